@@ -1,0 +1,15 @@
+"""Runs the tests: `python3 .ci/test.py [arguments of pytest]`; without arguments all of them, on every core.
+
+Makes its virtual environment first where that is missing or out of date. Paths count from the project's top
+folder.
+"""
+
+import os
+import sys
+
+from bootstrap import EXTRAS, ROOT, ensure_environment, program
+
+if __name__ == "__main__":
+    pytest = str(program(ensure_environment("test", EXTRAS["test"]), "pytest"))
+    os.chdir(ROOT)
+    os.execv(pytest, [pytest, *(sys.argv[1:] or ["-n", "auto"])])

@@ -1,0 +1,31 @@
+FROM python:3.13-slim AS build
+WORKDIR /build
+COPY LICENSE README.md pyproject.toml ./
+COPY migrations migrations
+COPY src src
+# The wheel carries the migrations, so the image needs no source tree.
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN python -m venv /opt/unpause \
+    && /opt/unpause/bin/pip install --no-cache-dir "$(echo /wheels/unpause-*.whl)[anthropic,openai,postgres]"
+
+FROM python:3.13-slim
+COPY --from=build /opt/unpause /opt/unpause
+ENV PATH=/opt/unpause/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    UNPAUSE_DATABASE_URL=sqlite+aiosqlite:////data/unpause.db
+# Fixed numbers, so that a mounted folder can be given to this user from outside.
+RUN groupadd --gid 10001 unpause \
+    && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin unpause \
+    && install --directory --owner unpause --group unpause /data
+USER unpause
+WORKDIR /data
+VOLUME /data
+EXPOSE 7777
+# An opener of its own: a proxy in the environment must not be asked for an address inside the container.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:7777/health', timeout=4)"]
+ENTRYPOINT ["unpause"]
+# There are no tokens yet: whoever reaches the port may do everything. `--insecure` says that this is known.
+# Keep the port private (publish it as 127.0.0.1:7777:7777, or leave it unpublished on a network you trust)
+# until the server checks tokens; then this flag goes.
+CMD ["serve", "--host", "0.0.0.0", "--insecure"]

@@ -1,0 +1,31 @@
+"""Runs migrations on the database that the command line or UNPAUSE_DATABASE_URL names."""
+
+from __future__ import annotations
+
+import os
+
+from alembic import context
+from sqlalchemy import text
+
+from unpause.settings import DEFAULT_DATABASE_URL
+from unpause.store.schema import plain_engine
+from unpause.store.tables import metadata
+
+
+def run_migrations() -> None:
+    """Run them in one transaction; on SQLite check afterwards that no row lost what it points to."""
+    database_url = context.config.attributes.get("database_url") or os.environ.get(
+        "UNPAUSE_DATABASE_URL", DEFAULT_DATABASE_URL
+    )
+    engine = plain_engine(database_url)
+    with engine.connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+        with context.begin_transaction():
+            context.run_migrations()
+            if connection.dialect.name == "sqlite" and connection.execute(text("PRAGMA foreign_key_check")).first():
+                message = "the migration left rows that point to nothing; nothing was changed"
+                raise RuntimeError(message)
+    engine.dispose()
+
+
+run_migrations()

@@ -1,0 +1,7 @@
+"""Unpause runs AI agents that stop to ask a human, and continues them when the human has answered."""
+
+from __future__ import annotations
+
+from unpause.agents.policy import policy
+
+__all__ = ["policy"]

@@ -1,0 +1,1 @@
+"""Agents: how they are described, found and driven."""

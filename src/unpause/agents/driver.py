@@ -1,0 +1,142 @@
+"""What an agent framework has to do to be run here, and what it is given for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from unpause.domain.events import EventType
+from unpause.domain.requirements import InputField, Requirement, RequirementKind
+from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """All a driver needs to go on with a run from where its log stands.
+
+    ``history`` are the native messages of earlier runs of the session, ``messages`` those of this run, oldest first;
+    ``calls`` are all the run's tool calls with their newest requirement and its answer; ``requirements`` is all it ever
+    waited for; ``inputs`` is what the user
+    said and no message carries yet.
+    """
+
+    run: Run
+    history: tuple[Any, ...] = ()
+    messages: tuple[Any, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    requirements: tuple[Requirement, ...] = ()
+    inputs: tuple[RunInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to append: the driver's own JSON, and what clients are shown of it."""
+
+    native: Any
+    entries: tuple[TranscriptEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedCall:
+    """A tool call the model just made; nothing of it has run."""
+
+    tool_call_id: str
+    tool_name: str
+    tool_args: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """How a call ended: the driver's own JSON of the result, and the text the model reads."""
+
+    outcome: Outcome
+    value: Any
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a call waits for; the server turns it into a requirement."""
+
+    call_id: str
+    kind: RequirementKind
+    fields: tuple[InputField, ...] = ()
+    editable: tuple[str, ...] = ()
+    question: bool = False
+    approval: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The segment ends waiting; ``content`` is what the model said before, if anything."""
+
+    wanted: tuple[Wanted, ...]
+    content: str | None = None
+    usage: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The run ends with this text; ``content_type`` is ``str`` or the name of the output's type (JSON text)."""
+
+    content: str
+    content_type: str = "str"
+    usage: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The run ends as ERROR; ``message`` holds no secret."""
+
+    reason: EndReason
+    message: str
+    usage: Mapping[str, int] | None = None
+
+
+SegmentEnd = Paused | Completed | Failed
+
+
+class Journal(Protocol):
+    """Where a driver writes what happens. Every method raises LeaseLost once the run belongs to someone else."""
+
+    async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
+        """Add an event to the log, within a few milliseconds."""
+        ...
+
+    def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
+        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit."""
+        ...
+
+    async def start_call(self, call_id: str, *, idempotent: bool) -> None:
+        """Write that the call starts now; on disk when this returns."""
+        ...
+
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Write how the call ended; on disk when this returns."""
+        ...
+
+    def settle_call(self, call_id: str, result: CallResult) -> None:
+        """Note how a call ended that never ran, unless it is known already; kept with the next commit.
+
+        Such are calls of unknown tools and calls with arguments that do not fit.
+        """
+        ...
+
+    async def defer_call(self, call_id: str) -> None:
+        """Take a start back: the tool itself asked to wait for a human before it did anything."""
+        ...
+
+
+class AgentDriver(Protocol):
+    """One agent of one framework."""
+
+    agent_id: str
+    agent_name: str
+    model_name: str
+    model_provider: str
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
+        ...

@@ -1,0 +1,201 @@
+"""Stands between Pydantic AI and the tools: no call without its permission, each call journaled, none run twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import AgentRunError, ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.messages import ToolReturn
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext, ToolDefinition
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+from pydantic_core import PydanticSerializationError, to_json
+
+from unpause.agents.driver import CallResult
+from unpause.agents.policy import ToolPolicy
+from unpause.domain.requirements import Decision
+from unpause.domain.runs import CallStatus, Outcome, ToolCall
+from unpause.errors import UnpauseError
+
+if TYPE_CHECKING:
+    from unpause.agents.driver import Journal
+
+_RETURN = TypeAdapter(ToolReturn[Any])
+
+
+class SegmentPaused(Exception):
+    """Leaves the agent loop with the calls that wait for a human."""
+
+    def __init__(self, requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition]) -> None:
+        super().__init__("the segment waits for a human")
+        self.requests = requests
+        self.tools = tools
+
+
+class _AnyObject:
+    """Accepts arguments as they are: a call that lacks what the user will fill in cannot be checked yet."""
+
+    def validate_json(self, input: str | bytes | bytearray, **_: object) -> Any:  # noqa: A002, ANN401 - the library's names
+        """Return the arguments as parsed."""
+        return json.loads(input or b"{}")
+
+    def validate_python(self, input: Any, **_: object) -> Any:  # noqa: A002, ANN401
+        """Return the arguments unchanged."""
+        return input
+
+
+@dataclass
+class JournaledToolset(WrapperToolset[Any]):
+    """Wraps all tools of an agent for one segment."""
+
+    journal: Journal
+    calls: Mapping[str, ToolCall]
+    originals: dict[str, ToolsetTool[Any]]
+
+    async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
+        """Return the tools as the model may see them, each with the rules of its policy applied."""
+        tools = await super().get_tools(ctx)
+        self.originals.update(tools)
+        return {name: _ruled(tool) for name, tool in tools.items()}
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:  # noqa: ANN401 - whatever the tool returns
+        """Run the tool once for its decision; give the recorded result of a call that already ran."""
+        call_id = ctx.tool_call_id or ""
+        recorded = self.calls.get(call_id)
+        if recorded is not None and recorded.status is CallStatus.FINISHED:
+            return replay(recorded)
+        if tool.tool_def.kind == "external":
+            raise CallDeferred
+        if tool.tool_def.kind == "unapproved" and not _is_permitted(recorded):
+            raise ApprovalRequired
+        original = self.originals[name]
+        arguments = _checked(original, tool, tool_args)
+        await self.journal.start_call(call_id, idempotent=ToolPolicy.of(tool.tool_def.metadata).idempotent)
+        return await self._run(call_id, name, arguments, ctx, original)
+
+    async def _run(
+        self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:  # noqa: ANN401
+        try:
+            returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
+            result = _recordable(returned)
+        except (ApprovalRequired, CallDeferred):
+            await self.journal.defer_call(call_id)
+            raise
+        except ModelRetry as error:
+            await self.journal.finish_call(call_id, CallResult(Outcome.RETRIED, error.message, error.message))
+            raise
+        except (ToolFailed, AgentRunError) as error:
+            await self.journal.finish_call(call_id, _failure(error))
+            raise
+        except UnpauseError:
+            raise
+        except Exception as error:  # the boundary around a tool: the model is told, the run goes on
+            await self.journal.finish_call(call_id, _failure(error))
+            raise ToolFailed(_text_of(error)) from error
+        await self.journal.finish_call(call_id, result)
+        return returned
+
+
+@dataclass
+class JournalCapability(AbstractCapability[Any]):
+    """Puts the journaled toolset around an agent's tools, and leaves the loop when calls wait for a human."""
+
+    journal: Journal
+    calls: Mapping[str, ToolCall]
+    originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Return the toolset, journaled."""
+        return JournaledToolset(toolset, self.journal, self.calls, self.originals)
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """Leave the agent loop: what waits here waits in the database, not in memory."""
+        raise SegmentPaused(requests, {name: tool.tool_def for name, tool in self.originals.items()})
+
+
+def replay(call: ToolCall) -> Any:  # noqa: ANN401
+    """Return what the tool gave back when it ran, or raise what it raised."""
+    text = call.result_text or ""
+    match call.outcome:
+        case Outcome.RETRIED:
+            raise ModelRetry(text)
+        case Outcome.SUCCESS:
+            return recorded_return(call)
+        case _:
+            raise ToolFailed(text)
+
+
+def recorded_return(call: ToolCall) -> ToolReturn[Any]:
+    """Return the result of a call that succeeded: the tool's own, or the one a client brought as text."""
+    if isinstance(call.result, dict) and call.result.get("kind") == "tool-return":
+        return _RETURN.validate_python(call.result)
+    return ToolReturn(call.result)
+
+
+def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
+    definition = tool.tool_def
+    rules = ToolPolicy.of(definition.metadata)
+    if definition.kind != "function" and not rules.user_input:
+        return tool
+    waits = rules.user_input or rules.editable or rules.approval is not None
+    if definition.kind == "function" and waits:
+        definition = replace(definition, kind="unapproved")
+    if not rules.user_input:
+        return replace(tool, tool_def=definition)
+    shown = replace(definition, parameters_json_schema=_without(definition, rules.user_input))
+    return replace(tool, tool_def=shown, args_validator=_AnyObject())
+
+
+def _without(definition: ToolDefinition, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the parameters' schema without those which the user fills in."""
+    schema = dict(definition.parameters_json_schema)
+    schema["properties"] = {name: of for name, of in schema.get("properties", {}).items() if name not in names}
+    schema["required"] = [name for name in schema.get("required", ()) if name not in names]
+    return schema
+
+
+def _checked(original: ToolsetTool[Any], tool: ToolsetTool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments checked by the tool's own schema, where that could not be done before."""
+    if not isinstance(tool.args_validator, _AnyObject):
+        return arguments
+    try:
+        checked: dict[str, Any] = original.args_validator.validate_python(arguments)
+    except ValidationError as error:
+        raise ModelRetry(str(error)) from None
+    return checked
+
+
+def _is_permitted(call: ToolCall | None) -> bool:
+    """Whether a human has said yes to exactly this call."""
+    if call is None or call.requirement is None or call.requirement.answer is None:
+        return False
+    return call.requirement.answer.decision in {Decision.CONFIRMED, Decision.ANSWERED}
+
+
+def _recordable(returned: object) -> CallResult:
+    whole = returned if isinstance(returned, ToolReturn) else ToolReturn(returned)
+    try:
+        value = _RETURN.dump_python(whole, mode="json")
+        shown = value["return_value"]
+        return CallResult(Outcome.SUCCESS, value, shown if isinstance(shown, str) else to_json(shown).decode())
+    except PydanticSerializationError as error:
+        message = f"The tool returned something that is not JSON: {type(returned).__name__}"
+        raise ToolFailed(message) from error
+
+
+def _failure(error: Exception) -> CallResult:
+    text = _text_of(error)
+    return CallResult(Outcome.FAILED, text, text)
+
+
+def _text_of(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,131 @@
+"""Tells the journal what Pydantic AI's loop does: the model's words as they come, its messages and its calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic_ai.messages import (
+    FunctionToolResultEvent,
+    ModelMessagesTypeAdapter,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolReturnPart,
+)
+
+from unpause.agents.driver import CallResult, NewMessage, ProposedCall
+from unpause.agents.transcript import entries_of
+from unpause.domain.events import EventType
+from unpause.domain.runs import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Sequence
+
+    from pydantic_ai.messages import ModelMessage
+
+    from unpause.agents.driver import Journal, Segment
+    from unpause.clock import Ids
+
+_OUTCOMES = {
+    "success": Outcome.SUCCESS,
+    "retried": Outcome.RETRIED,
+    "denied": Outcome.DENIED,
+}
+
+
+class Narrator:
+    """Follows one segment. ``text`` is what the model said in its last answer."""
+
+    def __init__(self, segment: Segment, journal: Journal, ids: Ids, model_name: str, model_provider: str) -> None:
+        self._journal = journal
+        self._ids = ids
+        self._model = {"model": model_name, "model_provider": model_provider}
+        self._arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
+        self._first = not segment.messages
+        self._recorded = 0
+        self._usage: dict[str, int] = {}
+        self.text = ""
+
+    async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
+        """Pass on the model's answer piece by piece."""
+        self.text = ""
+        await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
+        async for event in stream:
+            await self._tell_piece(event)
+        usage = getattr(stream, "usage", None)
+        counts = usage() if callable(usage) else usage
+        tokens = {
+            name: int(getattr(counts, name, 0) or 0)
+            for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+        }
+        await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens})
+
+    async def tell_calls(self, events: AsyncIterable[Any]) -> None:
+        """Wait for the calls of one answer; note the results of those that never ran."""
+        async for event in events:
+            part = event.part if isinstance(event, FunctionToolResultEvent) else None
+            if isinstance(part, ToolReturnPart) and part.tool_call_id in self._arguments:
+                text = part.model_response_str(wrap_if_error=False)
+                outcome = _OUTCOMES.get(part.outcome, Outcome.FAILED)
+                self._journal.settle_call(part.tool_call_id, CallResult(outcome, text, text))
+
+    async def say_content_completed(self) -> None:
+        """Tell that no more words come in this segment."""
+        await self._journal.emit(EventType.CONTENT_COMPLETED)
+
+    def record_response(self, messages: Sequence[ModelMessage], response: ModelResponse) -> None:
+        """Append the new messages, which end in ``response``, and the tool calls in it."""
+        if len(messages) <= self._recorded:
+            return
+        self._make_ids_unique(response)
+        made = [part for part in response.parts if isinstance(part, ToolCallPart)]
+        calls = [ProposedCall(part.tool_call_id, part.tool_name, part.args_as_dict()) for part in made]
+        self._arguments.update({call.tool_call_id: call.tool_args for call in calls})
+        self._record(messages, calls)
+
+    def record_rest(self, messages: Sequence[ModelMessage]) -> None:
+        """Append what came after the last answer, such as the receipt of a structured output."""
+        if len(messages) > self._recorded:
+            self._record(messages, [])
+
+    def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
+        new = list(messages[self._recorded :])
+        self._recorded = len(messages)
+        natives = ModelMessagesTypeAdapter.dump_python(new, mode="json")
+        recorded: list[NewMessage] = []
+        for message, native in zip(new, natives, strict=True):
+            entries = entries_of(message, self._arguments, self._ids, first=self._first)
+            recorded.append(NewMessage(native, entries))
+            self._first = False
+        self._journal.record_turn(recorded, calls)
+
+    async def _tell_piece(self, event: object) -> None:
+        match event:
+            case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+                self.text += text
+                if text:
+                    await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+            case PartStartEvent(part=ThinkingPart(content=thought)):
+                await self._tell_thought(thought)
+            case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought)):
+                await self._tell_thought(thought)
+            case _:
+                pass
+
+    async def _tell_thought(self, thought: str | None) -> None:
+        if thought:
+            await self._journal.emit(EventType.CONTENT_DELTA, {"content": "", "reasoning": thought})
+
+    def _make_ids_unique(self, response: ModelResponse) -> None:
+        """Rename calls whose id the run has seen: some local model servers count from zero in every answer."""
+        seen = set(self._arguments)
+        for part in response.parts:
+            if isinstance(part, ToolCallPart):
+                if part.tool_call_id in seen:
+                    part.tool_call_id = f"{part.tool_call_id}-{self._ids.fresh()[:8]}"
+                seen.add(part.tool_call_id)

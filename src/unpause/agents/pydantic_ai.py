@@ -1,0 +1,189 @@
+"""Runs Pydantic AI agents: one segment is one trip through the agent's loop, from the journal to the next end."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from pydantic_ai import Agent
+from pydantic_ai.capabilities import ReinjectSystemPrompt
+from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
+from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
+from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_core import to_json
+
+from unpause.agents.driver import Completed, Failed, Paused
+from unpause.agents.journal import JournalCapability, SegmentPaused, recorded_return
+from unpause.agents.models import resolve_model
+from unpause.agents.narrator import Narrator
+from unpause.agents.wanting import wanted_by
+from unpause.domain.runs import CallStatus, EndReason, Outcome
+from unpause.errors import InvalidSetting, UnpauseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_ai.messages import ModelMessage, UserContent
+    from pydantic_ai.models import Model
+    from pydantic_ai.run import AgentRun
+
+    from unpause.agents.driver import Journal, Segment, SegmentEnd
+    from unpause.agents.redaction import Redaction
+    from unpause.clock import Ids
+    from unpause.domain.runs import RunInput, ToolCall
+
+_USAGE = TypeAdapter(RunUsage)
+_COUNTED = ("requests", "tool_calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class DriverOptions:
+    """What all agents of a server have in common. ``model`` None leaves every agent its own."""
+
+    ids: Ids
+    redaction: Redaction
+    model: Model | None = None
+    request_limit: int | None = None
+    total_tokens_limit: int | None = None
+
+
+class PydanticAIDriver:
+    """One ``pydantic_ai.Agent``, served under its name. Implements ``agents.driver.AgentDriver``."""
+
+    def __init__(self, agent: Agent[Any, Any], options: DriverOptions) -> None:
+        if not agent.name:
+            raise InvalidSetting("an agent needs a name to be served: Agent(..., name='…')")
+        self._agent = agent
+        self._options = options
+        self._model = _model_of(agent, options)
+        self.agent_id = agent.name
+        self.agent_name = agent.name
+        self.model_name = self._model.model_name
+        self.model_provider = self._model.system
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
+        usage = _USAGE.validate_python(segment.run.usage or {})
+        narrator = Narrator(segment, journal, self._options.ids, self.model_name, self.model_provider)
+        try:
+            return await self._loop(segment, journal, narrator, usage)
+        except SegmentPaused as paused:
+            await narrator.say_content_completed()
+            return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, _counted(usage))
+        except UnpauseError:
+            raise
+        except UsageLimitExceeded as error:
+            return self._out_of(error, usage)
+        except ModelHTTPError as error:
+            # The body is the provider's, and may repeat part of the key it was sent.
+            message = f"The model provider answered with status {error.status_code} ({error.model_name})"
+            return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
+        except AgentRunError as error:
+            return Failed(EndReason.MODEL_ERROR, self._options.redaction.clean(str(error)), _counted(usage))
+        except Exception as error:  # noqa: BLE001 - the boundary around a model: anything it raises ends only this run
+            message = self._options.redaction.clean(str(error) or type(error).__name__)
+            return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
+
+    async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+        own = ModelMessagesTypeAdapter.validate_python(segment.messages)
+        history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
+        calls = {call.tool_call_id: call for call in segment.calls}
+        # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
+        # The capability leaves the loop with the same requests instead, for every agent alike.
+        async with self._agent.iter(
+            _prompt(segment.inputs),
+            message_history=history or None,
+            deferred_tool_results=_decisions(own, calls),
+            model=self._model,
+            usage=usage,
+            usage_limits=self._limits(),
+            capabilities=[JournalCapability(journal, calls), ReinjectSystemPrompt()],
+            infer_name=False,
+        ) as run:
+            async for node in run:
+                if Agent.is_model_request_node(node):
+                    async with node.stream(run.ctx) as stream:
+                        await narrator.tell_model_request(stream)
+                elif Agent.is_call_tools_node(node):
+                    narrator.record_response(run.new_messages(), node.model_response)
+                    async with node.stream(run.ctx) as events:
+                        await narrator.tell_calls(events)
+            return await self._finished(run, narrator, usage)
+
+    async def _finished(self, run: AgentRun[Any, Any], narrator: Narrator, usage: RunUsage) -> Completed:
+        narrator.record_rest(run.new_messages())
+        await narrator.say_content_completed()
+        output = run.result.output if run.result is not None else ""
+        if isinstance(output, str):
+            return Completed(output, usage=_counted(usage))
+        return Completed(to_json(output, fallback=str).decode(), type(output).__name__, _counted(usage))
+
+    def _limits(self) -> UsageLimits:
+        return UsageLimits(
+            request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit
+        )
+
+    def _out_of(self, error: UsageLimitExceeded, usage: RunUsage) -> Failed:
+        if "tokens" in str(error):
+            limit = self._options.total_tokens_limit
+            return Failed(EndReason.TOKEN_LIMIT, f"The run used up its limit of {limit} tokens", _counted(usage))
+        limit = self._options.request_limit
+        return Failed(EndReason.USAGE_LIMIT, f"The run reached its limit of {limit} model requests", _counted(usage))
+
+
+def _model_of(agent: Agent[Any, Any], options: DriverOptions) -> Model:
+    if options.model is not None:
+        return options.model
+    if agent.model is None:
+        raise InvalidSetting(f"agent {agent.name!r} has no model: give it one, or start with --model")
+    return resolve_model(agent.model) if isinstance(agent.model, str) else agent.model
+
+
+def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:
+    """Return what the user said and no message carries yet; None where that is nothing."""
+    said = [given for given in inputs if given.prompt or given.images or given.position == 0]
+    if not said:
+        return None
+    if len(said) == 1 and not said[0].images:
+        return said[0].prompt
+    content: list[UserContent] = []
+    for given in said:
+        content.append(given.prompt)
+        content.extend(
+            BinaryContent(base64.b64decode(image.data), media_type=image.media_type) for image in given.images
+        )
+    return content
+
+
+def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> DeferredToolResults | None:
+    """Return a result for every call of the last answer, so that the loop goes on exactly there.
+
+    Calls that ran have theirs; all others are let through to the journaled toolset, which knows what is permitted.
+    None where the journal does not know all the calls: the loop then sorts them out itself, and asks the toolset too.
+    """
+    if not messages or not isinstance(messages[-1], ModelResponse):
+        return None
+    made = [part for part in messages[-1].parts if isinstance(part, ToolCallPart)]
+    if not made or any(part.tool_call_id not in calls for part in made):
+        return None
+    results = DeferredToolResults()
+    for part in made:
+        call = calls[part.tool_call_id]
+        if call.status is not CallStatus.FINISHED:
+            decided = call.requirement is not None
+            results.approvals[part.tool_call_id] = ToolApproved(override_args=call.tool_args if decided else None)
+        elif call.outcome is Outcome.DENIED:
+            results.approvals[part.tool_call_id] = ToolDenied(call.result_text or "")
+        elif call.outcome is Outcome.SUCCESS:
+            results.calls[part.tool_call_id] = recorded_return(call)
+        else:
+            # Failures and retries are replayed by the toolset, which raises what the tool raised.
+            results.approvals[part.tool_call_id] = ToolApproved()
+    return results
+
+
+def _counted(usage: RunUsage) -> dict[str, int]:
+    return {name: count for name in _COUNTED if (count := int(getattr(usage, name) or 0))}

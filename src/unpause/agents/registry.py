@@ -1,0 +1,42 @@
+"""The agents served here, by id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unpause.errors import AgentNotFound, InvalidSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unpause.agents.driver import AgentDriver
+
+
+class AgentRegistry:
+    """A fixed set of agents. ``default_agent`` runs what names no agent; it is the first one unless said."""
+
+    def __init__(self, drivers: Iterable[AgentDriver], default_agent: str | None = None) -> None:
+        self._drivers: dict[str, AgentDriver] = {}
+        for driver in drivers:
+            if driver.agent_id in self._drivers:
+                raise InvalidSetting(f"two agents are named {driver.agent_id!r}: an agent's name is its id")
+            self._drivers[driver.agent_id] = driver
+        if default_agent is not None and default_agent not in self._drivers:
+            served = ", ".join(self._drivers) or "none"
+            raise InvalidSetting(f"default_agent {default_agent!r} is not served here; served: {served}")
+        self.default_agent = default_agent or next(iter(self._drivers), None)
+
+    def list_agents(self) -> list[AgentDriver]:
+        """Return all agents, in the order they were given."""
+        return list(self._drivers.values())
+
+    def find_agent(self, agent_id: str) -> AgentDriver | None:
+        """Return the agent, or None."""
+        return self._drivers.get(agent_id)
+
+    def get_agent(self, agent_id: str) -> AgentDriver:
+        """Return the agent; raise AgentNotFound where none has this id."""
+        driver = self._drivers.get(agent_id)
+        if driver is None:
+            raise AgentNotFound
+        return driver

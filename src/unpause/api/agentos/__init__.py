@@ -1,0 +1,1 @@
+"""Agno AgentOS's API."""

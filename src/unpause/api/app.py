@@ -1,0 +1,43 @@
+"""The ASGI application: both APIs and the health routes, over one run-state service."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+
+from unpause.api.agentos import runs as agentos_runs
+from unpause.api.codegen import runs as codegen_runs
+from unpause.api.health import router as health_router
+from unpause.api.limits import BodyLimit, LoopbackOnly
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from unpause.bootstrap import Application
+
+
+def create_app(application: Application) -> FastAPI:
+    """Return the ASGI application; its lifespan runs the application's background work."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with application.running():
+            yield
+
+    app = FastAPI(
+        title="Unpause",
+        version=version("unpause"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.application = application
+    app.include_router(health_router)
+    app.include_router(agentos_runs.router)
+    app.include_router(codegen_runs.router)
+    app.add_middleware(BodyLimit, limit=application.settings.max_body_bytes)
+    if not application.settings.insecure:
+        app.add_middleware(LoopbackOnly, host=application.settings.host)
+    return app

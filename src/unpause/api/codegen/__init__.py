@@ -1,0 +1,1 @@
+"""Codegen's API."""

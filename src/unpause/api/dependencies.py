@@ -1,0 +1,19 @@
+"""What routes get handed: the application and who asks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from unpause.bootstrap import Application
+
+
+def get_application(request: Request) -> Application:
+    """Return the application this server serves."""
+    application: Application = request.app.state.application
+    return application
+
+
+App = Annotated[Application, Depends(get_application)]

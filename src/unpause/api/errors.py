@@ -1,0 +1,105 @@
+"""From an error's class to a status, and from an API's style to the body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from unpause.errors import Conflict, Denied, LeaseLost, NotFound, TooLarge, Unacceptable, Unavailable, UnpauseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+_log = structlog.get_logger(__name__)
+
+_STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unacceptable, 400),
+    (Denied, 403),
+    (TooLarge, 413),
+    (Unavailable, 503),
+    (LeaseLost, 503),
+)
+
+_INTERNAL = "Internal server error"
+_RETRY_AFTER_SECONDS = "1"
+_CODEGEN_PREFIX = "/v1/"
+
+
+def status_of(error: UnpauseError) -> int:
+    """Return the status an error is answered with."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def agno_body(status: int, message: str, details: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Return an error body as AgentOS clients read it; ``details`` are further keys."""
+    del status
+    return {**(details or {}), "detail": message}
+
+
+def codegen_body(status: int, message: str, details: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Return an error body as Codegen clients read it."""
+    return {**(details or {}), "message": message, "status_code": status}
+
+
+def body_for(path: str, status: int, message: str) -> dict[str, Any]:
+    """Return an error body in the style of the API that the path belongs to."""
+    return (codegen_body if path.startswith(_CODEGEN_PREFIX) else agno_body)(status, message)
+
+
+class _RenderingRoute(APIRoute):
+    """A route that answers errors in its API's own shape."""
+
+    body: Callable[[int, str, Mapping[str, object] | None], dict[str, Any]]
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, with every error turned into an answer."""
+        handler = super().get_route_handler()
+        body = type(self).body
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except UnpauseError as error:
+                status = status_of(error)
+                headers = {"Retry-After": _RETRY_AFTER_SECONDS} if status == 503 else None  # noqa: PLR2004
+                return JSONResponse(body(status, error.message, error.details), status, headers)
+            except RequestValidationError as error:
+                return JSONResponse({"detail": _validation_errors(error)}, 422)
+            except HTTPException as error:
+                return JSONResponse(body(error.status_code, str(error.detail), None), error.status_code)
+            except Exception:  # the boundary around a request: the client learns that it failed, not how
+                _log.exception("request failed", method=request.method, path=request.url.path)
+                return JSONResponse(body(500, _INTERNAL, None), 500)
+
+        return answer
+
+
+class AgnoRoute(_RenderingRoute):
+    """A route of the AgentOS API."""
+
+    body = staticmethod(agno_body)
+
+
+class CodegenRoute(_RenderingRoute):
+    """A route of the Codegen API."""
+
+    body = staticmethod(codegen_body)
+
+
+def _validation_errors(error: RequestValidationError) -> list[dict[str, Any]]:
+    """Return what is wrong, without the documentation links and without anything that is not JSON."""
+    kept = ("type", "loc", "msg", "input")
+    found = [{key: item[key] for key in kept if key in item} for item in error.errors()]
+    encoded: list[dict[str, Any]] = jsonable_encoder(found)
+    return encoded

@@ -1,0 +1,98 @@
+"""Refuses, before anything reads them, bodies over the limit and callers an open server must not listen to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+from unpause.api.errors import body_for
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class _BodyTooLarge(Exception):
+    """Stops the reading of a body that turned out too large."""
+
+
+class BodyLimit:
+    """Answers 413 to a body of more than ``limit`` bytes, announced or not."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on while its body stays within the limit."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdecimal() and int(announced) > self._limit:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+        too_large = False
+
+        async def counted() -> Message:
+            nonlocal received, too_large
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                too_large = True
+                raise _BodyTooLarge
+            return message
+
+        async def unless_refused(message: Message) -> None:
+            # What the application makes of its broken-off body is not what the client should hear.
+            if not too_large:
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_refused)
+        except _BodyTooLarge:
+            pass
+        if too_large:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = body_for(scope["path"], 413, f"Request body is larger than {self._limit} bytes")
+        await JSONResponse(body, 413, {"Connection": "close"})(scope, receive, send)
+
+
+class LoopbackOnly:
+    """Keeps web pages away from a server that asks nobody who they are.
+
+    A page from anywhere can make the browser on this machine send a form to 127.0.0.1, or have its own name resolve
+    to it. So the Host must be a name of this machine, and an Origin, if the browser sends one, too.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app = app
+        self._names = _LOOPBACK_NAMES | {host}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless a foreign page is behind it."""
+        if scope["type"] == "http" and not self._is_local(Headers(scope=scope)):
+            message = "This server has no authentication and answers only requests made to and from this machine"
+            await JSONResponse(body_for(scope["path"], 403, message), 403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_local(self, headers: Headers) -> bool:
+        if _name(f"//{headers.get('host', '')}") not in self._names:
+            return False
+        origin = headers.get("origin")
+        return origin is None or _name(origin) in self._names
+
+
+def _name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None

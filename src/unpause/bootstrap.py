@@ -1,0 +1,111 @@
+"""Puts the parts together, from the settings: the only place where all of them meet."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from unpause.agents.demo import build_demo_agent, prepare_workspace
+from unpause.agents.demo_model import DemoModel
+from unpause.agents.loading import load_agents
+from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.redaction import Redaction
+from unpause.agents.registry import AgentRegistry
+from unpause.clock import RandomIds, SystemClock
+from unpause.execution.dispatch import InProcessDispatcher, take_back_runs
+from unpause.execution.executor import Executor
+from unpause.runs.recorder import RecorderTools
+from unpause.runs.service import RunService, ServiceTools
+from unpause.store.database import Database
+from unpause.streaming.bus import InProcessBus
+from unpause.streaming.follow import Follower
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from datetime import datetime
+
+    from unpause.agents.driver import AgentDriver
+    from unpause.clock import Clock, Ids
+    from unpause.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A server's parts. Nothing runs before ``running`` is entered."""
+
+    settings: Settings
+    database: Database
+    dispatcher: InProcessDispatcher
+    executor: Executor
+    service: RunService
+    follower: Follower
+    agents: AgentRegistry
+    clock: Clock
+    started_at: datetime
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the database, take back what an earlier process left, and execute runs during the block."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.database.opened())
+            await stack.enter_async_context(self.dispatcher.working(self.executor))
+            await take_back_runs(self.database, self.dispatcher, self.clock)
+            yield
+
+
+def build_application(
+    settings: Settings, drivers: Iterable[AgentDriver], clock: Clock | None = None, ids: Ids | None = None
+) -> Application:
+    """Return the parts of a server for these agents; the database must have its schema."""
+    clock = clock or SystemClock()
+    ids = ids or RandomIds()
+    database = Database(settings.database_url)
+    bus = InProcessBus()
+    agents = AgentRegistry(drivers, settings.default_agent)
+    dispatcher = InProcessDispatcher(max_running=settings.max_running, grace_seconds=settings.shutdown_grace_seconds)
+    executor = Executor(
+        RecorderTools(database, bus, clock, ids),
+        agents,
+        history_runs=settings.history_runs,
+        lease=timedelta(seconds=settings.lease_seconds),
+    )
+    service = RunService(ServiceTools(database, bus, dispatcher, agents, clock, ids))
+    return Application(
+        settings=settings,
+        database=database,
+        dispatcher=dispatcher,
+        executor=executor,
+        service=service,
+        follower=Follower(database, bus),
+        agents=agents,
+        clock=clock,
+        started_at=clock.now(),
+    )
+
+
+def driver_options(settings: Settings) -> DriverOptions:
+    """Return what the settings say about all agents alike; raise InvalidSetting for a model that cannot be had."""
+    return DriverOptions(
+        ids=RandomIds(),
+        redaction=Redaction(os.environ),
+        model=resolve_model(settings.model, settings.model_base_url) if settings.model else None,
+        request_limit=settings.request_limit,
+        total_tokens_limit=settings.total_tokens_limit,
+    )
+
+
+def load_drivers(settings: Settings) -> list[PydanticAIDriver]:
+    """Return drivers for the agents that the settings name; raise InvalidSetting."""
+    options = driver_options(settings)
+    return [PydanticAIDriver(agent, options) for agent in load_agents(settings.agents)]
+
+
+def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:
+    """Return the driver of the demo agent, on a workspace folder that is made if it is not there."""
+    prepare_workspace(settings.workspace)
+    options = driver_options(settings)
+    return [PydanticAIDriver(build_demo_agent(settings.workspace, options.model or DemoModel()), options)]

@@ -1,0 +1,53 @@
+"""Where the command starts: picks the subcommand, and turns refusals into one line on standard error."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from unpause.errors import Startup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_USAGE = """\
+usage: unpause COMMAND [options]
+
+  serve    serve your agents:  unpause serve --agents mypackage.agents
+  demo     serve the demo agent on a scratch workspace; needs no key
+  db       upgrade, downgrade, current or check the database schema
+
+`unpause COMMAND --help` lists the options.
+Each is also an environment variable: --database-url is UNPAUSE_DATABASE_URL.
+"""
+
+# By name, because a server should not load what only `db` needs, nor `db` what only a server needs.
+_COMMANDS = {"serve": "unpause.cli.serving", "demo": "unpause.cli.serving", "db": "unpause.cli.db"}
+
+_REFUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit with 0, or with 2 and one line that says what is wrong."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = given[0] if given else "--help"
+    if name not in _COMMANDS:
+        known = name in {"-h", "--help", "help"}
+        (sys.stdout if known else sys.stderr).write(_USAGE)
+        sys.exit(0 if known else _REFUSED)
+    run: Callable[[str, list[str]], None] = import_module(_COMMANDS[name]).run
+    try:
+        run(name, given[1:])
+    except Startup as error:
+        _refuse(error.message)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
+        _refuse("; ".join(wrong))
+
+
+def _refuse(reason: str) -> None:
+    sys.stderr.write(f"unpause: {reason}\n")
+    sys.exit(_REFUSED)

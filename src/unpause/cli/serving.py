@@ -1,0 +1,88 @@
+"""Starts a server: checks everything that can be wrong first, then says where it listens."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+from pydantic_settings import CliApp, CliSettingsSource
+
+from unpause.api.app import create_app
+from unpause.bootstrap import build_application, demo_drivers, load_drivers
+from unpause.cli.hints import demo_hints
+from unpause.cli.logs import configure_logging
+from unpause.errors import InvalidSetting
+from unpause.settings import Settings
+from unpause.store.ownership import own_database, prepare_database
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from unpause.agents.driver import AgentDriver
+
+# Slow or idle clients do not hold a connection for ever.
+_KEEP_ALIVE_SECONDS = 15
+
+
+class _Server(uvicorn.Server):
+    """Says in one line where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, hints: bool) -> None:  # noqa: FBT001
+        super().__init__(config)
+        self._hints = hints
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port; then print the address, and for the demo what to try."""
+        await super().startup(sockets)
+        if not self.started:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        sys.stdout.write(f"Unpause is ready on {address}\n")
+        if self._hints:
+            sys.stdout.write(demo_hints(address))
+        sys.stdout.flush()
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Serve until stopped; raise a ``Startup`` error for anything that makes that impossible."""
+    source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
+    settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
+    demo = name == "demo"
+    if not settings.is_loopback and not settings.insecure:
+        raise InvalidSetting(
+            f"host {settings.host} can be reached from other machines and nobody is authenticated yet: "
+            "listen on 127.0.0.1, or say --insecure if the port is private"
+        )
+    if not demo and not settings.agents:
+        raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
+    configure_logging(readable=settings.dev or demo)
+    lock = own_database(settings.database_url)
+    try:
+        prepare_database(settings.database_url)
+        _serve(settings, demo_drivers(settings) if demo else load_drivers(settings), hints=demo)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -> None:
+    app = create_app(build_application(settings, drivers))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
+    )
+    server = _Server(config, hints)
+    server.run()
+    if not server.started:
+        raise InvalidSetting(f"could not listen on {settings.host} port {settings.port}; is another server there?")

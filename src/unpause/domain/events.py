@@ -1,0 +1,44 @@
+"""The facts of a run's log, in neutral words; each API translates them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    RUN_STARTED = "run_started"
+    RUN_CONTINUED = "run_continued"
+    MODEL_REQUEST_STARTED = "model_request_started"
+    MODEL_REQUEST_COMPLETED = "model_request_completed"
+    CONTENT_DELTA = "content_delta"
+    CONTENT_COMPLETED = "content_completed"
+    TOOL_CALL_STARTED = "tool_call_started"
+    TOOL_CALL_COMPLETED = "tool_call_completed"
+    TOOL_CALL_FAILED = "tool_call_failed"
+    RUN_PAUSED = "run_paused"
+    RUN_COMPLETED = "run_completed"
+    RUN_FAILED = "run_failed"
+    RUN_CANCELLED = "run_cancelled"
+
+    @property
+    def ends_segment(self) -> bool:
+        """Whether a follower that waits for this segment has seen all of it."""
+        return self in _ENDS
+
+
+_ENDS = frozenset({EventType.RUN_PAUSED, EventType.RUN_COMPLETED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. ``sequence`` is gapless within a run and counts from 1; 0 means not yet in the log."""
+
+    type: EventType
+    at: datetime
+    payload: dict[str, Any] = field(default_factory=dict)
+    sequence: int = 0

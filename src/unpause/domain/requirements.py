@@ -1,0 +1,261 @@
+"""What a paused run waits for, and whether the answers a client gives fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from unpause.errors import InvalidTransition, RequirementMismatch, RequirementsOpen
+
+DEFAULT_REJECTION = "Function call was rejected by the user"
+
+_MISSING = object()
+
+
+class RequirementKind(StrEnum):
+    """What kind of answer is wanted."""
+
+    CONFIRMATION = "confirmation"
+    USER_INPUT = "user_input"
+    EXTERNAL_EXECUTION = "external_execution"
+
+
+class Decision(StrEnum):
+    """What the human said."""
+
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    ANSWERED = "answered"
+
+
+@dataclass(frozen=True, slots=True)
+class InputField:
+    """One argument of a call that waits for values: ``str int float bool list dict``.
+
+    ``open`` fields are for the human to fill in; the others show what the model chose and are fixed.
+    """
+
+    name: str
+    field_type: str
+    description: str
+    value: Any = None
+    open: bool = True
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was said, by whom, when and through which API; ``values`` are arguments, ``result`` an outcome."""
+
+    decision: Decision
+    at: datetime
+    note: str | None = None
+    values: dict[str, Any] | None = None
+    result: str | None = None
+    by: str | None = None
+    via: str = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One thing a paused run waits for: a decision on exactly the call that was shown.
+
+    ``tool_call_id`` is the id shown to clients and belongs to this pause alone; ``call_id`` is the call's id in the
+    journal. They differ only for a call in doubt, which is asked about a second time: a repeated answer to the first
+    question must not count for the second.
+    """
+
+    id: str
+    pause_id: str
+    tool_call_id: str
+    call_id: str
+    tool_name: str
+    tool_args: dict[str, Any]
+    kind: RequirementKind
+    created_at: datetime
+    fields: tuple[InputField, ...] = ()
+    editable: tuple[str, ...] = ()
+    question: bool = False
+    in_doubt: bool = False
+    approval: str | None = None
+    message: str | None = None
+    answer: Answer | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has answered yet."""
+        return self.answer is None
+
+    @property
+    def awaits_approval(self) -> bool:
+        """Whether only an administrator may answer, and has not."""
+        return self.is_open and self.approval == "required"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """What a client says about one call. None means: not said.
+
+    ``tool_name`` and ``tool_args`` are only compared with what is stored; they never run.
+    """
+
+    tool_call_id: str
+    tool_name: str | None = None
+    tool_args: Mapping[str, Any] | None = None
+    confirmed: bool | None = None
+    note: str | None = None
+    values: Mapping[str, Any] | None = None
+    result: str | None = None
+
+
+def match_answers(
+    requirements: Sequence[Requirement], given: Iterable[ToolAnswer], known_ids: frozenset[str]
+) -> dict[str, ToolAnswer]:
+    """Return, by requirement id, the answers that fit the open requirements.
+
+    ``known_ids`` are all tool call ids of the run: an echo of a call that is settled is ignored when it comes
+    with something about this pause, and is a late continue when it comes alone.
+
+    Raises RequirementMismatch for an answer that does not fit, InvalidTransition for answers that belong only to
+    what is settled already, RequirementsOpen when nothing was said at all.
+    """
+    by_call = {requirement.tool_call_id: requirement for requirement in requirements}
+    matched: dict[str, ToolAnswer] = {}
+    seen: set[str] = set()
+    about_now = False
+    for answer in given:
+        if answer.tool_call_id in seen:
+            raise RequirementMismatch(f"Tool call {answer.tool_call_id} is answered twice")
+        seen.add(answer.tool_call_id)
+        requirement = by_call.get(answer.tool_call_id)
+        if requirement is None:
+            if answer.tool_call_id not in known_ids:
+                raise RequirementMismatch(f"Unknown tool call id {answer.tool_call_id}: this run has no such call")
+            continue
+        about_now = about_now or requirement.is_open
+        _refuse_other_call(requirement, answer)
+        _refuse_other_decision(requirement, answer)
+        if requirement.is_open and (checked := _checked(requirement, answer)) is not None:
+            matched[requirement.id] = checked
+    if not matched and seen and not about_now:
+        raise InvalidTransition("run is already continued", "PAUSED")
+    if not matched:
+        raise RequirementsOpen(_what_is_open(requirements))
+    return matched
+
+
+def _what_is_open(requirements: Iterable[Requirement]) -> str:
+    waits = ", ".join(
+        f"{requirement.tool_name} ({requirement.tool_call_id}) needs {requirement.kind.value.replace('_', ' ')}"
+        for requirement in requirements
+        if requirement.is_open
+    )
+    return f"Run has unresolved requirements and the request answers none of them: {waits}"
+
+
+def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
+    """Raise unless the name and arguments sent along, if any, are those that were shown."""
+    call = requirement.tool_call_id
+    if answer.tool_name is not None and answer.tool_name != requirement.tool_name:
+        raise RequirementMismatch(f"Tool call {call} is for {requirement.tool_name}, not {answer.tool_name}")
+    if answer.tool_args is None:
+        return
+    allowed = {*requirement.editable, *(field.name for field in requirement.fields if field.open)}
+    for name in {*answer.tool_args, *requirement.tool_args} - allowed:
+        if answer.tool_args.get(name, _MISSING) != requirement.tool_args.get(name, _MISSING):
+            raise RequirementMismatch(
+                f"Tool call {call} ({requirement.tool_name}): argument {name!r} is not the one that was shown"
+            )
+
+
+def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None:
+    """Raise when an answer given before, in a partial continue, is contradicted."""
+    if requirement.answer is None or answer.confirmed is None:
+        return
+    if answer.confirmed == (requirement.answer.decision is Decision.REJECTED):
+        raise RequirementMismatch(
+            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) "
+            f"was already {requirement.answer.decision.value}"
+        )
+
+
+def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
+    """Return the answer with its values checked and completed, or None where it says nothing."""
+    external = requirement.kind is RequirementKind.EXTERNAL_EXECUTION
+    if answer.result is not None and not external:
+        raise RequirementMismatch(
+            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) is run by the server: "
+            "a result cannot be given for it"
+        )
+    if answer.confirmed is False:
+        return answer
+    if requirement.kind is RequirementKind.USER_INPUT:
+        return _with_values(requirement, answer)
+    if external and answer.result is not None:
+        return answer
+    if external and answer.confirmed:
+        raise RequirementMismatch(
+            f"Tool {requirement.tool_name} ({requirement.tool_call_id}) requires external execution: give its result"
+        )
+    if external or not answer.confirmed:
+        return None
+    return replace(answer, values=_edited(requirement, answer) or None)
+
+
+def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
+    """Return the arguments that the human changed, all of them declared editable."""
+    sent = answer.tool_args or {}
+    return {
+        name: sent[name]
+        for name in requirement.editable
+        if name in sent and sent[name] != requirement.tool_args.get(name, _MISSING)
+    }
+
+
+def _with_values(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
+    given = {name: value for name, value in (answer.values or {}).items() if value is not None}
+    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
+    _refuse_fixed_fields(call, requirement, given)
+    wanted = [field for field in requirement.fields if field.open]
+    if not answer.confirmed and not any(field.name in given for field in wanted):
+        return None
+    if missing := [field.name for field in wanted if field.required and field.name not in given]:
+        raise RequirementMismatch(f"{call}: missing value for {', '.join(missing)}")
+    values = {field.name: _typed(call, field, given[field.name]) for field in wanted if field.name in given}
+    return replace(answer, values={**values, **_edited(requirement, answer)})
+
+
+def _refuse_fixed_fields(call: str, requirement: Requirement, given: Mapping[str, Any]) -> None:
+    fields = {field.name: field for field in requirement.fields}
+    for name, value in given.items():
+        field = fields.get(name)
+        if field is None:
+            raise RequirementMismatch(f"{call}: no such input field: {name}")
+        if not field.open and value != field.value:
+            raise RequirementMismatch(f"{call}: field {name!r} was chosen by the agent and cannot be changed")
+
+
+_FIELD_TYPES: Mapping[str, TypeAdapter[Any]] = {
+    "str": TypeAdapter(str),
+    "int": TypeAdapter(int),
+    "float": TypeAdapter(float),
+    "bool": TypeAdapter(bool),
+    "list": TypeAdapter(list[Any]),
+    "dict": TypeAdapter(dict[str, Any]),
+}
+
+
+def _typed(call: str, field: InputField, value: object) -> object:
+    adapter = _FIELD_TYPES.get(field.field_type)
+    if adapter is None:
+        return value
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise RequirementMismatch(f"{call}: field {field.name!r}: {reason}") from None

@@ -1,0 +1,190 @@
+"""Runs, what was put into them and what came out: the records every layer passes around."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from unpause.domain.requirements import Requirement
+
+
+class RunStatus(StrEnum):
+    """Where a run stands."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    COMPLETED = "COMPLETED"
+    CANCELLED = "CANCELLED"
+    ERROR = "ERROR"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.ERROR})
+
+
+class EndReason(StrEnum):
+    """Why a run ended in ERROR or CANCELLED; None for a plain end."""
+
+    MODEL_ERROR = "model_error"
+    USAGE_LIMIT = "usage_limit"
+    TOKEN_LIMIT = "token_limit"  # noqa: S105 - not a password
+    AGENT_ERROR = "agent_error"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class CallStatus(StrEnum):
+    """How far a tool call got. STARTED without an end after a crash means: in doubt."""
+
+    PROPOSED = "proposed"
+    STARTED = "started"
+    FINISHED = "finished"
+
+
+class Outcome(StrEnum):
+    """How a finished call ended."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    RETRIED = "retried"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture given by the user: its media type and base64 text without the data-URI prefix."""
+
+    media_type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """Words and pictures of the user: those the run was made with (position 0), or given at a continue."""
+
+    position: int
+    prompt: str
+    images: tuple[Image, ...] = ()
+    consumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """Who continued the run last, when, through which API and with which decision."""
+
+    at: datetime
+    by: str | None
+    via: str
+    decision: str
+
+    def as_details(self) -> dict[str, object]:
+        """Return the keys that a conflict tells the loser."""
+        return {
+            "continued_at": self.at.isoformat(),
+            "continued_by": self.by,
+            "continued_via": self.via,
+            "decision": self.decision,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run."""
+
+    id: int
+    run_id: str
+    organization_id: int
+    session_key: int
+    session_id: str
+    agent_id: str
+    status: RunStatus
+    source_type: str
+    prompt: str
+    fence: int
+    last_sequence: int
+    created_at: datetime
+    updated_at: datetime
+    user_id: str | None = None
+    pause_id: str | None = None
+    content: str | None = None
+    content_type: str = "str"
+    summary: str | None = None
+    metadata: dict[str, Any] | None = None
+    model: str | None = None
+    model_provider: str | None = None
+    usage: dict[str, int] | None = None
+    end_reason: EndReason | None = None
+    lease_expires_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    continuation: Continuation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call the model made. ``turn`` counts the model's answers in the run, from 0.
+
+    ``result`` is the driver's own JSON of what the tool gave back; ``result_text`` what the model read.
+    ``requirement`` is the newest one that this call waited or waits for.
+    """
+
+    tool_call_id: str
+    tool_name: str
+    tool_args: dict[str, Any]
+    turn: int
+    position: int
+    created_at: datetime
+    status: CallStatus = CallStatus.PROPOSED
+    idempotent: bool = False
+    outcome: Outcome | None = None
+    result: Any = None
+    result_text: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    requirement: Requirement | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it started, has no recorded end, and must not simply be run again."""
+        return self.status is CallStatus.STARTED and not self.idempotent
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEntry:
+    """One message in neutral form, as clients read it: who said what, with the calls that were made."""
+
+    id: str
+    role: str
+    content: str | None
+    created_at: datetime
+    tool_calls: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+    tool_args: dict[str, Any] | None = None
+    tool_call_error: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a run: ``native`` is the driver's JSON, ``entries`` what clients are shown of it."""
+
+    position: int
+    native: Any
+    entries: tuple[TranscriptEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run with all that a client is shown of it."""
+
+    run: Run
+    tool_calls: tuple[ToolCall, ...] = ()
+    messages: tuple[Message, ...] = ()
+    requirements: tuple[Requirement, ...] = field(default=())

@@ -1,0 +1,61 @@
+"""Which trigger moves a run from which statuses to which: the whole state machine, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from unpause.domain.runs import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Trigger(StrEnum):
+    """What asks for a change of status."""
+
+    CLAIM = "claim"
+    RELEASE = "release"
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row of the table.
+
+    ``fenced`` rows are asked for by an executor and must present the fence it claimed with.
+    """
+
+    sources: frozenset[RunStatus]
+    target: RunStatus
+    fenced: bool = False
+
+
+def _row(target: RunStatus, *sources: RunStatus, fenced: bool = False) -> Transition:
+    return Transition(frozenset(sources), target, fenced)
+
+
+TRANSITIONS: Mapping[Trigger, Transition] = MappingProxyType(
+    {
+        Trigger.CLAIM: _row(RunStatus.RUNNING, RunStatus.PENDING),
+        Trigger.RELEASE: _row(RunStatus.PENDING, RunStatus.RUNNING),
+        Trigger.PAUSE: _row(RunStatus.PAUSED, RunStatus.RUNNING, fenced=True),
+        Trigger.CONTINUE: _row(RunStatus.PENDING, RunStatus.PAUSED),
+        Trigger.COMPLETE: _row(RunStatus.COMPLETED, RunStatus.RUNNING, fenced=True),
+        Trigger.FAIL: _row(RunStatus.ERROR, RunStatus.RUNNING, fenced=True),
+        Trigger.CANCEL: _row(RunStatus.CANCELLED, RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED),
+        Trigger.EXPIRE: _row(RunStatus.CANCELLED, RunStatus.PAUSED),
+    }
+)
+
+
+def is_allowed(status: RunStatus, trigger: Trigger) -> bool:
+    """Whether a run in ``status`` may be moved by ``trigger``."""
+    return status in TRANSITIONS[trigger].sources

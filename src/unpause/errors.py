@@ -1,0 +1,150 @@
+"""What can go wrong, as classes; nothing here knows HTTP.
+
+UnpauseError
+├── NotFound       RunNotFound  SessionNotFound  AgentNotFound
+├── Conflict       InvalidTransition
+├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput
+├── Denied         OrganizationForbidden  ApprovalPending
+├── TooLarge
+├── Unavailable    ShuttingDown
+├── LeaseLost      inside the executor only
+└── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
+
+``api/errors.py`` holds the one table from these classes to a status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class UnpauseError(Exception):
+    """The root: ``message`` is fit for a client and holds no secret."""
+
+    code: str = "ERROR"
+
+    def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, object] = details or {}
+
+
+class NotFound(UnpauseError):
+    """What was named does not exist, or not for who asks."""
+
+    code = "NOT_FOUND"
+
+
+class RunNotFound(NotFound):
+    """No such run in the caller's organization."""
+
+    def __init__(self, message: str = "Run not found") -> None:
+        super().__init__(message)
+
+
+class SessionNotFound(NotFound):
+    """No such session in the caller's organization."""
+
+
+class AgentNotFound(NotFound):
+    """No agent of that id is served here."""
+
+    def __init__(self, message: str = "Agent not found") -> None:
+        super().__init__(message)
+
+
+class Conflict(UnpauseError):
+    """The request came too late: the state it was meant for is gone."""
+
+    code = "CONFLICT"
+
+
+class InvalidTransition(Conflict):
+    """The run's status does not allow what was asked.
+
+    ``status`` is the status found; ``details`` say who moved the run on, when and with what decision.
+    """
+
+    def __init__(self, message: str, status: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message, details)
+        self.status = status
+
+
+class Unacceptable(UnpauseError):
+    """The request makes no sense as it stands; it changed nothing."""
+
+    code = "BAD_REQUEST"
+
+
+class RequirementMismatch(Unacceptable):
+    """An answer does not fit the call that was shown: its id, name, arguments, fields or kind."""
+
+
+class RequirementsOpen(Unacceptable):
+    """A continue said nothing about what the run waits for."""
+
+
+class InvalidInput(Unacceptable):
+    """A value is malformed."""
+
+
+class Denied(UnpauseError):
+    """Who asks may not do this."""
+
+    code = "FORBIDDEN"
+
+
+class OrganizationForbidden(Denied):
+    """The caller is not a member of the organization in the path."""
+
+    def __init__(self) -> None:
+        super().__init__("You do not have access to this organization.")
+
+
+class ApprovalPending(Denied):
+    """An administrator has to decide before anybody can continue the run."""
+
+    def __init__(self) -> None:
+        super().__init__("This run requires admin approval before it can be continued")
+
+
+class TooLarge(UnpauseError):
+    """The request body is over the limit."""
+
+    code = "TOO_LARGE"
+
+
+class Unavailable(UnpauseError):
+    """Not now; later may work."""
+
+    code = "UNAVAILABLE"
+
+
+class ShuttingDown(Unavailable):
+    """The server is stopping and takes no new work."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down")
+
+
+class LeaseLost(UnpauseError):
+    """The executor's fence is stale: another claim, or a cancel, owns the run now."""
+
+
+class Startup(UnpauseError):
+    """The server refuses to start; the message says what mends it."""
+
+
+class InvalidSetting(Startup):
+    """A setting has a value that cannot work."""
+
+
+class SchemaMismatch(Startup):
+    """The database's schema is not the one this code was written for."""
+
+
+class DatabaseInUse(Startup):
+    """Another server has the SQLite file open."""

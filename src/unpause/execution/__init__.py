@@ -1,0 +1,1 @@
+"""Takes runs that are ready and executes them."""

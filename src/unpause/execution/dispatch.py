@@ -1,0 +1,91 @@
+"""Executes runs in the server's own process: the embedded way, for SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from unpause.domain.runs import RunStatus
+from unpause.domain.transitions import Trigger
+from unpause.store.runs import list_unfinished, transition
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from unpause.clock import Clock
+    from unpause.execution.executor import Executor
+    from unpause.store.database import Connection, Database
+
+_log = structlog.get_logger(__name__)
+
+
+class InProcessDispatcher:
+    """Implements ``runs.dispatcher.Dispatcher`` with tasks in this process."""
+
+    def __init__(self, *, max_running: int, grace_seconds: float) -> None:
+        self._ready: asyncio.Queue[int] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(max_running)
+        self._grace_seconds = grace_seconds
+        self._segments: set[asyncio.Task[None]] = set()
+
+    def enqueue(self, connection: Connection, run_key: int, fence: int) -> None:
+        """Do nothing: the run's own row says PENDING, and this process reads those at its start."""
+
+    def committed(self, run_key: int) -> None:
+        """Execute the run as soon as a slot is free."""
+        self._ready.put_nowait(run_key)
+
+    @asynccontextmanager
+    async def working(self, executor: Executor) -> AsyncIterator[None]:
+        """Execute what becomes ready during the block; at its end give running segments a grace period."""
+        async with asyncio.TaskGroup() as tasks:
+            feeding = tasks.create_task(self._feed(executor, tasks), name="dispatcher")
+            try:
+                yield
+            finally:
+                feeding.cancel()
+                await self._stop()
+
+    async def _feed(self, executor: Executor, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            run_key = await self._ready.get()
+            await self._slots.acquire()
+            segment = tasks.create_task(self._execute(executor, run_key), name=f"segment of run {run_key}")
+            self._segments.add(segment)
+            segment.add_done_callback(self._segments.discard)
+
+    async def _execute(self, executor: Executor, run_key: int) -> None:
+        try:
+            await executor.execute(run_key)
+        except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
+            _log.exception("segment failed; the run is taken back at the next start", run_key=run_key)
+        finally:
+            self._slots.release()
+
+    async def _stop(self) -> None:
+        if self._segments:
+            await asyncio.wait(self._segments, timeout=self._grace_seconds)
+        for segment in self._segments:
+            segment.cancel()
+
+
+async def take_back_runs(database: Database, dispatcher: InProcessDispatcher, clock: Clock) -> int:
+    """Make the runs of the process that ended before this one PENDING, and queue all that is; return how many.
+
+    Only for a database that one process owns: there, whatever is RUNNING at the start has nobody executing it.
+    """
+    now = clock.now()
+
+    def unit(connection: Connection) -> list[int]:
+        changes = {"updated_at": now, "lease_expires_at": None}
+        for run in list_unfinished(connection, RunStatus.RUNNING):
+            transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes)
+        return [run.id for run in list_unfinished(connection, RunStatus.PENDING)]
+
+    ready = await database.write(unit)
+    for run_key in ready:
+        dispatcher.committed(run_key)
+    return len(ready)

@@ -1,0 +1,170 @@
+"""Executes one segment of a run: claim, go on from the journal, and end paused, done or failed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from unpause.agents.driver import Completed, Failed, Paused, Segment, Wanted
+from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.runs import EndReason
+from unpause.domain.transitions import Trigger
+from unpause.errors import InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.runs.recorder import Recorder
+from unpause.runs.snapshots import doubt_text, with_requirements
+from unpause.store.journal import list_inputs, list_messages, list_tool_calls
+from unpause.store.requirements import list_requirements
+from unpause.store.runs import transition
+from unpause.store.sessions import list_history
+
+if TYPE_CHECKING:
+    from unpause.agents.driver import AgentDriver, SegmentEnd
+    from unpause.agents.registry import AgentRegistry
+    from unpause.domain.runs import Run, ToolCall
+    from unpause.runs.recorder import RecorderTools
+    from unpause.store.database import Connection
+
+_log = structlog.get_logger(__name__)
+
+
+class Executor:
+    """Runs segments, each under the fence of its own claim."""
+
+    def __init__(self, tools: RecorderTools, agents: AgentRegistry, *, history_runs: int, lease: timedelta) -> None:
+        self._tools = tools
+        self._agents = agents
+        self._history_runs = history_runs
+        self._lease = lease
+
+    async def execute(self, run_key: int) -> None:
+        """Execute the run's next segment, if it is still there to claim.
+
+        Cancelling the task gives the run back: it is PENDING again, and a call that was running is in doubt.
+        """
+        segment = await self._claim(run_key)
+        if segment is None:
+            return
+        recorder = Recorder(self._tools, segment)
+        try:
+            await self._run(segment, recorder)
+        except (LeaseLost, InvalidTransition, RunNotFound):
+            _log.info("segment abandoned", run_id=segment.run.run_id, fence=segment.run.fence)
+        except asyncio.CancelledError:
+            await asyncio.shield(_give_back(recorder))
+            raise
+
+    async def _run(self, segment: Segment, recorder: Recorder) -> None:
+        doubtful = [call for call in segment.calls if call.in_doubt]
+        if doubtful:
+            await recorder.pause(self._doubts(doubtful, segment), Paused(wanted=()))
+            return
+        driver = self._agents.find_agent(segment.run.agent_id)
+        if driver is None:
+            message = f"Agent {segment.run.agent_id!r} is not served here any more"
+            await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
+            return
+        end = await self._drive(driver, segment, recorder)
+        match end:
+            case Paused():
+                await recorder.pause(self._requirements(end, recorder), end)
+            case Completed():
+                await recorder.complete(end)
+            case Failed():
+                await recorder.fail(end)
+
+    async def _drive(self, driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
+        """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""
+        flushing = asyncio.create_task(recorder.flush_as_it_grows(), name=f"flush run {segment.run.id}")
+        driving = asyncio.create_task(driver.run_segment(segment, recorder), name=f"drive run {segment.run.id}")
+        try:
+            await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
+            if not driving.done():
+                flushing.result()
+            return driving.result()
+        except (LeaseLost, InvalidTransition):
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary around a driver: whatever it raises ends only this run
+            _log.exception("driver failed", run_id=segment.run.run_id, agent=segment.run.agent_id)
+            return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
+        finally:
+            for task in (flushing, driving):
+                task.cancel()
+            await asyncio.gather(flushing, driving, return_exceptions=True)
+
+    async def _claim(self, run_key: int) -> Segment | None:
+        now = self._tools.clock.now()
+
+        def unit(connection: Connection) -> Segment:
+            changes = {"lease_expires_at": now + self._lease, "updated_at": now, "started_at": now}
+            run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
+            return self._load(connection, run)
+
+        try:
+            return await self._tools.database.write(unit)
+        except (InvalidTransition, RunNotFound):
+            # Somebody else has it, or it was cancelled meanwhile.
+            return None
+
+    def _load(self, connection: Connection, run: Run) -> Segment:
+        history = list_history(connection, run.session_key, run.id, self._history_runs)
+        inputs = tuple(given for given in list_inputs(connection, run.id) if not given.consumed)
+        if run.fence == 1:
+            return Segment(run=run, history=tuple(history), inputs=inputs)
+        requirements = tuple(list_requirements(connection, run.id))
+        return Segment(
+            run=run,
+            history=tuple(history),
+            messages=tuple(message.native for message in list_messages(connection, run.id)),
+            calls=with_requirements(list_tool_calls(connection, run.id), requirements),
+            requirements=requirements,
+            inputs=inputs,
+        )
+
+    def _doubts(self, calls: list[ToolCall], segment: Segment) -> list[Requirement]:
+        wanted = [
+            Wanted(call.tool_call_id, RequirementKind.CONFIRMATION, message=doubt_text(call.tool_name))
+            for call in calls
+        ]
+        by_id = {call.tool_call_id: call for call in calls}
+        pause_id = self._tools.ids.fresh()
+        return [
+            replace(
+                self._requirement(pause_id, want, by_id[want.call_id]),
+                # A fresh id: a repeated answer to the first question must not count for this one.
+                tool_call_id=f"{want.call_id}-doubt-{segment.run.fence}",
+                in_doubt=True,
+            )
+            for want in wanted
+        ]
+
+    def _requirements(self, end: Paused, recorder: Recorder) -> list[Requirement]:
+        pause_id = self._tools.ids.fresh()
+        return [self._requirement(pause_id, want, recorder.get_call(want.call_id)) for want in end.wanted]
+
+    def _requirement(self, pause_id: str, want: Wanted, call: ToolCall) -> Requirement:
+        return Requirement(
+            id=self._tools.ids.fresh(),
+            pause_id=pause_id,
+            tool_call_id=want.call_id,
+            call_id=want.call_id,
+            tool_name=call.tool_name,
+            tool_args=call.tool_args,
+            kind=want.kind,
+            created_at=self._tools.clock.now(),
+            fields=want.fields,
+            editable=want.editable,
+            question=want.question,
+            approval=want.approval,
+            message=want.message,
+        )
+
+
+async def _give_back(recorder: Recorder) -> None:
+    try:
+        await recorder.release()
+    except UnpauseError:
+        _log.warning("could not release a segment at shutdown; it is taken back at the next start")

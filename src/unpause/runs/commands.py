@@ -1,0 +1,62 @@
+"""What can be asked about runs: the same objects whichever API the request came through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import Image
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun:
+    """Make a run. ``session_id`` None or empty starts a new session."""
+
+    agent_id: str
+    prompt: str
+    session_id: str | None = None
+    images: tuple[Image, ...] = ()
+    source_type: str = "API"
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunName:
+    """Which run is meant: its integer ``id`` or its UUID ``run_id``.
+
+    ``agent_id``, ``session_id`` and ``user_id``, where given, must be those of the run, else it is not found.
+    """
+
+    id: int | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueRun:
+    """Send a paused run on.
+
+    With ``prompt`` None the ``answers`` have to fit what is open. With a prompt, open questions take it as their answer
+    and everything else still open is declined with it as the note; the model reads it as the user's words.
+    ``pause_id``, where given, must be the present pause.
+    """
+
+    answers: tuple[ToolAnswer, ...] = ()
+    prompt: str | None = None
+    images: tuple[Image, ...] = ()
+    pause_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What became of a continue: ``moved`` is False while answers are still missing.
+
+    ``after`` is the number of the last event before this continue: follow from there to see what it caused.
+    """
+
+    run_key: int
+    after: int
+    moved: bool

@@ -1,0 +1,190 @@
+"""What one continue does to a paused run, inside its transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from unpause.domain.events import Event, EventType
+from unpause.domain.requirements import (
+    DEFAULT_REJECTION,
+    Answer,
+    Decision,
+    Requirement,
+    RequirementKind,
+    ToolAnswer,
+    match_answers,
+)
+from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
+from unpause.domain.transitions import Trigger
+from unpause.errors import ApprovalPending, InvalidTransition
+from unpause.runs.commands import Continued
+from unpause.runs.snapshots import pause_payload, pause_text
+from unpause.store.events import add_events
+from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
+from unpause.store.requirements import add_answer, list_requirements
+from unpause.store.runs import append_to_log, not_paused, transition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from unpause.domain.principal import Principal
+    from unpause.runs.commands import ContinueRun
+    from unpause.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Continuing:
+    """One continue: who asks, for what, when."""
+
+    principal: Principal
+    command: ContinueRun
+    now: datetime
+
+    def apply(self, connection: Connection, run: Run) -> tuple[Continued, tuple[Event, ...]]:
+        """Keep the answers and move the run if nothing is open any more; return what happened and the new events.
+
+        The order of the checks is that of the contract (agno.md section 2, design section 5).
+        """
+        if run.status is not RunStatus.PAUSED:
+            raise not_paused(run)
+        if self.command.pause_id is not None and self.command.pause_id != run.pause_id:
+            raise _late(run)
+        requirements = list_requirements(connection, run.id)
+        present = [requirement for requirement in requirements if requirement.pause_id == run.pause_id]
+        if any(requirement.awaits_approval for requirement in present):
+            raise ApprovalPending
+        calls = list_tool_calls(connection, run.id)
+        answers = self._answers(run, requirements, present, calls)
+        for requirement_id, answer in answers.items():
+            add_answer(connection, requirement_id, answer)
+        after = [_answered(requirement, answers) for requirement in requirements]
+        still_open = [
+            requirement for requirement in after if requirement.pause_id == run.pause_id and requirement.is_open
+        ]
+        if still_open:
+            return self._stay(connection, run, calls, after, still_open)
+        return self._move(connection, run, calls, [r for r in after if r.pause_id == run.pause_id])
+
+    def _answers(
+        self, run: Run, requirements: Sequence[Requirement], present: Sequence[Requirement], calls: Sequence[ToolCall]
+    ) -> dict[str, Answer]:
+        if self.command.prompt is not None:
+            return {r.id: self._from_prompt(r, self.command.prompt) for r in present if r.is_open}
+        known = {call.tool_call_id for call in calls} | {requirement.tool_call_id for requirement in requirements}
+        try:
+            matched = match_answers(present, self.command.answers, frozenset(known))
+        except InvalidTransition:
+            raise _late(run) from None
+        by_id = {requirement.id: requirement for requirement in present}
+        return {key: self._answer(by_id[key], said) for key, said in matched.items()}
+
+    def _answer(self, requirement: Requirement, said: ToolAnswer) -> Answer:
+        if said.confirmed is False:
+            decision = Decision.REJECTED
+        elif requirement.kind is RequirementKind.CONFIRMATION:
+            decision = Decision.CONFIRMED
+        else:
+            decision = Decision.ANSWERED
+        return Answer(
+            decision=decision,
+            at=self.now,
+            note=said.note,
+            values=dict(said.values) if said.values else None,
+            result=said.result if decision is Decision.ANSWERED else None,
+            by=self.principal.user_id,
+            via=self.principal.via,
+        )
+
+    def _from_prompt(self, requirement: Requirement, prompt: str) -> Answer:
+        """Return what the user's words mean for this requirement: an answer to a question, else a no with a note."""
+        asked = requirement.question
+        return Answer(
+            decision=Decision.ANSWERED if asked else Decision.REJECTED,
+            at=self.now,
+            note=None if asked else prompt or None,
+            result=prompt if asked else None,
+            by=self.principal.user_id,
+            via=self.principal.via,
+        )
+
+    def _stay(
+        self,
+        connection: Connection,
+        run: Run,
+        calls: Sequence[ToolCall],
+        requirements: Sequence[Requirement],
+        still_open: Sequence[Requirement],
+    ) -> tuple[Continued, tuple[Event, ...]]:
+        payload = pause_payload(run.pause_id or "", pause_text(still_open), calls, requirements)
+        last = append_to_log(connection, run.id, 1, self.now)
+        events = add_events(connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
+        return Continued(run.id, run.last_sequence, moved=False), events
+
+    def _move(
+        self, connection: Connection, run: Run, calls: Sequence[ToolCall], answered: Sequence[Requirement]
+    ) -> tuple[Continued, tuple[Event, ...]]:
+        by_id = {call.tool_call_id: call for call in calls}
+        for requirement in answered:
+            if requirement.answer is not None:
+                settle_tool_call(
+                    connection, run.id, _decided(by_id[requirement.call_id], requirement, requirement.answer)
+                )
+        changes = {
+            "events": 1,
+            "updated_at": self.now,
+            "content": None,
+            "continued_at": self.now,
+            "continued_by": self.principal.user_id,
+            "continued_via": self.principal.via,
+            "continued_decision": _decision_word(answered),
+        }
+        moved = transition(connection, run.id, Trigger.CONTINUE, changes=changes)
+        if self.command.prompt is not None:
+            position = len(list_inputs(connection, run.id))
+            given = RunInput(position, self.command.prompt, self.command.images)
+            add_input(connection, run.id, given, self.principal.user_id, self.now)
+        event = Event(EventType.RUN_CONTINUED, self.now, {"pause_id": run.pause_id, "by": self.principal.user_id})
+        events = add_events(connection, run.id, (event,), moved.last_sequence)
+        return Continued(run.id, run.last_sequence, moved=True), events
+
+
+def _answered(requirement: Requirement, answers: dict[str, Answer]) -> Requirement:
+    answer = answers.get(requirement.id)
+    return requirement if answer is None else replace(requirement, answer=answer)
+
+
+def _decided(call: ToolCall, requirement: Requirement, answer: Answer) -> ToolCall:
+    """Return the call as the decision leaves it: settled where nothing will run, else ready to run as decided."""
+    if answer.decision is Decision.REJECTED:
+        note = answer.note or DEFAULT_REJECTION
+        return replace(
+            call,
+            status=CallStatus.FINISHED,
+            outcome=Outcome.DENIED,
+            result=note,
+            result_text=note,
+            finished_at=answer.at,
+        )
+    if requirement.kind is RequirementKind.EXTERNAL_EXECUTION:
+        return replace(
+            call,
+            status=CallStatus.FINISHED,
+            outcome=Outcome.SUCCESS,
+            result=answer.result,
+            result_text=answer.result,
+            finished_at=answer.at,
+        )
+    arguments = {**call.tool_args, **(answer.values or {})}
+    return replace(call, status=CallStatus.PROPOSED, tool_args=arguments, started_at=None)
+
+
+def _decision_word(answered: Sequence[Requirement]) -> str:
+    decisions = {requirement.answer.decision for requirement in answered if requirement.answer is not None}
+    return next(iter(decisions)).value if len(decisions) == 1 else "mixed" if decisions else "continued"
+
+
+def _late(run: Run) -> InvalidTransition:
+    details = run.continuation.as_details() if run.continuation is not None else {}
+    return InvalidTransition("run is already continued", run.status.value, {"status": run.status.value, **details})

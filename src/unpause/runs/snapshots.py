@@ -1,0 +1,79 @@
+"""What events say about tool calls and requirements: plain JSON, frozen at the moment of the event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.runs import ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_CALL = TypeAdapter(ToolCall)
+_REQUIREMENTS = TypeAdapter(tuple[Requirement, ...])
+_CALLS = TypeAdapter(tuple[ToolCall, ...])
+
+# The fixed texts of a pause (agno.md 4.3); the last call that waits decides.
+_PAUSE_TEXT: Mapping[RequirementKind, str] = {
+    RequirementKind.CONFIRMATION: "I have tools to execute, but I need confirmation.",
+    RequirementKind.USER_INPUT: "I have tools to execute, but I need user input.",
+    RequirementKind.EXTERNAL_EXECUTION: "I have tools to execute, but it needs external execution.",
+}
+
+
+def call_payload(call: ToolCall) -> dict[str, Any]:
+    """Return the payload of an event about one call."""
+    return {"call": _CALL.dump_python(call, mode="json")}
+
+
+def read_call(payload: Mapping[str, Any]) -> ToolCall:
+    """Return the call that an event is about."""
+    return _CALL.validate_python(payload["call"])
+
+
+def pause_payload(
+    pause_id: str, content: str, calls: Iterable[ToolCall], requirements: Sequence[Requirement]
+) -> dict[str, Any]:
+    """Return the payload of ``run_paused``: all calls of the run so far, and all requirements."""
+    return {
+        "pause_id": pause_id,
+        "content": content,
+        "calls": _CALLS.dump_python(with_requirements(calls, requirements), mode="json"),
+        "requirements": _REQUIREMENTS.dump_python(tuple(requirements), mode="json"),
+    }
+
+
+def read_calls(payload: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """Return the calls in a ``run_paused`` payload."""
+    return _CALLS.validate_python(payload["calls"])
+
+
+def read_requirements(payload: Mapping[str, Any]) -> tuple[Requirement, ...]:
+    """Return the requirements in a ``run_paused`` payload."""
+    return _REQUIREMENTS.validate_python(payload["requirements"])
+
+
+def with_requirements(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) -> tuple[ToolCall, ...]:
+    """Return the calls, each with the newest requirement about it."""
+    newest = {requirement.call_id: requirement for requirement in requirements}
+    return tuple(replace(call, requirement=newest.get(call.tool_call_id)) for call in calls)
+
+
+def pause_text(requirements: Sequence[Requirement]) -> str:
+    """Return the words that say what a paused run waits for."""
+    doubtful = [requirement.message for requirement in requirements if requirement.in_doubt and requirement.message]
+    if doubtful:
+        return " ".join(doubtful)
+    return _PAUSE_TEXT[requirements[-1].kind] if requirements else "The run was paused."
+
+
+def doubt_text(tool_name: str) -> str:
+    """Return the question about a call that started and has no recorded end."""
+    return (
+        f"The server stopped while {tool_name} was running: the call may already have run. "
+        "Confirm to run it again, or reject it with a note about what happened."
+    )

@@ -1,0 +1,147 @@
+"""What a run said and did: inputs, messages and tool calls, one row each, only ever added or settled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import insert, select, update
+
+from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.store.tables import inputs, messages, tool_calls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+_ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
+_IMAGES = TypeAdapter(tuple[Image, ...])
+
+
+def add_input(connection: Connection, run_key: int, given: RunInput, by: str | None, now: datetime) -> None:
+    """Keep what the user said, until a message to the model carries it."""
+    connection.execute(
+        insert(inputs).values(
+            run_key=run_key,
+            position=given.position,
+            prompt=given.prompt,
+            images=_IMAGES.dump_python(given.images, mode="json") or None,
+            created_by=by,
+            created_at=now,
+        )
+    )
+
+
+def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
+    """Return all the user said in this run, oldest first."""
+    query = select(*inputs.c).where(inputs.c.run_key == run_key).order_by(inputs.c.position)
+    return [
+        RunInput(
+            position=row["position"],
+            prompt=row["prompt"],
+            images=_IMAGES.validate_python(row["images"] or ()),
+            consumed=row["consumed"],
+        )
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def consume_inputs(connection: Connection, run_key: int) -> None:
+    """Mark everything the user said so far as carried by a message."""
+    connection.execute(update(inputs).where(inputs.c.run_key == run_key).values(consumed=True))
+
+
+def add_messages(connection: Connection, run_key: int, added: Sequence[Message], now: datetime) -> None:
+    """Append messages; their positions must follow those that are there."""
+    if not added:
+        return
+    connection.execute(
+        insert(messages),
+        [
+            {
+                "run_key": run_key,
+                "position": message.position,
+                "native": message.native,
+                "entries": _ENTRIES.dump_python(message.entries, mode="json"),
+                "created_at": now,
+            }
+            for message in added
+        ],
+    )
+
+
+def list_messages(connection: Connection, run_key: int) -> list[Message]:
+    """Return the run's messages in order."""
+    query = select(*messages.c).where(messages.c.run_key == run_key).order_by(messages.c.position)
+    return [
+        Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
+        for row in connection.execute(query).mappings()
+    ]
+
+
+def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCall]) -> None:
+    """Add the calls of one answer of the model."""
+    rows = [
+        {
+            "run_key": run_key,
+            "tool_call_id": call.tool_call_id,
+            "turn": call.turn,
+            "position": call.position,
+            "tool_name": call.tool_name,
+            "tool_args": call.tool_args,
+            **_progress(call),
+            "created_at": call.created_at,
+        }
+        for call in added
+    ]
+    if rows:
+        connection.execute(insert(tool_calls), rows)
+
+
+def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> None:
+    """Write how far a call got."""
+    connection.execute(
+        update(tool_calls)
+        .where(tool_calls.c.run_key == run_key, tool_calls.c.tool_call_id == call.tool_call_id)
+        .values(tool_args=call.tool_args, **_progress(call))
+    )
+
+
+def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
+    """Return the run's calls in the order the model made them, without their requirements."""
+    query = (
+        select(*tool_calls.c).where(tool_calls.c.run_key == run_key).order_by(tool_calls.c.turn, tool_calls.c.position)
+    )
+    return [_tool_call(row) for row in connection.execute(query).mappings()]
+
+
+def _progress(call: ToolCall) -> dict[str, Any]:
+    return {
+        "status": call.status.value,
+        "idempotent": call.idempotent,
+        "outcome": call.outcome.value if call.outcome else None,
+        "result": call.result,
+        "result_text": call.result_text,
+        "started_at": call.started_at,
+        "finished_at": call.finished_at,
+    }
+
+
+def _tool_call(row: RowMapping) -> ToolCall:
+    return ToolCall(
+        tool_call_id=row["tool_call_id"],
+        tool_name=row["tool_name"],
+        tool_args=row["tool_args"],
+        turn=row["turn"],
+        position=row["position"],
+        created_at=row["created_at"],
+        status=CallStatus(row["status"]),
+        idempotent=row["idempotent"],
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        result=row["result"],
+        result_text=row["result_text"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )

@@ -1,0 +1,17 @@
+"""JSON as the database keeps it: compact, UTF-8, and never anything that is not JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+
+def dump_json(value: Any) -> str:  # noqa: ANN401 - whatever a driver or client calls JSON
+    """Return the value as one line of JSON text; datetimes in ISO 8601, bytes in base64."""
+    return to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
+
+
+def load_json(text: str | bytes) -> Any:  # noqa: ANN401
+    """Return what the text says."""
+    return from_json(text)

@@ -1,0 +1,104 @@
+"""What paused runs wait for, and what was answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+from sqlalchemy import insert, select, update
+
+from unpause.domain.requirements import Answer, Decision, InputField, Requirement, RequirementKind
+from unpause.store.tables import requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+_FIELDS = TypeAdapter(tuple[InputField, ...])
+
+
+def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
+    """Keep what this pause waits for; positions count on from ``first_position`` through the whole run."""
+    if not added:
+        return
+    connection.execute(
+        insert(requirements),
+        [
+            {
+                "id": requirement.id,
+                "run_key": run_key,
+                "position": first_position + offset,
+                "pause_id": requirement.pause_id,
+                "tool_call_id": requirement.tool_call_id,
+                "call_id": requirement.call_id,
+                "tool_name": requirement.tool_name,
+                "tool_args": requirement.tool_args,
+                "kind": requirement.kind.value,
+                "fields": _FIELDS.dump_python(requirement.fields, mode="json"),
+                "editable": list(requirement.editable),
+                "question": requirement.question,
+                "in_doubt": requirement.in_doubt,
+                "approval": requirement.approval,
+                "message": requirement.message,
+                "created_at": requirement.created_at,
+            }
+            for offset, requirement in enumerate(added)
+        ],
+    )
+
+
+def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> bool:
+    """Keep an answer, if nobody answered before; return whether it was kept."""
+    statement = (
+        update(requirements)
+        .where(requirements.c.id == requirement_id, requirements.c.decision.is_(None))
+        .values(
+            decision=answer.decision.value,
+            note=answer.note,
+            arguments=answer.values,
+            result=answer.result,
+            decided_by=answer.by,
+            decided_via=answer.via,
+            decided_at=answer.at,
+        )
+        .returning(requirements.c.id)
+    )
+    return connection.execute(statement).scalar() is not None
+
+
+def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
+    """Return all the run ever waited for, oldest first."""
+    query = select(*requirements.c).where(requirements.c.run_key == run_key).order_by(requirements.c.position)
+    return [_requirement(row) for row in connection.execute(query).mappings()]
+
+
+def _requirement(row: RowMapping) -> Requirement:
+    answer = None
+    if row["decision"] is not None:
+        answer = Answer(
+            decision=Decision(row["decision"]),
+            at=row["decided_at"],
+            note=row["note"],
+            values=row["arguments"],
+            result=row["result"],
+            by=row["decided_by"],
+            via=row["decided_via"],
+        )
+    return Requirement(
+        id=row["id"],
+        pause_id=row["pause_id"],
+        tool_call_id=row["tool_call_id"],
+        call_id=row["call_id"],
+        tool_name=row["tool_name"],
+        tool_args=row["tool_args"],
+        kind=RequirementKind(row["kind"]),
+        created_at=row["created_at"],
+        fields=_FIELDS.validate_python(row["fields"] or ()),
+        editable=tuple(row["editable"] or ()),
+        question=row["question"],
+        in_doubt=row["in_doubt"],
+        approval=row["approval"],
+        message=row["message"],
+        answer=answer,
+    )

@@ -1,0 +1,171 @@
+"""The runs table, and the one door through which a run's status changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+
+from unpause.domain.runs import Continuation, EndReason, Run, RunStatus
+from unpause.domain.transitions import TRANSITIONS, Trigger
+from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
+from unpause.store.tables import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+
+# No database has larger ones, and asking for one is an error in the driver instead of an empty answer.
+_LARGEST_KEY = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """A way to name one run: by ``id`` or by ``run_id``, always within an organization."""
+
+    organization_id: int
+    id: int | None = None
+    run_id: str | None = None
+
+
+def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
+    """Add a run in status PENDING and return it."""
+    row = connection.execute(insert(runs).values(status=RunStatus.PENDING.value, **values).returning(*runs.c))
+    return _run(row.mappings().one())
+
+
+def find_run(connection: Connection, key: RunKey) -> Run | None:
+    """Return the run, or None where the organization has no such run."""
+    if key.id is not None and key.id > _LARGEST_KEY:
+        return None
+    named = runs.c.id == key.id if key.id is not None else runs.c.run_id == key.run_id
+    query = select(*runs.c).where(named, runs.c.organization_id == key.organization_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _run(row)
+
+
+def get_run(connection: Connection, key: RunKey) -> Run:
+    """Return the run; raise RunNotFound where the organization has no such run."""
+    run = find_run(connection, key)
+    if run is None:
+        raise RunNotFound
+    return run
+
+
+def transition(
+    connection: Connection,
+    run_key: int,
+    trigger: Trigger,
+    *,
+    fence: int | None = None,
+    changes: Mapping[str, Any],
+) -> Run:
+    """Move the run by the table of transitions: the only UPDATE of ``status`` there is.
+
+    ``changes`` are further columns to set; ``events`` in it is no column but how many numbers of the log to reserve
+    (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one.
+
+    Raises, having changed nothing, RunNotFound, InvalidTransition, or for a fenced trigger LeaseLost.
+    """
+    rule = TRANSITIONS[trigger]
+    columns = dict(changes)
+    reserved = int(columns.pop("events", 0))
+    statement = (
+        update(runs)
+        .where(runs.c.id == run_key, runs.c.status.in_([source.value for source in rule.sources]))
+        .values(status=rule.target.value, last_sequence=runs.c.last_sequence + reserved, **columns)
+        .returning(*runs.c)
+    )
+    if fence is not None:
+        statement = statement.where(runs.c.fence == fence)
+    if trigger is Trigger.CLAIM:
+        statement = statement.values(fence=runs.c.fence + 1)
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        raise _why_not(connection, run_key, fenced=rule.fenced)
+    return _run(row)
+
+
+def reserve_sequence(connection: Connection, run_key: int, fence: int, count: int, now: datetime) -> int:
+    """Reserve ``count`` numbers of the run's log for the holder of ``fence``; return the last one.
+
+    Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
+    through here or through ``transition``.
+    """
+    statement = (
+        update(runs)
+        .where(runs.c.id == run_key, runs.c.fence == fence, runs.c.status == RunStatus.RUNNING.value)
+        .values(last_sequence=runs.c.last_sequence + count, updated_at=now)
+        .returning(runs.c.last_sequence)
+    )
+    last = connection.execute(statement).scalar()
+    if last is None:
+        raise LeaseLost("the run is no longer held under this fence")
+    return int(last)
+
+
+def append_to_log(connection: Connection, run_key: int, count: int, now: datetime) -> int:
+    """Reserve ``count`` numbers for events about a run nobody executes; return the last one."""
+    statement = (
+        update(runs)
+        .where(runs.c.id == run_key)
+        .values(last_sequence=runs.c.last_sequence + count, updated_at=now)
+        .returning(runs.c.last_sequence)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def list_unfinished(connection: Connection, status: RunStatus) -> list[Run]:
+    """Return all runs of one unfinished status, oldest first, of every organization: for the executor."""
+    query = select(*runs.c).where(runs.c.status == status.value).order_by(runs.c.id)
+    return [_run(row) for row in connection.execute(query).mappings()]
+
+
+def _why_not(connection: Connection, run_key: int, *, fenced: bool) -> Exception:
+    row = connection.execute(select(*runs.c).where(runs.c.id == run_key)).mappings().first()
+    if row is None:
+        return RunNotFound()
+    run = _run(row)
+    if fenced:
+        return LeaseLost("the run is no longer held under this fence")
+    return not_paused(run)
+
+
+_NOT_PAUSED = {
+    RunStatus.PENDING: "run is already running",
+    RunStatus.RUNNING: "run is already running",
+    RunStatus.PAUSED: "run is paused",
+    RunStatus.COMPLETED: "run is already continued",
+    RunStatus.CANCELLED: "run is already cancelled",
+    RunStatus.ERROR: "run is already errored",
+}
+
+
+def not_paused(run: Run) -> InvalidTransition:
+    """Return the conflict that says where the run stands and who brought it there (texts: agno.md 6.6)."""
+    details = run.continuation.as_details() if run.continuation is not None else {}
+    return InvalidTransition(_NOT_PAUSED[run.status], run.status.value, {"status": run.status.value, **details})
+
+
+def _run(row: RowMapping) -> Run:
+    continuation = None
+    if row["continued_at"] is not None:
+        continuation = Continuation(
+            at=row["continued_at"],
+            by=row["continued_by"],
+            via=row["continued_via"],
+            decision=row["continued_decision"],
+        )
+    return Run(
+        status=RunStatus(row["status"]),
+        end_reason=EndReason(row["end_reason"]) if row["end_reason"] else None,
+        continuation=continuation,
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+_PLAIN = {field.name for field in fields(Run)} - {"status", "end_reason", "continuation"}

@@ -1,0 +1,58 @@
+"""Whether the database's schema is the one this code was written for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+from unpause.errors import SchemaMismatch
+from unpause.store.database import parse_url
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+# The newest migration. Written down here so that a server need not load Alembic; a test compares it with the tree.
+SCHEMA_REVISION = "0001"
+
+
+def find_revision(connection: Connection) -> str | None:
+    """Return the revision the database is at, or None for one without a schema."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def check_schema(connection: Connection) -> None:
+    """Raise SchemaMismatch, with the command that mends it, unless the schema is this code's."""
+    found = find_revision(connection)
+    if found == SCHEMA_REVISION:
+        return
+    if found is None or found < SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The database schema is at {found or 'nothing'}, this server needs {SCHEMA_REVISION}: "
+            "run `unpause db upgrade`"
+        )
+    raise SchemaMismatch(
+        f"The database schema is at {found}, ahead of this server's {SCHEMA_REVISION}: install the newer unpause, "
+        f"or with the newer one run `unpause db downgrade {SCHEMA_REVISION}`"
+    )
+
+
+def plain_engine(database_url: str) -> Engine:
+    """Return an engine for work outside the server: one connection at a time, no pragmas.
+
+    Foreign keys stay off on SQLite: rebuilding a parent table with them on empties its children (design, section 9).
+    """
+    url = parse_url(database_url)
+    if url.drivername == "sqlite+aiosqlite":
+        url = url.set(drivername="sqlite")
+    return create_engine(url, poolclass=NullPool)
+
+
+def check_database(database_url: str) -> None:
+    """Raise SchemaMismatch unless the database there has this code's schema."""
+    with plain_engine(database_url).connect() as connection:
+        check_schema(connection)

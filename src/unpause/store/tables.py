@@ -1,0 +1,179 @@
+"""The tables: one row per run, input, message, tool call, requirement and event; nothing is rewritten whole."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from unpause.domain.runs import RunStatus
+from unpause.store.columns import Instant, Json, Key
+
+# Named constraints: a later migration can only alter what has a name.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_UUID = String(36)
+_NAME = String(255)
+_WORD = String(32)
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", _NAME, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("session_id", _NAME, nullable=False),
+    Column("agent_id", _NAME, nullable=False),
+    Column("user_id", _NAME),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    UniqueConstraint("organization_id", "session_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("run_id", _UUID, nullable=False, unique=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("session_key", Key, ForeignKey("sessions.id"), nullable=False),
+    Column("session_id", _NAME, nullable=False),
+    Column("agent_id", _NAME, nullable=False),
+    Column("user_id", _NAME),
+    Column("status", _WORD, nullable=False),
+    Column("source_type", _WORD, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("summary", Text),
+    Column("metadata", Json),
+    Column("model", _NAME),
+    Column("model_provider", _NAME),
+    Column("usage", Json),
+    Column("content", Text),
+    Column("content_type", _NAME, nullable=False, server_default="str"),
+    Column("end_reason", _WORD),
+    Column("pause_id", _UUID),
+    Column("pause_requested_at", Instant),
+    Column("cancel_requested_at", Instant),
+    Column("continued_at", Instant),
+    Column("continued_by", _NAME),
+    Column("continued_via", _WORD),
+    Column("continued_decision", _WORD),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("lease_expires_at", Instant),
+    Column("last_sequence", Integer, nullable=False, server_default="0"),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("ended_at", Instant),
+    CheckConstraint("status IN ({})".format(", ".join(f"'{status}'" for status in RunStatus)), name="status_is_known"),
+    Index("ix_runs_session_key_status_id", "session_key", "status", "id"),
+    Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
+    Index("ix_runs_organization_id_id", "organization_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("prompt", Text, nullable=False),
+    Column("images", Json),
+    Column("consumed", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("created_by", _NAME),
+    Column("created_at", Instant, nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("native", Json, nullable=False),
+    Column("entries", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+tool_calls = Table(
+    "tool_calls",
+    metadata,
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("tool_call_id", _NAME, primary_key=True),
+    Column("turn", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("tool_name", _NAME, nullable=False),
+    Column("tool_args", Json, nullable=False),
+    Column("status", _WORD, nullable=False),
+    Column("idempotent", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("outcome", _WORD),
+    Column("result", Json),
+    Column("result_text", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+)
+
+requirements = Table(
+    "requirements",
+    metadata,
+    Column("id", _UUID, primary_key=True),
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("pause_id", _UUID, nullable=False),
+    Column("tool_call_id", _NAME, nullable=False),
+    Column("call_id", _NAME, nullable=False),
+    Column("tool_name", _NAME, nullable=False),
+    Column("tool_args", Json, nullable=False),
+    Column("kind", _WORD, nullable=False),
+    Column("fields", Json),
+    Column("editable", Json),
+    Column("question", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("in_doubt", Boolean(create_constraint=False), nullable=False, server_default="0"),
+    Column("approval", _WORD),
+    Column("message", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("decision", _WORD),
+    Column("note", Text),
+    Column("arguments", Json),
+    Column("result", Text),
+    Column("decided_by", _NAME),
+    Column("decided_via", _WORD),
+    Column("decided_at", Instant),
+    UniqueConstraint("run_key", "tool_call_id"),
+    UniqueConstraint("run_key", "position"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("type", _WORD, nullable=False),
+    Column("payload", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)

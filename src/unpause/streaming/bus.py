@@ -1,0 +1,84 @@
+"""Tells followers that a run's log has grown; the log is the truth, the bus only a hint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from unpause.domain.events import Event
+
+# A follower that reads slower than this gets no batches handed over any more, but reads the log again.
+_LARGEST_BACKLOG = 512
+
+
+class Subscription:
+    """One follower's share of what is published about one run."""
+
+    def __init__(self) -> None:
+        self._batches: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue(maxsize=_LARGEST_BACKLOG)
+
+    def offer(self, events: tuple[Event, ...]) -> None:
+        """Hand a committed batch over, or drop it where the follower is far behind: it will see the gap."""
+        if not self._batches.full():
+            self._batches.put_nowait(events)
+
+    async def next_batch(self, timeout_seconds: float | None) -> tuple[Event, ...]:
+        """Return the next batch; an empty one when ``timeout_seconds`` passed without any."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._batches.get()
+        except TimeoutError:
+            return ()
+
+
+class Bus(Protocol):
+    """Where committed events are announced.
+
+    ``poll_seconds`` is how long a follower may wait before it looks into the log without being told;
+    None where no announcement can be lost.
+    """
+
+    poll_seconds: float | None
+
+    def publish(self, run_key: int, events: Sequence[Event]) -> None:
+        """Announce events that are committed."""
+        ...
+
+    def subscribed(self, run_key: int) -> AbstractContextManager[Subscription]:
+        """Subscribe to a run for the length of the block."""
+        ...
+
+
+class InProcessBus:
+    """Followers and executor in one process: every commit is announced, nothing is lost."""
+
+    poll_seconds: float | None = None
+
+    def __init__(self) -> None:
+        self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
+
+    def publish(self, run_key: int, events: Sequence[Event]) -> None:
+        """Hand the batch to everyone who follows the run."""
+        if not events or run_key not in self._subscriptions:
+            return
+        batch = tuple(events)
+        for subscription in self._subscriptions[run_key]:
+            subscription.offer(batch)
+
+    @contextmanager
+    def subscribed(self, run_key: int) -> Iterator[Subscription]:
+        """Subscribe to a run for the length of the block."""
+        subscription = Subscription()
+        self._subscriptions[run_key].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions[run_key].discard(subscription)
+            if not self._subscriptions[run_key]:
+                del self._subscriptions[run_key]

@@ -1,0 +1,70 @@
+"""Servers for tests: the whole application on a real SQLite file, spoken to over ASGI."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic_ai import Agent
+
+from unpause.agents.driver import AgentDriver
+from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.api.app import create_app
+from unpause.bootstrap import Application, build_application, driver_options
+from unpause.settings import Settings
+from unpause.store import migrate
+
+ADDRESS = "http://127.0.0.1"
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - any setting
+    """Return settings with a database file in ``folder``, its schema made."""
+    file = folder / "unpause.db"
+    settings = Settings(**{"database_url": f"sqlite+aiosqlite:///{file}", "shutdown_grace_seconds": 2.0, **changes})
+    if not file.exists() and settings.database_url.startswith("sqlite"):
+        template = folder.parent / "template.db"
+        if not template.exists():
+            migrate.upgrade(f"sqlite+aiosqlite:///{template}")
+        shutil.copyfile(template, file)
+    return settings
+
+
+@asynccontextmanager
+async def running(
+    folder: Path,
+    agents: Sequence[Agent[Any, Any]] = (),
+    drivers: Sequence[AgentDriver] = (),
+    **changes: Any,  # noqa: ANN401 - any setting
+) -> AsyncIterator[Application]:
+    """Run an application without HTTP for the length of the block."""
+    settings = settings_for(folder, **changes)
+    options = driver_options(settings)
+    application = build_application(settings, [*(PydanticAIDriver(agent, options) for agent in agents), *drivers])
+    async with application.running():
+        yield application
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    agents: Sequence[Agent[Any, Any]] = (),
+    drivers: Sequence[AgentDriver] = (),
+    seen: Callable[[Application], None] | None = None,
+    **changes: Any,  # noqa: ANN401 - any setting
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the agents for the length of the block; the same ``folder`` again is a restart on the same database.
+
+    Note that httpx's ASGI transport hands a body over only when it is complete: a test of what a client sees while a
+    stream is open needs a server process (``tests/support/processes.py``).
+    """
+    async with running(folder, agents, drivers, **changes) as application:
+        if seen is not None:
+            seen(application)
+        app = create_app(application)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+            yield client
