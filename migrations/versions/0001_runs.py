@@ -66,8 +66,6 @@ def upgrade() -> None:
         sa.Column("content_type", sa.String(length=255), server_default="str", nullable=False),
         sa.Column("end_reason", sa.String(length=32), nullable=True),
         sa.Column("pause_id", sa.String(length=36), nullable=True),
-        sa.Column("pause_requested_at", MOMENT, nullable=True),
-        sa.Column("cancel_requested_at", MOMENT, nullable=True),
         sa.Column("continued_at", MOMENT, nullable=True),
         sa.Column("continued_by", sa.String(length=255), nullable=True),
         sa.Column("continued_via", sa.String(length=32), nullable=True),

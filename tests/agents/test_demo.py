@@ -27,6 +27,10 @@ from unpause.agents.policy import ToolPolicy
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic_ai.output import OutputSpec
+
+KINDS: OutputSpec[str | DeferredToolRequests] = [str, DeferredToolRequests]
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -46,14 +50,13 @@ async def call(workspace: Path, tool: str, decision: object = None, **args: obje
         return ModelResponse([ToolCallPart(tool, args, "c1")])
 
     agent = build_demo_agent(workspace, FunctionModel(script))
-    kinds: list[type[str | DeferredToolRequests]] = [str, DeferredToolRequests]
-    result = await agent.run("go", output_type=kinds)
+    result = await agent.run("go", output_type=KINDS)
     paused = result.output if isinstance(result.output, DeferredToolRequests) else None
     if paused and decision is not None:
         answers: dict[str, Any] = {"c1": decision}
         answer = DeferredToolResults(calls=answers) if paused.calls else DeferredToolResults(approvals=answers)
         messages = result.all_messages()
-        result = await agent.run(output_type=kinds, message_history=messages, deferred_tool_results=answer)
+        result = await agent.run(output_type=KINDS, message_history=messages, deferred_tool_results=answer)
     returns = [part for m in result.all_messages() for part in m.parts if isinstance(part, ToolReturnPart)]
     last = returns[-1] if returns else None
     return Ended(last.outcome if last else "", str(last.content) if last else "", paused)

@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic_ai import AgentRunResult, UserContent
+    from pydantic_ai.output import OutputSpec
 
-Outcome = DeferredToolRequests | str
+Outcome = str | DeferredToolRequests
+
+KINDS: OutputSpec[Outcome] = [str, DeferredToolRequests]
 
 TOOLS = ("list_files", "read_file", "write_file", "delete_file", "send_report", "run_shell", "publish")
 
@@ -66,7 +69,7 @@ async def ask(
     messages = ModelMessagesTypeAdapter.validate_json(history.all_messages_json()) if history else None
     return await build_demo_agent(workspace, DemoModel()).run(
         prompt,
-        output_type=[str, DeferredToolRequests],
+        output_type=KINDS,
         message_history=messages,
         deferred_tool_results=results,
     )
@@ -79,7 +82,7 @@ async def calls(prompt: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def first_response(prompt: str) -> ModelResponse:
     agent = Agent(DemoModel(), tools=[Tool(unused, name=name, requires_approval=True) for name in TOOLS])
-    messages = (await agent.run(prompt, output_type=[str, DeferredToolRequests])).all_messages()
+    messages = (await agent.run(prompt, output_type=KINDS)).all_messages()
     return next(message for message in messages if isinstance(message, ModelResponse))
 
 
@@ -472,8 +475,7 @@ class TestModel:
     async def test_streamed_calls_are_those_of_a_plain_run(self, workspace: Path) -> None:
         prompt = "list the files and delete old.log"
         result: AgentRunResult[Outcome] | None = None
-        kinds: list[type[str | DeferredToolRequests]] = [str, DeferredToolRequests]
-        async with build_demo_agent(workspace, None).run_stream_events(prompt, output_type=kinds) as events:
+        async with build_demo_agent(workspace, None).run_stream_events(prompt, output_type=KINDS) as events:
             async for event in events:
                 if isinstance(event, AgentRunResultEvent):
                     result = event.result
@@ -505,7 +507,7 @@ class TestModel:
         tools = [Tool(unused, name="delete_file", requires_approval=True)]
         agent = Agent(DemoModel(lambda: next(ids)), tools=tools)
 
-        output = (await agent.run("delete a.txt and b.txt", output_type=[str, DeferredToolRequests])).output
+        output = (await agent.run("delete a.txt and b.txt", output_type=KINDS)).output
 
         assert isinstance(output, DeferredToolRequests)
         assert [part.tool_call_id for part in output.approvals] == ["one", "two"]

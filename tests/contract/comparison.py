@@ -11,18 +11,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from tests.contract.captures import JsonObject, Shape
 from tests.contract.differences import EXTRA_KEYS
 
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "int": (int,),
-    "number": (int, float),
-    "list": (list,),
-    "object": (dict,),
-}
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+    {"str": (str,), "int": (int,), "number": (int, float), "list": (list,), "object": (dict,)}
+)
 
 # What the captured server's runs hold or not, with nothing to see in the scenario why.
 _RUN_KEYS: Final = frozenset({"events", "messages", "metadata", "requirements", "tools", "user_id"})

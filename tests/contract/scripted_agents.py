@@ -151,7 +151,7 @@ def _tool_texts(turns: list[ModelMessage]) -> list[str]:
     texts: list[str] = []
     for part in (part for turn in turns if isinstance(turn, ModelRequest) for part in turn.parts):
         if isinstance(part, ToolReturnPart):
-            texts.append(part.model_response_str())
+            texts.append(part.model_response_str(wrap_if_error=False))
         elif isinstance(part, RetryPromptPart):
             texts.append(part.content if isinstance(part.content, str) else part.model_response())
     return texts

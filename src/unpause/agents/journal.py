@@ -116,7 +116,10 @@ class JournalCapability(AbstractCapability[Any]):
         return JournaledToolset(toolset, self.journal, self.calls, self.originals)
 
     async def handle_deferred_tool_calls(
-        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
+        *,
+        requests: DeferredToolRequests,
     ) -> DeferredToolResults | None:
         """Leave the agent loop: what waits here waits in the database, not in memory."""
         raise SegmentPaused(requests, {name: tool.tool_def for name, tool in self.originals.items()})

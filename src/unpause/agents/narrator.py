@@ -57,8 +57,7 @@ class Narrator:
         await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
         async for event in stream:
             await self._tell_piece(event)
-        usage = getattr(stream, "usage", None)
-        counts = usage() if callable(usage) else usage
+        counts = getattr(stream, "usage", None)
         tokens = {
             name: int(getattr(counts, name, 0) or 0)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")

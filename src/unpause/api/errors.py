@@ -78,7 +78,7 @@ class _RenderingRoute(APIRoute):
                 return JSONResponse({"detail": _validation_errors(error)}, 422)
             except HTTPException as error:
                 return JSONResponse(body(error.status_code, str(error.detail), None), error.status_code)
-            except Exception:  # the boundary around a request: the client learns that it failed, not how
+            except Exception:  # noqa: BLE001 - the boundary around a request: the client learns that it failed, not how
                 _log.exception("request failed", method=request.method, path=request.url.path)
                 return JSONResponse(body(500, _INTERNAL, None), 500)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -53,10 +54,8 @@ class BodyLimit:
             if not too_large:
                 await send(message)
 
-        try:
+        with suppress(_BodyTooLarge):
             await self._app(scope, counted, unless_refused)
-        except _BodyTooLarge:
-            pass
         if too_large:
             await self._refuse(scope, receive, send)
 

@@ -13,7 +13,8 @@ Try it from another terminal (the demo agent works in the folder unpause-workspa
        -F 'tools=[{{"tool_call_id":"TOOL_CALL_ID","confirmed":true}}]'
 
   # The same agent through Codegen's API; ID is the "id" of the first answer:
-  curl -s {address}/v1/organizations/1/agent/run -H 'content-type: application/json' -d '{{"prompt":"delete notes.txt"}}'
+  curl -s {address}/v1/organizations/1/agent/run -H 'content-type: application/json' \\
+       -d '{{"prompt":"delete notes.txt"}}'
   curl -s {address}/v1/organizations/1/agent/run/ID
   curl -s {address}/v1/organizations/1/agent/run/resume -H 'content-type: application/json' \\
        -d '{{"agent_run_id":ID,"prompt":"no, keep it"}}'

@@ -16,16 +16,24 @@ if TYPE_CHECKING:
 _USAGE = """\
 usage: unpause COMMAND [options]
 
-  serve    serve your agents:  unpause serve --agents mypackage.agents
-  demo     serve the demo agent on a scratch workspace; needs no key
-  db       upgrade, downgrade, current or check the database schema
+  serve     serve your agents:  unpause serve --agents mypackage.agents
+  demo      serve the demo agent on a scratch workspace; needs no key
+  db        upgrade, downgrade, current or check the database schema
+  settings  print the table of all settings
+  openapi   write the OpenAPI documents into a folder
 
 `unpause COMMAND --help` lists the options.
 Each is also an environment variable: --database-url is UNPAUSE_DATABASE_URL.
 """
 
 # By name, because a server should not load what only `db` needs, nor `db` what only a server needs.
-_COMMANDS = {"serve": "unpause.cli.serving", "demo": "unpause.cli.serving", "db": "unpause.cli.db"}
+_COMMANDS = {
+    "serve": "unpause.cli.serving",
+    "demo": "unpause.cli.serving",
+    "db": "unpause.cli.db",
+    "settings": "unpause.cli.documents",
+    "openapi": "unpause.cli.documents",
+}
 
 _REFUSED = 2
 

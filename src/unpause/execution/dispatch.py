@@ -59,9 +59,10 @@ class InProcessDispatcher:
 
     async def _execute(self, executor: Executor, run_key: int) -> None:
         try:
-            await executor.execute(run_key)
+            if await executor.execute(run_key):
+                self.committed(run_key)
         except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
-            _log.exception("segment failed; the run is taken back at the next start", run_key=run_key)
+            _log.exception("run could not be claimed; it is tried again at the next start", run_key=run_key)
         finally:
             self._slots.release()
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# How long to wait before a run is given back to a database that failed: doubling from the first to the last.
+_FIRST_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 30.0
+
 
 class Executor:
     """Runs segments, each under the fence of its own claim."""
@@ -40,14 +44,15 @@ class Executor:
         self._history_runs = history_runs
         self._lease = lease
 
-    async def execute(self, run_key: int) -> None:
-        """Execute the run's next segment, if it is still there to claim.
+    async def execute(self, run_key: int) -> bool:
+        """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
 
-        Cancelling the task gives the run back: it is PENDING again, and a call that was running is in doubt.
+        That is so where the database refused even the end of the segment: then the run is PENDING again, as it is when
+        the task is cancelled. A call that was running is in doubt.
         """
         segment = await self._claim(run_key)
         if segment is None:
-            return
+            return False
         recorder = Recorder(self._tools, segment)
         try:
             await self._run(segment, recorder)
@@ -56,6 +61,25 @@ class Executor:
         except asyncio.CancelledError:
             await asyncio.shield(_give_back(recorder))
             raise
+        except Exception:  # noqa: BLE001 - the boundary around a segment: without a database nothing can be ended
+            _log.exception("segment failed", run_id=segment.run.run_id)
+            await self._give_back_when_possible(recorder)
+            return True
+        return False
+
+    async def _give_back_when_possible(self, recorder: Recorder) -> None:
+        """Release the run as soon as the database takes it, however long that is."""
+        pause = _FIRST_RETRY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await recorder.release()
+            except UnpauseError:
+                return
+            except Exception:  # noqa: BLE001 - the database is still away
+                pause = min(2 * pause, _LAST_RETRY_SECONDS)
+            else:
+                return
 
     async def _run(self, segment: Segment, recorder: Recorder) -> None:
         doubtful = [call for call in segment.calls if call.in_doubt]
@@ -68,6 +92,16 @@ class Executor:
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
             return
         end = await self._drive(driver, segment, recorder)
+        try:
+            await self._end(end, recorder)
+        except UnpauseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - e.g. text that no database takes: the run must not stay RUNNING
+            _log.exception("a segment's end could not be written", run_id=segment.run.run_id)
+            message = f"The agent's answer could not be stored: {type(error).__name__}"
+            await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
+
+    async def _end(self, end: SegmentEnd, recorder: Recorder) -> None:
         match end:
             case Paused():
                 await recorder.pause(self._requirements(end, recorder), end)

@@ -77,8 +77,6 @@ runs = Table(
     Column("content_type", _NAME, nullable=False, server_default="str"),
     Column("end_reason", _WORD),
     Column("pause_id", _UUID),
-    Column("pause_requested_at", Instant),
-    Column("cancel_requested_at", Instant),
     Column("continued_at", Instant),
     Column("continued_by", _NAME),
     Column("continued_via", _WORD),

@@ -59,7 +59,7 @@ async def get_agent_run(
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/continue", operation_id="continue_agent_run", response_model=None)
-async def continue_agent_run(  # noqa: PLR0913 - the fields of the wire
+async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
     agent_id: str,
     run_id: str,
@@ -69,9 +69,10 @@ async def continue_agent_run(  # noqa: PLR0913 - the fields of the wire
     pause_id: Name = None,
     stream: Stream = True,  # noqa: FBT002 - a form field
 ) -> Response:
-    """Send a paused run on with the user's decisions; ``tools`` is a JSON array of tool executions, echoed and answered.
+    """Send a paused run on with the user's decisions.
 
-    The stored calls run, never the ones sent. The checks come in the order of agno.md section 2.
+    ``tools`` is a JSON array of tool executions as the run showed them, with answers filled in. The
+    stored calls run, never the ones sent. The checks come in the order of agno.md section 2.
     """
     parsed = parse_tools(tools)
     application.agents.get_agent(agent_id)

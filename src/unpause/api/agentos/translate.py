@@ -37,7 +37,7 @@ def run_output(view: RunView, *, stored: bool) -> dict[str, Any]:
         "status": run.status.value,
         "metrics": _metrics(run),
         "events": [] if stored else None,
-        "messages": [_message(entry) for message in view.messages for entry in message.entries],
+        "messages": _messages(view),
         "metadata": run.metadata,
         "tools": [tool_execution(call, call.requirement) for call in view.tool_calls],
         "requirements": [requirement(item, view.tool_calls) for item in view.requirements] or None,
@@ -52,35 +52,65 @@ def tool_execution(call: ToolCall, wanted: Requirement | None, *, live: bool = F
 
     In ``live`` events about a call the flag that it needed confirmation still stands; afterwards it does not.
     """
-    kind = wanted.kind if wanted else None
-    answer = wanted.answer if wanted else None
-    confirming = kind is RequirementKind.CONFIRMATION
-    external = kind is RequirementKind.EXTERNAL_EXECUTION
-    filled_in = kind is RequirementKind.USER_INPUT
-    rejected = answer is not None and answer.decision is Decision.REJECTED
     finished = call.outcome is not None
-    return {
-        "tool_call_id": wanted.tool_call_id if wanted is not None and wanted.is_open else call.tool_call_id,
+    output = {
+        "tool_call_id": call.tool_call_id,
         "tool_name": call.tool_name,
         "tool_args": call.tool_args,
-        "tool_call_error": None if not finished or (external and not rejected) else call.outcome is not Outcome.SUCCESS,
-        "result": None if rejected else call.result_text,
-        "metrics": _call_metrics(call) if wanted is None else None,
+        "tool_call_error": call.outcome is not Outcome.SUCCESS if finished else None,
+        "result": call.result_text,
+        "metrics": None,
         "child_run_id": None,
         "stop_after_tool_call": False,
         "created_at": int(call.created_at.timestamp()),
-        "requires_confirmation": (answer is None or live) if confirming else None,
-        "confirmed": _confirmed(wanted),
-        "confirmation_note": (answer.note or _REJECTED) if rejected and answer else answer.note if answer else None,
-        "requires_user_input": (answer is None or live) if filled_in else None,
-        "user_input_schema": _form(wanted) if filled_in and wanted else None,
+        "requires_confirmation": None,
+        "confirmed": None,
+        "confirmation_note": None,
+        "requires_user_input": None,
+        "user_input_schema": None,
         "user_feedback_schema": None,
-        "answered": True if filled_in and answer is not None and not rejected else None,
-        "external_execution_required": answer is None if external else None,
+        "answered": None,
+        "external_execution_required": None,
         "external_execution_silent": None,
-        "approval_type": wanted.approval if wanted else None,
+        "approval_type": None,
         "approval_id": None,
     }
+    if wanted is None:
+        return {**output, "metrics": _call_metrics(call)}
+    return {**output, **_waiting(wanted, live=live), **_answered(wanted, live=live)}
+
+
+def _waiting(wanted: Requirement, *, live: bool) -> dict[str, Any]:
+    """Return the keys that say what a call waits for, or waited for until now."""
+    waits = wanted.is_open or live
+    keys: dict[str, Any] = {"approval_type": wanted.approval}
+    if wanted.is_open:
+        keys["tool_call_id"] = wanted.tool_call_id
+    match wanted.kind:
+        case RequirementKind.CONFIRMATION:
+            keys["requires_confirmation"] = waits
+        case RequirementKind.USER_INPUT:
+            keys |= {"requires_user_input": waits, "user_input_schema": _form(wanted)}
+        case RequirementKind.EXTERNAL_EXECUTION:
+            keys["external_execution_required"] = wanted.is_open
+    return keys
+
+
+def _answered(wanted: Requirement, *, live: bool) -> dict[str, Any]:
+    """Return the keys that say what was answered."""
+    answer = wanted.answer
+    if answer is None:
+        return {}
+    if answer.decision is Decision.REJECTED:
+        return {"confirmed": False, "confirmation_note": answer.note or _REJECTED, "result": None}
+    match wanted.kind:
+        case RequirementKind.CONFIRMATION:
+            return {"confirmed": True, "confirmation_note": answer.note}
+        case RequirementKind.USER_INPUT:
+            return {"answered": None if live else True}
+        case RequirementKind.EXTERNAL_EXECUTION:
+            # The original never says whether what somebody else ran went wrong (agno.md 6.5).
+            return {"tool_call_error": None}
 
 
 def requirement(wanted: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, Any]:
@@ -236,6 +266,20 @@ def _form(wanted: Requirement) -> list[dict[str, Any]]:
         }
         for field in wanted.fields
     ]
+
+
+def _messages(view: RunView) -> list[dict[str, Any]]:
+    # As in a tool execution, the original never says whether what somebody else ran went wrong.
+    elsewhere = {
+        wanted.call_id
+        for wanted in view.requirements
+        if wanted.kind is RequirementKind.EXTERNAL_EXECUTION and _confirmed(wanted) is not False
+    }
+    shown = [_message(entry) for message in view.messages for entry in message.entries]
+    for message in shown:
+        if message.get("tool_call_id") in elsewhere:
+            message.pop("tool_call_error", None)
+    return shown
 
 
 def _message(entry: TranscriptEntry) -> dict[str, Any]:

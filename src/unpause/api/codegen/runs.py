@@ -40,7 +40,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def get_member(org_id: Annotated[int, Path()], authorization: Annotated[Any, Header()] = None) -> Principal:
+def get_member(
+    org_id: Annotated[int, Path()],
+    authorization: Annotated[Any, Header()] = None,  # noqa: ANN401 - untyped in the original too
+) -> Principal:
     """Return who asks, as a member of the organization in the path; until tokens exist that is one organization."""
     del authorization
     if org_id != DEFAULT_ORGANIZATION:

@@ -1,0 +1,117 @@
+"""Agents for server processes: the message is the script that their model follows, step by step.
+
+A script is steps separated by `, `; each step is one answer of the model. `TOOL ARGUMENT` calls a tool (several
+joined by ` & ` are called in one answer), `think NAME` keeps the model at the door NAME before the next step counts,
+`say WORDS` streams them as the last answer, `pieces NAME` streams half of an answer before the door NAME and half
+after it. After the last step the model says what it was told. Every tool that runs appends a line to `calls.txt`
+in the folder that TEST_FOLDER names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pydantic_ai import Agent, CallDeferred, Tool
+from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, ToolReturnPart, UserPromptPart
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+
+from unpause.agents.policy import policy
+
+FOLDER = Path(os.environ["TEST_FOLDER"])
+
+
+def write(name: str) -> str:
+    """Note the call; free."""
+    return _note("write", name)
+
+
+def delete(name: str) -> str:
+    """Note the call; wants a confirmation."""
+    return _note("delete", name)
+
+
+def guarded(name: str) -> str:
+    """Note the call and wait at a door; wants a confirmation."""
+    noted = _note("guarded", name)
+    _wait_at_door(name)
+    return noted
+
+
+def repeatable(name: str) -> str:
+    """Note the call and wait at a door; wants a confirmation, and may be run again without another."""
+    noted = _note("repeatable", name)
+    _wait_at_door(name)
+    return noted
+
+
+def ask(name: str) -> str:
+    """Ask the user."""
+    raise CallDeferred(metadata={"question": name}, kind="question")
+
+
+def _note(tool: str, name: str) -> str:
+    with (FOLDER / "calls.txt").open("a", encoding="utf-8") as calls:
+        calls.write(f"{tool} {name}\n")
+    return f"did {tool} {name}"
+
+
+def _wait_at_door(name: str) -> None:
+    """Say at the door that somebody is there, and stay until the test lets go."""
+    (FOLDER / f"{name}.arrived").write_bytes(b".")
+    with (FOLDER / f"{name}.leave").open("rb", buffering=0) as leave:
+        leave.read(1)
+
+
+async def _follow_script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
+    del info
+    script, told = _read(messages)
+    answered = sum(isinstance(message, ModelResponse) for message in messages)
+    for step in [*script[answered:], f"say Told: {' | '.join(told)}"]:
+        word, _, rest = step.partition(" ")
+        if word == "think":
+            await asyncio.to_thread(_wait_at_door, rest)
+            continue
+        if word == "say":
+            for piece in rest.split(" "):
+                yield f"{piece} "
+        elif word == "pieces":
+            yield "first half, "
+            await asyncio.to_thread(_wait_at_door, rest)
+            yield "second half"
+        else:
+            yield {number: _call(text, answered, number) for number, text in enumerate(step.split(" & "))}
+        return
+
+
+def _read(messages: list[ModelMessage]) -> tuple[list[str], list[str]]:
+    """Return the steps of the script, and all that the model was told since."""
+    said: list[str] = []
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, ToolReturnPart):
+                said.append(part.model_response_str(wrap_if_error=False))
+            elif isinstance(part, UserPromptPart | RetryPromptPart):
+                said.append(str(part.content))
+    return said[0].split(", "), said[1:]
+
+
+def _call(text: str, answered: int, number: int) -> DeltaToolCall:
+    tool, _, name = text.partition(" ")
+    return DeltaToolCall(tool, json.dumps({"name": name}), tool_call_id=f"call-{answered}-{number}")
+
+
+scripted = Agent(
+    FunctionModel(stream_function=_follow_script, model_name="script"),
+    name="scripted",
+    tools=[
+        Tool(write),
+        Tool(delete, requires_approval=True),
+        Tool(guarded, requires_approval=True),
+        Tool(repeatable, requires_approval=True, metadata=policy(idempotent=True)),
+        Tool(ask),
+    ],
+)

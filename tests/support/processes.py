@@ -1,0 +1,231 @@
+"""Server processes for tests: the real command, a real port and a real database file; and doors to meet tools at."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import selectors
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import httpx
+
+# Seconds for anything a test waits for. Reached only when something is wrong.
+DEADLINE: Final = 30.0
+
+AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
+
+_READY: Final = re.compile(r"Unpause is ready on (http://\S+)\n")
+# Proxies would stand between test and server; settings and keys of whoever runs the tests are not the tests'.
+_LEFT_OUT: Final = re.compile(r"(?i).*_proxy|UNPAUSE_.*|OPENAI_.*|ANTHROPIC_.*|TEST_FOLDER")
+
+
+def clean_environment(**added: str) -> dict[str, str]:
+    """Return this process's environment without what could disturb a server under test, and with `added`."""
+    kept = {name: value for name, value in os.environ.items() if not _LEFT_OUT.fullmatch(name)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **added}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def unpause(*arguments: str | Path, folder: Path, **environment: str) -> Finished:
+    """Run the command in `folder` until it ends by itself; one that does not fails the test."""
+    command = [sys.executable, "-m", "unpause", *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=clean_environment(**environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class ServerProcess:
+    """`unpause serve` in a process of its own, on a free port, with its database in `folder`.
+
+    As a context manager it is started, and at the end killed if it still runs. `start` after `kill` or `stop` is a
+    restart on the same database. The agents of `agents_file.py` are served unless `options` name others.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str | Path,
+        command: str = "serve",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.database = folder / "unpause.db"
+        self._command = command
+        self._options = [str(option) for option in options]
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[str] | None = None
+        self._readers: list[threading.Thread] = []
+        self._output: list[str] = []
+        self.address = ""
+
+    @property
+    def output(self) -> str:
+        """All that every process of this server wrote to standard output and standard error."""
+        return "".join(self._output)
+
+    def start(self) -> None:
+        """Start a process and wait until it says that it is ready."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "unpause", self._command, "--port", "0", *agents, *self._options],
+            cwd=self.folder,
+            env=clean_environment(
+                TEST_FOLDER=str(self.folder),
+                UNPAUSE_DATABASE_URL=f"sqlite+aiosqlite:///{self.database}",
+                **self._environment,
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe, ready))
+            for pipe in (self._process.stdout, self._process.stderr)
+        ]
+        for reader in self._readers:
+            reader.start()
+        self.address = self._wait_until_ready(ready)
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, as a crash of the machine would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask the process to stop with SIGTERM; return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def client(self, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
+        """Return a client of the process that runs now."""
+        return httpx.Client(base_url=self.address, timeout=DEADLINE, trust_env=False, **options)
+
+    def rows(self, query: str) -> list[Any]:
+        """Return what the query finds in the database file; only while no process runs."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            return connection.execute(query).fetchall()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._clean_up()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clean_up()
+
+    def _read(self, pipe: IO[str], ready: queue.SimpleQueue[str | None]) -> None:
+        with pipe:
+            for line in pipe:
+                self._output.append(line)
+                if found := _READY.fullmatch(line):
+                    ready.put(found[1])
+        ready.put(None)
+
+    def _wait_until_ready(self, ready: queue.SimpleQueue[str | None]) -> str:
+        try:
+            address = ready.get(timeout=DEADLINE)
+        except queue.Empty:
+            address = None
+        if address is None:
+            message = f"the server did not become ready; it wrote:\n{self.output}"
+            raise AssertionError(message)
+        return address
+
+    def _end(self, number: signal.Signals) -> int:
+        process = self._process
+        if process is None:
+            message = "no process of this server runs"
+            raise AssertionError(message)
+        process.send_signal(number)
+        returncode = process.wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        self._process = None
+        return returncode
+
+    def _clean_up(self) -> None:
+        if self._process is not None:
+            self.kill()
+
+
+class Door:
+    """Where a test meets a tool or model of a server: it waits until someone is there, and lets them go on.
+
+    Two FIFOs in `folder`, `NAME.arrived` and `NAME.leave`; `agents_file.py` has the other side. The test holds both
+    open for reading and writing, so that no side waits for the other to open one, and a killed server breaks nothing.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._arrived = _fifo(folder / f"{name}.arrived")
+        self._leave = _fifo(folder / f"{name}.leave")
+
+    def wait_for_arrival(self) -> None:
+        """Return once somebody is at the door; each arrival counts once."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._arrived, selectors.EVENT_READ)
+            if not selector.select(DEADLINE):
+                message = "nobody came to the door"
+                raise AssertionError(message)
+        os.read(self._arrived, 1)
+
+    def is_awaited(self) -> bool:
+        """Whether an arrival is there that nobody has waited for."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._arrived, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def let_go(self) -> None:
+        """Let one go on, whether it is there already or comes later."""
+        os.write(self._leave, b".")
+
+    def close(self) -> None:
+        """Give the FIFOs up."""
+        os.close(self._arrived)
+        os.close(self._leave)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _fifo(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    return os.open(path, os.O_RDWR)
