@@ -309,8 +309,8 @@ def _plan(words: str) -> _Plan:
     quotations = _QUOTATION.findall(words)
     numbers = iter(range(len(quotations)))
     masked = _QUOTATION.sub(lambda _: f"\ue000{next(numbers)}\ue001", words)
-    # One character between words keeps the patterns, which allow for one or few, fast on any text.
-    text = re.sub(r"\s*\n\s*", "\n", re.sub(r"[^\S\n]+", " ", masked)).strip()
+    # The joints of a sentence allow for one space, so that no text makes them slow.
+    text = re.sub(r"[^\S\n]+", " ", masked).strip()
     if len(text) > _LONGEST_REQUEST:
         return _Plan((), (f"{text[:_SHORTEST_PIECE]}…",))
     steps: list[list[_Call]] = []
