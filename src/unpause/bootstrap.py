@@ -16,10 +16,15 @@ from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.agents.registry import AgentRegistry
 from unpause.clock import RandomIds, SystemClock
+from unpause.domain.requirements import OnExpire
 from unpause.execution.dispatch import InProcessDispatcher, take_back_runs
-from unpause.execution.executor import Executor
+from unpause.execution.executor import ExecutionRules, Executor
+from unpause.execution.sweeper import sweeping
+from unpause.runs.approvals import ApprovalService
+from unpause.runs.expiry import Expiry
 from unpause.runs.recorder import RecorderTools
 from unpause.runs.service import RunService, ServiceTools
+from unpause.runs.sessions import SessionService
 from unpause.store.database import Database
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
@@ -42,6 +47,9 @@ class Application:
     dispatcher: InProcessDispatcher
     executor: Executor
     service: RunService
+    approvals: ApprovalService
+    sessions: SessionService
+    expiry: Expiry
     follower: Follower
     agents: AgentRegistry
     clock: Clock
@@ -54,6 +62,7 @@ class Application:
             await stack.enter_async_context(self.database.opened())
             await stack.enter_async_context(self.dispatcher.working(self.executor))
             await take_back_runs(self.database, self.dispatcher, self.clock)
+            await stack.enter_async_context(sweeping(self.expiry, self.settings.sweep_seconds))
             yield
 
 
@@ -67,23 +76,32 @@ def build_application(
     bus = InProcessBus()
     agents = AgentRegistry(drivers, settings.default_agent)
     dispatcher = InProcessDispatcher(max_running=settings.max_running, grace_seconds=settings.shutdown_grace_seconds)
-    executor = Executor(
-        RecorderTools(database, bus, clock, ids),
-        agents,
-        history_runs=settings.history_runs,
-        lease=timedelta(seconds=settings.lease_seconds),
-    )
-    service = RunService(ServiceTools(database, bus, dispatcher, agents, clock, ids))
+    executor = Executor(RecorderTools(database, bus, clock, ids), agents, _execution_rules(settings))
+    tools = ServiceTools(database, bus, dispatcher, agents, clock, ids)
     return Application(
         settings=settings,
         database=database,
         dispatcher=dispatcher,
         executor=executor,
-        service=service,
+        service=RunService(tools),
+        approvals=ApprovalService(tools),
+        sessions=SessionService(tools),
+        expiry=Expiry(tools, timedelta(seconds=settings.idempotency_seconds)),
         follower=Follower(database, bus),
         agents=agents,
         clock=clock,
         started_at=clock.now(),
+    )
+
+
+def _execution_rules(settings: Settings) -> ExecutionRules:
+    return ExecutionRules(
+        history_runs=settings.history_runs,
+        lease=timedelta(seconds=settings.lease_seconds),
+        pause_expires_in=settings.pause_expires_seconds,
+        approval_expires_in=settings.approval_expires_seconds,
+        on_expire=OnExpire(settings.on_expire),
+        remind_before=settings.reminder_seconds,
     )
 
 

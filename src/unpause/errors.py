@@ -1,9 +1,9 @@
 """What can go wrong, as classes; nothing here knows HTTP.
 
 UnpauseError
-├── NotFound       RunNotFound  SessionNotFound  AgentNotFound
-├── Conflict       InvalidTransition
-├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput
+├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
+├── Conflict       InvalidTransition  AlreadyResolved
+├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch
 ├── Denied         OrganizationForbidden  ApprovalPending
 ├── TooLarge
 ├── Unavailable    ShuttingDown
@@ -56,6 +56,13 @@ class AgentNotFound(NotFound):
         super().__init__(message)
 
 
+class ApprovalNotFound(NotFound):
+    """No such approval in the caller's organization."""
+
+    def __init__(self) -> None:
+        super().__init__("Approval not found")
+
+
 class Conflict(UnpauseError):
     """The request came too late: the state it was meant for is gone."""
 
@@ -71,6 +78,13 @@ class InvalidTransition(Conflict):
     def __init__(self, message: str, status: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message, details)
         self.status = status
+
+
+class AlreadyResolved(Conflict):
+    """Somebody decided this approval before, or nobody has to any more."""
+
+    def __init__(self, status: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(f"Approval is already '{status}' and cannot be resolved", details)
 
 
 class Unacceptable(UnpauseError):
@@ -89,6 +103,15 @@ class RequirementsOpen(Unacceptable):
 
 class InvalidInput(Unacceptable):
     """A value is malformed."""
+
+
+class IdempotencyMismatch(Unacceptable):
+    """An Idempotency-Key was used before, for another request."""
+
+    code = "IDEMPOTENCY_MISMATCH"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used before with another request")
 
 
 class Denied(UnpauseError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -45,6 +45,25 @@ class Settings(BaseSettings):
     history_runs: int = Field(default=10, ge=0, le=1000, description="Earlier completed runs given to the model.")
     request_limit: int = Field(default=50, ge=1, description="Model requests in one run before it ends as ERROR.")
     total_tokens_limit: int | None = Field(default=None, ge=1, description="Tokens in one run; none by default.")
+    pause_expires_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time to answer a pause, unless the tool's policy says otherwise; none by default.",
+    )
+    approval_expires_seconds: float | None = Field(
+        default=None, gt=0, description="Time to decide an approval, unless the tool's policy says otherwise."
+    )
+    on_expire: Literal["reject", "cancel"] = Field(
+        default="reject", description="What a pause that ran out of time does: reject its calls, or cancel the run."
+    )
+    reminder_seconds: float | None = Field(
+        default=None, gt=0, description="How long before a pause expires an event reminds of it; none by default."
+    )
+    sweep_seconds: float = Field(default=2.0, gt=0, description="How often expired pauses and old keys are looked for.")
+    idempotency_seconds: float = Field(default=86_400.0, gt=0, description="How long an Idempotency-Key is remembered.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("http://localhost:3000",), description="Web origins whose pages may call, comma-separated."
+    )
     max_body_bytes: int = Field(default=20 * _MEBIBYTE, ge=1024, description="Largest request body; over it: 413.")
     max_image_bytes: int = Field(default=5 * _MEBIBYTE, ge=1, description="Largest image, decoded.")
     max_images: int = Field(default=10, ge=0, description="Images in one request.")
@@ -54,10 +73,10 @@ class Settings(BaseSettings):
     keepalive_seconds: float = Field(default=15.0, gt=0, description="Silence before a stream sends a comment.")
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, description="Time for running segments at a stop.")
 
-    @field_validator("agents", mode="before")
+    @field_validator("agents", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """Read the names of modules and files from one comma-separated text, as an environment variable has it."""
+        """Read a list from one comma-separated text, as an environment variable has it."""
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value

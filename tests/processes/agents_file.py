@@ -66,7 +66,9 @@ def _wait_at_door(name: str) -> None:
         leave.read(1)
 
 
-async def _follow_script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
+async def _follow_script(
+    messages: list[ModelMessage], info: AgentInfo
+) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
     del info
     script, told = _read(messages)
     answered = sum(isinstance(message, ModelResponse) for message in messages)

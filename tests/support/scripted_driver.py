@@ -14,6 +14,7 @@ from unpause.agents.driver import (
     ProposedCall,
     Segment,
     SegmentEnd,
+    ToolDescription,
     Wanted,
 )
 from unpause.domain.events import EventType
@@ -25,6 +26,10 @@ _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 class ScriptedDriver:
     """Implements ``agents.driver.AgentDriver``: ``tool`` is called with the prompt once the call is confirmed."""
+
+    def list_tools(self) -> list[ToolDescription]:
+        """Return the one tool."""
+        return [ToolDescription("act", None, {}, requires_confirmation=True)]
 
     def __init__(self, tool: Callable[[str], str] = lambda prompt: f"did {prompt}", agent_id: str = "scripted") -> None:
         self.agent_id = agent_id

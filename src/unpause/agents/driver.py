@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unpause.domain.events import EventType
-from unpause.domain.requirements import InputField, Requirement, RequirementKind
+from unpause.domain.requirements import InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 
 
@@ -27,6 +27,19 @@ class Segment:
     calls: tuple[ToolCall, ...] = ()
     requirements: tuple[Requirement, ...] = ()
     inputs: tuple[RunInput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDescription:
+    """A tool as it is shown to people: ``parameters`` is the JSON schema that the model sees."""
+
+    name: str
+    description: str | None
+    parameters: Mapping[str, Any]
+    requires_confirmation: bool = False
+    requires_user_input: bool = False
+    external_execution: bool = False
+    approval: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,10 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a call waits for; the server turns it into a requirement."""
+    """What a call waits for; the server turns it into a requirement.
+
+    ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings.
+    """
 
     call_id: str
     kind: RequirementKind
@@ -66,6 +82,8 @@ class Wanted:
     question: bool = False
     approval: str | None = None
     message: str | None = None
+    expires_in: float | None = None
+    on_expire: OnExpire | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,10 @@ class AgentDriver(Protocol):
     agent_name: str
     model_name: str
     model_provider: str
+
+    def list_tools(self) -> list[ToolDescription]:
+        """Return what the agent can call, as far as that is known without running it."""
+        ...
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""

@@ -154,11 +154,11 @@ def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
         definition = replace(definition, kind="unapproved")
     if not rules.user_input:
         return replace(tool, tool_def=definition)
-    shown = replace(definition, parameters_json_schema=_without(definition, rules.user_input))
+    shown = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
     return replace(tool, tool_def=shown, args_validator=_AnyObject())
 
 
-def _without(definition: ToolDefinition, names: tuple[str, ...]) -> dict[str, Any]:
+def hide_parameters(definition: ToolDefinition, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the parameters' schema without those which the user fills in."""
     schema = dict(definition.parameters_json_schema)
     schema["properties"] = {name: of for name, of in schema.get("properties", {}).items() if name not in names}

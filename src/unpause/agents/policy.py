@@ -16,7 +16,10 @@ from typing import Final, Literal, TypeAlias, cast
 Approval: TypeAlias = Literal["required", "audit"]
 
 METADATA_KEY: Final = "unpause"
+OnExpiry: TypeAlias = Literal["reject", "approve", "cancel"]
+
 _APPROVALS: Final = ("required", "audit")
+_ON_EXPIRE: Final = ("reject", "approve", "cancel")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,17 +29,28 @@ class ToolPolicy:
     `approval`: `"required"` means that only an administrator may decide a paused call, `"audit"` that the
     user's decision is recorded for administrators. `user_input`: the parameters which the user fills in and
     the model never sees. `editable`: the parameters which the user may change when confirming.
-    `idempotent`: a call that was cut off by a crash may simply be run again.
+    `idempotent`: a call that was cut off by a crash may simply be run again. `expires_in`: the seconds after which
+    a call that nobody decided counts as `on_expire` says: rejected, approved (only where nothing but a yes is needed)
+    or the whole run cancelled; `None` leaves both to the server's settings.
 
-    Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`.
+    Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`, for a time that is
+    not positive, and for a call that an administrator must decide but time would approve.
     """
 
     approval: Approval | None = None
     user_input: tuple[str, ...] = ()
     editable: tuple[str, ...] = ()
     idempotent: bool = False
+    expires_in: float | None = None
+    on_expire: OnExpiry | None = None
 
     def __post_init__(self) -> None:
+        if self.expires_in is not None and not self.expires_in > 0:
+            message = f"expires_in must be a positive number of seconds, not {self.expires_in!r}"
+            raise ValueError(message)
+        if self.on_expire == "approve" and (self.approval == "required" or self.user_input):
+            message = "on_expire='approve' cannot stand in for an administrator or for what the user fills in"
+            raise ValueError(message)
         for field, names in (("user_input", self.user_input), ("editable", self.editable)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
@@ -70,6 +84,8 @@ class ToolPolicy:
             user_input=_parameter_names("user_input", rules.get("user_input", ())),
             editable=_parameter_names("editable", rules.get("editable", ())),
             idempotent=cast("bool", idempotent),
+            expires_in=_seconds(rules.get("expires_in")),
+            on_expire=_on_expire(rules.get("on_expire")),
         )
 
 
@@ -79,6 +95,8 @@ def policy(
     user_input: Sequence[str] = (),
     editable: Sequence[str] = (),
     idempotent: bool = False,
+    expires_in: float | None = None,
+    on_expire: OnExpiry | None = None,
 ) -> dict[str, object]:
     """Return the metadata of a Pydantic AI tool that follows these rules (see `ToolPolicy`).
 
@@ -90,6 +108,8 @@ def policy(
         "user_input": user_input,
         "editable": editable,
         "idempotent": idempotent,
+        "expires_in": expires_in,
+        "on_expire": on_expire,
     }
     checked = ToolPolicy.of({METADATA_KEY: rules})
     return {
@@ -98,6 +118,8 @@ def policy(
             "user_input": list(checked.user_input),
             "editable": list(checked.editable),
             "idempotent": checked.idempotent,
+            "expires_in": checked.expires_in,
+            "on_expire": checked.on_expire,
         },
     }
 
@@ -112,6 +134,17 @@ def _require(holds: bool, field: str, expected: str, value: object) -> None:  # 
 def _approval(value: object) -> Approval | None:
     _require(value is None or value in _APPROVALS, "approval", '"required", "audit" or None', value)
     return cast("Approval | None", value)
+
+
+def _seconds(value: object) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    _require(value is None or is_number, "expires_in", "a number of seconds or None", value)
+    return None if value is None else float(cast("float", value))
+
+
+def _on_expire(value: object) -> OnExpiry | None:
+    _require(value is None or value in _ON_EXPIRE, "on_expire", '"reject", "approve", "cancel" or None', value)
+    return cast("OnExpiry | None", value)
 
 
 def _parameter_names(field: str, value: object) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_json
 
+from unpause.agents.describing import describe_tools
 from unpause.agents.driver import Completed, Failed, Paused
 from unpause.agents.journal import JournalCapability, SegmentPaused, recorded_return
 from unpause.agents.models import resolve_model
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRun
 
-    from unpause.agents.driver import Journal, Segment, SegmentEnd
+    from unpause.agents.driver import Journal, Segment, SegmentEnd, ToolDescription
     from unpause.agents.redaction import Redaction
     from unpause.clock import Ids
-    from unpause.domain.runs import RunInput, ToolCall
+    from unpause.domain.runs import Run, RunInput, ToolCall
 
 _USAGE = TypeAdapter(RunUsage)
 _COUNTED = ("requests", "tool_calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -63,6 +64,10 @@ class PydanticAIDriver:
         self.agent_name = agent.name
         self.model_name = self._model.model_name
         self.model_provider = self._model.system
+
+    def list_tools(self) -> list[ToolDescription]:
+        """Return what the agent can call, as far as its toolsets say it without a run."""
+        return describe_tools(self._agent)
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
@@ -101,6 +106,7 @@ class PydanticAIDriver:
             usage=usage,
             usage_limits=self._limits(),
             capabilities=[JournalCapability(journal, calls), ReinjectSystemPrompt()],
+            metadata=_given_with(segment.run),
             infer_name=False,
         ) as run:
             async for node in run:
@@ -140,6 +146,19 @@ def _model_of(agent: Agent[Any, Any], options: DriverOptions) -> Model:
     if agent.model is None:
         raise InvalidSetting(f"agent {agent.name!r} has no model: give it one, or start with --model")
     return resolve_model(agent.model) if isinstance(agent.model, str) else agent.model
+
+
+def _given_with(run: Run) -> dict[str, Any]:
+    """Return what the client sent along, for the agent's tools to read as ``ctx.metadata``."""
+    given = {
+        "session_state": run.session_state,
+        "dependencies": run.dependencies,
+        "metadata": run.metadata,
+        "user_id": run.user_id,
+        "session_id": run.session_id,
+        "run_id": run.run_id,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:

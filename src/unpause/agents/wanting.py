@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy
-from unpause.domain.requirements import InputField, RequirementKind
+from unpause.domain.requirements import InputField, OnExpire, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,22 +35,25 @@ def wanted_by(requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition
 def _decision(call: ToolCallPart, tool: ToolDefinition | None) -> Wanted:
     rules = ToolPolicy.of(tool.metadata if tool else None)
     if tool is None or not rules.user_input:
-        return Wanted(call.tool_call_id, RequirementKind.CONFIRMATION, editable=rules.editable, approval=rules.approval)
-    return Wanted(
-        call.tool_call_id,
-        RequirementKind.USER_INPUT,
-        fields=_fields(tool, rules, call.args_as_dict()),
-        editable=rules.editable,
-        approval=rules.approval,
-    )
+        return _wanted(call, RequirementKind.CONFIRMATION, rules)
+    fields = _fields(tool, rules, call.args_as_dict())
+    return replace(_wanted(call, RequirementKind.USER_INPUT, rules), fields=fields)
 
 
 def _result(call: ToolCallPart, tool: ToolDefinition | None, requests: DeferredToolRequests) -> Wanted:
+    rules = ToolPolicy.of(tool.metadata if tool else None)
+    question = requests.kind(call.tool_call_id) == "question"
+    return replace(_wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules), question=question)
+
+
+def _wanted(call: ToolCallPart, kind: RequirementKind, rules: ToolPolicy) -> Wanted:
     return Wanted(
         call.tool_call_id,
-        RequirementKind.EXTERNAL_EXECUTION,
-        question=requests.kind(call.tool_call_id) == "question",
-        approval=ToolPolicy.of(tool.metadata if tool else None).approval,
+        kind,
+        editable=rules.editable,
+        approval=rules.approval,
+        expires_in=rules.expires_in,
+        on_expire=OnExpire(rules.on_expire) if rules.on_expire else None,
     )
 
 

@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
+from unpause.api.agentos import approvals, attach, config, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.health import router as health_router
-from unpause.api.limits import BodyLimit, LoopbackOnly
+from unpause.api.limits import BodyLimit, LoopbackOnly, TrailingSlash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,9 +37,21 @@ def create_app(application: Application) -> FastAPI:
     )
     app.state.application = application
     app.include_router(health_router)
-    app.include_router(agentos_runs.router)
+    for part in (config, agentos_runs, attach, approvals, sessions):
+        app.include_router(part.router)
     app.include_router(codegen_runs.router)
     app.add_middleware(BodyLimit, limit=application.settings.max_body_bytes)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=application.settings.cors_origins,
+        allow_credentials=True,
+        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+    )
     if not application.settings.insecure:
-        app.add_middleware(LoopbackOnly, host=application.settings.host)
+        app.add_middleware(
+            LoopbackOnly, host=application.settings.host, origins=frozenset(application.settings.cors_origins)
+        )
+    app.add_middleware(TrailingSlash)
     return app

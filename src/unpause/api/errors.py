@@ -11,7 +11,17 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from unpause.errors import Conflict, Denied, LeaseLost, NotFound, TooLarge, Unacceptable, Unavailable, UnpauseError
+from unpause.errors import (
+    Conflict,
+    Denied,
+    IdempotencyMismatch,
+    LeaseLost,
+    NotFound,
+    TooLarge,
+    Unacceptable,
+    Unavailable,
+    UnpauseError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -21,7 +31,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
+# The first class that fits decides.
 _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
+    (IdempotencyMismatch, 422),
     (NotFound, 404),
     (Conflict, 409),
     (Unacceptable, 400),

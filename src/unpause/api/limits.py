@@ -71,9 +71,10 @@ class LoopbackOnly:
     to it. So the Host must be a name of this machine, and an Origin, if the browser sends one, too.
     """
 
-    def __init__(self, app: ASGIApp, host: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, origins: frozenset[str]) -> None:
         self._app = app
         self._names = _LOOPBACK_NAMES | {host}
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on unless a foreign page is behind it."""
@@ -87,7 +88,20 @@ class LoopbackOnly:
         if _name(f"//{headers.get('host', '')}") not in self._names:
             return False
         origin = headers.get("origin")
-        return origin is None or _name(origin) in self._names
+        return origin is None or origin in self._origins or _name(origin) in self._names
+
+
+class TrailingSlash:
+    """Takes a trailing slash off the path: the original serves both forms, without a redirect."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on under the path without the slash."""
+        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)
 
 
 def _name(address: str) -> str | None:

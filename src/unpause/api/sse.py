@@ -24,17 +24,26 @@ def _keepalive() -> ServerSentEvent:
 def stream_events(
     events: AsyncIterator[Event], translate: Callable[[Event], Frame], keepalive_seconds: float
 ) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and as ``id`` the event's number; LF line ends, comments in silence."""
+    """Return the stream of the events: each frame's ``id`` is the event's number."""
 
-    async def frames() -> AsyncIterator[ServerSentEvent]:
+    async def frames() -> AsyncIterator[tuple[Frame, int | None]]:
         async for event in events:
-            frame = translate(event)
+            yield translate(event), event.sequence
+
+    return stream_frames(frames(), keepalive_seconds)
+
+
+def stream_frames(frames: AsyncIterator[tuple[Frame, int | None]], keepalive_seconds: float) -> EventSourceResponse:
+    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments in silence."""
+
+    async def encoded() -> AsyncIterator[ServerSentEvent]:
+        async for frame, number in frames:
             if frame is not None:
                 name, data = frame
-                yield ServerSentEvent(data=data, event=name, id=str(event.sequence), sep="\n")
+                yield ServerSentEvent(data=data, event=name, id=None if number is None else str(number), sep="\n")
 
     return EventSourceResponse(
-        frames(),
+        encoded(),
         headers=_HEADERS,
         ping=max(1, round(keepalive_seconds)),
         ping_message_factory=_keepalive,

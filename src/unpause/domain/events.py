@@ -24,6 +24,7 @@ class EventType(StrEnum):
     RUN_COMPLETED = "run_completed"
     RUN_FAILED = "run_failed"
     RUN_CANCELLED = "run_cancelled"
+    PAUSE_REMINDER = "pause_reminder"
 
     @property
     def ends_segment(self) -> bool:

@@ -25,6 +25,14 @@ class RequirementKind(StrEnum):
     EXTERNAL_EXECUTION = "external_execution"
 
 
+class OnExpire(StrEnum):
+    """What happens to a requirement that nobody answered in time."""
+
+    REJECT = "reject"
+    APPROVE = "approve"
+    CANCEL = "cancel"
+
+
 class Decision(StrEnum):
     """What the human said."""
 
@@ -83,7 +91,11 @@ class Requirement:
     question: bool = False
     in_doubt: bool = False
     approval: str | None = None
+    approval_status: str | None = None
     message: str | None = None
+    expires_at: datetime | None = None
+    on_expire: OnExpire = OnExpire.REJECT
+    remind_at: datetime | None = None
     answer: Answer | None = None
 
     @property
@@ -94,7 +106,7 @@ class Requirement:
     @property
     def awaits_approval(self) -> bool:
         """Whether only an administrator may answer, and has not."""
-        return self.is_open and self.approval == "required"
+        return self.is_open and self.approval == "required" and self.approval_status in {None, "pending"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,9 @@ def match_answers(
     ``known_ids`` are all tool call ids of the run: an echo of a call that is settled is ignored when it comes
     with something about this pause, and is a late continue when it comes alone.
 
+    None are needed where nothing is open any more, because administrators decided all of it; what they decided wins
+    over whatever the client says.
+
     Raises RequirementMismatch for an answer that does not fit, InvalidTransition for answers that belong only to
     what is settled already, RequirementsOpen when nothing was said at all.
     """
@@ -137,14 +152,14 @@ def match_answers(
             if answer.tool_call_id not in known_ids:
                 raise RequirementMismatch(f"Unknown tool call id {answer.tool_call_id}: this run has no such call")
             continue
-        about_now = about_now or requirement.is_open
+        about_now = about_now or requirement.is_open or requirement.approval == "required"
         _refuse_other_call(requirement, answer)
         _refuse_other_decision(requirement, answer)
         if requirement.is_open and (checked := _checked(requirement, answer)) is not None:
             matched[requirement.id] = checked
     if not matched and seen and not about_now:
         raise InvalidTransition("run is already continued", "PAUSED")
-    if not matched:
+    if not matched and any(requirement.is_open for requirement in requirements):
         raise RequirementsOpen(_what_is_open(requirements))
     return matched
 
@@ -175,7 +190,7 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
 
 def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None:
     """Raise when an answer given before, in a partial continue, is contradicted."""
-    if requirement.answer is None or answer.confirmed is None:
+    if requirement.answer is None or answer.confirmed is None or requirement.approval == "required":
         return
     if answer.confirmed == (requirement.answer.decision is Decision.REJECTED):
         raise RequirementMismatch(

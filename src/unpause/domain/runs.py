@@ -117,6 +117,8 @@ class Run:
     content_type: str = "str"
     summary: str | None = None
     metadata: dict[str, Any] | None = None
+    session_state: dict[str, Any] | None = None
+    dependencies: dict[str, Any] | None = None
     model: str | None = None
     model_provider: str | None = None
     usage: dict[str, int] | None = None

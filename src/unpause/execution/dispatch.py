@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,7 +30,7 @@ class InProcessDispatcher:
         self._ready: asyncio.Queue[int] = asyncio.Queue()
         self._slots = asyncio.Semaphore(max_running)
         self._grace_seconds = grace_seconds
-        self._segments: set[asyncio.Task[None]] = set()
+        self._segments: dict[int, asyncio.Task[None]] = {}
 
     def enqueue(self, connection: Connection, run_key: int, fence: int) -> None:
         """Do nothing: the run's own row says PENDING, and this process reads those at its start."""
@@ -37,6 +38,12 @@ class InProcessDispatcher:
     def committed(self, run_key: int) -> None:
         """Execute the run as soon as a slot is free."""
         self._ready.put_nowait(run_key)
+
+    def cancelled(self, run_key: int) -> None:
+        """Stop the run's segment at its next await."""
+        segment = self._segments.get(run_key)
+        if segment is not None:
+            segment.cancel()
 
     @asynccontextmanager
     async def working(self, executor: Executor) -> AsyncIterator[None]:
@@ -54,8 +61,9 @@ class InProcessDispatcher:
             run_key = await self._ready.get()
             await self._slots.acquire()
             segment = tasks.create_task(self._execute(executor, run_key), name=f"segment of run {run_key}")
-            self._segments.add(segment)
-            segment.add_done_callback(self._segments.discard)
+            self._segments[run_key] = segment
+            # Not in the task itself: one that is cancelled before its first step never gets there.
+            segment.add_done_callback(partial(self._finished, run_key))
 
     async def _execute(self, executor: Executor, run_key: int) -> None:
         try:
@@ -63,13 +71,17 @@ class InProcessDispatcher:
                 self.committed(run_key)
         except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
             _log.exception("run could not be claimed; it is tried again at the next start", run_key=run_key)
-        finally:
-            self._slots.release()
+
+    def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
+        self._slots.release()
+        # A run that pauses and is continued at once may have its next segment here already.
+        if self._segments.get(run_key) is segment:
+            del self._segments[run_key]
 
     async def _stop(self) -> None:
         if self._segments:
-            await asyncio.wait(self._segments, timeout=self._grace_seconds)
-        for segment in self._segments:
+            await asyncio.wait(self._segments.values(), timeout=self._grace_seconds)
+        for segment in list(self._segments.values()):
             segment.cancel()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 
 from unpause.agents.driver import Completed, Failed, Paused, Segment, Wanted
-from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound, UnpauseError
@@ -35,14 +35,25 @@ _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class ExecutionRules:
+    """What the settings say about executing: how much history, how long a claim lasts, when pauses expire."""
+
+    history_runs: int
+    lease: timedelta
+    pause_expires_in: float | None = None
+    approval_expires_in: float | None = None
+    on_expire: OnExpire = OnExpire.REJECT
+    remind_before: float | None = None
+
+
 class Executor:
     """Runs segments, each under the fence of its own claim."""
 
-    def __init__(self, tools: RecorderTools, agents: AgentRegistry, *, history_runs: int, lease: timedelta) -> None:
+    def __init__(self, tools: RecorderTools, agents: AgentRegistry, rules: ExecutionRules) -> None:
         self._tools = tools
         self._agents = agents
-        self._history_runs = history_runs
-        self._lease = lease
+        self._rules = rules
 
     async def execute(self, run_key: int) -> bool:
         """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
@@ -133,7 +144,7 @@ class Executor:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Segment:
-            changes = {"lease_expires_at": now + self._lease, "updated_at": now, "started_at": now}
+            changes = {"lease_expires_at": now + self._rules.lease, "updated_at": now, "started_at": now}
             run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
             return self._load(connection, run)
 
@@ -144,7 +155,7 @@ class Executor:
             return None
 
     def _load(self, connection: Connection, run: Run) -> Segment:
-        history = list_history(connection, run.session_key, run.id, self._history_runs)
+        history = list_history(connection, run.session_key, run.id, self._rules.history_runs)
         inputs = tuple(given for given in list_inputs(connection, run.id) if not given.consumed)
         if run.fence == 1:
             return Segment(run=run, history=tuple(history), inputs=inputs)
@@ -180,6 +191,14 @@ class Executor:
         return [self._requirement(pause_id, want, recorder.get_call(want.call_id)) for want in end.wanted]
 
     def _requirement(self, pause_id: str, want: Wanted, call: ToolCall) -> Requirement:
+        now = self._tools.clock.now()
+        rules = self._rules
+        usual = rules.approval_expires_in if want.approval == "required" else rules.pause_expires_in
+        seconds = want.expires_in or usual
+        expires_at = now + timedelta(seconds=seconds) if seconds else None
+        remind_at = None
+        if expires_at is not None and rules.remind_before is not None:
+            remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
         return Requirement(
             id=self._tools.ids.fresh(),
             pause_id=pause_id,
@@ -188,12 +207,16 @@ class Executor:
             tool_name=call.tool_name,
             tool_args=call.tool_args,
             kind=want.kind,
-            created_at=self._tools.clock.now(),
+            created_at=now,
             fields=want.fields,
             editable=want.editable,
             question=want.question,
             approval=want.approval,
+            approval_status="pending" if want.approval == "required" else None,
             message=want.message,
+            expires_at=expires_at,
+            on_expire=want.on_expire or rules.on_expire,
+            remind_at=remind_at,
         )
 
 
@@ -201,4 +224,4 @@ async def _give_back(recorder: Recorder) -> None:
     try:
         await recorder.release()
     except UnpauseError:
-        _log.warning("could not release a segment at shutdown; it is taken back at the next start")
+        _log.info("nothing to give back: the run was cancelled, or belongs to somebody else")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import Image
+from unpause.domain.runs import Image, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class CreateRun:
     images: tuple[Image, ...] = ()
     source_type: str = "API"
     metadata: dict[str, Any] | None = None
+    session_state: dict[str, Any] | None = None
+    dependencies: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,25 @@ class ContinueRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Continued:
-    """What became of a continue: ``moved`` is False while answers are still missing.
+class Accepted:
+    """What became of a create or continue.
 
-    ``after`` is the number of the last event before this continue: follow from there to see what it caused.
+    ``after`` is the number of the run's last event before it: follow from there to see what it caused. ``moved`` is
+    False while answers are still missing. ``answer`` is what was answered before to the same Idempotency-Key, if
+    anything was.
     """
 
-    run_key: int
+    run: Run
     after: int
-    moved: bool
+    moved: bool = True
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveApproval:
+    """Decide a pending approval; ``data`` may bring the values or the result that the call also needs."""
+
+    approval_id: str
+    approved: bool
+    resolved_by: str | None = None
+    data: dict[str, Any] | None = None

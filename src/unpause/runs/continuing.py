@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
 from unpause.domain.requirements import (
     DEFAULT_REJECTION,
@@ -18,8 +19,9 @@ from unpause.domain.requirements import (
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition
-from unpause.runs.commands import Continued
+from unpause.runs.commands import Accepted
 from unpause.runs.snapshots import pause_payload, pause_text
+from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.requirements import add_answer, list_requirements
@@ -42,7 +44,7 @@ class Continuing:
     command: ContinueRun
     now: datetime
 
-    def apply(self, connection: Connection, run: Run) -> tuple[Continued, tuple[Event, ...]]:
+    def apply(self, connection: Connection, run: Run) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers and move the run if nothing is open any more; return what happened and the new events.
 
         The order of the checks is that of the contract (agno.md section 2, design section 5).
@@ -55,32 +57,44 @@ class Continuing:
         present = [requirement for requirement in requirements if requirement.pause_id == run.pause_id]
         if any(requirement.awaits_approval for requirement in present):
             raise ApprovalPending
-        calls = list_tool_calls(connection, run.id)
-        answers = self._answers(run, requirements, present, calls)
+        answers = self._answers(connection, run, requirements, present)
+        return self.decide(connection, run, requirements, answers)
+
+    def decide(
+        self, connection: Connection, run: Run, requirements: Sequence[Requirement], answers: dict[str, Answer]
+    ) -> tuple[Accepted, tuple[Event, ...]]:
+        """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more."""
         for requirement_id, answer in answers.items():
             add_answer(connection, requirement_id, answer)
         after = [_answered(requirement, answers) for requirement in requirements]
-        still_open = [
-            requirement for requirement in after if requirement.pause_id == run.pause_id and requirement.is_open
-        ]
+        present = [requirement for requirement in after if requirement.pause_id == run.pause_id]
+        calls = list_tool_calls(connection, run.id)
+        still_open = [requirement for requirement in present if requirement.is_open]
         if still_open:
             return self._stay(connection, run, calls, after, still_open)
-        return self._move(connection, run, calls, [r for r in after if r.pause_id == run.pause_id])
+        self._audit(connection, run, present)
+        return self._move(connection, run, calls, present)
 
     def _answers(
-        self, run: Run, requirements: Sequence[Requirement], present: Sequence[Requirement], calls: Sequence[ToolCall]
+        self,
+        connection: Connection,
+        run: Run,
+        requirements: Sequence[Requirement],
+        present: Sequence[Requirement],
     ) -> dict[str, Answer]:
         if self.command.prompt is not None:
             return {r.id: self._from_prompt(r, self.command.prompt) for r in present if r.is_open}
+        calls = list_tool_calls(connection, run.id) if self.command.answers else []
         known = {call.tool_call_id for call in calls} | {requirement.tool_call_id for requirement in requirements}
         try:
             matched = match_answers(present, self.command.answers, frozenset(known))
         except InvalidTransition:
             raise _late(run) from None
         by_id = {requirement.id: requirement for requirement in present}
-        return {key: self._answer(by_id[key], said) for key, said in matched.items()}
+        return {key: self.answer(by_id[key], said) for key, said in matched.items()}
 
-    def _answer(self, requirement: Requirement, said: ToolAnswer) -> Answer:
+    def answer(self, requirement: Requirement, said: ToolAnswer) -> Answer:
+        """Return what was said, which fits the requirement, as a decision of the one who asks."""
         if said.confirmed is False:
             decision = Decision.REJECTED
         elif requirement.kind is RequirementKind.CONFIRMATION:
@@ -116,15 +130,23 @@ class Continuing:
         calls: Sequence[ToolCall],
         requirements: Sequence[Requirement],
         still_open: Sequence[Requirement],
-    ) -> tuple[Continued, tuple[Event, ...]]:
+    ) -> tuple[Accepted, tuple[Event, ...]]:
         payload = pause_payload(run.pause_id or "", pause_text(still_open), calls, requirements)
         last = append_to_log(connection, run.id, 1, self.now)
         events = add_events(connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
-        return Continued(run.id, run.last_sequence, moved=False), events
+        return Accepted(run, run.last_sequence, moved=False), events
+
+    def _audit(self, connection: Connection, run: Run, answered: Sequence[Requirement]) -> None:
+        """Keep a record of the user's own decisions where the tool's author wants one."""
+        for requirement in answered:
+            if requirement.approval == "audit" and requirement.answer is not None:
+                rejected = requirement.answer.decision is Decision.REJECTED
+                status = ApprovalStatus.REJECTED if rejected else ApprovalStatus.APPROVED
+                add_decided_approval(connection, run, requirement, status)
 
     def _move(
         self, connection: Connection, run: Run, calls: Sequence[ToolCall], answered: Sequence[Requirement]
-    ) -> tuple[Continued, tuple[Event, ...]]:
+    ) -> tuple[Accepted, tuple[Event, ...]]:
         by_id = {call.tool_call_id: call for call in calls}
         for requirement in answered:
             if requirement.answer is not None:
@@ -147,7 +169,7 @@ class Continuing:
             add_input(connection, run.id, given, self.principal.user_id, self.now)
         event = Event(EventType.RUN_CONTINUED, self.now, {"pause_id": run.pause_id, "by": self.principal.user_id})
         events = add_events(connection, run.id, (event,), moved.last_sequence)
-        return Continued(run.id, run.last_sequence, moved=True), events
+        return Accepted(moved, run.last_sequence), events
 
 
 def _answered(requirement: Requirement, answers: dict[str, Answer]) -> Requirement:

@@ -18,3 +18,7 @@ class Dispatcher(Protocol):
     def committed(self, run_key: int) -> None:
         """Hear that this transaction is on disk."""
         ...
+
+    def cancelled(self, run_key: int) -> None:
+        """Hear that the run was cancelled: whoever executes it should stop soon. It cannot write any more anyway."""
+        ...

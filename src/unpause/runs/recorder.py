@@ -10,6 +10,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
 from unpause.domain.transitions import Trigger
 from unpause.runs.snapshots import call_payload, pause_payload, pause_text
+from unpause.store.approvals import add_approvals
 from unpause.store.events import add_events
 from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
 from unpause.store.requirements import add_requirements
@@ -172,6 +173,8 @@ class Recorder:
             def unit(connection: Connection) -> tuple[Event, ...]:
                 events = self._keep(connection, taken, trigger, changes)
                 add_requirements(connection, self._run.id, requirements, first)
+                required = [requirement for requirement in requirements if requirement.approval == "required"]
+                add_approvals(connection, self._run, required, self._tools.clock.now())
                 return events
 
             await self._write(unit)

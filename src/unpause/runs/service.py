@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import RunInput, RunView
+from unpause.domain.runs import EndReason, RunInput
+from unpause.domain.transitions import Trigger
 from unpause.errors import RunNotFound
+from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
-from unpause.runs.snapshots import with_requirements
+from unpause.runs.repeating import find_earlier
+from unpause.runs.views import view_of
+from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
-from unpause.store.journal import add_input, list_messages, list_tool_calls
-from unpause.store.requirements import list_requirements
-from unpause.store.runs import RunKey, get_run, insert_run
-from unpause.store.sessions import ensure_session
+from unpause.store.idempotency import add_effect, keep_answer
+from unpause.store.journal import add_input
+from unpause.store.runs import RunKey, get_run, insert_run, transition
+from unpause.store.sessions import NewSession, ensure_session, keep_state
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from unpause.agents.registry import AgentRegistry
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
-    from unpause.domain.runs import Run
-    from unpause.runs.commands import Continued, ContinueRun, CreateRun, RunName
+    from unpause.domain.runs import Run, RunView
+    from unpause.runs.commands import ContinueRun, CreateRun, RunName
     from unpause.runs.dispatcher import Dispatcher
     from unpause.store.database import Connection, Database
+    from unpause.store.idempotency import RequestKey
     from unpause.streaming.bus import Bus
 
 _SUMMARY_CHARACTERS = 80
@@ -47,62 +55,96 @@ class RunService:
     def __init__(self, tools: ServiceTools) -> None:
         self._tools = tools
 
-    async def create_run(self, principal: Principal, command: CreateRun) -> Run:
-        """Make a run and hand it to the executors; raise AgentNotFound for an agent not served here."""
+    async def create_run(self, principal: Principal, command: CreateRun, asked: RequestKey | None = None) -> Accepted:
+        """Make a run and hand it to the executors; with a key that made one before, return that one.
+
+        Raises AgentNotFound for an agent not served here, IdempotencyMismatch for a key used with something else.
+        """
         agent = self._tools.agents.get_agent(command.agent_id)
         now = self._tools.clock.now()
         run_id = self._tools.ids.fresh()
         session_id = command.session_id or self._tools.ids.fresh()
+        model = {"model": agent.model_name, "model_provider": agent.model_provider}
+        started = Event(EventType.RUN_STARTED, now, model)
         values = {
+            **_asked_for(command),
+            **model,
             "run_id": run_id,
             "organization_id": principal.organization_id,
             "session_id": session_id,
-            "agent_id": command.agent_id,
             "user_id": principal.user_id,
-            "source_type": command.source_type,
-            "prompt": command.prompt,
-            "summary": _summary(command.prompt),
-            "metadata": command.metadata,
-            "model": agent.model_name,
-            "model_provider": agent.model_provider,
             "last_sequence": 1,
             "created_at": now,
             "updated_at": now,
         }
-        started = Event(EventType.RUN_STARTED, now, {"model": agent.model_name, "model_provider": agent.model_provider})
 
-        def unit(connection: Connection) -> Run:
-            session_key = ensure_session(connection, principal, session_id, command.agent_id, now)
-            run = insert_run(connection, {**values, "session_key": session_key})
+        def unit(connection: Connection) -> Accepted:
+            earlier = find_earlier(connection, asked, now)
+            if earlier is not None:
+                return earlier
+            session = ensure_session(
+                connection, principal, NewSession(session_id, command.agent_id, summary_of(command.prompt)), now
+            )
+            state = keep_state(connection, session, command.session_state)
+            run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
             add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
             add_events(connection, run.id, (started,), run.last_sequence)
+            if asked is not None:
+                add_effect(connection, asked, run.id, 0)
             self._tools.dispatcher.enqueue(connection, run.id, run.fence)
-            return run
+            return Accepted(run, after=0)
 
-        run = await self._tools.database.write(unit)
-        self._tools.dispatcher.committed(run.id)
-        return run
+        accepted = await self._tools.database.write(unit)
+        if accepted.run.run_id == run_id:
+            self._tools.dispatcher.committed(accepted.run.id)
+        return accepted
 
-    async def continue_run(self, principal: Principal, name: RunName, command: ContinueRun) -> Continued:
+    async def continue_run(
+        self, principal: Principal, name: RunName, command: ContinueRun, asked: RequestKey | None = None
+    ) -> Accepted:
         """Take a client's answers and, when nothing is open any more, send the run on.
 
-        Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch or RequirementsOpen;
-        then nothing changed.
+        Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch, RequirementsOpen or
+        IdempotencyMismatch; then nothing changed.
         """
-        continuing = Continuing(principal, command, self._tools.clock.now())
+        now = self._tools.clock.now()
+        continuing = Continuing(principal, command, now)
 
-        def unit(connection: Connection) -> tuple[Continued, tuple[Event, ...]]:
+        def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:
             run = _named(connection, principal, name)
-            continued, events = continuing.apply(connection, run)
-            if continued.moved:
+            earlier = find_earlier(connection, asked, now)
+            if earlier is not None:
+                return replace(earlier, moved=False), ()
+            accepted, events = continuing.apply(connection, run)
+            if asked is not None:
+                add_effect(connection, asked, run.id, accepted.after)
+            if accepted.moved:
                 self._tools.dispatcher.enqueue(connection, run.id, run.fence)
-            return continued, events
+            return accepted, events
 
-        continued, events = await self._tools.database.write(unit)
-        self._tools.bus.publish(continued.run_key, events)
-        if continued.moved:
-            self._tools.dispatcher.committed(continued.run_key)
-        return continued
+        accepted, events = await self._tools.database.write(unit)
+        self._tools.bus.publish(accepted.run.id, events)
+        if accepted.moved:
+            self._tools.dispatcher.committed(accepted.run.id)
+        return accepted
+
+    async def cancel_run(self, principal: Principal, name: RunName) -> Run:
+        """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
+        now = self._tools.clock.now()
+
+        def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
+            run = _named(connection, principal, name)
+            return (run, ()) if run.status.is_final else _cancel(connection, run, principal, now)
+
+        run, events = await self._tools.database.write(unit)
+        self._tools.bus.publish(run.id, events)
+        if events:
+            self._tools.dispatcher.cancelled(run.id)
+        return run
+
+    async def keep_answer(self, asked: RequestKey, answer: str) -> None:
+        """Keep what was answered to a request with a key, for when it is sent again."""
+        await self._tools.database.write(lambda connection: keep_answer(connection, asked, answer))
 
     async def get_run(self, principal: Principal, name: RunName) -> Run:
         """Return the run; raise RunNotFound."""
@@ -110,18 +152,36 @@ class RunService:
 
     async def get_view(self, principal: Principal, name: RunName) -> RunView:
         """Return the run with its calls, messages and requirements, all of one moment; raise RunNotFound."""
+        return await self._tools.database.read(
+            lambda connection: view_of(connection, _named(connection, principal, name))
+        )
 
-        def unit(connection: Connection) -> RunView:
-            run = _named(connection, principal, name)
-            requirements = tuple(list_requirements(connection, run.id))
-            return RunView(
-                run=run,
-                tool_calls=with_requirements(list_tool_calls(connection, run.id), requirements),
-                messages=tuple(list_messages(connection, run.id)),
-                requirements=requirements,
-            )
 
-        return await self._tools.database.read(unit)
+def _asked_for(command: CreateRun) -> dict[str, Any]:
+    return {
+        "agent_id": command.agent_id,
+        "source_type": command.source_type,
+        "prompt": command.prompt,
+        "summary": summary_of(command.prompt),
+        "metadata": command.metadata,
+        "dependencies": command.dependencies,
+    }
+
+
+def _cancel(connection: Connection, run: Run, principal: Principal, now: datetime) -> tuple[Run, tuple[Event, ...]]:
+    changes = {
+        "events": 1,
+        "content": f"Run {run.run_id} was cancelled",
+        "end_reason": EndReason.CANCELLED.value,
+        "ended_at": now,
+        "updated_at": now,
+        "lease_expires_at": None,
+        "pause_id": None,
+    }
+    cancelled = transition(connection, run.id, Trigger.CANCEL, changes=changes)
+    close_approvals(connection, run.id, ApprovalStatus.CANCELLED, now)
+    event = Event(EventType.RUN_CANCELLED, now, {"by": principal.user_id})
+    return cancelled, add_events(connection, run.id, (event,), cancelled.last_sequence)
 
 
 def _named(connection: Connection, principal: Principal, name: RunName) -> Run:
@@ -136,7 +196,7 @@ def _named(connection: Connection, principal: Principal, name: RunName) -> Run:
     return run
 
 
-def _summary(prompt: str) -> str | None:
+def summary_of(prompt: str) -> str | None:
     """Return a short title: the beginning of the first line that says something."""
     line = next((line.strip() for line in prompt.splitlines() if line.strip()), "")
     if len(line) <= _SUMMARY_CHARACTERS:

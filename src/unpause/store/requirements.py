@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, or_, select, update
 
-from unpause.domain.requirements import Answer, Decision, InputField, Requirement, RequirementKind
-from unpause.store.tables import requirements
+from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.runs import RunStatus
+from unpause.store.tables import approvals, requirements, runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection, RowMapping
 
@@ -41,6 +43,9 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "in_doubt": requirement.in_doubt,
                 "approval": requirement.approval,
                 "message": requirement.message,
+                "expires_at": requirement.expires_at,
+                "on_expire": requirement.on_expire.value,
+                "remind_at": requirement.remind_at,
                 "created_at": requirement.created_at,
             }
             for offset, requirement in enumerate(added)
@@ -69,8 +74,40 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all the run ever waited for, oldest first."""
-    query = select(*requirements.c).where(requirements.c.run_key == run_key).order_by(requirements.c.position)
+    query = (
+        select(*requirements.c, approvals.c.status.label("approval_status"))
+        .outerjoin(approvals, approvals.c.id == requirements.c.id)
+        .where(requirements.c.run_key == run_key)
+        .order_by(requirements.c.position)
+    )
     return [_requirement(row) for row in connection.execute(query).mappings()]
+
+
+def list_due_runs(connection: Connection, now: datetime, limit: int) -> list[int]:
+    """Return the keys of paused runs in which an open requirement has expired or its reminder is due."""
+    due = or_(requirements.c.expires_at <= now, requirements.c.remind_at <= now)
+    query = (
+        select(requirements.c.run_key)
+        .distinct()
+        .join(runs, runs.c.id == requirements.c.run_key)
+        .where(
+            due,
+            requirements.c.decision.is_(None),
+            runs.c.status == RunStatus.PAUSED.value,
+            runs.c.pause_id == requirements.c.pause_id,
+        )
+        .limit(limit)
+    )
+    return [int(key) for key in connection.execute(query).scalars()]
+
+
+def forget_reminders(connection: Connection, run_key: int, now: datetime) -> None:
+    """Take the due reminders of a run away: they were given."""
+    connection.execute(
+        update(requirements)
+        .where(requirements.c.run_key == run_key, requirements.c.remind_at <= now)
+        .values(remind_at=None)
+    )
 
 
 def _requirement(row: RowMapping) -> Requirement:
@@ -99,6 +136,10 @@ def _requirement(row: RowMapping) -> Requirement:
         question=row["question"],
         in_doubt=row["in_doubt"],
         approval=row["approval"],
+        approval_status=row["approval_status"],
         message=row["message"],
+        expires_at=row["expires_at"],
+        on_expire=OnExpire(row["on_expire"] or OnExpire.REJECT),
+        remind_at=row["remind_at"],
         answer=answer,
     )

@@ -119,6 +119,30 @@ def append_to_log(connection: Connection, run_key: int, count: int, now: datetim
     return int(connection.execute(statement).scalar_one())
 
 
+def find_by_key(connection: Connection, run_key: int) -> Run | None:
+    """Return the run of any organization, or None: for the server's own work, not for a request."""
+    row = connection.execute(select(*runs.c).where(runs.c.id == run_key)).mappings().first()
+    return None if row is None else _run(row)
+
+
+def list_session_runs(
+    connection: Connection,
+    session_key: int,
+    *,
+    status: RunStatus | None = None,
+    limit: int,
+    offset: int = 0,
+    newest: bool = False,
+) -> list[Run]:
+    """Return runs of a session, oldest first: the first ones after ``offset``, or the ``newest``."""
+    query = select(*runs.c).where(runs.c.session_key == session_key).limit(limit).offset(offset)
+    if status is not None:
+        query = query.where(runs.c.status == status.value)
+    query = query.order_by(runs.c.id.desc() if newest else runs.c.id)
+    found = [_run(row) for row in connection.execute(query).mappings()]
+    return found[::-1] if newest else found
+
+
 def list_unfinished(connection: Connection, status: RunStatus) -> list[Run]:
     """Return all runs of one unfinished status, oldest first, of every organization: for the executor."""
     query = select(*runs.c).where(runs.c.status == status.value).order_by(runs.c.id)
@@ -126,10 +150,9 @@ def list_unfinished(connection: Connection, status: RunStatus) -> list[Run]:
 
 
 def _why_not(connection: Connection, run_key: int, *, fenced: bool) -> Exception:
-    row = connection.execute(select(*runs.c).where(runs.c.id == run_key)).mappings().first()
-    if row is None:
+    run = find_by_key(connection, run_key)
+    if run is None:
         return RunNotFound()
-    run = _run(row)
     if fenced:
         return LeaseLost("the run is no longer held under this fence")
     return not_paused(run)

@@ -2,46 +2,108 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from unpause.domain.runs import RunStatus
+from unpause.domain.sessions import Session, SessionFilter
 from unpause.store.tables import messages, runs, sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
-    from typing import Any
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RowMapping
 
+    from unpause.domain.approvals import Page
     from unpause.domain.principal import Principal
 
 
-def ensure_session(connection: Connection, principal: Principal, session_id: str, agent_id: str, now: datetime) -> int:
-    """Return the key of the session of that id, made now if the organization has none."""
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What a session is made with, where there is none of that id."""
+
+    session_id: str
+    agent_id: str
+    name: str | None = None
+    state: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
+    """Return the session of that id, made now if the organization has none."""
     touched = (
         update(sessions)
-        .where(sessions.c.organization_id == principal.organization_id, sessions.c.session_id == session_id)
+        .where(sessions.c.organization_id == principal.organization_id, sessions.c.session_id == wanted.session_id)
         .values(updated_at=now)
-        .returning(sessions.c.id)
+        .returning(*sessions.c)
     )
-    found = connection.execute(touched).scalar()
-    if found is not None:
-        return int(found)
+    found = connection.execute(touched).mappings().first()
+    return _session(found) if found is not None else add_session(connection, principal, wanted, now)
+
+
+def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
+    """Add a session and return it."""
     added = (
         insert(sessions)
         .values(
             organization_id=principal.organization_id,
-            session_id=session_id,
-            agent_id=agent_id,
+            session_id=wanted.session_id,
+            agent_id=wanted.agent_id,
             user_id=principal.user_id,
+            session_name=wanted.name,
+            session_state=wanted.state,
+            metadata=wanted.metadata,
             created_at=now,
             updated_at=now,
         )
-        .returning(sessions.c.id)
+        .returning(*sessions.c)
     )
-    return int(connection.execute(added).scalar_one())
+    return _session(connection.execute(added).mappings().one())
+
+
+def keep_state(connection: Connection, session: Session, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Make ``state``, where given, the session's; return the session's state."""
+    if state is None or state == session.session_state:
+        return session.session_state
+    connection.execute(update(sessions).where(sessions.c.id == session.key).values(session_state=state))
+    return state
+
+
+def find_session(connection: Connection, organization_id: int, session_id: str) -> Session | None:
+    """Return the session, or None where the organization has none of that id."""
+    query = select(*sessions.c).where(
+        sessions.c.organization_id == organization_id, sessions.c.session_id == session_id
+    )
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _session(row)
+
+
+def list_sessions(
+    connection: Connection, organization_id: int, wanted: SessionFilter, page: Page
+) -> tuple[list[Session], int]:
+    """Return one page of sessions, and how many there are in all."""
+    conditions = _conditions(organization_id, wanted)
+    column = sessions.c.updated_at if wanted.sort_by == "updated_at" else sessions.c.created_at
+    order = (column.desc(), sessions.c.id.desc()) if wanted.descending else (column, sessions.c.id)
+    query = select(*sessions.c).where(*conditions).order_by(*order).limit(page.size).offset(page.offset)
+    counted = select(func.count()).select_from(sessions).where(*conditions)
+    found = [_session(row) for row in connection.execute(query).mappings()]
+    return found, int(connection.execute(counted).scalar_one())
+
+
+def change_session(connection: Connection, session: Session, changes: Mapping[str, Any]) -> Session:
+    """Change the columns given and return the session as it is then."""
+    statement = update(sessions).where(sessions.c.id == session.key).values(**changes).returning(*sessions.c)
+    return _session(connection.execute(statement).mappings().one())
+
+
+def delete_session(connection: Connection, session: Session) -> None:
+    """Remove the session with its runs and everything they are made of."""
+    connection.execute(delete(runs).where(runs.c.session_key == session.key))
+    connection.execute(delete(sessions).where(sessions.c.id == session.key))
 
 
 def list_history(connection: Connection, session_key: int, before_run: int, last_runs: int) -> list[Any]:
@@ -65,3 +127,19 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
         select(messages.c.native).where(messages.c.run_key.in_(keys)).order_by(messages.c.run_key, messages.c.position)
     )
     return list(connection.execute(query).scalars())
+
+
+def _conditions(organization_id: int, wanted: SessionFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [sessions.c.organization_id == organization_id]
+    if wanted.agent_id is not None:
+        conditions.append(sessions.c.agent_id == wanted.agent_id)
+    if wanted.user_id is not None:
+        conditions.append(sessions.c.user_id == wanted.user_id)
+    if wanted.session_name is not None:
+        conditions.append(sessions.c.session_name.icontains(wanted.session_name, autoescape=True))
+    return conditions
+
+
+def _session(row: RowMapping) -> Session:
+    plain = "session_id agent_id created_at updated_at user_id session_name session_state metadata"
+    return Session(key=row["id"], **{name: row[name] for name in plain.split()})

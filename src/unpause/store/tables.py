@@ -50,9 +50,13 @@ sessions = Table(
     Column("session_id", _NAME, nullable=False),
     Column("agent_id", _NAME, nullable=False),
     Column("user_id", _NAME),
+    Column("session_name", Text),
+    Column("session_state", Json),
+    Column("metadata", Json),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("organization_id", "session_id"),
+    Index("ix_sessions_organization_id_updated_at", "organization_id", "updated_at"),
 )
 
 runs = Table(
@@ -70,6 +74,8 @@ runs = Table(
     Column("prompt", Text, nullable=False),
     Column("summary", Text),
     Column("metadata", Json),
+    Column("session_state", Json),
+    Column("dependencies", Json),
     Column("model", _NAME),
     Column("model_provider", _NAME),
     Column("usage", Json),
@@ -154,6 +160,9 @@ requirements = Table(
     Column("in_doubt", Boolean(create_constraint=False), nullable=False, server_default="0"),
     Column("approval", _WORD),
     Column("message", Text),
+    Column("expires_at", Instant),
+    Column("on_expire", _WORD),
+    Column("remind_at", Instant),
     Column("created_at", Instant, nullable=False),
     Column("decision", _WORD),
     Column("note", Text),
@@ -164,6 +173,46 @@ requirements = Table(
     Column("decided_at", Instant),
     UniqueConstraint("run_key", "tool_call_id"),
     UniqueConstraint("run_key", "position"),
+    Index("ix_requirements_expires_at", "expires_at"),
+    Index("ix_requirements_remind_at", "remind_at"),
+)
+
+# An approval has the id of the requirement it decides.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", _UUID, ForeignKey("requirements.id", ondelete="CASCADE"), primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("status", _WORD, nullable=False),
+    Column("approval_type", _WORD, nullable=False),
+    Column("pause_type", _WORD, nullable=False),
+    Column("tool_name", _NAME, nullable=False),
+    Column("tool_args", Json, nullable=False),
+    Column("agent_id", _NAME, nullable=False),
+    Column("user_id", _NAME),
+    Column("resolution_data", Json),
+    Column("resolved_by", _NAME),
+    Column("resolved_at", Instant),
+    Column("expires_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Index("ix_approvals_organization_id_status_created_at", "organization_id", "status", "created_at"),
+    Index("ix_approvals_run_key", "run_key"),
+)
+
+# What a request with an Idempotency-Key did: the run and where its log stood, and the answer once there is one.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("organization_id", Key, ForeignKey("organizations.id"), primary_key=True),
+    Column("key", _NAME, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("after", Integer, nullable=False, server_default="0"),
+    Column("answer", Text),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 events = Table(

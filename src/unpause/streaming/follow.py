@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unpause.domain.runs import RunStatus
 from unpause.store.events import list_events
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from unpause.domain.events import Event
+    from unpause.domain.runs import Run
     from unpause.store.database import Connection, Database
     from unpause.streaming.bus import Bus
 
@@ -22,6 +24,23 @@ class Follower:
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
         self._bus = bus
+
+    async def attach(self, run: Run, after: int) -> AsyncIterator[Event]:
+        """Yield the events numbered after ``after``, those of earlier segments too, until the run settles.
+
+        ``run`` is the run as it was just read: if it is settled, its log ends there; else the present segment is
+        followed to its end.
+        """
+        last = after
+        while last < run.last_sequence:
+            page = await self._read(run.id, last)
+            for event in page:
+                if event.sequence <= run.last_sequence:
+                    yield event
+            last = page[-1].sequence if page else run.last_sequence
+        if run.status in {RunStatus.PENDING, RunStatus.RUNNING}:
+            async for event in self.follow_run(run.id, max(after, run.last_sequence)):
+                yield event
 
     async def follow_run(self, run_key: int, after: int) -> AsyncIterator[Event]:
         """Yield the events numbered after ``after``, up to and with the one that ends the segment."""

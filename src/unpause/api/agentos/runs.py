@@ -1,50 +1,94 @@
-"""AgentOS's routes for runs: create, read, continue."""
+"""AgentOS's routes for runs: create, read, list, continue, cancel."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, Query
-from pydantic_core import to_json
-from starlette.responses import Response
+from fastapi import APIRouter, Form, Query, UploadFile
 
-from unpause.api.agentos.schemas import parse_tools, read_tools
-from unpause.api.agentos.translate import framer, run_output
+from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, principal_of, reply
+from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
+from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.sse import stream_events
-from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
+from unpause.api.files import read_files
+from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.domain.approvals import Page
 from unpause.domain.runs import RunStatus
-from unpause.errors import InvalidInput, RunNotFound
+from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
 from unpause.runs.commands import ContinueRun, CreateRun, RunName
 from unpause.store.runs import not_paused
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from unpause.bootstrap import Application
-    from unpause.domain.runs import Run
 
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"])
 
 _LONGEST_NAME = 255
 
 Name = Annotated[str | None, Form(max_length=_LONGEST_NAME)]
-Stream = Annotated[bool, Form()]
+Flag = Annotated[bool, Form()]
+Text = Annotated[str | None, Form()]
 
 
 @router.post("/agents/{agent_id}/runs", operation_id="create_agent_run", response_model=None)
-async def create_agent_run(
+async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
     agent_id: str,
     message: Annotated[str, Form()],
-    stream: Stream = True,  # noqa: FBT002 - a form field
+    stream: Flag = True,  # noqa: FBT002 - a form field
+    stream_events: Flag = True,  # noqa: FBT002 - a form field
+    background: Flag = False,  # noqa: FBT002 - a form field
     session_id: Name = None,
     user_id: Name = None,
+    session_state: Text = None,
+    dependencies: Text = None,
+    metadata: Text = None,
+    files: Annotated[list[UploadFile] | None, Form()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Run an agent on a message: its events as they happen, or the run once it pauses or ends."""
+    """Run an agent on a message: its events as they happen, or the run once it pauses or ends.
+
+    In the background the answer is 202 at once, to be polled for.
+    """
     _check_length("message", message, application)
-    command = CreateRun(agent_id=agent_id, prompt=message, session_id=session_id or None)
-    run = await application.service.create_run(_principal(user_id), command)
-    return await _answer(application, run, after=0, stream=stream, stored=False)
+    command = CreateRun(
+        agent_id=agent_id,
+        prompt=message,
+        session_id=session_id or None,
+        images=await read_files(files, application.settings),
+        session_state=parse_object("session_state", session_state),
+        dependencies=parse_object("dependencies", dependencies),
+        metadata=parse_object("metadata", metadata),
+    )
+    principal = principal_of(user_id)
+    asked = request_key(principal.organization_id, idempotency_key, "create", command, user_id, stream, background)
+    accepted = await application.service.create_run(principal, command, asked)
+    if background:
+        return answer_at_once(accepted)
+    if stream:
+        return await answer_with_stream(application, accepted, deltas_only=not stream_events)
+    return await answer_with_run(application, accepted, asked, stored=False)
+
+
+@router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
+async def list_agent_runs(
+    application: App,
+    agent_id: str,
+    session_id: Annotated[str, Query()],
+    status: Annotated[str | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page: Annotated[int, Query(ge=1)] = 1,
+) -> Response:
+    """Return a page of a session's runs of this agent; none for a session that does not exist."""
+    application.agents.get_agent(agent_id)
+    try:
+        views = await application.sessions.list_runs(principal_of(None), session_id, status, Page(page, limit))
+    except SessionNotFound:
+        views = []
+    return reply([run_schema(view) for view in views if view.run.agent_id == agent_id])
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)
@@ -54,8 +98,8 @@ async def get_agent_run(
     """Return a run as it stands."""
     application.agents.get_agent(agent_id)
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
-    view = await application.service.get_view(_principal(None), name)
-    return _json(run_output(view, stored=True))
+    view = await application.service.get_view(principal_of(None), name)
+    return reply(run_output(view, stored=True))
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/continue", operation_id="continue_agent_run", response_model=None)
@@ -67,7 +111,9 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     session_id: Name = None,
     user_id: Name = None,
     pause_id: Name = None,
-    stream: Stream = True,  # noqa: FBT002 - a form field
+    stream: Flag = True,  # noqa: FBT002 - a form field
+    background: Flag = False,  # noqa: FBT002 - a form field
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send a paused run on with the user's decisions.
 
@@ -76,39 +122,35 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     """
     parsed = parse_tools(tools)
     application.agents.get_agent(agent_id)
-    principal = _principal(user_id)
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None, user_id=user_id or None)
+    principal = principal_of(user_id)
+    asked = request_key(
+        principal.organization_id, idempotency_key, "continue", name, tools, pause_id, stream, background
+    )
     try:
         run = await application.service.get_run(principal, name)
-        if run.status is not RunStatus.PAUSED:
+        if run.status is not RunStatus.PAUSED and asked is None:
             raise not_paused(run)
         command = ContinueRun(answers=read_tools(parsed), pause_id=pause_id or None)
-        continued = await application.service.continue_run(principal, name, command)
+        accepted = await application.service.continue_run(principal, name, command, asked)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
-    return await _answer(application, run, after=continued.after, stream=stream, stored=True)
-
-
-async def _answer(application: Application, run: Run, *, after: int, stream: bool, stored: bool) -> Response:
-    """Follow the run from event ``after`` on: as a stream, or silently until the segment ends."""
-    events = application.follower.follow_run(run.id, after)
     if stream:
-        return stream_events(events, framer(run), application.settings.keepalive_seconds)
-    async for _ in events:
-        pass
-    view = await application.service.get_view(_principal(None), RunName(id=run.id))
-    return _json(run_output(view, stored=stored))
+        return await answer_with_stream(application, accepted)
+    if background:
+        return answer_at_once(accepted)
+    return await answer_with_run(application, accepted, asked, stored=True)
 
 
-def _principal(user_id: str | None) -> Principal:
-    return Principal(DEFAULT_ORGANIZATION, user_id or None, via="agno")
+@router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)
+async def cancel_agent_run(application: App, agent_id: str, run_id: str) -> dict[str, Any]:
+    """End a run for good, whether it runs, waits or is paused; one that has ended stays as it is."""
+    application.agents.get_agent(agent_id)
+    await application.service.cancel_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
+    return {}
 
 
 def _check_length(field: str, text: str, application: Application) -> None:
     longest = application.settings.max_message_chars
     if len(text) > longest:
         raise InvalidInput(f"{field} is longer than {longest} characters")
-
-
-def _json(content: dict[str, object]) -> Response:
-    return Response(to_json(content), media_type="application/json")

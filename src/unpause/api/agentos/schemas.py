@@ -48,6 +48,19 @@ def parse_tools(text: str) -> object:
         raise InvalidInput("Invalid JSON in tools field") from None
 
 
+def parse_object(field: str, text: str | None) -> dict[str, Any] | None:
+    """Return the JSON object in a form field; None for an empty one. Raises InvalidInput."""
+    if text is None or not text.strip():
+        return None
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        raise InvalidInput(f"Invalid JSON in {field} field") from None
+    if value is not None and not isinstance(value, dict):
+        raise InvalidInput(f"{field} must be a JSON object")
+    return value
+
+
 def read_tools(parsed: object) -> tuple[ToolAnswer, ...]:
     """Return what the client says about each call; raise InvalidInput with the texts of the original (agno.md 12)."""
     if parsed is None:

@@ -19,6 +19,7 @@ from unpause.api.codegen.schemas import (
 from unpause.api.codegen.translate import agent_run
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
+from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.images import read_images
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.errors import AgentNotFound, InvalidInput, OrganizationForbidden, RunNotFound
@@ -61,7 +62,11 @@ Member = Annotated[Principal, Depends(get_member)]
     responses=_RESPONSES,
 )
 async def create_agent_run(
-    application: App, principal: Member, request: Request, body: CreateAgentRunInput
+    application: App,
+    principal: Member,
+    request: Request,
+    body: CreateAgentRunInput,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Start a run of the default agent; poll the run to learn how it goes."""
     _check_length(body.prompt, application)
@@ -74,8 +79,9 @@ async def create_agent_run(
         images=read_images(body.images, application.settings),
         metadata=body.metadata,
     )
-    run = await application.service.create_run(principal, command)
-    return _answer(run, application, request)
+    asked = request_key(principal.organization_id, idempotency_key, "codegen create", command)
+    accepted = await application.service.create_run(principal, command, asked)
+    return _answer(accepted.run, application, request)
 
 
 @router.get(
@@ -102,7 +108,11 @@ async def get_agent_run(
     responses={**_RESPONSES, 409: {"model": ConflictErrorResponse, "description": "The run is not paused"}},
 )
 async def resume_agent_run(
-    application: App, principal: Member, request: Request, body: ResumeAgentRunInput
+    application: App,
+    principal: Member,
+    request: Request,
+    body: ResumeAgentRunInput,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send a paused run on with the user's words and return at once.
 
@@ -112,7 +122,8 @@ async def resume_agent_run(
     name = RunName(id=body.agent_run_id)
     command = ContinueRun(prompt=body.prompt, images=read_images(body.images, application.settings))
     try:
-        await application.service.continue_run(principal, name, command)
+        asked = request_key(principal.organization_id, idempotency_key, "codegen resume", name, command)
+        await application.service.continue_run(principal, name, command, asked)
         run = await application.service.get_run(principal, name)
     except RunNotFound:
         raise RunNotFound(_NOT_FOUND) from None

@@ -1,0 +1,186 @@
+"""AgentOS's routes for approvals: what waits for an administrator, and the decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.tool_json import requirement as requirement_json
+from unpause.api.dependencies import App
+from unpause.api.errors import AgnoRoute
+from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.domain.approvals import ApprovalFilter, ApprovalStatus, Page
+from unpause.domain.runs import ToolCall
+from unpause.runs.commands import ResolveApproval
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from unpause.domain.approvals import Approval
+    from unpause.domain.requirements import Requirement
+
+router = APIRouter(route_class=AgnoRoute, tags=["Approvals"])
+
+
+class ResolveBody(BaseModel):
+    """A decision; ``resolution_data`` may bring the values or the result that the call also needs."""
+
+    model_config = ConfigDict(extra="ignore", title="ApprovalResolve")
+
+    status: str = Field(pattern="^(approved|rejected)$")
+    resolved_by: str | None = Field(default=None, max_length=255)
+    resolution_data: dict[str, Any] | None = None
+
+
+def read_filter(  # noqa: PLR0913, PLR0917 - the fields of the wire
+    status: Annotated[Literal["pending", "approved", "rejected", "expired", "cancelled"] | None, Query()] = None,
+    source_type: Annotated[str | None, Query()] = None,
+    approval_type: Annotated[Literal["required", "audit"] | None, Query()] = None,
+    pause_type: Annotated[Literal["confirmation", "user_input", "external_execution"] | None, Query()] = None,
+    agent_id: Annotated[str | None, Query()] = None,
+    team_id: Annotated[str | None, Query()] = None,
+    workflow_id: Annotated[str | None, Query()] = None,
+    user_id: Annotated[str | None, Query()] = None,
+    schedule_id: Annotated[str | None, Query()] = None,
+    run_id: Annotated[str | None, Query()] = None,
+) -> ApprovalFilter | None:
+    """Return the filter; None for one that nothing here can pass, since only agents have approvals."""
+    if team_id or workflow_id or schedule_id or source_type not in {None, "agent"}:
+        return None
+    return ApprovalFilter(
+        status=ApprovalStatus(status) if status else None,
+        approval_type=approval_type,
+        pause_type=pause_type,
+        agent_id=agent_id,
+        user_id=user_id,
+        run_id=run_id,
+    )
+
+
+@router.get("/approvals", operation_id="list_approvals", response_model=None)
+async def list_approvals(
+    application: App,
+    wanted: Annotated[ApprovalFilter | None, Depends(read_filter)],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """Return a page of approvals, newest first."""
+    of = Page(page, limit)
+    if wanted is None:
+        return reply({"data": [], "meta": page_json(of, 0)})
+    found, total = await application.approvals.list_approvals(principal_of(None), wanted, of)
+    return reply({"data": [approval_json(item) for item in found], "meta": page_json(of, total)})
+
+
+@router.get("/approvals/count", operation_id="count_approvals", response_model=None)
+async def count_approvals(application: App, user_id: Annotated[str | None, Query()] = None) -> Response:
+    """Return how many approvals are pending."""
+    wanted = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
+    _, total = await application.approvals.list_approvals(principal_of(None), wanted, Page(size=1))
+    return reply({"count": total})
+
+
+@router.get("/approvals/{approval_id}", operation_id="get_approval", response_model=None)
+async def get_approval(application: App, approval_id: str) -> Response:
+    """Return one approval, with the requirement it decides."""
+    approval, requirement = await application.approvals.get_approval(principal_of(None), approval_id)
+    return reply(approval_json(approval, requirement))
+
+
+@router.get("/approvals/{approval_id}/status", operation_id="get_approval_status", response_model=None)
+async def get_approval_status(application: App, approval_id: str) -> Response:
+    """Return the little that somebody who polls wants to know."""
+    approval, _ = await application.approvals.get_approval(principal_of(None), approval_id)
+    return reply(
+        {
+            "approval_id": approval.id,
+            "status": approval.status.value,
+            "run_id": approval.run_id,
+            "resolved_at": _seconds(approval.resolved_at),
+            "resolved_by": approval.resolved_by,
+        }
+    )
+
+
+@router.post("/approvals/{approval_id}/resolve", operation_id="resolve_approval", response_model=None)
+async def resolve_approval(
+    application: App, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Decide a pending approval, once. The run stays paused until somebody continues it."""
+    principal = principal_of(None)
+    command = ResolveApproval(
+        approval_id,
+        approved=body.status == "approved",
+        resolved_by=body.resolved_by,
+        data=body.resolution_data,
+    )
+    asked = request_key(principal.organization_id, idempotency_key, "resolve", command)
+    approval = await application.approvals.resolve_approval(principal, command, asked)
+    _, requirement = await application.approvals.get_approval(principal, approval_id)
+    return reply(approval_json(approval, requirement))
+
+
+@router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)
+async def delete_approval(application: App, approval_id: str) -> Response:
+    """Remove the record; a call that still waits for it is declined."""
+    await application.approvals.delete_approval(principal_of(None), approval_id)
+    return Response(status_code=204)
+
+
+def page_json(page: Page, total: int) -> dict[str, Any]:
+    """Return the ``meta`` of a list."""
+    return {
+        "page": page.number,
+        "limit": page.size,
+        "total_pages": page.count_of(total),
+        "total_count": total,
+        "search_time_ms": 0.0,
+    }
+
+
+def approval_json(approval: Approval, requirement: Requirement | None = None) -> dict[str, Any]:
+    """Return an approval as AgentOS has it (agno.md section 8): all keys, nulls included."""
+    return {
+        "id": approval.id,
+        "run_id": approval.run_id,
+        "session_id": approval.session_id,
+        "status": approval.status.value,
+        "source_type": "agent",
+        "approval_type": approval.approval_type,
+        "pause_type": approval.pause_type.value,
+        "tool_name": approval.tool_name,
+        "tool_args": approval.tool_args,
+        "expires_at": _seconds(approval.expires_at),
+        "agent_id": approval.agent_id,
+        "team_id": None,
+        "workflow_id": None,
+        "user_id": approval.user_id,
+        "schedule_id": None,
+        "schedule_run_id": None,
+        "source_name": approval.agent_id,
+        "requirements": _requirements(approval, requirement),
+        "context": {"tool_names": [approval.tool_name], "source_name": approval.agent_id},
+        "resolution_data": approval.resolution_data,
+        "resolved_by": approval.resolved_by,
+        "resolved_at": _seconds(approval.resolved_at),
+        "created_at": _seconds(approval.created_at),
+        "updated_at": _seconds(approval.updated_at),
+        "run_status": approval.run_status.value,
+    }
+
+
+def _requirements(approval: Approval, requirement: Requirement | None) -> list[dict[str, Any]] | None:
+    if requirement is None or approval.approval_type != "required":
+        return None
+    call = ToolCall(
+        requirement.call_id, requirement.tool_name, requirement.tool_args, 0, 0, created_at=requirement.created_at
+    )
+    return [requirement_json(requirement, (call,))]
+
+
+def _seconds(at: datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp())

@@ -1,0 +1,120 @@
+"""Attaches to a run again: the log from any event on, then live; it works after a restart and for runs of any age."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Form, Header, Query
+
+from unpause.api.agentos.event_json import framer
+from unpause.api.agentos.replies import principal_of
+from unpause.api.dependencies import App
+from unpause.api.errors import AgnoRoute
+from unpause.api.sse import Frame, stream_events, stream_frames
+from unpause.domain.runs import RunStatus
+from unpause.errors import InvalidInput
+from unpause.runs.commands import RunName
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.responses import Response
+
+    from unpause.bootstrap import Application
+    from unpause.domain.runs import Run
+
+router = APIRouter(route_class=AgnoRoute, tags=["Agents"])
+
+_LARGEST = 2**31 - 1
+
+
+@router.get("/agents/{agent_id}/runs/{run_id}/events", operation_id="follow_agent_run", response_model=None)
+async def follow_agent_run(
+    application: App,
+    agent_id: str,
+    run_id: str,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    session_id: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
+    run = await _find(application, agent_id, run_id, session_id)
+    after = _number("Last-Event-ID", last_event_id, smallest=0)
+    events = application.follower.attach(run, after)
+    return stream_events(events, framer(run), application.settings.keepalive_seconds)
+
+
+@router.post("/agents/{agent_id}/runs/{run_id}/resume", operation_id="resume_agent_run_stream", response_model=None)
+async def resume_agent_run_stream(
+    application: App,
+    agent_id: str,
+    run_id: str,
+    last_event_index: Annotated[str | None, Form()] = None,
+    session_id: Annotated[str | None, Form()] = None,
+) -> Response:
+    """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does (agno.md section 10)."""
+    run = await _find(application, agent_id, run_id, session_id)
+    index = _number("last_event_index", last_event_index, smallest=-1)
+    frames = _attached(application, run, -1 if last_event_index is None else index)
+    return stream_frames(frames, application.settings.keepalive_seconds)
+
+
+async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | None]]:
+    """Yield the frames with their event numbers, and between them those that say what they are."""
+    translate = framer(run)
+    settled = run.status.is_final or run.status is RunStatus.PAUSED
+    count = run.last_sequence
+    missed = max(0, count - (index + 1))
+    if settled:
+        text = f"Run {run.status.value}. Replaying {missed} missed events (of {count} total)."
+        yield (
+            _meta(
+                "replay",
+                run,
+                run.status.value,
+                text,
+                total_events=missed,
+                total_buffered=count,
+                last_event_index_requested=index,
+            ),
+            None,
+        )
+    elif missed:
+        text = f"Catching up on {missed} missed events."
+        yield _meta("catch_up", run, "running", text, missed_events=missed, current_event_count=count), None
+    subscribed = settled
+    async for event in application.follower.attach(run, index + 1):
+        if not subscribed and event.sequence > count:
+            yield _subscribed(run, count), None
+            subscribed = True
+        yield translate(event), event.sequence
+        if not subscribed and event.sequence == count:
+            yield _subscribed(run, count), None
+            subscribed = True
+
+
+def _subscribed(run: Run, count: int) -> Frame:
+    return _meta(
+        "subscribed", run, "running", "Subscribed to agent run. Receiving live events.", current_event_count=count
+    )
+
+
+def _meta(name: str, run: Run, status: str, message: str, **numbers: int) -> Frame:
+    body: dict[str, Any] = {"event": name, "run_id": run.run_id, "status": status, **numbers, "message": message}
+    # The original's JSON has spaces here, and only here.
+    return name, json.dumps(body, ensure_ascii=False)
+
+
+async def _find(application: Application, agent_id: str, run_id: str, session_id: str | None) -> Run:
+    application.agents.get_agent(agent_id)
+    name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
+    return await application.service.get_run(principal_of(None), name)
+
+
+def _number(field: str, text: str | None, *, smallest: int) -> int:
+    if text is None or not text.strip():
+        return smallest
+    digits = text.strip().removeprefix("-")
+    if not digits.isascii() or not digits.isdecimal() or not smallest <= (value := int(text)) <= _LARGEST:
+        raise InvalidInput(f"{field} must be the number of an event")
+    return value

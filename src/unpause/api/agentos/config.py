@@ -1,0 +1,117 @@
+"""AgentOS's routes about the server itself: its agents, its configuration, and what it does not have."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from unpause.api.agentos.replies import reply
+from unpause.api.dependencies import App
+from unpause.api.errors import AgnoRoute
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from unpause.agents.driver import AgentDriver, ToolDescription
+
+router = APIRouter(route_class=AgnoRoute, tags=["Config"])
+
+# The one database there is, under the name that clients send back.
+DATABASE_ID = "unpause"
+
+
+@router.get("/", operation_id="get_root", response_model=None)
+async def get_root() -> Response:
+    """Say what this is."""
+    return reply({"name": "Unpause", "version": version("unpause"), "docs": "/docs"})
+
+
+@router.get("/config", operation_id="get_config", response_model=None)
+async def get_config(application: App) -> Response:
+    """Return what clients want to know of the server before they start (agno.md 13.1)."""
+    agents = [
+        {"id": agent.agent_id, "name": agent.agent_name, "db_id": DATABASE_ID}
+        for agent in application.agents.list_agents()
+    ]
+    return reply(
+        {
+            "os_id": "unpause",
+            "description": "Unpause",
+            "available_models": [],
+            "os_database": DATABASE_ID,
+            "databases": [DATABASE_ID],
+            "session": _domain(["sessions"]),
+            "metrics": {"dbs": []},
+            "memory": {"dbs": []},
+            "knowledge": {"dbs": [], "knowledge_instances": []},
+            "evals": {"dbs": []},
+            "traces": {"dbs": []},
+            "agents": agents,
+            "teams": [],
+            "workflows": [],
+            "interfaces": [],
+        }
+    )
+
+
+@router.get("/agents", operation_id="get_agents", response_model=None)
+async def list_agents(application: App) -> Response:
+    """Return the agents served here."""
+    return reply([agent_json(agent) for agent in application.agents.list_agents()])
+
+
+@router.get("/agents/{agent_id}", operation_id="get_agent", response_model=None)
+async def get_agent(application: App, agent_id: str) -> Response:
+    """Return one agent."""
+    return reply(agent_json(application.agents.get_agent(agent_id)))
+
+
+@router.get("/models", operation_id="get_models", response_model=None)
+async def list_models(application: App) -> Response:
+    """Return the models that the agents use, each once."""
+    models = {(agent.model_name, agent.model_provider): None for agent in application.agents.list_agents()}
+    return reply([{"id": name, "provider": provider} for name, provider in models])
+
+
+@router.get("/teams", operation_id="get_teams", response_model=None)
+async def list_teams() -> Response:
+    """Return no teams: only agents are served here."""
+    return reply([])
+
+
+@router.get("/workflows", operation_id="get_workflows", response_model=None)
+async def list_workflows() -> Response:
+    """Return no workflows: only agents are served here."""
+    return reply([])
+
+
+def agent_json(agent: AgentDriver) -> dict[str, Any]:
+    """Return an agent as AgentOS lists it (capture 003)."""
+    return {
+        "id": agent.agent_id,
+        "name": agent.agent_name,
+        "db_id": DATABASE_ID,
+        "model": {"name": agent.model_name, "model": agent.model_name, "provider": agent.model_provider},
+        "tools": {"tools": [_tool_json(tool) for tool in agent.list_tools()]},
+        "sessions": {"session_table": "sessions"},
+        "is_component": False,
+    }
+
+
+def _tool_json(tool: ToolDescription) -> dict[str, Any]:
+    output = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "requires_confirmation": tool.requires_confirmation or None,
+        "requires_user_input": tool.requires_user_input or None,
+        "external_execution": tool.external_execution or None,
+        "approval_type": tool.approval,
+    }
+    return {key: value for key, value in output.items() if value is not None}
+
+
+def _domain(tables: list[str]) -> dict[str, Any]:
+    return {"dbs": [{"db_id": DATABASE_ID, "domain_config": {"display_name": DATABASE_ID}, "tables": tables}]}

@@ -1,0 +1,60 @@
+"""Answers with a run: as a stream, as JSON once its segment ends, or at once where it goes on in the background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from unpause.api.agentos.event_json import framer
+from unpause.api.agentos.translate import run_output
+from unpause.api.sse import stream_events
+from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
+from unpause.runs.commands import RunName
+
+if TYPE_CHECKING:
+    from unpause.bootstrap import Application
+    from unpause.runs.commands import Accepted
+    from unpause.store.idempotency import RequestKey
+
+_ACCEPTED = 202
+
+
+async def answer_with_stream(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
+    """Stream what the request caused, up to the end of the segment."""
+    events = application.follower.follow_run(accepted.run.id, accepted.after)
+    translate = framer(accepted.run, deltas_only=deltas_only)
+    return stream_events(events, translate, application.settings.keepalive_seconds)
+
+
+async def answer_with_run(
+    application: Application, accepted: Accepted, asked: RequestKey | None, *, stored: bool
+) -> Response:
+    """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again."""
+    if accepted.answer is None:
+        async for _ in application.follower.follow_run(accepted.run.id, accepted.after):
+            pass
+        view = await application.service.get_view(principal_of(None), RunName(id=accepted.run.id))
+        text = to_json(run_output(view, stored=stored)).decode()
+        if asked is not None:
+            await application.service.keep_answer(asked, text)
+    else:
+        text = accepted.answer
+    return Response(text, media_type="application/json")
+
+
+def answer_at_once(accepted: Accepted) -> Response:
+    """Answer 202 with the ids to poll for."""
+    run = accepted.run
+    return reply({"run_id": run.run_id, "session_id": run.session_id, "status": "PENDING"}, _ACCEPTED)
+
+
+def reply(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatever is JSON
+    """Return the content as JSON."""
+    return Response(to_json(content), status, media_type="application/json")
+
+
+def principal_of(user_id: str | None) -> Principal:
+    """Return who asks through this API; until tokens exist, whoever the request says."""
+    return Principal(DEFAULT_ORGANIZATION, user_id or None, via="agno")

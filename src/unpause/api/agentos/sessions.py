@@ -1,0 +1,207 @@
+"""AgentOS's routes for sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from unpause.api.agentos.approvals import page_json
+from unpause.api.agentos.config import DATABASE_ID
+from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.translate import moment, run_output, run_schema
+from unpause.api.dependencies import App
+from unpause.api.errors import AgnoRoute
+from unpause.domain.approvals import Page
+from unpause.domain.sessions import SessionFilter
+from unpause.errors import NotFound, SessionNotFound
+from unpause.store.sessions import NewSession
+
+if TYPE_CHECKING:
+    from unpause.domain.runs import RunView
+    from unpause.domain.sessions import Session
+
+# How many of a session's last runs its chat history shows; the runs themselves are paged.
+_CHAT_RUNS = 50
+_LONGEST_NAME = 255
+
+
+def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
+    """Raise NotFound for any database but the one there is."""
+    if db_id not in {None, "", DATABASE_ID}:
+        raise NotFound(f"404: No database found with id '{db_id}'")
+
+
+router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)])
+
+
+class CreateSessionBody(BaseModel):
+    """What a session is made with."""
+
+    model_config = ConfigDict(extra="ignore", title="CreateSessionRequest")
+
+    session_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
+    session_name: str | None = None
+    session_state: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    user_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
+    agent_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
+
+
+class RenameSessionBody(BaseModel):
+    """A new name."""
+
+    model_config = ConfigDict(extra="ignore", title="RenameSessionRequest")
+
+    session_name: str = Field(min_length=1)
+
+
+class UpdateSessionBody(BaseModel):
+    """What to change; what is left out stays."""
+
+    model_config = ConfigDict(extra="ignore", title="UpdateSessionRequest")
+
+    session_name: str | None = None
+    session_state: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def read_filter(
+    component_id: Annotated[str | None, Query()] = None,
+    user_id: Annotated[str | None, Query()] = None,
+    session_name: Annotated[str | None, Query()] = None,
+    sort_by: Annotated[str, Query()] = "created_at",
+    sort_order: Annotated[Literal["asc", "desc"], Query()] = "desc",
+) -> SessionFilter:
+    """Return which sessions are wanted, and in which order."""
+    return SessionFilter(
+        agent_id=component_id or None,
+        user_id=user_id or None,
+        session_name=session_name or None,
+        sort_by=sort_by,
+        descending=sort_order == "desc",
+    )
+
+
+@router.get("/sessions", operation_id="get_sessions", response_model=None)
+async def list_sessions(
+    application: App,
+    wanted: Annotated[SessionFilter, Depends(read_filter)],
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """Return a page of sessions."""
+    of = Page(page, limit)
+    found, total = await application.sessions.list_sessions(principal_of(None), wanted, of)
+    data = [
+        {
+            "session_id": session.session_id,
+            "session_name": session.session_name or "",
+            "session_state": session.session_state or {},
+            "created_at": moment(session.created_at),
+            "updated_at": moment(session.updated_at),
+        }
+        for session in found
+    ]
+    return reply({"data": data, "meta": page_json(of, total)})
+
+
+@router.post("/sessions", operation_id="create_session", response_model=None)
+async def create_session(application: App, body: CreateSessionBody) -> Response:
+    """Make an empty session."""
+    wanted = NewSession(
+        session_id=body.session_id or str(uuid4()),
+        agent_id=body.agent_id or application.agents.default_agent or "",
+        name=body.session_name,
+        state=body.session_state,
+        metadata=body.metadata,
+    )
+    session = await application.sessions.create_session(principal_of(body.user_id), wanted)
+    return reply(_session_json(session, []), 201)
+
+
+@router.get("/sessions/{session_id}", operation_id="get_session_by_id", response_model=None)
+async def get_session(application: App, session_id: str) -> Response:
+    """Return a session with the chat of its last runs."""
+    try:
+        session, views = await application.sessions.list_chat(principal_of(None), session_id, _CHAT_RUNS)
+    except SessionNotFound:
+        raise SessionNotFound(f"Agent Session with id '{session_id}' not found") from None
+    agent = application.agents.find_agent(session.agent_id)
+    output = _session_json(session, views)
+    if agent is not None:
+        model = {"id": agent.model_name, "name": agent.model_name, "provider": agent.model_provider}
+        output["agent_data"] = {"name": agent.agent_name, "agent_id": agent.agent_id, "model": model}
+    return reply(output)
+
+
+@router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
+async def update_session(application: App, session_id: str, body: UpdateSessionBody) -> Response:
+    """Change a session's name, state or metadata."""
+    return await _change(application, session_id, body.model_dump(exclude_unset=True))
+
+
+@router.post("/sessions/{session_id}/rename", operation_id="rename_session", response_model=None)
+async def rename_session(application: App, session_id: str, body: RenameSessionBody) -> Response:
+    """Give a session another name."""
+    return await _change(application, session_id, {"session_name": body.session_name})
+
+
+@router.delete("/sessions/{session_id}", operation_id="delete_session", status_code=204, response_model=None)
+async def delete_session(application: App, session_id: str) -> Response:
+    """Remove a session with its runs; one that does not exist is as good as removed."""
+    await application.sessions.delete_session(principal_of(None), session_id)
+    return Response(status_code=204)
+
+
+@router.get("/sessions/{session_id}/runs", operation_id="get_session_runs", response_model=None)
+async def list_session_runs(
+    application: App,
+    session_id: str,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """Return a page of a session's runs, oldest first."""
+    views = await application.sessions.list_runs(principal_of(None), session_id, None, Page(page, limit))
+    return reply([_without_nulls(run_schema(view)) for view in views])
+
+
+@router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)
+async def get_session_run(application: App, session_id: str, run_id: str) -> Response:
+    """Return one run of a session."""
+    view = await application.sessions.get_run(principal_of(None), session_id, run_id)
+    return reply(_without_nulls(run_schema(view)))
+
+
+async def _change(application: App, session_id: str, changes: dict[str, Any]) -> Response:
+    session = await application.sessions.change_session(principal_of(None), session_id, changes)
+    nulls = {"session_summary": None, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
+    return reply({**_session_json(session, []), **nulls})
+
+
+def _session_json(session: Session, views: list[RunView]) -> dict[str, Any]:
+    chat = [
+        message for view in views for message in run_output(view, stored=True)["messages"] if message["role"] != "tool"
+    ]
+    return _without_nulls(
+        {
+            "user_id": session.user_id,
+            "agent_session_id": session.session_id,
+            "session_id": session.session_id,
+            "session_name": session.session_name or "",
+            "session_state": session.session_state or {},
+            "agent_id": session.agent_id,
+            "metrics": {},
+            "metadata": session.metadata,
+            "chat_history": chat,
+            "created_at": moment(session.created_at),
+            "updated_at": moment(session.updated_at),
+        }
+    )
+
+
+def _without_nulls(output: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in output.items() if value is not None}

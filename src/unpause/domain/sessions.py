@@ -1,0 +1,33 @@
+"""Sessions: the conversations that runs belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One conversation; ``key`` is the database's, ``session_id`` the client's name for it."""
+
+    key: int
+    session_id: str
+    agent_id: str
+    created_at: datetime
+    updated_at: datetime
+    user_id: str | None = None
+    session_name: str | None = None
+    session_state: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions a list shows, and in which order; None means any."""
+
+    agent_id: str | None = None
+    user_id: str | None = None
+    session_name: str | None = None
+    sort_by: str = "created_at"
+    descending: bool = True

@@ -1,0 +1,123 @@
+"""Lists, reads, changes and removes sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unpause.domain.runs import RunStatus, RunView
+from unpause.domain.sessions import Session, SessionFilter
+from unpause.errors import Conflict, RunNotFound, SessionNotFound
+from unpause.runs.views import view_of
+from unpause.store.runs import RunKey, find_run, list_session_runs
+from unpause.store.sessions import (
+    NewSession,
+    add_session,
+    change_session,
+    delete_session,
+    find_session,
+    list_sessions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unpause.domain.approvals import Page
+    from unpause.domain.principal import Principal
+    from unpause.runs.service import ServiceTools
+    from unpause.store.database import Connection
+
+
+class SessionService:
+    """The use cases of sessions."""
+
+    def __init__(self, tools: ServiceTools) -> None:
+        self._tools = tools
+
+    async def list_sessions(self, principal: Principal, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
+        """Return one page of sessions, and how many there are in all."""
+        return await self._tools.database.read(
+            lambda connection: list_sessions(connection, principal.organization_id, wanted, page)
+        )
+
+    async def get_session(self, principal: Principal, session_id: str) -> Session:
+        """Return the session; raise SessionNotFound."""
+        return await self._tools.database.read(lambda connection: _get(connection, principal, session_id))
+
+    async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
+        """Make a session; raise Conflict where there is one of that id."""
+        now = self._tools.clock.now()
+
+        def unit(connection: Connection) -> Session:
+            if find_session(connection, principal.organization_id, wanted.session_id) is not None:
+                raise Conflict(f"Session {wanted.session_id} exists already")
+            return add_session(connection, principal, wanted, now)
+
+        return await self._tools.database.write(unit)
+
+    async def change_session(self, principal: Principal, session_id: str, changes: Mapping[str, Any]) -> Session:
+        """Change name, state or metadata; raise SessionNotFound."""
+        now = self._tools.clock.now()
+
+        def unit(connection: Connection) -> Session:
+            session = _get(connection, principal, session_id)
+            return change_session(connection, session, {**changes, "updated_at": now})
+
+        return await self._tools.database.write(unit)
+
+    async def delete_session(self, principal: Principal, session_id: str) -> None:
+        """Remove the session and its runs; one that does not exist is as good as removed.
+
+        Raises Conflict while one of its runs is being executed: its tools could not be accounted for any more.
+        """
+
+        def unit(connection: Connection) -> None:
+            session = find_session(connection, principal.organization_id, session_id)
+            if session is None:
+                return
+            if list_session_runs(connection, session.key, status=RunStatus.RUNNING, limit=1):
+                raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
+            delete_session(connection, session)
+
+        await self._tools.database.write(unit)
+
+    async def list_runs(self, principal: Principal, session_id: str, status: str | None, page: Page) -> list[RunView]:
+        """Return a page of the session's runs, oldest first; raise SessionNotFound."""
+
+        def unit(connection: Connection) -> list[RunView]:
+            session = _get(connection, principal, session_id)
+            if status is not None and status not in RunStatus.__members__:
+                return []
+            wanted = RunStatus(status) if status is not None else None
+            found = list_session_runs(connection, session.key, status=wanted, limit=page.size, offset=page.offset)
+            return [view_of(connection, run) for run in found]
+
+        return await self._tools.database.read(unit)
+
+    async def get_run(self, principal: Principal, session_id: str, run_id: str) -> RunView:
+        """Return one run of the session; raise SessionNotFound or RunNotFound."""
+
+        def unit(connection: Connection) -> RunView:
+            session = _get(connection, principal, session_id)
+            run = find_run(connection, RunKey(principal.organization_id, run_id=run_id))
+            if run is None or run.session_key != session.key:
+                raise RunNotFound(f"Run with ID {run_id} not found in session {session_id}")
+            return view_of(connection, run)
+
+        return await self._tools.database.read(unit)
+
+    async def list_chat(self, principal: Principal, session_id: str, last_runs: int) -> tuple[Session, list[RunView]]:
+        """Return the session and its last runs, oldest first; raise SessionNotFound."""
+
+        def unit(connection: Connection) -> tuple[Session, list[RunView]]:
+            session = _get(connection, principal, session_id)
+            found = list_session_runs(connection, session.key, limit=last_runs, newest=True)
+            return session, [view_of(connection, run) for run in found]
+
+        return await self._tools.database.read(unit)
+
+
+def _get(connection: Connection, principal: Principal, session_id: str) -> Session:
+    session = find_session(connection, principal.organization_id, session_id)
+    if session is None:
+        raise SessionNotFound(f"Session with ID {session_id} not found")
+    return session

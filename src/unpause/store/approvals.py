@@ -1,0 +1,143 @@
+"""The records of what administrators decide, and of decisions that are to be audited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+
+from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
+from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.runs import Run, RunStatus
+from unpause.store.tables import approvals, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+
+def add_approvals(connection: Connection, run: Run, wanted: Iterable[Requirement], now: datetime) -> None:
+    """Add a pending approval, of the requirement's own id, for each requirement."""
+    rows = [_row(run, requirement, now) for requirement in wanted]
+    if rows:
+        connection.execute(insert(approvals), rows)
+
+
+def add_decided_approval(connection: Connection, run: Run, requirement: Requirement, status: ApprovalStatus) -> None:
+    """Add the record of a decision that the user made, of the requirement's own id."""
+    answer = requirement.answer
+    if answer is None:
+        return
+    decided = {
+        "status": status.value,
+        "resolved_by": answer.by,
+        "resolved_at": answer.at,
+        "resolution_data": {"note": answer.note} if answer.note else None,
+    }
+    connection.execute(insert(approvals), [{**_row(run, requirement, answer.at), **decided}])
+
+
+def _row(run: Run, requirement: Requirement, now: datetime) -> dict[str, Any]:
+    return {
+        "id": requirement.id,
+        "organization_id": run.organization_id,
+        "run_key": run.id,
+        "status": ApprovalStatus.PENDING.value,
+        "approval_type": requirement.approval,
+        "pause_type": requirement.kind.value,
+        "tool_name": requirement.tool_name,
+        "tool_args": requirement.tool_args,
+        "agent_id": run.agent_id,
+        "user_id": run.user_id,
+        "expires_at": requirement.expires_at,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def find_approval(connection: Connection, organization_id: int, approval_id: str) -> Approval | None:
+    """Return the approval, or None where the organization has no such one."""
+    query = _approvals(organization_id).where(approvals.c.id == approval_id)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _approval(row)
+
+
+def list_approvals(
+    connection: Connection, organization_id: int, wanted: ApprovalFilter, page: Page
+) -> tuple[list[Approval], int]:
+    """Return one page, newest first, and how many there are in all."""
+    conditions = _conditions(wanted)
+    query = (
+        _approvals(organization_id)
+        .where(*conditions)
+        .order_by(approvals.c.created_at.desc(), approvals.c.id)
+        .limit(page.size)
+        .offset(page.offset)
+    )
+    found = [_approval(row) for row in connection.execute(query).mappings()]
+    counted = (
+        select(func.count())
+        .select_from(approvals.join(runs, runs.c.id == approvals.c.run_key))
+        .where(approvals.c.organization_id == organization_id, *conditions)
+    )
+    return found, int(connection.execute(counted).scalar_one())
+
+
+def resolve(connection: Connection, approval_id: str, status: ApprovalStatus, changes: Mapping[str, Any]) -> bool:
+    """Move a pending approval to ``status``; return False, having changed nothing, where it is not pending."""
+    statement = (
+        update(approvals)
+        .where(approvals.c.id == approval_id, approvals.c.status == ApprovalStatus.PENDING.value)
+        .values(status=status.value, **changes)
+        .returning(approvals.c.id)
+    )
+    return connection.execute(statement).scalar() is not None
+
+
+def close_approvals(connection: Connection, run_key: int, status: ApprovalStatus, now: datetime) -> None:
+    """Move the run's pending approvals to ``status``: nobody has to decide any more."""
+    connection.execute(
+        update(approvals)
+        .where(approvals.c.run_key == run_key, approvals.c.status == ApprovalStatus.PENDING.value)
+        .values(status=status.value, updated_at=now)
+    )
+
+
+def delete_approval(connection: Connection, approval_id: str) -> None:
+    """Remove the record."""
+    connection.execute(delete(approvals).where(approvals.c.id == approval_id))
+
+
+def _approvals(organization_id: int) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
+    return (
+        select(*approvals.c, runs.c.run_id, runs.c.session_id, runs.c.status.label("run_status"))
+        .join(runs, runs.c.id == approvals.c.run_key)
+        .where(approvals.c.organization_id == organization_id)
+    )
+
+
+def _conditions(wanted: ApprovalFilter) -> list[ColumnElement[bool]]:
+    given = {
+        approvals.c.status: wanted.status.value if wanted.status else None,
+        approvals.c.approval_type: wanted.approval_type,
+        approvals.c.pause_type: wanted.pause_type,
+        approvals.c.agent_id: wanted.agent_id,
+        approvals.c.user_id: wanted.user_id,
+        runs.c.run_id: wanted.run_id,
+    }
+    return [column == value for column, value in given.items() if value is not None]
+
+
+def _approval(row: RowMapping) -> Approval:
+    plain = (
+        "id run_key run_id session_id approval_type tool_name tool_args agent_id created_at "
+        "updated_at user_id expires_at resolution_data resolved_by resolved_at"
+    )
+    return Approval(
+        run_status=RunStatus(row["run_status"]),
+        status=ApprovalStatus(row["status"]),
+        pause_type=RequirementKind(row["pause_type"]),
+        **{name: row[name] for name in plain.split()},
+    )

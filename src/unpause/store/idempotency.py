@@ -1,0 +1,88 @@
+"""What requests with an Idempotency-Key did, so that the same key does it only once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from unpause.store.tables import idempotency_keys
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A client's key within its organization, and a fingerprint of what it asked with it."""
+
+    organization_id: int
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """What the first request with a key did. ``answer`` is None until one was given."""
+
+    fingerprint: str
+    run_key: int | None
+    after: int
+    answer: str | None
+
+
+def find_request(connection: Connection, asked: RequestKey) -> EarlierRequest | None:
+    """Return what the key did before, whatever was asked with it; None for a new key."""
+    row = connection.execute(select(*idempotency_keys.c).where(*_is(asked))).first()
+    return None if row is None else EarlierRequest(row.fingerprint, row.run_key, row.after, row.answer)
+
+
+def claim_request(connection: Connection, asked: RequestKey, now: datetime) -> EarlierRequest | None:
+    """Take the key for this transaction; return what it did before, where it is not new.
+
+    Of two transactions with one new key the second waits for the first, and then finds it.
+    """
+    values = {
+        "organization_id": asked.organization_id,
+        "key": asked.key,
+        "fingerprint": asked.fingerprint,
+        "created_at": now,
+    }
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(idempotency_keys).values(values).on_conflict_do_nothing().returning(idempotency_keys.c.key)
+    if connection.execute(statement).scalar() is not None:
+        return None
+    return find_request(connection, asked)
+
+
+def add_effect(connection: Connection, asked: RequestKey, run_key: int | None, after: int) -> None:
+    """Keep what the request with this key did: the run, and the number of its last event before."""
+    connection.execute(update(idempotency_keys).where(*_is(asked)).values(run_key=run_key, after=after))
+
+
+def keep_answer(connection: Connection, asked: RequestKey, answer: str) -> None:
+    """Keep the answer that was given, unless one is kept already."""
+    connection.execute(
+        update(idempotency_keys).where(*_is(asked), idempotency_keys.c.answer.is_(None)).values(answer=answer)
+    )
+
+
+def _is(asked: RequestKey) -> tuple[ColumnElement[bool], ...]:
+    return (
+        idempotency_keys.c.organization_id == asked.organization_id,
+        idempotency_keys.c.key == asked.key,
+    )
+
+
+def has_requests(connection: Connection, before: datetime) -> bool:
+    """Whether a key was first used before this moment."""
+    return bool(connection.execute(select(exists().where(idempotency_keys.c.created_at < before))).scalar())
+
+
+def delete_requests(connection: Connection, before: datetime) -> None:
+    """Forget the keys that were first used before this moment."""
+    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before))
