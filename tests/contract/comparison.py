@@ -3,6 +3,9 @@
 Ids, times, metrics and the model's name are the server's own: keys and types count there, values do not.
 Everything else counts: the order of events, texts, and what is said about tools and messages. Reported are
 missing keys, values of another type, and keys that neither the captured server nor `EXTRA_KEYS` has.
+
+In the JSON of an object that is neither run nor event, `"@"` names its shape, and only values that are the
+contract's stand beside it.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tests.contract.captures import JsonObject, Shape
-from tests.contract.differences import EXTRA_KEYS
+from tests.contract.differences import EXTRA_KEYS, NEWER_KEYS
+from tests.contract.replaying import META_FRAMES
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {"str": (str,), "int": (int,), "number": (int, float), "list": (list,), "object": (dict,)}
 )
 
 # What the captured server's runs hold or not, with nothing to see in the scenario why.
-_RUN_KEYS: Final = frozenset({"events", "messages", "metadata", "requirements", "tools", "user_id"})
-_OWN_TOOL_VALUES: Final = frozenset({"tool_call_id", "created_at", "metrics", "stop_after_tool_call"})
+_RUN_KEYS: Final = frozenset({"events", "messages", "metadata", "requirements", "session_state", "tools", "user_id"})
+_OWN_TOOL_VALUES: Final = frozenset({"approval_id", "tool_call_id", "created_at", "metrics", "stop_after_tool_call"})
 _FORMS: Final = ("user_input_schema", "user_feedback_schema")
 _REQUIREMENT_KEYS: Final = frozenset(
     {"confirmation", "confirmation_note", "external_execution_result", *_FORMS},
@@ -49,7 +53,7 @@ class Comparison:
             self.found.append(f"{where}: expected an object, got {got!r}")
             return False
         wanted = self.shapes[shape]
-        self.say(f"{where}: missing keys", [], sorted(wanted.keys() - got.keys()))
+        self.say(f"{where}: missing keys", [], sorted(wanted.keys() - got.keys() - NEWER_KEYS))
         self.say(f"{where}: extra keys", [], sorted(got.keys() - wanted.keys() - set(extra)))
         for key in sorted(wanted.keys() & got.keys()):
             if not _is_of_type(wanted[key], got[key]):
@@ -63,6 +67,26 @@ class Comparison:
             return
         self.say("error body", expected, {key: got.get(key) for key in expected})
         self.say("error body: extra keys", [], sorted(got.keys() - expected.keys() - EXTRA_KEYS["error"]))
+
+    def value(self, where: str, expected: object, got: object) -> None:
+        """Compare any JSON; of an object with a shape the values that are named, else all of them."""
+        if isinstance(expected, dict) and isinstance(got, dict):
+            if "@" in expected:
+                kind = str(expected["@"]).partition("#")[0]
+                self.keys(where, expected["@"], got, EXTRA_KEYS.get(kind, frozenset()))
+            else:
+                self.say(f"{where}: keys", sorted(expected), sorted(got))
+            for key in expected.keys() & got.keys():
+                if key == "chat_history":
+                    self.messages(expected[key], got[key])
+                else:
+                    self.value(f"{where}.{key}", expected[key], got[key])
+        elif isinstance(expected, list) and isinstance(got, list):
+            self.say(f"{where}: length", len(expected), len(got))
+            for place, (one, other) in enumerate(zip(expected, got, strict=False)):
+                self.value(f"{where}[{place}]", one, other)
+        else:
+            self.say(where, expected, got)
 
     def run(self, expected: JsonObject, got: JsonObject, run_id: str | None) -> None:
         """Compare a run; `run_id` is None for a run that this answer creates."""
@@ -92,21 +116,27 @@ class Comparison:
         if wanted != [row[0]["event"] for row in rows]:
             return
         for place, (event, row) in enumerate(zip(expected, rows, strict=True)):
-            for one in row:
-                self.event(f"event {place} {one['event']}", event, one)
+            self.event(f"event {place} {row[0]['event']}", event, row[0])
+            for one in row[1:]:
+                self.event(f"event {place} {one['event']}", {"shape": event["shape"]}, one)
+        own = [event for event in got if event["event"] not in META_FRAMES]
         for key in ("run_id", "session_id", "agent_id"):
-            self.say(f"{key} is one in all events", 1, len({event.get(key) for event in got}))
+            self.say(f"{key} is one in all events", 1, len({event.get(key) for event in own}))
         if run_id is not None:
-            self.say("run_id of the events", run_id, got[0].get("run_id"))
+            self.say("run_id of the events", {run_id}, {event.get("run_id") for event in got})
         if got[-1]["event"] == "RunCompleted":
-            deltas = [event["content"] for event in got if event["event"] == "RunContent"]
-            self.say("the deltas together", got[-1].get("content"), "".join(deltas))
+            # Who attached in the middle of a text has only its end.
+            deltas = "".join(event["content"] for event in got if event["event"] == "RunContent")
+            self.say("the deltas together", deltas, str(got[-1].get("content"))[-len(deltas) :])
+            if own[0]["event"] in {"RunStarted", "RunContinued"}:
+                self.say("all deltas together", got[-1].get("content"), deltas)
 
     def event(self, where: str, expected: JsonObject, got: JsonObject) -> None:
         """Compare one event of a stream."""
         self.keys(where, expected["shape"], got, EXTRA_KEYS["event"])
-        for key in sorted(expected.keys() & {"content", "error"}):
-            self.say(f"{where}.{key}", expected[key], _SECONDS.sub("in {seconds}s", str(got.get(key))))
+        for key in sorted(expected.keys() - {"shape", "tool", "tools", "requirements"}):
+            value = got.get(key)
+            self.say(f"{where}.{key}", expected[key], _seconds_left_out(value) if isinstance(value, str) else value)
         if "tool" in expected:
             self.tools(where, [expected["tool"]], [got.get("tool")])
         if "tools" in expected:
@@ -197,6 +227,10 @@ def _is_settled(tool: JsonObject) -> bool:
 def _form(requirement: JsonObject) -> list[Any]:
     """Return the fields a requirement asks for, the empty list if it has no form."""
     return requirement.get("user_input_schema") or []
+
+
+def _seconds_left_out(text: str) -> str:
+    return _SECONDS.sub("in {seconds}s", text)
 
 
 def _is_of_type(kind: str, value: object) -> bool:

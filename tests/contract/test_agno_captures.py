@@ -1,100 +1,47 @@
-"""Replays the captured exchanges 005-098 with AgentOS 2.5.6, one scenario on one fresh server at a time."""
+"""Replays the captured exchanges with AgentOS, one scenario on one fresh server at a time.
+
+Those that need something to run while others are sent are in `test_agno_live_captures.py`.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.contract.captures import Answer, Capture, JsonObject, Replay, load_captures
-from tests.contract.comparison import Comparison
-from tests.contract.differences import DELIBERATE, LATER, NOT_OFFERED, Difference
+from tests.contract.differences import DELIBERATE, NOT_OFFERED
+from tests.contract.live_scenarios import LIVE
+from tests.contract.replaying import Replay
+from tests.contract.scenario import CAPTURES, Scenario
 from tests.contract.scripted_agents import scripted_agents
 from tests.support.serving import serving
 
-CAPTURES = load_captures()
-SCENARIOS = CAPTURES.scenarios(leave_out=[*LATER, *NOT_OFFERED])
-REFUSED = 400
+SCENARIOS: Final = CAPTURES.scenarios(leave_out=NOT_OFFERED)
+
+# What was there already when these were captured: replayed before them, to be compared in its own scenario.
+BEFORE: Final = {
+    "177_sessions": ("037", "038", "072", "073", "166", "167", "168", "169", "170", "174", "176"),
+}
 
 
-@dataclass(slots=True)
-class Scenario:
-    """One run of a scenario: what was sent, what the tools did, and every difference that was found."""
-
-    replay: Replay
-    executed: list[str]
-    found: list[str] = field(default_factory=list)
-
-    async def step(self, capture: Capture) -> None:
-        """Replay one request and compare; a refused one must have changed nothing."""
-        before = await self._state(capture)
-        try:
-            answer = await self.replay.send(capture)
-            differences = self._differences(capture, answer)
-        except LookupError as missing:
-            self.found.append(f"{capture.file}: an earlier answer lacks what this is made from: {missing!r}")
-            return
-        self.found += [f"{capture.file}: {line}" for line in differences]
-        if answer.status >= REFUSED and before != (after := await self._state(capture)):
-            self.found.append(f"{capture.file}: refused, but it changed {before} to {after}")
-
-    async def _state(self, capture: Capture) -> tuple[JsonObject | None, list[str]]:
-        """Return what the run that the scenario is about looks like, and the executions so far."""
-        created = capture.run_of or capture.scenario[:3]
-        known = created in self.replay.answers and "run_id" in self.replay.answers[created].result
-        return await self.replay.stored_run(created) if known else None, list(self.executed)
-
-    def _differences(self, capture: Capture, answer: Answer) -> list[str]:
-        comparison = Comparison(CAPTURES.shapes)
-        run_id = self.replay.run_id(capture.run_of) if capture.run_of else None
-        difference = DELIBERATE.get(capture.file)
-        if difference is not None:
-            self._compare_with_ours(comparison, capture, difference, answer)
-        elif answer.status != capture.status or answer.content_type != capture.content_type:
-            comparison.say("status", capture.status, answer.status)
-            comparison.say("content type", capture.content_type, answer.content_type)
-            comparison.found.append(f"body: {answer.body or answer.events}")
-        elif capture.error is not None:
-            comparison.error(capture.error, answer.body)
-        elif capture.events is not None:
-            comparison.events(capture.events, answer.events, run_id)
-        else:
-            comparison.run(capture.run or {}, answer.body, run_id)
-        return comparison.found
-
-    def _compare_with_ours(
-        self, comparison: Comparison, capture: Capture, difference: Difference, answer: Answer
-    ) -> None:
-        comparison.say("status", difference.status, answer.status)
-        comparison.say("content type", "application/json", answer.content_type)
-        if answer.status != difference.status or not isinstance(answer.body, dict):
-            comparison.found.append(f"body: {answer.body or answer.events}")
-        elif difference.like is not None:
-            expected = dict(CAPTURES.by_number[difference.like].run or {}) | dict(difference.run)
-            expected["tools"] = [
-                tool | dict(difference.tools.get(place, {})) for place, tool in enumerate(expected["tools"])
-            ]
-            comparison.run(expected, answer.body, self.replay.run_id(capture.run_of or ""))
-        elif difference.detail is not None:
-            run_id = self.replay.run_id(capture.run_of) if capture.run_of else capture.path.split("/")[4]
-            comparison.error({"detail": difference.detail.replace("{run}", run_id)}, answer.body)
-        else:
-            names = (difference.names or "").replace("{call}", self.replay.call_id(capture.run_of or ""))
-            if names not in str(answer.body.get("detail")):
-                comparison.found.append(f"expected a detail that names {names}, got {answer.body}")
+# What the tools do in the scenario in which most continues are refused.
+EXECUTED: Final = {"099_approvals": ["deploy(prod)", "grant(bob, editor)", "pay(5)"]}
 
 
-@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.keys() - LIVE.keys()))
 async def test_a_captured_scenario_is_answered_as_it_was(scenario: str, tmp_path: Path) -> None:
     executed: list[str] = []
     async with serving(tmp_path, agents=scripted_agents(executed)) as client:
         replayed = Scenario(Replay(client), executed)
+        for number in BEFORE.get(scenario, ()):
+            await replayed.replay.send(CAPTURES.by_number[number])
         for capture in SCENARIOS[scenario]:
-            await replayed.step(capture)
+            await replayed.step(capture.number)
     differences = "\n".join(replayed.found)
     assert not differences, differences
+    assert EXECUTED.get(scenario, executed) == executed
 
 
 async def test_a_partial_answer_is_kept_and_the_rest_completes_the_run(tmp_path: Path) -> None:
@@ -124,9 +71,12 @@ async def test_an_approved_call_of_a_scenario_is_executed_exactly_once(tmp_path:
 
 
 def test_every_capture_is_replayed_or_listed_with_its_reason() -> None:
-    assert sorted(CAPTURES.by_number) == [f"{number:03}" for number in range(5, 99)]
+    of_2_5_6 = {f"{number:03}" for number in range(1, 200)} | {"live"}
+    of_resume = {f"r{number:02}" for number in (*range(1, 15), 20, 21)}
+    assert CAPTURES.by_number.keys() == of_2_5_6 | of_resume
     replayed = {capture.file for captures in SCENARIOS.values() for capture in captures}
-    listed = {*LATER, *NOT_OFFERED}
-    assert replayed | listed == {capture.file for capture in CAPTURES.by_number.values()}
-    assert not replayed & listed
-    assert set(DELIBERATE) <= replayed
+    assert replayed | NOT_OFFERED.keys() == {capture.file for capture in CAPTURES.by_number.values()}
+    assert not replayed & NOT_OFFERED.keys()
+    assert replayed >= DELIBERATE.keys()
+    assert SCENARIOS.keys() >= LIVE.keys()
+    assert all(difference.reason for difference in DELIBERATE.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset, WrapperToolset
@@ -30,7 +31,8 @@ def _definitions(toolset: AbstractToolset[Any]) -> Iterator[ToolDefinition]:
         case FunctionToolset():
             yield from (tool.tool_def for tool in toolset.tools.values())
         case ExternalToolset():
-            yield from toolset.tool_defs
+            # The definitions get their kind only when a run asks the toolset for them.
+            yield from (replace(definition, kind="external") for definition in toolset.tool_defs)
         case _:
             pass
 

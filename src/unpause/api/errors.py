@@ -111,7 +111,7 @@ class CodegenRoute(_RenderingRoute):
 
 def _validation_errors(error: RequestValidationError) -> list[dict[str, Any]]:
     """Return what is wrong, without the documentation links and without anything that is not JSON."""
-    kept = ("type", "loc", "msg", "input")
+    kept = ("type", "loc", "msg", "input", "ctx")
     found = [{key: item[key] for key in kept if key in item} for item in error.errors()]
     encoded: list[dict[str, Any]] = jsonable_encoder(found)
     return encoded

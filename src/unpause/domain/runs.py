@@ -183,6 +183,16 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs of a session a list shows; None means any. Made from ``since`` on, and before ``until``."""
+
+    status: RunStatus | None = None
+    agent_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run with all that a client is shown of it."""
 

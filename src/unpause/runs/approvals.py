@@ -10,11 +10,11 @@ from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, P
 from unpause.domain.requirements import RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementsOpen
-from unpause.runs.commands import ContinueRun
+from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
-from unpause.runs.repeating import is_repeated
+from unpause.runs.repeating import find_repeated
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
-from unpause.store.requirements import add_answer, list_requirements
+from unpause.store.requirements import add_answer, find_requirements, list_requirements
 from unpause.store.runs import RunKey, get_run
 
 if TYPE_CHECKING:
@@ -38,26 +38,24 @@ class ApprovalService:
 
     async def list_approvals(
         self, principal: Principal, wanted: ApprovalFilter, page: Page
-    ) -> tuple[list[Approval], int]:
-        """Return one page, newest first, and how many there are in all."""
-        return await self._tools.database.read(
-            lambda connection: list_approvals(connection, principal.organization_id, wanted, page)
-        )
+    ) -> tuple[list[tuple[Approval, Requirement | None]], int]:
+        """Return one page, newest first, each with the requirement it decides, and how many there are in all."""
 
-    async def get_approval(self, principal: Principal, approval_id: str) -> tuple[Approval, Requirement | None]:
-        """Return the approval and the requirement it decides; raise ApprovalNotFound."""
-
-        def unit(connection: Connection) -> tuple[Approval, Requirement | None]:
-            approval = _get(connection, principal, approval_id)
-            found = [item for item in list_requirements(connection, approval.run_key) if item.id == approval_id]
-            return approval, found[0] if found else None
+        def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement | None]], int]:
+            found, total = list_approvals(connection, principal.organization_id, wanted, page)
+            by_id = find_requirements(connection, [approval.id for approval in found])
+            return [(approval, by_id.get(approval.id)) for approval in found], total
 
         return await self._tools.database.read(unit)
 
+    async def get_approval(self, principal: Principal, approval_id: str) -> tuple[Approval, Requirement | None]:
+        """Return the approval and the requirement it decides; raise ApprovalNotFound."""
+        return await self._tools.database.read(lambda connection: _with_requirement(connection, principal, approval_id))
+
     async def resolve_approval(
         self, principal: Principal, command: ResolveApproval, asked: RequestKey | None = None
-    ) -> Approval:
-        """Decide a pending approval, once; with a key that decided it before, return it as it is.
+    ) -> Resolved:
+        """Decide a pending approval, once; with a key that decided it before, return it as it is and was answered.
 
         Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch or IdempotencyMismatch.
 
@@ -66,10 +64,11 @@ class ApprovalService:
         """
         now = self._tools.clock.now()
 
-        def unit(connection: Connection) -> Approval:
+        def unit(connection: Connection) -> Resolved:
             approval = _get(connection, principal, command.approval_id)
-            if asked is not None and is_repeated(connection, asked, now):
-                return approval
+            earlier = find_repeated(connection, asked, now)
+            if earlier is not None:
+                return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer)
             status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
             changes = {
                 "resolved_by": command.resolved_by,
@@ -83,7 +82,7 @@ class ApprovalService:
             if run.status is RunStatus.PAUSED:
                 decider = replace(principal, user_id=command.resolved_by)
                 _decide(connection, approval, command, Continuing(decider, ContinueRun(), now))
-            return _get(connection, principal, approval.id)
+            return Resolved(*_with_requirement(connection, principal, approval.id))
 
         return await self._tools.database.write(unit)
 
@@ -108,6 +107,14 @@ def _get(connection: Connection, principal: Principal, approval_id: str) -> Appr
     if approval is None:
         raise ApprovalNotFound
     return approval
+
+
+def _with_requirement(
+    connection: Connection, principal: Principal, approval_id: str
+) -> tuple[Approval, Requirement | None]:
+    approval = _get(connection, principal, approval_id)
+    found = [item for item in list_requirements(connection, approval.run_key) if item.id == approval_id]
+    return approval, found[0] if found else None
 
 
 def _requirement(connection: Connection, approval: Approval) -> Requirement:

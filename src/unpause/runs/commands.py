@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unpause.domain.requirements import ToolAnswer
+from unpause.domain.approvals import Approval
+from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
 
 
@@ -75,3 +76,12 @@ class ResolveApproval:
     approved: bool
     resolved_by: str | None = None
     data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A decided approval and the requirement it decided; ``answer`` is what the same Idempotency-Key was answered."""
+
+    approval: Approval
+    requirement: Requirement | None
+    answer: str | None = None

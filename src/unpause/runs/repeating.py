@@ -21,7 +21,7 @@ def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime
 
     Raises IdempotencyMismatch for a key that was used with something else.
     """
-    found = _claimed(connection, asked, now)
+    found = find_repeated(connection, asked, now)
     if found is None or asked is None:
         return None
     if found.run_key is None:
@@ -30,12 +30,11 @@ def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime
     return Accepted(run, found.after, answer=found.answer)
 
 
-def is_repeated(connection: Connection, asked: RequestKey, now: datetime) -> bool:
-    """Return whether the key did this before; if not, it is taken now. Raises IdempotencyMismatch."""
-    return _claimed(connection, asked, now) is not None
+def find_repeated(connection: Connection, asked: RequestKey | None, now: datetime) -> EarlierRequest | None:
+    """Return the request that the key did this with before; None without a key, or where it is new and now taken.
 
-
-def _claimed(connection: Connection, asked: RequestKey | None, now: datetime) -> EarlierRequest | None:
+    Raises IdempotencyMismatch for a key that was used with something else.
+    """
     if asked is None:
         return None
     found = claim_request(connection, asked, now)

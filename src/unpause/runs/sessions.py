@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.runs import RunStatus, RunView
+from unpause.domain.runs import RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import Conflict, RunNotFound, SessionNotFound
 from unpause.runs.views import view_of
@@ -67,28 +67,27 @@ class SessionService:
     async def delete_session(self, principal: Principal, session_id: str) -> None:
         """Remove the session and its runs; one that does not exist is as good as removed.
 
-        Raises Conflict while one of its runs is being executed: its tools could not be accounted for any more.
+        Raises Conflict while one of its runs is being executed or about to be: its tools could not be accounted for any
+        more, and whoever follows it would wait for an end that never comes.
         """
 
         def unit(connection: Connection) -> None:
-            session = find_session(connection, principal.organization_id, session_id)
+            session = _find(connection, principal, session_id)
             if session is None:
                 return
-            if list_session_runs(connection, session.key, status=RunStatus.RUNNING, limit=1):
-                raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
+            for status in (RunStatus.PENDING, RunStatus.RUNNING):
+                if list_session_runs(connection, session.key, RunFilter(status), limit=1):
+                    raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             delete_session(connection, session)
 
         await self._tools.database.write(unit)
 
-    async def list_runs(self, principal: Principal, session_id: str, status: str | None, page: Page) -> list[RunView]:
-        """Return a page of the session's runs, oldest first; raise SessionNotFound."""
+    async def list_runs(self, principal: Principal, session_id: str, page: Page, wanted: RunFilter) -> list[RunView]:
+        """Return a page of the wanted runs of the session, oldest first; raise SessionNotFound."""
 
         def unit(connection: Connection) -> list[RunView]:
             session = _get(connection, principal, session_id)
-            if status is not None and status not in RunStatus.__members__:
-                return []
-            wanted = RunStatus(status) if status is not None else None
-            found = list_session_runs(connection, session.key, status=wanted, limit=page.size, offset=page.offset)
+            found = list_session_runs(connection, session.key, wanted, limit=page.size, offset=page.offset)
             return [view_of(connection, run) for run in found]
 
         return await self._tools.database.read(unit)
@@ -117,7 +116,15 @@ class SessionService:
 
 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:
-    session = find_session(connection, principal.organization_id, session_id)
+    session = _find(connection, principal, session_id)
     if session is None:
         raise SessionNotFound(f"Session with ID {session_id} not found")
     return session
+
+
+def _find(connection: Connection, principal: Principal, session_id: str) -> Session | None:
+    session = find_session(connection, principal.organization_id, session_id)
+    if session is None or principal.user_id is None or session.user_id in {None, principal.user_id}:
+        return session
+    # To one user another user's session is not there.
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import insert, or_, select, update
@@ -74,13 +74,16 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all the run ever waited for, oldest first."""
-    query = (
-        select(*requirements.c, approvals.c.status.label("approval_status"))
-        .outerjoin(approvals, approvals.c.id == requirements.c.id)
-        .where(requirements.c.run_key == run_key)
-        .order_by(requirements.c.position)
-    )
+    query = _requirements().where(requirements.c.run_key == run_key).order_by(requirements.c.position)
     return [_requirement(row) for row in connection.execute(query).mappings()]
+
+
+def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
+    """Return those of these requirements that there are, by their ids."""
+    if not ids:
+        return {}
+    rows = connection.execute(_requirements().where(requirements.c.id.in_(ids))).mappings()
+    return {row["id"]: _requirement(row) for row in rows}
 
 
 def list_due_runs(connection: Connection, now: datetime, limit: int) -> list[int]:
@@ -107,6 +110,12 @@ def forget_reminders(connection: Connection, run_key: int, now: datetime) -> Non
         update(requirements)
         .where(requirements.c.run_key == run_key, requirements.c.remind_at <= now)
         .values(remind_at=None)
+    )
+
+
+def _requirements() -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
+    return select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
+        approvals, approvals.c.id == requirements.c.id
     )
 
 

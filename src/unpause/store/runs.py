@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
-from unpause.domain.runs import Continuation, EndReason, Run, RunStatus
+from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.tables import runs
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # No database has larger ones, and asking for one is an error in the driver instead of an empty answer.
 _LARGEST_KEY = 2**63 - 1
+
+_ANY = RunFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +130,22 @@ def find_by_key(connection: Connection, run_key: int) -> Run | None:
 def list_session_runs(
     connection: Connection,
     session_key: int,
+    wanted: RunFilter = _ANY,
     *,
-    status: RunStatus | None = None,
     limit: int,
     offset: int = 0,
     newest: bool = False,
 ) -> list[Run]:
     """Return runs of a session, oldest first: the first ones after ``offset``, or the ``newest``."""
     query = select(*runs.c).where(runs.c.session_key == session_key).limit(limit).offset(offset)
-    if status is not None:
-        query = query.where(runs.c.status == status.value)
+    if wanted.status is not None:
+        query = query.where(runs.c.status == wanted.status.value)
+    if wanted.agent_id is not None:
+        query = query.where(runs.c.agent_id == wanted.agent_id)
+    if wanted.since is not None:
+        query = query.where(runs.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(runs.c.created_at < wanted.until)
     query = query.order_by(runs.c.id.desc() if newest else runs.c.id)
     found = [_run(row) for row in connection.execute(query).mappings()]
     return found[::-1] if newest else found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from unpause.api.agentos.replies import principal_of, reply
@@ -73,7 +75,7 @@ async def list_approvals(
     if wanted is None:
         return reply({"data": [], "meta": page_json(of, 0)})
     found, total = await application.approvals.list_approvals(principal_of(None), wanted, of)
-    return reply({"data": [approval_json(item) for item in found], "meta": page_json(of, total)})
+    return reply({"data": [approval_json(*item) for item in found], "meta": page_json(of, total)})
 
 
 @router.get("/approvals/count", operation_id="count_approvals", response_model=None)
@@ -119,9 +121,13 @@ async def resolve_approval(
         data=body.resolution_data,
     )
     asked = request_key(principal.organization_id, idempotency_key, "resolve", command)
-    approval = await application.approvals.resolve_approval(principal, command, asked)
-    _, requirement = await application.approvals.get_approval(principal, approval_id)
-    return reply(approval_json(approval, requirement))
+    resolved = await application.approvals.resolve_approval(principal, command, asked)
+    text = resolved.answer
+    if text is None:
+        text = to_json(approval_json(resolved.approval, resolved.requirement)).decode()
+        if asked is not None:
+            await application.service.keep_answer(asked, text)
+    return Response(text, media_type="application/json")
 
 
 @router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)
@@ -176,6 +182,8 @@ def approval_json(approval: Approval, requirement: Requirement | None = None) ->
 def _requirements(approval: Approval, requirement: Requirement | None) -> list[dict[str, Any]] | None:
     if requirement is None or approval.approval_type != "required":
         return None
+    # As it was asked: what was decided stands beside it.
+    requirement = replace(requirement, answer=None)
     call = ToolCall(
         requirement.call_id, requirement.tool_name, requirement.tool_args, 0, 0, created_at=requirement.created_at
     )

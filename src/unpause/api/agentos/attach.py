@@ -83,6 +83,10 @@ async def _attached(application: Application, run: Run, index: int) -> AsyncIter
         text = f"Catching up on {missed} missed events."
         yield _meta("catch_up", run, "running", text, missed_events=missed, current_event_count=count), None
     subscribed = settled
+    if not settled and not missed:
+        # Nothing to catch up on: say at once that it is live, not with the first news.
+        yield _subscribed(run, count), None
+        subscribed = True
     async for event in application.follower.attach(run, index + 1):
         if not subscribed and event.sequence > count:
             yield _subscribed(run, count), None

@@ -14,7 +14,7 @@ from unpause.api.errors import AgnoRoute
 from unpause.api.files import read_files
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.domain.approvals import Page
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunFilter, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
 from unpause.runs.commands import ContinueRun, CreateRun, RunName
 from unpause.store.runs import not_paused
@@ -84,11 +84,14 @@ async def list_agent_runs(
 ) -> Response:
     """Return a page of a session's runs of this agent; none for a session that does not exist."""
     application.agents.get_agent(agent_id)
+    if status is not None and status not in RunStatus.__members__:
+        return reply([])
+    wanted = RunFilter(RunStatus(status) if status is not None else None, agent_id)
     try:
-        views = await application.sessions.list_runs(principal_of(None), session_id, status, Page(page, limit))
+        views = await application.sessions.list_runs(principal_of(None), session_id, Page(page, limit), wanted)
     except SessionNotFound:
         views = []
-    return reply([run_schema(view) for view in views if view.run.agent_id == agent_id])
+    return reply([run_schema(view) for view in views])
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)

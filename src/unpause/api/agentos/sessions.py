@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
 
@@ -16,6 +17,8 @@ from unpause.api.agentos.translate import moment, run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.domain.approvals import Page
+from unpause.domain.principal import Principal
+from unpause.domain.runs import RunFilter
 from unpause.domain.sessions import SessionFilter
 from unpause.errors import NotFound, SessionNotFound
 from unpause.store.sessions import NewSession
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 _CHAT_RUNS = 50
 _LONGEST_NAME = 255
 
+# Seconds since 1970, until the year 9999.
+Moment = Annotated[int | None, Query(ge=0, le=253_402_300_798)]
+
 
 def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
     """Raise NotFound for any database but the one there is."""
@@ -36,6 +42,14 @@ def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
 
 
 router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)])
+
+
+def read_asker(user_id: Annotated[str | None, Query()] = None) -> Principal:
+    """Return who asks, as far as the request says it: to one user another user's session is not there."""
+    return principal_of(user_id)
+
+
+Asker = Annotated[Principal, Depends(read_asker)]
 
 
 class CreateSessionBody(BaseModel):
@@ -57,6 +71,14 @@ class RenameSessionBody(BaseModel):
     model_config = ConfigDict(extra="ignore", title="RenameSessionRequest")
 
     session_name: str = Field(min_length=1)
+
+
+class DeleteSessionsBody(BaseModel):
+    """The sessions to remove; all are of the one type there is."""
+
+    model_config = ConfigDict(extra="ignore", title="DeleteSessionRequest")
+
+    session_ids: list[str] = Field(max_length=1000)
 
 
 class UpdateSessionBody(BaseModel):
@@ -83,6 +105,14 @@ def read_filter(
         session_name=session_name or None,
         sort_by=sort_by,
         descending=sort_order == "desc",
+    )
+
+
+def read_times(created_after: Moment = None, created_before: Moment = None) -> RunFilter:
+    """Return of which time the runs are wanted, both seconds included."""
+    return RunFilter(
+        since=None if created_after is None else datetime.fromtimestamp(created_after, UTC),
+        until=None if created_before is None else datetime.fromtimestamp(created_before + 1, UTC),
     )
 
 
@@ -124,10 +154,10 @@ async def create_session(application: App, body: CreateSessionBody) -> Response:
 
 
 @router.get("/sessions/{session_id}", operation_id="get_session_by_id", response_model=None)
-async def get_session(application: App, session_id: str) -> Response:
+async def get_session(application: App, session_id: str, asker: Asker) -> Response:
     """Return a session with the chat of its last runs."""
     try:
-        session, views = await application.sessions.list_chat(principal_of(None), session_id, _CHAT_RUNS)
+        session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
     except SessionNotFound:
         raise SessionNotFound(f"Agent Session with id '{session_id}' not found") from None
     agent = application.agents.find_agent(session.agent_id)
@@ -139,21 +169,29 @@ async def get_session(application: App, session_id: str) -> Response:
 
 
 @router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
-async def update_session(application: App, session_id: str, body: UpdateSessionBody) -> Response:
+async def update_session(application: App, session_id: str, asker: Asker, body: UpdateSessionBody) -> Response:
     """Change a session's name, state or metadata."""
-    return await _change(application, session_id, body.model_dump(exclude_unset=True))
+    return await _change(application, asker, session_id, body.model_dump(exclude_unset=True))
 
 
 @router.post("/sessions/{session_id}/rename", operation_id="rename_session", response_model=None)
-async def rename_session(application: App, session_id: str, body: RenameSessionBody) -> Response:
+async def rename_session(application: App, session_id: str, asker: Asker, body: RenameSessionBody) -> Response:
     """Give a session another name."""
-    return await _change(application, session_id, {"session_name": body.session_name})
+    return await _change(application, asker, session_id, {"session_name": body.session_name})
 
 
 @router.delete("/sessions/{session_id}", operation_id="delete_session", status_code=204, response_model=None)
-async def delete_session(application: App, session_id: str) -> Response:
+async def delete_session(application: App, session_id: str, asker: Asker) -> Response:
     """Remove a session with its runs; one that does not exist is as good as removed."""
-    await application.sessions.delete_session(principal_of(None), session_id)
+    await application.sessions.delete_session(asker, session_id)
+    return Response(status_code=204)
+
+
+@router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None)
+async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBody) -> Response:
+    """Remove sessions, one after the other: what is removed before one that cannot be stays removed."""
+    for session_id in body.session_ids:
+        await application.sessions.delete_session(asker, session_id)
     return Response(status_code=204)
 
 
@@ -161,25 +199,28 @@ async def delete_session(application: App, session_id: str) -> Response:
 async def list_session_runs(
     application: App,
     session_id: str,
+    asker: Asker,
+    wanted: Annotated[RunFilter, Depends(read_times)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of a session's runs, oldest first."""
-    views = await application.sessions.list_runs(principal_of(None), session_id, None, Page(page, limit))
+    views = await application.sessions.list_runs(asker, session_id, Page(page, limit), wanted)
     return reply([_without_nulls(run_schema(view)) for view in views])
 
 
 @router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)
-async def get_session_run(application: App, session_id: str, run_id: str) -> Response:
+async def get_session_run(application: App, session_id: str, run_id: str, asker: Asker) -> Response:
     """Return one run of a session."""
-    view = await application.sessions.get_run(principal_of(None), session_id, run_id)
-    return reply(_without_nulls(run_schema(view)))
+    view = await application.sessions.get_run(asker, session_id, run_id)
+    return reply(run_schema(view))
 
 
-async def _change(application: App, session_id: str, changes: dict[str, Any]) -> Response:
-    session = await application.sessions.change_session(principal_of(None), session_id, changes)
+async def _change(application: App, asker: Principal, session_id: str, changes: dict[str, Any]) -> Response:
+    await application.sessions.change_session(asker, session_id, changes)
+    session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
     nulls = {"session_summary": None, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
-    return reply({**_session_json(session, []), **nulls})
+    return reply({**_session_json(session, views), **nulls})
 
 
 def _session_json(session: Session, views: list[RunView]) -> dict[str, Any]:

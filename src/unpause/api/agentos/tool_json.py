@@ -115,7 +115,7 @@ def _form(wanted: Requirement) -> list[dict[str, Any]]:
         {
             "name": field.name,
             "field_type": field.field_type,
-            "description": field.description,
+            "description": field.description or None,
             "value": given.get(field.name, field.value),
         }
         for field in wanted.fields

@@ -117,8 +117,8 @@ def _call_made(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, 
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": to_json(arguments).decode()}}
 
 
-def _metrics(run: Run) -> dict[str, Any] | None:
+def _metrics(run: Run) -> dict[str, Any]:
     if run.status in {RunStatus.PENDING, RunStatus.RUNNING}:
-        return None
+        return {}
     ended = run.ended_at or run.updated_at
     return {**(run.usage or {}), "duration": (ended - run.created_at).total_seconds()}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from unpause.api.codegen.schemas import (
     AgentRunNotFoundErrorResponse,
@@ -26,10 +27,10 @@ from unpause.errors import AgentNotFound, InvalidInput, OrganizationForbidden, R
 from unpause.runs.commands import ContinueRun, CreateRun, RunName
 
 if TYPE_CHECKING:
-    from starlette.responses import Response
-
     from unpause.bootstrap import Application
     from unpause.domain.runs import Run
+    from unpause.runs.commands import Accepted
+    from unpause.store.idempotency import RequestKey
 
 router = APIRouter(route_class=CodegenRoute, tags=["Agents"])
 
@@ -81,7 +82,7 @@ async def create_agent_run(
     )
     asked = request_key(principal.organization_id, idempotency_key, "codegen create", command)
     accepted = await application.service.create_run(principal, command, asked)
-    return _answer(accepted.run, application, request)
+    return await _answer_once(application, request, accepted, asked)
 
 
 @router.get(
@@ -123,11 +124,23 @@ async def resume_agent_run(
     command = ContinueRun(prompt=body.prompt, images=read_images(body.images, application.settings))
     try:
         asked = request_key(principal.organization_id, idempotency_key, "codegen resume", name, command)
-        await application.service.continue_run(principal, name, command, asked)
+        accepted = await application.service.continue_run(principal, name, command, asked)
         run = await application.service.get_run(principal, name)
     except RunNotFound:
         raise RunNotFound(_NOT_FOUND) from None
-    return _answer(run, application, request)
+    return await _answer_once(application, request, replace(accepted, run=run), asked)
+
+
+async def _answer_once(
+    application: Application, request: Request, accepted: Accepted, asked: RequestKey | None
+) -> Response:
+    """Answer with the run; to a key that was answered before, the same again."""
+    if accepted.answer is not None:
+        return Response(accepted.answer, media_type="application/json")
+    response = _answer(accepted.run, application, request)
+    if asked is not None:
+        await application.service.keep_answer(asked, bytes(response.body).decode())
+    return response
 
 
 def _answer(run: Run, application: Application, request: Request) -> Response:

@@ -1,0 +1,278 @@
+"""Sessions: rows that are listed by the page, changed in part, and deleted with all that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from tests.support.gates import Gates
+from tests.support.office import JsonObject, Office, at_office, body_of, confirming, plan
+
+DELETE = plan([("delete_file", {"path": "a"})])
+PAGE_KEYS = {"page", "limit", "total_pages", "total_count", "search_time_ms"}
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    async with at_office(tmp_path) as office:
+        yield office
+
+
+async def listed(office: Office, **query: object) -> JsonObject:
+    """Return a page of sessions."""
+    params = {name: str(value) for name, value in query.items()}
+    return body_of(await office.client.get("/sessions", params=params))
+
+
+async def ids(office: Office, **query: object) -> list[str]:
+    """Return the ids on a page of sessions."""
+    return [item["session_id"] for item in (await listed(office, **query))["data"]]
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect the statements that are executed."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401 - SQLAlchemy's hook
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_sessions_are_listed_newest_first_page_by_page(office: Office) -> None:
+    for name in "abcde":
+        await office.create("hello", session_id=name)
+        office.clock.move(1)
+    pages = [await listed(office, type="agent", limit=2, page=page) for page in (1, 2, 3, 4)]
+    assert [[item["session_id"] for item in page["data"]] for page in pages] == [["e", "d"], ["c", "b"], ["a"], []]
+    for number, page in enumerate(pages, 1):
+        assert page["meta"].keys() == PAGE_KEYS
+        assert [page["meta"][key] for key in ("page", "limit", "total_pages", "total_count")] == [number, 2, 3, 5]
+
+
+async def test_a_listed_session_has_the_keys_that_clients_read(office: Office) -> None:
+    await office.create("first words\nand more", session_id="s")
+    (item,) = (await listed(office))["data"]
+    kept = {key: item[key] for key in ("session_id", "session_name", "session_state", "created_at", "updated_at")}
+    assert kept == {
+        "session_id": "s",
+        "session_name": "first words",
+        "session_state": {},
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+    }
+
+
+async def test_lists_are_sorted_and_filtered_as_asked(office: Office) -> None:
+    for name, agent, user in (("a", "office", "ada"), ("b", "other", "bob"), ("c", "office", "bob")):
+        await office.create("hello", agent=agent, session_id=name, user_id=user)
+        office.clock.move(1)
+    await office.create("hello again", session_id="a")
+    office.clock.move(1)
+    body_of(await office.client.post("/sessions/b/rename", json={"session_name": "100% Own_Name"}))
+    assert await ids(office, sort_order="asc") == ["a", "b", "c"]
+    assert await ids(office, sort_by="updated_at") == ["b", "a", "c"]
+    assert await ids(office, component_id="office") == ["c", "a"]
+    assert await ids(office, user_id="bob") == ["c", "b"]
+    assert await ids(office, user_id="bob", component_id="office") == ["c"]
+    assert await ids(office, session_name="own_name") == ["b"]
+    assert await ids(office, session_name="100%") == ["b"]
+    assert await ids(office, session_name="1%e") == []
+
+
+@pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "1001"}, {"page": "0"}, {"sort_order": "up"}])
+async def test_a_page_that_cannot_be_is_refused(office: Office, query: dict[str, str]) -> None:
+    assert (await office.client.get("/sessions", params=query)).status_code == 422
+
+
+async def test_another_database_is_not_found(office: Office) -> None:
+    for path in ("/sessions", "/sessions/x/runs"):
+        response = await office.client.get(path, params={"db_id": "nope"})
+        assert (response.status_code, response.json()) == (404, {"detail": "404: No database found with id 'nope'"})
+    assert (await office.client.get("/sessions", params={"db_id": "unpause"})).status_code == 200
+
+
+async def test_the_database_pages_and_reads_no_more_than_the_page(office: Office) -> None:
+    for name in "abc":
+        await office.create("hello", session_id=name)
+    for number in range(3):
+        await office.create(f"message {number}", session_id="c")
+    with statements() as seen:
+        await listed(office, limit=2)
+        sessions = [text for text in seen if "FROM sessions" in text and "count(" not in text]
+        seen.clear()
+        response = await office.client.get("/sessions/c/runs", params={"limit": 2, "page": 2})
+        runs = [text for text in seen if "FROM runs" in text]
+        messages = [text for text in seen if "FROM messages" in text]
+    assert len(sessions) == 1
+    assert "LIMIT" in sessions[0]
+    assert len(runs) == 1
+    assert "LIMIT" in runs[0]
+    assert len(messages) == len(response.json()) == 2
+
+
+async def test_an_empty_session_is_made_as_asked(office: Office) -> None:
+    wanted = {
+        "session_id": "s",
+        "session_name": "mine",
+        "session_state": {"n": 1},
+        "metadata": {"k": "v"},
+        "user_id": "ada",
+        "agent_id": "office",
+    }
+    made = body_of(await office.client.post("/sessions", params={"type": "agent"}, json=wanted), 201)
+    assert {key: made[key] for key in wanted} == wanted
+    assert (made["agent_session_id"], made["chat_history"]) == ("s", [])
+    again = await office.client.post("/sessions", json=wanted)
+    assert (again.status_code, again.json()) == (409, {"detail": "Session s exists already"})
+    assert body_of(await office.client.post("/sessions", json={}), 201)["agent_id"] == "office"
+    assert (await office.client.post("/sessions", json={"session_id": "x" * 256})).status_code == 422
+
+
+async def test_a_made_session_takes_runs_and_gives_them_its_state(office: Office) -> None:
+    body_of(await office.client.post("/sessions", json={"session_id": "s", "session_state": {"n": 1}}), 201)
+    run = await office.create("hello", session_id="s")
+    assert run["session_state"] == {"n": 1}
+    later = await office.create("hello", session_id="s", session_state='{"n": 2}')
+    assert later["session_state"] == {"n": 2}
+    assert body_of(await office.client.get("/sessions/s"))["session_state"] == {"n": 2}
+
+
+async def test_an_empty_session_id_means_a_new_session_each_time(office: Office) -> None:
+    first, second = [await office.create("hello", session_id="") for _ in range(2)]
+    assert first["session_id"] != second["session_id"]
+    assert len(await ids(office)) == 2
+
+
+async def test_a_session_shows_its_chat_without_the_tools_messages(office: Office) -> None:
+    run = await office.create(DELETE, session_id="s", user_id="ada")
+    await office.continued(run, confirming(run))
+    session = body_of(await office.client.get("/sessions/s", params={"type": "agent"}))
+    assert [message["role"] for message in session["chat_history"]] == ["user", "assistant", "assistant"]
+    assert session["chat_history"][-1]["content"] == "Done. did delete_file(a)"
+    assert (session["user_id"], session["agent_id"]) == ("ada", "office")
+    assert session["agent_data"]["model"] == {"id": "office-1", "name": "office-1", "provider": "function"}
+
+
+async def test_what_is_not_there_is_not_found_in_the_words_of_the_original(office: Office) -> None:
+    run = await office.create("hello", session_id="s")
+    await office.create("hello", session_id="t")
+    paths = {
+        "/sessions/nope": "Agent Session with id 'nope' not found",
+        "/sessions/nope/runs": "Session with ID nope not found",
+        f"/sessions/nope/runs/{run['run_id']}": "Session with ID nope not found",
+        "/sessions/s/runs/nope": "Run with ID nope not found in session s",
+        f"/sessions/t/runs/{run['run_id']}": f"Run with ID {run['run_id']} not found in session t",
+    }
+    for path, detail in paths.items():
+        response = await office.client.get(path)
+        assert (response.status_code, response.json()) == (404, {"detail": detail})
+    for change in (
+        await office.client.patch("/sessions/nope", json={"session_name": "x"}),
+        await office.client.post("/sessions/nope/rename", json={"session_name": "x"}),
+    ):
+        assert (change.status_code, change.json()) == (404, {"detail": "Session with ID nope not found"})
+
+
+async def test_a_change_leaves_alone_what_it_does_not_name(office: Office) -> None:
+    wanted = {"session_id": "s", "session_name": "a", "session_state": {"n": 1}, "metadata": {"k": 1}}
+    body_of(await office.client.post("/sessions", json=wanted), 201)
+    office.clock.move(60)
+    changed = body_of(await office.client.patch("/sessions/s", json={"session_state": {"n": 2}}))
+    assert changed["session_name"] == "a"
+    assert changed["session_state"] == {"n": 2}
+    assert changed["metadata"] == {"k": 1}
+    assert changed["updated_at"] == "2026-01-01T00:01:00Z"
+    renamed = body_of(await office.client.post("/sessions/s/rename", json={"session_name": "b"}))
+    assert (renamed["session_name"], renamed["session_state"]) == ("b", {"n": 2})
+    async with office.nothing_changes():
+        assert (await office.client.post("/sessions/s/rename", json={"session_name": ""})).status_code == 422
+        assert (await office.client.patch("/sessions/s", json={"session_state": [1]})).status_code == 422
+
+
+async def test_a_new_run_does_not_rename_its_session(office: Office) -> None:
+    await office.create("first", session_id="s")
+    body_of(await office.client.post("/sessions/s/rename", json={"session_name": "mine"}))
+    await office.create("second", session_id="s")
+    assert (await listed(office))["data"][0]["session_name"] == "mine"
+
+
+async def test_a_sessions_runs_come_oldest_first_page_by_page(office: Office) -> None:
+    made = [(await office.create(f"message {number}", session_id="s"))["run_id"] for number in range(5)]
+    pages = [
+        (await office.client.get("/sessions/s/runs", params={"limit": 2, "page": page})).json() for page in (1, 2, 3, 4)
+    ]
+    assert [[run["run_id"] for run in page] for page in pages] == [made[:2], made[2:4], made[4:], []]
+    assert [run["run_input"] for run in pages[0]] == ["message 0", "message 1"]
+    assert all(value is not None for value in pages[0][0].values())
+    one = body_of(await office.client.get(f"/sessions/s/runs/{made[0]}"))
+    assert one == pages[0][0]
+
+
+async def test_an_agents_runs_of_a_session_can_be_asked_for_by_status(office: Office) -> None:
+    paused = await office.create(DELETE, session_id="s")
+    done = await office.create("hello", session_id="s")
+    foreign = await office.create("hello", agent="other", session_id="s")
+
+    async def runs(**query: str) -> list[str]:
+        response = await office.client.get("/agents/office/runs", params={"session_id": "s", **query})
+        assert response.status_code == 200
+        return [run["run_id"] for run in response.json()]
+
+    assert await runs() == [paused["run_id"], done["run_id"]]
+    assert await runs(status="PAUSED") == [paused["run_id"]]
+    assert await runs(status="paused") == []
+    assert await runs(session_id="nope") == []
+    assert foreign["run_id"] not in await runs(limit="1000")
+
+
+async def test_a_page_of_an_agents_runs_is_full_while_there_are_more(office: Office) -> None:
+    for _ in range(3):
+        await office.create("hello", agent="other", session_id="s")
+    mine = [(await office.create("hello", session_id="s"))["run_id"] for _ in range(2)]
+    response = await office.client.get("/agents/office/runs", params={"session_id": "s", "limit": 2})
+    assert [run["run_id"] for run in response.json()] == mine
+
+
+async def test_a_deleted_session_takes_everything_of_its_runs_along(office: Office) -> None:
+    kept = await office.create("hello", session_id="kept")
+    before = await office.dump()
+    office.clock.move(1)
+    finished = await office.create(DELETE, session_id="s", user_id="ada")
+    await office.continued(finished, confirming(finished))
+    await office.create(plan([("deploy", {"env": "prod"})]), session_id="s")
+    await office.post("/agents/office/runs", "key", message=DELETE, session_id="s")
+    response = await office.client.delete("/sessions/s", params={"type": "agent"})
+    assert (response.status_code, response.content) == (204, b"")
+    assert await office.dump() == before
+    assert (await office.get(kept))["status"] == "COMPLETED"
+    assert (await office.client.delete("/sessions/s")).status_code == 204
+
+
+async def test_a_session_with_a_run_under_way_is_not_deleted(tmp_path: Path) -> None:
+    gates = Gates("door")
+    async with at_office(tmp_path, gates=gates, max_running=1) as office:
+        run = await office.create(plan([("hold", {"name": "door"})]), session_id="running")
+        await office.post_continue(run, confirming(run), background="true")
+        await gates.reached("door")
+        waiting = await office.begin("hello", session_id="pending")
+        for name in ("running", "pending"):
+            async with office.nothing_changes():
+                refused = await office.client.delete(f"/sessions/{name}")
+            assert refused.status_code == 409
+            assert refused.json() == {"detail": f"Session {name} has a run that is running: cancel it first"}
+        for item in (waiting, run):
+            body_of(await office.cancel(item))
+        for name in ("running", "pending"):
+            assert (await office.client.delete(f"/sessions/{name}")).status_code == 204
+        assert (await office.dump())["runs"] == []

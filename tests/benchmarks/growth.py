@@ -1,0 +1,130 @@
+"""Measures whether creating and continuing a run costs more the longer its session already is.
+
+``python -m tests.benchmarks.growth [--rounds N]``: one server process, sessions with 1, 10, 100 and 1,000 earlier
+completed runs of 2 KB, asked in turn, so that whatever else the machine does meets all of them alike. The model is
+given the last 10 runs: a session with one is shorter than that, so the ratios to 10 say what growth itself costs. Every
+round has its own session with 1 and with 10 earlier runs; those with 100 and 1,000 grow by one in a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import statistics
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import httpx
+
+from tests.benchmarks.bare import Work
+from tests.benchmarks.servers import Variant, serving_process
+from tests.support.seeding import seed_sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EARLIER = (1, 10, 100, 1000)
+_HISTORY = 10
+_WARM_UP = 10
+_ANSWER = "x" * 2048
+_FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+class Sessions:
+    """One client of the server. A cycle makes its session one run longer."""
+
+    def __init__(self, client: httpx.Client, agent_id: str) -> None:
+        self._client = client
+        self._runs = f"/agents/{agent_id}/runs"
+
+    def cycle(self, session_id: str) -> tuple[float, float]:
+        """Create a run in the session and continue it; return how long each took, in seconds."""
+        asked = perf_counter()
+        run = self._post(self._runs, {"message": "do it", "session_id": session_id})
+        created = perf_counter()
+        tools = json.dumps([{"tool_call_id": run["tools"][0]["tool_call_id"], "confirmed": True}])
+        self._post(f"{self._runs}/{run['run_id']}/continue", {"tools": tools})
+        return created - asked, perf_counter() - created
+
+    def _post(self, path: str, form: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+        answer = self._client.post(path, content=urlencode({**form, "stream": "false"}), headers=_FORM)
+        answer.raise_for_status()
+        body: dict[str, list[dict[str, str]]] = answer.json()
+        return body
+
+
+def measure(variant: Variant, folder: Path, rounds: int) -> list[str]:
+    """Return the lines that say what was measured."""
+    agent_id = variant.agent_id or ""
+    names = {count: _names(count, _WARM_UP + rounds) for count in EARLIER}
+    with serving_process(variant, folder, Work(0, 0), Work(0, 0)) as server:
+        _seed(folder / "unpause.db", agent_id, names)
+        address = f"http://127.0.0.1:{server.port}"
+        with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+            times = _times(Sessions(client, agent_id), names, rounds)
+    return [f"{variant.value}, {rounds} rounds, p50 in ms", *_lines(times)]
+
+
+def _names(count: int, rounds: int) -> list[str]:
+    """Return the session of each round."""
+    return [f"{count}-{number if count <= _HISTORY else 0}" for number in range(rounds)]
+
+
+def _seed(file: Path, agent_id: str, names: dict[int, list[str]]) -> None:
+    sessions = {name: count for count, of in names.items() for name in of}
+    seed_sessions(file, agent_id, sessions, _ANSWER)
+    with closing(sqlite3.connect(file)) as connection:
+        kept = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    if kept != sum(sessions.values()):
+        message = f"{kept} runs were written instead of {sum(sessions.values())}"
+        raise RuntimeError(message)
+
+
+def _times(sessions: Sessions, names: dict[int, list[str]], rounds: int) -> dict[int, list[tuple[float, float]]]:
+    times: dict[int, list[tuple[float, float]]] = {count: [] for count in names}
+    for number in range(_WARM_UP + rounds):
+        # Each round begins with another session, so that none always comes after the same one.
+        order = [*names.items()]
+        turn = number % len(order)
+        for count, of in order[turn:] + order[:turn]:
+            measured = sessions.cycle(of[number])
+            if number >= _WARM_UP:
+                times[count].append(measured)
+    return times
+
+
+def _lines(times: dict[int, list[tuple[float, float]]]) -> list[str]:
+    halves = {
+        count: [statistics.median(column) * 1000 for column in zip(*measured, strict=True)]
+        for count, measured in times.items()
+    }
+    first, full = halves[EARLIER[0]], halves[_HISTORY]
+    lines = ["earlier runs   create   to 1   to 10   continue   to 1   to 10"]
+    for count, (create, cont) in halves.items():
+        ratios = (create / first[0], create / full[0], cont / first[1], cont / full[1])
+        lines.append(
+            f"{count:12}   {create:6.2f}   {ratios[0]:4.2f}   {ratios[1]:5.2f}"
+            f"   {cont:8.2f}   {ratios[2]:4.2f}   {ratios[3]:5.2f}"
+        )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure with the scripted driver and with Pydantic AI's, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100, help="cycles in each session")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in (Variant.SCRIPTED, Variant.PYDANTIC_AI):
+            for line in measure(variant, Path(folder) / variant.name, options.rounds):
+                sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    main()
