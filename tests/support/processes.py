@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import IO, Any, Final, Self
 import httpx
 
 # Seconds for anything a test waits for. Reached only when something is wrong.
-DEADLINE: Final = 30.0
+DEADLINE: Final = 60.0
 
 AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
@@ -118,11 +118,25 @@ class ServerProcess:
 
     def kill(self) -> None:
         """End the process with SIGKILL, as a crash of the machine would."""
-        self._end(signal.SIGKILL)
+        self.send(signal.SIGKILL)
+        self.wait_for_end()
 
-    def stop(self) -> int:
-        """Ask the process to stop with SIGTERM; return its exit code."""
-        return self._end(signal.SIGTERM)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask the process to stop, with SIGTERM or SIGINT; return its exit code."""
+        self.send(number)
+        return self.wait_for_end()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process that runs now."""
+        self._running().send_signal(number)
+
+    def wait_for_end(self) -> int:
+        """Wait until the process has ended; return its exit code, negative if a signal ended it."""
+        returncode = self._running().wait(DEADLINE)
+        for reader in self._readers:
+            reader.join(DEADLINE)
+        self._process = None
+        return returncode
 
     def client(self, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
         """Return a client of the process that runs now."""
@@ -164,17 +178,11 @@ class ServerProcess:
             raise AssertionError(message)
         return address
 
-    def _end(self, number: signal.Signals) -> int:
-        process = self._process
-        if process is None:
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None:
             message = "no process of this server runs"
             raise AssertionError(message)
-        process.send_signal(number)
-        returncode = process.wait(DEADLINE)
-        for reader in self._readers:
-            reader.join(DEADLINE)
-        self._process = None
-        return returncode
+        return self._process
 
     def _clean_up(self) -> None:
         if self._process is not None:

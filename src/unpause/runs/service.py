@@ -92,7 +92,8 @@ class RunService:
         continuing = Continuing(principal, command, self._tools.clock.now())
 
         def unit(connection: Connection) -> tuple[Continued, tuple[Event, ...]]:
-            run = _named(connection, principal, name)
+            # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
+            run = _named(connection, principal, name, locked=True)
             continued, events = continuing.apply(connection, run)
             if continued.moved:
                 self._tools.dispatcher.enqueue(connection, run.id, run.fence)
@@ -124,8 +125,8 @@ class RunService:
         return await self._tools.database.read(unit)
 
 
-def _named(connection: Connection, principal: Principal, name: RunName) -> Run:
-    run = get_run(connection, RunKey(principal.organization_id, name.id, name.run_id))
+def _named(connection: Connection, principal: Principal, name: RunName, *, locked: bool = False) -> Run:
+    run = get_run(connection, RunKey(principal.organization_id, name.id, name.run_id), locked=locked)
     for said, stored in (
         (name.agent_id, run.agent_id),
         (name.session_id, run.session_id),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
 
-# No database has larger ones, and asking for one is an error in the driver instead of an empty answer.
-_LARGEST_KEY = 2**63 - 1
+# No database has others, and asking for one is an error in the driver instead of an empty answer.
+_KEYS = range(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,23 @@ def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
     return _run(row.mappings().one())
 
 
-def find_run(connection: Connection, key: RunKey) -> Run | None:
-    """Return the run, or None where the organization has no such run."""
-    if key.id is not None and key.id > _LARGEST_KEY:
+def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run | None:
+    """Return the run, or None where the organization has no such run.
+
+    ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
+    as the last of them left it. On SQLite a writer is alone anyway.
+    """
+    if key.id is not None and key.id not in _KEYS:
         return None
     named = runs.c.id == key.id if key.id is not None else runs.c.run_id == key.run_id
     query = select(*runs.c).where(named, runs.c.organization_id == key.organization_id)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     return None if row is None else _run(row)
 
 
-def get_run(connection: Connection, key: RunKey) -> Run:
-    """Return the run; raise RunNotFound where the organization has no such run."""
-    run = find_run(connection, key)
+def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run:
+    """Return the run, as ``find_run`` does; raise RunNotFound where the organization has no such run."""
+    run = find_run(connection, key, locked=locked)
     if run is None:
         raise RunNotFound
     return run
@@ -80,7 +84,8 @@ def transition(
         .values(status=rule.target.value, last_sequence=runs.c.last_sequence + reserved, **columns)
         .returning(*runs.c)
     )
-    if fence is not None:
+    if fence is not None or rule.fenced:
+        # A fenced trigger that presents no fence fits no row.
         statement = statement.where(runs.c.fence == fence)
     if trigger is Trigger.CLAIM:
         statement = statement.values(fence=runs.c.fence + 1)

@@ -22,14 +22,20 @@ class Subscription:
 
     def __init__(self) -> None:
         self._batches: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue(maxsize=_LARGEST_BACKLOG)
+        self._has_dropped = False
 
     def offer(self, events: tuple[Event, ...]) -> None:
-        """Hand a committed batch over, or drop it where the follower is far behind: it will see the gap."""
-        if not self._batches.full():
+        """Hand a committed batch over, or drop it where the follower is far behind: it will be told."""
+        if self._batches.full():
+            self._has_dropped = True
+        else:
             self._batches.put_nowait(events)
 
     async def next_batch(self, timeout_seconds: float | None) -> tuple[Event, ...]:
-        """Return the next batch; an empty one when ``timeout_seconds`` passed without any."""
+        """Return the next batch; an empty one when ``timeout_seconds`` passed without any, or batches were dropped."""
+        if self._has_dropped and self._batches.empty():
+            self._has_dropped = False
+            return ()
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._batches.get()

@@ -28,22 +28,25 @@ class Follower:
         with self._bus.subscribed(run_key) as subscription:
             last = after
             batch: Sequence[Event] = await self._read(run_key, last)
+            # Whether the log may hold more than the batch: a full page, a gap, lost news, or a poll interval's silence.
+            look_again = len(batch) == _PAGE
             while True:
                 for event in batch:
                     if event.sequence <= last:
                         continue
                     if event.sequence > last + 1:
+                        look_again = True
                         break
                     last = event.sequence
                     yield event
                     if event.type.ends_segment:
                         return
-                else:
+                if not look_again:
                     batch = await subscription.next_batch(self._bus.poll_seconds)
-                    if batch:
-                        continue
-                # A gap, or silence for a whole poll interval: the log knows better.
-                batch = await self._read(run_key, last)
+                    look_again = not batch
+                if look_again:
+                    batch = await self._read(run_key, last)
+                    look_again = len(batch) == _PAGE
 
     async def _read(self, run_key: int, after: int) -> list[Event]:
         def unit(connection: Connection) -> list[Event]:
