@@ -120,8 +120,13 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_line(here: Here, url: 
 
 def test_a_server_on_a_database_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "unpause.db").write_text("my diary\n" * 100, encoding="utf-8")
-    done = unpause("serve", "--agents", AGENTS_FILE, folder=tmp_path)
+    done = unpause("serve", "--agents", AGENTS_FILE, folder=tmp_path, TEST_FOLDER=str(tmp_path))
     assert_refused(done, "file is not a database")
+
+
+def test_agents_that_cannot_be_loaded_leave_no_database_behind(tmp_path: Path) -> None:
+    assert_refused(unpause("serve", "--agents", "nowhere.py", folder=tmp_path), "there is no file nowhere.py")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["serve", "demo", "db current"])
