@@ -136,7 +136,7 @@ class Executor:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Segment:
-            changes = {"lease_expires_at": now + self._lease, "updated_at": now, "started_at": now}
+            changes = {"lease_expires_at": now + self._lease, "updated_at": now}
             run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
             return self._load(connection, run)
 

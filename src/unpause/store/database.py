@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -128,17 +127,14 @@ class _Lane:
             json_serializer=dump_json,
             json_deserializer=load_json,
         )
-        event.listen(engine, "begin", self._emit_begin)
         self._connection = engine.connect()
-
-    def _emit_begin(self, connection: Connection) -> None:
-        # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
-        connection.exec_driver_sql(self._begin)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise ShuttingDown
         try:
+            # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
+            self._handle.execute(self._begin)
             with self._connection.begin():
                 return work(self._connection)
         finally:

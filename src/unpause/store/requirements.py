@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.requirements import Answer, Decision, InputField, Requirement, RequirementKind
 from unpause.store.tables import requirements
@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
 
+_INSERT = insert(requirements)
+_ANSWER = (
+    update(requirements)
+    .where(requirements.c.id == bindparam("requirement"), requirements.c.decision.is_(None))
+    .returning(requirements.c.id)
+)
+_ALL = select(*requirements.c).where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
+
 
 def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
     """Keep what this pause waits for; positions count on from ``first_position`` through the whole run."""
     if not added:
         return
     connection.execute(
-        insert(requirements),
+        _INSERT,
         [
             {
                 "id": requirement.id,
@@ -50,27 +58,22 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
 
 def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> bool:
     """Keep an answer, if nobody answered before; return whether it was kept."""
-    statement = (
-        update(requirements)
-        .where(requirements.c.id == requirement_id, requirements.c.decision.is_(None))
-        .values(
-            decision=answer.decision.value,
-            note=answer.note,
-            arguments=answer.values,
-            result=answer.result,
-            decided_by=answer.by,
-            decided_via=answer.via,
-            decided_at=answer.at,
-        )
-        .returning(requirements.c.id)
-    )
-    return connection.execute(statement).scalar() is not None
+    given = {
+        "requirement": requirement_id,
+        "decision": answer.decision.value,
+        "note": answer.note,
+        "arguments": answer.values,
+        "result": answer.result,
+        "decided_by": answer.by,
+        "decided_via": answer.via,
+        "decided_at": answer.at,
+    }
+    return connection.execute(_ANSWER, given).scalar() is not None
 
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all the run ever waited for, oldest first."""
-    query = select(*requirements.c).where(requirements.c.run_key == run_key).order_by(requirements.c.position)
-    return [_requirement(row) for row in connection.execute(query).mappings()]
+    return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
 
 
 def _requirement(row: RowMapping) -> Requirement:
