@@ -18,13 +18,17 @@ def run_migrations() -> None:
         "UNPAUSE_DATABASE_URL", DEFAULT_DATABASE_URL
     )
     engine = plain_engine(database_url)
-    with engine.connect() as connection:
+    with engine.begin() as connection:
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:
+            # By itself the driver begins at the first change of a row, which leaves out the tables made before.
+            connection.connection.dbapi_connection.isolation_level = None
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
-        with context.begin_transaction():
-            context.run_migrations()
-            if connection.dialect.name == "sqlite" and connection.execute(text("PRAGMA foreign_key_check")).first():
-                message = "the migration left rows that point to nothing; nothing was changed"
-                raise RuntimeError(message)
+        context.run_migrations()
+        if sqlite and connection.execute(text("PRAGMA foreign_key_check")).first():
+            message = "the migration left rows that point to nothing; nothing was changed"
+            raise RuntimeError(message)
     engine.dispose()
 
 

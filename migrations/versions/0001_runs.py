@@ -29,7 +29,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organizations")),
     )
     # Until tokens name others there is one organization, and every run belongs to it.
-    op.execute("INSERT INTO organizations (id, name, created_at) VALUES (1, 'default', CURRENT_TIMESTAMP)")
+    # It gets the id 1, as the first row; were that written here, PostgreSQL would give it to the second one, too.
+    op.execute("INSERT INTO organizations (name, created_at) VALUES ('default', CURRENT_TIMESTAMP)")
     op.create_table(
         "sessions",
         sa.Column("id", KEY, nullable=False),
@@ -75,7 +76,6 @@ def upgrade() -> None:
         sa.Column("last_sequence", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("updated_at", MOMENT, nullable=False),
-        sa.Column("started_at", MOMENT, nullable=True),
         sa.Column("ended_at", MOMENT, nullable=True),
         sa.CheckConstraint(
             "status IN ('PENDING', 'RUNNING', 'PAUSED', 'COMPLETED', 'CANCELLED', 'ERROR')",

@@ -74,9 +74,7 @@ def _create_approvals() -> None:
             ["organization_id"], ["organizations.id"], name="fk_approvals_organization_id_organizations"
         ),
         sa.ForeignKeyConstraint(["run_key"], ["runs.id"], name="fk_approvals_run_key_runs", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(
-            ["id"], ["requirements.id"], name="fk_approvals_id_requirements", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["id"], ["requirements.id"], name="fk_approvals_id_requirements", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_approvals"),
     )
     op.create_index(
@@ -105,9 +103,7 @@ def _create_idempotency_keys() -> None:
         sa.ForeignKeyConstraint(
             ["organization_id"], ["organizations.id"], name="fk_idempotency_keys_organization_id_organizations"
         ),
-        sa.ForeignKeyConstraint(
-            ["run_key"], ["runs.id"], name="fk_idempotency_keys_run_key_runs", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["run_key"], ["runs.id"], name="fk_idempotency_keys_run_key_runs", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("organization_id", "key", name="pk_idempotency_keys"),
     )
     op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])

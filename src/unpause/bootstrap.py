@@ -124,6 +124,6 @@ def load_drivers(settings: Settings) -> list[PydanticAIDriver]:
 
 def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:
     """Return the driver of the demo agent, on a workspace folder that is made if it is not there."""
-    prepare_workspace(settings.workspace)
     options = driver_options(settings)
+    prepare_workspace(settings.workspace)
     return [PydanticAIDriver(build_demo_agent(settings.workspace, options.model or DemoModel()), options)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from tests.benchmarks.load import Tally, agent_cycle, bare_cycle, load
+from tests.benchmarks.load import Cycle, Tally, agent_cycle, bare_cycle, load
 from tests.benchmarks.servers import Server, Variant, serving_process
 from tests.benchmarks.transactions import count_transactions
 
@@ -47,6 +47,10 @@ class Results:
         """Return the cycles per second, round by round."""
         return [tally.cycles_per_second for tally in self._slices[name, clients]]
 
+    def processor_milliseconds(self, name: str, clients: int) -> float:
+        """Return what a cycle cost the server in processor time, the median of the rounds."""
+        return median(tally.processor_milliseconds for tally in self._slices[name, clients])
+
     def ratio(self, name: str, beside: str, clients: int) -> float:
         """Return the median of the rounds' ratios."""
         pairs = zip(self.figures(name, clients), self.figures(beside, clients), strict=True)
@@ -73,11 +77,18 @@ async def _measure(servers: Sequence[Server], clients: Sequence[int], rounds: in
             for server in servers if number % 2 else reversed(servers):
                 agent_id = server.variant.agent_id
                 cycle = agent_cycle(agent_id) if agent_id else bare_cycle
-                results.add(server.variant, count, await load(server.port, cycle, count, seconds))
+                results.add(server.variant, count, await _slice(server, cycle, count, seconds))
         scripted = next(server for server in servers if server.variant is Variant.SCRIPTED)
-        streamed = await load(scripted.port, agent_cycle("scripted", stream=True), _STREAMING_CLIENTS, seconds)
+        streamed = await _slice(scripted, agent_cycle("scripted", stream=True), _STREAMING_CLIENTS, seconds)
         results.add(_STREAMED, _STREAMING_CLIENTS, streamed)
     return results
+
+
+async def _slice(server: Server, cycle: Cycle, clients: int, seconds: float) -> Tally:
+    before = server.processor_seconds()
+    tally = await load(server.port, cycle, clients, seconds)
+    tally.processor_seconds = server.processor_seconds() - before
+    return tally
 
 
 def _report(results: Results, counts: Counts, clients: Sequence[int]) -> Iterable[str]:
@@ -96,10 +107,19 @@ def _report(results: Results, counts: Counts, clients: Sequence[int]) -> Iterabl
     for variant in Variant:
         cells = [_spread(results.figures(variant, count)) for count in clients]
         yield f"| {variant} | {' | '.join(cells)} | {results.refused(variant)} |"
+    yield ""
+    yield f"| ratio of one round's figures, median | {' | '.join(heads)} |"
+    yield f"| --- |{' --- |' * len(clients)}"
     for beside in (Variant.BARE, Variant.BARE_WRITES, Variant.PLAIN):
         for own in (Variant.SCRIPTED, Variant.PYDANTIC_AI):
             cells = [f"{results.ratio(own, beside, count):.2f}" for count in clients]
-            yield f"| ratio: {own} / {beside} | {' | '.join(cells)} | |"
+            yield f"| {own} / {beside} | {' | '.join(cells)} |"
+    yield ""
+    yield f"| processor time of the server for a cycle, ms | {' | '.join(heads)} |"
+    yield f"| --- |{' --- |' * len(clients)}"
+    for variant in Variant:
+        cells = [f"{results.processor_milliseconds(variant, count):.1f}" for count in clients]
+        yield f"| {variant} | {' | '.join(cells)} |"
     yield ""
     yield "| continue, milliseconds | p50 | p95 | p99 |"
     yield "| --- | --- | --- | --- |"
@@ -153,7 +173,7 @@ def _run(folder: Path, clients: Sequence[int], rounds: int, seconds: float) -> I
 def main() -> None:
     """Measure, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a slice (default 2)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of a slice (default 1.5)")
     parser.add_argument("--rounds", type=int, default=5, help="slices of each kind (default 5)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64], help="how many at once (1 16 64)")
     options = parser.parse_args()

@@ -45,7 +45,10 @@ class Connection:
 
     async def post(self, path: str, media_type: str, body: str) -> bytes:
         """Return the body of the answer, of a stream all of it; raise Refused unless the status is 200."""
-        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+            f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         self._writer.write((head + body).encode())
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(answer)
@@ -64,17 +67,23 @@ class Connection:
 
 @dataclass(slots=True)
 class Tally:
-    """What was answered between ``begin`` and ``end``, which are moments of ``perf_counter``."""
+    """What was answered between ``begin`` and ``end``, which are moments of ``perf_counter``.
+
+    ``ever`` counts the warming up and the stragglers, too: what the server's ``processor_seconds`` were used for.
+    """
 
     begin: float
     end: float
     requests: int = 0
+    ever: int = 0
     refused: int = 0
+    processor_seconds: float = 0.0
     continues: list[float] = field(default_factory=list)
 
     def note(self, asked: float, *, continued: bool) -> None:
         """Count a request that was sent at ``asked`` and is answered now."""
         now = perf_counter()
+        self.ever += 1
         if self.begin <= now < self.end:
             self.requests += 1
             if continued:
@@ -84,6 +93,11 @@ class Tally:
     def cycles_per_second(self) -> float:
         """Two requests are a cycle: so those that the window cuts count half."""
         return self.requests / 2 / (self.end - self.begin)
+
+    @property
+    def processor_milliseconds(self) -> float:
+        """What one cycle cost the server in processor time."""
+        return 1000 * self.processor_seconds / max(1, self.ever / 2)
 
 
 def agent_cycle(agent_id: str, *, stream: bool = False) -> Cycle:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -54,6 +55,11 @@ class Server:
         lines = Path(f"/proc/{self.process_id}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS:"))
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that the process used so far, in user and system mode together."""
+        fields = Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 @contextmanager
 def serving_process(variant: Variant, folder: Path, creating: Work, continuing: Work) -> Iterator[Server]:
@@ -84,12 +90,12 @@ def _main(variant: Variant, folder: Path, creating: Work, continuing: Work) -> N
     arguments = ["--agents", "tests.benchmarks.instant_agent", "--port", "0", "--database-url", url]
     with ExitStack() as replaced:
         if variant is not Variant.PYDANTIC_AI:
-            replaced.enter_context(mock.patch.object(serving, "load_drivers", lambda _: [ScriptedDriver()]))
+            replaced.enter_context(mock.patch.object(serving, "load_drivers", return_value=[ScriptedDriver()]))
         if variant.agent_id is None:
             file = folder / "bare.db"
             rows = PlainRows(file) if variant is Variant.PLAIN else OrdinaryRows(file)
             app = create_bare_app(rows, creating, continuing)
-            replaced.enter_context(mock.patch.object(serving, "create_app", lambda _: app))
+            replaced.enter_context(mock.patch.object(serving, "create_app", return_value=app))
         serving.run("serve", arguments)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 
 from tests.benchmarks.bare import Work
 from tests.benchmarks.instant_agent import agent
@@ -12,35 +14,76 @@ from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import httpx
 
 
+_CYCLES = 5
+
+
+class _Counter:
+    """Hears of every transaction of every engine in this process."""
+
+    def __init__(self) -> None:
+        self._writing: dict[int, bool] = {}
+        self._ended: list[bool] = []
+        self._listeners = (
+            ("begin", self._note_begin),
+            ("before_cursor_execute", self._note_statement),
+            ("commit", self._note_commit),
+        )
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Count during the block."""
+        for name, listener in self._listeners:
+            event.listen(Engine, name, listener)
+        try:
+            yield
+        finally:
+            for name, listener in self._listeners:
+                event.remove(Engine, name, listener)
+
+    def take(self) -> Work:
+        """Return what was committed since the last call."""
+        ended, self._ended = self._ended, []
+        return Work(writes=sum(ended), reads=len(ended) - sum(ended))
+
+    def _note_begin(self, connection: Connection) -> None:
+        self._writing[id(connection)] = False
+
+    def _note_statement(self, connection: Connection, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401
+        if not statement.startswith(("BEGIN", "SELECT")):
+            self._writing[id(connection)] = True
+
+    def _note_commit(self, connection: Connection) -> None:
+        self._ended.append(self._writing.pop(id(connection)))
+
+
 async def count_transactions(folder: Path) -> dict[str, tuple[Work, Work]]:
-    """Return by agent id what creating a run and continuing it does; one cycle before is not counted."""
-    begun: list[str] = []
+    """Return by agent id what creating a run and continuing it does: the least of a few cycles.
 
-    def note(_connection: object, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401
-        if statement.startswith("BEGIN"):
-            begun.append(statement)
-
+    More than the least happens where the machine is slow: events that are some milliseconds old are committed before
+    the segment has ended.
+    """
+    counter = _Counter()
     counted = {}
     async with serving(folder, agents=[agent], drivers=[ScriptedDriver()]) as client:
-        event.listen(Engine, "before_cursor_execute", note)
-        try:
+        with counter.listening():
             for agent_id in ("scripted", "instant"):
-                for _ in range(2):
-                    begun.clear()
-                    run = await _post(client, f"/agents/{agent_id}/runs", {"message": "go"})
-                    creating = _work(begun)
-                    begun.clear()
-                    tools = f'[{{"tool_call_id":"{run["tools"][0]["tool_call_id"]}","confirmed":true}}]'
-                    await _post(client, f"/agents/{agent_id}/runs/{run['run_id']}/continue", {"tools": tools})
-                    counted[agent_id] = (creating, _work(begun))
-        finally:
-            event.remove(Engine, "before_cursor_execute", note)
+                cycles = [await _cycle(client, agent_id, counter) for _ in range(_CYCLES)]
+                counted[agent_id] = min(cycles, key=lambda cycle: sum(work.writes + work.reads for work in cycle))
     return counted
+
+
+async def _cycle(client: httpx.AsyncClient, agent_id: str, counter: _Counter) -> tuple[Work, Work]:
+    run = await _post(client, f"/agents/{agent_id}/runs", {"message": "go"})
+    creating = counter.take()
+    tools = json.dumps([{"tool_call_id": run["tools"][0]["tool_call_id"], "confirmed": True}])
+    await _post(client, f"/agents/{agent_id}/runs/{run['run_id']}/continue", {"tools": tools})
+    return creating, counter.take()
 
 
 async def _post(client: httpx.AsyncClient, path: str, form: dict[str, str]) -> dict[str, Any]:
@@ -48,8 +91,3 @@ async def _post(client: httpx.AsyncClient, path: str, form: dict[str, str]) -> d
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     return body
-
-
-def _work(begun: list[str]) -> Work:
-    writes = sum(statement == "BEGIN IMMEDIATE" for statement in begun)
-    return Work(writes, len(begun) - writes)

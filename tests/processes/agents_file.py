@@ -1,10 +1,10 @@
 """Agents for server processes: the message is the script that their model follows, step by step.
 
 A script is steps separated by `, `; each step is one answer of the model. `TOOL ARGUMENT` calls a tool (several
-joined by ` & ` are called in one answer), `think NAME` keeps the model at the door NAME before the next step counts,
-`say WORDS` streams them as the last answer, `pieces NAME` streams half of an answer before the door NAME and half
-after it. After the last step the model says what it was told. Every tool that runs appends a line to `calls.txt`
-in the folder that TEST_FOLDER names.
+joined by ` & ` are called in one answer), `say WORDS` streams them as the last answer, `pieces NAME` streams half of
+an answer before the door NAME and half after it. `think NAME: STEP` keeps the model at the door NAME before it answers.
+After the last step the model says what it was told. Every tool that runs appends a line to `calls.txt` in the folder
+that TEST_FOLDER names.
 """
 
 from __future__ import annotations
@@ -72,21 +72,20 @@ async def _follow_script(
     del info
     script, told = _read(messages)
     answered = sum(isinstance(message, ModelResponse) for message in messages)
-    for step in [*script[answered:], f"say Told: {' | '.join(told)}"]:
-        word, _, rest = step.partition(" ")
-        if word == "think":
-            await asyncio.to_thread(_wait_at_door, rest)
-            continue
-        if word == "say":
-            for piece in rest.split(" "):
-                yield f"{piece} "
-        elif word == "pieces":
-            yield "first half, "
-            await asyncio.to_thread(_wait_at_door, rest)
-            yield "second half"
-        else:
-            yield {number: _call(text, answered, number) for number, text in enumerate(step.split(" & "))}
-        return
+    step = script[answered] if answered < len(script) else f"say Told: {' | '.join(told)}"
+    if step.startswith("think "):
+        door, _, step = step.removeprefix("think ").partition(": ")
+        await asyncio.to_thread(_wait_at_door, door)
+    word, _, rest = step.partition(" ")
+    if word == "say":
+        for piece in rest.split(" "):
+            yield f"{piece} "
+    elif word == "pieces":
+        yield "first half, "
+        await asyncio.to_thread(_wait_at_door, rest)
+        yield "second half"
+    else:
+        yield {number: _call(text, answered, number) for number, text in enumerate(step.split(" & "))}
 
 
 def _read(messages: list[ModelMessage]) -> tuple[list[str], list[str]]:

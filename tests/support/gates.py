@@ -7,10 +7,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pydantic_ai import Agent, Tool
+from pydantic_ai import Agent, ModelRetry, Tool
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
+from tests.support.toolless import Toolless
 from unpause.agents.driver import AgentDriver, Journal, Segment, SegmentEnd
 from unpause.agents.policy import policy
 
@@ -37,7 +38,7 @@ class Gates:
         self._closed[name].set()
 
 
-class GatedDriver:
+class GatedDriver(Toolless):
     """A driver behind a gate for each segment: ``segment 1`` for a run's first claim, and so on."""
 
     def __init__(self, inner: AgentDriver, gates: Gates) -> None:
@@ -57,9 +58,10 @@ class GatedDriver:
 def working_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
     """Return the agent ``worker``: each word of the message is a tool it calls, all of them in its first answer.
 
-    Tools: ``charge`` needs a confirmation, ``note`` may not run twice, ``look`` is idempotent. Each notes in
-    ``executed`` that it runs, then passes the gate of its name. The model passes ``think`` and ``answer`` before its
-    two answers, of which the second repeats what the tools said and the newest words of the user.
+    Tools: ``charge`` needs a confirmation, ``note`` may not run twice, ``look`` is idempotent, ``break`` fails and
+    ``retry`` asks the model to try again. Each notes in ``executed`` that it runs, then passes the gate of its name.
+    The model passes ``think`` and ``answer`` before its two answers, of which the second repeats what the tools said
+    and the newest words of the user.
     """
 
     async def run_tool(name: str) -> str:
@@ -78,6 +80,14 @@ def working_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
     async def look() -> str:
         """Look something up."""
         return await run_tool("look")
+
+    async def break_down() -> str:
+        """Fail."""
+        raise LookupError(await run_tool("break"))
+
+    async def retry() -> str:
+        """Ask for another try."""
+        raise ModelRetry(await run_tool("retry"))
 
     async def answer(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
         del info
@@ -99,6 +109,8 @@ def working_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
             Tool(charge, requires_approval=True),
             Tool(note),
             Tool(look, metadata=policy(idempotent=True)),
+            Tool(break_down, name="break"),
+            Tool(retry),
         ],
     )
 

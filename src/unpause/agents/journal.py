@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from pydantic_ai.exceptions import AgentRunError, ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
 
 from unpause.agents.driver import CallResult
 from unpause.agents.policy import ToolPolicy
@@ -36,16 +35,8 @@ class SegmentPaused(Exception):
         self.tools = tools
 
 
-class _AnyObject:
-    """Accepts arguments as they are: a call that lacks what the user will fill in cannot be checked yet."""
-
-    def validate_json(self, input: str | bytes | bytearray, **_: object) -> Any:  # noqa: A002, ANN401 - the library's names
-        """Return the arguments as parsed."""
-        return json.loads(input or b"{}")
-
-    def validate_python(self, input: Any, **_: object) -> Any:  # noqa: A002, ANN401
-        """Return the arguments unchanged."""
-        return input
+# A call that lacks what the user will fill in cannot be checked by the tool's own schema yet.
+_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
 
 
 @dataclass
@@ -110,6 +101,16 @@ class JournalCapability(AbstractCapability[Any]):
     journal: Journal
     calls: Mapping[str, ToolCall]
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
+    output_tools: set[str] = field(default_factory=set)
+
+    async def prepare_output_tools(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
+        tool_defs: list[ToolDefinition],
+    ) -> list[ToolDefinition]:
+        """Remember which tools only carry the agent's answer: they are no calls for anybody to see."""
+        self.output_tools.update(definition.name for definition in tool_defs)
+        return tool_defs
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
@@ -155,7 +156,7 @@ def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
     if not rules.user_input:
         return replace(tool, tool_def=definition)
     shown = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
-    return replace(tool, tool_def=shown, args_validator=_AnyObject())
+    return replace(tool, tool_def=shown, args_validator=_ANY_OBJECT)
 
 
 def hide_parameters(definition: ToolDefinition, names: tuple[str, ...]) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def hide_parameters(definition: ToolDefinition, names: tuple[str, ...]) -> dict[
 
 def _checked(original: ToolsetTool[Any], tool: ToolsetTool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments checked by the tool's own schema, where that could not be done before."""
-    if not isinstance(tool.args_validator, _AnyObject):
+    if tool.args_validator is not _ANY_OBJECT:
         return arguments
     try:
         checked: dict[str, Any] = original.args_validator.validate_python(arguments)

@@ -24,7 +24,7 @@ from unpause.domain.events import EventType
 from unpause.domain.runs import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Sequence
+    from collections.abc import AsyncIterable, Collection, Sequence
 
     from pydantic_ai.messages import ModelMessage
 
@@ -77,12 +77,16 @@ class Narrator:
         """Tell that no more words come in this segment."""
         await self._journal.emit(EventType.CONTENT_COMPLETED)
 
-    def record_response(self, messages: Sequence[ModelMessage], response: ModelResponse) -> None:
-        """Append the new messages, which end in ``response``, and the tool calls in it."""
+    def record_response(
+        self, messages: Sequence[ModelMessage], response: ModelResponse, output_tools: Collection[str]
+    ) -> None:
+        """Append the new messages, which end in ``response``, and its calls but for those of ``output_tools``."""
         if len(messages) <= self._recorded:
             return
         self._make_ids_unique(response)
-        made = [part for part in response.parts if isinstance(part, ToolCallPart)]
+        made = [
+            part for part in response.parts if isinstance(part, ToolCallPart) and part.tool_name not in output_tools
+        ]
         calls = [ProposedCall(part.tool_call_id, part.tool_name, part.args_as_dict()) for part in made]
         self._arguments.update({call.tool_call_id: call.tool_args for call in calls})
         self._record(messages, calls)

@@ -96,6 +96,7 @@ class PydanticAIDriver:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
         calls = {call.tool_call_id: call for call in segment.calls}
+        capability = JournalCapability(journal, calls)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(
@@ -105,7 +106,7 @@ class PydanticAIDriver:
             model=self._model,
             usage=usage,
             usage_limits=self._limits(),
-            capabilities=[JournalCapability(journal, calls), ReinjectSystemPrompt()],
+            capabilities=[capability, ReinjectSystemPrompt()],
             metadata=_given_with(segment.run),
             infer_name=False,
         ) as run:
@@ -114,7 +115,7 @@ class PydanticAIDriver:
                     async with node.stream(run.ctx) as stream:
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):
-                    narrator.record_response(run.new_messages(), node.model_response)
+                    narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
                     async with node.stream(run.ctx) as events:
                         await narrator.tell_calls(events)
             return await self._finished(run, narrator, usage)
@@ -180,20 +181,22 @@ def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:
 def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> DeferredToolResults | None:
     """Return a result for every call of the last answer, so that the loop goes on exactly there.
 
-    Calls that ran have theirs; all others are let through to the journaled toolset, which knows what is permitted.
-    None where the journal does not know all the calls: the loop then sorts them out itself, and asks the toolset too.
+    Calls that ran have theirs; all others are let through: to the journaled toolset, which knows what is permitted, or
+    where they carry the agent's answer, to be taken as that.
     """
     if not messages or not isinstance(messages[-1], ModelResponse):
         return None
     made = [part for part in messages[-1].parts if isinstance(part, ToolCallPart)]
-    if not made or any(part.tool_call_id not in calls for part in made):
+    if not made:
         return None
     results = DeferredToolResults()
     for part in made:
-        call = calls[part.tool_call_id]
-        if call.status is not CallStatus.FINISHED:
-            decided = call.requirement is not None
-            results.approvals[part.tool_call_id] = ToolApproved(override_args=call.tool_args if decided else None)
+        call = calls.get(part.tool_call_id)
+        if call is None or call.status is not CallStatus.FINISHED:
+            decided = call is not None and call.requirement is not None
+            results.approvals[part.tool_call_id] = ToolApproved(
+                override_args=call.tool_args if call and decided else None
+            )
         elif call.outcome is Outcome.DENIED:
             results.approvals[part.tool_call_id] = ToolDenied(call.result_text or "")
         elif call.outcome is Outcome.SUCCESS:

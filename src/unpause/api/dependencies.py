@@ -10,8 +10,8 @@ from starlette.requests import Request
 from unpause.bootstrap import Application
 
 
-def get_application(request: Request) -> Application:
-    """Return the application this server serves."""
+async def get_application(request: Request) -> Application:
+    """Return the application this server serves; async, because FastAPI runs plain functions in a thread."""
     application: Application = request.app.state.application
     return application
 

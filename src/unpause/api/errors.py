@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
+from unpause.api.bodies import StrictRequest
 from unpause.errors import (
     Conflict,
     Denied,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
 _log = structlog.get_logger(__name__)
 
@@ -81,13 +81,13 @@ class _RenderingRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                return await handler(request)
+                return await handler(StrictRequest(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
                 headers = {"Retry-After": _RETRY_AFTER_SECONDS} if status == 503 else None  # noqa: PLR2004
                 return JSONResponse(body(status, error.message, error.details), status, headers)
             except RequestValidationError as error:
-                return JSONResponse({"detail": _validation_errors(error)}, 422)
+                return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
                 return JSONResponse(body(error.status_code, str(error.detail), None), error.status_code)
             except Exception:  # noqa: BLE001 - the boundary around a request: the client learns that it failed, not how
@@ -109,9 +109,8 @@ class CodegenRoute(_RenderingRoute):
     body = staticmethod(codegen_body)
 
 
-def _validation_errors(error: RequestValidationError) -> list[dict[str, Any]]:
+def _validation_body(error: RequestValidationError) -> bytes:
     """Return what is wrong, without the documentation links and without anything that is not JSON."""
     kept = ("type", "loc", "msg", "input", "ctx")
     found = [{key: item[key] for key in kept if key in item} for item in error.errors()]
-    encoded: list[dict[str, Any]] = jsonable_encoder(found)
-    return encoded
+    return to_json({"detail": found}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)

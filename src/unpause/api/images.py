@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>[A-Za-z0-9+/=\s]*)", re.ASCII)
 
 # How a file of each accepted type begins: a name alone is no proof.
-_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/webp": (b"RIFF",),
+_BEGINNINGS: dict[str, re.Pattern[bytes]] = {
+    "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": re.compile(rb"\xff\xd8\xff"),
+    "image/gif": re.compile(rb"GIF8[79]a"),
+    # RIFF holds sounds and films, too; its four bytes of length may be any.
+    "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
 
 
@@ -47,6 +48,6 @@ def _read(uri: str, number: int, limit: int) -> Image:
         raise InvalidInput(f"images[{number}]: the base64 text is broken") from None
     if len(content) > limit:
         raise InvalidInput(f"images[{number}]: {len(content)} bytes, at most {limit} are taken")
-    if not content.startswith(_BEGINNINGS[media_type]):
+    if _BEGINNINGS[media_type].match(content) is None:
         raise InvalidInput(f"images[{number}]: the content is not {media_type}")
     return Image(media_type, base64.b64encode(content).decode())

@@ -57,5 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _refuse(reason: str) -> None:
-    sys.stderr.write(f"unpause: {reason}\n")
+    # One line, whatever a failing module of the user's had to say.
+    sys.stderr.write(f"unpause: {' '.join(reason.split())}\n")
     sys.exit(_REFUSED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,12 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port; then print the address, and for the demo what to try."""
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # uvicorn has logged why, and would leave with a code of its own.
+            where = f"{self.config.host} port {self.config.port}"
+            raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
         if not self.started:
             return
         host, port = self.servers[0].sockets[0].getsockname()[:2]
@@ -59,10 +65,12 @@ def run(name: str, arguments: Sequence[str]) -> None:
     if not demo and not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
     configure_logging(readable=settings.dev or demo)
+    # Before anything is made on disk: a wrong name leaves nothing behind.
+    drivers = demo_drivers(settings) if demo else load_drivers(settings)
     lock = own_database(settings.database_url)
     try:
         prepare_database(settings.database_url)
-        _serve(settings, demo_drivers(settings) if demo else load_drivers(settings), hints=demo)
+        _serve(settings, drivers, hints=demo)
     finally:
         if lock is not None:
             lock.release()
@@ -83,6 +91,12 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
     )
     server = _Server(config, hints)
-    server.run()
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        # Ctrl-C, and everything is closed: end by it as SIGTERM does, without a traceback and without waiting for
+        # the thread of a tool that is stuck.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
     if not server.started:
-        raise InvalidSetting(f"could not listen on {settings.host} port {settings.port}; is another server there?")
+        raise InvalidSetting("the server could not start; the log above says why")

@@ -208,11 +208,12 @@ def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
             "a result cannot be given for it"
         )
     if answer.confirmed is False:
-        return answer
+        # What came along with a no was never checked, and means nothing.
+        return replace(answer, values=None, result=None)
     if requirement.kind is RequirementKind.USER_INPUT:
         return _with_values(requirement, answer)
     if external and answer.result is not None:
-        return answer
+        return replace(answer, values=None)
     if external and answer.confirmed:
         raise RequirementMismatch(
             f"Tool {requirement.tool_name} ({requirement.tool_call_id}) requires external execution: give its result"

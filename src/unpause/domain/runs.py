@@ -124,7 +124,6 @@ class Run:
     usage: dict[str, int] | None = None
     end_reason: EndReason | None = None
     lease_expires_at: datetime | None = None
-    started_at: datetime | None = None
     ended_at: datetime | None = None
     continuation: Continuation | None = None
 

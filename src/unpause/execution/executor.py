@@ -129,6 +129,9 @@ class Executor:
             await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
             if not driving.done():
                 flushing.result()
+            if driving.cancelled():
+                # Nobody cancelled this segment: the agent waited for something of its own that was cancelled.
+                return Failed(EndReason.AGENT_ERROR, "The agent failed: CancelledError")
             return driving.result()
         except (LeaseLost, InvalidTransition):
             raise
@@ -144,7 +147,7 @@ class Executor:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Segment:
-            changes = {"lease_expires_at": now + self._rules.lease, "updated_at": now, "started_at": now}
+            changes = {"lease_expires_at": now + self._rules.lease, "updated_at": now}
             run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
             return self._load(connection, run)
 
@@ -202,7 +205,8 @@ class Executor:
         return Requirement(
             id=self._tools.ids.fresh(),
             pause_id=pause_id,
-            tool_call_id=want.call_id,
+            # A tool may ask again once its call was answered: that answer, repeated, must not count for this question.
+            tool_call_id=want.call_id if call.requirement is None else f"{want.call_id}-{pause_id[:8]}",
             call_id=want.call_id,
             tool_name=call.tool_name,
             tool_args=call.tool_args,

@@ -81,7 +81,7 @@ class Recorder:
         for message in messages:
             self._unwritten.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
-        self._unwritten.inputs_consumed = True
+        self._unwritten.inputs_consumed = bool(self._segment.inputs)
         now = self._tools.clock.now()
         for position, call in enumerate(calls):
             added = ToolCall(call.tool_call_id, call.tool_name, call.tool_args, self._turn, position, now)

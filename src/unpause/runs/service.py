@@ -111,7 +111,8 @@ class RunService:
         continuing = Continuing(principal, command, now)
 
         def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:
-            run = _named(connection, principal, name)
+            # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
+            run = _named(connection, principal, name, locked=True)
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return replace(earlier, moved=False), ()
@@ -184,8 +185,8 @@ def _cancel(connection: Connection, run: Run, principal: Principal, now: datetim
     return cancelled, add_events(connection, run.id, (event,), cancelled.last_sequence)
 
 
-def _named(connection: Connection, principal: Principal, name: RunName) -> Run:
-    run = get_run(connection, RunKey(principal.organization_id, name.id, name.run_id))
+def _named(connection: Connection, principal: Principal, name: RunName, *, locked: bool = False) -> Run:
+    run = get_run(connection, RunKey(principal.organization_id, name.id, name.run_id), locked=locked)
     for said, stored in (
         (name.agent_id, run.agent_id),
         (name.session_id, run.session_id),

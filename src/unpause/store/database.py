@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import event
 from sqlalchemy.engine import Connection, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -42,8 +42,10 @@ def parse_url(database_url: str) -> URL:
     """Return the parsed URL; raise InvalidSetting unless it names a database and driver served here."""
     try:
         url = make_url(database_url)
-    except ValueError as error:
-        raise InvalidSetting(f"database_url cannot be read: {type(error).__name__}") from None
+    except (ValueError, ArgumentError) as error:
+        raise InvalidSetting(
+            f"database_url cannot be read ({type(error).__name__}); it looks like sqlite+aiosqlite:///unpause.db"
+        ) from None
     if url.drivername == "sqlite":
         url = url.set(drivername="sqlite+aiosqlite")
     if url.drivername not in {"sqlite+aiosqlite", "postgresql+psycopg"}:
@@ -103,8 +105,13 @@ class _Lane:
         result: T = await self._driver._execute(function, *arguments)  # noqa: SLF001
         return result
 
-    def _connect(self) -> None:
+    @property
+    def _handle(self) -> sqlite3.Connection:
         handle: sqlite3.Connection = self._driver._conn  # noqa: SLF001
+        return handle
+
+    def _connect(self) -> None:
+        handle = self._handle
         handle.isolation_level = None
         for pragma in (
             "journal_mode=WAL",
@@ -120,18 +127,20 @@ class _Lane:
             json_serializer=dump_json,
             json_deserializer=load_json,
         )
-        event.listen(engine, "begin", self._emit_begin)
         self._connection = engine.connect()
-
-    def _emit_begin(self, connection: Connection) -> None:
-        # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
-        connection.exec_driver_sql(self._begin)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             raise ShuttingDown
-        with self._connection.begin():
-            return work(self._connection)
+        try:
+            # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
+            self._handle.execute(self._begin)
+            with self._connection.begin():
+                return work(self._connection)
+        finally:
+            # A commit that fails leaves the transaction open, though SQLAlchemy takes it for ended.
+            if self._handle.in_transaction:
+                self._handle.rollback()
 
     def _disconnect(self) -> None:
         # The handle belongs to aiosqlite, which closes it: only SQLAlchemy's view of it ends here.
@@ -149,43 +158,38 @@ class Database:
         self._engine: AsyncEngine = create_async_engine(
             self.url, json_serializer=dump_json, json_deserializer=load_json, pool_size=_READERS + 1, max_overflow=0
         )
-        self._writer: _Lane | None = None
+        # PostgreSQL's default shows each statement what was committed before it, which is not one moment.
+        self._snapshots = (
+            self._engine.execution_options(isolation_level="REPEATABLE READ") if not self.is_sqlite else self._engine
+        )
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
-        self._closing = False
+        self._is_open = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
         """Hold the connections, and on SQLite the writer task, for the length of the block."""
-        try:
-            if not self.is_sqlite:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._engine.dispose)
+            if self.is_sqlite:
+                await self._open_lanes(stack)
+            self._is_open = True
+            try:
                 yield self
-                return
-            async with asyncio.TaskGroup() as tasks:
-                self._writer = await _Lane.open(self._engine, "BEGIN IMMEDIATE")
-                for _ in range(_READERS):
-                    self._readers.put_nowait(await _Lane.open(self._engine, "BEGIN"))
-                tasks.create_task(self._write_batches(self._writer), name="database writer")
-                try:
-                    yield self
-                finally:
-                    self._closing = True
-                    self._work.set()
-            await self._close_lanes()
-        finally:
-            await self._engine.dispose()
+            finally:
+                self._is_open = False
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
 
         A unit that raises changes nothing, and its exception is raised here.
         """
+        if not self._is_open:
+            raise ShuttingDown
         if not self.is_sqlite:
             async with self._engine.begin() as connection:
                 return await connection.run_sync(unit)
-        if self._closing or self._writer is None:
-            raise ShuttingDown
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(unit, result))
         self._work.set()
@@ -193,31 +197,45 @@ class Database:
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one consistent snapshot, beside the writer."""
-        if not self.is_sqlite:
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(unit)
-        if self._closing:
+        if not self._is_open:
             raise ShuttingDown
+        if not self.is_sqlite:
+            async with self._snapshots.begin() as connection:
+                return await connection.run_sync(unit)
         lane = await self._readers.get()
         try:
             return await lane.run(unit)
         finally:
             self._readers.put_nowait(lane)
 
+    async def _open_lanes(self, stack: AsyncExitStack) -> None:
+        """Open the readers, the writer and its task; closing the stack first lets all that is under way finish."""
+        for _ in range(_READERS):
+            reader = await _Lane.open(self._engine, "BEGIN")
+            stack.push_async_callback(self._close_reader)
+            self._readers.put_nowait(reader)
+        writer = await _Lane.open(self._engine, "BEGIN IMMEDIATE")
+        stack.push_async_callback(writer.close)
+        writing = asyncio.create_task(self._write_batches(writer), name="database writer")
+        stack.push_async_callback(self._finish_writing, writing)
+
     async def _write_batches(self, writer: _Lane) -> None:
-        while not (self._closing and not self._waiting):
+        while True:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
                 await _settle(writer, batch)
+            if not self._is_open:
+                return
 
-    async def _close_lanes(self) -> None:
-        lanes = [self._readers.get_nowait() for _ in range(self._readers.qsize())]
-        if self._writer is not None:
-            lanes.append(self._writer)
-        for lane in lanes:
-            await lane.close()
+    async def _finish_writing(self, writing: asyncio.Task[None]) -> None:
+        self._work.set()
+        await writing
+
+    async def _close_reader(self) -> None:
+        lane = await self._readers.get()
+        await lane.close()
 
 
 async def _settle(writer: _Lane, batch: list[_Waiting]) -> None:

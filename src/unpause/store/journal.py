@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
 from unpause.store.tables import inputs, messages, tool_calls
@@ -19,24 +19,39 @@ if TYPE_CHECKING:
 _ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
 _IMAGES = TypeAdapter(tuple[Image, ...])
 
+_INSERT_INPUT = insert(inputs)
+_INPUTS = select(*inputs.c).where(inputs.c.run_key == bindparam("key")).order_by(inputs.c.position)
+_CONSUME = update(inputs).where(inputs.c.run_key == bindparam("key")).values(consumed=True)
+_INSERT_MESSAGES = insert(messages)
+_MESSAGES = select(*messages.c).where(messages.c.run_key == bindparam("key")).order_by(messages.c.position)
+_INSERT_CALLS = insert(tool_calls)
+_SETTLE = update(tool_calls).where(
+    tool_calls.c.run_key == bindparam("key"), tool_calls.c.tool_call_id == bindparam("call")
+)
+_CALLS = (
+    select(*tool_calls.c)
+    .where(tool_calls.c.run_key == bindparam("key"))
+    .order_by(tool_calls.c.turn, tool_calls.c.position)
+)
+
 
 def add_input(connection: Connection, run_key: int, given: RunInput, by: str | None, now: datetime) -> None:
     """Keep what the user said, until a message to the model carries it."""
     connection.execute(
-        insert(inputs).values(
-            run_key=run_key,
-            position=given.position,
-            prompt=given.prompt,
-            images=_IMAGES.dump_python(given.images, mode="json") or None,
-            created_by=by,
-            created_at=now,
-        )
+        _INSERT_INPUT,
+        {
+            "run_key": run_key,
+            "position": given.position,
+            "prompt": given.prompt,
+            "images": _IMAGES.dump_python(given.images, mode="json") or None,
+            "created_by": by,
+            "created_at": now,
+        },
     )
 
 
 def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
     """Return all the user said in this run, oldest first."""
-    query = select(*inputs.c).where(inputs.c.run_key == run_key).order_by(inputs.c.position)
     return [
         RunInput(
             position=row["position"],
@@ -44,13 +59,13 @@ def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
             images=_IMAGES.validate_python(row["images"] or ()),
             consumed=row["consumed"],
         )
-        for row in connection.execute(query).mappings()
+        for row in connection.execute(_INPUTS, {"key": run_key}).mappings()
     ]
 
 
 def consume_inputs(connection: Connection, run_key: int) -> None:
     """Mark everything the user said so far as carried by a message."""
-    connection.execute(update(inputs).where(inputs.c.run_key == run_key).values(consumed=True))
+    connection.execute(_CONSUME, {"key": run_key})
 
 
 def add_messages(connection: Connection, run_key: int, added: Sequence[Message], now: datetime) -> None:
@@ -58,7 +73,7 @@ def add_messages(connection: Connection, run_key: int, added: Sequence[Message],
     if not added:
         return
     connection.execute(
-        insert(messages),
+        _INSERT_MESSAGES,
         [
             {
                 "run_key": run_key,
@@ -74,10 +89,9 @@ def add_messages(connection: Connection, run_key: int, added: Sequence[Message],
 
 def list_messages(connection: Connection, run_key: int) -> list[Message]:
     """Return the run's messages in order."""
-    query = select(*messages.c).where(messages.c.run_key == run_key).order_by(messages.c.position)
     return [
         Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
-        for row in connection.execute(query).mappings()
+        for row in connection.execute(_MESSAGES, {"key": run_key}).mappings()
     ]
 
 
@@ -97,24 +111,18 @@ def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCal
         for call in added
     ]
     if rows:
-        connection.execute(insert(tool_calls), rows)
+        connection.execute(_INSERT_CALLS, rows)
 
 
 def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> None:
     """Write how far a call got."""
-    connection.execute(
-        update(tool_calls)
-        .where(tool_calls.c.run_key == run_key, tool_calls.c.tool_call_id == call.tool_call_id)
-        .values(tool_args=call.tool_args, **_progress(call))
-    )
+    named = {"key": run_key, "call": call.tool_call_id}
+    connection.execute(_SETTLE, {**named, "tool_args": call.tool_args, **_progress(call)})
 
 
 def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
     """Return the run's calls in the order the model made them, without their requirements."""
-    query = (
-        select(*tool_calls.c).where(tool_calls.c.run_key == run_key).order_by(tool_calls.c.turn, tool_calls.c.position)
-    )
-    return [_tool_call(row) for row in connection.execute(query).mappings()]
+    return [_tool_call(row) for row in connection.execute(_CALLS, {"key": run_key}).mappings()]
 
 
 def _progress(call: ToolCall) -> dict[str, Any]:

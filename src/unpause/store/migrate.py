@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import DBAPIError
 
-from unpause.errors import SchemaMismatch
-from unpause.store.schema import find_revision, plain_engine
+from unpause.errors import InvalidSetting, SchemaMismatch
+from unpause.store.schema import find_revision, plain_connection
 from unpause.store.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -25,17 +32,19 @@ def migrations_folder() -> Path:
 
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Bring the schema up to ``revision``; a new SQLite file is created."""
-    command.upgrade(_config(database_url), revision)
+    with _known_revisions():
+        command.upgrade(_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Bring the schema down to ``revision``; ``base`` removes all of it, with the data."""
-    command.downgrade(_config(database_url), revision)
+    with _known_revisions():
+        command.downgrade(_config(database_url), revision)
 
 
 def current(database_url: str) -> str | None:
     """Return the revision the database is at, or None for one without a schema."""
-    with plain_engine(database_url).connect() as connection:
+    with plain_connection(database_url) as connection:
         return find_revision(connection)
 
 
@@ -46,12 +55,25 @@ def head() -> str:
 
 def check(database_url: str) -> None:
     """Raise SchemaMismatch, naming them, where the database and the tables of the code differ."""
-    with plain_engine(database_url).connect() as connection:
+    with plain_connection(database_url) as connection:
+        if find_revision(connection) is None:
+            raise SchemaMismatch("The database has no schema: run `unpause db upgrade`")
         context = MigrationContext.configure(connection, opts={"compare_type": True, "render_as_batch": True})
         differences = compare_metadata(context, metadata)
     if differences:
         listed = "; ".join(str(difference) for difference in differences)
         raise SchemaMismatch(f"The migrations and the tables of the code differ: {listed}")
+
+
+@contextmanager
+def _known_revisions() -> Iterator[None]:
+    """Turn Alembic's complaints, such as one about a revision that there is not, into the server's."""
+    try:
+        yield
+    except CommandError as error:
+        raise SchemaMismatch(f"The database schema was not changed: {error}") from None
+    except DBAPIError as error:
+        raise InvalidSetting(f"database_url: the database cannot be used: {error.orig}") from None
 
 
 def _config(database_url: str) -> Config:

@@ -8,7 +8,7 @@ import sys
 
 from filelock import FileLock, Timeout
 
-from unpause.errors import DatabaseInUse, SchemaMismatch
+from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.database import database_file
 from unpause.store.schema import check_database
 
@@ -16,20 +16,24 @@ from unpause.store.schema import check_database
 def own_database(database_url: str) -> FileLock | None:
     """Take the SQLite file for this process; the lock holds until it is released or the process ends.
 
-    Raises DatabaseInUse where another process has it. Server databases need no owner: None.
+    Raises DatabaseInUse where another process has it, InvalidSetting where its folder cannot be written.
+    Server databases need no owner: None.
     """
     file = database_file(database_url)
     if file is None:
         return None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{file}.lock", timeout=0)
+    # Resolved: a link to the file is the same file.
+    lock = FileLock(f"{file.resolve()}.lock", timeout=0)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise DatabaseInUse(
             f"Another unpause process has {file} open. Stop it, or give this one another --database-url "
             "(several servers on one database need PostgreSQL)"
         ) from None
+    except OSError as error:
+        raise InvalidSetting(f"database_url: {file} cannot be used: {error.strerror}") from None
     return lock
 
 

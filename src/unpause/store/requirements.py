@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
@@ -19,13 +19,24 @@ if TYPE_CHECKING:
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
 
+_INSERT = insert(requirements)
+_ANSWER = (
+    update(requirements)
+    .where(requirements.c.id == bindparam("requirement"), requirements.c.decision.is_(None))
+    .returning(requirements.c.id)
+)
+_WITH_APPROVALS = select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
+    approvals, approvals.c.id == requirements.c.id
+)
+_ALL = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
+
 
 def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
     """Keep what this pause waits for; positions count on from ``first_position`` through the whole run."""
     if not added:
         return
     connection.execute(
-        insert(requirements),
+        _INSERT,
         [
             {
                 "id": requirement.id,
@@ -55,34 +66,29 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
 
 def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> bool:
     """Keep an answer, if nobody answered before; return whether it was kept."""
-    statement = (
-        update(requirements)
-        .where(requirements.c.id == requirement_id, requirements.c.decision.is_(None))
-        .values(
-            decision=answer.decision.value,
-            note=answer.note,
-            arguments=answer.values,
-            result=answer.result,
-            decided_by=answer.by,
-            decided_via=answer.via,
-            decided_at=answer.at,
-        )
-        .returning(requirements.c.id)
-    )
-    return connection.execute(statement).scalar() is not None
+    given = {
+        "requirement": requirement_id,
+        "decision": answer.decision.value,
+        "note": answer.note,
+        "arguments": answer.values,
+        "result": answer.result,
+        "decided_by": answer.by,
+        "decided_via": answer.via,
+        "decided_at": answer.at,
+    }
+    return connection.execute(_ANSWER, given).scalar() is not None
 
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all the run ever waited for, oldest first."""
-    query = _requirements().where(requirements.c.run_key == run_key).order_by(requirements.c.position)
-    return [_requirement(row) for row in connection.execute(query).mappings()]
+    return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
 
 
 def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
     """Return those of these requirements that there are, by their ids."""
     if not ids:
         return {}
-    rows = connection.execute(_requirements().where(requirements.c.id.in_(ids))).mappings()
+    rows = connection.execute(_WITH_APPROVALS.where(requirements.c.id.in_(ids))).mappings()
     return {row["id"]: _requirement(row) for row in rows}
 
 
@@ -110,12 +116,6 @@ def forget_reminders(connection: Connection, run_key: int, now: datetime) -> Non
         update(requirements)
         .where(requirements.c.run_key == run_key, requirements.c.remind_at <= now)
         .values(remind_at=None)
-    )
-
-
-def _requirements() -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
-    return select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
-        approvals, approvals.c.id == requirements.c.id
     )
 
 

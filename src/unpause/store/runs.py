@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
@@ -16,11 +16,44 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from sqlalchemy import Column, Select
     from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.sql.dml import ReturningUpdate
 
 
-# No database has larger ones, and asking for one is an error in the driver instead of an empty answer.
-_LARGEST_KEY = 2**63 - 1
+# No database has others, and asking for one is an error in the driver instead of an empty answer.
+_KEYS = range(2**63)
+
+
+def _find(column: Column[Any], *, locked: bool) -> Select[Any]:
+    query = select(*runs.c).where(column == bindparam("name"), runs.c.organization_id == bindparam("organization"))
+    return query.with_for_update() if locked else query
+
+
+def _move(trigger: Trigger, *, guarded: bool) -> ReturningUpdate[Any]:
+    """Return the UPDATE of a trigger; what else to set comes as parameters of the columns' names."""
+    rule = TRANSITIONS[trigger]
+    claimed = {"fence": runs.c.fence + 1} if trigger is Trigger.CLAIM else {}
+    statement = (
+        update(runs)
+        .where(runs.c.id == bindparam("key"), or_(*(runs.c.status == source.value for source in rule.sources)))
+        .values(status=rule.target.value, last_sequence=_RESERVED, **claimed)
+    )
+    if guarded:
+        statement = statement.where(runs.c.fence == bindparam("held"))
+    return statement.returning(*runs.c)
+
+
+# Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
+_RESERVED = runs.c.last_sequence + bindparam("reserved")
+_MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
+_RESERVE = (
+    update(runs).where(runs.c.id == bindparam("key")).values(last_sequence=_RESERVED).returning(runs.c.last_sequence)
+)
+_RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value)
+_INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
+_BY_ID = {locked: _find(runs.c.id, locked=locked) for locked in (False, True)}
+_BY_RUN_ID = {locked: _find(runs.c.run_id, locked=locked) for locked in (False, True)}
 
 _ANY = RunFilter()
 
@@ -36,23 +69,26 @@ class RunKey:
 
 def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
     """Add a run in status PENDING and return it."""
-    row = connection.execute(insert(runs).values(status=RunStatus.PENDING.value, **values).returning(*runs.c))
-    return _run(row.mappings().one())
+    return _run(connection.execute(_INSERT, values).mappings().one())
 
 
-def find_run(connection: Connection, key: RunKey) -> Run | None:
-    """Return the run, or None where the organization has no such run."""
-    if key.id is not None and key.id > _LARGEST_KEY:
+def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run | None:
+    """Return the run, or None where the organization has no such run.
+
+    ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
+    as the last of them left it. On SQLite a writer is alone anyway.
+    """
+    if key.id is not None and key.id not in _KEYS:
         return None
-    named = runs.c.id == key.id if key.id is not None else runs.c.run_id == key.run_id
-    query = select(*runs.c).where(named, runs.c.organization_id == key.organization_id)
-    row = connection.execute(query).mappings().first()
+    query, name = (_BY_RUN_ID, key.run_id) if key.id is None else (_BY_ID, key.id)
+    given = {"name": name, "organization": key.organization_id}
+    row = connection.execute(query[locked], given).mappings().first()
     return None if row is None else _run(row)
 
 
-def get_run(connection: Connection, key: RunKey) -> Run:
-    """Return the run; raise RunNotFound where the organization has no such run."""
-    run = find_run(connection, key)
+def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run:
+    """Return the run, as ``find_run`` does; raise RunNotFound where the organization has no such run."""
+    run = find_run(connection, key, locked=locked)
     if run is None:
         raise RunNotFound
     return run
@@ -75,18 +111,10 @@ def transition(
     """
     rule = TRANSITIONS[trigger]
     columns = dict(changes)
-    reserved = int(columns.pop("events", 0))
-    statement = (
-        update(runs)
-        .where(runs.c.id == run_key, runs.c.status.in_([source.value for source in rule.sources]))
-        .values(status=rule.target.value, last_sequence=runs.c.last_sequence + reserved, **columns)
-        .returning(*runs.c)
-    )
-    if fence is not None:
-        statement = statement.where(runs.c.fence == fence)
-    if trigger is Trigger.CLAIM:
-        statement = statement.values(fence=runs.c.fence + 1)
-    row = connection.execute(statement).mappings().first()
+    given = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
+    # A fenced trigger that presents no fence fits no row.
+    statement = _MOVES[trigger, fence is not None or rule.fenced]
+    row = connection.execute(statement, {**columns, **given}).mappings().first()
     if row is None:
         raise _why_not(connection, run_key, fenced=rule.fenced)
     return _run(row)
@@ -98,13 +126,8 @@ def reserve_sequence(connection: Connection, run_key: int, fence: int, count: in
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
     """
-    statement = (
-        update(runs)
-        .where(runs.c.id == run_key, runs.c.fence == fence, runs.c.status == RunStatus.RUNNING.value)
-        .values(last_sequence=runs.c.last_sequence + count, updated_at=now)
-        .returning(runs.c.last_sequence)
-    )
-    last = connection.execute(statement).scalar()
+    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now}
+    last = connection.execute(_RESERVE_HELD, given).scalar()
     if last is None:
         raise LeaseLost("the run is no longer held under this fence")
     return int(last)
@@ -112,13 +135,7 @@ def reserve_sequence(connection: Connection, run_key: int, fence: int, count: in
 
 def append_to_log(connection: Connection, run_key: int, count: int, now: datetime) -> int:
     """Reserve ``count`` numbers for events about a run nobody executes; return the last one."""
-    statement = (
-        update(runs)
-        .where(runs.c.id == run_key)
-        .values(last_sequence=runs.c.last_sequence + count, updated_at=now)
-        .returning(runs.c.last_sequence)
-    )
-    return int(connection.execute(statement).scalar_one())
+    return int(connection.execute(_RESERVE, {"key": run_key, "reserved": count, "updated_at": now}).scalar_one())
 
 
 def find_by_key(connection: Connection, run_key: int) -> Run | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from unpause.errors import SchemaMismatch
+from unpause.errors import InvalidSetting, SchemaMismatch
 from unpause.store.database import parse_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.engine import Connection, Engine
 
 # The newest migration. Written down here so that a server need not load Alembic; a test compares it with the tree.
@@ -52,7 +56,17 @@ def plain_engine(database_url: str) -> Engine:
     return create_engine(url, poolclass=NullPool)
 
 
+@contextmanager
+def plain_connection(database_url: str) -> Iterator[Connection]:
+    """Connect for work outside the server; raise InvalidSetting for what is no database or cannot be reached."""
+    try:
+        with plain_engine(database_url).connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise InvalidSetting(f"database_url: the database cannot be used: {error.orig}") from None
+
+
 def check_database(database_url: str) -> None:
     """Raise SchemaMismatch unless the database there has this code's schema."""
-    with plain_engine(database_url).connect() as connection:
+    with plain_connection(database_url) as connection:
         check_schema(connection)

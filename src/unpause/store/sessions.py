@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 
     from unpause.domain.approvals import Page
     from unpause.domain.principal import Principal
+
+_TOUCH = (
+    update(sessions)
+    .where(sessions.c.organization_id == bindparam("organization"), sessions.c.session_id == bindparam("session"))
+    .returning(*sessions.c)
+)
+_INSERT = insert(sessions).returning(*sessions.c)
+_RECENT = (
+    select(runs.c.id)
+    .where(
+        runs.c.session_key == bindparam("key"),
+        runs.c.status == RunStatus.COMPLETED.value,
+        runs.c.id < bindparam("before"),
+    )
+    .order_by(runs.c.id.desc())
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +51,25 @@ class NewSession:
 
 def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
     """Return the session of that id, made now if the organization has none."""
-    touched = (
-        update(sessions)
-        .where(sessions.c.organization_id == principal.organization_id, sessions.c.session_id == wanted.session_id)
-        .values(updated_at=now)
-        .returning(*sessions.c)
-    )
-    found = connection.execute(touched).mappings().first()
+    touched = {"organization": principal.organization_id, "session": wanted.session_id, "updated_at": now}
+    found = connection.execute(_TOUCH, touched).mappings().first()
     return _session(found) if found is not None else add_session(connection, principal, wanted, now)
 
 
 def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
     """Add a session and return it."""
-    added = (
-        insert(sessions)
-        .values(
-            organization_id=principal.organization_id,
-            session_id=wanted.session_id,
-            agent_id=wanted.agent_id,
-            user_id=principal.user_id,
-            session_name=wanted.name,
-            session_state=wanted.state,
-            metadata=wanted.metadata,
-            created_at=now,
-            updated_at=now,
-        )
-        .returning(*sessions.c)
-    )
-    return _session(connection.execute(added).mappings().one())
+    added = {
+        "organization_id": principal.organization_id,
+        "session_id": wanted.session_id,
+        "agent_id": wanted.agent_id,
+        "user_id": principal.user_id,
+        "session_name": wanted.name,
+        "session_state": wanted.state,
+        "metadata": wanted.metadata,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return _session(connection.execute(_INSERT, added).mappings().one())
 
 
 def keep_state(connection: Connection, session: Session, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -110,17 +118,8 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     """Return the native messages of the session's last completed runs before ``before_run``, oldest first."""
     if last_runs == 0:
         return []
-    recent = (
-        select(runs.c.id)
-        .where(
-            runs.c.session_key == session_key,
-            runs.c.status == RunStatus.COMPLETED.value,
-            runs.c.id < before_run,
-        )
-        .order_by(runs.c.id.desc())
-        .limit(last_runs)
-    )
-    keys = sorted(connection.execute(recent).scalars())
+    recent = {"key": session_key, "before": before_run, "most": last_runs}
+    keys = sorted(connection.execute(_RECENT, recent).scalars())
     if not keys:
         return []
     query = (

@@ -92,7 +92,6 @@ runs = Table(
     Column("last_sequence", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
-    Column("started_at", Instant),
     Column("ended_at", Instant),
     CheckConstraint("status IN ({})".format(", ".join(f"'{status}'" for status in RunStatus)), name="status_is_known"),
     Index("ix_runs_session_key_status_id", "session_key", "status", "id"),

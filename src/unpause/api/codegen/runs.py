@@ -42,7 +42,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def get_member(
+async def get_member(
     org_id: Annotated[int, Path()],
     authorization: Annotated[Any, Header()] = None,  # noqa: ANN401 - untyped in the original too
 ) -> Principal:

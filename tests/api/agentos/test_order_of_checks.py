@@ -1,0 +1,94 @@
+"""In which order AgentOS's API looks at a continue (agno.md section 2).
+
+Each request breaks two neighbouring rules; the answer is that of the first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.api.exchange import at_desk
+
+DELETE = ("delete_file", {"path": "/a"})
+BAD_BOOLEAN = {
+    "type": "bool_parsing",
+    "loc": ["body", "stream"],
+    "msg": "Input should be a valid boolean, unable to interpret input",
+    "input": "maybe",
+}
+
+
+async def test_a_bad_form_is_told_before_bad_json(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE])
+        assert await desk.refused(run, "{not json", stream="maybe") == (422, {"detail": [BAD_BOOLEAN]})
+
+
+async def test_bad_json_is_told_before_an_unknown_agent(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE])
+        async with desk.nothing_changes(run):
+            response = await desk.post_continue({**run, "agent_id": "nobody"}, "{not json")
+        assert (response.status_code, response.json()) == (400, {"detail": "Invalid JSON in tools field"})
+
+
+async def test_an_unknown_agent_is_told_before_the_runs_state(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create()
+        response = await desk.post_continue({**run, "agent_id": "nobody"}, "[]", session_id=run["session_id"])
+        assert (response.status_code, response.json()) == (404, {"detail": "Agent not found"})
+
+
+async def test_bad_json_is_told_before_the_runs_state(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create()
+        response = await desk.post_continue(run, "{not json", session_id=run["session_id"])
+        assert (response.status_code, response.json()) == (400, {"detail": "Invalid JSON in tools field"})
+
+
+async def test_an_unknown_agent_is_told_before_tools_of_the_wrong_structure(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE])
+        async with desk.nothing_changes(run):
+            response = await desk.post_continue({**run, "agent_id": "nobody"}, "5")
+        assert (response.status_code, response.json()) == (404, {"detail": "Agent not found"})
+
+
+async def test_a_wrong_session_is_told_before_the_runs_state(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create()
+        response = await desk.post_continue(run, "[]", session_id="elsewhere")
+        assert response.status_code == 404
+
+
+async def test_the_runs_state_is_told_before_tools_of_the_wrong_structure(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create()
+        for text in ("5", "[null]", '[{"tool_call_id": 1}]'):
+            response = await desk.post_continue(run, text, session_id=run["session_id"])
+            assert response.status_code == 409
+            assert response.json()["detail"] == "run is already continued"
+
+
+async def test_tools_of_the_wrong_structure_are_told_before_an_older_pause(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE])
+        status, body = await desk.refused(run, "5", pause_id="older")
+        assert (status, body["detail"]) == (
+            400,
+            "Invalid structure or content for tools: 'int' object is not iterable",
+        )
+
+
+async def test_an_older_pause_is_told_before_answers_that_do_not_fit(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE])
+        status, _ = await desk.refused(run, [{"tool_call_id": "unknown", "confirmed": True}], pause_id="older")
+        assert status == 409
+
+
+async def test_a_pending_approval_is_told_before_answers_that_do_not_fit(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([("deploy", {"env": "prod"})])
+        status, _ = await desk.refused(run, [{"tool_call_id": "unknown", "confirmed": True}])
+        assert status == 403

@@ -1,0 +1,29 @@
+"""Runs the command in this process, for what ends before a server would start: the same code, without its start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Finished
+from unpause.cli.main import main
+
+
+class Here:
+    """The command `unpause`, run in a folder and with an environment of its own."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+        monkeypatch.chdir(folder)
+
+    def run(self, *arguments: str) -> Finished:
+        """Run the command; return how it ended."""
+        code: int | str | None = 0
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = end.code
+        written = self._capsys.readouterr()
+        return Finished(int(code or 0), written.out, written.err)

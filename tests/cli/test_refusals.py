@@ -1,0 +1,199 @@
+"""Everything that makes a start impossible is said in one line on standard error, with exit code 2 and no traceback."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.here import Here
+from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, unpause
+from tests.support.serving import settings_for
+
+MODULES = {
+    "raising.py": "raise ValueError('no\\nsuch thing')\n",
+    "misspelt.py": "def f(:\n",
+    "nameless.py": "from pydantic_ai import Agent\nagent = Agent('test')\n",
+    "needing.py": "import a_module_that_nobody_has\n",
+    "modelless.py": "from pydantic_ai import Agent\nagent = Agent(name='without')\n",
+}
+
+# Arguments after `serve` that are refused once the settings are read, and what the line has to say.
+WRONG_SETTINGS = [
+    ([], "name a module or file with --agents"),
+    (["--agents", "x", "--host", "0.0.0.0"], "say --insecure"),  # noqa: S104 - it is refused
+    (["--agents", "x", "--host", "::"], "say --insecure"),
+    (["--agents", "x", "--host", "example.org"], "say --insecure"),
+    (["--port", "many"], "port: Input should be a valid integer"),
+    (["--port", "65536"], "port: Input should be less than or equal to 65535"),
+    (["--port", "-1"], "port: Input should be greater than or equal to 0"),
+    (["--keepalive-seconds", "0", "--max-running", "0"], "max_running: Input should be greater than or equal to 1"),
+]
+
+# The same for what is refused later.
+WRONG_AGENTS = [
+    (["no_such_module"], "there is no module 'no_such_module'"),
+    (["no_such_file.py"], "there is no file no_such_file.py"),
+    (["raising.py"], "raising.py failed to load: ValueError: no such thing"),
+    (["raising"], "raising failed to load: ValueError: no such thing"),
+    (["misspelt.py"], "misspelt.py failed to load: SyntaxError"),
+    (["needing"], "needing needs the module 'a_module_that_nobody_has', which is not installed"),
+    (["nameless.py"], "nameless.py has no pydantic_ai.Agent with a name"),
+    (["modelless.py"], "agent 'without' has no model"),
+    ([str(AGENTS_FILE), "--model", "nobody:gpt"], "Unknown model: nobody:gpt"),
+    ([str(AGENTS_FILE), "--model", "openai:gpt"], "OPENAI_API_KEY, which is not set"),
+]
+
+WRONG_DATABASES = [
+    ("somewhere", "database_url cannot be read"),
+    ("mysql://someone:canary@localhost/x", "mysql is not supported"),
+    ("sqlite+aiosqlite:///:memory:", "SQLite needs a file"),
+    ("sqlite+aiosqlite:///no-database.txt", "file is not a database"),
+    ("sqlite+aiosqlite:///no-database.txt/unpause.db", "cannot be used: "),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("owner")) as server:
+        yield server
+
+
+def write_modules(folder: Path) -> None:
+    """Put the modules with mistakes into the folder."""
+    for name, text in MODULES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def assert_refused(done: Finished, words: str) -> None:
+    """Check that the command refused in one line that says so."""
+    assert (done.returncode, done.stdout) == (2, ""), done
+    [line] = done.stderr.splitlines()
+    assert line.startswith("unpause: ")
+    assert words in line
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG_SETTINGS, ids=str)
+def test_a_setting_that_cannot_work_is_refused_in_one_line(here: Here, arguments: list[str], words: str) -> None:
+    assert_refused(here.run("serve", *arguments), words)
+    assert list(here.folder.iterdir()) == []
+
+
+def test_a_variable_that_cannot_work_is_refused_like_an_option(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNPAUSE_PORT", "many")
+    assert_refused(here.run("demo"), "port: Input should be a valid integer")
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG_AGENTS, ids=lambda value: str(value)[-40:])
+def test_agents_and_models_that_cannot_be_had_are_refused_in_one_line(
+    here: Here, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    write_modules(here.folder)
+    # What a server changes for its whole process is not for this one.
+    monkeypatch.setattr("unpause.cli.serving.configure_logging", lambda **_: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("TEST_FOLDER", str(here.folder))
+    settings_for(here.folder)
+    assert_refused(here.run("serve", "--port", "0", "--agents", *arguments), words)
+
+
+@pytest.mark.parametrize("name", ["raising.py", "nameless"])
+def test_a_process_that_cannot_load_its_agents_ends_with_one_line(tmp_path: Path, name: str) -> None:
+    write_modules(tmp_path)
+    settings_for(tmp_path)
+    assert_refused(unpause("serve", "--port", "0", "--agents", name, folder=tmp_path), f"agents: {name} ")
+
+
+@pytest.mark.parametrize(("url", "words"), WRONG_DATABASES, ids=str)
+def test_a_database_that_cannot_be_used_is_refused_in_one_line(here: Here, url: str, words: str) -> None:
+    (here.folder / "no-database.txt").write_text("my diary\n" * 100, encoding="utf-8")
+    for action in ("current", "upgrade"):
+        done = here.run("db", action, "--database-url", url)
+        assert_refused(done, words)
+        assert "canary" not in done.stderr
+    assert (here.folder / "no-database.txt").read_text(encoding="utf-8") == "my diary\n" * 100
+
+
+def test_a_server_on_a_database_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "unpause.db").write_text("my diary\n" * 100, encoding="utf-8")
+    done = unpause("serve", "--agents", AGENTS_FILE, folder=tmp_path, TEST_FOLDER=str(tmp_path))
+    assert_refused(done, "file is not a database")
+
+
+def test_agents_that_cannot_be_loaded_leave_no_database_behind(tmp_path: Path) -> None:
+    assert_refused(unpause("serve", "--agents", "nowhere.py", folder=tmp_path), "there is no file nowhere.py")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "db current"])
+def test_an_unknown_option_is_refused_after_the_usage(here: Here, command: str) -> None:
+    done = here.run(*command.split(), "--no-such-option")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"usage: unpause {command.split(maxsplit=1)[0]}")
+    assert done.stderr.splitlines()[-1].endswith("error: unrecognized arguments: --no-such-option")
+    assert list(here.folder.iterdir()) == []
+
+
+def test_an_unknown_command_is_refused_with_the_list_of_commands(here: Here) -> None:
+    done = here.run("dance")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "\n  serve " in done.stderr
+
+
+def test_a_second_server_on_the_same_file_is_refused_and_does_not_disturb_the_first(server: ServerProcess) -> None:
+    link = server.folder / "link.db"
+    link.symlink_to(server.database)
+    for file in (server.database, link):
+        done = unpause(
+            *("serve", "--port", "0", "--agents", AGENTS_FILE, "--database-url", f"sqlite+aiosqlite:///{file}"),
+            folder=server.folder,
+            TEST_FOLDER=str(server.folder),
+        )
+        assert_refused(done, f"Another unpause process has {file} open")
+        assert "--database-url" in done.stderr
+    with server.client() as client:
+        answer = client.post("/agents/scripted/runs", data={"message": "say still here", "stream": "false"})
+    assert answer.json()["content"] == "still here "
+
+
+def test_db_is_refused_while_a_server_owns_the_file(server: ServerProcess, here: Here) -> None:
+    url = f"sqlite+aiosqlite:///{server.database}"
+    for action in ("upgrade", "downgrade base", "current", "check"):
+        done = here.run("db", *action.split(), "--database-url", url)
+        assert_refused(done, f"Another unpause process has {server.database} open")
+    with server.client() as client:
+        assert client.get("/ready").status_code == 200
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = unpause("serve", "--port", port, "--agents", AGENTS_FILE, folder=tmp_path, TEST_FOLDER=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"unpause: could not listen on 127.0.0.1 port {port}; is another server there?"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_insecure_lifts_the_refusal_of_a_host_that_others_can_reach(tmp_path: Path) -> None:
+    # An address that no machine has, so nothing is opened: listening there is what fails.
+    done = unpause(
+        *("serve", "--host", "192.0.2.1", "--insecure", "--agents", AGENTS_FILE),
+        folder=tmp_path,
+        TEST_FOLDER=str(tmp_path),
+    )
+    assert done.returncode == 2
+    assert "could not listen on 192.0.2.1" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], []], ids=str)
+def test_the_command_alone_lists_its_commands(tmp_path: Path, arguments: list[str]) -> None:
+    done = unpause(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in ("serve", "demo", "db"):
+        assert f"\n  {command} " in done.stdout

@@ -1,0 +1,76 @@
+"""Every setting is an option and an environment variable, and both mean the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic_settings import CliApp
+
+from tests.support.processes import unpause
+from unpause.settings import Settings
+
+# A value for every setting, none of them its default; a setting without one fails the test.
+VALUES = {
+    "host": "127.0.0.2",
+    "port": "1234",
+    "insecure": "true",
+    "dev": "true",
+    "database_url": "sqlite+aiosqlite:///other.db",
+    "agents": "one,two.py",
+    "model": "openai:some",
+    "model_base_url": "http://127.0.0.1:1/v1",
+    "workspace": "elsewhere",
+    "default_agent": "second",
+    "public_url": "https://agents.example.org",
+    "history_runs": "3",
+    "request_limit": "7",
+    "total_tokens_limit": "9000",
+    "max_body_bytes": "2048",
+    "max_image_bytes": "77",
+    "max_images": "2",
+    "max_message_chars": "99",
+    "max_running": "5",
+    "lease_seconds": "12.5",
+    "keepalive_seconds": "2.5",
+    "shutdown_grace_seconds": "0",
+}
+
+
+def from_options(*arguments: str) -> Settings:
+    """Read the settings as the command line does."""
+    return CliApp.run(Settings, cli_args=list(arguments))
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_is_an_option_and_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = VALUES[name]
+    option = f"--{name.replace('_', '-')}"
+    options = from_options(option if value == "true" else f"{option}={value}")
+    monkeypatch.setenv(f"UNPAUSE_{name.upper()}", value)
+    variables = Settings()
+    assert getattr(variables, name) != Settings.model_fields[name].default
+    assert options == variables
+    assert from_options() == variables
+
+
+def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNPAUSE_PORT", "1111")
+    assert from_options("--port", "2222").port == 2222
+
+
+def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert from_options("--agents", "one", "--agents", "two.py").agents == ("one", "two.py")
+    monkeypatch.setenv("UNPAUSE_AGENTS", " one , two.py ,")
+    assert Settings().agents == ("one", "two.py")
+
+
+@pytest.mark.parametrize("command", ["serve", "demo"])
+def test_help_lists_every_option_with_its_meaning(tmp_path: Path, command: str) -> None:
+    done = unpause(command, "--help", folder=tmp_path, COLUMNS="300")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: unpause {command}")
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in done.stdout
+        assert (field.description or "nothing") in done.stdout
+    assert list(tmp_path.iterdir()) == [], "asking for help makes no files"

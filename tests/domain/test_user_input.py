@@ -1,0 +1,125 @@
+"""Values that a human fills in: declared fields only, all required ones, of the declared type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.domain.test_match_answers import asking, match, refused
+from unpause.domain.requirements import InputField, ToolAnswer
+from unpause.errors import RequirementMismatch, RequirementsOpen
+
+_TO = InputField("to", "str", "Who gets it")
+_COPIES = InputField("copies", "int", "How many", required=False)
+_SUBJECT = InputField("subject", "str", "Chosen by the model", value="Hi", open=False)
+
+
+@pytest.mark.parametrize(
+    ("field_type", "given", "kept"),
+    [
+        ("str", "5", "5"),
+        ("str", "", ""),
+        ("int", 5, 5),
+        ("int", "5", 5),
+        ("int", 5.0, 5),
+        ("float", 1, 1.0),
+        ("float", "1.5", 1.5),
+        ("bool", True, True),
+        ("bool", "false", False),
+        ("bool", 0, False),
+        ("list", ["a", 1, None], ["a", 1, None]),
+        ("list", [], []),
+        ("dict", {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ("SomeType", {"as": "sent"}, {"as": "sent"}),
+    ],
+)
+def test_a_value_is_kept_in_the_type_of_its_field(field_type: str, given: object, kept: object) -> None:
+    matched = match([asking(InputField("to", field_type, ""))], ToolAnswer("c1", values={"to": given}))
+    values = matched["r-c1"].values or {}
+    assert values == {"to": kept}
+    assert type(values["to"]) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("field_type", "given"),
+    [
+        ("str", 5),
+        ("str", ["a"]),
+        ("int", "five"),
+        ("int", 5.5),
+        ("int", [5]),
+        ("float", "much"),
+        ("bool", "perhaps"),
+        ("bool", 2),
+        ("list", "a,b"),
+        ("list", {"a": 1}),
+        ("dict", "{}"),
+        ("dict", ["a"]),
+    ],
+)
+@pytest.mark.parametrize("confirmed", [None, True])
+def test_a_value_of_another_type_is_refused(field_type: str, given: object, confirmed: bool | None) -> None:  # noqa: FBT001
+    waits = [asking(InputField("to", field_type, ""))]
+    message = refused(RequirementMismatch, waits, ToolAnswer("c1", confirmed=confirmed, values={"to": given}))
+    assert "'to'" in message
+    assert "c1" in message
+
+
+def test_a_refused_value_is_not_repeated_in_the_message() -> None:
+    waits = [asking(InputField("pin", "int", ""))]
+    assert "hunter2" not in refused(RequirementMismatch, waits, ToolAnswer("c1", values={"pin": "hunter2"}))
+
+
+def test_an_undeclared_field_is_refused() -> None:
+    given = ToolAnswer("c1", values={"to": "a@b", "bcc": "me"})
+    assert "bcc" in refused(RequirementMismatch, [asking(_TO, _SUBJECT)], given)
+
+
+def test_an_argument_is_no_field_unless_it_is_declared_one() -> None:
+    assert "path" in refused(RequirementMismatch, [asking(_TO)], ToolAnswer("c1", values={"to": "a", "path": "/etc"}))
+
+
+@pytest.mark.parametrize("values", [{}, {"copies": 2}, {"to": None, "copies": 2}])
+def test_a_missing_required_value_is_refused(values: dict[str, Any]) -> None:
+    given = ToolAnswer("c1", confirmed=True, values=values)
+    assert "missing value for to" in refused(RequirementMismatch, [asking(_TO, _COPIES)], given)
+
+
+def test_an_optional_value_may_be_left_out_or_null() -> None:
+    waits = [asking(_TO, _COPIES)]
+    assert match(waits, ToolAnswer("c1", values={"to": "a@b"}))["r-c1"].values == {"to": "a@b"}
+    assert match(waits, ToolAnswer("c1", values={"to": "a@b", "copies": None}))["r-c1"].values == {"to": "a@b"}
+    assert match(waits, ToolAnswer("c1", values={"to": "a@b", "copies": "3"}))["r-c1"].values == {
+        "to": "a@b",
+        "copies": 3,
+    }
+
+
+def test_optional_fields_alone_can_be_passed_over_by_confirming() -> None:
+    waits = [asking(_COPIES)]
+    assert match(waits, ToolAnswer("c1", confirmed=True))["r-c1"].values == {}
+    refused(RequirementsOpen, waits, ToolAnswer("c1"))
+
+
+def test_what_the_model_chose_can_be_echoed_but_not_changed() -> None:
+    waits = [asking(_TO, _SUBJECT)]
+    assert match(waits, ToolAnswer("c1", values={"to": "a@b", "subject": "Hi"}))["r-c1"].values == {"to": "a@b"}
+    assert "'subject'" in refused(RequirementMismatch, waits, ToolAnswer("c1", values={"to": "a@b", "subject": "Bye"}))
+
+
+def test_echoing_only_what_the_model_chose_is_silence() -> None:
+    refused(RequirementsOpen, [asking(_TO, _SUBJECT)], ToolAnswer("c1", values={"subject": "Hi", "to": None}))
+
+
+def test_open_fields_may_differ_in_the_echoed_arguments_but_only_values_count() -> None:
+    waits = [asking(_TO, tool_args={"subject": "Hi", "to": None})]
+    given = ToolAnswer("c1", tool_args={"subject": "Hi", "to": "forged"}, values={"to": "a@b"})
+    assert match(waits, given)["r-c1"].values == {"to": "a@b"}
+    refused(RequirementsOpen, waits, ToolAnswer("c1", tool_args={"subject": "Hi", "to": "forged"}))
+
+
+def test_values_and_edits_come_together() -> None:
+    waits = [asking(_TO, tool_args={"subject": "Hi"}, editable=("subject",))]
+    given = ToolAnswer("c1", tool_args={"subject": "Bye"}, values={"to": "a@b"})
+    assert match(waits, given)["r-c1"].values == {"to": "a@b", "subject": "Bye"}

@@ -1,0 +1,194 @@
+"""How segments end when not all goes well: drivers that fail, agents that are gone, servers that stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import Place, sqlite_url
+from tests.support.gates import Gates, working_agent
+from tests.support.runs import answer, finish, follow, look, segments, start, start_and_follow
+from tests.support.scripted_driver import ScriptedDriver
+from tests.support.serving import running
+from tests.support.toolless import Toolless
+from unpause.agents.driver import AgentDriver, Completed, Journal, NewMessage, ProposedCall, Segment, SegmentEnd
+from unpause.domain.events import EventType
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import CallStatus, EndReason, RunStatus
+from unpause.store.schema import plain_engine
+from unpause.store.tables import events
+
+_SECRET = "sk-very-secret"
+
+
+def lookup_error() -> BaseException:
+    return LookupError(f"key {_SECRET} is wrong")
+
+
+def group() -> BaseException:
+    return ExceptionGroup(_SECRET, [ValueError(_SECRET)])
+
+
+@dataclass
+class BrokenDriver(Toolless):
+    """Tells a little, starts a call, and raises."""
+
+    error: Callable[[], BaseException]
+    agent_id: str = "broken"
+    agent_name: str = "broken"
+    model_name: str = "broken-1"
+    model_provider: str = "tests"
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Raise."""
+        del segment
+        await journal.emit(EventType.MODEL_REQUEST_STARTED)
+        journal.record_turn([NewMessage("first", ())], [ProposedCall("call", "tool", {})])
+        await journal.start_call("call", idempotent=False)
+        await journal.emit(EventType.CONTENT_DELTA, {"content": "half"})
+        raise self.error()
+
+
+@pytest.mark.parametrize("error", [lookup_error, group, asyncio.CancelledError, TimeoutError])
+async def test_a_driver_that_raises_ends_its_run_alone_and_leaks_nothing(
+    tmp_path: Path, error: Callable[[], BaseException]
+) -> None:
+    drivers: list[AgentDriver] = [BrokenDriver(error), ScriptedDriver()]
+    async with running(tmp_path, drivers=drivers) as application:
+        before = asyncio.all_tasks()
+        view = await start_and_follow(application)
+        kinds = await segments(application, view.run)
+        beside = await start(application, agent_id="scripted")
+        await follow(application, beside)
+        assert (await look(application, beside)).run.status is RunStatus.PAUSED
+        # The last of the segment's tasks ends with its commit or in the same turn of the loop after it.
+        left = asyncio.all_tasks() - before
+        if left:
+            await asyncio.wait(left, timeout=30)
+        assert not asyncio.all_tasks() - before
+    assert view.run.status is RunStatus.ERROR
+    assert view.run.end_reason is EndReason.AGENT_ERROR
+    assert view.run.content == f"The agent failed: {type(error()).__name__}"
+    assert view.run.lease_expires_at is None
+    assert view.run.ended_at is not None
+    assert kinds[-1] is EventType.RUN_FAILED
+    assert kinds.count(EventType.RUN_FAILED) == 1
+    assert EventType.CONTENT_DELTA in kinds
+    assert _SECRET not in str(Place(sqlite_url(tmp_path / "unpause.db")).dump())
+
+
+async def test_a_run_of_an_agent_that_is_no_longer_served_ends_and_says_so(tmp_path: Path) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver(agent_id="old")]) as application:
+        view = await start_and_follow(application)
+    async with running(tmp_path, drivers=[ScriptedDriver(agent_id="new")]) as application:
+        yes = ToolAnswer(f"call-{view.run.id}", confirmed=True)
+        ended = await finish(application, view.run, await answer(application, view.run, yes))
+        kinds = await segments(application, view.run)
+    assert (ended.run.status, ended.run.end_reason) == (RunStatus.ERROR, EndReason.AGENT_ERROR)
+    assert ended.run.content == "Agent 'old' is not served here any more"
+    assert kinds[-1] is EventType.RUN_FAILED
+
+
+async def test_a_stop_gives_a_running_segment_back_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    executed: list[str] = []
+    gates = Gates("think")
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0) as application:
+        run = await start(application, "note")
+        await gates.reached("think")
+    (row,) = Place(sqlite_url(tmp_path / "unpause.db")).dump()["runs"]
+    assert (row["status"], row["lease_expires_at"], row["fence"]) == ("PENDING", None, 1)
+    async with running(tmp_path, [working_agent(executed, Gates())]) as application:
+        await follow(application, run)
+        ended = await look(application, run)
+    assert (ended.run.status, ended.run.fence, executed) == (RunStatus.COMPLETED, 2, ["note"])
+
+
+async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path) -> None:
+    executed: list[str] = []
+    gates = Gates("note")
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0) as application:
+        run = await start(application, "note")
+        await gates.reached("note")
+    rows = Place(sqlite_url(tmp_path / "unpause.db")).dump()
+    assert [row["status"] for row in rows["runs"]] == ["PENDING"]
+    assert [row["status"] for row in rows["tool_calls"]] == ["started"]
+    async with running(tmp_path, [working_agent(executed, Gates())]) as application:
+        await follow(application, run)
+        view = await look(application, run)
+    assert view.run.status is RunStatus.PAUSED
+    assert [each.in_doubt for each in view.requirements] == [True]
+    assert view.tool_calls[0].status is CallStatus.STARTED
+    assert executed == ["note"]
+
+
+async def test_a_stop_waits_for_a_segment_that_ends_within_the_grace_period(tmp_path: Path) -> None:
+    executed: list[str] = []
+    gates = Gates("note")
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=60) as application:
+        await start(application, "note")
+        await gates.reached("note")
+        gates.open("note")
+    (row,) = Place(sqlite_url(tmp_path / "unpause.db")).dump()["runs"]
+    assert (row["status"], row["content"]) == ("COMPLETED", "note is done")
+    assert executed == ["note"]
+
+
+async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_path: Path) -> None:
+    gates = Gates("think")
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True, allow_unwrapped=True):
+        async with running(tmp_path, [working_agent([], gates)], shutdown_grace_seconds=0) as application:
+            await start(application, "note")
+            await gates.reached("think")
+            raise LookupError
+    (row,) = Place(sqlite_url(tmp_path / "unpause.db")).dump()["runs"]
+    assert row["status"] == "PENDING"
+
+
+@dataclass
+class CrowdedDriver(Toolless):
+    """Knows how many of its segments run at once; each goes on when as many as may run have come."""
+
+    expected: int
+    present: int = 0
+    most: int = 0
+    full: asyncio.Event = field(default_factory=asyncio.Event)
+    agent_id: str = "crowded"
+    agent_name: str = "crowded"
+    model_name: str = "crowded-1"
+    model_provider: str = "tests"
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Count, wait for the others, complete."""
+        del segment
+        self.present += 1
+        self.most = max(self.most, self.present)
+        if self.present == self.expected:
+            self.full.set()
+        await self.full.wait()
+        await journal.emit(EventType.CONTENT_COMPLETED)
+        self.present -= 1
+        return Completed("done")
+
+
+async def test_no_more_runs_execute_at_once_than_are_allowed(tmp_path: Path) -> None:
+    driver = CrowdedDriver(3)
+    async with running(tmp_path, drivers=[driver], max_running=3) as application:
+        runs = [await start(application) for _ in range(12)]
+        await asyncio.gather(*(follow(application, run) for run in runs))
+        ended = [(await look(application, run)).run.status for run in runs]
+    assert ended == [RunStatus.COMPLETED] * 12
+    assert driver.most == 3
+
+
+async def test_events_of_every_segment_are_numbered_without_gaps(tmp_path: Path) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+        view = await start_and_follow(application)
+        yes = ToolAnswer(f"call-{view.run.id}", confirmed=True)
+        ended = await finish(application, view.run, await answer(application, view.run, yes))
+    with plain_engine(sqlite_url(tmp_path / "unpause.db")).connect() as connection:
+        numbers = list(connection.execute(events.select().order_by(events.c.sequence)).mappings())
+    assert [row["sequence"] for row in numbers] == list(range(1, ended.run.last_sequence + 1))

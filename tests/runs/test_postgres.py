@@ -1,0 +1,85 @@
+"""On PostgreSQL continues really run beside one another: together they do what one after the other would."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.asking_driver import AskingDriver, asks
+from tests.support.databases import Place, PostgresServer
+from tests.support.runs import answer, follow, look, segments, start_and_follow
+from tests.support.serving import running
+from unpause.domain.events import EventType
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import RunStatus
+from unpause.errors import InvalidTransition
+from unpause.runs.commands import Accepted
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.migrated_database() as url:
+        yield url
+
+
+async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, database_url: str) -> None:
+    driver = AskingDriver((asks("a"),))
+    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+        run = (await start_and_follow(application)).run
+        results = await asyncio.gather(
+            *(answer(application, run, ToolAnswer("a", confirmed=True)) for _ in range(64)), return_exceptions=True
+        )
+        (won,) = [result for result in results if isinstance(result, Accepted)]
+        lost = [result for result in results if isinstance(result, InvalidTransition)]
+        await follow(application, run, won.after)
+        kinds = await segments(application, run)
+    assert len(lost) == 63
+    assert all(error.details["continued_by"] == "ada" for error in lost)
+    assert len(driver.executed) == 1
+    assert kinds.count(EventType.RUN_CONTINUED) == 1
+
+
+async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
+    tmp_path: Path, database_url: str
+) -> None:
+    calls = [f"call-{number}" for number in range(8)]
+    driver = AskingDriver(tuple(asks(call) for call in calls))
+    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+        run = (await start_and_follow(application)).run
+        given = await asyncio.gather(
+            *(answer(application, run, ToolAnswer(call, confirmed=True)) for call in calls), return_exceptions=True
+        )
+        assert [result.moved for result in given if isinstance(result, Accepted)].count(True) == 1
+        assert len([result for result in given if isinstance(result, Accepted)]) == len(calls)
+        moved = next(result for result in given if isinstance(result, Accepted) and result.moved)
+        await follow(application, run, moved.after)
+        ended = await look(application, run)
+        kinds = await segments(application, run)
+    assert ended.run.status is RunStatus.COMPLETED
+    assert sorted(name for name, _ in driver.executed) == [f"tool-{call}" for call in calls]
+    assert kinds.count(EventType.RUN_PAUSED) == len(calls)
+    assert kinds.index(EventType.RUN_CONTINUED) > len(kinds) - 1 - kinds[::-1].index(EventType.RUN_PAUSED)
+
+
+async def test_an_answer_that_comes_beside_the_one_that_moves_the_run_adds_nothing(
+    tmp_path: Path, database_url: str
+) -> None:
+    driver = AskingDriver((asks("a"), asks("b")))
+    both = (ToolAnswer("a", confirmed=True), ToolAnswer("b", confirmed=True))
+    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+        for _ in range(5):
+            run = (await start_and_follow(application)).run
+            full, partial = await asyncio.gather(
+                answer(application, run, *both),
+                answer(application, run, ToolAnswer("a", confirmed=False)),
+                return_exceptions=True,
+            )
+            assert isinstance(full, Accepted) != isinstance(partial, Accepted)
+            if isinstance(full, Accepted):
+                assert isinstance(partial, InvalidTransition)
+                await follow(application, run, full.after)
+                assert (await look(application, run)).run.status is RunStatus.COMPLETED
+    assert Place(database_url).counted()["runs"] == 5

@@ -1,0 +1,265 @@
+"""A continue that is refused changes nothing, in any table, and says what is true."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from tests.support.asking_driver import AskingDriver, asks
+from tests.support.databases import NOW, Place
+from tests.support.runs import ADA, answer, finish, follow, look, say, start_and_follow
+from tests.support.serving import running, settings_for
+from tests.support.toolless import Toolless
+from unpause.agents.driver import Completed, Journal, NewMessage, Paused, ProposedCall, Segment, SegmentEnd
+from unpause.bootstrap import Application
+from unpause.domain.principal import Principal
+from unpause.domain.requirements import InputField, ToolAnswer
+from unpause.domain.runs import Run, RunStatus
+from unpause.errors import (
+    AgentNotFound,
+    ApprovalPending,
+    InvalidTransition,
+    RequirementMismatch,
+    RequirementsOpen,
+    RunNotFound,
+    UnpauseError,
+)
+from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.store.tables import organizations
+
+_EVERYTHING = AskingDriver(
+    (
+        asks("confirm"),
+        asks("edit", editable=("of",)),
+        asks("fill", "user_input", fields=(InputField("to", "str", ""), InputField("n", "int", "", required=False))),
+        asks("bring", "external_execution"),
+    )
+)
+
+
+@dataclass
+class PausedRun:
+    """An application with a paused run, and its database."""
+
+    application: Application
+    run: Run
+    place: Place
+
+    async def refuses(
+        self,
+        error: type[UnpauseError],
+        *answers: ToolAnswer,
+        by: Principal = ADA,
+        name: RunName | None = None,
+        pause_id: str | None = None,
+    ) -> UnpauseError:
+        """Continue, check that it is refused with this error and that no row of any table changed."""
+        before = self.place.dump()
+        command = ContinueRun(answers, pause_id=pause_id)
+        with pytest.raises(error) as caught:
+            await self.application.service.continue_run(by, name or RunName(id=self.run.id), command)
+        assert type(caught.value) is error
+        assert self.place.dump() == before
+        return caught.value
+
+
+@asynccontextmanager
+async def paused(folder: Path, driver: AskingDriver | None = None) -> AsyncIterator[PausedRun]:
+    place = Place(settings_for(folder).database_url)
+    async with running(folder, drivers=[driver or _EVERYTHING]) as application:
+        view = await start_and_follow(application)
+        yield PausedRun(application, view.run, place)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ToolAnswer("unknown", confirmed=True),
+        ToolAnswer("confirm", "another-tool", confirmed=True),
+        ToolAnswer("confirm", tool_args={"of": "forged"}, confirmed=True),
+        ToolAnswer("confirm", tool_args={"of": "confirm", "more": 1}, confirmed=True),
+        ToolAnswer("confirm", tool_args={}, confirmed=True),
+        ToolAnswer("confirm", result="forged"),
+        ToolAnswer("edit", tool_args={"of": "edit", "more": 1}, confirmed=True),
+        ToolAnswer("fill", confirmed=True),
+        ToolAnswer("fill", values={"n": 3}),
+        ToolAnswer("fill", values={"to": "ada", "bcc": "eve"}),
+        ToolAnswer("fill", values={"to": ["ada"]}),
+        ToolAnswer("fill", values={"to": "ada", "n": "many"}),
+        ToolAnswer("fill", values={"to": "ada"}, result="forged"),
+        ToolAnswer("bring", confirmed=True),
+        ToolAnswer("bring", "another-tool", result="brought"),
+    ],
+    ids=repr,
+)
+async def test_an_answer_that_does_not_fit_changes_nothing_even_beside_good_ones(
+    tmp_path: Path, said: ToolAnswer
+) -> None:
+    good = [
+        each
+        for each in (ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="brought"))
+        if each.tool_call_id != said.tool_call_id
+    ]
+    async with paused(tmp_path) as one:
+        await one.refuses(RequirementMismatch, said)
+        await one.refuses(RequirementMismatch, *good, said)
+        await one.refuses(RequirementMismatch, said, *good)
+        await one.refuses(RequirementMismatch, *good, *good)
+
+
+async def test_saying_nothing_leaves_the_run_paused(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
+        await one.refuses(RequirementsOpen)
+        await one.refuses(RequirementsOpen, ToolAnswer("confirm"), ToolAnswer("fill", values={"to": None}))
+        error = await one.refuses(RequirementsOpen, ToolAnswer("bring", note="hm"))
+        assert all(call in error.message for call in ("confirm", "edit", "fill", "bring"))
+
+
+async def test_an_earlier_partial_answer_cannot_be_taken_back(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
+        await answer(one.application, one.run, ToolAnswer("confirm", confirmed=False, note="no"))
+        await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True))
+        await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="x"))
+        await one.refuses(InvalidTransition, ToolAnswer("confirm", confirmed=False))
+
+
+async def test_a_run_of_another_organization_is_not_found(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
+        await one.application.database.write(
+            lambda connection: connection.execute(insert(organizations).values(name="other", created_at=NOW))
+        )
+        stranger = Principal(2, "ada", "codegen")
+        yes = ToolAnswer("confirm", confirmed=True)
+        for name in (RunName(id=one.run.id), RunName(run_id=one.run.run_id)):
+            await one.refuses(RunNotFound, yes, by=stranger, name=name)
+            with pytest.raises(RunNotFound):
+                await one.application.service.get_run(stranger, name)
+            with pytest.raises(RunNotFound):
+                await one.application.service.get_view(stranger, name)
+        before = one.place.dump()
+        with pytest.raises(RunNotFound):
+            await say(one.application, one.run, "hello", by=stranger)
+        assert one.place.dump() == before
+
+
+@pytest.mark.parametrize("wrong", ["agent_id", "session_id", "user_id"])
+async def test_a_run_named_with_something_else_about_it_is_not_found(tmp_path: Path, wrong: str) -> None:
+    async with paused(tmp_path) as one:
+        right = {"agent_id": one.run.agent_id, "session_id": one.run.session_id, "user_id": "ada"}
+
+        def named(said: dict[str, str]) -> RunName:
+            return RunName(None, one.run.run_id, said["agent_id"], said["session_id"], said["user_id"])
+
+        await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=named({**right, wrong: "other"}))
+        assert (await one.application.service.get_run(ADA, named(right))).id == one.run.id
+
+
+@pytest.mark.parametrize("number", [0, -1, 4711, 2**63, 10**30, -(10**30)])
+async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, number: int) -> None:
+    async with paused(tmp_path) as one:
+        await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunName(id=number))
+
+
+async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("free"), asks("admin", approval="required"), asks("audited", approval="audit")))
+    async with paused(tmp_path, driver) as one:
+        yes = [ToolAnswer(call, confirmed=True) for call in ("free", "admin", "audited")]
+        await one.refuses(ApprovalPending, *yes)
+        await one.refuses(ApprovalPending, yes[0])
+        await one.refuses(ApprovalPending)
+        before = one.place.dump()
+        with pytest.raises(ApprovalPending):
+            await say(one.application, one.run, "do it anyway")
+        assert one.place.dump() == before
+        assert driver.executed == []
+
+
+async def test_an_approval_that_is_only_recorded_is_the_users_to_give(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("audited", approval="audit"),))
+    async with paused(tmp_path, driver) as one:
+        continued = await answer(one.application, one.run, ToolAnswer("audited", confirmed=True))
+        assert (await finish(one.application, one.run, continued)).run.status is RunStatus.COMPLETED
+
+
+async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("a"),))
+    async with paused(tmp_path, driver) as one:
+        continued = await answer(one.application, one.run, ToolAnswer("a", confirmed=True))
+        await follow(one.application, one.run, continued.after)
+        error = await one.refuses(
+            InvalidTransition, ToolAnswer("a", confirmed=True), by=Principal(1, "late", "codegen")
+        )
+        assert error.message == "run is already continued"
+        assert error.details["status"] == "COMPLETED"
+        assert (error.details["continued_by"], error.details["decision"]) == ("ada", "confirmed")
+        await one.refuses(InvalidTransition)
+        await one.refuses(InvalidTransition, ToolAnswer("unknown", confirmed=True))
+
+
+async def test_a_run_of_an_agent_that_is_not_served_is_not_made(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
+        before = one.place.dump()
+        with pytest.raises(AgentNotFound):
+            await one.application.service.create_run(ADA, CreateRun("nobody", "hello"))
+        assert one.place.dump() == before
+
+
+class TwoPauses(Toolless):
+    """Pauses for ``first``, then for ``second``."""
+
+    agent_id = "twice"
+    agent_name = "twice"
+    model_name = "twice-1"
+    model_provider = "tests"
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Ask, ask again, complete."""
+        name = ("first", "second", None)[len(segment.calls)]
+        if name is None:
+            return Completed("both answered")
+        journal.record_turn([NewMessage(name, ())], [ProposedCall(name, "tool", {})])
+        return Paused((asks(name),))
+
+
+async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_path: Path) -> None:
+    place = Place(settings_for(tmp_path).database_url)
+    async with running(tmp_path, drivers=[TwoPauses()]) as application:
+        first = (await start_and_follow(application)).run
+        repeated = ToolAnswer("first", "tool", {}, confirmed=True)
+        second = (await finish(application, first, await answer(application, first, repeated))).run
+        assert second.status is RunStatus.PAUSED
+        assert second.pause_id != first.pause_id
+        one = PausedRun(application, second, place)
+        grace = Principal(1, "grace", "codegen")
+        yes = ToolAnswer("second", confirmed=True)
+        for refused in (
+            await one.refuses(InvalidTransition, repeated, by=grace),
+            await one.refuses(InvalidTransition, repeated, pause_id=first.pause_id),
+            await one.refuses(InvalidTransition, yes, pause_id=first.pause_id),
+            await one.refuses(InvalidTransition, yes, pause_id="no such pause"),
+            await one.refuses(InvalidTransition, repeated, pause_id=second.pause_id),
+        ):
+            assert refused.message == "run is already continued"
+            assert refused.details["continued_by"] == "ada"
+            assert refused.details["status"] == "PAUSED"
+        await one.refuses(RequirementsOpen, repeated, ToolAnswer("second"))
+        ended = await finish(application, second, await answer(application, second, repeated, yes))
+        assert ended.run.content == "both answered"
+
+
+async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path) -> None:
+    place = Place(settings_for(tmp_path).database_url)
+    async with running(tmp_path, drivers=[TwoPauses()]) as application:
+        first = (await start_and_follow(application)).run
+        await finish(application, first, await answer(application, first, ToolAnswer("first", confirmed=True)))
+        before = place.dump()
+        command = ContinueRun(prompt="no", pause_id=first.pause_id)
+        with pytest.raises(InvalidTransition):
+            await application.service.continue_run(ADA, RunName(id=first.id), command)
+        assert place.dump() == before
+        assert (await look(application, first)).run.status is RunStatus.PAUSED

@@ -1,0 +1,239 @@
+"""Migrations, up and down with data on both databases, and what a server says about a schema that is not its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from tests.support.databases import NOW, Place, new_run, sqlite_url
+from unpause.domain.events import Event, EventType
+from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.errors import SchemaMismatch
+from unpause.store import migrate
+from unpause.store.database import Database
+from unpause.store.events import add_events
+from unpause.store.journal import add_input, add_messages, add_tool_calls
+from unpause.store.requirements import add_requirements
+from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
+from unpause.store.tables import metadata
+
+
+def fill(connection: Connection) -> None:
+    """Put rows into every table: two runs with all that belongs to a run."""
+    for number in (1, 2):
+        run = new_run(connection, RunStatus.PAUSED, metadata={"n": number}, usage={"requests": 1}, last_sequence=1)
+        add_events(connection, run.id, (Event(EventType.RUN_STARTED, NOW, {"ü": [1, None]}),), 1)
+        add_input(connection, run.id, RunInput(0, "hello"), "ada", NOW)
+        entry = TranscriptEntry("e", "user", "hello", NOW)
+        add_messages(connection, run.id, [Message(0, {"native": True}, (entry,))], NOW)
+        add_tool_calls(connection, run.id, [ToolCall("call", "tool", {"a": 1}, 0, 0, NOW)])
+        requirement = Requirement(
+            f"r{number}", "pause", "call", "call", "tool", {"a": 1}, RequirementKind.CONFIRMATION, NOW
+        )
+        add_requirements(connection, run.id, [requirement], 0)
+
+
+async def filled(url: str) -> dict[str, list[dict[str, Any]]]:
+    """Fill the database through the server's own way to it; return all rows."""
+    async with Database(url).opened() as database:
+        await database.write(fill)
+    rows = Place(url).dump()
+    assert all(rows.values()), "every table has rows"
+    return rows
+
+
+def revisions() -> list[str]:
+    """Return all revisions, oldest first."""
+    tree = ScriptDirectory(str(migrate.migrations_folder()))
+    return [script.revision for script in tree.walk_revisions()][::-1]
+
+
+def tables(url: str) -> set[str]:
+    with closing(plain_engine(url).connect()) as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_the_revision_that_the_server_expects_is_the_newest_migration() -> None:
+    assert migrate.head() == SCHEMA_REVISION
+    assert len(revisions()) == len(set(revisions()))
+
+
+def test_an_upgraded_database_is_as_the_tables_of_the_code(empty_database: str) -> None:
+    assert migrate.current(empty_database) is None
+    migrate.upgrade(empty_database)
+    assert migrate.current(empty_database) == migrate.head()
+    assert tables(empty_database) == {*metadata.tables, "alembic_version"}
+    migrate.check(empty_database)
+    check_database(empty_database)
+
+
+def test_check_names_what_differs(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    execute(empty_database, "DROP INDEX ix_runs_organization_id_id", "ALTER TABLE runs ADD COLUMN surplus TEXT")
+    with pytest.raises(SchemaMismatch) as caught:
+        migrate.check(empty_database)
+    assert "surplus" in caught.value.message
+    assert "ix_runs_organization_id_id" in caught.value.message
+
+
+async def test_upgrading_again_changes_nothing(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    rows = await filled(empty_database)
+    migrate.upgrade(empty_database)
+    assert Place(empty_database).dump() == rows
+
+
+async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    rows = await filled(empty_database)
+    first, *_ = revisions()
+    for revision in reversed(revisions()):
+        migrate.downgrade(empty_database, revision)
+        assert migrate.current(empty_database) == revision
+    assert migrate.current(empty_database) == first
+    for revision in revisions():
+        migrate.upgrade(empty_database, revision)
+    migrate.check(empty_database)
+    assert Place(empty_database).counted() == {name: len(found) for name, found in rows.items()}
+
+
+async def test_a_downgrade_to_base_leaves_no_table_and_the_way_up_is_open(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    await filled(empty_database)
+    migrate.downgrade(empty_database, "base")
+    assert tables(empty_database) <= {"alembic_version", "sqlite_sequence"}
+    assert migrate.current(empty_database) is None
+    migrate.upgrade(empty_database)
+    migrate.check(empty_database)
+    await filled(empty_database)
+
+
+async def test_foreign_keys_hold(database_url: str) -> None:
+    rows = await filled(database_url)
+    children = ["events", "inputs", "messages", "requirements", "tool_calls"]
+    async with Database(database_url).opened() as database:
+        for parent in ("organizations", "sessions"):
+            with pytest.raises(IntegrityError):
+                await database.write(deleting(parent))
+        for child in children:
+            with pytest.raises(IntegrityError):
+                await database.write(orphaning(child))
+        assert Place(database_url).dump() == rows
+        await database.write(deleting("runs"))
+    counted = Place(database_url).counted()
+    assert {name: counted[name] for name in (*children, "runs")} == dict.fromkeys((*children, "runs"), 0)
+
+
+def deleting(table: str) -> Callable[[Connection], None]:
+    def unit(connection: Connection) -> None:
+        connection.execute(metadata.tables[table].delete())
+
+    return unit
+
+
+def orphaning(table: str) -> Callable[[Connection], None]:
+    def unit(connection: Connection) -> None:
+        connection.execute(metadata.tables[table].update().values(run_key=4711))
+
+    return unit
+
+
+def execute(url: str, *statements: str) -> None:
+    with plain_engine(url).begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def test_a_database_without_a_schema_wants_an_upgrade(empty_database: str) -> None:
+    with pytest.raises(SchemaMismatch, match=r"is at nothing.*unpause db upgrade"):
+        check_database(empty_database)
+
+
+def test_an_empty_version_table_is_no_schema(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    execute(empty_database, "DELETE FROM alembic_version")
+    with pytest.raises(SchemaMismatch, match=r"is at nothing.*unpause db upgrade"):
+        check_database(empty_database)
+
+
+def test_a_schema_behind_wants_an_upgrade(database_url: str) -> None:
+    execute(database_url, "UPDATE alembic_version SET version_num = '0000'")
+    with pytest.raises(SchemaMismatch, match=rf"is at 0000.*needs {SCHEMA_REVISION}.*unpause db upgrade"):
+        check_database(database_url)
+
+
+def test_a_schema_ahead_names_the_command_that_brings_it_back(database_url: str) -> None:
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match=rf"is at 9999, ahead of.*unpause db downgrade {SCHEMA_REVISION}"):
+        check_database(database_url)
+
+
+@pytest.fixture
+def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that adds a migration with this body of ``upgrade`` to a copy of the migrations."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    newest = migrate.head()
+    monkeypatch.setattr(migrate, "migrations_folder", lambda: folder)
+
+    def add(body: str) -> None:
+        head = f'import sqlalchemy as sa\nfrom alembic import op\nrevision = "9999"\ndown_revision = "{newest}"\n'
+        code = f"def upgrade():\n    {body}\ndef downgrade():\n    pass\n"
+        (folder / "versions" / "9999_next.py").write_text(head + code, encoding="utf-8")
+
+    return add
+
+
+async def test_rebuilding_a_parent_table_keeps_the_rows_of_its_children(
+    database_url: str, next_revision: Callable[[str], None]
+) -> None:
+    rows = await filled(database_url)
+    next_revision(
+        'with op.batch_alter_table("runs", recreate="always") as runs:\n'
+        '        runs.alter_column("summary", type_=sa.String(100), existing_type=sa.Text())'
+    )
+    # On PostgreSQL a table is altered in place.
+    if not database_url.startswith("sqlite"):
+        next_revision('op.alter_column("runs", "summary", type_=sa.String(100), existing_type=sa.Text())')
+    migrate.upgrade(database_url)
+    assert migrate.current(database_url) == "9999"
+    assert Place(database_url).dump() == rows
+
+
+async def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(
+    database_url: str, next_revision: Callable[[str], None]
+) -> None:
+    rows = await filled(database_url)
+    before = tables(database_url)
+    next_revision(
+        'op.create_table("half", sa.Column("id", sa.Integer()))\n'
+        '    op.execute("DELETE FROM events")\n'
+        '    op.execute("DELETE FROM no_such_table")'
+    )
+    with pytest.raises(Exception, match="no_such_table"):
+        migrate.upgrade(database_url)
+    assert migrate.current(database_url) == SCHEMA_REVISION
+    assert tables(database_url) == before
+    assert Place(database_url).dump() == rows
+
+
+async def test_on_sqlite_a_migration_that_orphans_rows_is_undone(
+    tmp_path: Path, sqlite_template: Path, next_revision: Callable[[str], None]
+) -> None:
+    url = sqlite_url(tmp_path / "orphans.db")
+    shutil.copyfile(sqlite_template, tmp_path / "orphans.db")
+    rows = await filled(url)
+    next_revision('op.execute("DELETE FROM runs WHERE id = 1")')
+    with pytest.raises(RuntimeError, match="point to nothing"):
+        migrate.upgrade(url)
+    assert migrate.current(url) == SCHEMA_REVISION
+    assert Place(url).dump() == rows

