@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.growth [--rounds N]``: one server process, sessions with 1, 10, 100 and 1,000 earlier
 completed runs of 2 KB, asked in turn, so that whatever else the machine does meets all of them alike. The model is
-given the last 10 runs: a session with one is shorter than that, so the ratios to 10 say what growth itself costs. Every
-round has its own session with 1 and with 10 earlier runs; those with 100 and 1,000 grow by one in a round.
+given the last 10 runs: a session with one is shorter than that, so the ratios to 10 say what growth itself costs. After
+each cycle its run is taken out of the database again: every session keeps its length, and its last 10 runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
@@ -37,63 +37,60 @@ _FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 class Sessions:
-    """One client of the server. A cycle makes its session one run longer."""
+    """One client of the server, and a second connection to its database."""
 
-    def __init__(self, client: httpx.Client, agent_id: str) -> None:
+    def __init__(self, client: httpx.Client, database: sqlite3.Connection, agent_id: str) -> None:
         self._client = client
+        self._database = database
+        database.execute("PRAGMA foreign_keys=ON")
         self._runs = f"/agents/{agent_id}/runs"
 
     def cycle(self, session_id: str) -> tuple[float, float]:
-        """Create a run in the session and continue it; return how long each took, in seconds."""
+        """Create a run in the session and continue it; return how long each took, in seconds. Then the run is gone."""
         asked = perf_counter()
         run = self._post(self._runs, {"message": "do it", "session_id": session_id})
         created = perf_counter()
         tools = json.dumps([{"tool_call_id": run["tools"][0]["tool_call_id"], "confirmed": True}])
         self._post(f"{self._runs}/{run['run_id']}/continue", {"tools": tools})
-        return created - asked, perf_counter() - created
+        continued = perf_counter()
+        with self._database:
+            self._database.execute("DELETE FROM runs WHERE run_id = ?", (run["run_id"],))
+        return created - asked, continued - created
 
-    def _post(self, path: str, form: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+    def _post(self, path: str, form: dict[str, str]) -> dict[str, Any]:
         answer = self._client.post(path, content=urlencode({**form, "stream": "false"}), headers=_FORM)
         answer.raise_for_status()
-        body: dict[str, list[dict[str, str]]] = answer.json()
+        body: dict[str, Any] = answer.json()
         return body
 
 
 def measure(variant: Variant, folder: Path, rounds: int) -> list[str]:
     """Return the lines that say what was measured."""
     agent_id = variant.agent_id or ""
-    names = {count: _names(count, _WARM_UP + rounds) for count in EARLIER}
+    names = {count: f"after-{count}" for count in EARLIER}
     with serving_process(variant, folder, Work(0, 0), Work(0, 0)) as server:
-        _seed(folder / "unpause.db", agent_id, names)
+        file = folder / "unpause.db"
+        seed_sessions(file, agent_id, {name: count for count, name in names.items()}, _ANSWER)
         address = f"http://127.0.0.1:{server.port}"
-        with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
-            times = _times(Sessions(client, agent_id), names, rounds)
+        with (
+            httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+            closing(sqlite3.connect(file)) as database,
+        ):
+            times = _times(Sessions(client, database, agent_id), names, rounds)
+            if database.execute("SELECT count(*) FROM runs").fetchone()[0] != sum(EARLIER):
+                message = "the sessions did not keep their length"
+                raise RuntimeError(message)
     return [f"{variant.value}, {rounds} rounds, p50 in ms", *_lines(times)]
 
 
-def _names(count: int, rounds: int) -> list[str]:
-    """Return the session of each round."""
-    return [f"{count}-{number if count <= _HISTORY else 0}" for number in range(rounds)]
-
-
-def _seed(file: Path, agent_id: str, names: dict[int, list[str]]) -> None:
-    sessions = {name: count for count, of in names.items() for name in of}
-    seed_sessions(file, agent_id, sessions, _ANSWER)
-    with closing(sqlite3.connect(file)) as connection:
-        kept = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
-    if kept != sum(sessions.values()):
-        message = f"{kept} runs were written instead of {sum(sessions.values())}"
-        raise RuntimeError(message)
-
-
-def _times(sessions: Sessions, names: dict[int, list[str]], rounds: int) -> dict[int, list[tuple[float, float]]]:
+def _times(sessions: Sessions, names: dict[int, str], rounds: int) -> dict[int, list[tuple[float, float]]]:
     times: dict[int, list[tuple[float, float]]] = {count: [] for count in names}
     for number in range(_WARM_UP + rounds):
         # Each round begins with another session, so that none always comes after the same one.
         order = [*names.items()]
         turn = number % len(order)
-        for count, of in order[turn:] + order[:turn]:
-            measured = sessions.cycle(of[number])
+        for count, name in order[turn:] + order[:turn]:
+            measured = sessions.cycle(name)
             if number >= _WARM_UP:
                 times[count].append(measured)
     return times

@@ -20,7 +20,9 @@ from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, Transcri
 from unpause.errors import SchemaMismatch
 from unpause.store import migrate
 from unpause.store.database import Database
+from unpause.store.approvals import add_approvals
 from unpause.store.events import add_events
+from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements
 from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
@@ -30,16 +32,21 @@ from unpause.store.tables import metadata
 def fill(connection: Connection) -> None:
     """Put rows into every table: two runs with all that belongs to a run."""
     for number in (1, 2):
-        run = new_run(connection, RunStatus.PAUSED, metadata={"n": number}, usage={"requests": 1}, last_sequence=1)
+        values = {"metadata": {"n": number}, "usage": {"requests": 1}, "last_sequence": 1, "pause_id": "pause"}
+        run = new_run(connection, RunStatus.PAUSED, **values)
         add_events(connection, run.id, (Event(EventType.RUN_STARTED, NOW, {"ü": [1, None]}),), 1)
         add_input(connection, run.id, RunInput(0, "hello"), "ada", NOW)
         entry = TranscriptEntry("e", "user", "hello", NOW)
         add_messages(connection, run.id, [Message(0, {"native": True}, (entry,))], NOW)
         add_tool_calls(connection, run.id, [ToolCall("call", "tool", {"a": 1}, 0, 0, NOW)])
         requirement = Requirement(
-            f"r{number}", "pause", "call", "call", "tool", {"a": 1}, RequirementKind.CONFIRMATION, NOW
+            f"r{number}", "pause", "call", "call", "tool", {"a": 1}, RequirementKind.CONFIRMATION, NOW, approval="required"
         )
         add_requirements(connection, run.id, [requirement], 0)
+        add_approvals(connection, run, [requirement], NOW)
+        asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
+        assert claim_request(connection, asked, NOW) is None
+        add_effect(connection, asked, run.id, 0)
 
 
 async def filled(url: str) -> dict[str, list[dict[str, Any]]]:
@@ -103,7 +110,9 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     for revision in revisions():
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
-    assert Place(empty_database).counted() == {name: len(found) for name, found in rows.items()}
+    # The first revision has no place for keys; what waits for an administrator gets its record again on the way up.
+    kept = {name: len(found) for name, found in rows.items()} | {"idempotency_keys": 0}
+    assert Place(empty_database).counted() == kept
 
 
 async def test_a_downgrade_to_base_leaves_no_table_and_the_way_up_is_open(empty_database: str) -> None:

@@ -51,6 +51,7 @@ _RESERVE = (
     update(runs).where(runs.c.id == bindparam("key")).values(last_sequence=_RESERVED).returning(runs.c.last_sequence)
 )
 _RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value)
+_COLUMNS = frozenset(runs.c.keys())
 _INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
 _BY_ID = {locked: _find(runs.c.id, locked=locked) for locked in (False, True)}
 _BY_RUN_ID = {locked: _find(runs.c.run_id, locked=locked) for locked in (False, True)}
@@ -112,6 +113,8 @@ def transition(
     rule = TRANSITIONS[trigger]
     columns = dict(changes)
     given = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
+    if unknown := columns.keys() - _COLUMNS:
+        raise KeyError(f"runs has no columns {', '.join(sorted(unknown))}")
     # A fenced trigger that presents no fence fits no row.
     statement = _MOVES[trigger, fence is not None or rule.fenced]
     row = connection.execute(statement, {**columns, **given}).mappings().first()

@@ -216,7 +216,7 @@ async def test_a_sessions_runs_come_oldest_first_page_by_page(office: Office) ->
     assert [run["run_input"] for run in pages[0]] == ["message 0", "message 1"]
     assert all(value is not None for value in pages[0][0].values())
     one = body_of(await office.client.get(f"/sessions/s/runs/{made[0]}"))
-    assert one == pages[0][0]
+    assert {key: value for key, value in one.items() if value is not None} == pages[0][0]
 
 
 async def test_an_agents_runs_of_a_session_can_be_asked_for_by_status(office: Office) -> None:
