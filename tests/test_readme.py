@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.differences import DELIBERATE, NOT_OFFERED
 from unpause.cli.documents import openapi_texts, settings_table
 
 ROOT = Path(__file__).parents[1]
@@ -70,3 +71,10 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     named = set(re.findall(r"^  (\w+)/ ", README, re.MULTILINE))
     there = {folder.name for folder in (ROOT / "src/unpause").iterdir() if (folder / "__init__.py").exists()}
     assert named == there
+
+
+def test_every_capture_that_is_answered_otherwise_is_in_the_table_of_differences() -> None:
+    differences = README.partition("## Differences")[2].partition("\n## ")[0]
+    listed = re.findall(r"\b\d{3}\b", " ".join(re.findall(r"^\|.*\|(.*)\|$", differences, re.MULTILINE)))
+    numbers = {name[:3] for name in (*DELIBERATE, *NOT_OFFERED) if "/" not in name}
+    assert sorted(listed) == sorted(numbers)

@@ -101,13 +101,10 @@ async def test_a_server_is_ready_only_with_its_schema(tmp_path: Path) -> None:
         "/agents/desk/nope",
         "/agents/desk/runs/a/b",
         "/agents/desk/runs/a/continue/b",
-        "/agents/desk/runs/",
         "/agents//runs",
-        "/health/",
         "/v1/nope",
         "/v1/organizations/1/agent/runaway",
         f"{ORGANIZATION}/5/resume",
-        f"{ORGANIZATION}/",
         "/v2/organizations/1/agent/run",
     ],
 )
@@ -116,6 +113,15 @@ async def test_an_unknown_path_is_a_404_in_json_and_never_a_redirect(tmp_path: P
         for method in ("GET", "POST"):
             response = await desk.client.request(method, path)
             assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+
+
+@pytest.mark.parametrize("path", ["/health", "/agents", "/agents/desk/runs?session_id=s", f"{ORGANIZATION}/999"])
+async def test_a_trailing_slash_changes_nothing(tmp_path: Path, path: str) -> None:
+    async with at_desk(tmp_path) as desk:
+        plain = await desk.client.get(path)
+        name, mark, query = path.partition("?")
+        slashed = await desk.client.get(f"{name}/{mark}{query}")
+        assert (slashed.status_code, slashed.json()) == (plain.status_code, plain.json())
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _add_run(connection: Connection, session: NewSession, answer: str, native: l
         for position, (role, text) in enumerate(roles)
     ]
     add_messages(connection, run.id, messages, now)
-    claimed = transition(connection, run.id, Trigger.CLAIM, changes={"started_at": now, "updated_at": now})
+    claimed = transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": now})
     events = [
         Event(EventType.RUN_STARTED, now),
         Event(EventType.MODEL_REQUEST_STARTED, now),

@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _CODEGEN_PREFIX = "/v1/"
-_AGNO_PREFIX = "/agents"
 
 
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
     """Return the documents by name: ``unpause`` has every route, ``agno`` and ``codegen`` those of one API."""
     whole = app.openapi()
+    codegen = {path: item for path, item in whole["paths"].items() if path.startswith(_CODEGEN_PREFIX)}
+    agno = {path: item for path, item in whole["paths"].items() if path not in codegen}
     return {
-        "agno": _part(whole, "AgentOS routes of Unpause", _AGNO_PREFIX),
-        "codegen": _part(whole, "Codegen routes of Unpause", _CODEGEN_PREFIX),
+        "agno": _part(whole, "AgentOS routes of Unpause", agno),
+        "codegen": _part(whole, "Codegen routes of Unpause", codegen),
         "unpause": whole,
     }
 
 
-def _part(whole: dict[str, Any], title: str, prefix: str) -> dict[str, Any]:
-    paths = {path: item for path, item in whole["paths"].items() if path.startswith(prefix)}
+def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     used = _referenced(paths, schemas)
     return {

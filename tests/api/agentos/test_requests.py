@@ -71,7 +71,7 @@ async def test_fields_that_are_not_known_are_ignored(tmp_path: Path) -> None:
         run = await desk.create([DELETE], monitor="true", run_id="mine", status="COMPLETED", agent_id="other")
         assert (run["status"], run["agent_id"]) == ("PAUSED", "desk")
         assert run["run_id"] != "mine"
-        done = await desk.continued(run, [confirmed(run["tools"][0])], background="true", fork="true", input="x")
+        done = await desk.continued(run, [confirmed(run["tools"][0])], fork="true", input="x")
         assert (done["status"], done["run_id"]) == ("COMPLETED", run["run_id"])
 
 
