@@ -113,6 +113,7 @@ def driver_options(settings: Settings) -> DriverOptions:
         model=resolve_model(settings.model, settings.model_base_url) if settings.model else None,
         request_limit=settings.request_limit,
         total_tokens_limit=settings.total_tokens_limit,
+        models={name: resolve_model(name, settings.model_base_url) for name in settings.models},
     )
 
 

@@ -3,9 +3,11 @@
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
 ├── Conflict       InvalidTransition  AlreadyResolved
-├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch
+├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
+│                  SecretsNotKept
 ├── Denied         OrganizationForbidden  ApprovalPending
 ├── TooLarge
+├── Limited        RateLimited  RunLimitReached
 ├── Unavailable    ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
@@ -18,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class UnpauseError(Exception):
@@ -112,6 +114,43 @@ class IdempotencyMismatch(Unacceptable):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used before with another request")
+
+
+class ModelNotAllowed(Unacceptable):
+    """A client asked for a model that the settings do not allow."""
+
+    def __init__(self, model: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"Model {model!r} is not available here; available: {', '.join(allowed) or 'none'}")
+
+
+class SecretsNotKept(Unacceptable):
+    """A secret would have to be stored, and there is no key to encrypt it with."""
+
+    def __init__(self) -> None:
+        super().__init__("This server keeps no secrets: it was started without --encryption-key")
+
+
+class Limited(UnpauseError):
+    """Too much was asked for."""
+
+    code = "LIMITED"
+
+
+class RateLimited(Limited):
+    """Too many requests in a window of time; ``retry_after`` are the seconds until the next may come."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Rate limit exceeded. Please try again later.")
+        self.retry_after = retry_after
+
+
+class RunLimitReached(Limited):
+    """The organization has made as many runs as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Alloted agent runs for the current billing plan have been reached. Please upgrade your plan to continue."
+        )
 
 
 class Denied(UnpauseError):

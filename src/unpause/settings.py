@@ -6,12 +6,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///unpause.db"
 
 _MEBIBYTE = 1024 * 1024
+
+# In the environment one text, with commas between the names.
+Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
@@ -32,14 +35,26 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Allow a host that is not loopback: nobody is authenticated yet.")
     dev: bool = Field(default=False, description="Readable logs instead of JSON lines, and debug detail.")
     database_url: str = Field(default=DEFAULT_DATABASE_URL, description="Where everything is stored.")
-    agents: Annotated[tuple[str, ...], NoDecode] = Field(
+    agents: Names = Field(
         default=(), description="Modules or files with Pydantic AI agents, comma-separated in the environment."
     )
     model: str | None = Field(default=None, description="Model for all agents, such as `openai:gpt-5`; else their own.")
     model_base_url: str | None = Field(default=None, description="OpenAI-compatible server that answers for `model`.")
+    models: Names = Field(
+        default=(), description="Models that clients may choose for a run, such as `openai:gpt-5`, comma-separated."
+    )
     workspace: Path = Field(default=Path("unpause-workspace"), description="Folder the demo agent works in.")
     default_agent: str | None = Field(
         default=None, description="Agent that runs what comes through the Codegen API; else the first one served."
+    )
+    repo_agents: Names = Field(
+        default=(), description="Agents for runs of Codegen repositories, such as `12=ops`, comma-separated."
+    )
+    agent_types: Names = Field(
+        default=(), description="Agents for Codegen's agent types, such as `claude_code=ops`, comma-separated."
+    )
+    run_limit: int | None = Field(
+        default=None, ge=0, description="Runs that an organization may make in 30 days; over it: 402. None by default."
     )
     public_url: str | None = Field(default=None, description="Address of this server in links; else host and port.")
     history_runs: int = Field(default=10, ge=0, le=1000, description="Earlier completed runs given to the model.")
@@ -61,7 +76,32 @@ class Settings(BaseSettings):
     )
     sweep_seconds: float = Field(default=2.0, gt=0, description="How often expired pauses and old keys are looked for.")
     idempotency_seconds: float = Field(default=86_400.0, gt=0, description="How long an Idempotency-Key is remembered.")
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="Key that secrets, such as those of webhooks, are kept encrypted with: `unpause keys new`. Older "
+        "ones may follow, comma-separated.",
+    )
+    webhook_attempts: int = Field(default=12, ge=1, description="Times a webhook is tried, after growing delays.")
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0, description="Time for a webhook to be answered.")
+    webhook_private_targets: bool = Field(
+        default=False, description="Allow webhooks to addresses that are private or of this machine."
+    )
+    rate_limit_create: str = Field(
+        default="10/minute", description="Codegen runs created with one token; an empty text lifts a limit."
+    )
+    rate_limit_read: str = Field(default="60/30 seconds", description="Codegen reads with one token.")
+    rate_limit_logs: str = Field(default="60/60 seconds", description="Codegen reads of logs with one token.")
+    rate_limit_resume: str = Field(default="60/minute", description="Codegen resumes and pauses with one token.")
+    rate_limit_change: str = Field(default="30/minute", description="Other Codegen changes with one token.")
+    rate_limit_setup: str = Field(default="5/minute", description="Codegen setup-commands runs with one token.")
+    workspace_root: Path | None = Field(
+        default=None, description="Folder with a checkout for each repository id; without it no setup commands are run."
+    )
+    command_timeout_seconds: float = Field(default=600.0, gt=0, description="Time for one setup command.")
+    command_output_bytes: int = Field(
+        default=65_536, ge=1024, description="Output that is kept of one setup command: its end."
+    )
+    cors_origins: Names = Field(
         default=("http://localhost:3000",), description="Web origins whose pages may call, comma-separated."
     )
     max_body_bytes: int = Field(default=20 * _MEBIBYTE, ge=1024, description="Largest request body; over it: 413.")
@@ -73,7 +113,7 @@ class Settings(BaseSettings):
     keepalive_seconds: float = Field(default=15.0, gt=0, description="Silence before a stream sends a comment.")
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, description="Time for running segments at a stop.")
 
-    @field_validator("agents", "cors_origins", mode="before")
+    @field_validator("agents", "models", "repo_agents", "agent_types", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         """Read a list from one comma-separated text, as an environment variable has it."""

@@ -55,7 +55,7 @@ async def test_events_are_numbered_without_gaps_from_the_reserved_number(databas
         for size in (1, 3, 0, 40):
             batch = [Event(EventType.CONTENT_DELTA, NOW, {"n": number} | _JSON) for number in range(size)]
             for holder in (run, other):
-                last = reserve_sequence(connection, holder.id, 1, size, NOW)
+                last = reserve_sequence(connection, holder.id, 1, size, NOW).last
                 numbered = add_events(connection, holder.id, batch, last)
             written.extend(numbered)
         return written, list_events(connection, run.id, 0, 1000)

@@ -10,23 +10,25 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
 from unpause.domain.events import Event, EventType
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.domain.webhooks import Delivery, WebhookTarget
 from unpause.errors import SchemaMismatch
 from unpause.store import migrate
-from unpause.store.database import Database
 from unpause.store.approvals import add_approvals
+from unpause.store.database import Database
 from unpause.store.events import add_events
 from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements
 from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
-from unpause.store.tables import metadata
+from unpause.store.tables import metadata, rate_counts
+from unpause.store.webhooks import add_deliveries, replace_run_targets
 
 
 def fill(connection: Connection) -> None:
@@ -40,13 +42,25 @@ def fill(connection: Connection) -> None:
         add_messages(connection, run.id, [Message(0, {"native": True}, (entry,))], NOW)
         add_tool_calls(connection, run.id, [ToolCall("call", "tool", {"a": 1}, 0, 0, NOW)])
         requirement = Requirement(
-            f"r{number}", "pause", "call", "call", "tool", {"a": 1}, RequirementKind.CONFIRMATION, NOW, approval="required"
+            f"r{number}",
+            "pause",
+            "call",
+            "call",
+            "tool",
+            {"a": 1},
+            RequirementKind.CONFIRMATION,
+            NOW,
+            approval="required",
         )
         add_requirements(connection, run.id, [requirement], 0)
         add_approvals(connection, run, [requirement], NOW)
         asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, asked, NOW) is None
         add_effect(connection, asked, run.id, 0)
+        replace_run_targets(connection, run, [WebhookTarget("https://example.org", "encrypted")], NOW)
+        delivery = Delivery(f"msg_{number}", run.organization_id, "https://example.org", "{}", NOW)
+        add_deliveries(connection, [delivery])
+    connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})
 
 
 async def filled(url: str) -> dict[str, list[dict[str, Any]]]:
@@ -110,8 +124,9 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     for revision in revisions():
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
-    # The first revision has no place for keys; what waits for an administrator gets its record again on the way up.
-    kept = {name: len(found) for name, found in rows.items()} | {"idempotency_keys": 0}
+    # The first revision has no place for these; what waits for an administrator gets its record again on the way up.
+    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries")
+    kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
 
 

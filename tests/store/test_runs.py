@@ -150,7 +150,7 @@ async def test_reserving_numbers_needs_the_fence_and_a_running_run(database_url:
             refused(connection, status, _FENCE + 1)
             if status is not RunStatus.RUNNING:
                 refused(connection, status, _FENCE)
-        return [reserve_sequence(connection, run.id, _FENCE, count, _LATER) for count in (1, 0, 3)]
+        return [reserve_sequence(connection, run.id, _FENCE, count, _LATER).last for count in (1, 0, 3)]
 
     async with Database(database_url).opened() as database:
         assert await database.write(unit) == [6, 6, 9]

@@ -44,7 +44,7 @@ class Log:
         """Write the events without telling anybody."""
 
         def unit(connection: Connection) -> tuple[Event, ...]:
-            last = reserve_sequence(connection, self.run_key, 0, len(types), NOW)
+            last = reserve_sequence(connection, self.run_key, 0, len(types), NOW).last
             return add_events(connection, self.run_key, [Event(kind, NOW) for kind in types], last)
 
         return await self.database.write(unit)

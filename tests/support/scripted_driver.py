@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from tests.support.toolless import Toolless
 from unpause.agents.driver import (
     CallResult,
     Completed,
@@ -24,7 +25,7 @@ from unpause.domain.runs import CallStatus, Outcome, TranscriptEntry
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class ScriptedDriver:
+class ScriptedDriver(Toolless):
     """Implements ``agents.driver.AgentDriver``: ``tool`` is called with the prompt once the call is confirmed."""
 
     def list_tools(self) -> list[ToolDescription]:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from unpause.agents.driver import ToolDescription
+from unpause.agents.driver import ModelName, ToolDescription
+from unpause.errors import ModelNotAllowed
 
 
 class Toolless:
-    """A driver whose agent lists no tools."""
+    """A driver whose agent lists no tools and has one model."""
+
+    model_name: str
+    model_provider: str
+
+    def describe_model(self, choice: str | None) -> ModelName:
+        """Return the only one."""
+        if choice is not None:
+            raise ModelNotAllowed(choice, [])
+        return ModelName(self.model_name, self.model_provider)
 
     def list_tools(self) -> list[ToolDescription]:
         """Return none."""

@@ -30,6 +30,14 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelName:
+    """A language model as it is shown to people."""
+
+    name: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
 class ToolDescription:
     """A tool as it is shown to people: ``parameters`` is the JSON schema that the model sees."""
 
@@ -119,6 +127,11 @@ SegmentEnd = Paused | Completed | Failed
 class Journal(Protocol):
     """Where a driver writes what happens. Every method raises LeaseLost once the run belongs to someone else."""
 
+    @property
+    def pause_requested(self) -> bool:
+        """Whether the segment should end, paused, before its next model or tool call."""
+        ...
+
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds."""
         ...
@@ -157,6 +170,10 @@ class AgentDriver(Protocol):
 
     def list_tools(self) -> list[ToolDescription]:
         """Return what the agent can call, as far as that is known without running it."""
+        ...
+
+    def describe_model(self, choice: str | None) -> ModelName:
+        """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""
         ...
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:

@@ -46,6 +46,7 @@ class JournaledToolset(WrapperToolset[Any]):
     journal: Journal
     calls: Mapping[str, ToolCall]
     originals: dict[str, ToolsetTool[Any]]
+    held: set[str]
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
@@ -64,6 +65,10 @@ class JournaledToolset(WrapperToolset[Any]):
         if tool.tool_def.kind == "external":
             raise CallDeferred
         if tool.tool_def.kind == "unapproved" and not _is_permitted(recorded):
+            raise ApprovalRequired
+        if self.journal.pause_requested:
+            # The others of its turn that run already may end; this one waits for the next segment.
+            self.held.add(call_id)
             raise ApprovalRequired
         original = self.originals[name]
         arguments = _checked(original, tool, tool_args)
@@ -102,6 +107,7 @@ class JournalCapability(AbstractCapability[Any]):
     calls: Mapping[str, ToolCall]
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
 
     async def prepare_output_tools(
         self,
@@ -114,7 +120,7 @@ class JournalCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
-        return JournaledToolset(toolset, self.journal, self.calls, self.originals)
+        return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held)
 
     async def handle_deferred_tool_calls(
         self,
@@ -123,7 +129,10 @@ class JournalCapability(AbstractCapability[Any]):
         requests: DeferredToolRequests,
     ) -> DeferredToolResults | None:
         """Leave the agent loop: what waits here waits in the database, not in memory."""
-        raise SegmentPaused(requests, {name: tool.tool_def for name, tool in self.originals.items()})
+        waiting = replace(
+            requests, approvals=[call for call in requests.approvals if call.tool_call_id not in self.held]
+        )
+        raise SegmentPaused(waiting, {name: tool.tool_def for name, tool in self.originals.items()})
 
 
 def replay(call: ToolCall) -> Any:  # noqa: ANN401

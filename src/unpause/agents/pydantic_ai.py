@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import ReinjectSystemPrompt
-from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
+from pydantic_ai.exceptions import ModelHTTPError, UsageLimitExceeded
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
-from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_json
 
 from unpause.agents.describing import describe_tools
-from unpause.agents.driver import Completed, Failed, Paused
+from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.journal import JournalCapability, SegmentPaused, recorded_return
 from unpause.agents.models import resolve_model
 from unpause.agents.narrator import Narrator
 from unpause.agents.wanting import wanted_by
 from unpause.domain.runs import CallStatus, EndReason, Outcome
-from unpause.errors import InvalidSetting, UnpauseError
+from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.models import Model
@@ -42,11 +42,15 @@ _COUNTED = ("requests", "tool_calls", "input_tokens", "output_tokens", "cache_re
 
 @dataclass(frozen=True, slots=True)
 class DriverOptions:
-    """What all agents of a server have in common. ``model`` None leaves every agent its own."""
+    """What all agents of a server have in common. ``model`` None leaves every agent its own.
+
+    ``models`` are those that a client may choose for a run, by the names that clients use.
+    """
 
     ids: Ids
     redaction: Redaction
     model: Model | None = None
+    models: Mapping[str, Model] = field(default_factory=dict)
     request_limit: int | None = None
     total_tokens_limit: int | None = None
 
@@ -69,28 +73,46 @@ class PydanticAIDriver:
         """Return what the agent can call, as far as its toolsets say it without a run."""
         return describe_tools(self._agent)
 
+    def describe_model(self, choice: str | None) -> ModelName:
+        """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""
+        model = self._chosen(choice)
+        return ModelName(model.model_name, model.system)
+
+    def _chosen(self, choice: str | None) -> Model:
+        if choice is None:
+            return self._model
+        model = self._options.models.get(choice)
+        if model is None:
+            raise ModelNotAllowed(choice, list(self._options.models))
+        return model
+
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
         usage = _USAGE.validate_python(segment.run.usage or {})
-        narrator = Narrator(segment, journal, self._options.ids, self.model_name, self.model_provider)
         try:
+            model = self._chosen(segment.run.model_choice)
+            narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
             return await self._loop(segment, journal, narrator, usage)
         except SegmentPaused as paused:
             await narrator.say_content_completed()
             return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, _counted(usage))
+        except ModelNotAllowed as error:
+            return Failed(EndReason.AGENT_ERROR, error.message, _counted(usage))
         except UnpauseError:
             raise
-        except UsageLimitExceeded as error:
-            return self._out_of(error, usage)
-        except ModelHTTPError as error:
-            # The body is the provider's, and may repeat part of the key it was sent.
-            message = f"The model provider answered with status {error.status_code} ({error.model_name})"
-            return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
-        except AgentRunError as error:
-            return Failed(EndReason.MODEL_ERROR, self._options.redaction.clean(str(error)), _counted(usage))
         except Exception as error:  # noqa: BLE001 - the boundary around a model: anything it raises ends only this run
-            message = self._options.redaction.clean(str(error) or type(error).__name__)
-            return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
+            return self._failed(error, usage)
+
+    def _failed(self, error: Exception, usage: RunUsage) -> Failed:
+        match error:
+            case UsageLimitExceeded():
+                return self._out_of(error, usage)
+            case ModelHTTPError():
+                # The body is the provider's, and may repeat part of the key it was sent.
+                message = f"The model provider answered with status {error.status_code} ({error.model_name})"
+            case _:
+                message = self._options.redaction.clean(str(error) or type(error).__name__)
+        return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
 
     async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
@@ -103,7 +125,7 @@ class PydanticAIDriver:
             _prompt(segment.inputs),
             message_history=history or None,
             deferred_tool_results=_decisions(own, calls),
-            model=self._model,
+            model=self._chosen(segment.run.model_choice),
             usage=usage,
             usage_limits=self._limits(),
             capabilities=[capability, ReinjectSystemPrompt()],
@@ -112,6 +134,8 @@ class PydanticAIDriver:
         ) as run:
             async for node in run:
                 if Agent.is_model_request_node(node):
+                    if journal.pause_requested:
+                        raise SegmentPaused(DeferredToolRequests(), {})
                     async with node.stream(run.ctx) as stream:
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):

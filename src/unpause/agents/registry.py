@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import AgentNotFound, InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from unpause.agents.driver import AgentDriver
+    from unpause.domain.runs import Run
 
 
 class AgentRegistry:
-    """A fixed set of agents. ``default_agent`` runs what names no agent; it is the first one unless said."""
+    """A fixed set of agents. ``default_agent`` runs what names no agent; it is the first one unless said.
 
-    def __init__(self, drivers: Iterable[AgentDriver], default_agent: str | None = None) -> None:
+    ``setup_commands`` runs the runs of that source, and no others; it is not listed.
+    """
+
+    def __init__(
+        self,
+        drivers: Iterable[AgentDriver],
+        default_agent: str | None = None,
+        setup_commands: AgentDriver | None = None,
+    ) -> None:
+        self.setup_commands = setup_commands
         self._drivers: dict[str, AgentDriver] = {}
         for driver in drivers:
             if driver.agent_id in self._drivers:
@@ -30,13 +41,24 @@ class AgentRegistry:
         """Return all agents, in the order they were given."""
         return list(self._drivers.values())
 
+    def find_driver(self, run: Run) -> AgentDriver | None:
+        """Return who executes and continues the run, or None.
+
+        Here, and only here, runs that prepare a repository are told from all others: by their source.
+        """
+        if run.source_type == SETUP_COMMANDS:
+            return self.setup_commands
+        return self._drivers.get(run.agent_id)
+
     def find_agent(self, agent_id: str) -> AgentDriver | None:
         """Return the agent, or None."""
+        if self.setup_commands is not None and agent_id == self.setup_commands.agent_id:
+            return self.setup_commands
         return self._drivers.get(agent_id)
 
     def get_agent(self, agent_id: str) -> AgentDriver:
         """Return the agent; raise AgentNotFound where none has this id."""
-        driver = self._drivers.get(agent_id)
+        driver = self.find_agent(agent_id)
         if driver is None:
             raise AgentNotFound
         return driver

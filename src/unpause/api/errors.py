@@ -18,6 +18,8 @@ from unpause.errors import (
     IdempotencyMismatch,
     LeaseLost,
     NotFound,
+    RateLimited,
+    RunLimitReached,
     TooLarge,
     Unacceptable,
     Unavailable,
@@ -39,6 +41,8 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
     (Unacceptable, 400),
     (Denied, 403),
     (TooLarge, 413),
+    (RateLimited, 429),
+    (RunLimitReached, 402),
     (Unavailable, 503),
     (LeaseLost, 503),
 )
@@ -84,8 +88,7 @@ class _RenderingRoute(APIRoute):
                 return await handler(StrictRequest(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
-                headers = {"Retry-After": _RETRY_AFTER_SECONDS} if status == 503 else None  # noqa: PLR2004
-                return JSONResponse(body(status, error.message, error.details), status, headers)
+                return JSONResponse(body(status, error.message, error.details), status, _when_to_retry(error))
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
@@ -95,6 +98,16 @@ class _RenderingRoute(APIRoute):
                 return JSONResponse(body(500, _INTERNAL, None), 500)
 
         return answer
+
+
+def _when_to_retry(error: UnpauseError) -> dict[str, str] | None:
+    match error:
+        case RateLimited():
+            return {"Retry-After": str(error.retry_after)}
+        case Unavailable() | LeaseLost():
+            return {"Retry-After": _RETRY_AFTER_SECONDS}
+        case _:
+            return None
 
 
 class AgnoRoute(_RenderingRoute):

@@ -9,6 +9,9 @@ from typing import Any
 
 from unpause.domain.requirements import Requirement
 
+# The source of runs that prepare a repository (codegen.md section 2).
+SETUP_COMMANDS = "SETUP_COMMANDS"
+
 
 class RunStatus(StrEnum):
     """Where a run stands."""
@@ -96,7 +99,11 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run."""
+    """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run.
+
+    ``model_choice`` is the model that a client asked for, by its name in the settings; ``awaiting`` says in plain words
+    what the present pause, or the last one, waits for.
+    """
 
     id: int
     run_id: str
@@ -121,6 +128,10 @@ class Run:
     dependencies: dict[str, Any] | None = None
     model: str | None = None
     model_provider: str | None = None
+    model_choice: str | None = None
+    repo_id: int | None = None
+    awaiting: str | None = None
+    pause_requested_at: datetime | None = None
     usage: dict[str, int] | None = None
     end_reason: EndReason | None = None
     lease_expires_at: datetime | None = None

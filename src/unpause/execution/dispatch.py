@@ -31,6 +31,7 @@ class InProcessDispatcher:
         self._slots = asyncio.Semaphore(max_running)
         self._grace_seconds = grace_seconds
         self._segments: dict[int, asyncio.Task[None]] = {}
+        self._executor: Executor | None = None
 
     def enqueue(self, connection: Connection, run_key: int, fence: int) -> None:
         """Do nothing: the run's own row says PENDING, and this process reads those at its start."""
@@ -38,6 +39,11 @@ class InProcessDispatcher:
     def committed(self, run_key: int) -> None:
         """Execute the run as soon as a slot is free."""
         self._ready.put_nowait(run_key)
+
+    def pause_requested(self, run_key: int) -> None:
+        """Tell the run's segment, if it runs here."""
+        if self._executor is not None:
+            self._executor.request_pause(run_key)
 
     def cancelled(self, run_key: int) -> None:
         """Stop the run's segment at its next await."""
@@ -48,6 +54,7 @@ class InProcessDispatcher:
     @asynccontextmanager
     async def working(self, executor: Executor) -> AsyncIterator[None]:
         """Execute what becomes ready during the block; at its end give running segments a grace period."""
+        self._executor = executor
         async with asyncio.TaskGroup() as tasks:
             feeding = tasks.create_task(self._feed(executor, tasks), name="dispatcher")
             try:

@@ -54,6 +54,13 @@ class Executor:
         self._tools = tools
         self._agents = agents
         self._rules = rules
+        self._recorders: dict[int, Recorder] = {}
+
+    def request_pause(self, run_key: int) -> None:
+        """Have the run's segment end before its next model or tool call, if it runs here."""
+        recorder = self._recorders.get(run_key)
+        if recorder is not None:
+            recorder.request_pause()
 
     async def execute(self, run_key: int) -> bool:
         """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
@@ -64,7 +71,7 @@ class Executor:
         segment = await self._claim(run_key)
         if segment is None:
             return False
-        recorder = Recorder(self._tools, segment)
+        recorder = self._recorders[run_key] = Recorder(self._tools, segment)
         try:
             await self._run(segment, recorder)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -76,6 +83,10 @@ class Executor:
             _log.exception("segment failed", run_id=segment.run.run_id)
             await self._give_back_when_possible(recorder)
             return True
+        finally:
+            # The run's next segment may be here already: it is claimed before this one is done with.
+            if self._recorders.get(run_key) is recorder:
+                del self._recorders[run_key]
         return False
 
     async def _give_back_when_possible(self, recorder: Recorder) -> None:
@@ -97,7 +108,7 @@ class Executor:
         if doubtful:
             await recorder.pause(self._doubts(doubtful, segment), Paused(wanted=()))
             return
-        driver = self._agents.find_agent(segment.run.agent_id)
+        driver = self._agents.find_driver(segment.run)
         if driver is None:
             message = f"Agent {segment.run.agent_id!r} is not served here any more"
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))

@@ -8,11 +8,16 @@ from typing import Any
 from unpause.domain.approvals import Approval
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
+from unpause.domain.webhooks import WebhookTarget
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Make a run. ``session_id`` None or empty starts a new session."""
+    """Make a run. ``session_id`` None or empty starts a new session.
+
+    ``model`` is one of those that the settings allow. ``webhooks``, where given, hear of this run instead of the
+    organization's.
+    """
 
     agent_id: str
     prompt: str
@@ -22,6 +27,9 @@ class CreateRun:
     metadata: dict[str, Any] | None = None
     session_state: dict[str, Any] | None = None
     dependencies: dict[str, Any] | None = None
+    model: str | None = None
+    repo_id: int | None = None
+    webhooks: tuple[WebhookTarget, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +52,16 @@ class ContinueRun:
 
     With ``prompt`` None the ``answers`` have to fit what is open. With a prompt, open questions take it as their answer
     and everything else still open is declined with it as the note; the model reads it as the user's words.
-    ``pause_id``, where given, must be the present pause.
+    ``pause_id``, where given, must be the present pause. ``model`` runs the rest of it; ``webhooks``, where given,
+    replace those that hear of it.
     """
 
     answers: tuple[ToolAnswer, ...] = ()
     prompt: str | None = None
     images: tuple[Image, ...] = ()
     pause_id: str | None = None
+    model: str | None = None
+    webhooks: tuple[WebhookTarget, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from unpause.domain.approvals import ApprovalStatus
@@ -20,15 +20,16 @@ from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, T
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition
 from unpause.runs.commands import Accepted
-from unpause.runs.snapshots import pause_payload, pause_text
+from unpause.runs.snapshots import awaiting_text, pause_payload, pause_text
 from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.requirements import add_answer, list_requirements
 from unpause.store.runs import append_to_log, not_paused, transition
+from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from unpause.domain.principal import Principal
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Continuing:
-    """One continue: who asks, for what, when."""
+    """One continue: who asks, for what, when; ``model`` are the columns of another model for the rest of the run."""
 
     principal: Principal
     command: ContinueRun
     now: datetime
+    model: Mapping[str, str] = field(default_factory=dict)
 
     def apply(self, connection: Connection, run: Run) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers and move the run if nothing is open any more; return what happened and the new events.
@@ -132,7 +134,7 @@ class Continuing:
         still_open: Sequence[Requirement],
     ) -> tuple[Accepted, tuple[Event, ...]]:
         payload = pause_payload(run.pause_id or "", pause_text(still_open), calls, requirements)
-        last = append_to_log(connection, run.id, 1, self.now)
+        last = append_to_log(connection, run.id, 1, self.now, awaiting=awaiting_text(still_open))
         events = add_events(connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
         return Accepted(run, run.last_sequence, moved=False), events
 
@@ -157,6 +159,8 @@ class Continuing:
             "events": 1,
             "updated_at": self.now,
             "content": None,
+            "pause_requested_at": None,
+            **self.model,
             "continued_at": self.now,
             "continued_by": self.principal.user_id,
             "continued_via": self.principal.via,
@@ -167,7 +171,11 @@ class Continuing:
             position = len(list_inputs(connection, run.id))
             given = RunInput(position, self.command.prompt, self.command.images)
             add_input(connection, run.id, given, self.principal.user_id, self.now)
-        event = Event(EventType.RUN_CONTINUED, self.now, {"pause_id": run.pause_id, "by": self.principal.user_id})
+        if self.command.webhooks is not None:
+            replace_run_targets(connection, run, self.command.webhooks, self.now)
+        said = {"prompt": self.command.prompt} if self.command.prompt is not None else {}
+        told = {"pause_id": run.pause_id, "by": self.principal.user_id, **said}
+        event = Event(EventType.RUN_CONTINUED, self.now, told)
         events = add_events(connection, run.id, (event,), moved.last_sequence)
         return Accepted(moved, run.last_sequence), events
 

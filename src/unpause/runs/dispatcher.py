@@ -19,6 +19,10 @@ class Dispatcher(Protocol):
         """Hear that this transaction is on disk."""
         ...
 
+    def pause_requested(self, run_key: int) -> None:
+        """Hear that the run is to pause: whoever executes it should stop before its next call."""
+        ...
+
     def cancelled(self, run_key: int) -> None:
         """Hear that the run was cancelled: whoever executes it should stop soon. It cannot write any more anyway."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unpause.domain.approvals import ApprovalStatus
@@ -12,6 +13,7 @@ from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.runs.commands import ContinueRun
 from unpause.runs.continuing import Continuing
+from unpause.runs.notices import REMINDER, tell_webhooks
 from unpause.store.approvals import close_approvals, resolve
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
@@ -113,6 +115,7 @@ def _cancel(connection: Connection, run: Run, now: datetime) -> tuple[Event, ...
     }
     ended = transition(connection, run.id, Trigger.EXPIRE, changes=changes)
     close_approvals(connection, run.id, ApprovalStatus.EXPIRED, now)
+    tell_webhooks(connection, ended, now)
     event = Event(EventType.RUN_CANCELLED, now, {"reason": _TOO_LATE})
     return add_events(connection, run.id, (event,), ended.last_sequence)
 
@@ -129,4 +132,5 @@ def _remind(connection: Connection, run: Run, waiting: list[Requirement], now: d
         "tool_call_ids": [item.tool_call_id for item in due],
     }
     last = append_to_log(connection, run.id, 1, now)
+    tell_webhooks(connection, replace(run, last_sequence=last), now, due, message_type=REMINDER)
     return add_events(connection, run.id, (Event(EventType.PAUSE_REMINDER, now, payload),), last)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
 from unpause.domain.transitions import Trigger
-from unpause.runs.snapshots import call_payload, pause_payload, pause_text
+from unpause.runs.notices import tell_webhooks
+from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.store.approvals import add_approvals
 from unpause.store.events import add_events
 from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from unpause.agents.driver import CallResult, Completed, Failed, NewMessage, Paused, ProposedCall, Segment
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
+    from unpause.domain.runs import Run
     from unpause.store.database import Connection, Database
     from unpause.streaming.bus import Bus
 
@@ -66,6 +68,16 @@ class Recorder:
         self._unwritten = _Unwritten()
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
+        self._pause_requested = segment.run.pause_requested_at is not None
+
+    @property
+    def pause_requested(self) -> bool:
+        """Whether somebody wants the run to pause before its next model or tool call."""
+        return self._pause_requested
+
+    def request_pause(self) -> None:
+        """Hear that somebody wants the run to pause."""
+        self._pause_requested = True
 
     def get_call(self, call_id: str) -> ToolCall:
         """Return the call as it stands now, committed or not."""
@@ -125,7 +137,7 @@ class Recorder:
         async with self._commit_lock:
             taken = self._take()
             if taken:
-                await self._write(lambda connection: self._keep(connection, taken))
+                await self._write(lambda connection: self._hold(connection, taken))
 
     async def flush_as_it_grows(self) -> None:
         """Commit collected events until cancelled: the segment's background task."""
@@ -141,7 +153,13 @@ class Recorder:
         shown = (*self._segment.requirements, *requirements)
         content = end.content or pause_text(requirements)
         self._note(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
-        changes = {"pause_id": pause_id, "content": content, "usage": _usage(end.usage)}
+        changes = {
+            "pause_id": pause_id,
+            "content": content,
+            "awaiting": awaiting_text(requirements),
+            "pause_requested_at": None,
+            "usage": _usage(end.usage),
+        }
         await self._end(Trigger.PAUSE, changes, requirements=requirements)
 
     async def complete(self, end: Completed) -> None:
@@ -161,7 +179,7 @@ class Recorder:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             taken = self._take()
-            await self._write(lambda connection: self._keep(connection, taken, Trigger.RELEASE, {}))
+            await self._write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {})[1])
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
@@ -171,10 +189,11 @@ class Recorder:
             first = len(self._segment.requirements)
 
             def unit(connection: Connection) -> tuple[Event, ...]:
-                events = self._keep(connection, taken, trigger, changes)
+                run, events = self._move(connection, taken, trigger, changes)
                 add_requirements(connection, self._run.id, requirements, first)
                 required = [requirement for requirement in requirements if requirement.approval == "required"]
                 add_approvals(connection, self._run, required, self._tools.clock.now())
+                tell_webhooks(connection, run, self._tools.clock.now(), requirements)
                 return events
 
             await self._write(unit)
@@ -207,27 +226,33 @@ class Recorder:
         committed = await self._tools.database.write(unit)
         self._tools.bus.publish(self._run.id, committed)
 
-    def _keep(
-        self,
-        connection: Connection,
-        taken: _Unwritten,
-        trigger: Trigger | None = None,
-        changes: Mapping[str, Any] | None = None,
-    ) -> tuple[Event, ...]:
-        """Write ``taken``, and the end of the segment with it, or raise LeaseLost."""
-        run, now = self._run, self._tools.clock.now()
-        if trigger is None:
-            last = reserve_sequence(connection, run.id, run.fence, len(taken.events), now)
-        else:
-            columns = {**(changes or {}), "updated_at": now, "lease_expires_at": None, "events": len(taken.events)}
-            last = transition(connection, run.id, trigger, fence=run.fence, changes=columns).last_sequence
+    def _hold(self, connection: Connection, taken: _Unwritten) -> tuple[Event, ...]:
+        """Write ``taken`` while the segment goes on, or raise LeaseLost."""
+        run = self._run
+        reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), self._tools.clock.now())
+        # Somebody asked another process for a pause: this one hears of it at its next commit.
+        self._pause_requested = self._pause_requested or reserved.pause_requested
+        return self._keep(connection, taken, reserved.last)
+
+    def _move(
+        self, connection: Connection, taken: _Unwritten, trigger: Trigger, changes: Mapping[str, Any]
+    ) -> tuple[Run, tuple[Event, ...]]:
+        """Write ``taken`` and the end of the segment with it, or raise LeaseLost; return the run as it is then."""
+        now = self._tools.clock.now()
+        columns = {**changes, "updated_at": now, "lease_expires_at": None, "events": len(taken.events)}
+        run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
+        return run, self._keep(connection, taken, run.last_sequence)
+
+    def _keep(self, connection: Connection, taken: _Unwritten, last: int) -> tuple[Event, ...]:
+        """Write ``taken``, whose newest event gets the number ``last``."""
+        key = self._run.id
         if taken.inputs_consumed:
-            consume_inputs(connection, run.id)
-        add_messages(connection, run.id, taken.messages, now)
-        add_tool_calls(connection, run.id, taken.added.values())
+            consume_inputs(connection, key)
+        add_messages(connection, key, taken.messages, self._tools.clock.now())
+        add_tool_calls(connection, key, taken.added.values())
         for call in taken.settled.values():
-            settle_tool_call(connection, run.id, call)
-        return add_events(connection, run.id, taken.events, last)
+            settle_tool_call(connection, key, call)
+        return add_events(connection, key, taken.events, last)
 
 
 def _usage(usage: Mapping[str, int] | None) -> dict[str, int] | None:

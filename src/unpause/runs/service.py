@@ -12,14 +12,16 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import RunNotFound
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
+from unpause.runs.notices import tell_webhooks
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
 from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, keep_answer
 from unpause.store.journal import add_input
-from unpause.store.runs import RunKey, get_run, insert_run, transition
+from unpause.store.runs import RunKey, get_run, insert_run, not_paused, request_pause, transition
 from unpause.store.sessions import NewSession, ensure_session, keep_state
+from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -61,10 +63,11 @@ class RunService:
         Raises AgentNotFound for an agent not served here, IdempotencyMismatch for a key used with something else.
         """
         agent = self._tools.agents.get_agent(command.agent_id)
+        chosen = agent.describe_model(command.model)
         now = self._tools.clock.now()
         run_id = self._tools.ids.fresh()
         session_id = command.session_id or self._tools.ids.fresh()
-        model = {"model": agent.model_name, "model_provider": agent.model_provider}
+        model = {"model": chosen.name, "model_provider": chosen.provider}
         started = Event(EventType.RUN_STARTED, now, model)
         values = {
             **_asked_for(command),
@@ -88,6 +91,8 @@ class RunService:
             state = keep_state(connection, session, command.session_state)
             run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
             add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
+            if command.webhooks is not None:
+                replace_run_targets(connection, run, command.webhooks, now)
             add_events(connection, run.id, (started,), run.last_sequence)
             if asked is not None:
                 add_effect(connection, asked, run.id, 0)
@@ -108,7 +113,6 @@ class RunService:
         IdempotencyMismatch; then nothing changed.
         """
         now = self._tools.clock.now()
-        continuing = Continuing(principal, command, now)
 
         def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
@@ -116,6 +120,7 @@ class RunService:
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return replace(earlier, moved=False), ()
+            continuing = Continuing(principal, command, now, self._model_of(run, command.model))
             accepted, events = continuing.apply(connection, run)
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
@@ -128,6 +133,31 @@ class RunService:
         if accepted.moved:
             self._tools.dispatcher.committed(accepted.run.id)
         return accepted
+
+    async def pause_run(self, principal: Principal, name: RunName) -> Run:
+        """Ask an unfinished run to pause before its next model or tool call; one that is paused stays as it is.
+
+        Raises RunNotFound, or InvalidTransition for one that has ended.
+        """
+        now = self._tools.clock.now()
+
+        def unit(connection: Connection) -> Run:
+            run = _named(connection, principal, name, locked=True)
+            if not request_pause(connection, run.id, now) and run.status.is_final:
+                raise not_paused(run)
+            return run
+
+        run = await self._tools.database.write(unit)
+        self._tools.dispatcher.pause_requested(run.id)
+        return run
+
+    def _model_of(self, run: Run, choice: str | None) -> dict[str, str]:
+        """Return the columns that another model changes; raise ModelNotAllowed."""
+        driver = self._tools.agents.find_driver(run)
+        if choice is None or driver is None:
+            return {}
+        chosen = driver.describe_model(choice)
+        return {"model_choice": choice, "model": chosen.name, "model_provider": chosen.provider}
 
     async def cancel_run(self, principal: Principal, name: RunName) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
@@ -166,6 +196,8 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
         "summary": summary_of(command.prompt),
         "metadata": command.metadata,
         "dependencies": command.dependencies,
+        "model_choice": command.model,
+        "repo_id": command.repo_id,
     }
 
 
@@ -181,6 +213,7 @@ def _cancel(connection: Connection, run: Run, principal: Principal, now: datetim
     }
     cancelled = transition(connection, run.id, Trigger.CANCEL, changes=changes)
     close_approvals(connection, run.id, ApprovalStatus.CANCELLED, now)
+    tell_webhooks(connection, cancelled, now)
     event = Event(EventType.RUN_CANCELLED, now, {"by": principal.user_id})
     return cancelled, add_events(connection, run.id, (event,), cancelled.last_sequence)
 

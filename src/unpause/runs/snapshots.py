@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import ToolCall
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _CALL = TypeAdapter(ToolCall)
 _REQUIREMENTS = TypeAdapter(tuple[Requirement, ...])
 _CALLS = TypeAdapter(tuple[ToolCall, ...])
+
+# Longer ones are cut off in what people read; the whole call is in the requirement.
+_LONGEST_ARGUMENTS = 300
 
 # The fixed texts of a pause (agno.md 4.3); the last call that waits decides.
 _PAUSE_TEXT: Mapping[RequirementKind, str] = {
@@ -69,6 +73,36 @@ def pause_text(requirements: Sequence[Requirement]) -> str:
     if doubtful:
         return " ".join(doubtful)
     return _PAUSE_TEXT[requirements[-1].kind] if requirements else "The run was paused."
+
+
+def awaiting_text(requirements: Sequence[Requirement]) -> str:
+    """Return in plain words what a paused run waits for, call by call."""
+    waits = [_awaited(requirement) for requirement in requirements if requirement.is_open]
+    return " ".join(waits) or "The run was paused on request. Resume it with a prompt to send it on."
+
+
+def _awaited(requirement: Requirement) -> str:
+    if requirement.message is not None:
+        return requirement.message
+    call = f"{requirement.tool_name}({_arguments(requirement.tool_args)})"
+    if requirement.question:
+        asked = requirement.tool_args.get("question")
+        return asked if isinstance(asked, str) and asked else f"Waiting for an answer to {call}."
+    if requirement.awaits_approval:
+        return f"Waiting for an administrator to approve {call}."
+    match requirement.kind:
+        case RequirementKind.CONFIRMATION:
+            return f"Waiting for a confirmation of {call}."
+        case RequirementKind.USER_INPUT:
+            wanted = ", ".join(field.name for field in requirement.fields if field.open)
+            return f"Waiting for input to {call}: {wanted}."
+        case RequirementKind.EXTERNAL_EXECUTION:
+            return f"Waiting for the result of {call}, which is run elsewhere."
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{name}={to_json(value).decode()}" for name, value in arguments.items())
+    return shown if len(shown) <= _LONGEST_ARGUMENTS else shown[: _LONGEST_ARGUMENTS - 1] + "…"
 
 
 def doubt_text(tool_name: str) -> str:

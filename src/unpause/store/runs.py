@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
+from unpause.store.columns import Instant
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -48,9 +49,21 @@ def _move(trigger: Trigger, *, guarded: bool) -> ReturningUpdate[Any]:
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
 _RESERVE = (
-    update(runs).where(runs.c.id == bindparam("key")).values(last_sequence=_RESERVED).returning(runs.c.last_sequence)
+    update(runs)
+    .where(runs.c.id == bindparam("key"))
+    .values(last_sequence=_RESERVED)
+    .returning(runs.c.last_sequence, runs.c.pause_requested_at)
 )
 _RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value)
+_REQUEST_PAUSE = (
+    update(runs)
+    .where(
+        runs.c.id == bindparam("key"),
+        or_(runs.c.status == RunStatus.PENDING.value, runs.c.status == RunStatus.RUNNING.value),
+    )
+    .values(pause_requested_at=func.coalesce(runs.c.pause_requested_at, bindparam("now", type_=Instant)))
+    .returning(runs.c.id)
+)
 _COLUMNS = frozenset(runs.c.keys())
 _INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
 _BY_ID = {locked: _find(runs.c.id, locked=locked) for locked in (False, True)}
@@ -66,6 +79,13 @@ class RunKey:
     organization_id: int
     id: int | None = None
     run_id: str | None = None
+
+
+class Reserved(NamedTuple):
+    """Numbers of a log: the ``last`` of them, and whether somebody wants the run to pause."""
+
+    last: int
+    pause_requested: bool
 
 
 def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
@@ -123,22 +143,35 @@ def transition(
     return _run(row)
 
 
-def reserve_sequence(connection: Connection, run_key: int, fence: int, count: int, now: datetime) -> int:
-    """Reserve ``count`` numbers of the run's log for the holder of ``fence``; return the last one.
+def reserve_sequence(connection: Connection, run_key: int, fence: int, count: int, now: datetime) -> Reserved:
+    """Reserve ``count`` numbers of the run's log for the holder of ``fence``.
 
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
     """
     given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now}
-    last = connection.execute(_RESERVE_HELD, given).scalar()
-    if last is None:
+    row = connection.execute(_RESERVE_HELD, given).first()
+    if row is None:
         raise LeaseLost("the run is no longer held under this fence")
-    return int(last)
+    return Reserved(row.last_sequence, pause_requested=row.pause_requested_at is not None)
 
 
-def append_to_log(connection: Connection, run_key: int, count: int, now: datetime) -> int:
-    """Reserve ``count`` numbers for events about a run nobody executes; return the last one."""
-    return int(connection.execute(_RESERVE, {"key": run_key, "reserved": count, "updated_at": now}).scalar_one())
+def append_to_log(
+    connection: Connection, run_key: int, count: int, now: datetime, *, awaiting: str | None = None
+) -> int:
+    """Reserve ``count`` numbers for events about a run nobody executes; return the last one.
+
+    ``awaiting``, where given, is what the run waits for from now on.
+    """
+    given = {"key": run_key, "reserved": count, "updated_at": now}
+    if awaiting is not None:
+        given["awaiting"] = awaiting
+    return int(connection.execute(_RESERVE, given).scalar_one())
+
+
+def request_pause(connection: Connection, run_key: int, now: datetime) -> bool:
+    """Note that somebody wants an unfinished, unpaused run to pause; return whether it is one."""
+    return connection.execute(_REQUEST_PAUSE, {"key": run_key, "now": now}).scalar() is not None
 
 
 def find_by_key(connection: Connection, run_key: int) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -42,6 +43,20 @@ organizations = Table(
     Column("created_at", Instant, nullable=False),
 )
 
+# The first user of an organization is the one that an open server takes everybody for.
+users = Table(
+    "users",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("name", _NAME, nullable=False),
+    Column("full_name", _NAME),
+    Column("email", _NAME),
+    Column("role", _WORD, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("organization_id", "name"),
+)
+
 sessions = Table(
     "sessions",
     metadata,
@@ -78,11 +93,15 @@ runs = Table(
     Column("dependencies", Json),
     Column("model", _NAME),
     Column("model_provider", _NAME),
+    Column("model_choice", _NAME),
+    Column("repo_id", BigInteger),
     Column("usage", Json),
     Column("content", Text),
     Column("content_type", _NAME, nullable=False, server_default="str"),
     Column("end_reason", _WORD),
     Column("pause_id", _UUID),
+    Column("awaiting", Text),
+    Column("pause_requested_at", Instant),
     Column("continued_at", Instant),
     Column("continued_by", _NAME),
     Column("continued_via", _WORD),
@@ -97,6 +116,7 @@ runs = Table(
     Index("ix_runs_session_key_status_id", "session_key", "status", "id"),
     Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_runs_organization_id_id", "organization_id", "id"),
+    Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),
     sqlite_autoincrement=True,
 )
 
@@ -222,4 +242,46 @@ events = Table(
     Column("type", _WORD, nullable=False),
     Column("payload", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
+)
+
+# Where news of runs goes: of all runs of an organization, or with a `run_key` of that run alone. Secrets are encrypted.
+webhook_targets = Table(
+    "webhook_targets",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("enabled", Boolean(create_constraint=False), nullable=False, server_default="1"),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_webhook_targets_organization_id_run_key", "organization_id", "run_key"),
+)
+
+# One row for each message to one target, written with the change it tells of; over where `next_attempt_at` is null.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("payload", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("next_attempt_at", Instant),
+    Column("delivered_at", Instant),
+    Column("last_error", Text),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_webhook_deliveries_next_attempt_at", "next_attempt_at"),
+    Index("ix_webhook_deliveries_created_at", "created_at"),
+)
+
+# How often something was asked for in a window of time, where several processes share the database.
+rate_counts = Table(
+    "rate_counts",
+    metadata,
+    Column("key", _NAME, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("ends_at", Instant, nullable=False),
+    Index("ix_rate_counts_ends_at", "ends_at"),
 )

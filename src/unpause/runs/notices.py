@@ -1,0 +1,94 @@
+"""Tells webhooks of a run's news: the messages are written in the transaction of the change they tell of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from unpause.domain.runs import RunStatus
+from unpause.domain.webhooks import Delivery
+from unpause.store.webhooks import add_deliveries, list_targets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from unpause.domain.requirements import Requirement
+    from unpause.domain.runs import Run
+    from unpause.store.database import Connection
+
+_TYPES = {
+    RunStatus.PAUSED: "agent_run.paused",
+    RunStatus.COMPLETED: "agent_run.completed",
+    RunStatus.CANCELLED: "agent_run.cancelled",
+    RunStatus.ERROR: "agent_run.error",
+}
+REMINDER = "agent_run.reminder"
+
+
+def tell_webhooks(
+    connection: Connection,
+    run: Run,
+    now: datetime,
+    requirements: Sequence[Requirement] = (),
+    *,
+    message_type: str | None = None,
+) -> None:
+    """Write what became of the run for everybody who hears of it; ``requirements`` are those that a pause waits for.
+
+    The message's type is that of the run's status, unless said. Its id names the run, the event and the target, so the
+    same news never gets two ids.
+    """
+    targets = list_targets(connection, run)
+    if not targets:
+        return
+    told = {
+        "type": message_type or _TYPES[run.status],
+        "timestamp": now.isoformat(),
+        "data": _news(run, requirements),
+    }
+    payload = to_json(told).decode()
+    add_deliveries(
+        connection,
+        [
+            Delivery(
+                id=f"msg_{run.run_id.replace('-', '')}_{run.last_sequence}_{number}",
+                organization_id=run.organization_id,
+                url=target.url,
+                payload=payload,
+                created_at=now,
+                secret=target.secret,
+            )
+            for number, target in enumerate(targets)
+        ],
+    )
+
+
+def _news(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "run_id": run.run_id,
+        "organization_id": run.organization_id,
+        "agent_id": run.agent_id,
+        "session_id": run.session_id,
+        "status": run.status.value,
+        "source_type": run.source_type,
+        "summary": run.summary,
+        "result": run.awaiting if run.status is RunStatus.PAUSED else run.content,
+        "end_reason": run.end_reason.value if run.end_reason else None,
+        "metadata": run.metadata,
+        "pause_id": run.pause_id,
+        "requirements": [
+            {
+                "tool_call_id": requirement.tool_call_id,
+                "tool_name": requirement.tool_name,
+                "tool_args": requirement.tool_args,
+                "kind": requirement.kind.value,
+                "approval_id": requirement.id if requirement.approval == "required" else None,
+                "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
+            }
+            for requirement in requirements
+        ],
+        "created_at": run.created_at.isoformat(),
+    }
