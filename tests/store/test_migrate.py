@@ -19,8 +19,8 @@ from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.errors import SchemaMismatch
 from unpause.store import migrate
-from unpause.store.database import Database
 from unpause.store.approvals import add_approvals
+from unpause.store.database import Database
 from unpause.store.events import add_events
 from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
@@ -40,7 +40,15 @@ def fill(connection: Connection) -> None:
         add_messages(connection, run.id, [Message(0, {"native": True}, (entry,))], NOW)
         add_tool_calls(connection, run.id, [ToolCall("call", "tool", {"a": 1}, 0, 0, NOW)])
         requirement = Requirement(
-            f"r{number}", "pause", "call", "call", "tool", {"a": 1}, RequirementKind.CONFIRMATION, NOW, approval="required"
+            f"r{number}",
+            "pause",
+            "call",
+            "call",
+            "tool",
+            {"a": 1},
+            RequirementKind.CONFIRMATION,
+            NOW,
+            approval="required",
         )
         add_requirements(connection, run.id, [requirement], 0)
         add_approvals(connection, run, [requirement], NOW)

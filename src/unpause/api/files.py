@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unpause.settings import Settings
 
-_TYPES = frozenset(
+FILE_TYPES = frozenset(
     {
         "image/png",
         "image/jpeg",
@@ -42,7 +42,7 @@ async def read_files(files: Sequence[UploadFile] | None, settings: Settings) -> 
     read: list[Image] = []
     for file in given:
         media_type = (file.content_type or "").partition(";")[0].strip().lower()
-        if media_type not in _TYPES:
+        if media_type not in FILE_TYPES:
             raise InvalidInput("Unsupported file type")
         content = await file.read(settings.max_image_bytes + 1)
         if len(content) > settings.max_image_bytes:

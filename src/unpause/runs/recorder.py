@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
+from unpause.domain.text import replace_nul
 from unpause.domain.transitions import Trigger
+from unpause.errors import InvalidInput
 from unpause.runs.snapshots import call_payload, pause_payload, pause_text
 from unpause.store.approvals import add_approvals
 from unpause.store.events import add_events
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 # Events of a streaming model are collected this long before they are committed together.
 _COLLECT_SECONDS = 0.003
 
+# As the columns have it.
+_LONGEST_NAME = 255
+
 
 @dataclass(slots=True)
 class _Unwritten:
@@ -38,6 +43,7 @@ class _Unwritten:
     added: dict[str, ToolCall] = field(default_factory=dict)
     settled: dict[str, ToolCall] = field(default_factory=dict)
     inputs_consumed: bool = False
+    requirements: Sequence[Requirement] = ()
 
     def __bool__(self) -> bool:
         return bool(self.events or self.messages or self.added or self.settled)
@@ -77,7 +83,13 @@ class Recorder:
         self._grown.set()
 
     def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
-        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit."""
+        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit.
+
+        Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
+        """
+        for call in calls:
+            _refuse_long_name("id", call.tool_call_id)
+            _refuse_long_name("name", call.tool_name)
         for message in messages:
             self._unwritten.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
@@ -141,12 +153,12 @@ class Recorder:
         shown = (*self._segment.requirements, *requirements)
         content = end.content or pause_text(requirements)
         self._note(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
-        changes = {"pause_id": pause_id, "content": content, "usage": _usage(end.usage)}
+        changes = {"pause_id": pause_id, "content": content, "usage": self._used(end.usage)}
         await self._end(Trigger.PAUSE, changes, requirements=requirements)
 
     async def complete(self, end: Completed) -> None:
         """End the run with its result."""
-        usage = _usage(end.usage)
+        usage = self._used(end.usage)
         self._note(EventType.RUN_COMPLETED, {"content": end.content, "content_type": end.content_type, "usage": usage})
         changes = {"content": end.content, "content_type": end.content_type, "usage": usage, "pause_id": None}
         await self._end(Trigger.COMPLETE, changes)
@@ -154,7 +166,7 @@ class Recorder:
     async def fail(self, end: Failed) -> None:
         """End the run as ERROR."""
         self._note(EventType.RUN_FAILED, {"content": end.message, "reason": end.reason.value})
-        changes = {"content": end.message, "end_reason": end.reason.value, "usage": _usage(end.usage)}
+        changes = {"content": end.message, "end_reason": end.reason.value, "usage": self._used(end.usage)}
         await self._end(Trigger.FAIL, {**changes, "pause_id": None})
 
     async def release(self) -> None:
@@ -168,16 +180,8 @@ class Recorder:
             taken = self._take()
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._tools.clock.now()
-            first = len(self._segment.requirements)
-
-            def unit(connection: Connection) -> tuple[Event, ...]:
-                events = self._keep(connection, taken, trigger, changes)
-                add_requirements(connection, self._run.id, requirements, first)
-                required = [requirement for requirement in requirements if requirement.approval == "required"]
-                add_approvals(connection, self._run, required, self._tools.clock.now())
-                return events
-
-            await self._write(unit)
+            taken.requirements = requirements
+            await self._write(lambda connection: self._keep(connection, taken, trigger, changes))
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         return replace(
@@ -188,6 +192,10 @@ class Recorder:
             result_text=result.text,
             finished_at=self._tools.clock.now(),
         )
+
+    def _used(self, usage: Mapping[str, int] | None) -> dict[str, int] | None:
+        """Return what the run has used up; where its agent was not asked, that is what it had before."""
+        return dict(usage) if usage is not None else self._run.usage
 
     def _note(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         self._unwritten.events.append(Event(event_type, self._tools.clock.now(), dict(payload or {})))
@@ -216,6 +224,8 @@ class Recorder:
     ) -> tuple[Event, ...]:
         """Write ``taken``, and the end of the segment with it, or raise LeaseLost."""
         run, now = self._run, self._tools.clock.now()
+        # What models and tools say is theirs; a character that no database takes must not end their run.
+        taken, changes = replace_nul(taken), replace_nul(changes)
         if trigger is None:
             last = reserve_sequence(connection, run.id, run.fence, len(taken.events), now)
         else:
@@ -227,8 +237,15 @@ class Recorder:
         add_tool_calls(connection, run.id, taken.added.values())
         for call in taken.settled.values():
             settle_tool_call(connection, run.id, call)
+        add_requirements(connection, run.id, taken.requirements, len(self._segment.requirements))
+        required = [requirement for requirement in taken.requirements if requirement.approval == "required"]
+        add_approvals(connection, run, required, now)
         return add_events(connection, run.id, taken.events, last)
 
 
-def _usage(usage: Mapping[str, int] | None) -> dict[str, int] | None:
-    return dict(usage) if usage is not None else None
+def _refuse_long_name(what: str, name: str) -> None:
+    if len(name) > _LONGEST_NAME:
+        raise InvalidInput(
+            f"The model made a tool call with {'an' if what == 'id' else 'a'} {what} of {len(name)} characters: "
+            f"more than {_LONGEST_NAME} cannot be kept"
+        )
