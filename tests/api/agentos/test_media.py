@@ -228,3 +228,11 @@ async def test_other_pictures_under_the_same_key_are_another_request(tmp_path: P
             form = {"message": "look", "stream": "false", "images": json.dumps([sent(picture)])}
             assert (await desk.client.post(RUNS, data=form, headers=headers)).status_code == status
         assert len((await desk.dump())["runs"]) == 1
+
+
+@pytest.mark.parametrize(("name", "status"), [("a.csv", 200), ("a.md", 200), ("a.exe", 400), ("a", 400)])
+async def test_an_upload_of_no_known_type_goes_by_its_name(tmp_path: Path, name: str, status: int) -> None:
+    async with at_desk(tmp_path) as desk:
+        files = {"files": (name, b"abc", "application/octet-stream")}
+        response = await desk.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
+        assert response.status_code == status, response.text
