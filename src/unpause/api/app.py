@@ -13,7 +13,7 @@ from unpause.api.agentos import approvals, attach, config, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.health import router as health_router
-from unpause.api.limits import BodyLimit, LoopbackOnly, TrailingSlash
+from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,4 +54,5 @@ def create_app(application: Application) -> FastAPI:
             LoopbackOnly, host=application.settings.host, origins=frozenset(application.settings.cors_origins)
         )
     app.add_middleware(TrailingSlash)
+    app.add_middleware(PlainText)
     return app
