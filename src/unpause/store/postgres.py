@@ -1,0 +1,104 @@
+"""PostgreSQL: each unit in a transaction of its own, but what executing runs append shares commits."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from unpause.errors import DatabaseUnavailable
+from unpause.store.batches import Batches
+from unpause.store.json import dump_json, load_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from sqlalchemy.engine import URL, Connection
+
+T = TypeVar("T")
+
+_APPENDERS = 2
+_CONNECT_SECONDS = 5
+_POOL_SECONDS = 5.0
+# SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
+_AWAY = ("08", "53300", "57P0")
+
+
+def postgres_engine(url: URL, connections: int) -> AsyncEngine:
+    """Return an engine that fits behind a pooler in transaction mode: no prepared statements are left behind."""
+    return create_async_engine(
+        url,
+        json_serializer=dump_json,
+        json_deserializer=load_json,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=_POOL_SECONDS,
+        pool_use_lifo=True,
+        connect_args={"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    engine: AsyncEngine
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        with database_errors():
+            async with self.engine.begin() as connection:
+                return await connection.run_sync(work)
+
+
+class PostgresStorage:
+    """A server that many processes share."""
+
+    def __init__(self, url: URL, connections: int) -> None:
+        self._lane = _Lane(postgres_engine(url, connections))
+        # Its default shows each statement what was committed before it, which is not one moment.
+        self._snapshots = _Lane(self._lane.engine.execution_options(isolation_level="REPEATABLE READ"))
+        self._batches = Batches()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold the connections and the appenders' tasks for the length of the block; what is under way finishes."""
+        tasks = [
+            asyncio.create_task(self._batches.write_all(self._lane), name=f"database appender {number}")
+            for number in range(_APPENDERS)
+        ]
+        try:
+            yield
+        finally:
+            self._batches.finish()
+            await asyncio.gather(*tasks)
+            await self._lane.engine.dispose()
+
+    async def write(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit`` in a transaction of its own."""
+        return await self._lane.run(unit)
+
+    async def append(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
+        return await self._batches.add(unit)
+
+    async def read(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit`` on one snapshot."""
+        return await self._snapshots.run(unit)
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what says that the database is away into DatabaseUnavailable; let everything else through."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = str(getattr(error.orig, "sqlstate", None) or "")
+        connecting = not state and type(error.orig).__name__ == "OperationalError"
+        if error.connection_invalidated or connecting or state.startswith(_AWAY):
+            raise DatabaseUnavailable from error
+        raise
+    except (PoolTimeout, OSError) as error:
+        raise DatabaseUnavailable from error
