@@ -20,6 +20,9 @@ def run_migrations() -> None:
     engine = plain_engine(database_url)
     with engine.begin() as connection:
         sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            # Several nodes may start at once: the second one waits here, and then finds nothing to do.
+            connection.execute(text("SELECT pg_advisory_xact_lock(7264)"))
         if sqlite:
             # By itself the driver begins at the first change of a row, which leaves out the tables made before.
             connection.connection.dbapi_connection.isolation_level = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -17,17 +17,22 @@ from unpause.agents.redaction import Redaction
 from unpause.agents.registry import AgentRegistry
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.requirements import OnExpire
-from unpause.execution.dispatch import InProcessDispatcher, take_back_runs
+from unpause.execution.engine import Engine
 from unpause.execution.executor import ExecutionRules, Executor
-from unpause.execution.sweeper import sweeping
+from unpause.execution.heartbeat import Heartbeat
+from unpause.execution.recovery import Recovery
+from unpause.execution.workers import WorkerRules, Workers
 from unpause.runs.approvals import ApprovalService
 from unpause.runs.expiry import Expiry
 from unpause.runs.recorder import RecorderTools
 from unpause.runs.service import RunService, ServiceTools
 from unpause.runs.sessions import SessionService
-from unpause.store.database import Database
+from unpause.store.database import Database, parse_url
+from unpause.store.leases import LeaseKeeper
+from unpause.store.readiness import read_clock
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
+from unpause.streaming.postgres import PostgresBus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from unpause.agents.driver import AgentDriver
     from unpause.clock import Clock, Ids
     from unpause.settings import Settings
+    from unpause.streaming.bus import Bus
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +50,14 @@ class Application:
 
     settings: Settings
     database: Database
-    dispatcher: InProcessDispatcher
+    engine: Engine
+    workers: Workers
     executor: Executor
     service: RunService
     approvals: ApprovalService
     sessions: SessionService
     expiry: Expiry
+    recovery: Recovery
     follower: Follower
     agents: AgentRegistry
     clock: Clock
@@ -58,12 +66,11 @@ class Application:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open the database, take back what an earlier process left, and execute runs during the block."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.database.opened())
-            await stack.enter_async_context(self.dispatcher.working(self.executor))
-            await take_back_runs(self.database, self.dispatcher, self.clock)
-            await stack.enter_async_context(sweeping(self.expiry, self.settings.sweep_seconds))
-            yield
+        async with self.database.opened():
+            if isinstance(self.clock, SystemClock) and not self.database.is_sqlite:
+                self.clock.set_by(await self.database.read(read_clock))
+            async with self.engine.running():
+                yield
 
 
 def build_application(
@@ -72,21 +79,34 @@ def build_application(
     """Return the parts of a server for these agents; the database must have its schema."""
     clock = clock or SystemClock()
     ids = ids or RandomIds()
-    database = Database(settings.database_url)
-    bus = InProcessBus()
+    database = Database(settings.database_url, settings.database_connections)
+    bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent)
-    dispatcher = InProcessDispatcher(max_running=settings.max_running, grace_seconds=settings.shutdown_grace_seconds)
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, _execution_rules(settings))
-    tools = ServiceTools(database, bus, dispatcher, agents, clock, ids)
+    workers = Workers(database, bus, executor, _worker_rules(settings, database))
+    tools = ServiceTools(database, bus, workers, agents, clock, ids)
+    expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
+    recovery = Recovery(database, bus, workers, clock, settings.max_crashes)
+    lease = timedelta(seconds=settings.lease_seconds)
+    engine = Engine(
+        bus=bus,
+        workers=workers if settings.worker else None,
+        recovery=recovery,
+        heartbeat=None if database.is_sqlite else Heartbeat(LeaseKeeper(database.url), executor, lease, clock),
+        sweeps=(expiry,) if database.is_sqlite else (recovery, expiry),
+        sweep_seconds=settings.sweep_seconds,
+    )
     return Application(
         settings=settings,
         database=database,
-        dispatcher=dispatcher,
+        engine=engine,
+        workers=workers,
         executor=executor,
         service=RunService(tools),
         approvals=ApprovalService(tools),
         sessions=SessionService(tools),
-        expiry=Expiry(tools, timedelta(seconds=settings.idempotency_seconds)),
+        expiry=expiry,
+        recovery=recovery,
         follower=Follower(database, bus),
         agents=agents,
         clock=clock,
@@ -94,10 +114,27 @@ def build_application(
     )
 
 
+def _bus(settings: Settings, database: Database) -> Bus:
+    if database.is_sqlite:
+        return InProcessBus()
+    listener_url = parse_url(settings.listener_url) if settings.listener_url else database.url
+    return PostgresBus(database, listener_url, settings.poll_seconds)
+
+
+def _worker_rules(settings: Settings, database: Database) -> WorkerRules:
+    return WorkerRules(
+        max_running=settings.max_running,
+        per_organization=settings.max_running_per_organization,
+        grace_seconds=settings.shutdown_grace_seconds,
+        poll_seconds=None if database.is_sqlite else settings.poll_seconds,
+    )
+
+
 def _execution_rules(settings: Settings) -> ExecutionRules:
     return ExecutionRules(
         history_runs=settings.history_runs,
         lease=timedelta(seconds=settings.lease_seconds),
+        per_organization=settings.max_running_per_organization,
         pause_expires_in=settings.pause_expires_seconds,
         approval_expires_in=settings.approval_expires_seconds,
         on_expire=OnExpire(settings.on_expire),

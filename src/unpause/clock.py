@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
@@ -16,11 +17,26 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, or where several machines work together, that of the database they share."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta()
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
-        return datetime.now(UTC)
+        return datetime.now(UTC) + self._ahead
+
+    def set_by(self, other: datetime) -> None:
+        """Go with another clock from now on, which shows ``other`` at this moment."""
+        self._ahead = other - datetime.now(UTC)
+
+
+def delays(first_seconds: float = 0.5, last_seconds: float = 30.0) -> Iterator[float]:
+    """Yield, without end, the seconds to wait before each further try: doubling from the first to the last."""
+    delay = first_seconds
+    while True:
+        yield delay
+        delay = min(2 * delay, last_seconds)
 
 
 class Ids(Protocol):

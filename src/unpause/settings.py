@@ -74,7 +74,9 @@ class Settings(BaseSettings):
     reminder_seconds: float | None = Field(
         default=None, gt=0, description="How long before a pause expires an event reminds of it; none by default."
     )
-    sweep_seconds: float = Field(default=2.0, gt=0, description="How often expired pauses and old keys are looked for.")
+    sweep_seconds: float = Field(
+        default=2.0, gt=0, description="How often expired pauses, runs of dead workers and old keys are looked for."
+    )
     idempotency_seconds: float = Field(default=86_400.0, gt=0, description="How long an Idempotency-Key is remembered.")
     encryption_key: SecretStr | None = Field(
         default=None,
@@ -109,7 +111,23 @@ class Settings(BaseSettings):
     max_images: int = Field(default=10, ge=0, description="Images in one request.")
     max_message_chars: int = Field(default=200_000, ge=1, description="Longest message or prompt, in characters.")
     max_running: int = Field(default=64, ge=1, description="Runs executed at the same time by this process.")
-    lease_seconds: float = Field(default=60.0, gt=0, description="How long a claim lasts before it is stale.")
+    max_running_per_organization: int | None = Field(
+        default=None, ge=1, description="Runs of one organization executed at the same time; no limit by default."
+    )
+    max_crashes: int = Field(
+        default=10, ge=1, description="Workers that may die under a run, one after the other, before it ends as ERROR."
+    )
+    worker: bool = Field(default=True, description="Execute runs in this process; else leave them to other ones.")
+    lease_seconds: float = Field(
+        default=10.0, gt=0, description="How long a worker is not heard of before its runs are given to others."
+    )
+    poll_seconds: float = Field(
+        default=0.5, gt=0, description="How often PostgreSQL is asked for what a lost notification would have said."
+    )
+    database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
+    listener_url: str | None = Field(
+        default=None, description="Database address for notifications, where `database_url` is that of a pooler."
+    )
     keepalive_seconds: float = Field(default=15.0, gt=0, description="Silence before a stream sends a comment.")
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, description="Time for running segments at a stop.")
 

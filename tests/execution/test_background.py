@@ -31,12 +31,11 @@ async def fail_when_cancelled() -> None:
 
 
 def working(folder: Path) -> AbstractAsyncContextManager[None]:
-    application = build_application(settings_for(folder), [])
-    return application.dispatcher.working(application.executor)
+    return build_application(settings_for(folder), []).workers.working()
 
 
 def swept(folder: Path) -> AbstractAsyncContextManager[None]:
-    return sweeping(build_application(settings_for(folder), []).expiry, 3600)
+    return sweeping([build_application(settings_for(folder), []).expiry], 3600)
 
 
 def served(folder: Path) -> AbstractAsyncContextManager[object]:

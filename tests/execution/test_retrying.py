@@ -14,8 +14,8 @@ from tests.support.runs import follow, look, start
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.bootstrap import Application
+from unpause.clock import delays
 from unpause.domain.runs import Run, RunStatus
-from unpause.execution.retrying import delays
 from unpause.store.database import Connection
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Timers:
         monkeypatch.setattr(self._loop, "call_later", self._call_later)
 
     def _call_later(self, delay: float, callback: Callable[..., object], *args: Any, **more: Any) -> object:  # noqa: ANN401
-        if delay < _SHORTEST_RETRY or getattr(callback, "__name__", "") != "committed":
+        if delay < _SHORTEST_RETRY or getattr(callback, "__name__", "") != "_hear_ready":
             return self._usual(delay, callback, *args, **more)
         self.waited.append(delay)
         return self._loop.call_soon(callback, *args, **more)
@@ -100,7 +100,7 @@ async def test_after_a_success_the_waits_begin_anew(tmp_path: Path, monkeypatch:
         run = await started(application, failing, 3)
         await follow(application, run)
         failing.failures[run.id] = 1
-        application.dispatcher.committed(run.id)
+        application.workers.ready(run.id)
         beside = await started(application, failing, 0)
         await follow(application, beside)
     assert timers.waited == [0.5, 1, 0.5, 1, 0.5, 1, 2, 0.5]

@@ -41,6 +41,7 @@ class EndReason(StrEnum):
     AGENT_ERROR = "agent_error"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    CRASHED = "crashed"
 
 
 class CallStatus(StrEnum):
@@ -135,6 +136,7 @@ class Run:
     usage: dict[str, int] | None = None
     end_reason: EndReason | None = None
     lease_expires_at: datetime | None = None
+    crashes: int = 0
     ended_at: datetime | None = None
     continuation: Continuation | None = None
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.agents.driver import Completed, Failed, Paused, Segment
+from unpause.clock import delays
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.asking import Asking, PauseRules, doubt_about
-from unpause.execution.retrying import delays
 from unpause.runs.recorder import Recorder
 from unpause.runs.snapshots import with_requirements
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
+from unpause.store.readiness import has_room
 from unpause.store.requirements import list_requirements
-from unpause.store.runs import transition
+from unpause.store.runs import find_by_key, transition
 from unpause.store.sessions import list_history
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ExecutionRules(PauseRules):
 
     history_runs: int
     lease: timedelta
+    per_organization: int | None = None
 
 
 class Executor:
@@ -50,6 +52,10 @@ class Executor:
         self._rules = rules
         self._asking = Asking(tools.clock, tools.ids, rules)
         self._recorders: dict[int, Recorder] = {}
+
+    def list_held(self) -> list[tuple[int, int]]:
+        """Return the runs that are executed here, with the fences they are held under; from any thread."""
+        return [(run_key, recorder.fence) for run_key, recorder in tuple(self._recorders.items())]
 
     def request_pause(self, run_key: int) -> None:
         """Have the run's segment end before its next model or tool call, if it runs here."""
@@ -157,6 +163,12 @@ class Executor:
 
         def unit(connection: Connection) -> Segment:
             changes = {"lease_expires_at": now + self._rules.lease, "updated_at": now}
+            limit = self._rules.per_organization
+            if limit is not None:
+                waiting = find_by_key(connection, run_key)
+                if waiting is None or not has_room(connection, waiting.organization_id, limit):
+                    # It stays PENDING, and is found again when another run of its organization has ended.
+                    raise RunNotFound
             run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
             return self._load(connection, run)
 

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from unpause.errors import DatabaseUnavailable
 from unpause.execution.background import background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from unpause.runs.expiry import Expiry
+    from collections.abc import AsyncIterator, Sequence
 
 _log = structlog.get_logger(__name__)
 
 
+class Sweep(Protocol):
+    """Does whatever of its kind is due; several processes may do so at the same time."""
+
+    async def sweep(self) -> int:
+        """Do it, and return how many things that were."""
+        ...
+
+
 @asynccontextmanager
-async def sweeping(expiry: Expiry, every_seconds: float) -> AsyncIterator[None]:
-    """Sweep in the background during the block."""
+async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterator[None]:
+    """Do all the sweeps in the background during the block, one after the other."""
     async with background_tasks() as tasks:
-        sweeper = tasks.create_task(_sweep(expiry, every_seconds), name="sweeper")
+        sweeper = tasks.create_task(_sweep(sweeps, every_seconds), name="sweeper")
         try:
             yield
         finally:
             sweeper.cancel()
 
 
-async def _sweep(expiry: Expiry, every_seconds: float) -> None:
+async def _sweep(sweeps: Sequence[Sweep], every_seconds: float) -> None:
     while True:
-        try:
-            await expiry.sweep()
-        except Exception:  # noqa: BLE001 - a database that is away for a while must not end the sweeping
-            _log.exception("sweep failed; it is tried again")
+        for sweep in sweeps:
+            try:
+                await sweep.sweep()
+            except DatabaseUnavailable:
+                _log.warning("nothing could be swept: the database is away")
+            except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
+                _log.exception("sweep failed; it is tried again")
         await asyncio.sleep(every_seconds)

@@ -160,6 +160,7 @@ class Continuing:
             "updated_at": self.now,
             "content": None,
             "pause_requested_at": None,
+            "crashes": 0,
             **self.model,
             "continued_at": self.now,
             "continued_by": self.principal.user_id,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from unpause.store.database import Connection
+from typing import Protocol
 
 
 class Dispatcher(Protocol):
-    """Takes runs that have become PENDING to whoever executes them."""
+    """Tells whoever executes runs what became of them. The rows are the truth: what is not heard is found there."""
 
-    def enqueue(self, connection: Connection, run_key: int, fence: int) -> None:
-        """Note, inside the transaction that made it PENDING, that the run is ready under this fence."""
-        ...
-
-    def committed(self, run_key: int) -> None:
-        """Hear that this transaction is on disk."""
+    def ready(self, run_key: int) -> None:
+        """Hear that the run is PENDING, on disk."""
         ...
 
     def pause_requested(self, run_key: int) -> None:

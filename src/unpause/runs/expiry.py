@@ -59,18 +59,16 @@ class Expiry:
 
     async def _expire(self, run_key: int, now: datetime) -> None:
         def unit(connection: Connection) -> _Outcome:
-            run = find_by_key(connection, run_key)
+            # Other processes look for the same.
+            run = find_by_key(connection, run_key, locked=True)
             if run is None or run.status is not RunStatus.PAUSED:
                 return False, ()
-            moved, events = _expire_run(connection, run, now)
-            if moved:
-                self._tools.dispatcher.enqueue(connection, run.id, run.fence)
-            return moved, events
+            return _expire_run(connection, run, now)
 
         moved, events = await self._tools.database.write(unit)
         self._tools.bus.publish(run_key, events)
         if moved:
-            self._tools.dispatcher.committed(run_key)
+            self._tools.dispatcher.ready(run_key)
 
 
 def _expire_run(connection: Connection, run: Run, now: datetime) -> _Outcome:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unpause.clock import delays
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
 from unpause.domain.text import replace_nul
 from unpause.domain.transitions import Trigger
-from unpause.errors import InvalidInput
+from unpause.errors import DatabaseUnavailable, InvalidInput
 from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.store.approvals import add_approvals
-from unpause.store.events import add_events
+from unpause.store.events import add_events, list_events
 from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
 from unpause.store.requirements import add_requirements
 from unpause.store.runs import reserve_sequence, transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from unpause.agents.driver import CallResult, Completed, Failed, NewMessage, Paused, ProposedCall, Segment
     from unpause.clock import Clock, Ids
@@ -31,8 +33,15 @@ if TYPE_CHECKING:
 # Events of a streaming model are collected this long before they are committed together.
 _COLLECT_SECONDS = 0.003
 
+# Between tries to write to a database that is away.
+_FIRST_RETRY_SECONDS = 0.2
+_LAST_RETRY_SECONDS = 5.0
+
 # As the columns have it.
 _LONGEST_NAME = 255
+
+
+Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
 
 
 @dataclass(slots=True)
@@ -73,7 +82,13 @@ class Recorder:
         self._unwritten = _Unwritten()
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
+        self._last = segment.run.last_sequence
         self._pause_requested = segment.run.pause_requested_at is not None
+
+    @property
+    def fence(self) -> int:
+        """The number of the claim that all is written under."""
+        return self._run.fence
 
     @property
     def pause_requested(self) -> bool:
@@ -148,7 +163,9 @@ class Recorder:
         async with self._commit_lock:
             taken = self._take()
             if taken:
-                await self._write(lambda connection: self._hold(connection, taken))
+                await self._write(
+                    self._tools.database.append, lambda connection, again: self._hold(connection, taken, again=again)
+                )
 
     async def flush_as_it_grows(self) -> None:
         """Commit collected events until cancelled: the segment's background task."""
@@ -190,7 +207,8 @@ class Recorder:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             taken = self._take()
-            await self._write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
+            # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
+            await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
@@ -198,7 +216,9 @@ class Recorder:
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._tools.clock.now()
             taken.requirements = requirements
-            await self._write(lambda connection: self._move(connection, taken, trigger, changes))
+            await self._write(
+                self._tools.database.write, lambda connection, **_: self._move(connection, taken, trigger, changes)
+            )
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         return replace(
@@ -228,13 +248,33 @@ class Recorder:
         taken, self._unwritten = self._unwritten, _Unwritten()
         return taken
 
-    async def _write(self, unit: Callable[[Connection], tuple[Event, ...]]) -> None:
-        committed = await self._tools.database.write(unit)
-        self._tools.bus.publish(self._run.id, committed)
+    async def _write(
+        self,
+        write: Callable[[Unit], Awaitable[tuple[Event, ...]]],
+        unit: Callable[..., tuple[Event, ...]],
+    ) -> None:
+        """Write however long the database is away; ``unit`` hears whether an earlier try may have been committed."""
+        again = False
+        for delay in delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS):
+            try:
+                committed = await write(partial(unit, again=again))
+            except DatabaseUnavailable:
+                again = True
+                await asyncio.sleep(delay)
+                continue
+            if committed:
+                self._last = committed[-1].sequence
+            self._tools.bus.publish(self._run.id, committed)
+            return
 
-    def _hold(self, connection: Connection, taken: _Unwritten) -> tuple[Event, ...]:
+    def _hold(self, connection: Connection, taken: _Unwritten, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
+        if again and taken.events:
+            # Nobody else appends to a run that is held: a log that has grown has grown by the try before.
+            stored = list_events(connection, run.id, self._last, len(taken.events))
+            if stored:
+                return tuple(stored)
         reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), self._tools.clock.now())
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested

@@ -99,12 +99,11 @@ class RunService:
             add_events(connection, run.id, (started,), run.last_sequence)
             if asked is not None:
                 add_effect(connection, asked, run.id, 0)
-            self._tools.dispatcher.enqueue(connection, run.id, run.fence)
             return Accepted(run, after=0)
 
         accepted = await self._tools.database.write(unit)
         if accepted.run.run_id == run_id:
-            self._tools.dispatcher.committed(accepted.run.id)
+            self._tools.dispatcher.ready(accepted.run.id)
         return accepted
 
     async def continue_run(
@@ -128,14 +127,12 @@ class RunService:
             accepted, events = continuing.apply(connection, run)
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
-            if accepted.moved:
-                self._tools.dispatcher.enqueue(connection, run.id, run.fence)
             return accepted, events
 
         accepted, events = await self._tools.database.write(unit)
         self._tools.bus.publish(accepted.run.id, events)
         if accepted.moved:
-            self._tools.dispatcher.committed(accepted.run.id)
+            self._tools.dispatcher.ready(accepted.run.id)
         return accepted
 
     async def pause_run(self, principal: Principal, name: RunName) -> Run:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,6 +27,8 @@ T = TypeVar("T")
 _APPENDERS = 2
 _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
+# No prepared statements: a pooler in transaction mode would hand them to somebody else.
+CONNECTION: Mapping[str, Any] = MappingProxyType({"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS})
 # SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
 _AWAY = ("08", "53300", "57P0")
 
@@ -39,7 +43,7 @@ def postgres_engine(url: URL, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_use_lifo=True,
-        connect_args={"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS},
+        connect_args=CONNECTION,
     )
 
 

@@ -174,9 +174,10 @@ def request_pause(connection: Connection, run_key: int, now: datetime) -> bool:
     return connection.execute(_REQUEST_PAUSE, {"key": run_key, "now": now}).scalar() is not None
 
 
-def find_by_key(connection: Connection, run_key: int) -> Run | None:
+def find_by_key(connection: Connection, run_key: int, *, locked: bool = False) -> Run | None:
     """Return the run of any organization, or None: for the server's own work, not for a request."""
-    row = connection.execute(select(*runs.c).where(runs.c.id == run_key)).mappings().first()
+    query = select(*runs.c).where(runs.c.id == run_key)
+    row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     return None if row is None else _run(row)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from unpause.domain.runs import RunStatus
@@ -34,6 +35,7 @@ metadata = MetaData(
 _UUID = String(36)
 _NAME = String(255)
 _WORD = String(32)
+_PENDING = text("status = 'PENDING'")
 
 organizations = Table(
     "organizations",
@@ -108,12 +110,14 @@ runs = Table(
     Column("continued_decision", _WORD),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("lease_expires_at", Instant),
+    Column("crashes", Integer, nullable=False, server_default="0"),
     Column("last_sequence", Integer, nullable=False, server_default="0"),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("ended_at", Instant),
     CheckConstraint("status IN ({})".format(", ".join(f"'{status}'" for status in RunStatus)), name="status_is_known"),
     Index("ix_runs_session_key_status_id", "session_key", "status", "id"),
+    Index("ix_runs_pending", "organization_id", "id", postgresql_where=_PENDING, sqlite_where=_PENDING),
     Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_runs_organization_id_id", "organization_id", "id"),
     Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),

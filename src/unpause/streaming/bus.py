@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import asynccontextmanager, contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from unpause.domain.events import Event
 
@@ -17,10 +19,23 @@ if TYPE_CHECKING:
 _LARGEST_BACKLOG = 512
 
 
+class Signal(StrEnum):
+    """What the processes that share a database tell one another about a run, besides that its log has grown."""
+
+    READY = "ready"
+    CANCELLED = "cancelled"
+    PAUSE = "pause"
+
+
+# Hears a signal about a run, or about any run at all where signals may have been missed.
+Hearer = Callable[[Signal, int | None], None]
+
+
 class Subscription:
     """One follower's share of what is published about one run."""
 
     def __init__(self) -> None:
+        self.is_ended = False
         self._batches: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue(maxsize=_LARGEST_BACKLOG)
         self._has_dropped = False
 
@@ -30,6 +45,11 @@ class Subscription:
             self._has_dropped = True
         else:
             self._batches.put_nowait(events)
+
+    def end(self) -> None:
+        """Let the follower stop: the server is about to."""
+        self.is_ended = True
+        self.offer(())
 
     async def next_batch(self, timeout_seconds: float | None) -> tuple[Event, ...]:
         """Return the next batch; an empty one when ``timeout_seconds`` passed without any, or batches were dropped."""
@@ -60,6 +80,18 @@ class Bus(Protocol):
         """Subscribe to a run for the length of the block."""
         ...
 
+    def signal(self, signal: Signal, run_key: int) -> None:
+        """Tell the other processes; this one knows."""
+        ...
+
+    def hear(self, hearer: Hearer) -> None:
+        """Have signals of other processes told to ``hearer`` from now on."""
+        ...
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Be in touch with the other processes for the length of the block."""
+        ...
+
 
 class InProcessBus:
     """Followers and executor in one process: every commit is announced, nothing is lost."""
@@ -76,6 +108,17 @@ class InProcessBus:
         batch = tuple(events)
         for subscription in self._subscriptions[run_key]:
             subscription.offer(batch)
+
+    def signal(self, signal: Signal, run_key: int) -> None:
+        """Do nothing: there is nobody else."""
+
+    def hear(self, hearer: Hearer) -> None:
+        """Do nothing: there is nobody else."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Do nothing: there is nobody else."""
+        yield
 
     @contextmanager
     def subscribed(self, run_key: int) -> Iterator[Subscription]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from unpause.domain.runs import RunStatus
 from unpause.store.events import list_events
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from unpause.domain.events import Event
     from unpause.domain.runs import Run
     from unpause.store.database import Connection, Database
-    from unpause.streaming.bus import Bus
+    from unpause.streaming.bus import Bus, Subscription
 
 _PAGE = 500
 
@@ -24,6 +26,19 @@ class Follower:
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
         self._bus = bus
+        self._streams: set[Subscription] = set()
+        self._are_ended = False
+
+    def end_streams(self) -> None:
+        """End every stream now and to come, so that clients connect elsewhere; what waits for an answer waits on."""
+        self._are_ended = True
+        for subscription in self._streams:
+            subscription.end()
+
+    @property
+    def are_streams_ended(self) -> bool:
+        """Whether streams end before their runs do."""
+        return self._are_ended
 
     async def attach(self, run: Run, after: int) -> AsyncIterator[Event]:
         """Yield the events numbered after ``after``, those of earlier segments too, until the run settles.
@@ -43,9 +58,33 @@ class Follower:
             async for event in self.follow_run(run.id, run.last_sequence):
                 yield event
 
-    async def follow_run(self, run_key: int, after: int) -> AsyncIterator[Event]:
-        """Yield the events numbered after ``after``, up to and with the one that ends the segment."""
+    async def wait_for_run(self, run_key: int, after: int) -> None:
+        """Return when the segment has ended that event number ``after`` comes before."""
+        async for _ in self._follow(run_key, after, self._bus.subscribed(run_key)):
+            pass
+
+    def follow_run(self, run_key: int, after: int) -> AsyncGenerator[Event]:
+        """Yield the events numbered after ``after``, up to and with the one that ends the segment.
+
+        Ends early where streams are ended.
+        """
+        return self._follow(run_key, after, self._streaming(run_key))
+
+    @contextmanager
+    def _streaming(self, run_key: int) -> Iterator[Subscription]:
         with self._bus.subscribed(run_key) as subscription:
+            self._streams.add(subscription)
+            if self._are_ended:
+                subscription.end()
+            try:
+                yield subscription
+            finally:
+                self._streams.discard(subscription)
+
+    async def _follow(
+        self, run_key: int, after: int, subscribing: AbstractContextManager[Subscription]
+    ) -> AsyncGenerator[Event]:
+        with subscribing as subscription:
             last = after
             batch: Sequence[Event] = await self._read(run_key, last)
             # Whether the log may hold more than the batch: a full page, a gap, lost news, or a poll interval's silence.
@@ -61,6 +100,8 @@ class Follower:
                     yield event
                     if event.type.ends_segment:
                         return
+                if subscription.is_ended:
+                    return
                 if not look_again:
                     batch = await subscription.next_batch(self._bus.poll_seconds)
                     look_again = not batch

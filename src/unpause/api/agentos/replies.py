@@ -33,8 +33,7 @@ async def answer_with_run(
 ) -> Response:
     """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again."""
     if accepted.answer is None:
-        async for _ in application.follower.follow_run(accepted.run.id, accepted.after):
-            pass
+        await application.follower.wait_for_run(accepted.run.id, accepted.after)
         view = await application.service.get_view(principal_of(None), RunName(id=accepted.run.id))
         text = to_json(run_output(view, stored=stored)).decode()
         if asked is not None:

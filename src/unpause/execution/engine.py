@@ -1,0 +1,48 @@
+"""Runs what executes, takes back and expires runs, in the right order."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unpause.execution.sweeper import sweeping
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from unpause.execution.heartbeat import Heartbeat
+    from unpause.execution.recovery import Recovery
+    from unpause.execution.sweeper import Sweep
+    from unpause.execution.workers import Workers
+    from unpause.streaming.bus import Bus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The parts of a process that work without being asked.
+
+    ``workers`` None leaves the executing of runs to other processes. ``heartbeat`` None means that no other process
+    shares the database: then whatever is RUNNING at the start was left by the process before this one.
+    """
+
+    bus: Bus
+    workers: Workers | None
+    recovery: Recovery
+    heartbeat: Heartbeat | None
+    sweeps: tuple[Sweep, ...]
+    sweep_seconds: float
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work during the block; at its end running segments get their grace period and are given back."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.bus.running())
+            if self.heartbeat is None:
+                await self.recovery.take_back_all()
+            elif self.workers is not None:
+                await stack.enter_async_context(self.heartbeat.beating(self.workers.abandon))
+            if self.workers is not None:
+                await stack.enter_async_context(self.workers.working())
+            await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds))
+            yield

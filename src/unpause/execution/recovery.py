@@ -1,0 +1,97 @@
+"""Takes runs back whose worker is gone: at a start those of the process before, among many those with a stale lease."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import EndReason, RunStatus
+from unpause.domain.transitions import Trigger
+from unpause.runs.notices import tell_webhooks
+from unpause.store.events import add_events
+from unpause.store.readiness import list_stale
+from unpause.store.runs import find_by_key, list_unfinished, transition
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from unpause.clock import Clock
+    from unpause.domain.runs import Run
+    from unpause.runs.dispatcher import Dispatcher
+    from unpause.store.database import Connection, Database
+    from unpause.streaming.bus import Bus
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 500
+
+
+class Recovery:
+    """Makes left runs PENDING again, or ends those under which one worker after the other died."""
+
+    def __init__(self, database: Database, bus: Bus, dispatcher: Dispatcher, clock: Clock, max_crashes: int) -> None:
+        self._database = database
+        self._bus = bus
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._max_crashes = max_crashes
+
+    async def take_back_all(self) -> int:
+        """Take back whatever is RUNNING, and return how many runs that was.
+
+        Only for a database that one process owns: there, at the start, nobody executes anything.
+        """
+
+        def unit(connection: Connection) -> list[int]:
+            return [run.id for run in list_unfinished(connection, RunStatus.RUNNING)]
+
+        return await self._take_back(await self._database.read(unit), stale_since=None)
+
+    async def sweep(self) -> int:
+        """Take back the runs whose lease is stale; return how many."""
+        now = self._clock.now()
+        stale = await self._database.read(lambda connection: list_stale(connection, now, _AT_ONCE))
+        return await self._take_back(stale, stale_since=now)
+
+    async def _take_back(self, run_keys: list[int], stale_since: datetime | None) -> int:
+        count = 0
+        for run_key in run_keys:
+            run, events = await self._database.write(partial(self._release, run_key=run_key, stale_since=stale_since))
+            if run is None:
+                continue
+            count += 1
+            _log.warning("run taken back from a worker that is gone", run_id=run.run_id, crashes=run.crashes)
+            self._bus.publish(run.id, events)
+            if run.status is RunStatus.PENDING:
+                self._dispatcher.ready(run.id)
+        return count
+
+    def _release(
+        self, connection: Connection, run_key: int, stale_since: datetime | None
+    ) -> tuple[Run | None, tuple[Event, ...]]:
+        now = self._clock.now()
+        run = find_by_key(connection, run_key, locked=True)
+        if run is None or run.status is not RunStatus.RUNNING:
+            return None, ()
+        if stale_since is not None and (run.lease_expires_at is None or run.lease_expires_at >= stale_since):
+            # Its worker was heard of meanwhile, or somebody else has taken it back and claimed it.
+            return None, ()
+        changes = {"updated_at": now, "lease_expires_at": None, "crashes": run.crashes + 1}
+        if run.crashes + 1 < self._max_crashes:
+            return transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes), ()
+        message = f"The run's worker died {run.crashes + 1} times while it executed the run"
+        ending = {
+            **changes,
+            "events": 1,
+            "content": message,
+            "end_reason": EndReason.CRASHED.value,
+            "ended_at": now,
+            "pause_id": None,
+        }
+        ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
+        tell_webhooks(connection, ended, now)
+        event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})
+        return ended, add_events(connection, run.id, (event,), ended.last_sequence)

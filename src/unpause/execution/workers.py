@@ -1,0 +1,191 @@
+"""Executes runs in this process: hears which are ready, and looks for more whenever a slot is free.
+
+The table of runs is the queue: to be PENDING is to be enqueued, and a claim is the guarded change to RUNNING. So there
+is nothing to keep in step with it, and whatever is not heard is found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from unpause.clock import delays
+from unpause.execution.background import background_tasks
+from unpause.store.readiness import list_ready
+from unpause.streaming.bus import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from unpause.execution.executor import Executor
+    from unpause.store.database import Database
+    from unpause.streaming.bus import Bus
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRules:
+    """How many runs at once, in all and of one organization; ``poll_seconds`` None where every run is heard of."""
+
+    max_running: int
+    per_organization: int | None = None
+    grace_seconds: float
+    poll_seconds: float | None = None
+
+
+class Workers:
+    """Implements ``runs.dispatcher.Dispatcher`` with tasks in this process, and tells other processes."""
+
+    def __init__(self, database: Database, bus: Bus, executor: Executor, rules: WorkerRules) -> None:
+        self._database = database
+        self._bus = bus
+        self._executor = executor
+        self._rules = rules
+        # Runs heard of while a slot was free. `_is_behind` says that there may be more in the table.
+        self._heard: deque[int] = deque()
+        self._is_behind = True
+        self._is_working = False
+        self._something = asyncio.Event()
+        self._segments: dict[int, asyncio.Task[None]] = {}
+        self._delays: dict[int, Iterator[float]] = {}
+        bus.hear(self._hear)
+
+    def ready(self, run_key: int) -> None:
+        """Execute the run as soon as a slot is free, here or elsewhere."""
+        self._bus.signal(Signal.READY, run_key)
+        self._hear(Signal.READY, run_key)
+
+    def cancelled(self, run_key: int) -> None:
+        """Stop the run's segment at its next await, wherever it is."""
+        self._bus.signal(Signal.CANCELLED, run_key)
+        self._hear(Signal.CANCELLED, run_key)
+
+    def pause_requested(self, run_key: int) -> None:
+        """Have the run's segment end before its next model or tool call, wherever it is."""
+        self._bus.signal(Signal.PAUSE, run_key)
+        self._hear(Signal.PAUSE, run_key)
+
+    def abandon(self, run_key: int) -> None:
+        """Stop the run's segment here: its lease was lost."""
+        segment = self._segments.get(run_key)
+        if segment is not None:
+            segment.cancel()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Execute what becomes ready during the block; at its end give running segments a grace period."""
+        async with background_tasks() as tasks:
+            feeding = tasks.create_task(self._feed(tasks), name="workers")
+            self._is_working = True
+            try:
+                yield
+            finally:
+                self._is_working = False
+                feeding.cancel()
+                await self._stop()
+
+    def _hear(self, signal: Signal, run_key: int | None) -> None:
+        match signal:
+            case Signal.READY:
+                self._hear_ready(run_key)
+            case Signal.CANCELLED if run_key is not None:
+                self.abandon(run_key)
+            case Signal.PAUSE if run_key is not None:
+                self._executor.request_pause(run_key)
+
+    def _hear_ready(self, run_key: int | None) -> None:
+        if run_key is not None and len(self._heard) < self._free():
+            self._heard.append(run_key)
+        else:
+            self._is_behind = True
+        self._something.set()
+
+    def _free(self) -> int:
+        return self._rules.max_running - len(self._segments)
+
+    async def _feed(self, tasks: asyncio.TaskGroup) -> None:
+        self._something.set()
+        while True:
+            try:
+                async with asyncio.timeout(self._rules.poll_seconds):
+                    await self._something.wait()
+            except TimeoutError:
+                self._is_behind = True
+            self._something.clear()
+            await self._fill(tasks)
+
+    async def _fill(self, tasks: asyncio.TaskGroup) -> None:
+        """Start segments until no slot is free or no run is ready."""
+        while self._free() > 0:
+            if self._heard:
+                self._start(tasks, self._heard.popleft())
+            elif self._is_behind:
+                self._is_behind = False
+                for run_key in await self._look_for_runs():
+                    self._start(tasks, run_key)
+            else:
+                return
+
+    async def _look_for_runs(self) -> list[int]:
+        # Those that run here, and those whose claim failed, which are tried again when their time has come.
+        passed_over = self._segments.keys() | self._delays.keys()
+        free, limit = self._free(), self._rules.per_organization
+        most = free + len(passed_over)
+        try:
+            found = await self._database.read(lambda connection: list_ready(connection, most, limit))
+        except Exception:  # noqa: BLE001 - the boundary around a database that may be away: look again after a while
+            _log.exception("could not look for runs that are ready")
+            asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)
+            return []
+        chosen = [run_key for run_key in found if run_key not in passed_over][:free]
+        # As many as there is room for: there may be more, which are looked for when a slot is free again.
+        self._is_behind = self._is_behind or len(chosen) == free
+        return chosen
+
+    def _start(self, tasks: asyncio.TaskGroup, run_key: int) -> None:
+        if run_key in self._segments:
+            # Its segment here is about to end, and whatever is to come after it is looked for then.
+            self._is_behind = True
+            return
+        segment = tasks.create_task(self._execute(run_key), name=f"segment of run {run_key}")
+        self._segments[run_key] = segment
+        # Not in the task itself: one that is cancelled before its first step never gets there.
+        segment.add_done_callback(partial(self._finished, run_key))
+
+    async def _execute(self, run_key: int) -> None:
+        try:
+            again = await self._executor.execute(run_key)
+        except asyncio.CancelledError:
+            # Given back, unless it was cancelled or lost: somebody else may go on with it.
+            self._bus.signal(Signal.READY, run_key)
+            raise
+        except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
+            delay = next(self._delays.setdefault(run_key, delays()))
+            _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
+            # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
+            asyncio.get_running_loop().call_later(delay, self._hear_ready, run_key)
+            return
+        self._delays.pop(run_key, None)
+        if again:
+            self._is_behind = True
+
+    def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
+        if self._segments.get(run_key) is segment:
+            del self._segments[run_key]
+        if self._rules.per_organization is not None:
+            # Another run of its organization may have waited for this one to end.
+            self._is_behind = True
+        self._something.set()
+
+    async def _stop(self) -> None:
+        if self._segments:
+            await asyncio.wait(self._segments.values(), timeout=self._rules.grace_seconds)
+        for segment in list(self._segments.values()):
+            segment.cancel()

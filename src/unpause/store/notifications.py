@@ -1,0 +1,53 @@
+"""PostgreSQL's LISTEN and NOTIFY: words between the processes that share a database."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from unpause.store.postgres import database_errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy.engine import URL, Connection
+
+_CHANNEL = "unpause"
+_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+
+# A server that went away without a word is noticed after this many seconds.
+_SILENCE_SECONDS = 5.0
+
+# PostgreSQL takes up to 8,000 bytes.
+LONGEST_PAYLOAD = 7_500
+
+
+def notify(connection: Connection, payload: str) -> None:
+    """Tell all listeners, once the transaction is committed."""
+    connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
+
+
+async def listen(url: URL) -> AsyncIterator[str | None]:
+    """Yield None once the listening has begun and whenever nothing was said for a while, else what was said.
+
+    Raises DatabaseUnavailable when the connection is lost. It is a session's own: a pooler must not share it.
+    """
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    try:
+        with database_errors():
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+                driver: Any = (await connection.get_raw_connection()).driver_connection
+                yield None
+                while True:
+                    async with aclosing(driver.notifies(timeout=_SILENCE_SECONDS)) as said:
+                        async for notification in said:
+                            yield notification.payload
+                    await connection.exec_driver_sql("SELECT 1")
+                    yield None
+    finally:
+        await engine.dispose()

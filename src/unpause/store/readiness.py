@@ -1,0 +1,118 @@
+"""Which runs are ready to be executed, which were left by their worker, and who still holds which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Integer, bindparam, func, literal_column, select, text, tuple_, update
+
+from unpause.domain.runs import RunStatus
+from unpause.store.tables import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+# As the partial index has it: a bound value would keep PostgreSQL from using that.
+_IS_PENDING = runs.c.status == literal_column("'PENDING'")
+
+_RUNNING = (
+    select(runs.c.organization_id, func.count())
+    .where(runs.c.status == RunStatus.RUNNING.value)
+    .group_by(runs.c.organization_id)
+)
+_RUNNING_OF_ONE = (
+    select(func.count())
+    .select_from(runs)
+    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.organization_id == bindparam("organization"))
+)
+# The next organization is looked up in the index: that takes as many steps as there are organizations, not runs.
+_FIRST = select(func.min(runs.c.organization_id).label("id")).where(_IS_PENDING).cte("waiting", recursive=True)
+_WAITING = _FIRST.union_all(
+    select(
+        select(func.min(runs.c.organization_id))
+        .where(_IS_PENDING, runs.c.organization_id > _FIRST.c.id)
+        .correlate(_FIRST)
+        .scalar_subquery()
+    ).where(_FIRST.c.id.is_not(None))
+)
+_ORGANIZATIONS = select(_WAITING.c.id).where(_WAITING.c.id.is_not(None))
+_OLDEST = (
+    select(runs.c.id)
+    .where(_IS_PENDING, runs.c.organization_id == bindparam("organization"))
+    .order_by(runs.c.id)
+    .limit(bindparam("most", type_=Integer))
+)
+_STALE = (
+    select(runs.c.id)
+    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < bindparam("now"))
+    .order_by(runs.c.lease_expires_at)
+    .limit(bindparam("most", type_=Integer))
+)
+
+
+def list_ready(connection: Connection, most: int, per_organization: int | None) -> list[int]:
+    """Return up to ``most`` runs that are PENDING, oldest first within an organization.
+
+    An organization's turn comes the sooner the fewer of its runs are RUNNING, and never once it has as many as it may.
+    """
+    running = {int(row[0]): int(row[1]) for row in connection.execute(_RUNNING)}
+    waiting = sorted(connection.execute(_ORGANIZATIONS).scalars(), key=lambda one: running.get(one, 0))[:most]
+    queues = {
+        one: list(connection.execute(_OLDEST, {"organization": one, "most": most}).scalars())[::-1] for one in waiting
+    }
+    ready: list[int] = []
+    while len(ready) < most:
+        open_queues = [
+            one
+            for one, queue in queues.items()
+            if queue and (per_organization is None or running.get(one, 0) < per_organization)
+        ]
+        if not open_queues:
+            break
+        one = min(open_queues, key=lambda organization: running.get(organization, 0))
+        ready.append(queues[one].pop())
+        running[one] = running.get(one, 0) + 1
+    return ready
+
+
+def has_room(connection: Connection, organization_id: int, most: int) -> bool:
+    """Return whether fewer than ``most`` runs of the organization are RUNNING; nobody claims another meanwhile."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ONE_AT_A_TIME, {"organization": organization_id})
+    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < most
+
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7264, CAST(:organization AS integer))")
+
+
+def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
+    """Return the runs whose worker has not been heard of for the length of a lease."""
+    return list(connection.execute(_STALE, {"now": now, "most": most}).scalars())
+
+
+def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
+    """Renew the leases of runs, given with the fences they are held under; return those that are still held."""
+    if not held:
+        return set()
+    renewing = (
+        update(runs)
+        .where(tuple_(runs.c.id, runs.c.fence).in_(list(held)), runs.c.status == RunStatus.RUNNING.value)
+        .values(lease_expires_at=expires_at)
+        .returning(runs.c.id)
+    )
+    return set(connection.execute(renewing).scalars())
+
+
+def read_clock(connection: Connection) -> datetime:
+    """Return the time of the database."""
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now
+
+
+def last_sequences(connection: Connection, run_keys: Iterable[int]) -> dict[int, int]:
+    """Return how far the logs of these runs have come."""
+    query = select(runs.c.id, runs.c.last_sequence).where(runs.c.id.in_(list(run_keys)))
+    return {int(row.id): int(row.last_sequence) for row in connection.execute(query)}
