@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ class Application:
                 self.clock.set_by(await self.database.read(read_clock))
             async with self.engine.running():
                 yield
+
+    def stop_soon(self) -> None:
+        """Hear that the server is about to stop: take no more runs, and let the streams go.
+
+        Clients of one node among many connect to another at once. Where there is no other, those whose runs still go on
+        are left to see the end, as long as there is time.
+        """
+        self.workers.stop_claiming()
+        patience = self.settings.shutdown_grace_seconds if self.database.is_sqlite else 0
+        asyncio.get_running_loop().call_later(patience, self.follower.end_streams)
 
 
 def build_application(

@@ -76,7 +76,8 @@ def from_options(*arguments: str) -> Settings:
 def test_a_setting_is_an_option_and_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value = VALUES[name]
     option = f"--{name.replace('_', '-')}"
-    options = from_options(option if value == "true" else f"{option}={value}")
+    flags = {"true": option, "false": f"--no-{option.removeprefix('--')}"}
+    options = from_options(flags.get(value, f"{option}={value}"))
     monkeypatch.setenv(f"UNPAUSE_{name.upper()}", value)
     variables = Settings()
     assert getattr(variables, name) != Settings.model_fields[name].default

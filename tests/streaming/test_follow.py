@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import pytest
 from sqlalchemy import Connection
@@ -55,7 +54,7 @@ class Log:
 
     def following(self, after: int = 0) -> AbstractAsyncContextManager[AsyncGenerator[Event]]:
         """Return the events of the run, given up at the end of the block."""
-        return aclosing(cast("AsyncGenerator[Event]", self.follower.follow_run(self.run_key, after)))
+        return aclosing(self.follower.follow_run(self.run_key, after))
 
     async def follow(self, after: int = 0) -> list[int]:
         """Follow to the end and return the numbers of the events seen."""

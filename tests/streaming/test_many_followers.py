@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -92,7 +92,7 @@ async def test_a_follower_that_stops_reading_holds_a_bounded_backlog_and_catches
     paused = await hold_a_run(office, gates)
     bus = bus_of(office)
     events = office.application.follower.follow_run(RUN, paused)
-    async with aclosing(cast("AsyncGenerator[Event]", events)) as slow:
+    async with aclosing(events) as slow:
         seen = [await anext(slow)]
         (subscription,) = bus._subscriptions[RUN]  # noqa: SLF001 - what it holds is the question here
         sizes = set()

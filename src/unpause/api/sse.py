@@ -9,10 +9,14 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from unpause.bootstrap import Application
     from unpause.domain.events import Event
 
 # A frame's name and its data, one line of JSON; None for an event this API does not show.
 Frame = tuple[str, str] | None
+
+# Long enough for the next server to be up, or for a proxy to have noticed.
+_RETRY_MILLISECONDS = 1000
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -22,7 +26,7 @@ def _keepalive() -> ServerSentEvent:
 
 
 def stream_events(
-    events: AsyncIterator[Event], translate: Callable[[Event], Frame], keepalive_seconds: float
+    application: Application, events: AsyncIterator[Event], translate: Callable[[Event], Frame]
 ) -> EventSourceResponse:
     """Return the stream of the events: each frame's ``id`` is the event's number."""
 
@@ -30,22 +34,27 @@ def stream_events(
         async for event in events:
             yield translate(event), event.sequence
 
-    return stream_frames(frames(), keepalive_seconds)
+    return stream_frames(application, frames())
 
 
-def stream_frames(frames: AsyncIterator[tuple[Frame, int | None]], keepalive_seconds: float) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments in silence."""
+def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
+    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments in silence.
+
+    One that ends because the server stops says how soon to connect again.
+    """
 
     async def encoded() -> AsyncIterator[ServerSentEvent]:
         async for frame, number in frames:
             if frame is not None:
                 name, data = frame
                 yield ServerSentEvent(data=data, event=name, id=None if number is None else str(number), sep="\n")
+        if application.follower.are_streams_ended:
+            yield ServerSentEvent(retry=_RETRY_MILLISECONDS, sep="\n")
 
     return EventSourceResponse(
         encoded(),
         headers=_HEADERS,
-        ping=max(1, round(keepalive_seconds)),
+        ping=max(1, round(application.settings.keepalive_seconds)),
         ping_message_factory=_keepalive,
         sep="\n",
     )

@@ -17,6 +17,7 @@ _USAGE = """\
 usage: unpause COMMAND [options]
 
   serve     serve your agents:  unpause serve --agents mypackage.agents
+  worker    execute runs for servers that share a PostgreSQL; listens on no port
   demo      serve the demo agent on a scratch workspace; needs no key
   db        upgrade, downgrade, current or check the database schema
   settings  print the table of all settings
@@ -29,6 +30,7 @@ Each is also an environment variable: --database-url is UNPAUSE_DATABASE_URL.
 # By name, because a server should not load what only `db` needs, nor `db` what only a server needs.
 _COMMANDS = {
     "serve": "unpause.cli.serving",
+    "worker": "unpause.cli.working",
     "demo": "unpause.cli.serving",
     "db": "unpause.cli.db",
     "settings": "unpause.cli.documents",

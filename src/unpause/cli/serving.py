@@ -15,6 +15,7 @@ from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
+from unpause.store.database import database_file
 from unpause.store.ownership import own_database, prepare_database
 
 if TYPE_CHECKING:
@@ -22,17 +23,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unpause.agents.driver import AgentDriver
+    from unpause.bootstrap import Application
 
 # Slow or idle clients do not hold a connection for ever.
 _KEEP_ALIVE_SECONDS = 15
 
 
 class _Server(uvicorn.Server):
-    """Says in one line where it listens, once it does."""
+    """Says in one line where it listens, once it does; ends streams when it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, hints: bool) -> None:  # noqa: FBT001
+    def __init__(self, config: uvicorn.Config, application: Application, hints: bool) -> None:  # noqa: FBT001
         super().__init__(config)
+        self._application = application
         self._hints = hints
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests and no more runs, and wait for the answers that are still to come."""
+        self._application.stop_soon()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port; then print the address, and for the demo what to try."""
@@ -64,6 +72,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
         )
     if not demo and not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
+    if not settings.worker and database_file(settings.database_url) is not None:
+        raise InvalidSetting("--no-worker needs workers beside it, and those need PostgreSQL: see --database-url")
     configure_logging(readable=settings.dev or demo)
     # Before anything is made on disk: a wrong name leaves nothing behind.
     drivers = demo_drivers(settings) if demo else load_drivers(settings)
@@ -77,7 +87,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
 
 
 def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -> None:
-    app = create_app(build_application(settings, drivers))
+    application = build_application(settings, drivers)
+    app = create_app(application)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -88,9 +99,10 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_seconds)),
+        # Streams end by themselves when that time is over: this is for those who do not read.
+        timeout_graceful_shutdown=1 + round(settings.shutdown_grace_seconds),
     )
-    server = _Server(config, hints)
+    server = _Server(config, application, hints)
     try:
         server.run()
     except KeyboardInterrupt:

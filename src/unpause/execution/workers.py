@@ -72,6 +72,10 @@ class Workers:
         self._bus.signal(Signal.PAUSE, run_key)
         self._hear(Signal.PAUSE, run_key)
 
+    def stop_claiming(self) -> None:
+        """Start no more segments; those that run go on."""
+        self._is_working = False
+
     def abandon(self, run_key: int) -> None:
         """Stop the run's segment here: its lease was lost."""
         segment = self._segments.get(run_key)
@@ -82,8 +86,8 @@ class Workers:
     async def working(self) -> AsyncIterator[None]:
         """Execute what becomes ready during the block; at its end give running segments a grace period."""
         async with background_tasks() as tasks:
-            feeding = tasks.create_task(self._feed(tasks), name="workers")
             self._is_working = True
+            feeding = tasks.create_task(self._feed(tasks), name="workers")
             try:
                 yield
             finally:
@@ -123,7 +127,7 @@ class Workers:
 
     async def _fill(self, tasks: asyncio.TaskGroup) -> None:
         """Start segments until no slot is free or no run is ready."""
-        while self._free() > 0:
+        while self._is_working and self._free() > 0:
             if self._heard:
                 self._start(tasks, self._heard.popleft())
             elif self._is_behind:

@@ -41,7 +41,7 @@ async def follow_agent_run(
     run = await _find(application, agent_id, run_id, session_id)
     after = _number("Last-Event-ID", last_event_id, smallest=0)
     events = application.follower.attach(run, after)
-    return stream_events(events, framer(run), application.settings.keepalive_seconds)
+    return stream_events(application, events, framer(run))
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/resume", operation_id="resume_agent_run_stream", response_model=None)
@@ -56,7 +56,7 @@ async def resume_agent_run_stream(
     run = await _find(application, agent_id, run_id, session_id)
     index = _number("last_event_index", last_event_index, smallest=-1)
     frames = _attached(application, run, -1 if last_event_index is None else index)
-    return stream_frames(frames, application.settings.keepalive_seconds)
+    return stream_frames(application, frames)
 
 
 async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | None]]:

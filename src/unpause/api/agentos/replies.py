@@ -25,7 +25,7 @@ async def answer_with_stream(application: Application, accepted: Accepted, *, de
     """Stream what the request caused, up to the end of the segment."""
     events = application.follower.follow_run(accepted.run.id, accepted.after)
     translate = framer(accepted.run, deltas_only=deltas_only)
-    return stream_events(events, translate, application.settings.keepalive_seconds)
+    return stream_events(application, events, translate)
 
 
 async def answer_with_run(

@@ -1,0 +1,50 @@
+"""``unpause worker``: executes runs for the servers that share its database, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from pydantic_settings import CliApp, CliSettingsSource
+
+from unpause.bootstrap import build_application, load_drivers
+from unpause.cli.logs import configure_logging
+from unpause.errors import InvalidSetting
+from unpause.settings import Settings
+from unpause.store.database import database_file
+from unpause.store.schema import check_database
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unpause.bootstrap import Application
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Work until SIGTERM or SIGINT; raise a ``Startup`` error for anything that makes that impossible."""
+    source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
+    settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
+    if not settings.agents:
+        raise InvalidSetting("no agents to execute: name a module or file with --agents")
+    if database_file(settings.database_url) is not None:
+        raise InvalidSetting("a worker shares its database with servers, which needs PostgreSQL: see --database-url")
+    if not settings.worker:
+        raise InvalidSetting("a worker with --no-worker would do nothing")
+    configure_logging(readable=settings.dev)
+    drivers = load_drivers(settings)
+    check_database(settings.database_url)
+    asyncio.run(_work(build_application(settings, drivers)))
+
+
+async def _work(application: Application) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with application.running():
+        sys.stdout.write("Unpause worker is ready\n")
+        sys.stdout.flush()
+        await stop.wait()
+        application.workers.stop_claiming()
