@@ -97,8 +97,8 @@ def build_application(
     workers = Workers(database, bus, executor, _worker_rules(settings, database))
     tools = ServiceTools(database, bus, workers, agents, clock, ids)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
-    recovery = Recovery(database, bus, workers, clock, settings.max_crashes)
     lease = timedelta(seconds=settings.lease_seconds)
+    recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.support.asking_driver import AskingDriver, asks
-from tests.support.databases import Place, PostgresServer
+from tests.support.databases import Place
 from tests.support.runs import answer, follow, look, segments, start_and_follow
 from tests.support.serving import running
 from unpause.domain.events import EventType
@@ -19,15 +16,9 @@ from unpause.errors import InvalidTransition
 from unpause.runs.commands import Accepted
 
 
-@pytest.fixture
-def database_url(postgres: PostgresServer) -> Iterator[str]:
-    with postgres.migrated_database() as url:
-        yield url
-
-
-async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, database_url: str) -> None:
+async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, postgres_url: str) -> None:
     driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         run = (await start_and_follow(application)).run
         results = await asyncio.gather(
             *(answer(application, run, ToolAnswer("a", confirmed=True)) for _ in range(64)), return_exceptions=True
@@ -43,11 +34,11 @@ async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, database
 
 
 async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
-    tmp_path: Path, database_url: str
+    tmp_path: Path, postgres_url: str
 ) -> None:
     calls = [f"call-{number}" for number in range(8)]
     driver = AskingDriver(tuple(asks(call) for call in calls))
-    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         run = (await start_and_follow(application)).run
         given = await asyncio.gather(
             *(answer(application, run, ToolAnswer(call, confirmed=True)) for call in calls), return_exceptions=True
@@ -65,11 +56,11 @@ async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
 
 
 async def test_an_answer_that_comes_beside_the_one_that_moves_the_run_adds_nothing(
-    tmp_path: Path, database_url: str
+    tmp_path: Path, postgres_url: str
 ) -> None:
     driver = AskingDriver((asks("a"), asks("b")))
     both = (ToolAnswer("a", confirmed=True), ToolAnswer("b", confirmed=True))
-    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         for _ in range(5):
             run = (await start_and_follow(application)).run
             full, partial = await asyncio.gather(
@@ -82,4 +73,4 @@ async def test_an_answer_that_comes_beside_the_one_that_moves_the_run_adds_nothi
                 assert isinstance(partial, InvalidTransition)
                 await follow(application, run, full.after)
                 assert (await look(application, run)).run.status is RunStatus.COMPLETED
-    assert Place(database_url).counted()["runs"] == 5
+    assert Place(postgres_url).counted()["runs"] == 5

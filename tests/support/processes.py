@@ -25,7 +25,8 @@ DEADLINE: Final = 60.0
 
 AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
-_READY: Final = re.compile(r"Unpause is ready on (http://\S+)\n")
+# A worker listens nowhere.
+_READY: Final = re.compile(r"Unpause (?:worker )?is ready(?: on (http://\S+))?\n")
 # Proxies would stand between test and server; settings and keys of whoever runs the tests are not the tests'.
 _LEFT_OUT: Final = re.compile(r"(?i).*_proxy|UNPAUSE_.*|OPENAI_.*|ANTHROPIC_.*|TEST_FOLDER")
 
@@ -90,6 +91,21 @@ class ServerProcess:
         """All that every process of this server wrote to standard output and standard error."""
         return "".join(self._output)
 
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        return self._running().pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process was started that has not been waited for."""
+        return self._process is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process that was started has ended by itself."""
+        return self._running().poll() is not None
+
     def start(self) -> None:
         """Start a process and wait until it says that it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,9 +114,11 @@ class ServerProcess:
             [sys.executable, "-m", "unpause", self._command, "--port", "0", *agents, *self._options],
             cwd=self.folder,
             env=clean_environment(
-                TEST_FOLDER=str(self.folder),
-                UNPAUSE_DATABASE_URL=f"sqlite+aiosqlite:///{self.database}",
-                **self._environment,
+                **{
+                    "TEST_FOLDER": str(self.folder),
+                    "UNPAUSE_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
+                    **self._environment,
+                }
             ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -165,7 +183,7 @@ class ServerProcess:
             for line in pipe:
                 self._output.append(line)
                 if found := _READY.fullmatch(line):
-                    ready.put(found[1])
+                    ready.put(found[1] or "")
         ready.put(None)
 
     def _wait_until_ready(self, ready: queue.SimpleQueue[str | None]) -> str:

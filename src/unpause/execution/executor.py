@@ -140,7 +140,9 @@ class Executor:
         driving = asyncio.create_task(driver.run_segment(segment, recorder), name=f"drive run {segment.run.id}")
         try:
             await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
-            if not driving.done():
+            # The end is written after what came before it, and not without: another connection may be faster.
+            await recorder.settle()
+            if flushing.done():
                 flushing.result()
             if driving.cancelled():
                 # Nobody cancelled this segment: the agent waited for something of its own that was cancelled.

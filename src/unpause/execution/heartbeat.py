@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 # How many renewals fit into a lease: two may fail.
 _RENEWALS = 3
+# After one that failed the next comes sooner: once the database is back, the others do not wait for long.
+_RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -57,17 +59,27 @@ class Heartbeat:
             self._keeper.close()
 
     def _beat(self, lost: Callable[[int], None]) -> None:
-        while not self._is_over.wait(self._lease.total_seconds() / _RENEWALS):
+        usual = self._lease.total_seconds() / _RENEWALS
+        wait = usual
+        while not self._is_over.wait(wait):
             held = self._executor.list_held()
-            if not held:
-                continue
-            try:
-                kept = self._keeper.renew(held, self._clock.now() + self._lease)
-            except DatabaseUnavailable:
-                _log.warning("leases could not be renewed: the database is away", held=len(held))
-                continue
-            for run_key, fence in held:
-                # Not where it ended meanwhile, or is here again already under another fence.
-                if run_key not in kept and (run_key, fence) in self._executor.list_held():
-                    _log.warning("lease lost", run_key=run_key, fence=fence)
-                    lost(run_key)
+            wait = usual if self._renew(held, lost) else min(usual, _RETRY_SECONDS)
+
+    def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
+        """Renew, and tell of the runs that are held no more; return whether the database took it."""
+        if not held:
+            return True
+        try:
+            kept = self._keeper.renew(held, self._clock.now() + self._lease)
+        except DatabaseUnavailable:
+            _log.warning("leases could not be renewed: the database is away", held=len(held))
+            return False
+        except Exception:  # noqa: BLE001 - the boundary around a beat: the next one has to come, whatever it was
+            _log.exception("leases could not be renewed", held=len(held))
+            return False
+        for run_key, fence in held:
+            # Not where it ended meanwhile, or is here again already under another fence.
+            if run_key not in kept and (run_key, fence) in self._executor.list_held():
+                _log.warning("lease lost", run_key=run_key, fence=fence)
+                lost(run_key)
+        return True

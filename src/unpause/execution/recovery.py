@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,6 +12,7 @@ import structlog
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
+from unpause.errors import DatabaseUnavailable
 from unpause.runs.notices import tell_webhooks
 from unpause.store.events import add_events
 from unpause.store.readiness import list_stale
@@ -32,12 +35,24 @@ _AT_ONCE = 500
 class Recovery:
     """Makes left runs PENDING again, or ends those under which one worker after the other died."""
 
-    def __init__(self, database: Database, bus: Bus, dispatcher: Dispatcher, clock: Clock, max_crashes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        max_crashes: int,
+        patience: timedelta = timedelta(),
+    ) -> None:
+        """``patience`` is how long after the database was away everybody gets to renew the leases that ended then."""
         self._database = database
         self._bus = bus
         self._dispatcher = dispatcher
         self._clock = clock
         self._max_crashes = max_crashes
+        self._patience = patience.total_seconds()
+        # Since when the database has been there, by the monotonic clock; None before the first look, and while away.
+        self._there_since: float | None = None
 
     async def take_back_all(self) -> int:
         """Take back whatever is RUNNING, and return how many runs that was.
@@ -52,8 +67,18 @@ class Recovery:
 
     async def sweep(self) -> int:
         """Take back the runs whose lease is stale; return how many."""
-        now = self._clock.now()
-        stale = await self._database.read(lambda connection: list_stale(connection, now, _AT_ONCE))
+        now, asked = self._clock.now(), monotonic()
+        try:
+            stale = await self._database.read(lambda connection: list_stale(connection, now, _AT_ONCE))
+        except DatabaseUnavailable:
+            self._there_since = None
+            raise
+        answered = monotonic()
+        if self._there_since is None or answered - asked > self._patience:
+            self._there_since = answered
+        if answered - self._there_since < self._patience:
+            # Nobody could renew a lease while the database was away: those who live must not be taken for dead.
+            return 0
         return await self._take_back(stale, stale_since=now)
 
     async def _take_back(self, run_keys: list[int], stale_since: datetime | None) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.clock import delays
+from unpause.errors import DatabaseUnavailable
 from unpause.execution.background import background_tasks
 from unpause.store.readiness import list_ready
 from unpause.streaming.bus import Signal
@@ -144,8 +145,8 @@ class Workers:
         most = free + len(passed_over)
         try:
             found = await self._database.read(lambda connection: list_ready(connection, most, limit))
-        except Exception:  # noqa: BLE001 - the boundary around a database that may be away: look again after a while
-            _log.exception("could not look for runs that are ready")
+        except Exception as error:  # noqa: BLE001 - the boundary around a look: whatever it was, look again after a while
+            _log.warning("could not look for runs that are ready", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)
             return []
         chosen = [run_key for run_key in found if run_key not in passed_over][:free]
@@ -170,6 +171,11 @@ class Workers:
             # Given back, unless it was cancelled or lost: somebody else may go on with it.
             self._bus.signal(Signal.READY, run_key)
             raise
+        except DatabaseUnavailable:
+            # Not this run's trouble: once the database is back it is claimed like every other.
+            _log.warning("run could not be claimed: the database is away", run_key=run_key)
+            asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, run_key)
+            return
         except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
             delay = next(self._delays.setdefault(run_key, delays()))
             _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)

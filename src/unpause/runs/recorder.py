@@ -84,6 +84,8 @@ class Recorder:
         self._commit_lock = asyncio.Lock()
         self._last = segment.run.last_sequence
         self._pause_requested = segment.run.pause_requested_at is not None
+        # Whether nobody knows what became of the last write.
+        self._is_torn = False
 
     @property
     def fence(self) -> int:
@@ -167,6 +169,11 @@ class Recorder:
                     self._tools.database.append, lambda connection, again: self._hold(connection, taken, again=again)
                 )
 
+    async def settle(self) -> None:
+        """Wait until what is being committed is."""
+        async with self._commit_lock:
+            pass
+
     async def flush_as_it_grows(self) -> None:
         """Commit collected events until cancelled: the segment's background task."""
         while True:
@@ -206,7 +213,8 @@ class Recorder:
     async def release(self) -> None:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
-            taken = self._take()
+            # What came after a write that may not have happened makes no sense without it.
+            taken = _Unwritten() if self._is_torn else self._take()
             # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
             await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
 
@@ -254,7 +262,7 @@ class Recorder:
         unit: Callable[..., tuple[Event, ...]],
     ) -> None:
         """Write however long the database is away; ``unit`` hears whether an earlier try may have been committed."""
-        again = False
+        again, self._is_torn = False, True
         for delay in delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS):
             try:
                 committed = await write(partial(unit, again=again))
@@ -262,6 +270,7 @@ class Recorder:
                 again = True
                 await asyncio.sleep(delay)
                 continue
+            self._is_torn = False
             if committed:
                 self._last = committed[-1].sequence
             self._tools.bus.publish(self._run.id, committed)
@@ -270,11 +279,12 @@ class Recorder:
     def _hold(self, connection: Connection, taken: _Unwritten, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
-        if again and taken.events:
-            # Nobody else appends to a run that is held: a log that has grown has grown by the try before.
-            stored = list_events(connection, run.id, self._last, len(taken.events))
-            if stored:
-                return tuple(stored)
+        if again:
+            # Nobody else appends to a run that is held: a log that has grown has grown by the try before. To be held
+            # comes first, since whoever took the run over meanwhile writes to the same log.
+            held = reserve_sequence(connection, run.id, run.fence, 0, self._tools.clock.now())
+            if held.last > self._last:
+                return tuple(list_events(connection, run.id, self._last, held.last - self._last))
         reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), self._tools.clock.now())
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested

@@ -27,6 +27,13 @@ class LeaseKeeper:
 
         Raises DatabaseUnavailable.
         """
+        renewed = self._renew(held, expires_at)
+        for run_key, fence in held:
+            if run_key not in renewed:
+                renewed |= self._renew([(run_key, fence)], expires_at)
+        return renewed
+
+    def _renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
         with database_errors(), self._engine.begin() as connection:
             return renew_leases(connection, held, expires_at)
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from unpause.store.postgres import database_errors
+from unpause.store.postgres import CONNECTION, database_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
 _CHANNEL = "unpause"
+# What PostgreSQL shows of the connection.
+_NAME = "unpause listener"
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
 # A server that went away without a word is noticed after this many seconds.
@@ -36,7 +38,9 @@ async def listen(url: URL) -> AsyncIterator[str | None]:
 
     Raises DatabaseUnavailable when the connection is lost. It is a session's own: a pooler must not share it.
     """
-    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    engine = create_async_engine(
+        url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={**CONNECTION, "application_name": _NAME}
+    )
     try:
         with database_errors():
             async with engine.connect() as connection:

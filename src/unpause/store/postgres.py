@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -104,5 +104,7 @@ def database_errors() -> Iterator[None]:
         if error.connection_invalidated or connecting or state.startswith(_AWAY):
             raise DatabaseUnavailable from error
         raise
-    except (PoolTimeout, OSError) as error:
+    except (PoolTimeout, PendingRollbackError, OSError) as error:
+        # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
+        # to roll one unit of a batch back.
         raise DatabaseUnavailable from error

@@ -94,15 +94,17 @@ def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
 
 
 def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
-    """Renew the leases of runs, given with the fences they are held under; return those that are still held."""
+    """Renew the leases of runs, given with the fences they are held under; return those that were renewed.
+
+    Where there are several, those that somebody is writing to are passed over: to wait for one while others are locked
+    could be to wait for each other. A single one is waited for, so what is missing then is held no more.
+    """
     if not held:
         return set()
-    renewing = (
-        update(runs)
-        .where(tuple_(runs.c.id, runs.c.fence).in_(list(held)), runs.c.status == RunStatus.RUNNING.value)
-        .values(lease_expires_at=expires_at)
-        .returning(runs.c.id)
-    )
+    is_held = (tuple_(runs.c.id, runs.c.fence).in_(list(held)), runs.c.status == RunStatus.RUNNING.value)
+    if len(held) > 1:
+        is_held = (runs.c.id.in_(select(runs.c.id).where(*is_held).with_for_update(skip_locked=True)),)
+    renewing = update(runs).where(*is_held).values(lease_expires_at=expires_at).returning(runs.c.id)
     return set(connection.execute(renewing).scalars())
 
 

