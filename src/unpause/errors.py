@@ -8,7 +8,7 @@ UnpauseError
 ├── Denied         OrganizationForbidden  ApprovalPending
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
-├── Unavailable    ShuttingDown
+├── Unavailable    DatabaseUnavailable  ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
@@ -183,6 +183,13 @@ class Unavailable(UnpauseError):
     """Not now; later may work."""
 
     code = "UNAVAILABLE"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer; what was asked of it was not done, or its answer was lost."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer")
 
 
 class ShuttingDown(Unavailable):

@@ -19,6 +19,7 @@ usage: unpause COMMAND [options]
   serve     serve your agents:  unpause serve --agents mypackage.agents
   demo      serve the demo agent on a scratch workspace; needs no key
   db        upgrade, downgrade, current or check the database schema
+  keys      print a new key to encrypt secrets with
   settings  print the table of all settings
   openapi   write the OpenAPI documents into a folder
 
@@ -31,6 +32,7 @@ _COMMANDS = {
     "serve": "unpause.cli.serving",
     "demo": "unpause.cli.serving",
     "db": "unpause.cli.db",
+    "keys": "unpause.cli.keys",
     "settings": "unpause.cli.documents",
     "openapi": "unpause.cli.documents",
 }

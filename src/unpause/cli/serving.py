@@ -10,7 +10,7 @@ import uvicorn
 from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application, demo_drivers, load_drivers
+from unpause.bootstrap import build_application, demo_drivers, load_drivers, load_vault
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
@@ -64,6 +64,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
         )
     if not demo and not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
+    load_vault(settings)
     configure_logging(readable=settings.dev or demo)
     # Before anything is made on disk: a wrong name leaves nothing behind.
     drivers = demo_drivers(settings) if demo else load_drivers(settings)

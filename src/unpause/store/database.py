@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import structlog
 from sqlalchemy.engine import Connection, create_engine, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
-from unpause.errors import InvalidSetting, ShuttingDown
+from unpause.errors import DatabaseUnavailable, InvalidSetting, ShuttingDown
 from unpause.store.json import dump_json, load_json
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from sqlalchemy.engine import URL
 
 T = TypeVar("T")
 
 __all__ = ["Connection", "Database", "database_file", "parse_url"]
+
+_log = structlog.get_logger(__name__)
 
 _READERS = 4
 _BUSY_MILLISECONDS = 5000
@@ -183,25 +187,31 @@ class Database:
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
 
-        A unit that raises changes nothing, and its exception is raised here.
+        A unit that raises changes nothing, and its exception is raised here. One that was begun is not broken off when
+        its caller is cancelled: what the caller writes next may build on it.
         """
         if not self._is_open:
             raise ShuttingDown
         if not self.is_sqlite:
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(unit)
+            return await _to_its_end(self._write_on_server(unit))
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(unit, result))
         self._work.set()
         return await result
+
+    async def _write_on_server(self, unit: Callable[[Connection], T]) -> T:
+        with _answering():
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one consistent snapshot, beside the writer."""
         if not self._is_open:
             raise ShuttingDown
         if not self.is_sqlite:
-            async with self._snapshots.begin() as connection:
-                return await connection.run_sync(unit)
+            with _answering():
+                async with self._snapshots.begin() as connection:
+                    return await connection.run_sync(unit)
         lane = await self._readers.get()
         try:
             return await lane.run(unit)
@@ -236,6 +246,31 @@ class Database:
     async def _close_reader(self) -> None:
         lane = await self._readers.get()
         await lane.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; somebody who is cancelled meanwhile goes on only when it has ended."""
+    task = asyncio.create_task(work, name="database write")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            # Nobody is left to hear of a failure.
+            task.exception()
+        raise
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raise DatabaseUnavailable where a server does not answer, or has no connection to spare for long."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        # SQLAlchemy's own words would hold the statement's values.
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        _log.warning("the database does not answer", reason=str(reason).strip())
+        raise DatabaseUnavailable from error
 
 
 async def _settle(writer: _Lane, batch: list[_Waiting]) -> None:
