@@ -330,6 +330,7 @@ NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
 EXTRA_KEYS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "run": frozenset({"pause_id", "in_doubt"}),
+        "session-item": frozenset({"agent_id", "metadata", "session_type", "user_id"}),
         "event": frozenset({"error_type", "event_index", "nested_depth", "pause_id", "time_to_first_token"}),
         "agent-tool": frozenset({"requires_user_input"}),
         "message": frozenset({"metrics"}),

@@ -139,11 +139,15 @@ async def test_a_stop_waits_for_a_segment_that_ends_within_the_grace_period(tmp_
 
 async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_path: Path) -> None:
     gates = Gates("think")
-    with pytest.RaisesGroup(LookupError, flatten_subgroups=True, allow_unwrapped=True):
+
+    async def serve_and_fail() -> None:
         async with running(tmp_path, [working_agent([], gates)], shutdown_grace_seconds=0) as application:
             await start(application, "note")
             await gates.reached("think")
             raise LookupError
+
+    with pytest.raises(LookupError):
+        await serve_and_fail()
     (row,) = Place(sqlite_url(tmp_path / "unpause.db")).dump()["runs"]
     assert row["status"] == "PENDING"
 

@@ -195,6 +195,17 @@ async def test_a_call_in_doubt_asks_and_is_run_once_more_when_it_is_confirmed(tm
     assert kinds.count(EventType.TOOL_CALL_COMPLETED) == 1
 
 
+async def test_what_a_run_used_up_is_not_forgotten_when_a_call_is_in_doubt(tmp_path: Path) -> None:
+    executed: list[str] = []
+    after, run = await crashed(tmp_path, "charge", "charge", executed, [_YES])
+    used = Place(sqlite_url(after / "unpause.db")).dump()["runs"][0]["usage"]
+    async with worker(after, executed, Gates()) as application:
+        await doubtful(application, run)
+        view = await look(application, run)
+    assert used["requests"] == 1
+    assert view.run.usage == used
+
+
 async def test_the_old_answer_does_not_answer_the_doubt(tmp_path: Path) -> None:
     executed: list[str] = []
     after, run = await crashed(tmp_path, "charge", "charge", executed, [_YES])

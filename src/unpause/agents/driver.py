@@ -137,7 +137,10 @@ class Journal(Protocol):
         ...
 
     def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
-        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit."""
+        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit.
+
+        Raises InvalidInput, which ends the run, for a call whose id or name is longer than 255 characters.
+        """
         ...
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:

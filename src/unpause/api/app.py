@@ -15,7 +15,7 @@ from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.health import router as health_router
-from unpause.api.limits import BodyLimit, LoopbackOnly, TrailingSlash
+from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
 from unpause.api.rates import RateLimits
 
 if TYPE_CHECKING:
@@ -60,4 +60,5 @@ def create_app(application: Application) -> FastAPI:
             LoopbackOnly, host=application.settings.host, origins=frozenset(application.settings.cors_origins)
         )
     app.add_middleware(TrailingSlash)
+    app.add_middleware(PlainText)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from mimetypes import guess_type
 from typing import TYPE_CHECKING
 
 from unpause.domain.runs import Image
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from unpause.settings import Settings
 
-_TYPES = frozenset(
+# What a client says that knows no better.
+_ANYTHING = "application/octet-stream"
+
+FILE_TYPES = frozenset(
     {
         "image/png",
         "image/jpeg",
@@ -41,11 +45,20 @@ async def read_files(files: Sequence[UploadFile] | None, settings: Settings) -> 
         raise InvalidInput(f"files: {len(given)} given, at most {settings.max_images} are taken")
     read: list[Image] = []
     for file in given:
-        media_type = (file.content_type or "").partition(";")[0].strip().lower()
-        if media_type not in _TYPES:
+        media_type = _type_of(file)
+        if media_type not in FILE_TYPES:
             raise InvalidInput("Unsupported file type")
         content = await file.read(settings.max_image_bytes + 1)
         if len(content) > settings.max_image_bytes:
             raise InvalidInput(f"files: {file.filename} is larger than {settings.max_image_bytes} bytes")
         read.append(Image(media_type, base64.b64encode(content).decode()))
     return tuple(read)
+
+
+def _type_of(file: UploadFile) -> str:
+    said = (file.content_type or "").partition(";")[0].strip().lower()
+    if said not in {"", _ANYTHING}:
+        return said
+    # So curl sends what it does not know, a .csv for one.
+    guessed, _ = guess_type(file.filename or "")
+    return guessed or _ANYTHING

@@ -25,6 +25,7 @@ _BEGINNINGS: dict[str, re.Pattern[bytes]] = {
     # RIFF holds sounds and films, too; its four bytes of length may be any.
     "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
+IMAGE_TYPES = tuple(_BEGINNINGS)
 
 
 def read_images(uris: Sequence[str] | None, settings: Settings) -> tuple[Image, ...]:
@@ -32,22 +33,53 @@ def read_images(uris: Sequence[str] | None, settings: Settings) -> tuple[Image, 
     given = uris or ()
     if len(given) > settings.max_images:
         raise InvalidInput(f"images: {len(given)} given, at most {settings.max_images} are taken")
-    return tuple(_read(uri, number, settings.max_image_bytes) for number, uri in enumerate(given))
+    return tuple(_read(uri, f"images[{number}]", settings.max_image_bytes) for number, uri in enumerate(given))
 
 
-def _read(uri: str, number: int, limit: int) -> Image:
+def split_data_uri(uri: str) -> tuple[str, str] | None:
+    """Return the type, in small letters, and the base64 text of a data URI; None where it is none."""
     found = _DATA_URI.fullmatch(uri)
-    if found is None:
-        raise InvalidInput(f"images[{number}]: not a base64 data URI (data:image/png;base64,…)")
-    media_type = found["type"].lower()
-    if media_type not in _BEGINNINGS:
-        raise InvalidInput(f"images[{number}]: {media_type} is not taken; use {', '.join(_BEGINNINGS)}")
+    return None if found is None else (found["type"].lower(), found["data"])
+
+
+def decode_base64(where: str, text: str) -> bytes:
+    """Return what the text stands for; raise InvalidInput that names ``where`` it stood if it is no base64."""
     try:
-        content = base64.b64decode(found["data"], validate=False)
+        return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidInput(f"images[{number}]: the base64 text is broken") from None
+        raise InvalidInput(f"{where}: the base64 text is broken") from None
+
+
+def seen_type(content: bytes) -> str | None:
+    """Return the type of the picture that begins like this; None where it is none that is taken."""
+    return next((name for name, beginning in _BEGINNINGS.items() if beginning.match(content)), None)
+
+
+def check_image_type(where: str, media_type: str) -> None:
+    """Raise InvalidInput for a type of picture that is not taken."""
+    if media_type not in _BEGINNINGS:
+        raise InvalidInput(f"{where}: {media_type} is not taken; use {', '.join(IMAGE_TYPES)}")
+
+
+def check_size(where: str, content: bytes, limit: int) -> None:
+    """Raise InvalidInput for a content of more than ``limit`` bytes."""
     if len(content) > limit:
-        raise InvalidInput(f"images[{number}]: {len(content)} bytes, at most {limit} are taken")
+        raise InvalidInput(f"{where}: {len(content)} bytes, at most {limit} are taken")
+
+
+def checked_image(where: str, media_type: str, content: bytes, limit: int) -> Image:
+    """Return the picture; raise InvalidInput where it is too large or not what it is said to be."""
+    check_image_type(where, media_type)
+    check_size(where, content, limit)
     if _BEGINNINGS[media_type].match(content) is None:
-        raise InvalidInput(f"images[{number}]: the content is not {media_type}")
+        raise InvalidInput(f"{where}: the content is not {media_type}")
     return Image(media_type, base64.b64encode(content).decode())
+
+
+def _read(uri: str, where: str, limit: int) -> Image:
+    found = split_data_uri(uri)
+    if found is None:
+        raise InvalidInput(f"{where}: not a base64 data URI (data:image/png;base64,…)")
+    media_type, text = found
+    check_image_type(where, media_type)
+    return checked_image(where, media_type, decode_base64(where, text), limit)

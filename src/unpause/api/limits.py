@@ -91,6 +91,21 @@ class LoopbackOnly:
         return origin is None or origin in self._origins or _name(origin) in self._names
 
 
+class PlainText:
+    """Answers 400 to an address with U+0000 in it: nothing is called so, and PostgreSQL takes the character nowhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless there is one."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            body = body_for(scope["path"], 400, "The address must not contain the character U+0000")
+            await JSONResponse(body, 400)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class TrailingSlash:
     """Takes a trailing slash off the path: the original serves both forms, without a redirect."""
 

@@ -74,7 +74,7 @@ class Requirement:
     """One thing a paused run waits for: a decision on exactly the call that was shown.
 
     ``tool_call_id`` is the id shown to clients and belongs to this pause alone; ``call_id`` is the call's id in the
-    journal. They differ only for a call in doubt, which is asked about a second time: a repeated answer to the first
+    journal. They differ where a call is asked about a second time, or is in doubt: a repeated answer to the first
     question must not count for the second.
     """
 

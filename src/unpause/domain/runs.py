@@ -196,7 +196,7 @@ class Message:
 class RunFilter:
     """Which runs of a session a list shows; None means any. Made from ``since`` on, and before ``until``."""
 
-    status: RunStatus | None = None
+    statuses: frozenset[RunStatus] | None = None
     agent_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None

@@ -11,10 +11,12 @@ import structlog
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
+from unpause.execution.background import background_tasks
+from unpause.execution.retrying import delays
 from unpause.store.runs import list_unfinished, transition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from unpause.clock import Clock
     from unpause.execution.executor import Executor
@@ -32,6 +34,7 @@ class InProcessDispatcher:
         self._grace_seconds = grace_seconds
         self._segments: dict[int, asyncio.Task[None]] = {}
         self._executor: Executor | None = None
+        self._delays: dict[int, Iterator[float]] = {}
 
     def enqueue(self, connection: Connection, run_key: int, fence: int) -> None:
         """Do nothing: the run's own row says PENDING, and this process reads those at its start."""
@@ -55,7 +58,7 @@ class InProcessDispatcher:
     async def working(self, executor: Executor) -> AsyncIterator[None]:
         """Execute what becomes ready during the block; at its end give running segments a grace period."""
         self._executor = executor
-        async with asyncio.TaskGroup() as tasks:
+        async with background_tasks() as tasks:
             feeding = tasks.create_task(self._feed(executor, tasks), name="dispatcher")
             try:
                 yield
@@ -74,10 +77,16 @@ class InProcessDispatcher:
 
     async def _execute(self, executor: Executor, run_key: int) -> None:
         try:
-            if await executor.execute(run_key):
-                self.committed(run_key)
+            again = await executor.execute(run_key)
         except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
-            _log.exception("run could not be claimed; it is tried again at the next start", run_key=run_key)
+            delay = next(self._delays.setdefault(run_key, delays()))
+            _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
+            # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
+            asyncio.get_running_loop().call_later(delay, self.committed, run_key)
+            return
+        self._delays.pop(run_key, None)
+        if again:
+            self.committed(run_key)
 
     def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
         self._slots.release()

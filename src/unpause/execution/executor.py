@@ -3,48 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.agents.driver import Completed, Failed, Paused, Segment, Wanted
-from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
+from unpause.agents.driver import Completed, Failed, Paused, Segment
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
-from unpause.errors import InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.errors import InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.execution.asking import Asking, PauseRules, doubt_about
+from unpause.execution.retrying import delays
 from unpause.runs.recorder import Recorder
-from unpause.runs.snapshots import doubt_text, with_requirements
+from unpause.runs.snapshots import with_requirements
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
 from unpause.store.runs import transition
 from unpause.store.sessions import list_history
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from unpause.agents.driver import AgentDriver, SegmentEnd
     from unpause.agents.registry import AgentRegistry
-    from unpause.domain.runs import Run, ToolCall
+    from unpause.domain.runs import Run
     from unpause.runs.recorder import RecorderTools
     from unpause.store.database import Connection
 
 _log = structlog.get_logger(__name__)
 
-# How long to wait before a run is given back to a database that failed: doubling from the first to the last.
-_FIRST_RETRY_SECONDS = 0.5
-_LAST_RETRY_SECONDS = 30.0
 
-
-@dataclass(frozen=True, slots=True)
-class ExecutionRules:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRules(PauseRules):
     """What the settings say about executing: how much history, how long a claim lasts, when pauses expire."""
 
     history_runs: int
     lease: timedelta
-    pause_expires_in: float | None = None
-    approval_expires_in: float | None = None
-    on_expire: OnExpire = OnExpire.REJECT
-    remind_before: float | None = None
 
 
 class Executor:
@@ -54,6 +48,7 @@ class Executor:
         self._tools = tools
         self._agents = agents
         self._rules = rules
+        self._asking = Asking(tools.clock, tools.ids, rules)
         self._recorders: dict[int, Recorder] = {}
 
     def request_pause(self, run_key: int) -> None:
@@ -66,7 +61,8 @@ class Executor:
         """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
 
         That is so where the database refused even the end of the segment: then the run is PENDING again, as it is when
-        the task is cancelled. A call that was running is in doubt.
+        the task is cancelled. A call that was running is in doubt. What the database says to a claim that it refuses is
+        raised; the run is as it was.
         """
         segment = await self._claim(run_key)
         if segment is None:
@@ -91,22 +87,21 @@ class Executor:
 
     async def _give_back_when_possible(self, recorder: Recorder) -> None:
         """Release the run as soon as the database takes it, however long that is."""
-        pause = _FIRST_RETRY_SECONDS
-        while True:
-            await asyncio.sleep(pause)
+        for delay in delays():
+            await asyncio.sleep(delay)
             try:
                 await recorder.release()
             except UnpauseError:
                 return
-            except Exception:  # noqa: BLE001 - the database is still away
-                pause = min(2 * pause, _LAST_RETRY_SECONDS)
-            else:
-                return
+            except Exception:  # noqa: BLE001, S112 - the database is still away
+                continue
+            return
 
     async def _run(self, segment: Segment, recorder: Recorder) -> None:
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
-            await recorder.pause(self._doubts(doubtful, segment), Paused(wanted=()))
+            questions = self._asking.ask([(doubt_about(call), call) for call in doubtful])
+            await recorder.pause(questions, Paused(wanted=()))
             return
         driver = self._agents.find_driver(segment.run)
         if driver is None:
@@ -126,7 +121,8 @@ class Executor:
     async def _end(self, end: SegmentEnd, recorder: Recorder) -> None:
         match end:
             case Paused():
-                await recorder.pause(self._requirements(end, recorder), end)
+                wanted = [(want, recorder.get_call(want.call_id)) for want in end.wanted]
+                await recorder.pause(self._asking.ask(wanted), end)
             case Completed():
                 await recorder.complete(end)
             case Failed():
@@ -146,6 +142,8 @@ class Executor:
             return driving.result()
         except (LeaseLost, InvalidTransition):
             raise
+        except InvalidInput as error:
+            return Failed(EndReason.MODEL_ERROR, error.message)
         except Exception as error:  # noqa: BLE001 - the boundary around a driver: whatever it raises ends only this run
             _log.exception("driver failed", run_id=segment.run.run_id, agent=segment.run.agent_id)
             return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
@@ -181,57 +179,6 @@ class Executor:
             calls=with_requirements(list_tool_calls(connection, run.id), requirements),
             requirements=requirements,
             inputs=inputs,
-        )
-
-    def _doubts(self, calls: list[ToolCall], segment: Segment) -> list[Requirement]:
-        wanted = [
-            Wanted(call.tool_call_id, RequirementKind.CONFIRMATION, message=doubt_text(call.tool_name))
-            for call in calls
-        ]
-        by_id = {call.tool_call_id: call for call in calls}
-        pause_id = self._tools.ids.fresh()
-        return [
-            replace(
-                self._requirement(pause_id, want, by_id[want.call_id]),
-                # A fresh id: a repeated answer to the first question must not count for this one.
-                tool_call_id=f"{want.call_id}-doubt-{segment.run.fence}",
-                in_doubt=True,
-            )
-            for want in wanted
-        ]
-
-    def _requirements(self, end: Paused, recorder: Recorder) -> list[Requirement]:
-        pause_id = self._tools.ids.fresh()
-        return [self._requirement(pause_id, want, recorder.get_call(want.call_id)) for want in end.wanted]
-
-    def _requirement(self, pause_id: str, want: Wanted, call: ToolCall) -> Requirement:
-        now = self._tools.clock.now()
-        rules = self._rules
-        usual = rules.approval_expires_in if want.approval == "required" else rules.pause_expires_in
-        seconds = want.expires_in or usual
-        expires_at = now + timedelta(seconds=seconds) if seconds else None
-        remind_at = None
-        if expires_at is not None and rules.remind_before is not None:
-            remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
-        return Requirement(
-            id=self._tools.ids.fresh(),
-            pause_id=pause_id,
-            # A tool may ask again once its call was answered: that answer, repeated, must not count for this question.
-            tool_call_id=want.call_id if call.requirement is None else f"{want.call_id}-{pause_id[:8]}",
-            call_id=want.call_id,
-            tool_name=call.tool_name,
-            tool_args=call.tool_args,
-            kind=want.kind,
-            created_at=now,
-            fields=want.fields,
-            editable=want.editable,
-            question=want.question,
-            approval=want.approval,
-            approval_status="pending" if want.approval == "required" else None,
-            message=want.message,
-            expires_at=expires_at,
-            on_expire=want.on_expire or rules.on_expire,
-            remind_at=remind_at,
         )
 
 

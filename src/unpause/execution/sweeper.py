@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.execution.background import background_tasks
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -19,7 +21,7 @@ _log = structlog.get_logger(__name__)
 @asynccontextmanager
 async def sweeping(expiry: Expiry, every_seconds: float) -> AsyncIterator[None]:
     """Sweep in the background during the block."""
-    async with asyncio.TaskGroup() as tasks:
+    async with background_tasks() as tasks:
         sweeper = tasks.create_task(_sweep(expiry, every_seconds), name="sweeper")
         try:
             yield

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.requirements import RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
+from unpause.domain.text import refuse_nul
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementsOpen
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
@@ -57,11 +58,12 @@ class ApprovalService:
     ) -> Resolved:
         """Decide a pending approval, once; with a key that decided it before, return it as it is and was answered.
 
-        Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch or IdempotencyMismatch.
+        Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch, InvalidInput or IdempotencyMismatch.
 
         The run stays paused until somebody continues it. A yes to a call that also needs values or a result leaves
         those to whoever continues, unless they come with it.
         """
+        refuse_nul(command)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Resolved:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
+from unpause.domain.text import replace_nul
 from unpause.domain.transitions import Trigger
+from unpause.errors import InvalidInput
 from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.store.approvals import add_approvals
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
     from unpause.agents.driver import CallResult, Completed, Failed, NewMessage, Paused, ProposedCall, Segment
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
-    from unpause.domain.runs import Run
     from unpause.store.database import Connection, Database
     from unpause.streaming.bus import Bus
 
 # Events of a streaming model are collected this long before they are committed together.
 _COLLECT_SECONDS = 0.003
+
+# As the columns have it.
+_LONGEST_NAME = 255
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class _Unwritten:
     added: dict[str, ToolCall] = field(default_factory=dict)
     settled: dict[str, ToolCall] = field(default_factory=dict)
     inputs_consumed: bool = False
+    requirements: Sequence[Requirement] = ()
 
     def __bool__(self) -> bool:
         return bool(self.events or self.messages or self.added or self.settled)
@@ -89,7 +94,13 @@ class Recorder:
         self._grown.set()
 
     def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
-        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit."""
+        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit.
+
+        Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
+        """
+        for call in calls:
+            _refuse_long_name("id", call.tool_call_id)
+            _refuse_long_name("name", call.tool_name)
         for message in messages:
             self._unwritten.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
@@ -158,13 +169,13 @@ class Recorder:
             "content": content,
             "awaiting": awaiting_text(requirements),
             "pause_requested_at": None,
-            "usage": _usage(end.usage),
+            "usage": self._used(end.usage),
         }
         await self._end(Trigger.PAUSE, changes, requirements=requirements)
 
     async def complete(self, end: Completed) -> None:
         """End the run with its result."""
-        usage = _usage(end.usage)
+        usage = self._used(end.usage)
         self._note(EventType.RUN_COMPLETED, {"content": end.content, "content_type": end.content_type, "usage": usage})
         changes = {"content": end.content, "content_type": end.content_type, "usage": usage, "pause_id": None}
         await self._end(Trigger.COMPLETE, changes)
@@ -172,31 +183,22 @@ class Recorder:
     async def fail(self, end: Failed) -> None:
         """End the run as ERROR."""
         self._note(EventType.RUN_FAILED, {"content": end.message, "reason": end.reason.value})
-        changes = {"content": end.message, "end_reason": end.reason.value, "usage": _usage(end.usage)}
+        changes = {"content": end.message, "end_reason": end.reason.value, "usage": self._used(end.usage)}
         await self._end(Trigger.FAIL, {**changes, "pause_id": None})
 
     async def release(self) -> None:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             taken = self._take()
-            await self._write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {})[1])
+            await self._write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
             taken = self._take()
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._tools.clock.now()
-            first = len(self._segment.requirements)
-
-            def unit(connection: Connection) -> tuple[Event, ...]:
-                run, events = self._move(connection, taken, trigger, changes)
-                add_requirements(connection, self._run.id, requirements, first)
-                required = [requirement for requirement in requirements if requirement.approval == "required"]
-                add_approvals(connection, self._run, required, self._tools.clock.now())
-                tell_webhooks(connection, run, self._tools.clock.now(), requirements)
-                return events
-
-            await self._write(unit)
+            taken.requirements = requirements
+            await self._write(lambda connection: self._move(connection, taken, trigger, changes))
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         return replace(
@@ -207,6 +209,10 @@ class Recorder:
             result_text=result.text,
             finished_at=self._tools.clock.now(),
         )
+
+    def _used(self, usage: Mapping[str, int] | None) -> dict[str, int] | None:
+        """Return what the run has used up; where its agent was not asked, that is what it had before."""
+        return dict(usage) if usage is not None else self._run.usage
 
     def _note(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         self._unwritten.events.append(Event(event_type, self._tools.clock.now(), dict(payload or {})))
@@ -232,28 +238,43 @@ class Recorder:
         reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), self._tools.clock.now())
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
-        return self._keep(connection, taken, reserved.last)
+        return self._keep(connection, replace_nul(taken), reserved.last)
 
     def _move(
         self, connection: Connection, taken: _Unwritten, trigger: Trigger, changes: Mapping[str, Any]
-    ) -> tuple[Run, tuple[Event, ...]]:
-        """Write ``taken`` and the end of the segment with it, or raise LeaseLost; return the run as it is then."""
+    ) -> tuple[Event, ...]:
+        """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
         now = self._tools.clock.now()
-        columns = {**changes, "updated_at": now, "lease_expires_at": None, "events": len(taken.events)}
+        taken = replace_nul(taken)
+        columns = {**replace_nul(changes), "updated_at": now, "lease_expires_at": None, "events": len(taken.events)}
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
-        return run, self._keep(connection, taken, run.last_sequence)
+        events = self._keep(connection, taken, run.last_sequence)
+        if trigger is not Trigger.RELEASE:
+            tell_webhooks(connection, run, now, taken.requirements)
+        return events
 
     def _keep(self, connection: Connection, taken: _Unwritten, last: int) -> tuple[Event, ...]:
-        """Write ``taken``, whose newest event gets the number ``last``."""
-        key = self._run.id
+        """Write ``taken``, whose newest event gets the number ``last``.
+
+        What models and tools say is theirs: a character in it that no database takes must not end their run, so it
+        was replaced before.
+        """
+        key, now = self._run.id, self._tools.clock.now()
         if taken.inputs_consumed:
             consume_inputs(connection, key)
-        add_messages(connection, key, taken.messages, self._tools.clock.now())
+        add_messages(connection, key, taken.messages, now)
         add_tool_calls(connection, key, taken.added.values())
         for call in taken.settled.values():
             settle_tool_call(connection, key, call)
+        add_requirements(connection, key, taken.requirements, len(self._segment.requirements))
+        required = [requirement for requirement in taken.requirements if requirement.approval == "required"]
+        add_approvals(connection, self._run, required, now)
         return add_events(connection, key, taken.events, last)
 
 
-def _usage(usage: Mapping[str, int] | None) -> dict[str, int] | None:
-    return dict(usage) if usage is not None else None
+def _refuse_long_name(what: str, name: str) -> None:
+    if len(name) > _LONGEST_NAME:
+        raise InvalidInput(
+            f"The model made a tool call with {'an' if what == 'id' else 'a'} {what} of {len(name)} characters: "
+            f"more than {_LONGEST_NAME} cannot be kept"
+        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunInput, RunStatus
+from unpause.domain.text import refuse_nul
 from unpause.domain.transitions import Trigger
 from unpause.errors import ModelNotAllowed, RunLimitReached, RunNotFound
 from unpause.runs.commands import Accepted
@@ -66,11 +67,12 @@ class RunService:
     async def create_run(self, principal: Principal, command: CreateRun, asked: RequestKey | None = None) -> Accepted:
         """Make a run and hand it to the executors; with a key that made one before, return that one.
 
-        Raises AgentNotFound for an agent not served here, ModelNotAllowed, IdempotencyMismatch for a key used with
-        something else, RunLimitReached.
+        Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
+        IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
         agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
         chosen = agent.describe_model(command.model)
+        refuse_nul(command, principal.user_id)
         now = self._tools.clock.now()
         run_id = self._tools.ids.fresh()
         session_id = command.session_id or self._tools.ids.fresh()
@@ -117,9 +119,10 @@ class RunService:
     ) -> Accepted:
         """Take a client's answers and, when nothing is open any more, send the run on.
 
-        Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch, RequirementsOpen or
+        Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch, RequirementsOpen, InvalidInput or
         IdempotencyMismatch; then nothing changed.
         """
+        refuse_nul(command, principal.user_id)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.runs import RunFilter, RunStatus, RunView
+from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
+from unpause.domain.text import refuse_nul
 from unpause.errors import Conflict, RunNotFound, SessionNotFound
 from unpause.runs.views import view_of
 from unpause.store.runs import RunKey, find_run, list_session_runs
@@ -44,7 +45,8 @@ class SessionService:
         return await self._tools.database.read(lambda connection: _get(connection, principal, session_id))
 
     async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
-        """Make a session; raise Conflict where there is one of that id."""
+        """Make a session; raise Conflict where there is one of that id, InvalidInput for text that cannot be stored."""
+        refuse_nul(wanted)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Session:
@@ -55,7 +57,8 @@ class SessionService:
         return await self._tools.database.write(unit)
 
     async def change_session(self, principal: Principal, session_id: str, changes: Mapping[str, Any]) -> Session:
-        """Change name, state or metadata; raise SessionNotFound."""
+        """Change name, state or metadata; raise SessionNotFound, or InvalidInput for text that cannot be stored."""
+        refuse_nul(changes)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Session:
@@ -76,19 +79,34 @@ class SessionService:
             if session is None:
                 return
             for status in (RunStatus.PENDING, RunStatus.RUNNING):
-                if list_session_runs(connection, session.key, RunFilter(status), limit=1):
+                if list_session_runs(connection, session.key, RunFilter(frozenset({status})), limit=1):
                     raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             delete_session(connection, session)
 
         await self._tools.database.write(unit)
 
-    async def list_runs(self, principal: Principal, session_id: str, page: Page, wanted: RunFilter) -> list[RunView]:
-        """Return a page of the wanted runs of the session, oldest first; raise SessionNotFound."""
+    async def list_runs(
+        self, principal: Principal, session_id: str, page: Page, wanted: RunFilter, *, newest: bool = False
+    ) -> list[RunView]:
+        """Return a page of the session's runs, oldest first; raise SessionNotFound.
+
+        Pages count from the oldest run, or with ``newest`` from the newest.
+        """
 
         def unit(connection: Connection) -> list[RunView]:
             session = _get(connection, principal, session_id)
-            found = list_session_runs(connection, session.key, wanted, limit=page.size, offset=page.offset)
-            return [view_of(connection, run) for run in found]
+            return [view_of(connection, run) for run in _page(connection, session, page, wanted, newest=newest)]
+
+        return await self._tools.database.read(unit)
+
+    async def list_bare_runs(
+        self, principal: Principal, session_id: str, page: Page, wanted: RunFilter, *, newest: bool = False
+    ) -> list[Run]:
+        """Return the same page as ``list_runs``, without what the runs are made of."""
+
+        def unit(connection: Connection) -> list[Run]:
+            session = _get(connection, principal, session_id)
+            return _page(connection, session, page, wanted, newest=newest)
 
         return await self._tools.database.read(unit)
 
@@ -113,6 +131,10 @@ class SessionService:
             return session, [view_of(connection, run) for run in found]
 
         return await self._tools.database.read(unit)
+
+
+def _page(connection: Connection, session: Session, page: Page, wanted: RunFilter, *, newest: bool) -> list[Run]:
+    return list_session_runs(connection, session.key, wanted, limit=page.size, offset=page.offset, newest=newest)
 
 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:

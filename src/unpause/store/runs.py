@@ -220,8 +220,8 @@ def list_session_runs(
 ) -> list[Run]:
     """Return runs of a session, oldest first: the first ones after ``offset``, or the ``newest``."""
     query = select(*runs.c).where(runs.c.session_key == session_key).limit(limit).offset(offset)
-    if wanted.status is not None:
-        query = query.where(runs.c.status == wanted.status.value)
+    if wanted.statuses is not None:
+        query = query.where(runs.c.status.in_([status.value for status in wanted.statuses]))
     if wanted.agent_id is not None:
         query = query.where(runs.c.agent_id == wanted.agent_id)
     if wanted.since is not None:

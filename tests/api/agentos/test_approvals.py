@@ -308,6 +308,8 @@ async def test_an_audited_decision_of_the_user_is_on_record(office: Office, conf
     assert (record["status"], record["approval_type"], record["resolved_by"]) == (status, "audit", "ada")
     assert record["resolution_data"] == {"note": "mine"}
     assert record["tool_args"] == {"amount": 5}
+    assert record["requirements"] is None
+    assert body_of(await office.client.get(f"/approvals/{record['id']}")) == record
     assert body_of(await office.client.get("/approvals/count")) == {"count": 0}
     assert (await office.resolve(record)).status_code == 409
 

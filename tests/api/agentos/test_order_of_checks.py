@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.api.exchange import at_desk
+from tests.api.agentos.statements import statements
+from tests.api.exchange import at_desk, confirmed
 
 DELETE = ("delete_file", {"path": "/a"})
 BAD_BOOLEAN = {
@@ -92,3 +93,30 @@ async def test_a_pending_approval_is_told_before_answers_that_do_not_fit(tmp_pat
         run = await desk.create([("deploy", {"env": "prod"})])
         status, _ = await desk.refused(run, [{"tool_call_id": "unknown", "confirmed": True}])
         assert status == 403
+
+
+async def test_an_unknown_run_is_told_before_tools_of_the_wrong_structure(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        response = await desk.post_continue({"agent_id": "desk", "run_id": "no-such-run"}, "5")
+        assert (response.status_code, response.json()) == (404, {"detail": "No runs found for run ID no-such-run"})
+
+
+async def test_the_runs_state_is_told_first_under_an_idempotency_key_too(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create()
+        for text in ("5", "[]"):
+            response = await desk.client.post(
+                f"/agents/desk/runs/{run['run_id']}/continue",
+                data={"tools": text, "stream": "false"},
+                headers={"Idempotency-Key": f"key {text}"},
+            )
+            assert (response.status_code, response.json()["detail"]) == (409, "run is already continued")
+
+
+async def test_a_run_is_looked_up_once_to_continue_it(tmp_path: Path) -> None:
+    async with at_desk(tmp_path) as desk:
+        run = await desk.create([DELETE, DELETE])
+        with statements() as seen:
+            kept = await desk.continued(run, [confirmed(run["tools"][0])])
+        assert kept["status"] == "PAUSED"
+        assert len([text for text in seen if "FROM runs" in text and "runs.run_id = " in text]) == 1

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
 
+from tests.api.agentos.statements import statements
 from tests.support.gates import Gates
 from tests.support.office import JsonObject, Office, at_office, body_of, confirming, plan
 
@@ -34,19 +32,11 @@ async def ids(office: Office, **query: object) -> list[str]:
     return [item["session_id"] for item in (await listed(office, **query))["data"]]
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """Collect the statements that are executed."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401 - SQLAlchemy's hook
-        seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
+async def run_ids(office: Office, path: str = "runs", **query: int | list[str]) -> list[str]:
+    """Return the ids of a session's runs."""
+    response = await office.client.get(f"/sessions/s/{path}", params=query)
+    assert response.status_code == 200, response.text
+    return [run["run_id"] for run in response.json()]
 
 
 async def test_sessions_are_listed_newest_first_page_by_page(office: Office) -> None:
@@ -61,16 +51,21 @@ async def test_sessions_are_listed_newest_first_page_by_page(office: Office) -> 
 
 
 async def test_a_listed_session_has_the_keys_that_clients_read(office: Office) -> None:
-    await office.create("first words\nand more", session_id="s")
+    await office.create("first words\nand more", session_id="s", user_id="ada")
     (item,) = (await listed(office))["data"]
-    kept = {key: item[key] for key in ("session_id", "session_name", "session_state", "created_at", "updated_at")}
-    assert kept == {
+    assert item == {
         "session_id": "s",
         "session_name": "first words",
         "session_state": {},
         "created_at": "2026-01-01T00:00:00Z",
         "updated_at": "2026-01-01T00:00:00Z",
+        "session_type": "agent",
+        "user_id": "ada",
+        "agent_id": "office",
     }
+    body_of(await office.client.patch("/sessions/s", json={"metadata": {"k": 1}}))
+    (item,) = (await listed(office))["data"]
+    assert item["metadata"] == {"k": 1}
 
 
 async def test_lists_are_sorted_and_filtered_as_asked(office: Office) -> None:
@@ -217,6 +212,90 @@ async def test_a_sessions_runs_come_oldest_first_page_by_page(office: Office) ->
     assert all(value is not None for value in pages[0][0].values())
     one = body_of(await office.client.get(f"/sessions/s/runs/{made[0]}"))
     assert {key: value for key, value in one.items() if value is not None} == pages[0][0]
+
+
+async def test_without_a_page_the_newest_runs_come_oldest_first(office: Office) -> None:
+    made = [(await office.create(f"message {number}", session_id="s"))["run_id"] for number in range(5)]
+    assert await run_ids(office, limit=2) == made[3:]
+    assert await run_ids(office, limit=2, page=1) == made[:2]
+    assert await run_ids(office) == made
+
+
+async def test_without_a_page_or_a_limit_a_long_session_shows_its_end(office: Office) -> None:
+    for number in range(101):
+        await office.begin(f"message {number}", session_id="s")
+    runs = (await office.client.get("/sessions/s/runs")).json()
+    assert [run["run_input"] for run in runs] == [f"message {number}" for number in range(1, 101)]
+
+
+@pytest.mark.parametrize("path", ["runs", "run-previews"])
+async def test_a_sessions_runs_can_be_asked_for_by_status(office: Office, path: str) -> None:
+    paused = [(await office.create(DELETE, session_id="s"))["run_id"]]
+    done = [(await office.create("hello", session_id="s"))["run_id"]]
+    paused.append((await office.create(DELETE, session_id="s"))["run_id"])
+    cancelled = await office.create(DELETE, session_id="s")
+    body_of(await office.cancel(cancelled))
+    done.append((await office.create("hello", session_id="s"))["run_id"])
+
+    async def found(*status: str, **query: int) -> list[str]:
+        return await run_ids(office, path, status=list(status), **query)
+
+    assert await found("PAUSED") == paused
+    assert await found("paused") == paused
+    assert await found("ERROR") == await found("REGENERATED") == []
+    assert await found("PAUSED", "completed") == [paused[0], done[0], paused[1], done[1]]
+    assert await found("PAUSED", "COMPLETED", "REGENERATED", limit=3) == [done[0], paused[1], done[1]]
+    pages = [await found("PAUSED", "COMPLETED", limit=3, page=page) for page in (1, 2, 3)]
+    assert pages == [[paused[0], done[0], paused[1]], [done[1]], []]
+    assert await found("PAUSED", limit=1) == paused[1:]
+    assert await found("CANCELLED", "PAUSED", created_after=4_000_000_000) == []
+
+
+@pytest.mark.parametrize("path", ["runs", "run-previews"])
+async def test_a_status_that_there_is_not_is_refused(office: Office, path: str) -> None:
+    response = await office.client.get(f"/sessions/nope/{path}", params={"status": ["PAUSED", "waiting"]})
+    assert response.status_code == 400
+    assert response.json() == {
+        "detail": "Invalid status value(s) ['WAITING']; expected one of "
+        "['CANCELLED', 'COMPLETED', 'ERROR', 'PAUSED', 'PENDING', 'REGENERATED', 'RUNNING']"
+    }
+
+
+async def test_a_preview_is_a_run_in_short(office: Office) -> None:
+    long = "x" * 1000
+    done = await office.create(long, session_id="s", user_id="ada")
+    started = await office.create(DELETE, session_id="s")
+    with statements() as seen:
+        response = await office.client.get("/sessions/s/run-previews", params={"type": "agent", "user_id": "ada"})
+    assert response.json() == [
+        {
+            "run_id": done["run_id"],
+            "parent_run_id": "",
+            "agent_id": "office",
+            "user_id": "ada",
+            "status": "COMPLETED",
+            "run_input": "x" * 280,
+            "content_preview": "Done.",
+            "created_at": "2026-01-01T00:00:00Z",
+        },
+        {
+            "run_id": started["run_id"],
+            "parent_run_id": "",
+            "agent_id": "office",
+            "status": "PAUSED",
+            "run_input": DELETE,
+            "content_preview": started["content"],
+            "created_at": "2026-01-01T00:00:00Z",
+        },
+    ]
+    assert not [text for text in seen if "FROM messages" in text or "FROM tool_calls" in text]
+
+
+async def test_the_previews_of_a_session_that_is_not_there_are_not_found(office: Office) -> None:
+    await office.create("hello", session_id="s", user_id="ada")
+    for name, query in (("nope", {}), ("s", {"user_id": "bob"})):
+        response = await office.client.get(f"/sessions/{name}/run-previews", params=query)
+        assert (response.status_code, response.json()) == (404, {"detail": f"Session with ID {name} not found"})
 
 
 async def test_an_agents_runs_of_a_session_can_be_asked_for_by_status(office: Office) -> None:

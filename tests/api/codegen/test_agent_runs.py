@@ -257,7 +257,7 @@ async def test_a_body_that_is_not_called_json_is_a_422(
         assert (await desk.dump())["runs"] == []
 
 
-@pytest.mark.parametrize("metadata", [{"a": "\0"}, {"a": 1e308, "b": -0.0}, {}, {"a": "x" * 100_000}])
+@pytest.mark.parametrize("metadata", [{"a": 1e308, "b": -0.0}, {}, {"a": "x" * 100_000}])
 async def test_odd_metadata_is_given_back_as_it_came(tmp_path: Path, metadata: JsonObject) -> None:
     async with at_desk(tmp_path) as desk:
         made = await desk.create_by_codegen("x", metadata=metadata)

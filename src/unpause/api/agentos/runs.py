@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, Query, UploadFile
+from fastapi import APIRouter, Depends, Form, Query
 
+from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, principal_of, reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS, FORBIDDEN, RUN
 from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
 from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.files import read_files
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.domain.approvals import Page
 from unpause.domain.runs import RunFilter, RunStatus
@@ -24,21 +25,33 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from unpause.bootstrap import Application
+    from unpause.domain.principal import Principal
+    from unpause.domain.requirements import ToolAnswer
 
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses=ERRORS)
 
 _LONGEST_NAME = 255
+
+# A picture in a form field may be as large as one in an upload: bodies have a limit, and pictures have.
+_ANY_SIZE = sys.maxsize
 
 Name = Annotated[str | None, Form(max_length=_LONGEST_NAME)]
 Flag = Annotated[bool, Form()]
 Text = Annotated[str | None, Form()]
 
 
-@router.post("/agents/{agent_id}/runs", operation_id="create_agent_run", response_model=None, responses=RUN)
+@router.post(
+    "/agents/{agent_id}/runs",
+    operation_id="create_agent_run",
+    response_model=None,
+    responses=RUN,
+    form_limits={"max_part_size": _ANY_SIZE},
+)
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
     agent_id: str,
     message: Annotated[str, Form()],
+    media: Annotated[SentMedia, Depends(sent_media)],
     stream: Flag = True,  # noqa: FBT002 - a form field
     stream_events: Flag = True,  # noqa: FBT002 - a form field
     background: Flag = False,  # noqa: FBT002 - a form field
@@ -47,7 +60,6 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     session_state: Text = None,
     dependencies: Text = None,
     metadata: Text = None,
-    files: Annotated[list[UploadFile] | None, Form()] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Run an agent on a message: its events as they happen, or the run once it pauses or ends.
@@ -59,7 +71,7 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         agent_id=agent_id,
         prompt=message,
         session_id=session_id or None,
-        images=await read_files(files, application.settings),
+        images=await read_media(media, application.settings),
         session_state=parse_object("session_state", session_state),
         dependencies=parse_object("dependencies", dependencies),
         metadata=parse_object("metadata", metadata),
@@ -87,7 +99,7 @@ async def list_agent_runs(
     application.agents.get_agent(agent_id)
     if status is not None and status not in RunStatus.__members__:
         return reply([])
-    wanted = RunFilter(RunStatus(status) if status is not None else None, agent_id)
+    wanted = RunFilter(frozenset({RunStatus(status)}) if status is not None else None, agent_id)
     try:
         views = await application.sessions.list_runs(principal_of(None), session_id, Page(page, limit), wanted)
     except SessionNotFound:
@@ -137,10 +149,8 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         principal.organization_id, idempotency_key, "continue", name, tools, pause_id, stream, background
     )
     try:
-        run = await application.service.get_run(principal, name)
-        if run.status is not RunStatus.PAUSED and asked is None:
-            raise not_paused(run)
-        command = ContinueRun(answers=read_tools(parsed), pause_id=pause_id or None)
+        answers = await _read_answers(application, principal, name, parsed)
+        command = ContinueRun(answers=answers, pause_id=pause_id or None)
         accepted = await application.service.continue_run(principal, name, command, asked)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
@@ -167,6 +177,22 @@ async def pause_agent_run(application: App, agent_id: str, run_id: str) -> dict[
     application.agents.get_agent(agent_id)
     await application.service.pause_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
     return {}
+
+
+async def _read_answers(
+    application: Application, principal: Principal, name: RunName, parsed: object
+) -> tuple[ToolAnswer, ...]:
+    """Return the answers; where their shape is wrong, raise what is wrong with the run, and only then InvalidInput.
+
+    A run that is not there or not paused is told first. Of answers in shape the continue itself sees that.
+    """
+    try:
+        return read_tools(parsed)
+    except InvalidInput:
+        run = await application.service.get_run(principal, name)
+        if run.status is not RunStatus.PAUSED:
+            raise not_paused(run) from None
+        raise
 
 
 def _check_length(field: str, text: str, application: Application) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
@@ -14,14 +15,14 @@ from unpause.api.agentos.approvals import page_json
 from unpause.api.agentos.config import DATABASE_ID
 from unpause.api.agentos.replies import principal_of, reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS
-from unpause.api.agentos.translate import moment, run_output, run_schema
+from unpause.api.agentos.translate import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.domain.approvals import Page
 from unpause.domain.principal import Principal
-from unpause.domain.runs import RunFilter
+from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
-from unpause.errors import NotFound, SessionNotFound
+from unpause.errors import InvalidInput, NotFound, SessionNotFound
 from unpause.store.sessions import NewSession
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # How many of a session's last runs its chat history shows; the runs themselves are paged.
 _CHAT_RUNS = 50
 _LONGEST_NAME = 255
+
+# A status of 3.1.10 that no run here ever has; asking for it is no mistake.
+_NEVER_HERE = "REGENERATED"
 
 # Seconds since 1970, until the year 9999.
 Moment = Annotated[int | None, Query(ge=0, le=253_402_300_798)]
@@ -109,12 +113,42 @@ def read_filter(
     )
 
 
-def read_times(created_after: Moment = None, created_before: Moment = None) -> RunFilter:
-    """Return of which time the runs are wanted, both seconds included."""
-    return RunFilter(
+@dataclass(frozen=True, slots=True)
+class RunsAsked:
+    """Which runs of a session are asked for: a page of those that pass the filter."""
+
+    wanted: RunFilter
+    page: Page
+    newest: bool
+
+
+def read_runs_asked(
+    created_after: Moment = None,
+    created_before: Moment = None,
+    status: Annotated[list[str] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+) -> RunsAsked:
+    """Return which runs are wanted: of any of the statuses, and of the time between, both seconds included.
+
+    Clients know no pages and want the conversation as it stands: without one they get its end.
+    """
+    wanted = RunFilter(
+        statuses=_statuses(status) if status else None,
         since=None if created_after is None else datetime.fromtimestamp(created_after, UTC),
         until=None if created_before is None else datetime.fromtimestamp(created_before + 1, UTC),
     )
+    return RunsAsked(wanted, Page(page or 1, limit), newest=page is None)
+
+
+def _statuses(words: list[str]) -> frozenset[RunStatus]:
+    """Return the statuses of those names, in any case; raise InvalidInput as 3.1.10 does for one that is none."""
+    wanted = {word.upper() for word in words}
+    known = {*RunStatus.__members__, _NEVER_HERE}
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise InvalidInput(f"Invalid status value(s) {unknown}; expected one of {sorted(known)}")
+    return frozenset(RunStatus(word) for word in wanted - {_NEVER_HERE})
 
 
 @router.get("/sessions", operation_id="get_sessions", response_model=None)
@@ -127,17 +161,7 @@ async def list_sessions(
     """Return a page of sessions."""
     of = Page(page, limit)
     found, total = await application.sessions.list_sessions(principal_of(None), wanted, of)
-    data = [
-        {
-            "session_id": session.session_id,
-            "session_name": session.session_name or "",
-            "session_state": session.session_state or {},
-            "created_at": moment(session.created_at),
-            "updated_at": moment(session.updated_at),
-        }
-        for session in found
-    ]
-    return reply({"data": data, "meta": page_json(of, total)})
+    return reply({"data": [_entry_json(session) for session in found], "meta": page_json(of, total)})
 
 
 @router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
@@ -200,16 +224,20 @@ async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBo
 
 @router.get("/sessions/{session_id}/runs", operation_id="get_session_runs", response_model=None)
 async def list_session_runs(
-    application: App,
-    session_id: str,
-    asker: Asker,
-    wanted: Annotated[RunFilter, Depends(read_times)],
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
 ) -> Response:
-    """Return a page of a session's runs, oldest first."""
-    views = await application.sessions.list_runs(asker, session_id, Page(page, limit), wanted)
+    """Return runs of a session, oldest first: a page of them, or without a page the newest."""
+    views = await application.sessions.list_runs(asker, session_id, asked.page, asked.wanted, newest=asked.newest)
     return reply([_without_nulls(run_schema(view)) for view in views])
+
+
+@router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
+async def list_run_previews(
+    application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
+) -> Response:
+    """Return the same runs in short, for clients that poll."""
+    runs = await application.sessions.list_bare_runs(asker, session_id, asked.page, asked.wanted, newest=asked.newest)
+    return reply([run_preview(run) for run in runs])
 
 
 @router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)
@@ -224,6 +252,23 @@ async def _change(application: App, asker: Principal, session_id: str, changes: 
     session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
     nulls = {"session_summary": None, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
     return reply({**_session_json(session, views), **nulls})
+
+
+def _entry_json(session: Session) -> dict[str, Any]:
+    """Return a session as lists have it: the keys of 2.5.6, and those that the client of 3.1.10 reads as well."""
+    return _without_nulls(
+        {
+            "session_id": session.session_id,
+            "session_name": session.session_name or "",
+            "session_state": session.session_state or {},
+            "created_at": moment(session.created_at),
+            "updated_at": moment(session.updated_at),
+            "session_type": "agent",
+            "user_id": session.user_id,
+            "agent_id": session.agent_id,
+            "metadata": session.metadata,
+        }
+    )
 
 
 def _session_json(session: Session, views: list[RunView]) -> dict[str, Any]:

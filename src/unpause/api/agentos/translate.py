@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from unpause.domain.runs import RunView, TranscriptEntry
 
+# As many as 3.1.10 shows.
+_PREVIEW_CHARACTERS = 280
+
 
 def run_output(view: RunView, *, stored: bool) -> dict[str, Any]:
     """Return a ``RunOutput`` (agno.md 4.4), absent keys left out; ``stored`` adds those of a run read back."""
@@ -75,6 +78,21 @@ def run_schema(view: RunView) -> dict[str, Any]:
         "response_audio": None,
         "input_media": {"images": [], "videos": [], "audios": [], "files": []},
     }
+
+
+def run_preview(run: Run) -> dict[str, Any]:
+    """Return a ``SessionRunPreviewSchema`` of 3.1.10, absent keys left out: a run without what it is made of."""
+    output = {
+        "run_id": run.run_id,
+        "parent_run_id": "",
+        "agent_id": run.agent_id,
+        "user_id": run.user_id,
+        "status": run.status.value,
+        "run_input": run.prompt[:_PREVIEW_CHARACTERS],
+        "content_preview": None if run.content is None else run.content[:_PREVIEW_CHARACTERS],
+        "created_at": moment(run.created_at),
+    }
+    return {key: value for key, value in output.items() if value is not None}
 
 
 def moment(at: datetime) -> str:

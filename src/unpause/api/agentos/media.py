@@ -1,0 +1,209 @@
+"""Reads what a request brings for the model besides its message: uploads, and media in JSON form fields."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Form, UploadFile
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from unpause.api.files import FILE_TYPES, read_files
+from unpause.api.images import (
+    IMAGE_TYPES,
+    check_size,
+    checked_image,
+    decode_base64,
+    seen_type,
+    split_data_uri,
+)
+from unpause.domain.runs import Image
+from unpause.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from unpause.settings import Settings
+
+_PDF = b"%PDF-"
+_JPEG = "image/jpeg"
+
+# The formats and the ends of file names that say a type; `plain` is what the original makes of a name without one.
+_FORMATS = {
+    "jpg": _JPEG,
+    "pdf": "application/pdf",
+    "json": "application/json",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "txt": "text/plain",
+    "plain": "text/plain",
+    "csv": "text/csv",
+    "html": "text/html",
+    "md": "text/markdown",
+    "markdown": "text/markdown",
+    "xml": "text/xml",
+    **{name.removeprefix("image/"): name for name in IMAGE_TYPES},
+}
+
+Text = Annotated[str | None, Form()]
+
+
+@dataclass(frozen=True, slots=True)
+class SentMedia:
+    """The fields of a form that bring media, as they were sent: ``files`` are uploads, the others JSON."""
+
+    files: list[UploadFile] | None = None
+    images: str | None = None
+    audio: str | None = None
+    videos: str | None = None
+    input_files: str | None = None
+
+
+async def sent_media(
+    files: Annotated[list[UploadFile] | None, Form()] = None,
+    images: Text = None,
+    audio: Text = None,
+    videos: Text = None,
+    input_files: Text = None,
+) -> SentMedia:
+    """Return the media of a form unread: what is wrong with them is told after what is wrong with the form."""
+    return SentMedia(files, images, audio, videos, input_files)
+
+
+class _Medium(BaseModel):
+    """A picture or a file as Agno's clients write it; whatever says nothing about its content is ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    content: str | None = None
+    url: str | None = None
+    filepath: str | None = None
+    media_reference: Any = None
+    external: Any = None
+    mime_type: str | None = None
+    format: str | None = None
+    filename: str | None = None
+
+    @property
+    def said_type(self) -> str | None:
+        """The type by its own name, in small letters and without parameters."""
+        name = (self.mime_type or "").partition(";")[0].strip().lower()
+        return _JPEG if name == "image/jpg" else name or None
+
+    @property
+    def format_type(self) -> str | None:
+        """The type that the format or else the end of the file's name stands for."""
+        _, dot, ending = (self.filename or "").rpartition(".")
+        name = self.format or (ending if dot else "")
+        return _FORMATS.get(name.strip().lower().removeprefix("."))
+
+
+async def read_media(sent: SentMedia, settings: Settings) -> tuple[Image, ...]:
+    """Return what the model is given: uploads, pictures, files.
+
+    Raises InvalidInput, which names the field, for anything that the model cannot be given, and for too much of it.
+    """
+    uploads = await read_files(sent.files, settings)
+    for field, text in (("audio", sent.audio), ("videos", sent.videos)):
+        if _read_list(field, text):
+            raise InvalidInput(f"{field}: not taken; the model is given images and files only")
+    images = _read_items("images", sent.images)
+    files = _read_items("input_files", sent.input_files)
+    count = len(uploads) + len(images) + len(files)
+    if count > settings.max_images:
+        raise InvalidInput(f"files, images and input_files: {count} given, at most {settings.max_images} are taken")
+    limit = settings.max_image_bytes
+    return (
+        *uploads,
+        *(_image(where, item, limit) for where, item in images),
+        *(_file(where, item, limit) for where, item in files),
+    )
+
+
+def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
+    """Return the objects in a form field; none for one that is empty."""
+    if text is None or not text.strip():
+        return []
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        raise InvalidInput(f"Invalid JSON in {field} field") from None
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise InvalidInput(f"{field} must be a JSON array of objects")
+    return value
+
+
+def _read_items(field: str, text: str | None) -> list[tuple[str, _Medium]]:
+    """Return the media in a form field, each with its place in the request."""
+    return [
+        (f"{field}[{number}]", _medium(f"{field}[{number}]", item))
+        for number, item in enumerate(_read_list(field, text))
+    ]
+
+
+def _medium(where: str, item: dict[str, Any]) -> _Medium:
+    try:
+        return _Medium.model_validate(item)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise InvalidInput(f"{where}.{first['loc'][0]}: {first['msg']}") from None
+
+
+def _image(where: str, item: _Medium, limit: int) -> Image:
+    media_type, content = item.said_type, b""
+    if item.content:
+        content = decode_base64(f"{where}.content", item.content)
+    else:
+        uri_type, content = _from_uri(where, item)
+        media_type = media_type or uri_type
+    if media_type is None and item.format:
+        media_type = item.format_type or f"image/{item.format.strip().lower()}"
+    media_type = media_type or seen_type(content)
+    if media_type is None:
+        raise InvalidInput(f"{where}: the content is none of {', '.join(IMAGE_TYPES)}")
+    return checked_image(where, media_type, content, limit)
+
+
+def _file(where: str, item: _Medium, limit: int) -> Image:
+    media_type = item.said_type or item.format_type
+    if item.content:
+        content = _content_of_file(where, item, item.content, media_type)
+    else:
+        uri_type, content = _from_uri(where, item)
+        media_type = media_type or uri_type
+    media_type = media_type or seen_type(content) or ("application/pdf" if content.startswith(_PDF) else None)
+    if media_type is None:
+        raise InvalidInput(f"{where}: its type is neither said (mime_type) nor seen from the content")
+    if media_type not in FILE_TYPES:
+        raise InvalidInput(f"{where}: {media_type} is not taken; use {', '.join(sorted(FILE_TYPES))}")
+    if media_type in IMAGE_TYPES:
+        return checked_image(where, media_type, content, limit)
+    check_size(where, content, limit)
+    return Image(media_type, base64.b64encode(content).decode())
+
+
+def _content_of_file(where: str, item: _Medium, text: str, media_type: str | None) -> bytes:
+    """Return the bytes of a file: Agno's clients send a ``text/…`` type as it is, everything else as base64."""
+    if (item.said_type or "").startswith("text/"):
+        return text.encode()
+    try:
+        return decode_base64(f"{where}.content", text)
+    except InvalidInput:
+        # A file that was made of a string, not of bytes, is not encoded whatever its type.
+        if media_type is not None and (media_type.startswith("text/") or media_type == "application/json"):
+            return text.encode()
+        raise
+
+
+def _from_uri(where: str, item: _Medium) -> tuple[str, bytes]:
+    """Return type and content of an item whose URL holds them; raise InvalidInput for one that has no content."""
+    if item.url:
+        found = split_data_uri(item.url)
+        if found is None:
+            raise InvalidInput(f"{where}.url: not fetched; send the content itself, as base64 in `content`")
+        return found[0], decode_base64(f"{where}.url", found[1])
+    for field in ("filepath", "media_reference", "external"):
+        if getattr(item, field):
+            raise InvalidInput(f"{where}.{field}: not read; send the content itself, as base64 in `content`")
+    raise InvalidInput(f"{where}: has no content")

@@ -1,0 +1,95 @@
+"""Makes requirements: what a pause asks people, until when, and under which ids they answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from unpause.agents.driver import Wanted
+from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
+from unpause.runs.snapshots import doubt_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unpause.clock import Clock, Ids
+    from unpause.domain.runs import ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRules:
+    """What the settings say about pauses: when they expire and what happens then. Durations are in seconds."""
+
+    pause_expires_in: float | None = None
+    approval_expires_in: float | None = None
+    on_expire: OnExpire = OnExpire.REJECT
+    remind_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What requirements are made with."""
+
+    clock: Clock
+    ids: Ids
+    rules: PauseRules
+
+    def ask(self, wanted: Iterable[tuple[Wanted, ToolCall]]) -> list[Requirement]:
+        """Return the requirements of a new pause: for each call what it waits for."""
+        pause_id = self.ids.fresh()
+        return [self._requirement(pause_id, want, call) for want, call in wanted]
+
+    def _requirement(self, pause_id: str, want: Wanted, call: ToolCall) -> Requirement:
+        now = self.clock.now()
+        rules = self.rules
+        requirement_id = self.ids.fresh()
+        usual = rules.approval_expires_in if want.approval == "required" else rules.pause_expires_in
+        seconds = want.expires_in or usual
+        expires_at = now + timedelta(seconds=seconds) if seconds else None
+        remind_at = None
+        if expires_at is not None and rules.remind_before is not None:
+            remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
+        on_expire = want.on_expire or rules.on_expire
+        if call.in_doubt and on_expire is OnExpire.APPROVE:
+            # What may already have run is never run again because nobody looked.
+            on_expire = OnExpire.REJECT
+        # A call that was answered before, or has started, may be asked about again: whatever was said about it, sent
+        # once more, must not count for this question.
+        is_first = call.requirement is None and not call.in_doubt
+        return Requirement(
+            id=requirement_id,
+            pause_id=pause_id,
+            tool_call_id=want.call_id if is_first else requirement_id,
+            call_id=want.call_id,
+            tool_name=call.tool_name,
+            tool_args=call.tool_args,
+            kind=want.kind,
+            created_at=now,
+            fields=want.fields,
+            editable=want.editable,
+            question=want.question,
+            in_doubt=call.in_doubt,
+            approval=want.approval,
+            approval_status="pending" if want.approval == "required" else None,
+            message=want.message,
+            expires_at=expires_at,
+            on_expire=on_expire,
+            remind_at=remind_at,
+        )
+
+
+def doubt_about(call: ToolCall) -> Wanted:
+    """Return the question about a call in doubt: who may answer it, and how long, is as it was before the call ran."""
+    earlier = call.requirement
+    expires_in = None
+    if earlier is not None and earlier.expires_at is not None:
+        expires_in = (earlier.expires_at - earlier.created_at).total_seconds()
+    return Wanted(
+        call.tool_call_id,
+        RequirementKind.CONFIRMATION,
+        approval=earlier.approval if earlier is not None else None,
+        message=doubt_text(call.tool_name),
+        expires_in=expires_in,
+        on_expire=earlier.on_expire if earlier is not None else None,
+    )

@@ -1,0 +1,101 @@
+"""What comes out of a block with tasks beside it: its own exception, unless the tasks have something to say too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.support.serving import running, settings_for
+from unpause.bootstrap import build_application
+from unpause.execution.background import background_tasks
+from unpause.execution.sweeper import sweeping
+
+
+async def fail_with(error: Exception) -> None:
+    raise error
+
+
+async def wait_for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def fail_when_cancelled() -> None:
+    try:
+        await wait_for_ever()
+    except asyncio.CancelledError:
+        raise LookupError from None
+
+
+def working(folder: Path) -> AbstractAsyncContextManager[None]:
+    application = build_application(settings_for(folder), [])
+    return application.dispatcher.working(application.executor)
+
+
+def swept(folder: Path) -> AbstractAsyncContextManager[None]:
+    return sweeping(build_application(settings_for(folder), []).expiry, 3600)
+
+
+def served(folder: Path) -> AbstractAsyncContextManager[object]:
+    return running(folder)
+
+
+@pytest.mark.parametrize("block", [working, swept, served])
+@pytest.mark.parametrize("error", [LookupError("mine"), ExceptionGroup("mine", [ValueError()])])
+async def test_a_block_raises_its_own_exception(
+    tmp_path: Path, block: Callable[[Path], AbstractAsyncContextManager[object]], error: Exception
+) -> None:
+    before = asyncio.all_tasks()
+    cause = OSError()
+    with pytest.raises(type(error)) as raised:
+        async with block(tmp_path):
+            raise error from cause
+    assert raised.value is error
+    assert error.__cause__ is cause
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_task_that_fails_ends_the_block_and_comes_out_in_a_group() -> None:
+    error = LookupError("the task's")
+    with pytest.RaisesGroup(LookupError) as raised:
+        async with background_tasks() as tasks:
+            tasks.create_task(fail_with(error))
+            await wait_for_ever()
+    assert raised.value.exceptions == (error,)
+
+
+async def test_nothing_is_lost_when_both_fail() -> None:
+    with pytest.RaisesGroup(ValueError, LookupError):
+        async with background_tasks() as tasks:
+            tasks.create_task(fail_when_cancelled())
+            await asyncio.sleep(0)
+            raise ValueError
+
+
+async def test_a_block_that_fails_does_not_wait_for_its_tasks() -> None:
+    async def block() -> None:
+        async with background_tasks() as tasks:
+            tasks.create_task(wait_for_ever())
+            await asyncio.sleep(0)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await block()
+
+
+async def test_a_cancelled_block_is_cancelled() -> None:
+    inside = asyncio.Event()
+
+    async def block() -> None:
+        async with background_tasks():
+            inside.set()
+            await wait_for_ever()
+
+    task = asyncio.create_task(block())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
