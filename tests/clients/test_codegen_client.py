@@ -113,11 +113,11 @@ class TestRefusals:
             "an unknown user": ("NotFoundException", 404, "User not found."),
         }
 
-    def test_what_does_not_fit_raises_with_its_place(self, codegen: CodegenClient, name: str) -> None:
-        refusal = codegen.run("refused.a_user_by_name", token=name)
+    def test_what_does_not_fit_raises_with_each_place_once(self, codegen: CodegenClient, name: str) -> None:
+        refusal = codegen.run("refused.ids_by_name", token=name)
 
         assert (refusal["class"], refusal["status"]) == ("UnprocessableEntityException", 422)
-        assert [item["loc"] for item in refusal["read"]["detail"]] == [["path", "user_id"]]
+        assert [item["loc"] for item in refusal["read"]["detail"]] == [["path", "org_id"], ["path", "user_id"]]
 
     def test_a_prompt_that_is_too_long_raises(self, limited: CodegenClient, name: str) -> None:
         refusal = limited.run("refused.creating", token=name, prompt="a" * 101)

@@ -140,7 +140,9 @@ def _validation_body(error: RequestValidationError) -> bytes:
     """Return what is wrong, without the documentation links, without secrets and without anything that is not JSON."""
     kept = ("type", "loc", "msg", "input", "ctx")
     found = [{key: item[key] for key in kept if key in item} for item in map(_without_secrets, error.errors())]
-    return to_json({"detail": found}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
+    # FastAPI says the same of a parameter once for each dependency that reads it.
+    once = [item for place, item in enumerate(found) if item not in found[:place]]
+    return to_json({"detail": once}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
 
 
 def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:

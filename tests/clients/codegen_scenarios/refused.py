@@ -35,9 +35,9 @@ def creating(client: Client, token: str, prompt: str) -> Json:
     return {**refusal, "slept": slept}
 
 
-def a_user_by_name(client: Client, token: str) -> Json:
-    """Name a user where an id belongs: this client takes any text for one."""
-    return show_refusal(partial(Calls(client, token).user, str(ORGANIZATION), "local"))
+def ids_by_name(client: Client, token: str) -> Json:
+    """Say names where ids belong: this client takes any text for one."""
+    return show_refusal(partial(Calls(client, token).user, "local", "alice"))
 
 
 def two_reads(client: Client, token: str) -> Json:
