@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.execution.background import background_tasks
 from unpause.store.deliveries import (
     claim_delivery,
     delete_finished,
@@ -94,7 +95,7 @@ class Deliverer:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Deliver during the block; at its end attempts that are under way are broken off, to be made again later."""
-        async with asyncio.TaskGroup() as tasks:
+        async with background_tasks() as tasks:
             looking = tasks.create_task(self._look(tasks), name="deliverer")
             try:
                 yield
