@@ -16,32 +16,45 @@ from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.agents.registry import AgentRegistry
+from unpause.agents.setup_commands import SetupCommandsDriver
+from unpause.agents.setup_segment import Workshop
+from unpause.agents.subprocesses import find_programs
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.requirements import OnExpire
+from unpause.execution.delivering import Deliverer, DeliveryRules
 from unpause.execution.engine import Engine
 from unpause.execution.executor import ExecutionRules, Executor
 from unpause.execution.heartbeat import Heartbeat
+from unpause.execution.outbound import Door
 from unpause.execution.recovery import Recovery
+from unpause.execution.sending import SigningSender
 from unpause.execution.workers import WorkerRules, Workers
 from unpause.runs.approvals import ApprovalService
+from unpause.runs.choosing import AgentChoice
 from unpause.runs.expiry import Expiry
+from unpause.runs.listing import RunListing
 from unpause.runs.recorder import RecorderTools
 from unpause.runs.service import RunService, ServiceTools
 from unpause.runs.sessions import SessionService
+from unpause.runs.users import UserDirectory
+from unpause.runs.webhooks import WebhookService
 from unpause.store.database import Database, parse_url
 from unpause.store.leases import LeaseKeeper
+from unpause.store.rates import OwnCounts, SharedCounts
 from unpause.store.readiness import read_clock
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
+from unpause.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
     from unpause.agents.driver import AgentDriver
     from unpause.clock import Clock, Ids
     from unpause.settings import Settings
+    from unpause.store.rates import Counts
     from unpause.streaming.bus import Bus
 
 
@@ -61,6 +74,12 @@ class Application:
     recovery: Recovery
     follower: Follower
     agents: AgentRegistry
+    choice: AgentChoice
+    listing: RunListing
+    users: UserDirectory
+    counts: Counts
+    webhooks: WebhookService
+    deliverer: Deliverer
     clock: Clock
     started_at: datetime
 
@@ -70,7 +89,8 @@ class Application:
         async with self.database.opened():
             if isinstance(self.clock, SystemClock) and not self.database.is_sqlite:
                 self.clock.set_by(await self.database.read(read_clock))
-            async with self.engine.running():
+            # The deliverer begins before the engine and ends after it: what the last segments tell may still be sent.
+            async with self.deliverer.working(), self.engine.running():
                 yield
 
     def stop_soon(self) -> None:
@@ -90,12 +110,15 @@ def build_application(
     """Return the parts of a server for these agents; the database must have its schema."""
     clock = clock or SystemClock()
     ids = ids or RandomIds()
+    vault = load_vault(settings)
     database = Database(settings.database_url, settings.database_connections)
     bus = _bus(settings, database)
-    agents = AgentRegistry(drivers, settings.default_agent)
+    drivers = list(drivers)
+    agents = AgentRegistry(drivers, settings.default_agent, _setup_commands(settings, drivers, clock))
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, _execution_rules(settings))
     workers = Workers(database, bus, executor, _worker_rules(settings, database))
-    tools = ServiceTools(database, bus, workers, agents, clock, ids)
+    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, settings.run_limit)
+    sender = SigningSender(vault, _door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
     lease = timedelta(seconds=settings.lease_seconds)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
@@ -120,6 +143,13 @@ def build_application(
         recovery=recovery,
         follower=Follower(database, bus),
         agents=agents,
+        choice=AgentChoice(agents, settings.repo_agents, settings.agent_types),
+        listing=RunListing(database),
+        users=UserDirectory(database),
+        # One process owns a SQLite file, and there a write for each read would cost more than the read.
+        counts=OwnCounts(clock) if database.is_sqlite else SharedCounts(database, clock),
+        webhooks=WebhookService(tools, sender, allow_private=settings.webhook_private_targets),
+        deliverer=Deliverer(database, sender, clock, _delivery_rules(settings)),
         clock=clock,
         started_at=clock.now(),
     )
@@ -141,6 +171,35 @@ def _worker_rules(settings: Settings, database: Database) -> WorkerRules:
     )
 
 
+def _setup_commands(settings: Settings, drivers: Sequence[AgentDriver], clock: Clock) -> SetupCommandsDriver | None:
+    """Return who prepares repositories, with the settings' model or the default agent's.
+
+    None where no folder of checkouts is set, or no model can plan: the demo's own knows only the demo's tools.
+    """
+    if settings.workspace_root is None:
+        return None
+    options = driver_options(settings)
+    default = next((driver for driver in drivers if settings.default_agent in {None, driver.agent_id}), None)
+    model = options.model or (default.model if isinstance(default, PydanticAIDriver) else None)
+    if model is None or isinstance(model, DemoModel):
+        return None
+    workshop = Workshop(
+        settings.workspace_root,
+        settings.command_timeout_seconds,
+        settings.command_output_bytes,
+        find_programs(os.environ),
+    )
+    return SetupCommandsDriver(model, options, workshop, clock)
+
+
+def _door(settings: Settings) -> Door:
+    return Door(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
+
+
+def _delivery_rules(settings: Settings) -> DeliveryRules:
+    return DeliveryRules(settings.webhook_attempts, settings.webhook_timeout_seconds)
+
+
 def _execution_rules(settings: Settings) -> ExecutionRules:
     return ExecutionRules(
         history_runs=settings.history_runs,
@@ -151,6 +210,12 @@ def _execution_rules(settings: Settings) -> ExecutionRules:
         on_expire=OnExpire(settings.on_expire),
         remind_before=settings.reminder_seconds,
     )
+
+
+def load_vault(settings: Settings) -> Vault:
+    """Return the vault with the keys of the settings; raise InvalidSetting for one that is none."""
+    given = settings.encryption_key.get_secret_value() if settings.encryption_key else ""
+    return Vault([key.strip() for key in given.split(",") if key.strip()])
 
 
 def driver_options(settings: Settings) -> DriverOptions:

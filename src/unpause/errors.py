@@ -186,10 +186,10 @@ class Unavailable(UnpauseError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database is away for now."""
+    """The database does not answer; what was asked of it was not done, or its answer was lost."""
 
     def __init__(self) -> None:
-        super().__init__("The database is not available")
+        super().__init__("The database does not answer")
 
 
 class ShuttingDown(Unavailable):

@@ -6,7 +6,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from limits import RateLimitItem, parse_many
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///unpause.db"
@@ -15,6 +16,32 @@ _MEBIBYTE = 1024 * 1024
 
 # In the environment one text, with commas between the names.
 Names = Annotated[tuple[str, ...], NoDecode]
+
+_LARGEST_RATE = 1_000_000_000
+_LONGEST_WINDOW_SECONDS = 366 * 24 * 60 * 60
+
+
+def parse_rate_limit(text: str) -> RateLimitItem | None:
+    """Return what a text such as ``60/30 seconds`` allows, or None for an empty one; raise ValueError."""
+    if not text.strip():
+        return None
+    limit, *others = parse_many(text)
+    if others:
+        raise ValueError(f"{text!r} has several limits, and one is taken")
+    if not 1 <= limit.amount <= _LARGEST_RATE:
+        raise ValueError(f"{text!r} allows {limit.amount} requests; 1 to {_LARGEST_RATE} can be allowed")
+    if limit.get_expiry() > _LONGEST_WINDOW_SECONDS:
+        raise ValueError(f"{text!r} has a window of more than a year")
+    return limit
+
+
+def _check_rate_limit(text: str) -> str:
+    parse_rate_limit(text)
+    return text
+
+
+# Such as `10/minute` or `60/30 seconds`; an empty text lifts the limit.
+RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 
 
 class Settings(BaseSettings):
@@ -84,18 +111,21 @@ class Settings(BaseSettings):
         "ones may follow, comma-separated.",
     )
     webhook_attempts: int = Field(default=12, ge=1, description="Times a webhook is tried, after growing delays.")
-    webhook_timeout_seconds: float = Field(default=10.0, gt=0, description="Time for a webhook to be answered.")
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0, le=600, description="Time for a webhook's answer.")
     webhook_private_targets: bool = Field(
         default=False, description="Allow webhooks to addresses that are private or of this machine."
     )
-    rate_limit_create: str = Field(
+    rate_limit_create: RateLimit = Field(
         default="10/minute", description="Codegen runs created with one token; an empty text lifts a limit."
     )
-    rate_limit_read: str = Field(default="60/30 seconds", description="Codegen reads with one token.")
-    rate_limit_logs: str = Field(default="60/60 seconds", description="Codegen reads of logs with one token.")
-    rate_limit_resume: str = Field(default="60/minute", description="Codegen resumes and pauses with one token.")
-    rate_limit_change: str = Field(default="30/minute", description="Other Codegen changes with one token.")
-    rate_limit_setup: str = Field(default="5/minute", description="Codegen setup-commands runs with one token.")
+    rate_limit_read: RateLimit = Field(default="60/30 seconds", description="Codegen reads with one token.")
+    rate_limit_logs: RateLimit = Field(default="60/60 seconds", description="Codegen reads of logs with one token.")
+    rate_limit_resume: RateLimit = Field(default="60/minute", description="Codegen resumes and pauses with one token.")
+    rate_limit_change: RateLimit = Field(default="30/minute", description="Other Codegen changes with one token.")
+    rate_limit_setup: RateLimit = Field(default="5/minute", description="Codegen setup-commands runs with one token.")
+    rate_limit_webhook_test: RateLimit = Field(
+        default="10/minute", description="Tests of Codegen webhooks with one token."
+    )
     workspace_root: Path | None = Field(
         default=None, description="Folder with a checkout for each repository id; without it no setup commands are run."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -10,6 +12,26 @@ from unpause.errors import InvalidSetting, SecretsNotKept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_MARK_CHARACTERS = 32
+
+
+class Sealed:
+    """An encrypted secret; ``token`` is what may be stored.
+
+    The same secret has another token each time it is sealed. So that two requests can be compared without it, a seal
+    made by a vault also shows a ``mark``: the same one for the same secret, and worth nothing without the vault's key.
+    """
+
+    __slots__ = ("_mark", "token")
+
+    def __init__(self, token: str, mark: str = "") -> None:
+        self.token = token
+        self._mark = mark
+
+    def __repr__(self) -> str:
+        # The fingerprint of a request with an Idempotency-Key is made of this.
+        return f"Sealed({self._mark})"
 
 
 class Vault:
@@ -23,18 +45,25 @@ class Vault:
             self._fernet = MultiFernet([Fernet(key) for key in keys]) if keys else None
         except ValueError:
             raise InvalidSetting("encryption_key: a key is 32 bytes in URL-safe base64: `unpause keys new`") from None
+        self._mark_key = hashlib.sha256(f"mark {keys[0]}".encode()).digest() if keys else b""
 
-    def encrypt(self, secret: str) -> str:
+    def seal(self, secret: str) -> Sealed:
         """Return what may be stored; raise SecretsNotKept without a key."""
         if self._fernet is None:
             raise SecretsNotKept
-        return self._fernet.encrypt(secret.encode()).decode()
+        mark = hmac.new(self._mark_key, secret.encode(), hashlib.sha256).hexdigest()[:_MARK_CHARACTERS]
+        return Sealed(self._fernet.encrypt(secret.encode()).decode(), mark)
 
-    def decrypt(self, stored: str) -> str:
+    def open(self, sealed: Sealed) -> str:
         """Return the secret; raise SecretsNotKept where no key fits any more."""
         if self._fernet is None:
             raise SecretsNotKept
         try:
-            return self._fernet.decrypt(stored).decode()
+            return self._fernet.decrypt(sealed.token).decode()
         except InvalidToken:
             raise SecretsNotKept from None
+
+
+def new_key() -> str:
+    """Return a fresh key for a vault."""
+    return Fernet.generate_key().decode()

@@ -30,6 +30,7 @@ WRONG_SETTINGS = [
     (["--port", "many"], "port: Input should be a valid integer"),
     (["--port", "65536"], "port: Input should be less than or equal to 65535"),
     (["--port", "-1"], "port: Input should be greater than or equal to 0"),
+    (["--rate-limit-read", "often"], "rate_limit_read: Value error, couldn't parse rate limit string 'often'"),
     (["--keepalive-seconds", "0", "--max-running", "0"], "max_running: Input should be greater than or equal to 1"),
 ]
 

@@ -47,6 +47,7 @@ VALUES = {
     "rate_limit_resume": "4/minute",
     "rate_limit_change": "5/minute",
     "rate_limit_setup": "",
+    "rate_limit_webhook_test": "6/minute",
     "workspace_root": "/srv/checkouts",
     "command_timeout_seconds": "30",
     "command_output_bytes": "4096",

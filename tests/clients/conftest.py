@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.support.client_environments import AgnoClient, agno_environment
 from tests.support.processes import ServerProcess
+from tests.support.scenario_process import AgnoClient
 
 AGENTS_FILE = Path(__file__).with_name("agents_file.py")
 
@@ -36,7 +36,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
 def client(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[AgnoClient]:
     """Return the published client of each version, connected to the server."""
     version: str = request.param
-    with AgnoClient(version, agno_environment(version), server.address) as found:
+    with AgnoClient(version, server.address) as found:
         yield found
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from tests.support.client_environments import AgnoClient
+from tests.support.scenario_process import AgnoClient
 
 # The first test of a version installs it.
 pytestmark = pytest.mark.timeout(600)

@@ -82,9 +82,7 @@ def _recoveries(cluster: Cluster, kills: list[Kill]) -> tuple[float, int]:
         }
         cut += len(open_calls)
         went_on = [asked[name] for name in open_calls if name in asked]
-        went_on += [
-            line.at for line in lines if line.what == "began" and line.name in open_calls and line.at > kill.at
-        ]
+        went_on += [line.at for line in lines if line.what == "began" and line.name in open_calls and line.at > kill.at]
         if went_on:
             slowest = max(slowest, min(went_on) - kill.at)
     return slowest, cut

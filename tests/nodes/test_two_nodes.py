@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,7 +18,6 @@ from tests.processes.conversation import (
     confirming,
     continue_path,
     create_codegen_run,
-    create_run,
     read_codegen_run,
     read_run,
     read_settled_run,

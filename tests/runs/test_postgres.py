@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place
+from tests.support.gates import Gates, working_agent
 from tests.support.runs import answer, follow, look, segments, start_and_follow
 from tests.support.serving import running
 from unpause.domain.events import EventType
@@ -53,6 +54,14 @@ async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
     assert sorted(name for name, _ in driver.executed) == [f"tool-{call}" for call in calls]
     assert kinds.count(EventType.RUN_PAUSED) == len(calls)
     assert kinds.index(EventType.RUN_CONTINUED) > len(kinds) - 1 - kinds[::-1].index(EventType.RUN_PAUSED)
+
+
+async def test_nothing_that_was_said_before_a_pause_is_lost(tmp_path: Path, database_url: str) -> None:
+    # The pause is written while events of the same segment are: in one of three runs, on the machine this was found on.
+    agents = [working_agent([], Gates())]
+    async with running(tmp_path, agents, database_url=database_url) as application:
+        views = [await start_and_follow(application, "charge") for _ in range(20)]
+    assert [(len(view.messages), len(view.tool_calls)) for view in views] == [(2, 1)] * 20
 
 
 async def test_an_answer_that_comes_beside_the_one_that_moves_the_run_adds_nothing(

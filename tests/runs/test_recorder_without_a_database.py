@@ -145,7 +145,7 @@ async def test_however_often_the_database_goes_away_all_is_written_once(
 ) -> None:
     losing = Losing(failures, after=after)
     kept, executed = await cycle(tmp_path, database_url, losing)
-    assert losing.lost >= 4 * failures
+    assert losing.lost >= 4
     assert executed == ["hello"]
     kinds = [kind for _, kind in kept["events"]]
     assert [sequence for sequence, _ in kept["events"]] == list(range(1, len(kinds) + 1))

@@ -22,13 +22,15 @@ from unpause.errors import SchemaMismatch
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
 from unpause.store.database import Database
+from unpause.store.deliveries import add_deliveries
 from unpause.store.events import add_events
 from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements
 from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.tables import metadata, rate_counts
-from unpause.store.webhooks import add_deliveries, replace_run_targets
+from unpause.store.webhooks import replace_run_targets
+from unpause.vault import Sealed
 
 
 def fill(connection: Connection) -> None:
@@ -57,7 +59,7 @@ def fill(connection: Connection) -> None:
         asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, asked, NOW) is None
         add_effect(connection, asked, run.id, 0)
-        replace_run_targets(connection, run, [WebhookTarget("https://example.org", "encrypted")], NOW)
+        replace_run_targets(connection, run, [WebhookTarget("https://example.org", Sealed("encrypted"))], NOW)
         delivery = Delivery(f"msg_{number}", run.organization_id, "https://example.org", "{}", NOW)
         add_deliveries(connection, [delivery])
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})

@@ -1,18 +1,19 @@
-"""Published clients under test: an environment of its own for each version, and a process in it that speaks to us."""
+"""Environments of programs that are not ours: published clients, and generators of SDKs with what their SDKs need.
+
+Each is a folder with a dot-name at the top level, kept between test sessions and made again when what it is made of
+changes. One process makes it, however many ask at once.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import venv
-from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 from filelock import FileLock
 
@@ -20,82 +21,159 @@ from tests.support.processes import clean_environment
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-# Seconds: for pip on a slow line, and for one scenario on a busy machine.
+# Seconds for pip or npm on a slow line.
 _INSTALL_DEADLINE: Final = 420.0
-_SCENARIO_DEADLINE: Final = 90.0
 
 _STAMP: Final = "made-with.txt"
 
-# What `agno.client` imports, and no more: agno names neither FastAPI as a dependency, which its client needs, nor
-# does its client need all that agno names. All of it is pinned, so that nothing is looked up but these.
-_REQUIREMENTS: Final = (
-    "annotated-doc==0.0.7",
+# All that is installed is pinned, here and in package-lock.json, so that nothing is looked up but these.
+_PYDANTIC: Final = (
     "annotated-types==0.8.0",
-    "anyio==4.16.0",
-    "certifi==2026.10.18",
-    "docstring-parser==0.18.0",
-    "fastapi==0.129.0",
-    "h11==0.16.0",
-    "h2==4.4.1",
-    "hpack==4.2.0",
-    "httpcore==1.0.9",
-    "httpx==0.28.1",
-    "hyperframe==6.1.0",
-    "idna==3.20",
-    "markdown-it-py==4.3.0",
-    "mdurl==0.1.2",
-    "packaging==26.3",
     "pydantic==2.14.3",
     "pydantic-core==2.50.4",
-    "pydantic-settings==2.16.3",
-    "pygments==2.21.0",
-    "python-dotenv==1.2.4",
-    "python-multipart==0.0.34",
-    "rich==15.0.0",
-    "starlette==0.52.1",
     "typing-extensions==4.16.0",
     "typing-inspection==0.4.5",
+)
+_HTTPX: Final = (
+    "anyio==4.16.0",
+    "certifi==2026.10.18",
+    "h11==0.16.0",
+    "httpcore==1.0.9",
+    "httpx==0.28.1",
+    "idna==3.20",
+)
+_RICH: Final = ("markdown-it-py==4.3.0", "mdurl==0.1.2", "pygments==2.21.0", "rich==15.0.0")
+# What the clients made by openapi-generator need, and so the published one of Codegen.
+_URLLIB3: Final = ("python-dateutil==4.0.0", "tzdata==2026.6", "urllib3==2.8.0")
+
+# What `agno.client` imports, and no more: agno names neither FastAPI as a dependency, which its client needs, nor
+# does its client need all that agno names.
+_AGNO: Final = (
+    *_PYDANTIC,
+    *_HTTPX,
+    *_RICH,
+    "annotated-doc==0.0.7",
+    "docstring-parser==0.18.0",
+    "fastapi==0.129.0",
+    "h2==4.4.1",
+    "hpack==4.2.0",
+    "hyperframe==6.1.0",
+    "packaging==26.3",
+    "pydantic-settings==2.16.3",
+    "python-dotenv==1.2.4",
+    "python-multipart==0.0.34",
+    "starlette==0.52.1",
+)
+
+# The client, and of the SDK `codegen` what `codegen.agents` imports.
+_CODEGEN: Final = (
+    *_PYDANTIC,
+    *_URLLIB3,
+    *_RICH,
+    "certifi==2026.10.18",
+    "charset-normalizer==3.5.2",
+    "idna==3.20",
+    "pydantic-settings==2.16.3",
+    "python-dotenv==1.2.4",
+    "requests==2.34.2",
+)
+# It says that it needs Python 3.12; what is used of it works with 3.11, too.
+_CODEGEN_SDK: Final = "codegen==0.57.0"
+
+# Two generators, and what the clients that they write need. The second one brings its jar.
+_SDKS: Final = (
+    "openapi-python-client==0.29.1",
+    "openapi-generator-cli==7.26.0",
+    *_PYDANTIC,
+    *_HTTPX,
+    *_RICH,
+    *_URLLIB3,
+    "annotated-doc==0.0.7",
+    "attrs==26.1.0",
+    "jinja2==3.1.6",
+    "markupsafe==3.0.4",
+    "ruamel-yaml==0.19.1",
+    "shellingham==1.5.4",
+    "typer==0.27.3",
 )
 
 
 class ClientUnavailableError(RuntimeError):
-    """The published client could not be installed; the message says why."""
-
-
-class ScenarioError(AssertionError):
-    """The client raised something that its scenario did not expect; the message is the traceback."""
+    """A published client or tool could not be installed; the message says why."""
 
 
 def agno_environment(version: str) -> Path:
-    """Return the Python of the environment `.venv-agno-VERSION` at the top level, made when it is missing.
+    """Return the Python of an environment with Agno's client; raise ClientUnavailableError."""
+    return _python_environment(f"agno-{version}", [f"agno=={version}", *_AGNO])
 
-    It is kept between test sessions, and made by one process however many ask at once. Raises
-    ClientUnavailableError when pip cannot install it.
+
+def codegen_environment(version: str) -> Path:
+    """Return the Python of an environment with Codegen's client and SDK; raise ClientUnavailableError."""
+    requirements = [f"codegen-api-client=={version}", _CODEGEN_SDK, *_CODEGEN]
+    return _python_environment(f"codegen-{version}", requirements, "--ignore-requires-python")
+
+
+def sdk_environment() -> Path:
+    """Return the Python of an environment that makes and runs SDKs in Python; raise ClientUnavailableError."""
+    return _python_environment("sdks", _SDKS)
+
+
+def node_environment(package: Path) -> Path:
+    """Return a folder with the `node_modules` of the package.json and package-lock.json in ``package``.
+
+    Raises ClientUnavailableError where npm cannot install them.
     """
-    environment = ROOT / f".venv-agno-{version}"
-    python = environment / "bin" / "python"
-    requirements = [f"agno=={version}", *_REQUIREMENTS]
-    made_with = "\n".join([sys.version, str(environment), *requirements])
-    wanted = hashlib.sha256(made_with.encode()).hexdigest()
+    files = [package / name for name in ("package.json", "package-lock.json")]
+    made_with = [file.read_text(encoding="utf-8") for file in files]
+
+    def make(environment: Path) -> None:
+        shutil.rmtree(environment, ignore_errors=True)
+        environment.mkdir()
+        for file in files:
+            shutil.copy(file, environment)
+        npm = ["npm", "ci", "--prefix", str(environment), "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        _install(npm, f"{package.name}: the packages of {files[1]}")
+
+    return _made(ROOT / f".node-{package.name}", made_with, make)
+
+
+def foreign_environment(**added: str) -> dict[str, str]:
+    """Return this process's environment without what would bring our own packages into the program's."""
+    return {name: value for name, value in clean_environment(**added).items() if name != "PYTHONPATH"}
+
+
+def _python_environment(name: str, requirements: Sequence[str], *options: str) -> Path:
+    """Return the Python of the environment `.venv-NAME`, with exactly these requirements."""
+
+    def make(environment: Path) -> None:
+        venv.create(environment, clear=True, with_pip=False, symlinks=True)
+        # With the pip of the Python that runs the tests.
+        pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install"]
+        quiet = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
+        named = f"{requirements[0]} and {len(requirements) - 1} pinned packages"
+        _install([*pip, *quiet, "--no-deps", "--no-compile", *options, *requirements], named)
+
+    made_with = [sys.version, *requirements, *options]
+    return _made(ROOT / f".venv-{name}", made_with, make) / "bin" / "python"
+
+
+def _made(environment: Path, made_with: Sequence[str], make: Callable[[Path], None]) -> Path:
+    """Return the environment, made by ``make`` when it is missing or was made with something else."""
+    wanted = hashlib.sha256("\n".join([str(environment), *made_with]).encode()).hexdigest()
     stamp = environment / _STAMP
-    with FileLock(ROOT / f".venv-agno-{version}.lock", timeout=_INSTALL_DEADLINE):
+    with FileLock(ROOT / f"{environment.name}.lock", timeout=_INSTALL_DEADLINE):
         if not stamp.is_file() or stamp.read_text(encoding="ascii") != wanted:
-            venv.create(environment, clear=True, with_pip=False, symlinks=True)
-            _install(python, requirements)
+            make(environment)
             # Last: an environment without the stamp is made anew.
             stamp.write_text(wanted, encoding="ascii")
-    return python
+    return environment
 
 
-def _install(python: Path, requirements: list[str]) -> None:
-    """Install exactly these into that Python, with the pip of the Python that runs the tests."""
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
-    quiet = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
-    named = f"{requirements[0]} and {len(requirements) - 1} pinned packages"
+def _install(command: Sequence[str], named: str) -> None:
     try:
         done = subprocess.run(
-            [*pip, *quiet, "--no-deps", "--no-compile", *requirements],
-            env=_environment(),
+            command,
+            env=foreign_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -103,96 +181,11 @@ def _install(python: Path, requirements: list[str]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        message = f"pip took more than {_INSTALL_DEADLINE:.0f} s to install the published client: {named}"
+        message = f"it took more than {_INSTALL_DEADLINE:.0f} s to install {named}"
         raise ClientUnavailableError(message) from None
     if done.returncode != 0:
         message = (
-            "the tests with the published Agno clients need them from the package registry, once, and pip could not "
-            f"install them ({named}). It says:\n{done.stdout}{done.stderr}"
+            "the tests with published clients and generated SDKs need them from the package registry, once, and they "
+            f"could not be installed ({named}). {command[0]} says:\n{done.stdout}{done.stderr}"
         )
         raise ClientUnavailableError(message)
-
-
-def _environment(**added: str) -> dict[str, str]:
-    """Return this process's environment without what would bring our own packages into the client's."""
-    return {name: value for name, value in clean_environment(**added).items() if name != "PYTHONPATH"}
-
-
-class AgnoClient:
-    """The published client of one version, in a process of its own that runs the scenarios it is told.
-
-    The process is started with the first scenario, because to import agno takes seconds, and serves all of them.
-    """
-
-    def __init__(self, version: str, python: Path, address: str) -> None:
-        self.version = version
-        self._python = python
-        self._address = address
-        self._process: subprocess.Popen[str] | None = None
-        self._noise = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed in `close`
-
-    def run(self, scenario: str, **inputs: object) -> Any:  # noqa: ANN401 - whatever JSON the scenario returns
-        """Run `MODULE.FUNCTION` of `tests/clients/scenarios` with the client; return what it returns.
-
-        Raises ScenarioError with the traceback where it raises, and with what the client logged where it logged an
-        error: it logs what it cannot read, and goes on without it.
-        """
-        process = self._started()
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"scenario": scenario, "inputs": inputs}) + "\n")
-        process.stdin.flush()
-        answer = json.loads(self._line(process))
-        if answer["failed"]:
-            raise ScenarioError(answer["failed"])
-        if answer["logged"]:
-            message = f"agno {self.version} logged: {answer['logged']}"
-            raise ScenarioError(message)
-        return answer["returned"]
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
-        self._noise.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _started(self) -> subprocess.Popen[str]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [str(self._python), "-m", "tests.clients.scenarios", self._address],
-                cwd=ROOT,
-                env=_environment(AGNO_TELEMETRY="false"),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._noise,
-                text=True,
-            )
-        return self._process
-
-    def _line(self, process: subprocess.Popen[str]) -> str:
-        """Return the next line of the process; one that says nothing in time is killed, and the test fails."""
-        found: deque[str] = deque()
-        assert process.stdout is not None
-        reader = threading.Thread(target=lambda: found.append(process.stdout.readline()))  # type: ignore[union-attr]
-        reader.start()
-        reader.join(_SCENARIO_DEADLINE)
-        if not found or not found[0]:
-            process.kill()
-            reader.join()
-            self._noise.seek(0)
-            message = f"the process of agno {self.version} gave no answer; it wrote:\n{self._noise.read()}"
-            raise ScenarioError(message)
-        return found[0]

@@ -21,6 +21,8 @@ from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
+    from pydantic_ai.output import OutputContext
+
     from unpause.agents.driver import Journal
 
 _RETURN = TypeAdapter(ToolReturn[Any])
@@ -34,6 +36,8 @@ class SegmentPaused(Exception):
         self.requests = requests
         self.tools = tools
 
+
+_TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
 
 # A call that lacks what the user will fill in cannot be checked by the tool's own schema yet.
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
@@ -52,7 +56,18 @@ class JournaledToolset(WrapperToolset[Any]):
         """Return the tools as the model may see them, each with the rules of its policy applied."""
         tools = await super().get_tools(ctx)
         self.originals.update(tools)
-        return {name: _ruled(tool) for name, tool in tools.items()}
+        return {name: _ruled(self._checking(tool)) for name, tool in tools.items()}
+
+    def _checking(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
+        """Return the tool with a validator that is told what a human said, as the tool itself is."""
+        check = tool.args_validator_func
+        if check is None:
+            return tool
+        return replace(tool, args_validator_func=lambda ctx, **arguments: check(self._told(ctx), **arguments))
+
+    def _told(self, ctx: RunContext[Any]) -> RunContext[Any]:
+        """Return the context with the human's word: the loop takes all that goes on after a pause for approved."""
+        return replace(ctx, tool_call_approved=_is_permitted(self.calls.get(ctx.tool_call_id or "")))
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -66,14 +81,24 @@ class JournaledToolset(WrapperToolset[Any]):
             raise CallDeferred
         if tool.tool_def.kind == "unapproved" and not _is_permitted(recorded):
             raise ApprovalRequired
-        if self.journal.pause_requested:
-            # The others of its turn that run already may end; this one waits for the next segment.
-            self.held.add(call_id)
-            raise ApprovalRequired
+        if self._is_stopping():
+            raise self._hold(call_id)
         original = self.originals[name]
         arguments = _checked(original, tool, tool_args)
         await self.journal.start_call(call_id, idempotent=ToolPolicy.of(tool.tool_def.metadata).idempotent)
-        return await self._run(call_id, name, arguments, ctx, original)
+        if self._is_stopping():
+            # Heard with the start itself, before the tool did anything.
+            await self.journal.defer_call(call_id)
+            raise self._hold(call_id)
+        return await self._run(call_id, name, arguments, self._told(ctx), original)
+
+    def _is_stopping(self) -> bool:
+        return self.journal.pause_requested
+
+    def _hold(self, call_id: str) -> ApprovalRequired:
+        """Keep the call for the next segment; the others of its turn that run already may end."""
+        self.held.add(call_id)
+        return ApprovalRequired()
 
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -101,10 +126,15 @@ class JournaledToolset(WrapperToolset[Any]):
 
 @dataclass
 class JournalCapability(AbstractCapability[Any]):
-    """Puts the journaled toolset around an agent's tools, and leaves the loop when calls wait for a human."""
+    """Puts the journaled toolset around an agent's tools, and leaves the loop when calls wait for a human.
+
+    ``held`` are calls that wait for nothing but the next segment. While ``unread`` the user has said something that
+    the model sees only after the calls that are being made.
+    """
 
     journal: Journal
     calls: Mapping[str, ToolCall]
+    unread: bool = False
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
@@ -121,6 +151,18 @@ class JournalCapability(AbstractCapability[Any]):
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
         return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held)
+
+    async def before_output_validate(
+        self,
+        ctx: RunContext[Any],
+        *,
+        output_context: OutputContext,  # noqa: ARG002 - part of the hook
+        output: str | dict[str, Any],
+    ) -> str | dict[str, Any]:
+        """Send back an answer that came beside calls which are held, or that was given before the user said more."""
+        if (self.held or self.unread) and not ctx.partial_output and ctx.retry < ctx.max_retries:
+            raise ModelRetry(_TOO_EARLY)
+        return output
 
     async def handle_deferred_tool_calls(
         self,

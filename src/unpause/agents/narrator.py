@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
     ModelMessagesTypeAdapter,
+    ModelRequest,
     ModelResponse,
     PartDeltaEvent,
     PartStartEvent,
@@ -49,11 +50,13 @@ class Narrator:
         self._first = not segment.messages
         self._recorded = 0
         self._usage: dict[str, int] = {}
+        self._calls = False
         self.text = ""
 
     async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""
         self.text = ""
+        self._calls = False
         await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
         async for event in stream:
             await self._tell_piece(event)
@@ -62,7 +65,9 @@ class Narrator:
             name: int(getattr(counts, name, 0) or 0)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
         }
-        await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens})
+        # The words of an answer without calls are the run's result, and stand in its last event.
+        said = {"said": self.text} if self._calls and self.text.strip() else {}
+        await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **said})
 
     async def tell_calls(self, events: AsyncIterable[Any]) -> None:
         """Wait for the calls of one answer; note the results of those that never ran."""
@@ -96,6 +101,19 @@ class Narrator:
         if len(messages) > self._recorded:
             self._record(messages, [])
 
+    def record_refusal(self, messages: Sequence[ModelMessage], request: ModelRequest) -> None:
+        """Append a ``request`` that is not sent yet, if it says what was wrong with the answer that ends ``messages``.
+
+        All other requests can be made again from the calls and from what the user said; this one cannot.
+        """
+        if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].tool_calls:
+            self._record([*messages, request], [])
+
+    def answers_beside_calls(self, response: ModelResponse) -> bool:
+        """Whether some of the calls in a recorded answer carry the agent's answer, and others do not."""
+        made = [part for part in response.parts if isinstance(part, ToolCallPart)]
+        return len({part.tool_call_id in self._arguments for part in made}) > 1
+
     def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
         new = list(messages[self._recorded :])
         self._recorded = len(messages)
@@ -113,6 +131,8 @@ class Narrator:
                 self.text += text
                 if text:
                     await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+            case PartStartEvent(part=ToolCallPart()):
+                self._calls = True
             case PartStartEvent(part=ThinkingPart(content=thought)):
                 await self._tell_thought(thought)
             case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought)):

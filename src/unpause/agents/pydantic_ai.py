@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import ReinjectSystemPrompt
-from pydantic_ai.exceptions import ModelHTTPError, UsageLimitExceeded
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import RunUsage, UsageLimits
@@ -17,7 +16,9 @@ from pydantic_core import to_json
 
 from unpause.agents.describing import describe_tools
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
+from unpause.agents.failures import counted, failure
 from unpause.agents.journal import JournalCapability, SegmentPaused, recorded_return
+from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
 from unpause.agents.narrator import Narrator
 from unpause.agents.wanting import wanted_by
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run, RunInput, ToolCall
 
 _USAGE = TypeAdapter(RunUsage)
-_COUNTED = ("requests", "tool_calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,69 +63,58 @@ class PydanticAIDriver:
             raise InvalidSetting("an agent needs a name to be served: Agent(..., name='…')")
         self._agent = agent
         self._options = options
-        self._model = _model_of(agent, options)
+        self._models = ModelChoice(_model_of(agent, options), options.models)
         self.agent_id = agent.name
         self.agent_name = agent.name
-        self.model_name = self._model.model_name
-        self.model_provider = self._model.system
+        self.model_name = self.model.model_name
+        self.model_provider = self.model.system
+
+    @property
+    def model(self) -> Model:
+        """The model that runs the agent where no client chose another."""
+        return self._models.own
 
     def list_tools(self) -> list[ToolDescription]:
         """Return what the agent can call, as far as its toolsets say it without a run."""
         return describe_tools(self._agent)
 
     def describe_model(self, choice: str | None) -> ModelName:
-        """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""
-        model = self._chosen(choice)
-        return ModelName(model.model_name, model.system)
+        """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed.
 
-    def _chosen(self, choice: str | None) -> Model:
-        if choice is None:
-            return self._model
-        model = self._options.models.get(choice)
-        if model is None:
-            raise ModelNotAllowed(choice, list(self._options.models))
-        return model
+        The agent's own may be chosen by its name, too: ``PROVIDER:NAME``.
+        """
+        return self._models.describe(choice)
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
         usage = _USAGE.validate_python(segment.run.usage or {})
         try:
-            model = self._chosen(segment.run.model_choice)
+            model = self._models.get(segment.run.model_choice)
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
             return await self._loop(segment, journal, narrator, usage)
         except SegmentPaused as paused:
             await narrator.say_content_completed()
-            return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, _counted(usage))
+            return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, counted(usage))
         except ModelNotAllowed as error:
-            return Failed(EndReason.AGENT_ERROR, error.message, _counted(usage))
+            return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         except UnpauseError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary around a model: anything it raises ends only this run
-            return self._failed(error, usage)
-
-    def _failed(self, error: Exception, usage: RunUsage) -> Failed:
-        match error:
-            case UsageLimitExceeded():
-                return self._out_of(error, usage)
-            case ModelHTTPError():
-                # The body is the provider's, and may repeat part of the key it was sent.
-                message = f"The model provider answered with status {error.status_code} ({error.model_name})"
-            case _:
-                message = self._options.redaction.clean(str(error) or type(error).__name__)
-        return Failed(EndReason.MODEL_ERROR, message, _counted(usage))
+            return failure(error, usage, self._limits(), self._options.redaction)
 
     async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
         calls = {call.tool_call_id: call for call in segment.calls}
-        capability = JournalCapability(journal, calls)
+        prompt, decisions = _prompt(segment.inputs), _decisions(own, calls)
+        capability = JournalCapability(journal, calls, unread=prompt is not None and decisions is not None)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(
-            _prompt(segment.inputs),
+            prompt,
             message_history=history or None,
-            deferred_tool_results=_decisions(own, calls),
-            model=self._chosen(segment.run.model_choice),
+            deferred_tool_results=decisions,
+            model=self._models.get(segment.run.model_choice),
             usage=usage,
             usage_limits=self._limits(),
             capabilities=[capability, ReinjectSystemPrompt()],
@@ -135,13 +124,21 @@ class PydanticAIDriver:
             async for node in run:
                 if Agent.is_model_request_node(node):
                     if journal.pause_requested:
+                        narrator.record_refusal(run.new_messages(), node.request)
                         raise SegmentPaused(DeferredToolRequests(), {})
+                    capability.unread = False
                     async with node.stream(run.ctx) as stream:
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):
                     narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
+                    if journal.pause_requested and narrator.answers_beside_calls(node.model_response):
+                        # Some ways to end an agent's run do not wait for the calls beside its answer.
+                        raise SegmentPaused(DeferredToolRequests(), {})
                     async with node.stream(run.ctx) as events:
                         await narrator.tell_calls(events)
+            if capability.held:
+                # The agent takes an answer for its last word that came beside calls which have not run.
+                raise SegmentPaused(DeferredToolRequests(), {})
             return await self._finished(run, narrator, usage)
 
     async def _finished(self, run: AgentRun[Any, Any], narrator: Narrator, usage: RunUsage) -> Completed:
@@ -149,20 +146,13 @@ class PydanticAIDriver:
         await narrator.say_content_completed()
         output = run.result.output if run.result is not None else ""
         if isinstance(output, str):
-            return Completed(output, usage=_counted(usage))
-        return Completed(to_json(output, fallback=str).decode(), type(output).__name__, _counted(usage))
+            return Completed(output, usage=counted(usage))
+        return Completed(to_json(output, fallback=str).decode(), type(output).__name__, counted(usage))
 
     def _limits(self) -> UsageLimits:
         return UsageLimits(
             request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit
         )
-
-    def _out_of(self, error: UsageLimitExceeded, usage: RunUsage) -> Failed:
-        if "tokens" in str(error):
-            limit = self._options.total_tokens_limit
-            return Failed(EndReason.TOKEN_LIMIT, f"The run used up its limit of {limit} tokens", _counted(usage))
-        limit = self._options.request_limit
-        return Failed(EndReason.USAGE_LIMIT, f"The run reached its limit of {limit} model requests", _counted(usage))
 
 
 def _model_of(agent: Agent[Any, Any], options: DriverOptions) -> Model:
@@ -229,7 +219,3 @@ def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> 
             # Failures and retries are replayed by the toolset, which raises what the tool raised.
             results.approvals[part.tool_call_id] = ToolApproved()
     return results
-
-
-def _counted(usage: RunUsage) -> dict[str, int]:
-    return {name: count for name in _COUNTED if (count := int(getattr(usage, name) or 0))}

@@ -32,6 +32,8 @@ class AgentRegistry:
             if driver.agent_id in self._drivers:
                 raise InvalidSetting(f"two agents are named {driver.agent_id!r}: an agent's name is its id")
             self._drivers[driver.agent_id] = driver
+        if setup_commands is not None and setup_commands.agent_id in self._drivers:
+            raise InvalidSetting(f"no agent can be named {setup_commands.agent_id!r}: the one of setup commands is")
         if default_agent is not None and default_agent not in self._drivers:
             served = ", ".join(self._drivers) or "none"
             raise InvalidSetting(f"default_agent {default_agent!r} is not served here; served: {served}")
@@ -42,16 +44,24 @@ class AgentRegistry:
         return list(self._drivers.values())
 
     def find_driver(self, run: Run) -> AgentDriver | None:
-        """Return who executes and continues the run, or None.
+        """Return who executes and continues the run, or None."""
+        return self._route(run.agent_id, run.source_type)
 
-        Here, and only here, runs that prepare a repository are told from all others: by their source.
-        """
-        if run.source_type == SETUP_COMMANDS:
+    def get_driver(self, agent_id: str, source_type: str) -> AgentDriver:
+        """Return who would execute a new run of this agent from this source; raise AgentNotFound where nobody does."""
+        driver = self._route(agent_id, source_type)
+        if driver is None:
+            raise AgentNotFound
+        return driver
+
+    def _route(self, agent_id: str, source_type: str) -> AgentDriver | None:
+        """Tell runs that prepare a repository from all others by their source: here, and only here."""
+        if source_type == SETUP_COMMANDS:
             return self.setup_commands
-        return self._drivers.get(run.agent_id)
+        return self._drivers.get(agent_id)
 
     def find_agent(self, agent_id: str) -> AgentDriver | None:
-        """Return the agent, or None."""
+        """Return the agent whose runs are asked about, or None."""
         if self.setup_commands is not None and agent_id == self.setup_commands.agent_id:
             return self.setup_commands
         return self._drivers.get(agent_id)

@@ -11,9 +11,12 @@ from starlette.middleware.cors import CORSMiddleware
 
 from unpause.api.agentos import approvals, attach, config, sessions
 from unpause.api.agentos import runs as agentos_runs
+from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
+from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.health import router as health_router
 from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
+from unpause.api.rates import RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,10 +39,13 @@ def create_app(application: Application) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.application = application
+    app.state.rate_limits = RateLimits(application)
     app.include_router(health_router)
     for part in (config, agentos_runs, attach, approvals, sessions):
         app.include_router(part.router)
-    app.include_router(codegen_runs.router)
+    for part in (codegen_runs, logs, identity, setup):
+        app.include_router(part.router)
+    app.include_router(codegen_webhooks.router)
     app.add_middleware(BodyLimit, limit=application.settings.max_body_bytes)
     app.add_middleware(
         CORSMiddleware,

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from unpause.api.bodies import StrictRequest
+from unpause.api.rates import LimitedRoute, rate_headers
 from unpause.errors import (
     Conflict,
     Denied,
@@ -50,6 +51,8 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
 _INTERNAL = "Internal server error"
 _RETRY_AFTER_SECONDS = "1"
 _CODEGEN_PREFIX = "/v1/"
+_UNSAID = "secret"
+_HIDDEN = "**********"
 
 
 def status_of(error: UnpauseError) -> int:
@@ -116,14 +119,42 @@ class AgnoRoute(_RenderingRoute):
     body = staticmethod(agno_body)
 
 
-class CodegenRoute(_RenderingRoute):
-    """A route of the Codegen API."""
+class CodegenRoute(_RenderingRoute, LimitedRoute):
+    """A route of the Codegen API. Every answer to a request that was counted says how much is left."""
 
     body = staticmethod(codegen_body)
 
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler, with the header fields of the limit added to what it answers."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            response = await handler(request)
+            response.headers.update(rate_headers(request))
+            return response
+
+        return answer
+
 
 def _validation_body(error: RequestValidationError) -> bytes:
-    """Return what is wrong, without the documentation links and without anything that is not JSON."""
+    """Return what is wrong, without the documentation links, without secrets and without anything that is not JSON."""
     kept = ("type", "loc", "msg", "input", "ctx")
-    found = [{key: item[key] for key in kept if key in item} for item in error.errors()]
-    return to_json({"detail": found}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
+    found = [{key: item[key] for key in kept if key in item} for item in map(_without_secrets, error.errors())]
+    # FastAPI says the same of a parameter once for each dependency that reads it.
+    once = [item for place, item in enumerate(found) if item not in found[:place]]
+    return to_json({"detail": once}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
+
+
+def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:
+    """Return an error that does not say a secret again: not as the input, not within it, not in a body as it came."""
+    if _UNSAID in item["loc"] or item["loc"] == ("body",):
+        return {key: value for key, value in item.items() if key != "input"}
+    return {**item, "input": _hidden(item.get("input"))}
+
+
+def _hidden(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _HIDDEN if key == _UNSAID else _hidden(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(inner) for inner in value]
+    return value

@@ -18,7 +18,9 @@ def configure_logging(*, readable: bool) -> None:
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
     traceback: structlog.typing.Processor = structlog.processors.format_exc_info
     if readable:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Where rich is installed the default would print the values of all variables, secrets among them.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
         traceback = structlog.processors.StackInfoRenderer()
     structlog.configure(
         processors=[*shared, traceback, renderer],

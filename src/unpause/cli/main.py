@@ -20,6 +20,7 @@ usage: unpause COMMAND [options]
   worker    execute runs for servers that share a PostgreSQL; listens on no port
   demo      serve the demo agent on a scratch workspace; needs no key
   db        upgrade, downgrade, current or check the database schema
+  keys      print a new key to encrypt secrets with
   settings  print the table of all settings
   openapi   write the OpenAPI documents into a folder
 
@@ -33,6 +34,7 @@ _COMMANDS = {
     "worker": "unpause.cli.working",
     "demo": "unpause.cli.serving",
     "db": "unpause.cli.db",
+    "keys": "unpause.cli.keys",
     "settings": "unpause.cli.documents",
     "openapi": "unpause.cli.documents",
 }

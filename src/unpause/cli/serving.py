@@ -10,7 +10,7 @@ import uvicorn
 from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application, demo_drivers, load_drivers
+from unpause.bootstrap import build_application, demo_drivers, load_drivers, load_vault
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
@@ -74,6 +74,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
     if not settings.worker and database_file(settings.database_url) is not None:
         raise InvalidSetting("--no-worker needs workers beside it, and those need PostgreSQL: see --database-url")
+    load_vault(settings)
     configure_logging(readable=settings.dev or demo)
     # Before anything is made on disk: a wrong name leaves nothing behind.
     drivers = demo_drivers(settings) if demo else load_drivers(settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_settings import CliApp, CliSettingsSource
 
-from unpause.bootstrap import build_application, load_drivers
+from unpause.bootstrap import build_application, load_drivers, load_vault
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
@@ -32,6 +32,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
         raise InvalidSetting("a worker shares its database with servers, which needs PostgreSQL: see --database-url")
     if not settings.worker:
         raise InvalidSetting("a worker with --no-worker would do nothing")
+    load_vault(settings)
     configure_logging(readable=settings.dev)
     drivers = load_drivers(settings)
     check_database(settings.database_url)

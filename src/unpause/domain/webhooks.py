@@ -1,17 +1,19 @@
-"""Webhooks: who hears of a run, and what was said to whom."""
+"""Webhooks: who hears of a run, what was said to whom, and what came of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from unpause.vault import Sealed
+
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """An address that hears of runs; ``secret`` signs what is sent, and is encrypted wherever it is kept."""
+    """An address that hears of runs; what is sent is signed with ``secret``, where there is one."""
 
     url: str
-    secret: str | None = None
+    secret: Sealed | None = None
     enabled: bool = True
 
 
@@ -19,7 +21,7 @@ class WebhookTarget:
 class Delivery:
     """One message to one address: ``id`` stays the same however often it is sent, ``payload`` is its JSON text.
 
-    ``attempts`` counts those made.
+    ``attempts`` counts those made, with the one under way.
     """
 
     id: str
@@ -27,5 +29,21 @@ class Delivery:
     url: str
     payload: str
     created_at: datetime
-    secret: str | None = None
+    secret: Sealed | None = None
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What came of one attempt: the answer's status, or in ``error`` why there is none or why it counts as a failure.
+
+    ``error`` is short and holds neither secrets nor the address.
+    """
+
+    status_code: int | None = None
+    error: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the message arrived: an answer of 200 to 299."""
+        return self.error is None

@@ -15,7 +15,7 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.runs.notices import tell_webhooks
 from unpause.store.events import add_events
-from unpause.store.readiness import list_stale
+from unpause.store.readiness import list_stale, lock_if_free
 from unpause.store.runs import find_by_key, list_unfinished, transition
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ class Recovery:
         self, connection: Connection, run_key: int, stale_since: datetime | None
     ) -> tuple[Run | None, tuple[Event, ...]]:
         now = self._clock.now()
-        run = find_by_key(connection, run_key, locked=True)
+        if not lock_if_free(connection, run_key):
+            # Somebody writes to it just now, or froze when he did: the others must not wait for that.
+            return None, ()
+        run = find_by_key(connection, run_key)
         if run is None or run.status is not RunStatus.RUNNING:
             return None, ()
         if stale_since is not None and (run.lease_expires_at is None or run.lease_expires_at >= stale_since):

@@ -56,6 +56,8 @@ class Workers:
         self._something = asyncio.Event()
         self._segments: dict[int, asyncio.Task[None]] = {}
         self._delays: dict[int, Iterator[float]] = {}
+        # Runs that were ready again before their segment here had quite ended: they are looked for when it has.
+        self._again: set[int] = set()
         bus.hear(self._hear)
 
     def ready(self, run_key: int) -> None:
@@ -149,6 +151,7 @@ class Workers:
             _log.warning("could not look for runs that are ready", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)
             return []
+        self._again.update(self._segments.keys() & set(found))
         chosen = [run_key for run_key in found if run_key not in passed_over][:free]
         # As many as there is room for: there may be more, which are looked for when a slot is free again.
         self._is_behind = self._is_behind or len(chosen) == free
@@ -156,8 +159,7 @@ class Workers:
 
     def _start(self, tasks: asyncio.TaskGroup, run_key: int) -> None:
         if run_key in self._segments:
-            # Its segment here is about to end, and whatever is to come after it is looked for then.
-            self._is_behind = True
+            self._again.add(run_key)
             return
         segment = tasks.create_task(self._execute(run_key), name=f"segment of run {run_key}")
         self._segments[run_key] = segment
@@ -189,9 +191,10 @@ class Workers:
     def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
         if self._segments.get(run_key) is segment:
             del self._segments[run_key]
-        if self._rules.per_organization is not None:
-            # Another run of its organization may have waited for this one to end.
+        if self._rules.per_organization is not None or run_key in self._again:
+            # Another run of its organization may have waited for this one to end, or its own next segment.
             self._is_behind = True
+        self._again.discard(run_key)
         self._something.set()
 
     async def _stop(self) -> None:

@@ -50,10 +50,10 @@ class RunName:
 class ContinueRun:
     """Send a paused run on.
 
-    With ``prompt`` None the ``answers`` have to fit what is open. With a prompt, open questions take it as their answer
-    and everything else still open is declined with it as the note; the model reads it as the user's words.
-    ``pause_id``, where given, must be the present pause. ``model`` runs the rest of it; ``webhooks``, where given,
-    replace those that hear of it.
+    The ``answers`` decide their calls and have to fit what is open; without a prompt, what they do not decide stays
+    open. A ``prompt`` decides all the rest: open questions take it as their answer, everything else is declined with it
+    as the note; and the model reads it, with the ``images``, as the user's words. ``pause_id``, where given, must be
+    the present pause. ``model`` runs the rest of it; ``webhooks``, where given, replace those that hear of it.
     """
 
     answers: tuple[ToolAnswer, ...] = ()

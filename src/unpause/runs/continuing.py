@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
@@ -18,9 +18,9 @@ from unpause.domain.requirements import (
 )
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
-from unpause.errors import ApprovalPending, InvalidTransition
+from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
 from unpause.runs.commands import Accepted
-from unpause.runs.snapshots import awaiting_text, pause_payload, pause_text
+from unpause.runs.snapshots import awaiting_text, decision_payload, pause_payload, pause_text
 from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
@@ -84,16 +84,58 @@ class Continuing:
         requirements: Sequence[Requirement],
         present: Sequence[Requirement],
     ) -> dict[str, Answer]:
-        if self.command.prompt is not None:
-            return {r.id: self._from_prompt(r, self.command.prompt) for r in present if r.is_open}
+        """Return what the request says, by requirement id: the answers, and of the rest what a prompt means for it."""
+        prompt = self.command.prompt
+        answers: dict[str, Answer] = {}
+        if self.command.answers or prompt is None:
+            answers = self._given(connection, run, requirements, present)
+        if prompt is None:
+            return answers
+        rest = (item for item in present if item.is_open and item.id not in answers)
+        return {**answers, **{item.id: self._from_prompt(item, prompt) for item in rest}}
+
+    def _given(
+        self,
+        connection: Connection,
+        run: Run,
+        requirements: Sequence[Requirement],
+        present: Sequence[Requirement],
+    ) -> dict[str, Answer]:
         calls = list_tool_calls(connection, run.id) if self.command.answers else []
         known = {call.tool_call_id for call in calls} | {requirement.tool_call_id for requirement in requirements}
         try:
             matched = match_answers(present, self.command.answers, frozenset(known))
         except InvalidTransition:
-            raise _late(run) from None
+            if present or not self._is_of_now(calls, requirements):
+                raise _late(run) from None
+            return {}
+        except RequirementsOpen:
+            if self.command.prompt is None:
+                raise
+            return {}
         by_id = {requirement.id: requirement for requirement in present}
         return {key: self.answer(by_id[key], said) for key, said in matched.items()}
+
+    def _is_of_now(self, calls: Sequence[ToolCall], requirements: Sequence[Requirement]) -> bool:
+        """Whether what was sent to a run paused on request echoes this pause, and not an earlier one once more.
+
+        It does where it names the pause; or a call that has not run, and that nobody was ever asked about; or the
+        result of a call that people were asked about, which only came after.
+        """
+        if self.command.pause_id is not None:
+            return True
+        by_id = {call.tool_call_id: call for call in calls}
+        asked = {item.call_id: item for item in requirements}
+        for said in self.command.answers:
+            call, wanted = by_id.get(said.tool_call_id), asked.get(said.tool_call_id)
+            if call is None:
+                continue
+            if wanted is None and call.status is not CallStatus.FINISHED:
+                return True
+            brought = wanted is None or wanted.kind is RequirementKind.EXTERNAL_EXECUTION
+            if call.status is CallStatus.FINISHED and said.result is not None and not brought:
+                return True
+        return False
 
     def answer(self, requirement: Requirement, said: ToolAnswer) -> Answer:
         """Return what was said, which fits the requirement, as a decision of the one who asks."""
@@ -134,7 +176,9 @@ class Continuing:
         still_open: Sequence[Requirement],
     ) -> tuple[Accepted, tuple[Event, ...]]:
         payload = pause_payload(run.pause_id or "", pause_text(still_open), calls, requirements)
-        last = append_to_log(connection, run.id, 1, self.now, awaiting=awaiting_text(still_open))
+        changes = {"awaiting": awaiting_text(still_open), **self.model}
+        last = append_to_log(connection, run.id, 1, self.now, changes)
+        self._keep(connection, run)
         events = add_events(connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
         return Accepted(run, run.last_sequence, moved=False), events
 
@@ -168,17 +212,28 @@ class Continuing:
             "continued_decision": _decision_word(answered),
         }
         moved = transition(connection, run.id, Trigger.CONTINUE, changes=changes)
-        if self.command.prompt is not None:
-            position = len(list_inputs(connection, run.id))
-            given = RunInput(position, self.command.prompt, self.command.images)
+        self._keep(connection, run)
+        event = Event(EventType.RUN_CONTINUED, self.now, self._told(run, answered))
+        events = add_events(connection, run.id, (event,), moved.last_sequence)
+        return Accepted(moved, run.last_sequence), events
+
+    def _keep(self, connection: Connection, run: Run) -> None:
+        """Keep what came with the decisions: the user's words and pictures for the model, and who hears of the run."""
+        prompt, images = self.command.prompt, self.command.images
+        if prompt is not None or images:
+            given = RunInput(len(list_inputs(connection, run.id)), prompt or "", images)
             add_input(connection, run.id, given, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
             replace_run_targets(connection, run, self.command.webhooks, self.now)
-        said = {"prompt": self.command.prompt} if self.command.prompt is not None else {}
-        told = {"pause_id": run.pause_id, "by": self.principal.user_id, **said}
-        event = Event(EventType.RUN_CONTINUED, self.now, told)
-        events = add_events(connection, run.id, (event,), moved.last_sequence)
-        return Accepted(moved, run.last_sequence), events
+
+    def _told(self, run: Run, answered: Sequence[Requirement]) -> dict[str, Any]:
+        """Return what the event says: who continued the run, with which words and decisions."""
+        prompt = self.command.prompt
+        told: dict[str, Any] = {"pause_id": run.pause_id, "by": self.principal.user_id}
+        if prompt is not None:
+            told["prompt"] = prompt
+        told["answers"] = [decision_payload(item, item.answer, prompt) for item in answered if item.answer is not None]
+        return told
 
 
 def _answered(requirement: Requirement, answers: dict[str, Answer]) -> Requirement:

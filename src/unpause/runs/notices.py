@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
-
 from unpause.domain.runs import RunStatus
 from unpause.domain.webhooks import Delivery
-from unpause.store.webhooks import add_deliveries, list_targets
+from unpause.store.deliveries import add_deliveries
+from unpause.store.json import dump_json
+from unpause.store.webhooks import list_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def tell_webhooks(
         "timestamp": now.isoformat(),
         "data": _news(run, requirements),
     }
-    payload = to_json(told).decode()
+    payload = dump_json(told)
     add_deliveries(
         connection,
         [

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import EndReason, RunInput
+from unpause.domain.runs import EndReason, RunInput, RunStatus
 from unpause.domain.text import refuse_nul
 from unpause.domain.transitions import Trigger
-from unpause.errors import RunNotFound
+from unpause.errors import ModelNotAllowed, RunLimitReached, RunNotFound
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
 from unpause.runs.notices import tell_webhooks
@@ -20,8 +21,9 @@ from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, keep_answer
 from unpause.store.journal import add_input
-from unpause.store.runs import RunKey, get_run, insert_run, not_paused, request_pause, transition
+from unpause.store.runs import RunKey, already_ended, count_runs, get_run, insert_run, request_pause, transition
 from unpause.store.sessions import NewSession, ensure_session, keep_state
+from unpause.store.users import lock_organization
 from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
@@ -36,13 +38,15 @@ if TYPE_CHECKING:
     from unpause.store.database import Connection, Database
     from unpause.store.idempotency import RequestKey
     from unpause.streaming.bus import Bus
+    from unpause.vault import Vault
 
 _SUMMARY_CHARACTERS = 80
+_LIMITED_DAYS = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceTools:
-    """What the service works with."""
+    """What the service works with; ``run_limit`` is how many runs an organization may make in 30 days."""
 
     database: Database
     bus: Bus
@@ -50,6 +54,8 @@ class ServiceTools:
     agents: AgentRegistry
     clock: Clock
     ids: Ids
+    vault: Vault
+    run_limit: int | None = None
 
 
 class RunService:
@@ -61,10 +67,10 @@ class RunService:
     async def create_run(self, principal: Principal, command: CreateRun, asked: RequestKey | None = None) -> Accepted:
         """Make a run and hand it to the executors; with a key that made one before, return that one.
 
-        Raises AgentNotFound for an agent not served here, InvalidInput for text that cannot be stored,
-        IdempotencyMismatch for a key used with something else.
+        Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
+        IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
-        agent = self._tools.agents.get_agent(command.agent_id)
+        agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
         chosen = agent.describe_model(command.model)
         refuse_nul(command, principal.user_id)
         now = self._tools.clock.now()
@@ -88,6 +94,7 @@ class RunService:
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return earlier
+            _refuse_over_limit(connection, principal, self._tools.run_limit, now)
             session = ensure_session(
                 connection, principal, NewSession(session_id, command.agent_id, summary_of(command.prompt)), now
             )
@@ -142,30 +149,38 @@ class RunService:
         """
         now = self._tools.clock.now()
 
-        def unit(connection: Connection) -> Run:
+        def unit(connection: Connection) -> tuple[Run, bool]:
             run = _named(connection, principal, name, locked=True)
-            if not request_pause(connection, run.id, now) and run.status.is_final:
-                raise not_paused(run)
-            return run
+            if run.status.is_final:
+                raise already_ended(run)
+            return run, request_pause(connection, run.id, now)
 
-        run = await self._tools.database.write(unit)
-        self._tools.dispatcher.pause_requested(run.id)
+        run, requested = await self._tools.database.write(unit)
+        if requested:
+            self._tools.dispatcher.pause_requested(run.id)
         return run
 
     def _model_of(self, run: Run, choice: str | None) -> dict[str, str]:
-        """Return the columns that another model changes; raise ModelNotAllowed."""
+        """Return the columns that another model changes; raise ModelNotAllowed for a choice."""
         driver = self._tools.agents.find_driver(run)
-        if choice is None or driver is None:
+        if driver is None or run.status is not RunStatus.PAUSED:
             return {}
-        chosen = driver.describe_model(choice)
-        return {"model_choice": choice, "model": chosen.name, "model_provider": chosen.provider}
+        if choice is not None:
+            chosen = driver.describe_model(choice)
+            return {"model_choice": choice, "model": chosen.name, "model_provider": chosen.provider}
+        try:
+            # The settings may have changed since the run paused.
+            present = driver.describe_model(run.model_choice)
+        except ModelNotAllowed:
+            return {}
+        return {"model": present.name, "model_provider": present.provider}
 
     async def cancel_run(self, principal: Principal, name: RunName) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
-            run = _named(connection, principal, name)
+            run = _named(connection, principal, name, locked=True)
             return (run, ()) if run.status.is_final else _cancel(connection, run, principal, now)
 
         run, events = await self._tools.database.write(unit)
@@ -200,6 +215,16 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
         "model_choice": command.model,
         "repo_id": command.repo_id,
     }
+
+
+def _refuse_over_limit(connection: Connection, principal: Principal, limit: int | None, now: datetime) -> None:
+    """Raise RunLimitReached where the organization has made as many runs as it may."""
+    if limit is None:
+        return
+    # Two at once must not both take the last place.
+    lock_organization(connection, principal.organization_id)
+    if count_runs(connection, principal.organization_id, now - _LIMITED_DAYS) >= limit:
+        raise RunLimitReached
 
 
 def _cancel(connection: Connection, run: Run, principal: Principal, now: datetime) -> tuple[Run, tuple[Event, ...]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.requirements import Answer, Requirement, RequirementKind
 from unpause.domain.runs import ToolCall
 
 if TYPE_CHECKING:
@@ -59,6 +59,20 @@ def read_calls(payload: Mapping[str, Any]) -> tuple[ToolCall, ...]:
 def read_requirements(payload: Mapping[str, Any]) -> tuple[Requirement, ...]:
     """Return the requirements in a ``run_paused`` payload."""
     return _REQUIREMENTS.validate_python(payload["requirements"])
+
+
+def decision_payload(requirement: Requirement, answer: Answer, prompt: str | None) -> dict[str, Any]:
+    """Return what ``run_continued`` says of one decision; words that are the prompt's are not repeated."""
+    told = {
+        "tool_call_id": requirement.tool_call_id,
+        "tool_name": requirement.tool_name,
+        "decision": answer.decision.value,
+        "note": answer.note if answer.note != prompt else None,
+        "values": answer.values,
+        "result": answer.result if answer.result != prompt else None,
+        "by": answer.by,
+    }
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def with_requirements(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) -> tuple[ToolCall, ...]:

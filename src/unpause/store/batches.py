@@ -46,7 +46,15 @@ class Batches:
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(unit, result))
         self._work.set()
-        return await result
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            # What the caller writes next may build on this, and may take another way to the database.
+            await asyncio.wait((result,))
+            if not result.cancelled():
+                # Nobody is left to hear of a failure.
+                result.exception()
+            raise
 
     async def write_all(self, lane: Lane) -> None:
         """Write batch after batch through the lane. Several lanes may share the work."""

@@ -102,7 +102,8 @@ class Database:
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
 
-        A unit that raises changes nothing, and its exception is raised here. Raises DatabaseUnavailable where the
+        A unit that raises changes nothing, and its exception is raised here. One that was begun is not broken off when
+        its caller is cancelled: what the caller writes next may build on it. Raises DatabaseUnavailable where the
         database is away; then the unit may or may not have been committed.
         """
         if not self._is_open:

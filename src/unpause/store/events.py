@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from unpause.domain.events import Event, EventType
+from unpause.domain.paging import Slice
 from unpause.store.tables import events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Row
 
 _INSERT = insert(events)
 _AFTER = (
@@ -22,6 +23,19 @@ _AFTER = (
     .order_by(events.c.sequence)
     .limit(bindparam("most"))
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EventSelection:
+    """Which events of a run a list shows.
+
+    ``types`` says for each type which key the payload must have for the event to be shown; None means that it need not
+    have any.
+    """
+
+    types: Mapping[EventType, str | None]
+    part: Slice = field(default_factory=Slice)
+    newest_first: bool = False
 
 
 def add_events(connection: Connection, run_key: int, added: Sequence[Event], last: int) -> tuple[Event, ...]:
@@ -48,7 +62,29 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
 
 def list_events(connection: Connection, run_key: int, after: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run after number ``after``, in order."""
-    return [
-        Event(type=EventType(row.type), at=row.created_at, payload=row.payload, sequence=row.sequence)
-        for row in connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
-    ]
+    rows = connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
+    return [_event(row) for row in rows]
+
+
+def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelection) -> tuple[list[Event], int]:
+    """Return a part of the run's events of the wanted types, and how many of these there are in all."""
+    chosen = (events.c.run_key == run_key, or_(*(_is_shown(*item) for item in wanted.types.items())))
+    query = (
+        select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
+        .where(*chosen)
+        .order_by(events.c.sequence.desc() if wanted.newest_first else events.c.sequence)
+        .limit(wanted.part.limit)
+        .offset(wanted.part.offset)
+    )
+    counted = select(func.count()).select_from(events).where(*chosen)
+    found = [_event(row) for row in connection.execute(query)]
+    return found, int(connection.execute(counted).scalar_one())
+
+
+def _is_shown(event_type: EventType, key: str | None) -> ColumnElement[bool]:
+    of_type = events.c.type == event_type.value
+    return of_type if key is None else and_(of_type, events.c.payload[key].as_string().is_not(None))
+
+
+def _event(row: Row[Any, Any, Any, Any]) -> Event:
+    return Event(type=EventType(row.type), at=row.created_at, payload=row.payload, sequence=row.sequence)

@@ -28,7 +28,11 @@ _APPENDERS = 2
 _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
 # No prepared statements: a pooler in transaction mode would hand them to somebody else.
-CONNECTION: Mapping[str, Any] = MappingProxyType({"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS})
+# By the name PostgreSQL tells our connections from other programs' on the same database.
+APPLICATION = "unpause"
+CONNECTION: Mapping[str, Any] = MappingProxyType(
+    {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": APPLICATION}
+)
 # SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
 _AWAY = ("08", "53300", "57P0")
 
@@ -81,8 +85,17 @@ class PostgresStorage:
             await self._lane.engine.dispose()
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit`` in a transaction of its own."""
-        return await self._lane.run(unit)
+        """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""
+        task = asyncio.create_task(self._lane.run(unit), name="database write")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What the caller writes next may build on this.
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                # Nobody is left to hear of a failure.
+                task.exception()
+            raise
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""

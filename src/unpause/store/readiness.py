@@ -93,6 +93,12 @@ def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
     return list(connection.execute(_STALE, {"now": now, "most": most}).scalars())
 
 
+def lock_if_free(connection: Connection, run_key: int) -> bool:
+    """Lock the run until the transaction ends; return whether that could be done without waiting for anybody."""
+    query = select(runs.c.id).where(runs.c.id == run_key).with_for_update(skip_locked=True)
+    return connection.execute(query).scalar() is not None
+
+
 def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
     """Renew the leases of runs, given with the fences they are held under; return those that were renewed.
 

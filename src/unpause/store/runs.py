@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 
 from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Select
     from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.sql.dml import ReturningUpdate
+
+    from unpause.domain.paging import Slice
 
 
 # No database has others, and asking for one is an error in the driver instead of an empty answer.
@@ -70,6 +73,7 @@ _BY_ID = {locked: _find(runs.c.id, locked=locked) for locked in (False, True)}
 _BY_RUN_ID = {locked: _find(runs.c.run_id, locked=locked) for locked in (False, True)}
 
 _ANY = RunFilter()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,15 @@ class RunKey:
     organization_id: int
     id: int | None = None
     run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSelection:
+    """Which runs of an organization a list shows; None means any. ``user_id`` is the name that runs carry."""
+
+    source_type: str | None = None
+    user_id: str | None = None
+    or_without_user: bool = False
 
 
 class Reserved(NamedTuple):
@@ -133,11 +146,9 @@ def transition(
     rule = TRANSITIONS[trigger]
     columns = dict(changes)
     given = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
-    if unknown := columns.keys() - _COLUMNS:
-        raise KeyError(f"runs has no columns {', '.join(sorted(unknown))}")
     # A fenced trigger that presents no fence fits no row.
     statement = _MOVES[trigger, fence is not None or rule.fenced]
-    row = connection.execute(statement, {**columns, **given}).mappings().first()
+    row = connection.execute(statement, {**_columns(columns), **given}).mappings().first()
     if row is None:
         raise _why_not(connection, run_key, fenced=rule.fenced)
     return _run(row)
@@ -157,15 +168,13 @@ def reserve_sequence(connection: Connection, run_key: int, fence: int, count: in
 
 
 def append_to_log(
-    connection: Connection, run_key: int, count: int, now: datetime, *, awaiting: str | None = None
+    connection: Connection, run_key: int, count: int, now: datetime, changes: Mapping[str, Any] = _NOTHING
 ) -> int:
     """Reserve ``count`` numbers for events about a run nobody executes; return the last one.
 
-    ``awaiting``, where given, is what the run waits for from now on.
+    ``changes`` are further columns to set.
     """
-    given = {"key": run_key, "reserved": count, "updated_at": now}
-    if awaiting is not None:
-        given["awaiting"] = awaiting
+    given = {"key": run_key, "reserved": count, "updated_at": now, **_columns(changes)}
     return int(connection.execute(_RESERVE, given).scalar_one())
 
 
@@ -179,6 +188,26 @@ def find_by_key(connection: Connection, run_key: int, *, locked: bool = False) -
     query = select(*runs.c).where(runs.c.id == run_key)
     row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     return None if row is None else _run(row)
+
+
+def count_runs(connection: Connection, organization_id: int, since: datetime) -> int:
+    """Return how many runs the organization has made since then."""
+    query = select(func.count()).where(runs.c.organization_id == organization_id, runs.c.created_at >= since)
+    return int(connection.execute(query).scalar_one())
+
+
+def list_runs(connection: Connection, organization_id: int, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
+    """Return a part of an organization's runs, newest first, and how many there are in all."""
+    conditions: list[ColumnElement[bool]] = [runs.c.organization_id == organization_id]
+    if wanted.source_type is not None:
+        conditions.append(runs.c.source_type == wanted.source_type)
+    if wanted.user_id is not None:
+        own = runs.c.user_id == wanted.user_id
+        conditions.append(or_(own, runs.c.user_id.is_(None)) if wanted.or_without_user else own)
+    query = select(*runs.c).where(*conditions).order_by(runs.c.id.desc()).limit(part.limit).offset(part.offset)
+    counted = select(func.count()).select_from(runs).where(*conditions)
+    found = [_run(row) for row in connection.execute(query).mappings()]
+    return found, int(connection.execute(counted).scalar_one())
 
 
 def list_session_runs(
@@ -211,6 +240,12 @@ def list_unfinished(connection: Connection, status: RunStatus) -> list[Run]:
     return [_run(row) for row in connection.execute(query).mappings()]
 
 
+def _columns(changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    if unknown := changes.keys() - _COLUMNS:
+        raise KeyError(f"runs has no columns {', '.join(sorted(unknown))}")
+    return changes
+
+
 def _why_not(connection: Connection, run_key: int, *, fenced: bool) -> Exception:
     run = find_by_key(connection, run_key)
     if run is None:
@@ -234,6 +269,11 @@ def not_paused(run: Run) -> InvalidTransition:
     """Return the conflict that says where the run stands and who brought it there (texts: agno.md 6.6)."""
     details = run.continuation.as_details() if run.continuation is not None else {}
     return InvalidTransition(_NOT_PAUSED[run.status], run.status.value, {"status": run.status.value, **details})
+
+
+def already_ended(run: Run) -> InvalidTransition:
+    """Return the conflict of something that only an unfinished run can take."""
+    return InvalidTransition(f"run has ended: {run.status.value}", run.status.value, {"status": run.status.value})
 
 
 def _run(row: RowMapping) -> Run:

@@ -1,78 +1,89 @@
-"""Who hears of runs, and the messages that are still to be delivered."""
+"""Who hears of runs: an organization's address, or those of one run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, insert, or_, select
 
-from unpause.domain.webhooks import Delivery, WebhookTarget
-from unpause.store.tables import webhook_deliveries, webhook_targets
+from unpause.domain.webhooks import WebhookTarget
+from unpause.store.tables import webhook_targets
+from unpause.store.users import lock_organization
+from unpause.vault import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Row
 
     from unpause.domain.runs import Run
 
+_COLUMNS = (
+    webhook_targets.c.run_key,
+    webhook_targets.c.url,
+    webhook_targets.c.secret,
+    webhook_targets.c.enabled,
+)
 _TARGETS = (
-    select(
-        webhook_targets.c.run_key,
-        webhook_targets.c.url,
-        webhook_targets.c.secret,
-        webhook_targets.c.enabled,
-    )
+    select(*_COLUMNS)
     .where(
         webhook_targets.c.organization_id == bindparam("organization"),
         or_(webhook_targets.c.run_key == bindparam("key"), webhook_targets.c.run_key.is_(None)),
     )
     .order_by(webhook_targets.c.id)
 )
-_INSERT_DELIVERY = insert(webhook_deliveries)
+_OF_ORGANIZATION = (
+    webhook_targets.c.organization_id == bindparam("organization"),
+    webhook_targets.c.run_key.is_(None),
+)
+_ORGANIZATION_TARGET = select(*_COLUMNS).where(*_OF_ORGANIZATION).order_by(webhook_targets.c.id)
+_FORGET_ORGANIZATION_TARGET = delete(webhook_targets).where(*_OF_ORGANIZATION)
+
+# Stands for a run's own targets where it has none: without any row the organization's would hear of it.
+_NOBODY = WebhookTarget("", enabled=False)
 
 
 def list_targets(connection: Connection, run: Run) -> list[WebhookTarget]:
-    """Return who hears of the run: its own targets, where it has any, else the organization's if that is enabled."""
+    """Return who hears of the run: its own targets, where it was given any, else the organization's if enabled."""
     rows = connection.execute(_TARGETS, {"organization": run.organization_id, "key": run.id}).all()
     own = [row for row in rows if row.run_key is not None]
-    return [WebhookTarget(row.url, row.secret) for row in own or rows if row.enabled]
+    return [_target(row) for row in own or rows if row.enabled]
 
 
 def replace_run_targets(connection: Connection, run: Run, targets: Sequence[WebhookTarget], now: datetime) -> None:
-    """Let these hear of the run instead of those before."""
+    """Let these hear of the run instead of those before and of the organization's; nobody, where there are none."""
     connection.execute(delete(webhook_targets).where(webhook_targets.c.run_key == run.id))
-    if targets:
-        connection.execute(
-            insert(webhook_targets),
-            [
-                {
-                    "organization_id": run.organization_id,
-                    "run_key": run.id,
-                    "url": target.url,
-                    "secret": target.secret,
-                    "created_at": now,
-                }
-                for target in targets
-            ],
-        )
+    values = [_values(run.organization_id, target, now) for target in targets or (_NOBODY,)]
+    connection.execute(insert(webhook_targets), [{**each, "run_key": run.id} for each in values])
 
 
-def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Keep messages that are due at once."""
-    connection.execute(
-        _INSERT_DELIVERY,
-        [
-            {
-                "id": delivery.id,
-                "organization_id": delivery.organization_id,
-                "url": delivery.url,
-                "secret": delivery.secret,
-                "payload": delivery.payload,
-                "next_attempt_at": delivery.created_at,
-                "created_at": delivery.created_at,
-            }
-            for delivery in deliveries
-        ],
-    )
+def find_organization_target(connection: Connection, organization_id: int) -> WebhookTarget | None:
+    """Return who hears of the organization's runs, enabled or not."""
+    row = connection.execute(_ORGANIZATION_TARGET, {"organization": organization_id}).first()
+    return None if row is None else _target(row)
+
+
+def replace_organization_target(
+    connection: Connection, organization_id: int, target: WebhookTarget | None, now: datetime
+) -> None:
+    """Let this one hear of the organization's runs instead of the one before, or with None nobody."""
+    # Two at once would else both insert.
+    lock_organization(connection, organization_id)
+    connection.execute(_FORGET_ORGANIZATION_TARGET, {"organization": organization_id})
+    if target is not None:
+        connection.execute(insert(webhook_targets), [_values(organization_id, target, now)])
+
+
+def _target(row: Row[*tuple[Any, ...]]) -> WebhookTarget:
+    return WebhookTarget(row.url, Sealed(row.secret) if row.secret else None, row.enabled)
+
+
+def _values(organization_id: int, target: WebhookTarget, now: datetime) -> dict[str, object]:
+    return {
+        "organization_id": organization_id,
+        "url": target.url,
+        "secret": target.secret.token if target.secret else None,
+        "enabled": target.enabled,
+        "created_at": now,
+    }

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.responses import CONFLICT, ERRORS
 from unpause.api.agentos.tool_json import requirement as requirement_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from unpause.domain.approvals import Approval
     from unpause.domain.requirements import Requirement
 
-router = APIRouter(route_class=AgnoRoute, tags=["Approvals"])
+router = APIRouter(route_class=AgnoRoute, tags=["Approvals"], responses=ERRORS)
 
 
 class ResolveBody(BaseModel):
@@ -108,7 +109,9 @@ async def get_approval_status(application: App, approval_id: str) -> Response:
     )
 
 
-@router.post("/approvals/{approval_id}/resolve", operation_id="resolve_approval", response_model=None)
+@router.post(
+    "/approvals/{approval_id}/resolve", operation_id="resolve_approval", response_model=None, responses=CONFLICT
+)
 async def resolve_approval(
     application: App, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
 ) -> Response:

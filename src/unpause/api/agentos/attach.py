@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Header, Query
 
 from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.replies import principal_of
+from unpause.api.agentos.responses import ERRORS, STREAM
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.sse import Frame, stream_events, stream_frames
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from unpause.bootstrap import Application
     from unpause.domain.runs import Run
 
-router = APIRouter(route_class=AgnoRoute, tags=["Agents"])
+router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses={**ERRORS, **STREAM})
 
 _LARGEST = 2**31 - 1
 

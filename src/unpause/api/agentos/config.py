@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 
 from unpause.api.agentos.replies import reply
+from unpause.api.agentos.responses import ERRORS
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import AgentDriver, ToolDescription
 
-router = APIRouter(route_class=AgnoRoute, tags=["Config"])
+router = APIRouter(route_class=AgnoRoute, tags=["Config"], responses=ERRORS)
 
 # The one database there is, under the name that clients send back.
 DATABASE_ID = "unpause"

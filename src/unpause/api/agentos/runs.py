@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Query
 
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, principal_of, reply
+from unpause.api.agentos.responses import CONFLICT, ERRORS, FORBIDDEN, RUN
 from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
 from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import ToolAnswer
 
-router = APIRouter(route_class=AgnoRoute, tags=["Agents"])
+router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses=ERRORS)
 
 _LONGEST_NAME = 255
 
@@ -43,6 +44,7 @@ Text = Annotated[str | None, Form()]
     "/agents/{agent_id}/runs",
     operation_id="create_agent_run",
     response_model=None,
+    responses=RUN,
     form_limits={"max_part_size": _ANY_SIZE},
 )
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
@@ -116,7 +118,12 @@ async def get_agent_run(
     return reply(run_output(view, stored=True))
 
 
-@router.post("/agents/{agent_id}/runs/{run_id}/continue", operation_id="continue_agent_run", response_model=None)
+@router.post(
+    "/agents/{agent_id}/runs/{run_id}/continue",
+    operation_id="continue_agent_run",
+    response_model=None,
+    responses={**RUN, **FORBIDDEN, **CONFLICT},
+)
 async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
     agent_id: str,
@@ -159,6 +166,16 @@ async def cancel_agent_run(application: App, agent_id: str, run_id: str) -> dict
     """End a run for good, whether it runs, waits or is paused; one that has ended stays as it is."""
     application.agents.get_agent(agent_id)
     await application.service.cancel_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
+    return {}
+
+
+@router.post(
+    "/agents/{agent_id}/runs/{run_id}/pause", operation_id="pause_agent_run", response_model=None, responses=CONFLICT
+)
+async def pause_agent_run(application: App, agent_id: str, run_id: str) -> dict[str, Any]:
+    """Have a run pause before its next model or tool call; one that is paused stays as it is. Not in AgentOS."""
+    application.agents.get_agent(agent_id)
+    await application.service.pause_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
     return {}
 
 

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
-from unpause.domain.requirements import ToolAnswer
+from unpause.api.tools import ToolExecution, answers_in
 from unpause.errors import InvalidInput
 
-
-class _InputField(BaseModel):
-    """One field of a form that the user filled in."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    value: Any = None
+if TYPE_CHECKING:
+    from unpause.domain.requirements import ToolAnswer
 
 
-class _ToolExecution(BaseModel):
-    """A tool execution as a client echoes it; only what can be an answer is read, everything else is ignored."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    tool_call_id: str = Field(min_length=1)
-    tool_name: str | None = None
-    tool_args: dict[str, Any] | None = None
-    confirmed: bool | None = None
-    confirmation_note: str | None = None
-    result: Any = None
-    requires_user_input: bool | None = None
-    user_input_schema: list[_InputField] | None = None
-
-
-_TOOLS = TypeAdapter(list[_ToolExecution])
+_TOOLS = TypeAdapter(list[ToolExecution])
 
 
 def parse_tools(text: str) -> object:
@@ -78,23 +57,7 @@ def read_tools(parsed: object) -> tuple[ToolAnswer, ...]:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"])
         raise _misshapen(f"{place}: {first['msg']}") from None
-    return tuple(_answer(tool) for tool in tools)
-
-
-def _answer(tool: _ToolExecution) -> ToolAnswer:
-    result = tool.result
-    values = None
-    if tool.user_input_schema is not None:
-        values = {field.name: field.value for field in tool.user_input_schema}
-    return ToolAnswer(
-        tool_call_id=tool.tool_call_id,
-        tool_name=tool.tool_name,
-        tool_args=tool.tool_args,
-        confirmed=tool.confirmed,
-        note=tool.confirmation_note,
-        values=values or None,
-        result=result if result is None or isinstance(result, str) else to_json(result).decode(),
-    )
+    return answers_in(tools)
 
 
 def _misshapen(reason: str) -> InvalidInput:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from unpause.api.agentos.approvals import page_json
 from unpause.api.agentos.config import DATABASE_ID
 from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.responses import CONFLICT, ERRORS
 from unpause.api.agentos.translate import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -45,7 +46,7 @@ def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
         raise NotFound(f"404: No database found with id '{db_id}'")
 
 
-router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)])
+router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)], responses=ERRORS)
 
 
 def read_asker(user_id: Annotated[str | None, Query()] = None) -> Principal:
@@ -163,7 +164,7 @@ async def list_sessions(
     return reply({"data": [_entry_json(session) for session in found], "meta": page_json(of, total)})
 
 
-@router.post("/sessions", operation_id="create_session", response_model=None)
+@router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
 async def create_session(application: App, body: CreateSessionBody) -> Response:
     """Make an empty session."""
     wanted = NewSession(
@@ -204,14 +205,16 @@ async def rename_session(application: App, session_id: str, asker: Asker, body: 
     return await _change(application, asker, session_id, {"session_name": body.session_name})
 
 
-@router.delete("/sessions/{session_id}", operation_id="delete_session", status_code=204, response_model=None)
+@router.delete(
+    "/sessions/{session_id}", operation_id="delete_session", status_code=204, response_model=None, responses=CONFLICT
+)
 async def delete_session(application: App, session_id: str, asker: Asker) -> Response:
     """Remove a session with its runs; one that does not exist is as good as removed."""
     await application.sessions.delete_session(asker, session_id)
     return Response(status_code=204)
 
 
-@router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None)
+@router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None, responses=CONFLICT)
 async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBody) -> Response:
     """Remove sessions, one after the other: what is removed before one that cannot be stays removed."""
     for session_id in body.session_ids:

@@ -1,66 +1,70 @@
-"""Codegen's routes for agent runs: create, get, resume."""
+"""Codegen's routes for agent runs: create, get, list, resume, pause, and those that stop one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from unpause.api.codegen.members import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.pages import Page, Part, page_json
 from unpause.api.codegen.schemas import (
-    AgentRunNotFoundErrorResponse,
+    CONFLICT,
+    OF_MEMBERS,
+    OF_RUNS,
+    REFUSED,
+    AgentRunLimitReachedErrorResponse,
     AgentRunResponse,
-    ConflictErrorResponse,
+    ApiAgentRunSourceType,
     CreateAgentRunInput,
-    PermissionsErrorResponse,
+    NoReposFoundInOrgErrorResponse,
+    PauseAgentRunInput,
     ResumeAgentRunInput,
+    StopAgentRunInput,
+    StopAgentRunResponse,
 )
-from unpause.api.codegen.translate import agent_run
+from unpause.api.codegen.translate import agent_run, status_word
+from unpause.api.codegen.webhooks import read_webhooks
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.images import read_images
-from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.errors import AgentNotFound, InvalidInput, OrganizationForbidden, RunNotFound
+from unpause.api.rates import Bucket, limited
+from unpause.api.tools import answers_in
+from unpause.errors import InvalidInput, NotFound
 from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.runs.listing import ListRuns
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
+    from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
     from unpause.runs.commands import Accepted
     from unpause.store.idempotency import RequestKey
 
-router = APIRouter(route_class=CodegenRoute, tags=["Agents"])
+router = APIRouter(route_class=CodegenRoute, tags=["agents"])
 
-_NOT_FOUND = "Agent run not found."
+_NO_REPOS = "No repos found in the organization. Please add some repos and try again."
+_NO_AGENTS = "No agents are served here. Start the server with --agents."
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    403: {"model": PermissionsErrorResponse, "description": "Forbidden"},
-    404: {"model": AgentRunNotFoundErrorResponse, "description": "Not Found"},
-}
-
-
-async def get_member(
-    org_id: Annotated[int, Path()],
-    authorization: Annotated[Any, Header()] = None,  # noqa: ANN401 - untyped in the original too
-) -> Principal:
-    """Return who asks, as a member of the organization in the path; until tokens exist that is one organization."""
-    del authorization
-    if org_id != DEFAULT_ORGANIZATION:
-        raise OrganizationForbidden
-    return Principal(DEFAULT_ORGANIZATION, via="codegen")
-
-
-Member = Annotated[Principal, Depends(get_member)]
+# What the column of a repository's number holds.
+_REPOSITORIES = range(-(2**63), 2**63)
 
 
 @router.post(
     "/v1/organizations/{org_id}/agent/run",
     operation_id="create_agent_run_v1_organizations__org_id__agent_run_post",
     response_model=AgentRunResponse,
-    responses=_RESPONSES,
+    responses={
+        **OF_MEMBERS,
+        **REFUSED,
+        402: {"model": AgentRunLimitReachedErrorResponse, "description": "Payment Required"},
+        404: {"model": NoReposFoundInOrgErrorResponse, "description": "Not Found"},
+    },
+    dependencies=limited(Bucket.CREATE, get_member),
 )
 async def create_agent_run(
     application: App,
@@ -69,17 +73,27 @@ async def create_agent_run(
     body: CreateAgentRunInput,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run of the default agent; poll the run to learn how it goes."""
+    """Start a run; poll it to learn how it goes.
+
+    Its repository or its type of agent choose the agent, where the settings give them one; else the default agent runs
+    it.
+    """
     _check_length(body.prompt, application)
-    agent_id = application.agents.default_agent
+    if body.repo_id is not None and body.repo_id not in _REPOSITORIES:
+        raise InvalidInput(f"repo_id {body.repo_id} is not the number of a repository")
+    agent_id = application.choice.choose_agent(body.repo_id, body.agent_type)
     if agent_id is None:
-        raise AgentNotFound("No agents are served here. Start the server with --agents.")
+        raise NotFound(_NO_REPOS, {"detail": _NO_AGENTS})
     command = CreateRun(
         agent_id=agent_id,
         prompt=body.prompt,
         images=read_images(body.images, application.settings),
         metadata=body.metadata,
+        model=body.model,
+        repo_id=body.repo_id,
+        webhooks=read_webhooks(body.webhooks, application),
     )
+    # Of the command, whose secrets show a keyed mark: a hash of the body would let a weak secret be guessed from it.
     asked = request_key(principal.organization_id, idempotency_key, "codegen create", command)
     accepted = await application.service.create_run(principal, command, asked)
     return await _answer_once(application, request, accepted, asked)
@@ -89,24 +103,46 @@ async def create_agent_run(
     "/v1/organizations/{org_id}/agent/run/{agent_run_id}",
     operation_id="get_agent_run_v1_organizations__org_id__agent_run__agent_run_id__get",
     response_model=AgentRunResponse,
-    responses=_RESPONSES,
+    responses=OF_RUNS,
+    dependencies=limited(Bucket.READ, get_member),
 )
 async def get_agent_run(
     application: App, principal: Member, request: Request, agent_run_id: Annotated[int, Path()]
 ) -> Response:
     """Return a run as it stands."""
-    try:
+    with naming_agent_run():
         run = await application.service.get_run(principal, RunName(id=agent_run_id))
-    except RunNotFound:
-        raise RunNotFound(_NOT_FOUND) from None
     return _answer(run, application, request)
+
+
+@router.get(
+    "/v1/organizations/{org_id}/agent/runs",
+    operation_id="list_agent_runs_v1_organizations__org_id__agent_runs_get",
+    response_model=Page[AgentRunResponse],
+    responses=OF_MEMBERS,
+    dependencies=limited(Bucket.READ, get_member),
+)
+async def list_agent_runs(
+    application: App,
+    principal: Member,
+    request: Request,
+    part: Part,
+    user_id: Annotated[int | None, Query(description="Runs of this user only")] = None,
+    source_type: Annotated[ApiAgentRunSourceType | None, Query(description="Runs from there only")] = None,
+) -> Response:
+    """Return a part of the organization's runs, newest first."""
+    wanted = ListRuns(user_id, source_type.value if source_type is not None else None, part)
+    runs, total = await application.listing.list_runs(principal, wanted)
+    address = address_of(application, request)
+    return JSONResponse(page_json([agent_run(run, address) for run in runs], total, part))
 
 
 @router.post(
     "/v1/organizations/{org_id}/agent/run/resume",
     operation_id="resume_agent_run_v1_organizations__org_id__agent_run_resume_post",
     response_model=AgentRunResponse,
-    responses={**_RESPONSES, 409: {"model": ConflictErrorResponse, "description": "The run is not paused"}},
+    responses={**OF_RUNS, **REFUSED, **CONFLICT},
+    dependencies=limited(Bucket.RESUME, get_member),
 )
 async def resume_agent_run(
     application: App,
@@ -117,18 +153,83 @@ async def resume_agent_run(
 ) -> Response:
     """Send a paused run on with the user's words and return at once.
 
-    An open question takes the prompt as its answer; confirmations still open are declined with it as the note.
+    An open question takes the prompt as its answer; confirmations still open are declined with it as the note. With
+    ``tools`` these decide first, and an empty prompt says nothing: then the run stays paused while anything is open.
     """
     _check_length(body.prompt, application)
+    command = ContinueRun(
+        answers=answers_in(body.tools or ()),
+        prompt=None if body.tools is not None and not body.prompt.strip() else body.prompt,
+        images=read_images(body.images, application.settings),
+        model=body.model,
+        webhooks=read_webhooks(body.webhooks, application),
+    )
     name = RunName(id=body.agent_run_id)
-    command = ContinueRun(prompt=body.prompt, images=read_images(body.images, application.settings))
-    try:
-        asked = request_key(principal.organization_id, idempotency_key, "codegen resume", name, command)
+    asked = request_key(principal.organization_id, idempotency_key, "codegen resume", name, command)
+    with naming_agent_run():
         accepted = await application.service.continue_run(principal, name, command, asked)
-        run = await application.service.get_run(principal, name)
-    except RunNotFound:
-        raise RunNotFound(_NOT_FOUND) from None
-    return await _answer_once(application, request, replace(accepted, run=run), asked)
+        if not accepted.moved:
+            accepted = replace(accepted, run=await application.service.get_run(principal, name))
+    return await _answer_once(application, request, accepted, asked)
+
+
+@router.post(
+    "/v1/organizations/{org_id}/agent/run/pause",
+    operation_id="pause_agent_run_v1_organizations__org_id__agent_run_pause_post",
+    response_model=AgentRunResponse,
+    responses={**OF_RUNS, **CONFLICT},
+    dependencies=limited(Bucket.RESUME, get_member),
+)
+async def pause_agent_run(application: App, principal: Member, request: Request, body: PauseAgentRunInput) -> Response:
+    """Have an unfinished run pause before its next model or tool call; one that is paused stays so. An extension."""
+    with naming_agent_run():
+        run = await application.service.pause_run(principal, RunName(id=body.agent_run_id))
+    return _answer(run, application, request)
+
+
+_STOPPING: dict[str, Any] = {
+    "response_model": StopAgentRunResponse,
+    "responses": OF_RUNS,
+    "dependencies": limited(Bucket.CHANGE, get_member),
+}
+
+
+@router.post(
+    "/v1/organizations/{org_id}/agent/run/ban",
+    operation_id="ban_all_checks_for_agent_run_v1_organizations__org_id__agent_run_ban_post",
+    **_STOPPING,
+)
+async def ban_agent_run(application: App, principal: Member, body: StopAgentRunInput) -> Response:
+    """End the run for good. Runs have no pull requests here whose checks could be kept from starting others."""
+    return await _stop(application, principal, body)
+
+
+@router.post(
+    "/v1/organizations/{org_id}/agent/run/remove-from-pr",
+    operation_id="remove_codegen_from_pr_v1_organizations__org_id__agent_run_remove_from_pr_post",
+    **_STOPPING,
+)
+async def remove_agent_run_from_pull_request(application: App, principal: Member, body: StopAgentRunInput) -> Response:
+    """End the run for good, as a ban does."""
+    return await _stop(application, principal, body)
+
+
+@router.post(
+    "/v1/organizations/{org_id}/agent/run/unban",
+    operation_id="unban_all_checks_for_agent_run_v1_organizations__org_id__agent_run_unban_post",
+    **_STOPPING,
+)
+async def unban_agent_run(application: App, principal: Member, body: StopAgentRunInput) -> Response:
+    """Change nothing: there is no mark on pull requests here that could be taken off."""
+    with naming_agent_run():
+        run = await application.service.get_run(principal, RunName(id=body.agent_run_id))
+    return JSONResponse({"message": f"Nothing is banned here. Agent run {run.id} stays {status_word(run)}."})
+
+
+async def _stop(application: Application, principal: Principal, body: StopAgentRunInput) -> Response:
+    with naming_agent_run():
+        run = await application.service.cancel_run(principal, RunName(id=body.agent_run_id))
+    return JSONResponse({"message": f"Agent run {run.id} has ended: {status_word(run)}."})
 
 
 async def _answer_once(
@@ -144,8 +245,7 @@ async def _answer_once(
 
 
 def _answer(run: Run, application: Application, request: Request) -> Response:
-    address = application.settings.public_url or str(request.base_url)
-    return JSONResponse(agent_run(run, address.rstrip("/")))
+    return JSONResponse(agent_run(run, address_of(application, request)))
 
 
 def _check_length(prompt: str, application: Application) -> None:

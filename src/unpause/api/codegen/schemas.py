@@ -1,11 +1,14 @@
-"""The shapes of Codegen's requests and answers (codegen.md section 3)."""
+"""The shapes of Codegen's requests and answers about runs (codegen.md section 3), and of its errors (section 4)."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from unpause.api.codegen.webhook_schemas import WebhookOverride
+from unpause.api.tools import ToolExecution
 
 
 class ApiAgentRunSourceType(StrEnum):
@@ -33,6 +36,18 @@ class CreateAgentRunInput(BaseModel):
     prompt: str
     images: list[str] | None = Field(default=None, description="Pictures as base64 data URIs")
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON, kept with the run")
+    repo_id: int | None = Field(
+        default=None, description="Repository that the run is for: the settings may give it an agent"
+    )
+    model: str | None = Field(
+        default=None, description="One of the models listed for the organization; else the agent's own"
+    )
+    agent_type: Literal["codegen", "claude_code"] | None = Field(
+        default=None, description="Type of agent: the settings may give it an agent"
+    )
+    webhooks: list[WebhookOverride] | None = Field(
+        default=None, description="Who hears of this run, instead of the organization's webhook"
+    )
 
 
 class ResumeAgentRunInput(BaseModel):
@@ -43,6 +58,33 @@ class ResumeAgentRunInput(BaseModel):
     agent_run_id: int
     prompt: str
     images: list[str] | None = Field(default=None, description="Pictures as base64 data URIs")
+    model: str | None = Field(default=None, description="Model for the rest of the run; else the one it has")
+    webhooks: list[WebhookOverride] | None = Field(
+        default=None, description="Who hears of this run from now on, instead of those before"
+    )
+    tools: list[ToolExecution] | None = Field(
+        default=None,
+        description="An extension: decisions on single calls, as in AgentOS's continue. The prompt decides the rest, "
+        "unless it is empty",
+    )
+
+
+class PauseAgentRunInput(BaseModel):
+    """What pauses a run; keys not named here are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    agent_run_id: int
+
+
+class StopAgentRunInput(BaseModel):
+    """Which run is meant. There is no board of cards here, so the order keys are read and mean nothing."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    agent_run_id: int
+    before_card_order_id: str | None = None
+    after_card_order_id: str | None = None
 
 
 class GithubPullRequestResponse(BaseModel):
@@ -70,8 +112,60 @@ class AgentRunResponse(BaseModel):
     metadata: dict[str, Any] | None = None
 
 
+class StopAgentRunResponse(BaseModel):
+    """What became of the run, in words."""
+
+    message: str
+
+
+class AgentRunLogResponse(BaseModel):
+    """One entry of a run's log, always with all its keys."""
+
+    agent_run_id: int
+    created_at: str | None = None
+    tool_name: str | None = None
+    message_type: str | None = None
+    thought: str | None = None
+    observation: dict[str, Any] | str | None = None
+    tool_input: dict[str, Any] | None = None
+    tool_output: dict[str, Any] | None = None
+
+
+class AgentRunWithLogsResponse(BaseModel):
+    """A run with a part of its log, always with all keys."""
+
+    id: int
+    organization_id: int
+    status: str | None = None
+    created_at: str | None = None
+    web_url: str | None = None
+    result: str | None = None
+    metadata: dict[str, Any] | None = None
+    logs: list[AgentRunLogResponse]
+    total_logs: int | None = None
+    page: int | None = None
+    size: int | None = None
+    pages: int | None = None
+
+
+class InvalidRequestErrorResponse(BaseModel):
+    """A value that cannot be used; the message says which and why."""
+
+    message: str = "prompt is longer than 200000 characters"
+    status_code: int = 400
+
+
+class AgentRunLimitReachedErrorResponse(BaseModel):
+    """The organization has made as many runs as it may."""
+
+    message: str = (
+        "Alloted agent runs for the current billing plan have been reached. Please upgrade your plan to continue."
+    )
+    status_code: int = 402
+
+
 class PermissionsErrorResponse(BaseModel):
-    """Not a member of the organization."""
+    """Not a member of the organization, or not allowed to decide."""
 
     message: str = "You do not have access to this organization."
     status_code: int = 403
@@ -84,8 +178,32 @@ class AgentRunNotFoundErrorResponse(BaseModel):
     status_code: int = 404
 
 
+class NoReposFoundInOrgErrorResponse(BaseModel):
+    """Nothing here can run; ``detail`` says what is missing."""
+
+    message: str = "No repos found in the organization. Please add some repos and try again."
+    status_code: int = 404
+
+
 class ConflictErrorResponse(BaseModel):
-    """The run is not paused."""
+    """The run is not in a state that allows it."""
 
     message: str = "run is already running"
     status_code: int = 409
+
+
+class APIRateLimitErrorResponse(BaseModel):
+    """Too many requests with this token in a window of time."""
+
+    message: str = "Rate limit exceeded. Please try again later."
+    status_code: int = 429
+
+
+# What can be answered besides 200, by status, as FastAPI's ``responses``.
+Responses = dict[int | str, dict[str, Any]]
+
+LIMITED: Responses = {429: {"model": APIRateLimitErrorResponse, "description": "Too Many Requests"}}
+OF_MEMBERS: Responses = {**LIMITED, 403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
+OF_RUNS: Responses = {**OF_MEMBERS, 404: {"model": AgentRunNotFoundErrorResponse, "description": "Not Found"}}
+REFUSED: Responses = {400: {"model": InvalidRequestErrorResponse, "description": "Bad Request"}}
+CONFLICT: Responses = {409: {"model": ConflictErrorResponse, "description": "Conflict"}}

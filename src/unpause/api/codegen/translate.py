@@ -26,17 +26,36 @@ _ENDED_BY = {
 
 
 def agent_run(run: Run, address: str) -> dict[str, Any]:
-    """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's, for the link."""
-    status = _ENDED_BY.get(run.end_reason) if run.end_reason is not None else None
+    """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's, for the link.
+
+    ``result`` is the run's last words; while it is paused, what it waits for.
+    """
     return {
         "id": run.id,
         "organization_id": run.organization_id,
-        "status": status or _STATUS[run.status],
+        "status": status_word(run),
         "created_at": run.created_at.isoformat(),
-        "web_url": f"{address}/agents/{run.agent_id}/runs/{run.run_id}",
-        "result": run.content,
+        "web_url": web_url(run, address),
+        "result": result_of(run),
         "summary": run.summary,
         "source_type": run.source_type,
         "github_pull_requests": [],
         "metadata": run.metadata,
     }
+
+
+def status_word(run: Run) -> str:
+    """Return where the run stands; a run that a limit ended says which."""
+    ended_by = _ENDED_BY.get(run.end_reason) if run.end_reason is not None else None
+    return ended_by or _STATUS[run.status]
+
+
+def web_url(run: Run, address: str) -> str:
+    """Return the address of the run's page on this server."""
+    return f"{address}/agents/{run.agent_id}/runs/{run.run_id}"
+
+
+def result_of(run: Run) -> str | None:
+    """Return what the run says: what it waits for, or its last words; None while it works."""
+    # A run that was paused before there was such a column says what it said then.
+    return (run.awaiting or run.content) if run.status is RunStatus.PAUSED else run.content

@@ -1,0 +1,88 @@
+"""Runs that prepare a repository: a model proposes shell commands, and they are run one by one in its checkout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import TypeAdapter
+from pydantic_ai.usage import RunUsage, UsageLimits
+
+from unpause.agents.driver import Failed, ToolDescription
+from unpause.agents.failures import counted
+from unpause.agents.model_choice import ModelChoice
+from unpause.agents.setup_plan import Planner
+from unpause.agents.setup_progress import ASK_HUMAN, FIX_COMMAND, RUN_COMMAND
+from unpause.agents.setup_segment import SegmentTools, SetupSegment
+from unpause.domain.runs import EndReason
+from unpause.errors import ModelNotAllowed
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+    from unpause.agents.driver import Journal, ModelName, Segment, SegmentEnd
+    from unpause.agents.pydantic_ai import DriverOptions
+    from unpause.agents.setup_segment import Workshop
+    from unpause.clock import Clock
+
+AGENT_ID: Final = "setup-commands"
+DEFAULT_REQUEST: Final = "Prepare this repository for development."
+
+_USAGE = TypeAdapter(RunUsage)
+
+
+class SetupCommandsDriver:
+    """The agent of all runs whose source is SETUP_COMMANDS. Implements ``agents.driver.AgentDriver``.
+
+    The plan is kept as the run's calls before anything of it runs, so the same commands go on after a crash. A command
+    that fails pauses the run with a question; words with commands in them correct it, other words go to the model.
+    What succeeded is never run again. Declining the question ends the run as ERROR, with an account of what was done:
+    COMPLETED is said only of a preparation that went through.
+    """
+
+    agent_id = AGENT_ID
+    agent_name = AGENT_ID
+
+    def __init__(self, model: Model, options: DriverOptions, workshop: Workshop, clock: Clock) -> None:
+        self._models = ModelChoice(model, options.models)
+        self._ids = options.ids
+        self._workshop = workshop
+        self._clock = clock
+        limits = UsageLimits(request_limit=options.request_limit, total_tokens_limit=options.total_tokens_limit)
+        self._planner = Planner(limits, options.redaction)
+        self.model_name = model.model_name
+        self.model_provider = model.system
+
+    def list_tools(self) -> list[ToolDescription]:
+        """Return what stands in the run's calls; nobody but this driver makes them."""
+        return [
+            ToolDescription(RUN_COMMAND, "Run a shell command in the checkout.", _parameters("command")),
+            ToolDescription(
+                FIX_COMMAND,
+                "Ask a person how to go on after a command failed.",
+                _parameters("command", "exit_code", "output", "number", "of"),
+                external_execution=True,
+            ),
+            ToolDescription(ASK_HUMAN, "Ask a person to decide.", _parameters("question"), external_execution=True),
+        ]
+
+    def describe_model(self, choice: str | None) -> ModelName:
+        """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""
+        return self._models.describe(choice)
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Go on with the run until it waits, ends or fails; failures of the model are returned, not raised."""
+        usage = _USAGE.validate_python(segment.run.usage or {})
+        try:
+            model = self._models.get(segment.run.model_choice)
+        except ModelNotAllowed as error:
+            return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
+        tools = SegmentTools(self._workshop, self._planner, model, usage, self._clock, self._ids)
+        return await SetupSegment(segment, journal, tools).go_on()
+
+
+_TYPES: Final = {"exit_code": "integer", "number": "integer", "of": "integer"}
+
+
+def _parameters(*names: str) -> dict[str, Any]:
+    properties = {name: {"type": _TYPES.get(name, "string")} for name in names}
+    return {"type": "object", "properties": properties, "required": list(names)}

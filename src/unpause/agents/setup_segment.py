@@ -1,0 +1,224 @@
+"""One segment of a run that prepares a repository: plan, run commands one by one, ask when one fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse, TextPart, UserPromptPart
+
+from unpause.agents.checkout import describe_checkout, find_checkout
+from unpause.agents.driver import Completed, Failed, NewMessage, Paused, ProposedCall, Wanted
+from unpause.agents.failures import counted
+from unpause.agents.setup_plan import planning_prompt
+from unpause.agents.setup_progress import ASK_HUMAN, REPLACED, RUN_COMMAND, Progress, StepState, question_about
+from unpause.agents.setup_report import completed_text, planned_text, stopped_text
+from unpause.agents.setup_words import find_commands
+from unpause.agents.subprocesses import CommandRules, clean_environment, run_command
+from unpause.domain.events import EventType
+from unpause.domain.requirements import RequirementKind
+from unpause.domain.runs import EndReason, TranscriptEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.models import Model
+    from pydantic_ai.usage import RunUsage
+
+    from unpause.agents.driver import Journal, Segment, SegmentEnd
+    from unpause.agents.setup_plan import Planner
+    from unpause.agents.setup_progress import Question, Step
+    from unpause.clock import Clock, Ids
+
+# Beside the checkouts, and no number: a folder that no repository's id can name.
+_HOMES = ".homes"
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What commands are run with: the folder of all checkouts, their limits, and where programs are found."""
+
+    root: Path
+    timeout_seconds: float
+    output_bytes: int
+    search_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTools:
+    """What a segment works with; ``usage`` counts on from the segments before it."""
+
+    workshop: Workshop
+    planner: Planner
+    model: Model
+    usage: RunUsage
+    clock: Clock
+    ids: Ids
+
+
+class SetupSegment:
+    """Goes on with one run from where its journal stands."""
+
+    def __init__(self, segment: Segment, journal: Journal, tools: SegmentTools) -> None:
+        self._segment = segment
+        self._journal = journal
+        self._tools = tools
+        self._progress = Progress(segment.calls)
+
+    async def go_on(self) -> SegmentEnd:
+        """Work until all is done, something needs a human, or somebody wants a pause."""
+        folder = await asyncio.to_thread(self._find_folder)
+        if folder is None:
+            return Failed(EndReason.AGENT_ERROR, "The checkout of the repository is not there", self._usage())
+        question = self._progress.newest_question
+        if question is not None and question.declined:
+            # A preparation that is not finished must not look like one that is.
+            return Failed(EndReason.AGENT_ERROR, stopped_text(self._progress, question.answer or ""), self._usage())
+        if question is not None and question.answer is None:
+            return self._wait_for(question)
+        words = self._words(question)
+        if words is not None and (end := await self._hear(words, folder)) is not None:
+            return end
+        return await self._work(folder)
+
+    def _find_folder(self) -> Path | None:
+        repo_id = self._segment.run.repo_id
+        return None if repo_id is None else find_checkout(self._tools.workshop.root, repo_id)
+
+    def _words(self, question: Question | None) -> str | None:
+        """Return what a human said and nothing followed from yet; None where that is nothing."""
+        said = [] if question is None else [question.answer or ""]
+        # Codegen's resume gives the answer to a question once more as the user's words.
+        said.extend(given.prompt for given in self._segment.inputs if given.prompt not in said)
+        shown = any(given.images for given in self._segment.inputs)
+        if question is None and self._segment.messages and not shown and not any(text.strip() for text in said):
+            return None
+        return "\n\n".join(said)
+
+    async def _hear(self, words: str, folder: Path) -> SegmentEnd | None:
+        """Change the plan as the words want it, or make the first one; return the segment's end if they end it."""
+        commands = find_commands(words) if self._segment.messages else []
+        if commands:
+            self._take_plan(words, commands)
+            return None
+        if self._journal.pause_requested:
+            return Paused((), usage=self._usage())
+        checkout = await asyncio.to_thread(describe_checkout, folder)
+        images = [image for given in self._segment.inputs for image in given.images]
+        prompt = planning_prompt(self._segment.run.prompt, checkout, self._progress, words, images)
+        plan = await self._tools.planner.ask(prompt, self._tools.model, self._tools.usage, self._journal)
+        if isinstance(plan, Failed):
+            return plan
+        # A question alone says nothing yet about what was planned before.
+        replaced = self._progress.waiting if plan.commands or plan.question is None else []
+        self._take_plan(words, plan.commands, plan.question, replaced)
+        asked = self._progress.newest_question
+        return self._wait_for(asked) if plan.question is not None and asked is not None else None
+
+    def _take_plan(
+        self, words: str, commands: Sequence[str], question: str | None = None, replaced: Sequence[Step] = ()
+    ) -> None:
+        """Write the plan down, with the words it follows from: all of it in one commit."""
+        for step in replaced:
+            self._journal.settle_call(step.call_id, REPLACED)
+            step.state = StepState.REPLACED
+        calls = [ProposedCall(self._tools.ids.fresh(), RUN_COMMAND, {"command": command}) for command in commands]
+        if question is not None:
+            calls.append(ProposedCall(self._tools.ids.fresh(), ASK_HUMAN, {"question": question}))
+        text = planned_text(commands) if question is None else question
+        self._journal.record_turn([self._heard(words), self._said(text, calls)], calls)
+        self._progress.plan(calls)
+
+    async def _work(self, folder: Path) -> SegmentEnd:
+        try:
+            rules = await asyncio.to_thread(self._command_rules)
+        except OSError as error:
+            message = f"The folder for the commands' own files cannot be made: {error.strerror}"
+            return Failed(EndReason.AGENT_ERROR, message, self._usage())
+        while (failed := self._progress.unexplained) is None:
+            waiting = self._progress.waiting
+            if not waiting:
+                return await self._complete()
+            if self._journal.pause_requested or not await self._run(waiting[0], folder, rules):
+                return Paused((), usage=self._usage())
+        return self._ask_about(failed)
+
+    def _command_rules(self) -> CommandRules:
+        workshop = self._tools.workshop
+        home = workshop.root.resolve() / _HOMES / str(self._segment.run.repo_id)
+        home.mkdir(parents=True, exist_ok=True)
+        environment = clean_environment(workshop.search_path, home)
+        return CommandRules(workshop.timeout_seconds, workshop.output_bytes, environment)
+
+    async def _run(self, step: Step, folder: Path, rules: CommandRules) -> bool:
+        """Run one command and keep its result; return False if a pause was asked for before it did anything."""
+        await self._journal.start_call(step.call_id, idempotent=False)
+        if self._is_pause_wanted():
+            await self._journal.defer_call(step.call_id)
+            return False
+        end = await run_command(step.command, folder, rules)
+        result = self._progress.finish(step, end)
+        self._journal.record_turn([self._told(step)], [])
+        await self._journal.finish_call(step.call_id, result)
+        return True
+
+    def _is_pause_wanted(self) -> bool:
+        # Another process's wish is heard with a commit, such as that of a start.
+        return self._journal.pause_requested
+
+    def _ask_about(self, step: Step) -> Paused:
+        call = question_about(step, self._progress)
+        self._progress.plan([call])
+        question = self._progress.questions[-1]
+        self._journal.record_turn([self._said(question.message, [call])], [call])
+        return self._wait_for(question)
+
+    def _wait_for(self, question: Question) -> Paused:
+        wanted = Wanted(question.call_id, RequirementKind.EXTERNAL_EXECUTION, question=True, message=question.message)
+        return Paused((wanted,), question.message, self._usage())
+
+    async def _complete(self) -> Completed:
+        text = completed_text(self._progress)
+        self._journal.record_turn([self._said(text, [])], [])
+        await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+        await self._journal.emit(EventType.CONTENT_COMPLETED)
+        return Completed(text, usage=self._usage())
+
+    def _usage(self) -> dict[str, int]:
+        return counted(self._tools.usage)
+
+    def _heard(self, words: str) -> NewMessage:
+        return self._message(self._request(words), TranscriptEntry(self._tools.ids.fresh(), "user", words, self._now()))
+
+    def _said(self, text: str, calls: Sequence[ProposedCall]) -> NewMessage:
+        made = tuple((call.tool_call_id, call.tool_name, call.tool_args) for call in calls)
+        entry = TranscriptEntry(self._tools.ids.fresh(), "assistant", text, self._now(), tool_calls=made)
+        return self._message(ModelResponse([TextPart(text)], timestamp=self._now()), entry)
+
+    def _told(self, step: Step) -> NewMessage:
+        entry = TranscriptEntry(
+            self._tools.ids.fresh(),
+            "tool",
+            step.text,
+            self._now(),
+            tool_call_id=step.call_id,
+            tool_name=RUN_COMMAND,
+            tool_args={"command": step.command},
+            tool_call_error=step.state is StepState.FAILED,
+        )
+        return self._message(self._request(f"`{step.command}`: {step.ending}"), entry)
+
+    def _request(self, text: str) -> ModelRequest:
+        return ModelRequest([UserPromptPart(text, timestamp=self._now())], timestamp=self._now())
+
+    def _message(self, message: ModelMessage, entry: TranscriptEntry) -> NewMessage:
+        """Return the message in Pydantic AI's form, so that later runs of the session can have it as their history."""
+        (native,) = ModelMessagesTypeAdapter.dump_python([message], mode="json")
+        return NewMessage(native, (entry,))
+
+    def _now(self) -> datetime:
+        return self._tools.clock.now()

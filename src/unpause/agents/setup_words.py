@@ -1,0 +1,54 @@
+"""Finds the commands in what a person said about a failed one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_COMMANDS: Final = 50
+
+_PROMPT: Final = "$ "
+_BLOCK: Final = re.compile(r"^[ \t]*```[ \t]*([\w.+-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_LANGUAGES: Final = frozenset({"", "sh", "bash", "shell", "console", "terminal", "shell-session", "zsh"})
+
+# A line that changes what the lines after it do, or that is not a whole command by itself.
+_BOUND: Final = re.compile(
+    r"(?:cd|pushd|export|unset|set|source|\.|alias|umask|trap|if|for|while|until|case|function|exec)(?:\s|$)"
+    r"|\w+=\S*$|\w+\s*\(\)|[{(]|.*<<|.*\\$"
+)
+
+
+def find_commands(words: str) -> list[str]:
+    """Return the commands that the words bring verbatim, in order; none where they are advice.
+
+    Verbatim are the lines of fenced code blocks that name no other language than a shell's, and words of which every
+    line that is not empty starts with ``$ ``. Each line is a command; the lines of a block that hang together (``cd``,
+    a variable, a loop, a line that goes on in the next) are one, and stop at the first of them that fails.
+    """
+    if "\x00" in words:
+        return []
+    blocks = [block for language, block in _BLOCK.findall(words) if language.lower() in _LANGUAGES]
+    if blocks:
+        return [command for block in blocks for command in _commands(block.splitlines())]
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    if lines and all(line.startswith(_PROMPT) for line in lines):
+        return _commands(lines)
+    return []
+
+
+def _commands(lines: Sequence[str]) -> list[str]:
+    typed = [line.strip().removeprefix(_PROMPT) for line in lines if line.strip().startswith(_PROMPT)]
+    # A copied terminal: what does not follow a prompt is output.
+    written = typed or list(lines)
+    commands = [line.strip() for line in written if line.strip() and not line.lstrip().startswith("#")]
+    if len(commands) > 1 and (len(commands) > MOST_COMMANDS or any(map(_is_bound, commands))):
+        return ["\n".join(["set -e", *written])]
+    return commands
+
+
+def _is_bound(line: str) -> bool:
+    unclosed = line.count('"') % 2 == 1 or line.count("'") % 2 == 1
+    return unclosed or _BOUND.match(line) is not None

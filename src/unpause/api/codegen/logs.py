@@ -1,0 +1,170 @@
+"""Codegen's log of a run, made from the events of the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from unpause.api.codegen.members import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.pages import Part, page_numbers
+from unpause.api.codegen.schemas import OF_RUNS, AgentRunWithLogsResponse
+from unpause.api.codegen.translate import agent_run
+from unpause.api.dependencies import App
+from unpause.api.errors import CodegenRoute
+from unpause.api.rates import Bucket, limited
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import Outcome
+from unpause.runs.snapshots import awaiting_text, read_call, read_requirements
+from unpause.store.events import EventSelection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from unpause.domain.requirements import Requirement
+    from unpause.domain.runs import Run
+
+router = APIRouter(route_class=CodegenRoute, tags=["agents-alpha"])
+
+_OPERATION = "get_agent_run_logs_v1_{}organizations__org_id__agent_run__agent_run_id__logs_get"
+_SHARED: dict[str, Any] = {
+    "response_model": AgentRunWithLogsResponse,
+    "responses": OF_RUNS,
+    "dependencies": limited(Bucket.LOGS, get_member),
+}
+# The keys of a run that stand beside its log.
+_OF_RUN = ("id", "organization_id", "status", "created_at", "web_url", "result", "metadata")
+
+
+# A dependency, so that it comes after those of the page: generated methods have their arguments in this order.
+def read_reverse(reverse: Annotated[bool, Query()] = False) -> bool:  # noqa: FBT002 - a parameter of the wire
+    """Return whether the newest entries come first."""
+    return reverse
+
+
+@router.get(
+    "/v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs",
+    operation_id=_OPERATION.format("alpha_"),
+    **_SHARED,
+)
+@router.get(
+    "/v1/organizations/{org_id}/agent/run/{agent_run_id}/logs",
+    operation_id=_OPERATION.format(""),
+    **_SHARED,
+)
+async def get_agent_run_logs(
+    application: App,
+    principal: Member,
+    request: Request,
+    agent_run_id: Annotated[int, Path()],
+    part: Part,
+    reverse: Annotated[bool, Depends(read_reverse)],
+) -> Response:
+    """Return a part of what happened in a run, oldest first unless in reverse."""
+    with naming_agent_run():
+        log = await application.listing.read_log(
+            principal, agent_run_id, EventSelection(_SHOWN, part, newest_first=reverse)
+        )
+    run = agent_run(log.run, address_of(application, request))
+    return JSONResponse(
+        {
+            **{key: run[key] for key in _OF_RUN},
+            "logs": [log_entry(log.run, event) for event in log.events],
+            "total_logs": log.total,
+            **page_numbers(log.total, part),
+        }
+    )
+
+
+def log_entry(run: Run, event: Event) -> dict[str, Any]:
+    """Return an event of the run as an ``AgentRunLogResponse`` with all its keys."""
+    entry = {
+        "agent_run_id": run.id,
+        "created_at": event.at.isoformat(),
+        "tool_name": None,
+        "message_type": None,
+        "thought": None,
+        "observation": None,
+        "tool_input": None,
+        "tool_output": None,
+    }
+    return {**entry, **_ENTRIES[event.type](run, event.payload)}
+
+
+def _user_message(said: dict[str, Any]) -> dict[str, Any]:
+    return {"message_type": "USER_MESSAGE", "tool_name": "user_input", "tool_input": said, "tool_output": {}}
+
+
+def _started(run: Run, _: Mapping[str, Any]) -> dict[str, Any]:
+    return _user_message({"prompt": run.prompt})
+
+
+def _continued(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a human said: words, decisions on calls, or both."""
+    return _user_message({key: payload[key] for key in ("prompt", "answers") if payload.get(key) is not None})
+
+
+def _said(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {"message_type": "PLAN_EVALUATION", "thought": payload["said"]}
+
+
+def _called(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    call = read_call(payload)
+    # What the model read of it; what else the framework keeps is its own affair.
+    text = call.result_text or ""
+    return {
+        "message_type": "ACTION",
+        "tool_name": call.tool_name,
+        "tool_input": call.tool_args,
+        "tool_output": {"result": text} if call.outcome is Outcome.SUCCESS else {"error": text},
+    }
+
+
+def _paused(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    present = [item for item in read_requirements(payload) if item.pause_id == payload["pause_id"] and item.is_open]
+    return {
+        "message_type": "PLAN_EVALUATION",
+        "thought": awaiting_text(present),
+        "observation": {"pause_id": payload["pause_id"], "requirements": [_awaited(item) for item in present]},
+    }
+
+
+def _awaited(requirement: Requirement) -> dict[str, Any]:
+    """Return what ``tools`` of a resume can be made from."""
+    return {
+        "tool_call_id": requirement.tool_call_id,
+        "tool_name": requirement.tool_name,
+        "tool_args": requirement.tool_args,
+        "kind": requirement.kind.value,
+        "fields": [field.name for field in requirement.fields if field.open],
+        "approval_id": requirement.id if requirement.approval == "required" else None,
+        "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
+    }
+
+
+def _completed(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {"message_type": "FINAL_ANSWER", "observation": payload["content"]}
+
+
+def _failed(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {"message_type": "ERROR", "observation": payload["content"]}
+
+
+def _cancelled(run: Run, _: Mapping[str, Any]) -> dict[str, Any]:
+    return {"message_type": "ERROR", "observation": run.content or ""}
+
+
+_ENTRIES: Mapping[EventType, Callable[[Run, Mapping[str, Any]], dict[str, Any]]] = {
+    EventType.RUN_STARTED: _started,
+    EventType.RUN_CONTINUED: _continued,
+    EventType.MODEL_REQUEST_COMPLETED: _said,
+    EventType.TOOL_CALL_COMPLETED: _called,
+    EventType.RUN_PAUSED: _paused,
+    EventType.RUN_COMPLETED: _completed,
+    EventType.RUN_FAILED: _failed,
+    EventType.RUN_CANCELLED: _cancelled,
+}
+# Of the model's answers only those that said something before they called tools.
+_SHOWN: Mapping[EventType, str | None] = {**dict.fromkeys(_ENTRIES), EventType.MODEL_REQUEST_COMPLETED: "said"}

@@ -1,0 +1,119 @@
+"""Codegen's route that starts a run which prepares a repository."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from unpause.agents.checkout import find_checkout
+from unpause.agents.setup_commands import DEFAULT_REQUEST
+from unpause.api.codegen.members import Member, address_of, get_member
+from unpause.api.codegen.schemas import OF_MEMBERS, REFUSED, Responses
+from unpause.api.codegen.translate import status_word, web_url
+from unpause.api.dependencies import App
+from unpause.api.errors import CodegenRoute
+from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.rates import Bucket, limited
+from unpause.domain.runs import SETUP_COMMANDS
+from unpause.errors import InvalidInput, NotFound
+from unpause.runs.commands import CreateRun
+
+if TYPE_CHECKING:
+    from unpause.bootstrap import Application
+
+router = APIRouter(route_class=CodegenRoute, tags=["setup-commands"])
+
+_OFF = "Setup commands are off here: the server was started without --workspace-root"
+_NO_MODEL = "No model here can propose commands: the server needs agents with a model of their own, or --model"
+
+
+class GenerateSetupCommandsInput(BaseModel):
+    """Which repository to prepare; keys not named here are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    repo_id: int
+    prompt: str | None = Field(default=None, description="What the commands are to achieve, in words for the model")
+    trigger_source: str = Field(default="setup-commands", description="What started it; kept in the run's metadata")
+
+
+class SetupCommandsResponse(BaseModel):
+    """The run that was started: read it, and resume it, as any other."""
+
+    agent_run_id: int
+    status: str
+    url: str
+
+
+class RepositoryNotFoundErrorResponse(BaseModel):
+    """There is no checkout of the repository."""
+
+    message: str = "Repository not found"
+    status_code: int = 404
+
+
+_RESPONSES: Responses = {
+    **OF_MEMBERS,
+    **REFUSED,
+    404: {"model": RepositoryNotFoundErrorResponse, "description": "Repository not found"},
+    # In the original's document for this operation only, and without a body.
+    500: {"description": "Internal Server Error"},
+}
+
+
+@router.post(
+    "/v1/organizations/{org_id}/setup-commands/generate",
+    operation_id="generate_setup_commands_v1_organizations__org_id__setup_commands_generate_post",
+    response_model=SetupCommandsResponse,
+    responses=_RESPONSES,
+    dependencies=limited(Bucket.SETUP, get_member),
+)
+async def generate_setup_commands(
+    application: App,
+    principal: Member,
+    request: Request,
+    body: GenerateSetupCommandsInput,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Start a run that proposes the commands which prepare a repository's checkout, and runs them one by one.
+
+    It pauses when a command fails, with the command and the end of its output: resume it with corrected commands or
+    with advice. What succeeded is not run again.
+    """
+    command = await _command(body, application)
+    asked = request_key(principal.organization_id, idempotency_key, "codegen setup commands", body)
+    accepted = await application.service.create_run(principal, command, asked)
+    if accepted.answer is not None:
+        return Response(accepted.answer, media_type="application/json")
+    run = accepted.run
+    url = web_url(run, address_of(application, request))
+    response = JSONResponse({"agent_run_id": run.id, "status": status_word(run), "url": url})
+    if asked is not None:
+        await application.service.keep_answer(asked, bytes(response.body).decode())
+    return response
+
+
+async def _command(body: GenerateSetupCommandsInput, application: Application) -> CreateRun:
+    """Return what was asked for; raise InvalidInput or NotFound."""
+    settings = application.settings
+    if settings.workspace_root is None:
+        raise InvalidInput(_OFF)
+    driver = application.agents.setup_commands
+    if driver is None:
+        raise InvalidInput(_NO_MODEL)
+    if body.prompt is not None and len(body.prompt) > settings.max_message_chars:
+        raise InvalidInput(f"prompt is longer than {settings.max_message_chars} characters")
+    if await asyncio.to_thread(find_checkout, settings.workspace_root, body.repo_id) is None:
+        raise NotFound("Repository not found")
+    return CreateRun(
+        agent_id=driver.agent_id,
+        prompt=body.prompt or DEFAULT_REQUEST,
+        source_type=SETUP_COMMANDS,
+        metadata={"trigger_source": body.trigger_source},
+        repo_id=body.repo_id,
+    )

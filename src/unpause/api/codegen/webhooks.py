@@ -1,0 +1,110 @@
+"""Codegen's routes for the webhook of an organization, and the webhooks that a request names for one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+
+from unpause.api.codegen.members import Member, get_member
+from unpause.api.codegen.schemas import PermissionsErrorResponse
+from unpause.api.codegen.webhook_schemas import (
+    WebhookConfigRequest,
+    WebhookConfigResponse,
+    WebhookRefusedErrorResponse,
+    WebhookTestRequest,
+    WebhookTestResponse,
+)
+from unpause.api.dependencies import App
+from unpause.api.errors import CodegenRoute
+from unpause.api.rates import Bucket, limited
+from unpause.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unpause.api.codegen.webhook_schemas import WebhookOverride
+    from unpause.bootstrap import Application
+    from unpause.domain.webhooks import WebhookTarget
+
+router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
+
+_PATH = "/v1/organizations/{org_id}/webhooks/agent-run"
+_FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    400: {"model": WebhookRefusedErrorResponse, "description": "The address or the secret cannot be used"},
+    **_FORBIDDEN,
+}
+_MOST_OVERRIDES = 10
+
+
+def read_webhooks(
+    overrides: Sequence[WebhookOverride] | None, application: Application
+) -> tuple[WebhookTarget, ...] | None:
+    """Return the addresses that a create or resume names, checked and with their secrets encrypted.
+
+    None where the request says nothing; an empty tuple where nobody is to hear of the run. Raises InvalidInput or
+    SecretsNotKept; then the request must change nothing.
+    """
+    if overrides is None:
+        return None
+    if len(overrides) > _MOST_OVERRIDES:
+        raise InvalidInput(f"webhooks: more than {_MOST_OVERRIDES} for one run")
+    return tuple(application.webhooks.make_target(each.url, each.secret) for each in overrides)
+
+
+@router.get(
+    _PATH,
+    operation_id="get_webhook_config_v1_organizations__org_id__webhooks_agent_run_get",
+    responses=_FORBIDDEN,
+    dependencies=limited(Bucket.READ, get_member),
+)
+async def get_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
+    """Return where the organization hears of its runs, and whether there is a secret; never the secret itself."""
+    return _config(await application.webhooks.find_target(principal))
+
+
+@router.post(
+    _PATH,
+    operation_id="set_webhook_config_v1_organizations__org_id__webhooks_agent_run_post",
+    responses=_REFUSED,
+    dependencies=limited(Bucket.CHANGE, get_member),
+)
+async def set_webhook_config(application: App, principal: Member, body: WebhookConfigRequest) -> WebhookConfigResponse:
+    """Let this address hear of the organization's runs: paused, completed, error, cancelled, and reminders.
+
+    It replaces the one before with all that belongs to it: without a secret messages are not signed.
+    """
+    target = application.webhooks.make_target(body.url, body.secret, enabled=body.enabled)
+    await application.webhooks.replace_target(principal, target)
+    return _config(target)
+
+
+@router.delete(
+    _PATH,
+    operation_id="delete_webhook_config_v1_organizations__org_id__webhooks_agent_run_delete",
+    responses=_FORBIDDEN,
+    dependencies=limited(Bucket.CHANGE, get_member),
+)
+async def delete_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
+    """Let nobody hear of the organization's runs any more; forget the address and the secret."""
+    await application.webhooks.replace_target(principal, None)
+    return _config(None)
+
+
+@router.post(
+    f"{_PATH}/test",
+    operation_id="test_webhook_v1_organizations__org_id__webhooks_agent_run_test_post",
+    responses=_REFUSED,
+    dependencies=limited(Bucket.WEBHOOK_TEST, get_member),
+)
+async def test_webhook(application: App, principal: Member, body: WebhookTestRequest) -> WebhookTestResponse:
+    """Send one message of the type ``agent_run.test`` to the address now and say what came of it."""
+    sent = await application.webhooks.send_test(principal, body.url)
+    return WebhookTestResponse(success=sent.success, status_code=sent.status_code, error=sent.error)
+
+
+def _config(target: WebhookTarget | None) -> WebhookConfigResponse:
+    if target is None:
+        return WebhookConfigResponse(url=None, enabled=False, has_secret=False)
+    return WebhookConfigResponse(url=target.url, enabled=target.enabled, has_secret=target.secret is not None)

@@ -1,0 +1,138 @@
+"""Which addresses of other servers a client may name, and which IP addresses are public."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+from unpause.errors import InvalidInput
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+LONGEST_URL = 2083
+
+# RFC 3986's characters only: what parsers disagree about (spaces, backslashes, control characters) is not among them.
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<authority>[A-Za-z0-9\-._~%!$&'()*+,;=:@\[\]]*)"
+    r"(?P<path>(?:/[A-Za-z0-9\-._~%!$&'()*+,;=:@/]*)?)"
+    r"(?P<query>(?:\?[A-Za-z0-9\-._~%!$&'()*+,;=:@/?\[\]]*)?)"
+    r"(?:#[A-Za-z0-9\-._~%!$&'()*+,;=:@/?]*)?",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9\-._]+))(?::(?P<port>[0-9]{1,5}))?")
+_LONGEST_NAME = 253
+_LONGEST_LABEL = 63
+_LARGEST_PORT = 65535
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# Ranges that lead to private machines, though Python's own table, or that of an older Python, calls them global.
+_NOT_PUBLIC: tuple[IPv4Network | IPv6Network, ...] = (
+    IPv4Network("168.63.129.16/32"),  # answers inside of Azure's machines only
+    IPv4Network("192.88.99.0/24"),  # relays of 6to4, RFC 7526
+    IPv6Network("64:ff9b:1::/48"),  # translation to IPv4 within a network, RFC 8215
+    IPv6Network("2002::/16"),  # 6to4: an IPv4 address inside, RFC 3056
+    IPv6Network("3fff::/20"),  # documentation, RFC 9637
+    IPv6Network("5f00::/16"),  # segment routing, RFC 9602
+    IPv6Network("100::/63"),  # discard-only and dummy prefixes, RFC 6666 and RFC 9780
+)
+# Translation to IPv4, RFC 6052: where a network has it, public names resolve to addresses in here.
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+_FOUR_BYTES = 0xFFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUrl:
+    """A checked ``http`` or ``https`` URL in its parts.
+
+    ``host`` is lower case and without brackets; ``literal`` is the IP address where the host is one in any notation;
+    ``resource`` is the path with the query.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    resource: str
+    literal: IPAddress | None
+
+    @property
+    def host_header(self) -> str:
+        """Return what the Host header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def read_url(text: str) -> ServerUrl:
+    """Return the URL's parts; raise InvalidInput for one that names no server that a client may name."""
+    if len(text) > LONGEST_URL:
+        raise InvalidInput(f"The webhook URL is longer than {LONGEST_URL} characters")
+    found = _URL.fullmatch(text)
+    if found is None:
+        raise InvalidInput("The webhook URL is not an http:// or https:// URL of ASCII characters")
+    if "@" in found["authority"]:
+        raise InvalidInput("The webhook URL must not hold credentials")
+    scheme = found["scheme"].lower()
+    host = _HOST.fullmatch(found["authority"])
+    if host is None:
+        raise InvalidInput("The webhook URL has no valid host and port")
+    port = int(host["port"]) if host["port"] else _DEFAULT_PORTS[scheme]
+    if not 1 <= port <= _LARGEST_PORT:
+        raise InvalidInput("The webhook URL has no valid host and port")
+    resource = (found["path"] or "/") + found["query"]
+    literal = _read_six(host["six"]) if host["six"] else _read_four(host["name"])
+    name = str(literal) if literal is not None else _read_name(host["name"])
+    return ServerUrl(scheme, name, port, resource, literal)
+
+
+def refuse_private(url: ServerUrl) -> None:
+    """Raise InvalidInput for a URL that can be seen to be private; what a name resolves to is seen when it is used."""
+    local = url.host == "localhost" or url.host.endswith(".localhost")
+    if local or (url.literal is not None and not is_public(url.literal)):
+        raise InvalidInput("The webhook URL leads to an address that is private or of this machine")
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether the address is one that the whole internet reaches, also where an IPv4 address is hidden inside."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _TRANSLATED:
+            return is_public(IPv4Address(int(address) & _FOUR_BYTES))
+        if address.is_site_local:
+            return False
+    refused = (
+        address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+        or address.is_unspecified
+        or any(address.version == network.version and address in network for network in _NOT_PUBLIC)
+    )
+    return address.is_global and not refused
+
+
+def _read_six(text: str) -> IPAddress:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise InvalidInput("The webhook URL has no valid host and port") from None
+
+
+def _read_four(text: str) -> IPAddress | None:
+    """Return the address that a resolver would take the text for: `127.1` and `2130706433` are 127.0.0.1, too."""
+    try:
+        return IPv4Address(socket.inet_aton(text))
+    except OSError:
+        return None
+
+
+def _read_name(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > _LONGEST_NAME or not all(1 <= len(label) <= _LONGEST_LABEL for label in labels):
+        raise InvalidInput("The webhook URL has no valid host and port")
+    return name

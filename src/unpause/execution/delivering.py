@@ -1,0 +1,207 @@
+"""Delivers what webhooks are to hear: at least once, with growing delays where nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from unpause.execution.background import background_tasks
+from unpause.store.deliveries import (
+    claim_delivery,
+    delete_finished,
+    has_finished,
+    list_due,
+    mark_delivered,
+    mark_failed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+
+    from unpause.clock import Clock
+    from unpause.domain.webhooks import Delivery, Sent
+    from unpause.runs.webhooks import MessageSender
+    from unpause.store.database import Connection, Database
+    from unpause.store.deliveries import Due
+
+_log = structlog.get_logger(__name__)
+
+# So many that are due are looked at together.
+_LOOKED_AT = 64
+_CLEAN_EVERY = timedelta(minutes=10)
+# A delay is this much shorter or longer by chance, so that what failed together does not come back together.
+_JITTER = 0.25
+# Doubling oftener than this leads nowhere but to numbers that are too large.
+_MOST_DOUBLINGS = 30
+_SERVER = re.compile(r"[^/]*//[^/?#]*")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRules:
+    """How often, how soon and how many at a time.
+
+    ``timeout_seconds`` is what one attempt takes at most. Of ``at_once`` attempts not more than ``to_one_server`` are
+    to the same one, so that a slow server does not hold up what others are to hear. Messages that are over are kept for
+    ``keep``.
+    """
+
+    attempts: int
+    timeout_seconds: float
+    first_delay_seconds: float = 5.0
+    longest_delay_seconds: float = 3600.0
+    poll_seconds: float = 0.5
+    at_once: int = 16
+    to_one_server: int = 4
+    keep: timedelta = timedelta(days=7)
+
+    def delay_after(self, attempts: int, chance: float) -> timedelta:
+        """Return how long to wait after so many failed attempts; ``chance`` is between 0 and 1."""
+        doubled = self.first_delay_seconds * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
+        varied = 1 - _JITTER + 2 * _JITTER * chance
+        return timedelta(seconds=min(doubled, self.longest_delay_seconds) * varied)
+
+
+class Deliverer:
+    """Looks for messages that are due, in a database that other processes may look at too, and sends them."""
+
+    def __init__(
+        self,
+        database: Database,
+        sender: MessageSender,
+        clock: Clock,
+        rules: DeliveryRules,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._database = database
+        self._sender = sender
+        self._clock = clock
+        self._rules = rules
+        self._chance = chance
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._servers: Counter[str] = Counter()
+        self._freed = asyncio.Event()
+        self._clean_at = clock.now()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Deliver during the block; at its end attempts that are under way are broken off, to be made again later."""
+        async with background_tasks() as tasks:
+            looking = tasks.create_task(self._look(tasks), name="deliverer")
+            try:
+                yield
+            finally:
+                looking.cancel()
+                for task in self._under_way:
+                    task.cancel()
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._freed.clear()
+            more = False
+            try:
+                more = await self._start_due(tasks)
+                await self._clean()
+            except Exception:  # noqa: BLE001 - a database that is away for a while must not end the delivering
+                _log.exception("webhooks could not be looked for; it is tried again")
+            if more:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._freed.wait(), self._rules.poll_seconds)
+            else:
+                await asyncio.sleep(self._rules.poll_seconds)
+
+    async def _start_due(self, tasks: asyncio.TaskGroup) -> bool:
+        """Begin as many attempts as there is room for; return whether more may be due."""
+        if len(self._under_way) >= self._rules.at_once:
+            return True
+        now = self._clock.now()
+        full = [server for server, count in self._servers.items() if count >= self._rules.to_one_server]
+        # Reading first keeps an idle server from writing.
+        due = await self._database.read(lambda connection: list_due(connection, now, _LOOKED_AT, full))
+        chosen = self._choose(due)
+        if chosen:
+            for delivery in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
+                self._start(tasks, delivery)
+        return len(chosen) < len(due) or len(due) == _LOOKED_AT
+
+    def _choose(self, due: list[Due]) -> list[Due]:
+        chosen: list[Due] = []
+        counts = Counter(self._servers)
+        for each in due:
+            server = _server_of(each.url)
+            if counts[server] < self._rules.to_one_server:
+                counts[server] += 1
+                chosen.append(each)
+        return chosen[: self._rules.at_once - len(self._under_way)]
+
+    def _claim(self, connection: Connection, chosen: list[Due], now: datetime) -> list[Delivery]:
+        claimed = (claim_delivery(connection, due, self._lost_at(due, now)) for due in chosen)
+        return [delivery for delivery in claimed if delivery is not None]
+
+    def _lost_at(self, due: Due, now: datetime) -> datetime:
+        """Return when an attempt of which nothing was heard is taken for failed."""
+        longest = timedelta(seconds=1.5 * self._rules.timeout_seconds)
+        return now + longest + self._rules.delay_after(due.attempts + 1, self._chance())
+
+    def _start(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
+        server = _server_of(delivery.url)
+        self._servers[server] += 1
+        task = tasks.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
+        self._under_way.add(task)
+        # Not in the task itself: one that is cancelled before its first step never gets there.
+        task.add_done_callback(partial(self._ended, server))
+
+    def _ended(self, server: str, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._servers[server] -= 1
+        if not self._servers[server]:
+            del self._servers[server]
+        self._freed.set()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            sent = await self._sender.send_message(delivery)
+            await self._note(delivery, sent)
+        except Exception:  # noqa: BLE001 - one message's trouble must not stop the others; it is due again by its claim
+            _log.exception("a webhook could not be delivered", message_id=delivery.id, attempt=delivery.attempts)
+
+    async def _note(self, delivery: Delivery, sent: Sent) -> None:
+        now = self._clock.now()
+        reason = sent.error
+        if reason is None:
+            await self._database.write(lambda connection: mark_delivered(connection, delivery, now))
+            return
+        is_over = delivery.attempts >= self._rules.attempts
+        again_at = None if is_over else now + self._rules.delay_after(delivery.attempts, self._chance())
+        await self._database.write(lambda connection: mark_failed(connection, delivery, reason, again_at))
+        _log.warning(
+            "a webhook did not take its message",
+            message_id=delivery.id,
+            attempt=delivery.attempts,
+            reason=reason,
+            again_at=again_at.isoformat() if again_at else None,
+        )
+
+    async def _clean(self) -> None:
+        now = self._clock.now()
+        if now < self._clean_at:
+            return
+        self._clean_at = now + _CLEAN_EVERY
+        before = now - self._rules.keep
+        if await self._database.read(lambda connection: has_finished(connection, before)):
+            await self._database.write(lambda connection: delete_finished(connection, before))
+
+
+def _server_of(url: str) -> str:
+    """Return the beginning of the URL that names the server, as it is written there."""
+    found = _SERVER.match(url)
+    return found[0] if found else url

@@ -1,0 +1,86 @@
+"""Where an organization hears of its runs: told, changed, and tried out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from unpause.domain.addresses import read_url, refuse_private
+from unpause.domain.webhooks import Delivery, Sent, WebhookTarget
+from unpause.runs.signing import check_secret
+from unpause.store.json import dump_json
+from unpause.store.webhooks import find_organization_target, replace_organization_target
+
+if TYPE_CHECKING:
+    from unpause.domain.principal import Principal
+    from unpause.runs.service import ServiceTools
+
+_TEST = "agent_run.test"
+
+
+class MessageSender(Protocol):
+    """Sends one message once."""
+
+    async def send_message(self, delivery: Delivery) -> Sent:
+        """Send it signed, if it has a secret; return what came of it, and raise nothing for what others cause."""
+        ...
+
+
+class WebhookService:
+    """The use cases of webhooks. Private addresses are refused unless ``allow_private``."""
+
+    def __init__(self, tools: ServiceTools, sender: MessageSender, *, allow_private: bool) -> None:
+        self._tools = tools
+        self._sender = sender
+        self._allow_private = allow_private
+
+    def make_target(self, url: str, secret: str | None = None, *, enabled: bool = True) -> WebhookTarget:
+        """Return a checked target with its secret encrypted; nothing is stored yet.
+
+        Raises InvalidInput for an address or a secret that cannot be used, SecretsNotKept for any secret where the
+        server has no key to encrypt it with. What a name resolves to is looked at whenever a message is sent.
+        """
+        self._check(url)
+        if secret is None:
+            return WebhookTarget(url, enabled=enabled)
+        check_secret(secret)
+        return WebhookTarget(url, self._tools.vault.seal(secret), enabled)
+
+    async def find_target(self, principal: Principal) -> WebhookTarget | None:
+        """Return who hears of the organization's runs, enabled or not."""
+        organization_id = principal.organization_id
+        return await self._tools.database.read(lambda connection: find_organization_target(connection, organization_id))
+
+    async def replace_target(self, principal: Principal, target: WebhookTarget | None) -> None:
+        """Let this one hear of the organization's runs from now on instead of the one before; with None nobody.
+
+        What was already to be told to the one before is still told.
+        """
+        now = self._tools.clock.now()
+        await self._tools.database.write(
+            lambda connection: replace_organization_target(connection, principal.organization_id, target, now)
+        )
+
+    async def send_test(self, principal: Principal, url: str) -> Sent:
+        """Send one message to the address now and return what came of it; it is not tried again.
+
+        To the organization's own address it is signed as others are. Raises InvalidInput for an address that cannot be
+        used.
+        """
+        self._check(url)
+        configured = await self.find_target(principal)
+        now = self._tools.clock.now()
+        told = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
+        delivery = Delivery(
+            id=f"msg_{self._tools.ids.fresh().replace('-', '')}",
+            organization_id=principal.organization_id,
+            url=url,
+            payload=dump_json(told),
+            created_at=now,
+            secret=configured.secret if configured is not None and configured.url == url else None,
+        )
+        return await self._sender.send_message(delivery)
+
+    def _check(self, url: str) -> None:
+        read = read_url(url)
+        if not self._allow_private:
+            refuse_private(read)

@@ -1,0 +1,138 @@
+"""The messages to webhooks: which are due, who sends one now, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
+
+from unpause.domain.webhooks import Delivery
+from unpause.store.tables import webhook_deliveries
+from unpause.vault import Sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection
+
+_INSERT = insert(webhook_deliveries)
+_DUE = (
+    select(webhook_deliveries.c.id, webhook_deliveries.c.url, webhook_deliveries.c.attempts)
+    .where(webhook_deliveries.c.next_attempt_at <= bindparam("now"))
+    .order_by(webhook_deliveries.c.next_attempt_at, webhook_deliveries.c.id)
+    .limit(bindparam("at_most"))
+)
+# As it was seen: of two that claim it at once the second finds another number of attempts.
+_CLAIM = (
+    update(webhook_deliveries)
+    .where(
+        webhook_deliveries.c.id == bindparam("key"),
+        webhook_deliveries.c.attempts == bindparam("seen"),
+        webhook_deliveries.c.next_attempt_at.is_not(None),
+    )
+    .values(attempts=webhook_deliveries.c.attempts + 1, next_attempt_at=bindparam("again_at"))
+    .returning(*webhook_deliveries.c)
+)
+# What is over needs its secret no more.
+_DELIVERED = (
+    update(webhook_deliveries)
+    .where(webhook_deliveries.c.id == bindparam("key"))
+    .values(delivered_at=bindparam("now"), next_attempt_at=None, last_error=None, secret=None)
+)
+_FAILED = (
+    update(webhook_deliveries)
+    .where(
+        webhook_deliveries.c.id == bindparam("key"),
+        webhook_deliveries.c.attempts == bindparam("seen"),
+        webhook_deliveries.c.delivered_at.is_(None),
+    )
+    .values(last_error=bindparam("error"), next_attempt_at=bindparam("again_at"))
+)
+_GIVE_UP = _FAILED.values(secret=None)
+_FINISHED = (webhook_deliveries.c.created_at < bindparam("before"), webhook_deliveries.c.next_attempt_at.is_(None))
+_HAS_FINISHED = select(exists().where(*_FINISHED))
+_DELETE_FINISHED = delete(webhook_deliveries).where(*_FINISHED)
+
+
+class Due(NamedTuple):
+    """A message that is due, as it was seen."""
+
+    id: str
+    url: str
+    attempts: int
+
+
+def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    """Keep messages that are due at once."""
+    connection.execute(
+        _INSERT,
+        [
+            {
+                "id": delivery.id,
+                "organization_id": delivery.organization_id,
+                "url": delivery.url,
+                "secret": delivery.secret.token if delivery.secret else None,
+                "payload": delivery.payload,
+                "next_attempt_at": delivery.created_at,
+                "created_at": delivery.created_at,
+            }
+            for delivery in deliveries
+        ],
+    )
+
+
+def list_due(connection: Connection, now: datetime, at_most: int, without: Collection[str] = ()) -> list[Due]:
+    """Return what is due now, the longest due first; ``without`` names servers, such as ``https://host:1``, to omit."""
+    statement = _DUE.where(*(~_is_at(server) for server in without)) if without else _DUE
+    return [Due(*row) for row in connection.execute(statement, {"now": now, "at_most": at_most})]
+
+
+def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Delivery | None:
+    """Count an attempt and return the message; None where somebody else was faster.
+
+    It is due again at ``again_at``, in case nobody ever says what came of this attempt.
+    """
+    row = connection.execute(_CLAIM, {"key": due.id, "seen": due.attempts, "again_at": again_at}).first()
+    if row is None:
+        return None
+    return Delivery(
+        id=row.id,
+        organization_id=row.organization_id,
+        url=row.url,
+        payload=row.payload,
+        created_at=row.created_at,
+        secret=Sealed(row.secret) if row.secret else None,
+        attempts=row.attempts,
+    )
+
+
+def mark_delivered(connection: Connection, delivery: Delivery, now: datetime) -> None:
+    """Write that the message arrived: it is over."""
+    connection.execute(_DELIVERED, {"key": delivery.id, "now": now})
+
+
+def mark_failed(connection: Connection, delivery: Delivery, error: str, again_at: datetime | None) -> None:
+    """Write why the attempt failed and when the next one is due; None for never: it is over.
+
+    Nothing happens where a later attempt is under way, or an earlier one turns out to have arrived.
+    """
+    values = {"key": delivery.id, "seen": delivery.attempts, "error": error, "again_at": again_at}
+    connection.execute(_FAILED if again_at is not None else _GIVE_UP, values)
+
+
+def has_finished(connection: Connection, before: datetime) -> bool:
+    """Whether messages from before this moment are over."""
+    return bool(connection.execute(_HAS_FINISHED, {"before": before}).scalar())
+
+
+def delete_finished(connection: Connection, before: datetime) -> None:
+    """Forget the messages from before this moment that are over."""
+    connection.execute(_DELETE_FINISHED, {"before": before})
+
+
+def _is_at(server: str) -> ColumnElement[bool]:
+    url = webhook_deliveries.c.url
+    ends = (url.startswith(f"{server}{end}", autoescape=True) for end in ("/", "?", "#"))
+    return or_(url == server, *ends)

@@ -1,0 +1,111 @@
+"""How often something was asked for in a window of time: counted in the database, or in this process alone.
+
+These are not storages of the ``limits`` library: its counters tell the count and the end of the window in calls of
+their own, which would be three transactions for each request where one statement does.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sqlalchemy import bindparam, case, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from unpause.store.tables import rate_counts
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from unpause.clock import Clock
+    from unpause.store.database import Database
+
+_FORGET_EVERY = timedelta(seconds=60)
+
+
+class Count(NamedTuple):
+    """How many requests there were in the window, this one among them, and when the next window may begin."""
+
+    number: int
+    ends_at: datetime
+
+
+class Counts(Protocol):
+    """Fixed windows: one opens with a key's first request and ends after its length."""
+
+    async def add(self, key: str, window: timedelta) -> Count:
+        """Count one request; raise DatabaseUnavailable where nothing can be counted."""
+        ...
+
+
+class OwnCounts:
+    """Counts in memory, for a process that has its database for itself; a restart forgets them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counts: dict[str, Count] = {}
+        self._forget_at = clock.now() + _FORGET_EVERY
+
+    async def add(self, key: str, window: timedelta) -> Count:
+        """Count one request."""
+        now = self._clock.now()
+        if now >= self._forget_at:
+            self._counts = {name: count for name, count in self._counts.items() if count.ends_at > now}
+            self._forget_at = now + _FORGET_EVERY
+        found = self._counts.get(key)
+        if found is None or found.ends_at <= now:
+            found = Count(0, now + window)
+        count = Count(found.number + 1, found.ends_at)
+        self._counts[key] = count
+        return count
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
+_given = insert(rate_counts).values(key=bindparam("key"), count=1, ends_at=bindparam("ends_at"))
+_is_over = rate_counts.c.ends_at <= bindparam("now")
+_ADD = _given.on_conflict_do_update(
+    index_elements=[rate_counts.c.key],
+    set_={
+        "count": case((_is_over, 1), else_=rate_counts.c.count + 1),
+        "ends_at": case((_is_over, _given.excluded.ends_at), else_=rate_counts.c.ends_at),
+    },
+).returning(
+    rate_counts.c.count,
+    rate_counts.c.ends_at,
+    # A count need not survive a power cut: nobody waits for the disk.
+    func.set_config("synchronous_commit", "off", True),  # noqa: FBT003 - PostgreSQL's own argument
+)
+# Two that delete at once, or delete while others count, would wait for one another in turns.
+_FORGET = delete(rate_counts).where(
+    rate_counts.c.key.in_(select(rate_counts.c.key).where(_is_over).with_for_update(skip_locked=True))
+)
+
+
+class SharedCounts:
+    """Counts in the database, which hold for all processes that use it; PostgreSQL only."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._forget_at = clock.now() + _FORGET_EVERY
+
+    async def add(self, key: str, window: timedelta) -> Count:
+        """Count one request; raise DatabaseUnavailable where nothing can be counted."""
+        now = self._clock.now()
+        if now >= self._forget_at:
+            self._forget_at = now + _FORGET_EVERY
+            await self._database.write(lambda connection: forget_counts(connection, now))
+        return await self._database.write(lambda connection: add_count(connection, key, now, window))
+
+
+def add_count(connection: Connection, key: str, now: datetime, window: timedelta) -> Count:
+    """Count one request in the key's window, or in a new one where that is over."""
+    number, ends_at, _ = connection.execute(_ADD, {"key": key, "now": now, "ends_at": now + window}).one()
+    return Count(number, ends_at)
+
+
+def forget_counts(connection: Connection, now: datetime) -> None:
+    """Delete the windows that are over."""
+    connection.execute(_FORGET, {"now": now})

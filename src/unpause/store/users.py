@@ -1,0 +1,76 @@
+"""Organizations and their users."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from unpause.domain.users import Organization, User
+from unpause.store.tables import organizations, users
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+    from unpause.domain.paging import Slice
+
+# No database has others, and asking for one is an error in the driver instead of an empty answer.
+_KEYS = range(2**63)
+
+_COLUMNS = (
+    users.c.id,
+    users.c.organization_id,
+    users.c.name,
+    users.c.role,
+    users.c.full_name,
+    users.c.email,
+)
+
+
+def find_user(connection: Connection, organization_id: int, user_key: int) -> User | None:
+    """Return the user, or None where the organization has none of that id."""
+    if user_key not in _KEYS:
+        return None
+    return _first(connection, _of(organization_id).where(users.c.id == user_key))
+
+
+def find_user_named(connection: Connection, organization_id: int, name: str) -> User | None:
+    """Return the user, or None where the organization has none of that name."""
+    return _first(connection, _of(organization_id).where(users.c.name == name))
+
+
+def find_first_user(connection: Connection, organization_id: int) -> User | None:
+    """Return the organization's first user, whom an open server takes everybody for; None where it has none."""
+    return _first(connection, _of(organization_id).order_by(users.c.id).limit(1))
+
+
+def list_users(connection: Connection, organization_id: int, part: Slice) -> tuple[list[User], int]:
+    """Return a part of the organization's users in the order they came, and how many there are in all."""
+    query = _of(organization_id).order_by(users.c.id).limit(part.limit).offset(part.offset)
+    counted = select(func.count()).select_from(users).where(users.c.organization_id == organization_id)
+    found = [User(**row) for row in connection.execute(query).mappings()]
+    return found, int(connection.execute(counted).scalar_one())
+
+
+def find_organization(connection: Connection, organization_id: int) -> Organization | None:
+    """Return the organization, or None where there is none of that id."""
+    query = select(organizations.c.id, organizations.c.name).where(organizations.c.id == organization_id)
+    row = connection.execute(query).first()
+    return None if row is None else Organization(row.id, row.name)
+
+
+def lock_organization(connection: Connection, organization_id: int) -> None:
+    """Have other transactions that come here wait for the end of this one. On SQLite a writer is alone anyway."""
+    query = select(organizations.c.id).where(organizations.c.id == organization_id)
+    # Not against those who only refer to the organization, such as every run that is added.
+    connection.execute(query.with_for_update(key_share=True))
+
+
+def _of(organization_id: int) -> Select[Any]:
+    return select(*_COLUMNS).where(users.c.organization_id == organization_id)
+
+
+def _first(connection: Connection, query: Select[Any]) -> User | None:
+    row = connection.execute(query).mappings().first()
+    return None if row is None else User(**row)

@@ -1,0 +1,192 @@
+"""What webhooks hear of runs: each kind of news, signed, to those who are to hear of it and to nobody else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from tests.support.asking_driver import AskingDriver, asks
+from tests.support.hooked import RUN, WEBHOOK, all_over, hooked, read
+from tests.support.receiver import Receiver
+from tests.support.scripted_driver import ScriptedDriver
+from unpause.agents.driver import Journal, Segment, SegmentEnd
+from unpause.domain.principal import Principal
+from unpause.runs.commands import RunName
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class BrokenDriver(ScriptedDriver):
+    """Fails at once."""
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Raise, as a driver with a bug would."""
+        del journal
+        raise RuntimeError(segment.run.prompt)
+
+
+@pytest.mark.parametrize("secret", [SECRET, "Grüße aus 東京, in plain text"])
+async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: str) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path) as server:
+            await server.configure(receiver.url, secret=secret)
+            run = await server.create("the prompt", metadata={"team": "ü"})
+            [pause] = await receiver.hears(1)
+            done = await server.resume(run)
+            [_, completion] = await receiver.hears(2)
+    told = pause.verified(secret)
+    assert told["type"] == "agent_run.paused"
+    news = told["data"]
+    assert (news["id"], news["organization_id"], news["status"]) == (run["id"], 1, "PAUSED")
+    assert (news["summary"], news["metadata"], news["source_type"]) == ("the prompt", {"team": "ü"}, "API")
+    [requirement] = news["requirements"]
+    assert (requirement["tool_name"], requirement["kind"]) == ("act", "confirmation")
+    assert news["result"] == run["result"]
+    ended = completion.verified(secret)
+    assert (ended["type"], ended["data"]["status"]) == ("agent_run.completed", "COMPLETED")
+    assert ended["data"]["result"] == done["result"]
+    assert pause.id != completion.id
+    assert pause.path == "/hook?a=b"
+    assert pause.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert pause.headers["content-type"] == "application/json"
+
+
+async def test_a_signature_does_not_fit_another_secret_or_another_message(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            await server.create()
+            [heard] = await receiver.hears(1)
+    with pytest.raises(WebhookVerificationError):
+        heard.verified("another")
+    forged = type(heard)(heard.path, {**heard.headers, "webhook-id": "msg_other"}, heard.body)
+    with pytest.raises(WebhookVerificationError):
+        forged.verified(SECRET)
+
+
+async def test_a_failure_arrives(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path, BrokenDriver()) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            run = await server.create("hello")
+            assert run["status"] == "ERROR"
+            [heard] = await receiver.hears(1)
+    told = heard.verified(SECRET)
+    assert (told["type"], told["data"]["status"]) == ("agent_run.error", "ERROR")
+    assert told["data"]["result"] == run["result"]
+
+
+async def test_a_cancel_arrives(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            run = await server.create()
+            await receiver.hears(1)
+            await server.application.service.cancel_run(Principal(1), RunName(id=run["id"]))
+            [_, heard] = await receiver.hears(2)
+    told = heard.verified(SECRET)
+    assert (told["type"], told["data"]["status"]) == ("agent_run.cancelled", "CANCELLED")
+
+
+async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("one", expires_in=600.0),))
+    with Receiver() as receiver:
+        async with hooked(tmp_path, driver, reminder_seconds=3600, sweep_seconds=0.02) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            await server.create()
+            heard = await receiver.hears(2)
+    reminder = next(each for each in heard if each.type == "agent_run.reminder").verified(SECRET)
+    assert reminder["data"]["status"] == "PAUSED"
+    [requirement] = reminder["data"]["requirements"]
+    assert requirement["expires_at"] is not None
+    assert len({each.id for each in heard}) == 2
+
+
+async def test_without_a_secret_there_is_no_signature_but_an_id_and_a_time(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path, encryption_key=None) as server:
+            assert await server.configure(receiver.url) == {"url": receiver.url, "enabled": True, "has_secret": False}
+            await server.create()
+            [heard] = await receiver.hears(1)
+    assert "webhook-signature" not in heard.headers
+    assert heard.id.startswith("msg_")
+    assert heard.headers["webhook-timestamp"].isdecimal()
+
+
+async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> None:
+    with Receiver() as general, Receiver() as first, Receiver() as second, Receiver() as late:
+        async with hooked(tmp_path) as server:
+            await server.configure(general.url, secret=SECRET)
+            own = [{"url": first.url, "secret": "own secret"}, {"url": second.url}]
+            run = await server.create(webhooks=own)
+            [heard] = await first.hears(1)
+            heard.verified("own secret")
+            [unsigned] = await second.hears(1)
+            assert "webhook-signature" not in unsigned.headers
+            assert unsigned.read() == heard.read()
+            assert unsigned.id != heard.id, "two deliveries, of which each can be recognized"
+            await server.resume(run, webhooks=[{"url": late.url}])
+            [completion] = await late.hears(1)
+            assert completion.type == "agent_run.completed"
+            other = await server.create("another run")
+            [again] = await general.hears(1)
+            assert again.verified(SECRET)["data"]["id"] == other["id"]
+            await server.deliveries_once(all_over)
+        assert (len(first.heard), len(second.heard), len(general.heard)) == (1, 1, 1)
+
+
+async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhooks_means_nobody(tmp_path: Path) -> None:
+    with Receiver() as general, Receiver() as own:
+        async with hooked(tmp_path) as server:
+            await server.configure(general.url)
+            kept = await server.create(webhooks=[{"url": own.url}])
+            await server.resume(kept, webhooks=None)
+            assert [each.type for each in await own.hears(2)] == ["agent_run.paused", "agent_run.completed"]
+            silent = await server.create(webhooks=[])
+            await server.resume(silent)
+            assert all_over(await server.deliveries_once(lambda found: len(found) == 2 and all_over(found)))
+        assert general.heard == []
+
+
+async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with hooked(tmp_path) as server:
+            config = await server.configure(receiver.url, enabled=False)
+            assert config == {"url": receiver.url, "enabled": False, "has_secret": False}
+            await server.create()
+            await server.configure(receiver.url)
+            read(await server.client.delete(WEBHOOK))
+            await server.create()
+            assert await server.deliveries() == []
+        assert receiver.heard == []
+
+
+async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> None:
+    """The message was written for the address of then; only what comes later goes to the new one."""
+    with Receiver(500) as before, Receiver() as after:
+        async with hooked(tmp_path) as server:
+            await server.configure(before.url, secret=SECRET)
+            run = await server.create()
+            await before.hears(1)
+            await server.configure(after.url, secret="new secret")
+            await server.resume(run)
+            [heard] = await after.hears(1)
+            assert heard.verified("new secret")["type"] == "agent_run.completed"
+            [_, repeated] = await before.hears(2)
+            assert repeated.verified(SECRET)["type"] == "agent_run.paused"
+
+
+async def test_a_bad_webhook_on_a_create_or_resume_changes_nothing(tmp_path: Path) -> None:
+    async with hooked(tmp_path) as server:
+        run = await server.create()
+        for bad in ({"url": "ftp://example.org"}, {"url": "http://u:p@example.org"}, {"url": "http://x", "secret": ""}):
+            refused = await server.client.post(RUN, json={"prompt": "x", "webhooks": [bad]})
+            assert (refused.status_code, refused.json()["status_code"]) == (400, 400)
+            body = {"agent_run_id": run["id"], "prompt": "x", "webhooks": [{"url": "http://fine.example"}, bad]}
+            assert (await server.client.post(f"{RUN}/resume", json=body)).status_code == 400
+        assert await server.settled(run["id"]) == run
+        assert (await server.client.get(f"{RUN}/{run['id'] + 1}")).status_code == 404
+        many = [{"url": "http://example.org"}] * 11
+        assert (await server.client.post(RUN, json={"prompt": "x", "webhooks": many})).status_code == 400

@@ -1,0 +1,103 @@
+"""SDKs that others' generators make from our OpenAPI document, used against a server process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+import pytest
+
+from tests.sdks.generating import (
+    make_with_openapi_generator,
+    make_with_openapi_python_client,
+    make_with_openapi_ts,
+    see_journey,
+)
+from tests.sdks.journey import expected_of
+from tests.support.client_environments import ClientUnavailableError
+from tests.support.processes import ServerProcess
+from unpause.cli.documents import openapi_texts
+
+# The first test of a generator installs it.
+pytestmark = pytest.mark.timeout(600)
+
+Make: TypeAlias = Callable[[Path, Path], list[str]]
+
+AGENTS_FILE = Path(__file__).parents[1] / "clients" / "agents_file.py"
+# The SDKs poll.
+NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    with ServerProcess(folder, "--agents", AGENTS_FILE, environment=NO_LIMIT) as process:
+        yield process
+
+
+@pytest.fixture
+def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a file with the document of the name that the test asks for."""
+    file = tmp_path / "document.json"
+    file.write_text(openapi_texts()[request.param], encoding="utf-8")
+    return file
+
+
+def make(maker: Make, document: Path, folder: Path, *programs: str) -> list[str]:
+    """Make an SDK; where what it takes is missing, skip the test."""
+    if missing := [program for program in programs if not starts(program)]:
+        give_up(f"there is no {' and no '.join(missing)} on this machine")
+    try:
+        return maker(document, folder)
+    except ClientUnavailableError as error:
+        give_up(str(error))
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip the test; but fail in CI, which has all it takes: a skip would hide that it has not."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def starts(program: str) -> bool:
+    """Whether the program is there and starts: a name that is found may be a stand-in that does not."""
+    if shutil.which(program) is None:
+        return False
+    asking = [program, "-version" if program == "java" else "--version"]
+    return subprocess.run(asking, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("document", ["codegen"], indirect=True)
+@pytest.mark.parametrize(
+    ("maker", "programs"),
+    [
+        pytest.param(make_with_openapi_python_client, [], id="openapi-python-client"),
+        pytest.param(make_with_openapi_generator, ["java"], id="openapi-generator"),
+        pytest.param(make_with_openapi_ts, ["node", "npm"], id="openapi-ts"),
+    ],
+)
+def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
+    maker: Make, programs: list[str], document: Path, server: ServerProcess, tmp_path: Path
+) -> None:
+    command = make(maker, document, tmp_path, *programs)
+    name = maker.__name__.replace("_", "-")
+
+    seen = see_journey(command, tmp_path, server.address, f"token-of-{name}", name)
+
+    awaited, page = seen.pop("awaited"), seen.pop("page")
+    assert seen == expected_of(name)
+    assert "delete_file" in awaited
+    assert page == [1, 100, 1]
+
+
+@pytest.mark.parametrize("document", ["agno", "unpause"], indirect=True)
+def test_the_other_documents_make_an_sdk_without_a_warning(document: Path, tmp_path: Path) -> None:
+    make(make_with_openapi_python_client, document, tmp_path)
+
+    routes = list((tmp_path / "unpause_client" / "api").rglob("*.py"))
+    assert len(routes) > 20

@@ -1,0 +1,139 @@
+"""A journal in memory whose process dies at a commit, and what the server does between the segments of such a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.support.databases import NOW
+from unpause.agents.driver import AgentDriver, CallResult, NewMessage, Paused, ProposedCall, Segment, SegmentEnd
+from unpause.domain.events import EventType
+from unpause.domain.runs import SETUP_COMMANDS, CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
+
+
+class Died(BaseException):
+    """The process is gone: nothing that catches errors sees it."""
+
+
+class MortalJournal:
+    """Implements ``agents.driver.Journal``: what is noted is kept at the next commit.
+
+    It dies at commit number ``dies_at``, counted from 1 over all segments: before it, or ``after`` it.
+    """
+
+    def __init__(self, run: Run, dies_at: int = 0, *, after: bool = False) -> None:
+        self.pause_requested = False
+        self.commits = 0
+        self._run = run
+        self._dies_at = dies_at
+        self._after = after
+        self._kept: tuple[dict[str, ToolCall], int, bool] = ({}, 0, False)
+        self._calls: dict[str, ToolCall] = {}
+        self._messages = 0
+        self._heard = False
+
+    def segment(self) -> Segment:
+        """Return what a new claim finds."""
+        self._calls, self._messages, self._heard = dict(self._kept[0]), *self._kept[1:]
+        calls = sorted(self._calls.values(), key=lambda call: (call.turn, call.position))
+        inputs = () if self._heard else (RunInput(0, self._run.prompt),)
+        return Segment(self._run, messages=(None,) * self._messages, calls=tuple(calls), inputs=inputs)
+
+    def decide(self, call_id: str, **changes: Any) -> None:  # noqa: ANN401 - any column of a call
+        """Change a call as a continue does."""
+        self._calls[call_id] = replace(self._calls[call_id], **changes)
+        self._keep()
+
+    def commit(self) -> None:
+        """Keep everything that happened so far, unless this is where the process dies."""
+        self.commits += 1
+        if self.commits == self._dies_at and not self._after:
+            raise Died
+        self._keep()
+        if self.commits == self._dies_at:
+            raise Died
+
+    def _keep(self) -> None:
+        self._kept = (dict(self._calls), self._messages, self._heard)
+
+    async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
+        """Commit, as the background task of a segment may at any event."""
+        del event_type, payload
+        self.commit()
+
+    def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
+        """Append messages and calls."""
+        turn = 1 + max((call.turn for call in self._calls.values()), default=-1)
+        self._messages += len(messages)
+        self._heard = True
+        for position, made in enumerate(calls):
+            call = ToolCall(made.tool_call_id, made.tool_name, made.tool_args, turn, position, NOW)
+            self._calls[call.tool_call_id] = call
+
+    async def start_call(self, call_id: str, *, idempotent: bool) -> None:
+        """Note the start."""
+        self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.STARTED, idempotent=idempotent)
+        self.commit()
+
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Note the end."""
+        self.settle_call(call_id, result)
+        self.commit()
+
+    def settle_call(self, call_id: str, result: CallResult) -> None:
+        """Note the end of a call that never ran."""
+        self._calls[call_id] = replace(
+            self._calls[call_id],
+            status=CallStatus.FINISHED,
+            outcome=result.outcome,
+            result=result.value,
+            result_text=result.text,
+        )
+
+    async def defer_call(self, call_id: str) -> None:
+        """Take a start back."""
+        self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.PROPOSED)
+        self.commit()
+
+
+async def run_to_the_end(driver: AgentDriver, journal: MortalJournal, answers: Mapping[str, str]) -> SegmentEnd:
+    """Execute segments until the run ends, through its one death.
+
+    A call in doubt is confirmed; a question is answered with the first of ``answers`` whose key is in its message.
+    """
+    while True:
+        segment = journal.segment()
+        for doubtful in (call for call in segment.calls if call.in_doubt):
+            journal.decide(doubtful.tool_call_id, status=CallStatus.PROPOSED)
+        try:
+            end = await driver.run_segment(journal.segment(), journal)
+            journal.commit()
+        except Died:
+            continue
+        if not isinstance(end, Paused):
+            return end
+        for wanted in end.wanted:
+            said = next(answer for key, answer in answers.items() if key in (wanted.message or ""))
+            done = {"status": CallStatus.FINISHED, "outcome": Outcome.SUCCESS, "result": said, "result_text": said}
+            journal.decide(wanted.call_id, **done)
+
+
+def setup_run(prompt: str, repo_id: int) -> Run:
+    """Return a run that prepares a repository."""
+    return Run(
+        id=1,
+        run_id="run",
+        organization_id=1,
+        session_key=1,
+        session_id="session",
+        agent_id="setup-commands",
+        status=RunStatus.RUNNING,
+        source_type=SETUP_COMMANDS,
+        prompt=prompt,
+        fence=1,
+        last_sequence=1,
+        created_at=NOW,
+        updated_at=NOW,
+        repo_id=repo_id,
+    )
