@@ -19,8 +19,11 @@ def upgrade() -> None:
     op.create_index(
         "ix_runs_pending", "runs", ["organization_id", "id"], postgresql_where=_PENDING, sqlite_where=_PENDING
     )
+    # Lists of sessions begin with those made last.
+    op.create_index("ix_sessions_organization_id_created_at", "sessions", ["organization_id", "created_at"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_sessions_organization_id_created_at", table_name="sessions")
     op.drop_index("ix_runs_pending", table_name="runs")
     op.drop_column("runs", "crashes")

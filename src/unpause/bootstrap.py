@@ -24,6 +24,7 @@ from unpause.domain.requirements import OnExpire
 from unpause.execution.delivering import Deliverer, DeliveryRules
 from unpause.execution.engine import Engine
 from unpause.execution.executor import ExecutionRules, Executor
+from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.outbound import Door
 from unpause.execution.recovery import Recovery
@@ -127,7 +128,7 @@ def build_application(
         workers=workers if settings.worker else None,
         recovery=recovery,
         heartbeat=None if database.is_sqlite else Heartbeat(LeaseKeeper(database.url), executor, lease, clock),
-        sweeps=(expiry,) if database.is_sqlite else (recovery, expiry),
+        sweeps=(expiry,) if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, expiry),
         sweep_seconds=settings.sweep_seconds,
     )
     return Application(

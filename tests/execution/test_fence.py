@@ -32,6 +32,7 @@ from unpause.domain.events import EventType
 from unpause.domain.runs import EndReason, Outcome, Run, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import LeaseLost
+from unpause.settings import Settings
 from unpause.store.runs import RunKey, get_run, transition
 
 _RESULT = CallResult(Outcome.SUCCESS, "did it", "did it")
@@ -162,9 +163,8 @@ def cancelled(run: Run) -> Callable[[Connection], None]:
     return unit
 
 
-async def lose(folder: Path, driver: LateDriver, how: Callable[[Run], Callable[[Connection], None]]) -> Run:
+async def lose(settings: Settings, driver: LateDriver, how: Callable[[Run], Callable[[Connection], None]]) -> Run:
     """Execute a run, take it away in the middle, let the driver go on, and check that no row changes any more."""
-    settings = settings_for(folder)
     application = build_application(settings, [driver])
     async with application.database.opened():
         run = await start(application)
@@ -180,36 +180,38 @@ async def lose(folder: Path, driver: LateDriver, how: Callable[[Run], Callable[[
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 async def test_a_run_that_another_node_took_over_stays_as_that_node_has_it(
-    tmp_path: Path, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
+    tmp_path: Path, database_url: str, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
 ) -> None:
-    run = await lose(tmp_path, LateDriver(attempt), taken_over)
+    run = await lose(settings_for(tmp_path, database_url=database_url), LateDriver(attempt), taken_over)
     assert (run.status, run.fence) == (RunStatus.RUNNING, 2)
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 async def test_a_run_that_was_cancelled_stays_cancelled(
-    tmp_path: Path, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
+    tmp_path: Path, database_url: str, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
 ) -> None:
-    assert (await lose(tmp_path, LateDriver(attempt), cancelled)).status is RunStatus.CANCELLED
+    assert (
+        await lose(settings_for(tmp_path, database_url=database_url), LateDriver(attempt), cancelled)
+    ).status is RunStatus.CANCELLED
 
 
 @pytest.mark.parametrize("attempt", [start_a_call, finish_a_call, defer_a_call])
 async def test_the_driver_hears_of_it_before_it_acts(
-    tmp_path: Path, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
+    tmp_path: Path, database_url: str, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
 ) -> None:
     driver = LateDriver(attempt)
-    await lose(tmp_path, driver, taken_over)
+    await lose(settings_for(tmp_path, database_url=database_url), driver, taken_over)
     assert [type(error) for error in driver.raised] == [LeaseLost]
 
 
-async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path) -> None:
+async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path, database_url: str) -> None:
     driver = LateDriver(emit_and_wait)
-    await lose(tmp_path, driver, taken_over)
+    await lose(settings_for(tmp_path, database_url=database_url), driver, taken_over)
     assert [type(error) for error in driver.raised] == [asyncio.CancelledError]
 
 
-async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
+async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path, database_url: str) -> None:
+    settings = settings_for(tmp_path, database_url=database_url)
     driver = LateDriver(wait_until_cancelled)
     application = build_application(settings, [driver])
     async with application.database.opened():
@@ -224,7 +226,7 @@ async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: 
         assert Place(settings.database_url).dump() == before
 
 
-async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path) -> None:
+async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path, database_url: str) -> None:
     claimed: list[int] = []
 
     @dataclass
@@ -233,7 +235,9 @@ async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path) -> 
             claimed.append(segment.run.fence)
             return await self.attempt(journal)
 
-    application: Application = build_application(settings_for(tmp_path), [Counting(complete)])
+    application: Application = build_application(
+        settings_for(tmp_path, database_url=database_url), [Counting(complete)]
+    )
     async with application.database.opened():
         run = await start(application)
         await asyncio.gather(*(application.executor.execute(run.id) for _ in range(20)))

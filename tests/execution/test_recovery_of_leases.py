@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import insert, update
@@ -278,7 +278,7 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
 
 
 async def test_a_server_takes_back_what_a_dead_worker_left_and_executes_it(tmp_path: Path, postgres_url: str) -> None:
-    settings = {"lease_seconds": 0.5, "sweep_seconds": 0.1, "poll_seconds": 3600.0}
+    settings: dict[str, Any] = {"lease_seconds": 0.5, "sweep_seconds": 0.1, "poll_seconds": 3600.0}
     driver = ScriptedDriver()
     async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
         ended = NOW - _LEASE

@@ -16,10 +16,12 @@ from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.holding_driver import HoldingDriver
 from tests.support.outages import away
 from tests.support.reaching import reached, until
-from tests.support.runs import ADA, start
+from tests.support.runs import ADA, answer, start
+from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
+from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
 from unpause.runs.commands import CreateRun, RunName
 from unpause.store.database import Connection
@@ -162,6 +164,35 @@ async def test_a_pause_asked_for_elsewhere_is_heard_by_the_segment(tmp_path: Pat
         assert not recorder.pause_requested
         await server.service.pause_run(ADA, RunName(id=run.id))
         await until(lambda: recorder.pause_requested)
+
+
+async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes_on(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pause is on disk, and its segment has something left to do, such as to tell its followers.
+    lingering, may_end = asyncio.Event(), asyncio.Event()
+    driver = ScriptedDriver()
+    settings: dict[str, Any] = {"sweep_seconds": _NEVER, "poll_seconds": _NEVER}
+    async with running(tmp_path, drivers=[driver], database_url=database_url, **settings) as application:
+        execute = application.executor.execute
+
+        async def linger(run_key: int) -> bool:
+            again = await execute(run_key)
+            lingering.set()
+            await may_end.wait()
+            return again
+
+        monkeypatch.setattr(application.executor, "execute", linger)
+        run = await start(application)
+        async with asyncio.timeout(60):
+            await lingering.wait()
+        continued = await answer(application, run, ToolAnswer(f"call-{run.id}", confirmed=True))
+        assert continued.moved
+        # It was heard of and looked for in vain.
+        workers = application.workers
+        await until(lambda: not workers._heard and not workers._is_behind)  # noqa: SLF001 - nothing else shows it
+        may_end.set()
+        await reached(application.database, run.id, _COMPLETED)
 
 
 # -------------------------------------------------------------------------------- slots, limits, fairness

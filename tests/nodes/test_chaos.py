@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import pytest
 
 from tests.nodes.load import IS_FULL, begin, begin_many, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import read_settled_run
-from tests.support.cluster import Cluster, start_all
+from tests.support.cluster import Cluster, start_all, wait_until
+from tests.support.processes import ServerProcess
 
 RUNS, CALLS, WORK_SECONDS, CHAOS_SECONDS = (200, 40, 1.5, 60.0) if IS_FULL else (30, 12, 1.0, 12.0)
 WORKERS = 3
@@ -56,7 +58,8 @@ def _kill_at_random(cluster: Cluster) -> list[Kill]:
             started = time.monotonic()
             new = cluster.new_worker()
             starting: Future[None] = thread.submit(start_all, [new])
-            victim = chance.choice(cluster.workers)
+            busy = wait_until(lambda: _busy(cluster), "some worker is in the middle of a call")
+            victim = chance.choice(busy)
             cluster.workers.remove(victim)
             kills.append(Kill(victim.pid, time.time()))
             victim.kill()
@@ -66,8 +69,16 @@ def _kill_at_random(cluster: Cluster) -> list[Kill]:
     return kills
 
 
+def _busy(cluster: Cluster) -> list[ServerProcess]:
+    """Return the workers that are in the middle of a call."""
+    calls = Counter[int]()
+    for line in cluster.noted():
+        calls[line.pid] += 1 if line.what == "began" else -1
+    return [worker for worker in cluster.workers if calls[worker.pid] > 0]
+
+
 def _recoveries(cluster: Cluster, kills: list[Kill]) -> tuple[float, int]:
-    """Return after how many seconds, at most, somebody went on with what a kill had cut, and how many calls that was."""
+    """Return after how many seconds, at most, somebody went on with what a kill had cut, and how many that was."""
     lines = cluster.noted()
     asked = dict(
         cluster.rows(

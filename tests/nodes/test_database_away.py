@@ -11,7 +11,7 @@ import pytest
 
 from tests.nodes.following import Following, stored_numbers
 from tests.nodes.load import IS_FULL, begin, begin_many, check_runs, script_of, wait_until_settled
-from tests.processes.conversation import CODEGEN, RUNS, agno_name, create_codegen_run, read_run, read_settled_run
+from tests.processes.conversation import CODEGEN, RUNS, Json, agno_name, create_codegen_run, read_run, read_settled_run
 from tests.support.cluster import Cluster, OwnPostgres, wait_until
 from tests.support.processes import DEADLINE, Door
 
@@ -83,8 +83,8 @@ def _assert_unavailable(node: httpx.Client, run_id: str) -> None:
     ]
     assert [answer.status_code for answer in answers] == [503] * len(answers)
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers)
-    assert answers[0].json() == {"detail": "The database is not available"}
-    assert answers[3].json() == {"message": "The database is not available", "status_code": 503}
+    assert answers[0].json().keys() == {"detail"}
+    assert answers[3].json().keys() == {"message", "status_code"}
     assert node.get("/health").status_code == 200
 
 
@@ -96,7 +96,7 @@ def _assert_told_at_once(cluster: Cluster, client: httpx.Client) -> None:
     wait_until_settled(cluster, DEADLINE)
 
 
-def read_settled_run_patiently(client: httpx.Client, run: dict[str, object]) -> dict[str, object]:
+def read_settled_run_patiently(client: httpx.Client, run: Json) -> Json:
     """Read the run until it is settled, whatever is answered meanwhile but the database's absence."""
     wait_until(lambda: client.get("/ready").status_code == 200, "the node is ready again")
     return read_settled_run(client, run)

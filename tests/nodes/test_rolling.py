@@ -13,9 +13,9 @@ import pytest
 
 from tests.nodes.following import Following, stored_numbers
 from tests.nodes.load import IS_FULL, begin, check_runs, script_of, wait_until_settled
-from tests.processes.conversation import Json
+from tests.processes.conversation import Json, read_settled_run
 from tests.support.cluster import Cluster, wait_until
-from tests.support.processes import ServerProcess
+from tests.support.processes import Door, ServerProcess
 
 CLIENTS = 50 if IS_FULL else 12
 ROUNDS = 6 if IS_FULL else 3
@@ -94,7 +94,8 @@ def test_clients_of_killed_api_nodes_see_each_event_once(new_cluster: Callable[.
 
 @pytest.mark.timeout(300)
 def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Callable[..., Cluster]) -> None:
-    cluster = new_cluster("--shutdown-grace-seconds", "4", TEST_WORK_SECONDS="0.5")
+    # Long enough for whole runs: a call that is cut short by a stop is in doubt.
+    cluster = new_cluster("--shutdown-grace-seconds", "45", TEST_WORK_SECONDS="0.5")
     cluster.start(apis=2, workers=2)
     live = list(cluster.apis)
     load = Load(lambda: [api.address for api in live])
@@ -116,6 +117,22 @@ def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Cal
     told = [stream for stream in load.streams if stream.broken]
     assert told, "no stream was open at a stop: nothing was tested"
     assert any("1000" in stream.retries for stream in told), "the end of a stream says when to connect again"
+
+
+def test_a_worker_that_stops_gives_back_what_does_not_end_in_time(new_cluster: Callable[..., Cluster]) -> None:
+    cluster = new_cluster("--shutdown-grace-seconds", "1")
+    cluster.start(apis=1, workers=2)
+    with Door(cluster.folder, "stuck") as door, cluster.apis[0].client() as client:
+        run = begin(client, "regated stuck")
+        door.wait_for_arrival()
+        stopping = cluster.worker_of(cluster.noted("stuck")[0].pid)
+        # Its call hangs in a thread that nobody can end, and does not keep the process.
+        code = stopping.stop(signal.SIGTERM)
+        assert code in {0, -signal.SIGTERM}, (code, stopping.output[-2000:])
+        door.wait_for_arrival()
+        door.let_go()
+        assert read_settled_run(client, run)["status"] == "COMPLETED"
+    assert cluster.rows("SELECT crashes, fence FROM runs") == [(0, 2)]
 
 
 def _restart(node: ServerProcess, live: list[ServerProcess]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.databases import Place
 from tests.support.runs import follow, look, segments, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
-from tests.support.serving import running, settings_for
+from tests.support.serving import running
 from unpause.domain.events import EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
@@ -20,14 +20,14 @@ from unpause.runs.commands import Accepted, ContinueRun, RunName
 _CLIENTS = 64
 
 
-async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_path: Path) -> None:
+async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_path: Path, database_url: str) -> None:
     executed: list[str] = []
 
     def tool(prompt: str) -> str:
         executed.append(prompt)
         return "done"
 
-    async with running(tmp_path, drivers=[ScriptedDriver(tool)]) as application:
+    async with running(tmp_path, database_url=database_url, drivers=[ScriptedDriver(tool)]) as application:
         paused = (await start_and_follow(application)).run
         asking = [Principal(1, f"user {number}", "agno" if number % 2 else "codegen") for number in range(_CLIENTS)]
         random.shuffle(asking)
@@ -73,9 +73,9 @@ async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_pa
         }
 
 
-async def test_the_losers_of_a_race_change_nothing(tmp_path: Path) -> None:
-    place = Place(settings_for(tmp_path).database_url)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+async def test_the_losers_of_a_race_change_nothing(tmp_path: Path, database_url: str) -> None:
+    place = Place(database_url)
+    async with running(tmp_path, database_url=database_url, drivers=[ScriptedDriver()]) as application:
         paused = (await start_and_follow(application)).run
         yes = ContinueRun((ToolAnswer(f"call-{paused.id}", confirmed=True),))
         first = await application.service.continue_run(Principal(1, "first"), RunName(id=paused.id), yes)
@@ -92,8 +92,8 @@ async def test_the_losers_of_a_race_change_nothing(tmp_path: Path) -> None:
         assert place.dump() == before
 
 
-async def test_many_runs_are_continued_beside_one_another(tmp_path: Path) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+async def test_many_runs_are_continued_beside_one_another(tmp_path: Path, database_url: str) -> None:
+    async with running(tmp_path, database_url=database_url, drivers=[ScriptedDriver()]) as application:
         views = await asyncio.gather(*(start_and_follow(application, f"job {number}") for number in range(40)))
 
         async def confirm(run_id: int) -> str | None:

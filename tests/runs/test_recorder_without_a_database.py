@@ -177,14 +177,16 @@ class SteppingDriver(Toolless):
 
 
 @asynccontextmanager
-async def built(url: str, driver: AgentDriver) -> AsyncIterator[Application]:
+async def built(folder: Path, url: str, driver: AgentDriver) -> AsyncIterator[Application]:
     """Have an application that executes nothing by itself."""
-    application = build_application(settings_for(Path(), database_url=url), [driver])
+    application = build_application(settings_for(folder, database_url=url), [driver])
     async with application.database.opened():
         yield application
 
 
-async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_for_oneself(database_url: str) -> None:
+async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_for_oneself(
+    tmp_path: Path, database_url: str
+) -> None:
     executed: list[str] = []
 
     async def steps(journal: Journal) -> End:
@@ -195,7 +197,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
         return Completed("done")
 
     driver = SteppingDriver(steps)
-    async with built(database_url, driver) as application:
+    async with built(tmp_path, database_url, driver) as application:
         run = await start(application)
 
         def taken_over(connection: Connection) -> None:
@@ -223,7 +225,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
     assert rows["messages"] == rows["tool_calls"] == []
 
 
-async def test_the_end_of_a_segment_is_written_after_what_came_before_it(database_url: str) -> None:
+async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_path: Path, database_url: str) -> None:
     waiting, may_write = asyncio.Event(), asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -232,7 +234,7 @@ async def test_the_end_of_a_segment_is_written_after_what_came_before_it(databas
         await waiting.wait()
         return Completed("done")
 
-    async with built(database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
         run = await start(application)
         slow: list[Unit] = []
 
@@ -256,7 +258,9 @@ async def test_the_end_of_a_segment_is_written_after_what_came_before_it(databas
     assert [row["native"] for row in rows["messages"]] == ["first"]
 
 
-async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_it(database_url: str) -> None:
+async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_it(
+    tmp_path: Path, database_url: str
+) -> None:
     failing, recorded = asyncio.Event(), asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -268,7 +272,7 @@ async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with built(database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
         run = await start(application)
 
         async def always_away(write: Write, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
@@ -289,7 +293,9 @@ async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_
     assert [row["type"] for row in rows["events"]] == ["run_started"]
 
 
-async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as_an_error(database_url: str) -> None:
+async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as_an_error(
+    tmp_path: Path, database_url: str
+) -> None:
     failing = asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -297,7 +303,7 @@ async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as
         await failing.wait()
         return Completed("done")
 
-    async with built(database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
         run = await start(application)
         written: list[Unit] = []
 

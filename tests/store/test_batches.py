@@ -154,7 +154,7 @@ async def test_several_lanes_share_the_work_and_all_of_them_end(database_url: st
     batches.finish()
     for lane in lanes:
         lane.may_go.set()
-    assert await asyncio.gather(first, second) == ["first", "second"]
+    assert [await first, await second] == ["first", "second"]
     async with asyncio.timeout(60):
         await asyncio.gather(*writing)
     assert [lane.transactions for lane in lanes] == [1, 1]

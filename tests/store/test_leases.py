@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -60,27 +60,39 @@ def test_what_is_held_is_renewed_and_the_rest_is_told_by_its_absence(
         assert (lease(connection, first), lease(connection, second)) == (_LATER, NOW)
 
 
-def test_a_run_that_is_being_written_to_is_waited_for_without_holding_another(
+def test_a_run_that_is_being_written_to_is_looked_at_again_without_holding_another(
     keeper: LeaseKeeper, engine: Engine, held: list[tuple[int, int]]
 ) -> None:
     keys = [key for key, _ in held]
     # The second that a group commit writes to is the first that the renewal would lock, and the other way round.
-    for first, second in (keys, keys[::-1]):
+    for number, (first, second) in enumerate((keys, keys[::-1]), 1):
+        until = NOW + timedelta(minutes=number)
         with ThreadPoolExecutor(1) as thread, engine.connect() as connection:
-            connection.execute(text("SET LOCAL deadlock_timeout = '100ms'"))
             connection.execute(text("UPDATE runs SET summary = 'a' WHERE id = :key"), {"key": first})
-            renewing = thread.submit(keeper.renew, held, _LATER)
-            while not waits(engine):
-                assert not renewing.done()
+            renewing = thread.submit(keeper.renew, held, until)
+            while not is_renewed(engine, second, until):
+                assert not renewing.done() or renewing.result() == set(keys)
             connection.execute(text("UPDATE runs SET summary = 'b' WHERE id = :key"), {"key": second})
             connection.commit()
             assert renewing.result(60) == set(keys)
+        assert keeper.renew(held, until) == set(keys)
+        assert is_renewed(engine, first, until)
 
 
-def waits(engine: Engine) -> bool:
-    """Whether somebody waits for a lock."""
+def is_renewed(engine: Engine, key: int, until: datetime) -> bool:
     with engine.connect() as connection:
-        return bool(connection.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar())
+        return bool(lease(connection, key) == until)
+
+
+def test_a_row_that_stays_locked_costs_the_others_nothing_and_counts_as_held(
+    keeper: LeaseKeeper, engine: Engine, held: list[tuple[int, int]]
+) -> None:
+    (first, _), (second, _) = held
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE runs SET summary = 'a' WHERE id = :key"), {"key": first})
+        assert keeper.renew(held, _LATER) == {first, second}
+        assert is_renewed(engine, second, _LATER)
+        assert not is_renewed(engine, first, _LATER)
 
 
 def test_a_database_that_is_away_is_said_to_be_and_the_keeper_comes_back_with_it(

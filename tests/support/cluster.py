@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, LiteralString, TypeVar
+from typing import Any, Final, LiteralString, Self, TypeVar
 
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
@@ -199,7 +199,7 @@ class Cluster:
         """Return what all processes wrote."""
         return "".join(process.output for process in (*self.apis, *self.workers))
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         self._stack.__enter__()
         return self
 
@@ -237,7 +237,7 @@ def _end(process: ServerProcess) -> None:
         process.wait_for_end()
 
 
-def wait_until(look: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+def wait_until(look: Callable[[], T | None], what: str, seconds: float = DEADLINE) -> T:
     """Look again and again until there is something to see, and return it; fail after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -40,12 +40,19 @@ def run(name: str, arguments: Sequence[str]) -> None:
 
 
 async def _work(application: Application) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+    def hear(number: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, hear, number)
     async with application.running():
         sys.stdout.write("Unpause worker is ready\n")
         sys.stdout.flush()
-        await stop.wait()
+        received = await stop
         application.workers.stop_claiming()
+    # Everything is closed: end by the signal, as a server does, and do not wait for the thread of a tool that is stuck.
+    signal.signal(received, signal.SIG_DFL)
+    signal.raise_signal(received)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import InvalidSetting, ShuttingDown
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy.engine import URL
 
 T = TypeVar("T")
 
-__all__ = ["Connection", "Database", "database_file", "parse_url"]
+__all__ = ["URL", "Connection", "Database", "database_file", "parse_url"]
 
 _CONNECTIONS = 10
 

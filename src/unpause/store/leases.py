@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import create_engine
 
 from unpause.store.postgres import CONNECTION, database_errors
-from unpause.store.readiness import renew_leases
+from unpause.store.readiness import list_held, renew_leases
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection
 
-_WAIT_SHORTLY = text("SET LOCAL lock_timeout = '500ms'")
-# The SQLSTATE of a lock that was waited for too long.
-_LOCKED = "55P03"
+# Between looks at rows that somebody was writing to. A busy process writes to each of its runs much of the time, but
+# to none of them all the time.
+_LOOK_AGAIN_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.0)
 
 
 class LeaseKeeper:
@@ -30,26 +30,26 @@ class LeaseKeeper:
     def renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
         """Renew the leases of runs, given with their fences; return the runs that are still held.
 
-        A run that is locked for long cannot be renewed, nor can others take it: it counts as held. Raises
-        DatabaseUnavailable.
+        Takes less than a second: a run whose row is locked all that time is held, but not renewed. Nobody else can take
+        it either, and to wait for it, or for one row while others are locked, would cost the others their leases.
+        Raises DatabaseUnavailable.
         """
-        kept = self._renew(held, expires_at)
-        for run_key, fence in held:
-            if run_key not in kept:
-                try:
-                    kept |= self._renew([(run_key, fence)], expires_at)
-                except DBAPIError as error:
-                    if getattr(error.orig, "sqlstate", None) != _LOCKED:
-                        raise
-                    # Most likely a transaction of our own whose event loop is held up: what else is missing is locked
-                    # too, and to wait for each would cost the others their leases.
-                    return {run_key for run_key, _ in held}
-        return kept
+        kept: set[int] = set()
+        missing = set(held)
 
-    def _renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
-        with database_errors(), self._engine.begin() as connection:
-            connection.execute(_WAIT_SHORTLY)
-            return renew_leases(connection, held, expires_at)
+        def unit(connection: Connection) -> set[tuple[int, int]]:
+            renewed = renew_leases(connection, missing, expires_at)
+            kept.update(renewed)
+            busy = {(run_key, fence) for run_key, fence in missing if run_key not in renewed}
+            return list_held(connection, busy) if busy else busy
+
+        for seconds in _LOOK_AGAIN_SECONDS:
+            with database_errors(), self._engine.begin() as connection:
+                missing = unit(connection)
+            if not missing:
+                break
+            sleep(seconds)
+        return kept | {run_key for run_key, _ in missing}
 
     def close(self) -> None:
         """Close the connection."""

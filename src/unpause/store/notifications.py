@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from unpause.store.postgres import CONNECTION, database_errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from sqlalchemy.engine import URL, Connection
 
@@ -33,7 +33,7 @@ def notify(connection: Connection, payload: str) -> None:
     connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
 
 
-async def listen(url: URL) -> AsyncIterator[str | None]:
+async def listen(url: URL) -> AsyncGenerator[str | None]:
     """Yield None once the listening has begun and whenever nothing was said for a while, else what was said.
 
     Raises DatabaseUnavailable when the connection is lost. It is a session's own: a pooler must not share it.

@@ -18,7 +18,7 @@ from unpause.store.batches import Batches
 from unpause.store.json import dump_json, load_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from sqlalchemy.engine import URL, Connection
 
@@ -86,24 +86,28 @@ class PostgresStorage:
 
     async def write(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""
-        task = asyncio.create_task(self._lane.run(unit), name="database write")
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # What the caller writes next may build on this.
-            await asyncio.wait((task,))
-            if not task.cancelled():
-                # Nobody is left to hear of a failure.
-                task.exception()
-            raise
+        return await _to_the_end(self._lane.run(unit))
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
         return await self._batches.add(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit`` on one snapshot."""
-        return await self._snapshots.run(unit)
+        """Run ``unit`` on one snapshot, to its end too: a connection that is cut off in between is lost to the pool."""
+        return await _to_the_end(self._snapshots.run(unit))
+
+
+async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.create_task(transaction, name="database transaction")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # What the caller does next may build on this.
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            # Nobody is left to hear of a failure.
+            task.exception()
+        raise
 
 
 @contextmanager

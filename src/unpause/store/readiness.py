@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
@@ -102,16 +103,24 @@ def lock_if_free(connection: Connection, run_key: int) -> bool:
 def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
     """Renew the leases of runs, given with the fences they are held under; return those that were renewed.
 
-    Where there are several, those that somebody is writing to are passed over: to wait for one while others are locked
-    could be to wait for each other. A single one is waited for, so what is missing then is held no more.
+    Those that somebody is writing to are passed over: to wait for one while others are locked could be to wait for each
+    other. ``list_held`` tells them from those that are held no more.
     """
     if not held:
         return set()
-    is_held = (tuple_(runs.c.id, runs.c.fence).in_(list(held)), runs.c.status == RunStatus.RUNNING.value)
-    if len(held) > 1:
-        is_held = (runs.c.id.in_(select(runs.c.id).where(*is_held).with_for_update(skip_locked=True)),)
-    renewing = update(runs).where(*is_held).values(lease_expires_at=expires_at).returning(runs.c.id)
+    free = select(runs.c.id).where(*_held_as(held)).with_for_update(skip_locked=True)
+    renewing = update(runs).where(runs.c.id.in_(free)).values(lease_expires_at=expires_at).returning(runs.c.id)
     return set(connection.execute(renewing).scalars())
+
+
+def list_held(connection: Connection, held: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return those runs, given with their fences, that are RUNNING under them."""
+    query = select(runs.c.id, runs.c.fence).where(*_held_as(held))
+    return {(int(row.id), int(row.fence)) for row in connection.execute(query)}
+
+
+def _held_as(held: Collection[tuple[int, int]]) -> tuple[ColumnElement[bool], ...]:
+    return (tuple_(runs.c.id, runs.c.fence).in_(list(held)), runs.c.status == RunStatus.RUNNING.value)
 
 
 def read_clock(connection: Connection) -> datetime:

@@ -74,6 +74,7 @@ sessions = Table(
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("organization_id", "session_id"),
     Index("ix_sessions_organization_id_updated_at", "organization_id", "updated_at"),
+    Index("ix_sessions_organization_id_created_at", "organization_id", "created_at"),
 )
 
 runs = Table(

@@ -20,10 +20,8 @@ from unpause.streaming.bus import InProcessBus, Signal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from sqlalchemy.engine import URL
-
     from unpause.domain.events import Event
-    from unpause.store.database import Database
+    from unpause.store.database import URL, Database
     from unpause.streaming.bus import Hearer
 
 _log = structlog.get_logger(__name__)

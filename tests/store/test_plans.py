@@ -1,0 +1,149 @@
+"""With many rows PostgreSQL answers from indexes: what waits for humans costs those nothing that go on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from tests.support.backlog import add_backlog
+from tests.support.databases import PostgresServer, new_run
+from unpause.domain.approvals import ApprovalFilter, Page
+from unpause.domain.paging import Slice
+from unpause.domain.principal import Principal
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import RunFilter, RunStatus
+from unpause.domain.sessions import SessionFilter
+from unpause.domain.transitions import Trigger
+from unpause.runs.commands import ContinueRun
+from unpause.runs.continuing import Continuing
+from unpause.store.approvals import list_approvals
+from unpause.store.deliveries import list_due
+from unpause.store.events import list_events
+from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, renew_leases
+from unpause.store.requirements import list_due_runs
+from unpause.store.runs import (
+    RunKey,
+    RunSelection,
+    count_runs,
+    find_by_key,
+    get_run,
+    list_runs,
+    list_session_runs,
+    transition,
+)
+from unpause.store.schema import plain_engine
+from unpause.store.sessions import list_history, list_sessions
+from unpause.store.webhooks import list_targets
+
+_ROWS = 100_000
+_NOW = datetime(2026, 6, 1, tzinfo=UTC)
+# What holds many rows here.
+_SCANNED = re.compile(
+    r"Seq Scan on (runs|requirements|tool_calls|events|messages|inputs|sessions|webhook_deliveries)\b"
+)
+
+Use = Callable[[Connection], object]
+
+
+@pytest.fixture(scope="module")
+def engine(postgres: PostgresServer) -> Iterator[Engine]:
+    """Yield an engine on a database with a backlog, and a few runs of every status."""
+    with postgres.migrated_database() as url:
+        engine = plain_engine(url)
+        with engine.begin() as connection:
+            add_backlog(connection, _ROWS)
+            for status in RunStatus:
+                new_run(connection, status, lease_expires_at=_NOW - timedelta(days=1))
+            connection.execute(
+                text(
+                    "INSERT INTO webhook_deliveries (id, organization_id, url, payload, next_attempt_at, created_at)"
+                    " SELECT 'm' || n, 1, 'https://example.invalid', '{}',"
+                    " CASE WHEN n % 1000 = 0 THEN now() END, now() FROM generate_series(1, 20000) n"
+                )
+            )
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+        yield engine
+        engine.dispose()
+
+
+def claim(connection: Connection) -> object:
+    return transition(connection, _ROWS + 1, Trigger.CLAIM, changes={"updated_at": _NOW})
+
+
+def continue_run(connection: Connection) -> object:
+    command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
+    return Continuing(Principal(1, "ada"), command, _NOW).apply(connection, get_run(connection, RunKey(1, id=500)))
+
+
+def list_targets_of_one(connection: Connection) -> object:
+    return list_targets(connection, get_run(connection, RunKey(1, id=500)))
+
+
+USES: dict[str, Use] = {
+    "look for runs that are ready": lambda connection: list_ready(connection, 64, 10),
+    "look whether there is room": lambda connection: has_room(connection, 1, 10),
+    "claim": claim,
+    "what a claim loads": lambda connection: list_history(connection, 500, 500, 10),
+    "continue": continue_run,
+    "look for stale leases": lambda connection: list_stale(connection, _NOW, 500),
+    "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _NOW),
+    "renew one lease": lambda connection: renew_leases(connection, [(500, 1)], _NOW),
+    "look for pauses that are due": lambda connection: list_due_runs(connection, _NOW, 100),
+    "poll logs": lambda connection: last_sequences(connection, range(1, 65)),
+    "read a log": lambda connection: list_events(connection, 500, 1, 500),
+    "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),
+    "who hears of a run": list_targets_of_one,
+    "find a run": lambda connection: find_by_key(connection, 500, locked=True),
+    "find a run by its UUID": lambda connection: get_run(connection, RunKey(1, run_id="no such run")),
+    "list the runs of a session": lambda connection: list_session_runs(connection, 500, RunFilter(), limit=20),
+    "list sessions": lambda connection: list_sessions(connection, 1, SessionFilter(), Page(1, 20))[0],
+    "list sessions that were used last": lambda connection: list_sessions(
+        connection, 1, SessionFilter(sort_by="updated_at"), Page(1, 20)
+    )[0],
+    "list an organization's runs": lambda connection: list_runs(connection, 1, RunSelection(), Slice(20, 40))[0],
+    "count the runs of a month": lambda connection: count_runs(connection, 1, _NOW),
+    "list approvals": lambda connection: list_approvals(connection, 1, ApprovalFilter(), Page(1, 20)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_no_large_table_is_read_from_end_to_end(engine: Engine, use: str) -> None:
+    with engine.connect() as connection:
+        for statement, plan in plans_of(connection, USES[use]):
+            if "count(" in statement and use.startswith("list "):
+                # How many there are in all, which a page says: that is counted.
+                continue
+            assert not _SCANNED.search(plan), f"{statement}\n\n{plan}"
+        connection.rollback()
+
+
+def plans_of(connection: Connection, use: Use) -> list[tuple[str, str]]:
+    """Return the statements that a use executes, each with its plan at that moment."""
+    found: list[tuple[str, str]] = []
+
+    def explain(*args: Any) -> None:  # noqa: ANN401 - as SQLAlchemy gives them
+        _, cursor, statement, parameters, _, many = args
+        if many or not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE", "WITH", "INSERT")):
+            return
+        with cursor.connection.cursor() as other:
+            other.execute(f"EXPLAIN {statement}", parameters)
+            found.append((statement, "\n".join(line for (line,) in other.fetchall())))
+
+    event.listen(connection, "before_cursor_execute", explain)
+    try:
+        use(connection)
+    except LookupError:
+        raise
+    except Exception as error:
+        if type(error).__name__ != "RunNotFound":
+            raise
+    finally:
+        event.remove(connection, "before_cursor_execute", explain)
+    assert found
+    return found
