@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 # Each in a session of its own, after one answer of the model that wants one call confirmed; a third of them with a time
-# limit that is far away. The run's key is the session's, too: the tables must be empty.
+# limit that is far away, and all a second apart. The run's key is the session's, too: the tables must be empty.
 _STATEMENTS = (
     """
     INSERT INTO sessions (id, organization_id, session_id, agent_id, created_at, updated_at)
@@ -43,13 +43,13 @@ _STATEMENTS = (
 )
 _WORDS = {
     "postgresql": {
-        "now": "TIMESTAMPTZ '2026-01-01 00:00:00+00'",
+        "now": "TIMESTAMPTZ '2026-01-01 00:00:00+00' + n * INTERVAL '1 second'",
         "far": "TIMESTAMPTZ '2126-01-01 00:00:00+00'",
         "true": "true",
         "series": "generate_series({first}, {last}) AS n",
     },
     "sqlite": {
-        "now": "'2026-01-01 00:00:00.000000'",
+        "now": "strftime('%Y-%m-%d %H:%M:%S', '2026-01-01', '+' || n || ' seconds') || '.000000'",
         "far": "'2126-01-01 00:00:00.000000'",
         "true": "1",
         "series": "(WITH RECURSIVE c(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM c WHERE n < {last})"
