@@ -83,6 +83,9 @@ class Recorder:
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._last = segment.run.last_sequence
+        # For how long the run was claimed.
+        expires_at = segment.run.lease_expires_at
+        self._lease = None if expires_at is None else expires_at - segment.run.updated_at
         self._pause_requested = segment.run.pause_requested_at is not None
         # Whether nobody knows what became of the last write.
         self._is_torn = False
@@ -285,7 +288,8 @@ class Recorder:
             held = reserve_sequence(connection, run.id, run.fence, 0, self._tools.clock.now())
             if held.last > self._last:
                 return tuple(list_events(connection, run.id, self._last, held.last - self._last))
-        reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), self._tools.clock.now())
+        now = self._tools.clock.now()
+        reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), now, lease=self._lease)
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
         return self._keep(connection, replace_nul(taken), reserved.last)

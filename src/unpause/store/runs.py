@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
 
 from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
@@ -16,7 +16,7 @@ from unpause.store.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Column, Select
     from sqlalchemy.engine import Connection, RowMapping
@@ -57,7 +57,15 @@ _RESERVE = (
     .values(last_sequence=_RESERVED)
     .returning(runs.c.last_sequence, runs.c.pause_requested_at)
 )
-_RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value)
+# Whoever writes is alive: the lease is renewed with it where that is due. A busy run's row is locked so often that its
+# worker's heartbeat may not find it free for as long as a lease.
+_RENEWED = case(
+    (runs.c.lease_expires_at < bindparam("due", type_=Instant), bindparam("until", type_=Instant)),
+    else_=runs.c.lease_expires_at,
+)
+_RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value).values(
+    lease_expires_at=_RENEWED
+)
 _REQUEST_PAUSE = (
     update(runs)
     .where(
@@ -154,13 +162,17 @@ def transition(
     return _run(row)
 
 
-def reserve_sequence(connection: Connection, run_key: int, fence: int, count: int, now: datetime) -> Reserved:
-    """Reserve ``count`` numbers of the run's log for the holder of ``fence``.
+def reserve_sequence(
+    connection: Connection, run_key: int, fence: int, count: int, now: datetime, *, lease: timedelta | None = None
+) -> Reserved:
+    """Reserve ``count`` numbers of the run's log for the holder of ``fence``; renew a ``lease`` half of which is over.
 
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
     """
-    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now}
+    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, "due": None, "until": None}
+    if lease is not None:
+        given |= {"due": now + lease / 2, "until": now + lease}
     row = connection.execute(_RESERVE_HELD, given).first()
     if row is None:
         raise LeaseLost("the run is no longer held under this fence")
