@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Form, UploadFile
+from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
@@ -59,7 +59,7 @@ class SentMedia:
 
 
 async def sent_media(
-    files: Annotated[list[UploadFile] | None, Form()] = None,
+    files: Annotated[list[UploadFile] | None, File()] = None,
     images: Text = None,
     audio: Text = None,
     videos: Text = None,

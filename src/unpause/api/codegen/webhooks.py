@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
 from unpause.api.codegen.members import Member, get_member
-from unpause.api.codegen.schemas import PermissionsErrorResponse
+from unpause.api.codegen.schemas import OF_MEMBERS, Responses
 from unpause.api.codegen.webhook_schemas import (
     WebhookConfigRequest,
     WebhookConfigResponse,
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
 
 _PATH = "/v1/organizations/{org_id}/webhooks/agent-run"
-_FORBIDDEN: dict[int | str, dict[str, Any]] = {403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
-_REFUSED: dict[int | str, dict[str, Any]] = {
+_REFUSED: Responses = {
     400: {"model": WebhookRefusedErrorResponse, "description": "The address or the secret cannot be used"},
-    **_FORBIDDEN,
+    **OF_MEMBERS,
 }
 _MOST_OVERRIDES = 10
 
@@ -56,7 +55,7 @@ def read_webhooks(
 @router.get(
     _PATH,
     operation_id="get_webhook_config_v1_organizations__org_id__webhooks_agent_run_get",
-    responses=_FORBIDDEN,
+    responses=OF_MEMBERS,
     dependencies=limited(Bucket.READ, get_member),
 )
 async def get_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
@@ -83,7 +82,7 @@ async def set_webhook_config(application: App, principal: Member, body: WebhookC
 @router.delete(
     _PATH,
     operation_id="delete_webhook_config_v1_organizations__org_id__webhooks_agent_run_delete",
-    responses=_FORBIDDEN,
+    responses=OF_MEMBERS,
     dependencies=limited(Bucket.CHANGE, get_member),
 )
 async def delete_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:

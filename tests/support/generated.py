@@ -1,0 +1,258 @@
+"""Requests that schemathesis makes from the OpenAPI document, sent to the whole application in this process.
+
+As schemathesis makes them almost all name something that does not exist. So each is sent a second time, to a run, a
+session and an approval that do: `Target` has those, and makes new ones where a request has used them up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import pytest
+import requests
+import schemathesis
+from cryptography.fernet import Fernet
+from schemathesis import Case, Response
+from schemathesis.checks import not_a_server_error
+from schemathesis.python.asgi import ASGIClient
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+from starlette.applications import Starlette
+
+from tests.support.gates import Gates
+from tests.support.office import CODEGEN, DEPLOY, RUNS, office_agent, plan
+from tests.support.serving import ADDRESS, settings_for
+from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.api.app import create_app
+from unpause.bootstrap import build_application, driver_options
+from unpause.domain.webhooks import Sent
+from unpause.execution.outbound import Door
+
+if TYPE_CHECKING:
+    from schemathesis.python.asgi import ASGIApp
+
+Json: TypeAlias = dict[str, Any]
+
+DOCUMENT: Final = Path(__file__).parents[2] / "openapi" / "unpause.json"
+
+CHECKS: Final = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+)
+
+_EVENT_DATA: Final = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "run_id": {"type": "string"}},
+    "required": ["event", "run_id"],
+}
+_TEXT: Final = {"type": "string", "minLength": 1}
+_EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": _TEXT,
+        "data": {**_TEXT, "contentMediaType": "application/json", "contentSchema": _EVENT_DATA},
+    },
+    "required": ["event", "data"],
+    "additionalProperties": False,
+}
+
+_SUCCESS: Final = range(200, 300)
+_INVALID: Final = 422
+_NOT_OFFERED: Final = 405
+_FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+_DELETE: Final = plan([("delete_file", {"path": "a"})])
+
+# What a made-up value of is refused or leads elsewhere, before anything else of the request is looked at.
+# What leaves something to be found, whatever its value.
+_HARMLESS_QUERY: Final = frozenset({"limit", "reverse", "session_id"})
+_REFUSED_QUERY: Final = frozenset({"component_id", "db_id", "user_id"})
+_REFUSED_BODY: Final = frozenset(
+    {"audio", "dependencies", "files", "images", "input_files", "metadata", "model", "pause_id", "session_id"}
+    | {"session_state", "user_id", "videos", "webhooks"}
+)
+
+
+def read_document() -> Json:
+    """Return the document of all routes, as it is kept; another test compares it with what the application says.
+
+    The schema of a stream is that of its text there. schemathesis takes it for that of an event, so here it is one.
+    """
+    document: Json = json.loads(DOCUMENT.read_text(encoding="utf-8"))
+    for item in document["paths"].values():
+        for operation in item.values():
+            for response in operation["responses"].values():
+                if "text/event-stream" in response.get("content", {}):
+                    response["content"]["text/event-stream"] = {"schema": _EVENT}
+    return document
+
+
+def examples(usual: int) -> int:
+    """Return how many examples to generate: UNPAUSE_FUZZ_EXAMPLES, or as many as usual."""
+    return int(os.environ.get("UNPAUSE_FUZZ_EXAMPLES", usual))
+
+
+def schema_of(document: Json, usual: int) -> BaseSchema:
+    """Return the schema that requests are made from: the same ones each time, valid and invalid."""
+    config = schemathesis.Config.from_dict(
+        {
+            "suppress-health-check": ["all"],
+            "base-url": ADDRESS,
+            "generation": {"max-examples": examples(usual), "deterministic": True, "database": "none"},
+        }
+    )
+    return schemathesis.openapi.from_dict(document, config=config)
+
+
+def application_in(folder: Path) -> Starlette:
+    """Return the application on a database in the folder, with the office as its agent; schemathesis starts it."""
+    (folder / "checkouts" / "1").mkdir(parents=True)
+    settings = settings_for(
+        folder, workspace_root=folder / "checkouts", encryption_key=Fernet.generate_key().decode(), sweep_seconds=3600.0
+    )
+    driver = PydanticAIDriver(office_agent([], Gates()), driver_options(settings))
+    return create_app(build_application(settings, [driver]))
+
+
+@contextmanager
+def nobody_outside() -> Iterator[None]:
+    """Answer webhooks here during the block: made-up addresses may be somebody's."""
+
+    async def answer(*_: object) -> Sent:
+        return Sent(200)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Door, "post", answer)
+        yield
+
+
+class Target:
+    """An application to send requests to; ``statuses`` counts its answers to those that `Target` sent itself."""
+
+    def __init__(self, app: Starlette) -> None:
+        self.statuses: Counter[int] = Counter()
+        self._app = app
+        self._client = ASGIClient(cast("ASGIApp", app), ADDRESS)
+        self._numbers = count(1)
+        # By whether it waits for an approval.
+        self._known: dict[bool, Json] = {}
+
+    def send(self, case: Case[Any]) -> None:
+        """Send the request as it is, and to what exists if it names anything; fail where an answer is not as said."""
+        status = self._send(case)
+        if status == _NOT_OFFERED or (status == _INVALID and case.media_type not in _FORMS):
+            # So it is whatever it names. But valid forms are refused: for an empty message, and for files, which
+            # schemathesis sends as text.
+            return
+        changed = self.addressed(case)
+        if changed is None:
+            return
+        status = self._send(changed)
+        if status in _SUCCESS and case.method.upper() != "GET":
+            self._known.clear()
+
+    def _send(self, case: Case[Any]) -> int:
+        response = send_checked(case, self._app)
+        self.statuses[response.status_code] += 1
+        return response.status_code
+
+    def addressed(self, case: Case[Any]) -> Case[Any] | None:
+        """Return the request with the names of what exists; every second one without values that are mostly refused.
+
+        None for one that is the same then.
+        """
+        known = self.known(for_approval="approval" in case.operation.path)
+        changed = filled(case, known, plain=next(self._numbers) % 2 == 0)
+        same = (changed.path_parameters, changed.query, changed.body) == (case.path_parameters, case.query, case.body)
+        return None if same else changed
+
+    def known(self, *, for_approval: bool = False) -> Json:
+        """Return the names of a paused run, its session and what it waits for: a confirmation or an approval."""
+        if for_approval not in self._known:
+            self._known[for_approval] = self._paused(DEPLOY if for_approval else _DELETE)
+        return self._known[for_approval]
+
+    def _paused(self, message: str) -> Json:
+        form = {"message": message, "stream": "false", "session_id": f"session-{next(self._numbers)}"}
+        run = _json(self._client.post(RUNS, data=form))
+        newest = _json(self._client.get(f"{CODEGEN}s", params={"limit": 1}))["items"][0]
+        (tool,) = run["tools"]
+        return {
+            "agent_id": run["agent_id"],
+            "message": "hello",
+            "agent_run_id": newest["id"],
+            "approval_id": tool["approval_id"],
+            "org_id": 1,
+            "run_id": run["run_id"],
+            "session_id": run["session_id"],
+            "user_id": 1,
+            "tools": [{"tool_call_id": tool["tool_call_id"], "confirmed": True}],
+        }
+
+
+def send_checked(case: Case[Any], app: Starlette) -> Response:
+    """Send the request; fail where the answer is not as the document says."""
+    checks = [check for check in CHECKS if check is not unsupported_method or not _is_below_a_name(case)]
+    return case.call_and_validate(checks=checks, app=app)
+
+
+def filled(case: Case[Any], known: Json, *, plain: bool) -> Case[Any]:
+    """Return the request about what is ``known``; a plain one has no values that are refused when they are made up."""
+    query = {
+        name: value
+        for name, value in case.query.items()
+        if (name in _HARMLESS_QUERY if plain else name not in _REFUSED_QUERY)
+    }
+    if "session_id" in query:
+        query["session_id"] = known.get("session_id", "")
+    changed: Case[Any] = case.operation.Case(
+        path_parameters={name: known.get(name, value) for name, value in case.path_parameters.items()},
+        headers={name: value for name, value in case.headers.items() if not plain or name != "Idempotency-Key"},
+        cookies=case.cookies,
+        query=query,
+        body=_body_of(case.body, known, plain=plain) if isinstance(case.body, dict) else case.body,
+        media_type=case.media_type,
+    )
+    return changed
+
+
+def _body_of(body: Json, known: Json, *, plain: bool) -> Json:
+    changed = {name: value for name, value in body.items() if not (plain and name in _REFUSED_BODY)}
+    for name in {"agent_run_id", "message", "prompt"} & set(body) & set(known):
+        changed[name] = known[name]
+    if "session_ids" in body:
+        changed["session_ids"] = [known.get("session_id", "")]
+    if "repo_id" in body:
+        changed["repo_id"] = 1
+    if plain and "tools" in body:
+        changed["tools"] = json.dumps(known["tools"]) if isinstance(body["tools"], str) else known["tools"]
+    return changed
+
+
+def _is_below_a_name(case: Case[Any]) -> bool:
+    """Whether the last word of the path could be a name in another path: `run/resume` beside `run/{agent_run_id}`."""
+    above, _, word = case.operation.path.rpartition("/")
+    return any(path.startswith(f"{above}/{{") and path.endswith("}") for path in case.operation.schema) and word != ""
+
+
+def _json(response: requests.Response) -> Json:
+    assert response.status_code == 200, response.text
+    body: Json = response.json()
+    return body
