@@ -104,8 +104,9 @@ def test_a_run_that_kills_one_worker_after_the_other_ends_as_an_error(new_cluste
     cluster.start(apis=1, workers=3)
     with cluster.apis[0].client() as client:
         run = begin(client, "die again")
-        beside = begin(client, "rework beside")
         ended = read_settled_run(client, run)
+        # Not before: a run that is beside it in both of its workers would count their deaths as its own.
+        beside = begin(client, "rework beside")
         assert read_settled_run(client, beside)["status"] == "COMPLETED"
     assert ended["status"] == "ERROR"
     assert ended["content"] == "The run's worker died 2 times while it executed the run"
