@@ -289,7 +289,16 @@ class Recorder:
             if held.last > self._last:
                 return tuple(list_events(connection, run.id, self._last, held.last - self._last))
         now = self._tools.clock.now()
-        reserved = reserve_sequence(connection, run.id, run.fence, len(taken.events), now, lease=self._lease)
+        reserved = reserve_sequence(
+            connection,
+            run.id,
+            run.fence,
+            len(taken.events),
+            now,
+            lease=self._lease,
+            has_progressed=run.crashes > 0
+            and any(call.status is CallStatus.FINISHED for call in taken.settled.values()),
+        )
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
         return self._keep(connection, replace_nul(taken), reserved.last)

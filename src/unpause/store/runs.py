@@ -162,10 +162,19 @@ def transition(
     return _run(row)
 
 
-def reserve_sequence(
-    connection: Connection, run_key: int, fence: int, count: int, now: datetime, *, lease: timedelta | None = None
+def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
+    connection: Connection,
+    run_key: int,
+    fence: int,
+    count: int,
+    now: datetime,
+    *,
+    lease: timedelta | None = None,
+    has_progressed: bool = False,
 ) -> Reserved:
     """Reserve ``count`` numbers of the run's log for the holder of ``fence``; renew a ``lease`` half of which is over.
+
+    A run that ``has_progressed`` is none that kills its workers: those that died before are forgotten.
 
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
@@ -173,6 +182,8 @@ def reserve_sequence(
     given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, "due": None, "until": None}
     if lease is not None:
         given |= {"due": now + lease / 2, "until": now + lease}
+    if has_progressed:
+        given["crashes"] = 0
     row = connection.execute(_RESERVE_HELD, given).first()
     if row is None:
         raise LeaseLost("the run is no longer held under this fence")
