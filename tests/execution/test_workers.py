@@ -161,9 +161,9 @@ async def test_a_pause_asked_for_elsewhere_is_heard_by_the_segment(tmp_path: Pat
         run = await start(server)
         await driver.has_started(1)
         (recorder,) = worker.executor._recorders.values()  # noqa: SLF001 - no driver here looks at it
-        assert not recorder.pause_requested
+        assert not recorder.stop_requested
         await server.service.pause_run(ADA, RunName(id=run.id))
-        await until(lambda: recorder.pause_requested)
+        await until(lambda: recorder.stop_requested)
 
 
 async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes_on(

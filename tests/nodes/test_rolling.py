@@ -25,10 +25,11 @@ CALLS = 30 if IS_FULL else 12
 class Load:
     """A client that creates one run after the other, at whichever node answers, and has others follow them."""
 
-    def __init__(self, addresses: Callable[[], list[str]]) -> None:
+    def __init__(self, addresses: Callable[[], list[str]], calls: int) -> None:
         self.runs: list[Json] = []
         self.streams: list[Following] = []
         self._addresses = addresses
+        self._calls = calls
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._create, daemon=True)
 
@@ -51,7 +52,7 @@ class Load:
                 continue
             try:
                 with httpx.Client(base_url=addresses[number % len(addresses)], trust_env=False) as client:
-                    run = begin(client, script_of(number, 4))
+                    run = begin(client, script_of(number, self._calls))
             except (httpx.HTTPError, AssertionError):
                 # Not accepted, as far as the client knows: a new run under a new name.
                 number = next(numbers)
@@ -94,11 +95,11 @@ def test_clients_of_killed_api_nodes_see_each_event_once(new_cluster: Callable[.
 
 @pytest.mark.timeout(300)
 def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Callable[..., Cluster]) -> None:
-    # Long enough for whole runs: a call that is cut short by a stop is in doubt.
-    cluster = new_cluster("--shutdown-grace-seconds", "45", TEST_WORK_SECONDS="0.5")
+    # Longer than any call, and much shorter than a run: in the second half of it runs are given away between calls.
+    cluster = new_cluster("--shutdown-grace-seconds", "8", TEST_WORK_SECONDS="0.4")
     cluster.start(apis=2, workers=2)
     live = list(cluster.apis)
-    load = Load(lambda: [api.address for api in live])
+    load = Load(lambda: [api.address for api in live], calls=24)
     with load.running():
         wait_until(lambda: len(load.streams) > 4, "runs are under way")
         for node in (*cluster.apis, *cluster.workers):
@@ -114,6 +115,7 @@ def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Cal
     assert statuses.keys() == {"COMPLETED"}
     assert statuses.total() >= len(load.runs)
     assert cluster.rows("SELECT max(crashes) FROM runs") == [(0,)], "no run was taken for left"
+    assert cluster.rows("SELECT count(*) FROM runs WHERE fence > 1") > [(0,)], "no run changed its worker"
     told = [stream for stream in load.streams if stream.broken]
     assert told, "no stream was open at a stop: nothing was tested"
     assert any("1000" in stream.retries for stream in told), "the end of a stream says when to connect again"

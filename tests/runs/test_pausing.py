@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.databases import Place, PostgresServer
-from tests.support.gates import GatedDriver, Gates, working_agent
+from tests.support.databases import Place
+from tests.support.gated_worker import GatedWorker
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start
-from tests.support.serving import running, settings_for
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
-from unpause.agents.redaction import Redaction
 from unpause.bootstrap import Application
-from unpause.clock import RandomIds
 from unpause.domain.events import EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
@@ -27,35 +20,6 @@ from unpause.runs.commands import Accepted, RunName
 from unpause.store.runs import request_pause
 
 AWAITED = "The run was paused on request. Resume it with a prompt to send it on."
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield settings_for(tmp_path).database_url
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    with server.migrated_database() as url:
-        yield url
-
-
-class Workshop:
-    """The working agent on a database, behind gates."""
-
-    def __init__(self, folder: Path, database_url: str, *gates: str) -> None:
-        self.gates = Gates(*gates)
-        self.executed: list[str] = []
-        self._folder = folder
-        self._url = database_url
-
-    @asynccontextmanager
-    async def opened(self, **changes: Any) -> AsyncIterator[Application]:  # noqa: ANN401 - any setting
-        """Serve the agent; again is a restart."""
-        agent = working_agent(self.executed, self.gates)
-        driver = GatedDriver(PydanticAIDriver(agent, DriverOptions(RandomIds(), Redaction({}))), self.gates)
-        changes = {"shutdown_grace_seconds": 0.0, "database_url": self._url, **changes}
-        async with running(self._folder, drivers=[driver], **changes) as application:
-            yield application
 
 
 @pytest.fixture
@@ -75,7 +39,7 @@ async def wish_elsewhere(application: Application, run: Run) -> None:
 
 
 async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, database_url, "think")
     async with shop.opened() as application:
         run = await start(application, "note look")
         await shop.gates.reached("think")
@@ -99,7 +63,7 @@ async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp
 async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
     tmp_path: Path, database_url: str
 ) -> None:
-    shop = Workshop(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, database_url, "think")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")
@@ -116,7 +80,7 @@ async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
 async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_request(
     tmp_path: Path, database_url: str
 ) -> None:
-    shop = Workshop(tmp_path, database_url, "note")
+    shop = GatedWorker(tmp_path, database_url, "note")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("note")
@@ -128,7 +92,7 @@ async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_
 
 
 async def test_a_wish_outlives_a_stop_of_the_server(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, database_url, "think")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")
@@ -143,7 +107,7 @@ async def test_a_wish_outlives_a_stop_of_the_server(tmp_path: Path, database_url
 
 
 async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, database_url, "think")
     async with shop.opened(max_running=1) as application:
         first = await start(application, "note")
         await shop.gates.reached("think")
@@ -158,7 +122,7 @@ async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path:
 
 
 async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url, "answer")
+    shop = GatedWorker(tmp_path, database_url, "answer")
     async with shop.opened(max_running=1) as application:
         asked = await start(application, "charge")
         await follow(application, asked)
@@ -176,7 +140,7 @@ async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_p
 
 
 async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, database_url: str, place: Place) -> None:
-    shop = Workshop(tmp_path, database_url)
+    shop = GatedWorker(tmp_path, database_url)
     async with shop.opened() as application:
         run = await start(application, "charge")
         await follow(application, run)
@@ -186,7 +150,7 @@ async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, database_
 
 
 async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, database_url: str, place: Place) -> None:
-    shop = Workshop(tmp_path, database_url)
+    shop = GatedWorker(tmp_path, database_url)
     async with shop.opened() as application:
         run = await start(application, "look")
         await follow(application, run)
@@ -202,7 +166,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, databa
 
 
 async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url)
+    shop = GatedWorker(tmp_path, database_url)
     async with shop.opened() as application:
         for number in range(6):
             run = await start(application, "look note")
@@ -220,7 +184,7 @@ async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Pa
 
 
 async def test_of_continues_at_once_after_a_requested_pause_one_wins(tmp_path: Path, database_url: str) -> None:
-    shop = Workshop(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, database_url, "think")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")

@@ -23,7 +23,7 @@ class MortalJournal:
     """
 
     def __init__(self, run: Run, dies_at: int = 0, *, after: bool = False) -> None:
-        self.pause_requested = False
+        self.stop_requested = False
         self.commits = 0
         self._run = run
         self._dies_at = dies_at

@@ -128,8 +128,11 @@ class Journal(Protocol):
     """Where a driver writes what happens. Every method raises LeaseLost once the run belongs to someone else."""
 
     @property
-    def pause_requested(self) -> bool:
-        """Whether the segment should end, paused, before its next model or tool call."""
+    def stop_requested(self) -> bool:
+        """Whether the segment should end, as paused, before its next model or tool call.
+
+        Somebody wants the run to pause, or another process is to go on with it: then it is not paused in fact.
+        """
         ...
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:

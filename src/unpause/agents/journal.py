@@ -93,7 +93,7 @@ class JournaledToolset(WrapperToolset[Any]):
         return await self._run(call_id, name, arguments, self._told(ctx), original)
 
     def _is_stopping(self) -> bool:
-        return self.journal.pause_requested
+        return self.journal.stop_requested
 
     def _hold(self, call_id: str) -> ApprovalRequired:
         """Keep the call for the next segment; the others of its turn that run already may end."""

@@ -123,7 +123,7 @@ class PydanticAIDriver:
         ) as run:
             async for node in run:
                 if Agent.is_model_request_node(node):
-                    if journal.pause_requested:
+                    if journal.stop_requested:
                         narrator.record_refusal(run.new_messages(), node.request)
                         raise SegmentPaused(DeferredToolRequests(), {})
                     capability.unread = False
@@ -131,7 +131,7 @@ class PydanticAIDriver:
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):
                     narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
-                    if journal.pause_requested and narrator.answers_beside_calls(node.model_response):
+                    if journal.stop_requested and narrator.answers_beside_calls(node.model_response):
                         # Some ways to end an agent's run do not wait for the calls beside its answer.
                         raise SegmentPaused(DeferredToolRequests(), {})
                     async with node.stream(run.ctx) as events:

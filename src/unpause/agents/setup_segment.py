@@ -105,7 +105,7 @@ class SetupSegment:
         if commands:
             self._take_plan(words, commands)
             return None
-        if self._journal.pause_requested:
+        if self._journal.stop_requested:
             return Paused((), usage=self._usage())
         checkout = await asyncio.to_thread(describe_checkout, folder)
         images = [image for given in self._segment.inputs for image in given.images]
@@ -143,7 +143,7 @@ class SetupSegment:
             waiting = self._progress.waiting
             if not waiting:
                 return await self._complete()
-            if self._journal.pause_requested or not await self._run(waiting[0], folder, rules):
+            if self._journal.stop_requested or not await self._run(waiting[0], folder, rules):
                 return Paused((), usage=self._usage())
         return self._ask_about(failed)
 
@@ -168,7 +168,7 @@ class SetupSegment:
 
     def _is_pause_wanted(self) -> bool:
         # Another process's wish is heard with a commit, such as that of a start.
-        return self._journal.pause_requested
+        return self._journal.stop_requested
 
     def _ask_about(self, step: Step) -> Paused:
         call = question_about(step, self._progress)

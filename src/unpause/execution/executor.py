@@ -63,19 +63,24 @@ class Executor:
         if recorder is not None:
             recorder.request_pause()
 
+    def request_release(self) -> None:
+        """Have all segments that run here end before their next model or tool call, for other processes to go on."""
+        for recorder in self._recorders.values():
+            recorder.request_release()
+
     async def execute(self, run_key: int) -> bool:
         """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
 
-        That is so where the database refused even the end of the segment: then the run is PENDING again, as it is when
-        the task is cancelled. A call that was running is in doubt. What the database says to a claim that it refuses is
-        raised; the run is as it was.
+        That is so where it was released, and where the database refused even the end of the segment: then the run is
+        PENDING again, as it is when the task is cancelled. Only a call that was running then is in doubt. What the
+        database says to a claim that it refuses is raised; the run is as it was.
         """
         segment = await self._claim(run_key)
         if segment is None:
             return False
         recorder = self._recorders[run_key] = Recorder(self._tools, segment)
         try:
-            await self._run(segment, recorder)
+            return await self._run(segment, recorder)
         except (LeaseLost, InvalidTransition, RunNotFound):
             _log.info("segment abandoned", run_id=segment.run.run_id, fence=segment.run.fence)
         except asyncio.CancelledError:
@@ -103,29 +108,35 @@ class Executor:
                 continue
             return
 
-    async def _run(self, segment: Segment, recorder: Recorder) -> None:
+    async def _run(self, segment: Segment, recorder: Recorder) -> bool:
+        """Execute a segment that is claimed; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
             questions = self._asking.ask([(doubt_about(call), call) for call in doubtful])
             await recorder.pause(questions, Paused(wanted=()))
-            return
+            return False
         driver = self._agents.find_driver(segment.run)
         if driver is None:
             message = f"Agent {segment.run.agent_id!r} is not served here any more"
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
-            return
+            return False
         end = await self._drive(driver, segment, recorder)
         try:
-            await self._end(end, recorder)
+            return await self._end(end, recorder)
         except UnpauseError:
             raise
         except Exception as error:  # noqa: BLE001 - e.g. text that no database takes: the run must not stay RUNNING
             _log.exception("a segment's end could not be written", run_id=segment.run.run_id)
             message = f"The agent's answer could not be stored: {type(error).__name__}"
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
+            return False
 
-    async def _end(self, end: SegmentEnd, recorder: Recorder) -> None:
+    async def _end(self, end: SegmentEnd, recorder: Recorder) -> bool:
+        """Write the end down; return whether the segment was released."""
         match end:
+            case Paused(wanted=()) if recorder.releases:
+                await recorder.release()
+                return True
             case Paused():
                 wanted = [(want, recorder.get_call(want.call_id)) for want in end.wanted]
                 await recorder.pause(self._asking.ask(wanted), end)
@@ -133,6 +144,7 @@ class Executor:
                 await recorder.complete(end)
             case Failed():
                 await recorder.fail(end)
+        return False
 
     async def _drive(self, driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
         """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""

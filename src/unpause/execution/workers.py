@@ -87,7 +87,11 @@ class Workers:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Execute what becomes ready during the block; at its end give running segments a grace period."""
+        """Execute what becomes ready during the block; at its end give running segments a grace period.
+
+        In its first half they may end by themselves; in the second they end before their next model or tool call, and
+        others go on with them. A call that takes even longer is cut.
+        """
         async with background_tasks() as tasks:
             self._is_working = True
             feeding = tasks.create_task(self._feed(tasks), name="workers")
@@ -187,6 +191,8 @@ class Workers:
         self._delays.pop(run_key, None)
         if again:
             self._is_behind = True
+            if not self._is_working:
+                self._bus.signal(Signal.READY, run_key)
 
     def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
         if self._segments.get(run_key) is segment:
@@ -198,7 +204,12 @@ class Workers:
         self._something.set()
 
     async def _stop(self) -> None:
-        if self._segments:
-            await asyncio.wait(self._segments.values(), timeout=self._rules.grace_seconds)
+        await self._wait_for_segments(self._rules.grace_seconds / 2)
+        self._executor.request_release()
+        await self._wait_for_segments(self._rules.grace_seconds / 2)
         for segment in list(self._segments.values()):
             segment.cancel()
+
+    async def _wait_for_segments(self, seconds: float) -> None:
+        if self._segments:
+            await asyncio.wait(self._segments.values(), timeout=seconds)

@@ -87,6 +87,7 @@ class Recorder:
         expires_at = segment.run.lease_expires_at
         self._lease = None if expires_at is None else expires_at - segment.run.updated_at
         self._pause_requested = segment.run.pause_requested_at is not None
+        self._release_requested = False
         # Whether nobody knows what became of the last write.
         self._is_torn = False
 
@@ -96,13 +97,22 @@ class Recorder:
         return self._run.fence
 
     @property
-    def pause_requested(self) -> bool:
-        """Whether somebody wants the run to pause before its next model or tool call."""
-        return self._pause_requested
+    def stop_requested(self) -> bool:
+        """Whether the segment should end before its next model or tool call."""
+        return self._pause_requested or self._release_requested
+
+    @property
+    def releases(self) -> bool:
+        """Whether the segment ends for another claim to go on, and not because somebody wants a pause."""
+        return self._release_requested and not self._pause_requested
 
     def request_pause(self) -> None:
         """Hear that somebody wants the run to pause."""
         self._pause_requested = True
+
+    def request_release(self) -> None:
+        """Hear that this process stops and another one is to go on."""
+        self._release_requested = True
 
     def get_call(self, call_id: str) -> ToolCall:
         """Return the call as it stands now, committed or not."""

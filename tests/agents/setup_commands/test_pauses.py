@@ -22,7 +22,7 @@ class HeardAtTheStart(MortalJournal):
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Note the start, and hear."""
         await super().start_call(call_id, idempotent=idempotent)
-        self.pause_requested = True
+        self.stop_requested = True
 
 
 def driver_of(model: PlanningModel, root: Path) -> SetupCommandsDriver:
@@ -45,7 +45,7 @@ async def test_a_wish_is_heard_before_the_model_is_asked(tmp_path: Path) -> None
     make_checkout(tmp_path)
     model = PlanningModel()
     journal = MortalJournal(setup_run("Prepare it.", REPOSITORY))
-    journal.pause_requested = True
+    journal.stop_requested = True
     end = await driver_of(model, tmp_path).run_segment(journal.segment(), journal)
     assert end == Paused((), usage=end.usage)
     assert model.prompts == []

@@ -1,0 +1,86 @@
+"""A process that stops lets its runs go between two calls: another goes on, and nothing runs twice or is in doubt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.gated_worker import GatedWorker
+from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, start
+from unpause.bootstrap import Application
+from unpause.domain.events import EventType
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import CallStatus, Run, RunStatus
+from unpause.runs.commands import RunName
+
+
+async def kinds_of(application: Application, run: Run) -> list[EventType]:
+    """Return the types of the run's events."""
+    return [event.type for event in await follow(application, run)]
+
+
+@pytest.mark.parametrize("place", ["think", "note"])
+async def test_a_run_released_within_a_call_goes_on_after_it(tmp_path: Path, database_url: str, place: str) -> None:
+    worker = GatedWorker(tmp_path, database_url, place)
+    async with worker.opened() as application:
+        run = await start(application, "note")
+        await worker.gates.reached(place)
+        application.executor.request_release()
+        worker.gates.open(place)
+        kinds = await kinds_of(application, run)
+        done = await look(application, run)
+    assert (done.run.status, done.run.fence, done.run.crashes) == (RunStatus.COMPLETED, 2, 0)
+    assert (done.run.content, worker.executed) == ("note is done", ["note"])
+    assert not {EventType.RUN_PAUSED, EventType.RUN_CONTINUED} & set(kinds)
+    assert not any(call.in_doubt for call in done.tool_calls)
+
+
+async def test_a_stop_lets_a_call_end_and_the_next_server_makes_the_one_after_it(
+    tmp_path: Path, database_url: str
+) -> None:
+    worker = GatedWorker(tmp_path, database_url, "note", "answer")
+    async with worker.opened() as application:
+        run = await start(application, "note")
+        await worker.gates.reached("note")
+        application.workers.stop_claiming()
+        application.executor.request_release()
+        worker.gates.open("note")
+    async with worker.opened() as application:
+        left = await look(application, run)
+        assert [call.status for call in left.tool_calls] == [CallStatus.FINISHED]
+        worker.gates.open("answer")
+        await follow(application, run)
+        done = await look(application, run)
+    assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])
+
+
+async def test_a_run_that_comes_to_wait_for_a_human_waits_and_is_not_given_away(
+    tmp_path: Path, database_url: str
+) -> None:
+    worker = GatedWorker(tmp_path, database_url, "think")
+    async with worker.opened() as application:
+        run = await start(application, "charge")
+        await worker.gates.reached("think")
+        application.executor.request_release()
+        worker.gates.open("think")
+        await follow(application, run)
+        paused = await look(application, run)
+        assert (paused.run.status, paused.run.fence) == (RunStatus.PAUSED, 1)
+        (asked,) = open_requirements(paused)
+        done = await finish(
+            application, run, await answer(application, run, ToolAnswer(asked.tool_call_id, confirmed=True))
+        )
+    assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["charge"])
+
+
+async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Path, database_url: str) -> None:
+    worker = GatedWorker(tmp_path, database_url, "think")
+    async with worker.opened() as application:
+        run = await start(application, "note")
+        await worker.gates.reached("think")
+        await application.service.pause_run(ADA, RunName(id=run.id))
+        application.executor.request_release()
+        worker.gates.open("think")
+        await follow(application, run)
+        assert (await look(application, run)).run.status is RunStatus.PAUSED
