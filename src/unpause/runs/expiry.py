@@ -11,14 +11,15 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
+from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import ContinueRun
 from unpause.runs.continuing import Continuing
 from unpause.runs.notices import REMINDER, tell_webhooks
-from unpause.store.approvals import close_approvals, resolve
+from unpause.store.approvals import resolve
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs, list_requirements
-from unpause.store.runs import append_to_log, find_by_key, transition
+from unpause.store.runs import append_to_log, find_by_key
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 100
 _TOO_LATE = "Nobody answered in time"
 _APPROVAL_TOO_LATE = "The approval expired: nobody decided in time"
+
+_EXPIRED = Cancelling(
+    trigger=Trigger.EXPIRE,
+    reason=EndReason.EXPIRED,
+    approvals=ApprovalStatus.EXPIRED,
+    content=_TOO_LATE,
+    payload={"reason": _TOO_LATE},
+)
 
 _Outcome = tuple[bool, tuple[Event, ...]]
 
@@ -78,7 +87,7 @@ def _expire_run(connection: Connection, run: Run, now: datetime) -> _Outcome:
     if not expired:
         return False, _remind(connection, run, waiting, now)
     if any(item.on_expire is OnExpire.CANCEL for item in expired):
-        return False, _cancel(connection, run, now)
+        return False, cancel(connection, run, _EXPIRED, now)[1]
     for item in expired:
         if item.approval == "required":
             resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
@@ -100,22 +109,6 @@ def _answer(requirement: Requirement, now: datetime) -> Answer:
         return Answer(Decision.CONFIRMED, now, via="expiry")
     note = _APPROVAL_TOO_LATE if requirement.approval == "required" else _TOO_LATE
     return Answer(Decision.REJECTED, now, note=note, via="expiry")
-
-
-def _cancel(connection: Connection, run: Run, now: datetime) -> tuple[Event, ...]:
-    changes = {
-        "events": 1,
-        "content": _TOO_LATE,
-        "end_reason": EndReason.EXPIRED.value,
-        "ended_at": now,
-        "updated_at": now,
-        "pause_id": None,
-    }
-    ended = transition(connection, run.id, Trigger.EXPIRE, changes=changes)
-    close_approvals(connection, run.id, ApprovalStatus.EXPIRED, now)
-    tell_webhooks(connection, ended, now)
-    event = Event(EventType.RUN_CANCELLED, now, {"reason": _TOO_LATE})
-    return add_events(connection, run.id, (event,), ended.last_sequence)
 
 
 def _remind(connection: Connection, run: Run, waiting: list[Requirement], now: datetime) -> tuple[Event, ...]:

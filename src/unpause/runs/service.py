@@ -6,22 +6,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import EndReason, RunInput, RunStatus
+from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.domain.transitions import Trigger
 from unpause.errors import ModelNotAllowed, RunLimitReached, RunNotFound
+from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
-from unpause.runs.notices import tell_webhooks
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
-from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, keep_answer
 from unpause.store.journal import add_input
-from unpause.store.runs import RunKey, already_ended, count_runs, get_run, insert_run, request_pause, transition
+from unpause.store.runs import RunKey, already_ended, count_runs, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, ensure_session, keep_state
 from unpause.store.users import lock_organization
 from unpause.store.webhooks import replace_run_targets
@@ -181,7 +178,10 @@ class RunService:
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
             run = _named(connection, principal, name, locked=True)
-            return (run, ()) if run.status.is_final else _cancel(connection, run, principal, now)
+            if run.status.is_final:
+                return run, ()
+            why = Cancelling(content=f"Run {run.run_id} was cancelled", payload={"by": principal.user_id})
+            return cancel(connection, run, why, now)
 
         run, events = await self._tools.database.write(unit)
         self._tools.bus.publish(run.id, events)
@@ -225,23 +225,6 @@ def _refuse_over_limit(connection: Connection, principal: Principal, limit: int 
     lock_organization(connection, principal.organization_id)
     if count_runs(connection, principal.organization_id, now - _LIMITED_DAYS) >= limit:
         raise RunLimitReached
-
-
-def _cancel(connection: Connection, run: Run, principal: Principal, now: datetime) -> tuple[Run, tuple[Event, ...]]:
-    changes = {
-        "events": 1,
-        "content": f"Run {run.run_id} was cancelled",
-        "end_reason": EndReason.CANCELLED.value,
-        "ended_at": now,
-        "updated_at": now,
-        "lease_expires_at": None,
-        "pause_id": None,
-    }
-    cancelled = transition(connection, run.id, Trigger.CANCEL, changes=changes)
-    close_approvals(connection, run.id, ApprovalStatus.CANCELLED, now)
-    tell_webhooks(connection, cancelled, now)
-    event = Event(EventType.RUN_CANCELLED, now, {"by": principal.user_id})
-    return cancelled, add_events(connection, run.id, (event,), cancelled.last_sequence)
 
 
 def _named(connection: Connection, principal: Principal, name: RunName, *, locked: bool = False) -> Run:

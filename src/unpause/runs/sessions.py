@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.runs.service import ServiceTools
     from unpause.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class RunsAsked:
+    """Which runs of a session are asked for: a page of those that pass the filter.
+
+    Pages count from the oldest run, or with ``newest`` from the newest.
+    """
+
+    wanted: RunFilter
+    page: Page
+    newest: bool = False
 
 
 class SessionService:
@@ -85,30 +98,15 @@ class SessionService:
 
         await self._tools.database.write(unit)
 
-    async def list_runs(
-        self, principal: Principal, session_id: str, page: Page, wanted: RunFilter, *, newest: bool = False
-    ) -> list[RunView]:
-        """Return a page of the session's runs, oldest first; raise SessionNotFound.
+    async def list_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
+        """Return a page of the session's runs, oldest first; raise SessionNotFound."""
+        return await self._tools.database.read(
+            lambda connection: [view_of(connection, run) for run in _runs(connection, principal, session_id, asked)]
+        )
 
-        Pages count from the oldest run, or with ``newest`` from the newest.
-        """
-
-        def unit(connection: Connection) -> list[RunView]:
-            session = _get(connection, principal, session_id)
-            return [view_of(connection, run) for run in _page(connection, session, page, wanted, newest=newest)]
-
-        return await self._tools.database.read(unit)
-
-    async def list_bare_runs(
-        self, principal: Principal, session_id: str, page: Page, wanted: RunFilter, *, newest: bool = False
-    ) -> list[Run]:
+    async def list_bare_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
         """Return the same page as ``list_runs``, without what the runs are made of."""
-
-        def unit(connection: Connection) -> list[Run]:
-            session = _get(connection, principal, session_id)
-            return _page(connection, session, page, wanted, newest=newest)
-
-        return await self._tools.database.read(unit)
+        return await self._tools.database.read(lambda connection: _runs(connection, principal, session_id, asked))
 
     async def get_run(self, principal: Principal, session_id: str, run_id: str) -> RunView:
         """Return one run of the session; raise SessionNotFound or RunNotFound."""
@@ -133,8 +131,9 @@ class SessionService:
         return await self._tools.database.read(unit)
 
 
-def _page(connection: Connection, session: Session, page: Page, wanted: RunFilter, *, newest: bool) -> list[Run]:
-    return list_session_runs(connection, session.key, wanted, limit=page.size, offset=page.offset, newest=newest)
+def _runs(connection: Connection, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
+    key, page = _get(connection, principal, session_id).key, asked.page
+    return list_session_runs(connection, key, asked.wanted, limit=page.size, offset=page.offset, newest=asked.newest)
 
 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:

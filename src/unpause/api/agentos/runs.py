@@ -19,6 +19,7 @@ from unpause.domain.approvals import Page
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
 from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.runs.sessions import RunsAsked
 from unpause.store.runs import not_paused
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ async def list_agent_runs(
         return reply([])
     wanted = RunFilter(frozenset({RunStatus(status)}) if status is not None else None, agent_id)
     try:
-        views = await application.sessions.list_runs(principal_of(None), session_id, Page(page, limit), wanted)
+        views = await application.sessions.list_runs(
+            principal_of(None), session_id, RunsAsked(wanted, Page(page, limit))
+        )
     except SessionNotFound:
         views = []
     return reply([run_schema(view) for view in views])

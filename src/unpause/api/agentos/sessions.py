@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import uuid4
@@ -23,6 +22,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.errors import InvalidInput, NotFound, SessionNotFound
+from unpause.runs.sessions import RunsAsked
 from unpause.store.sessions import NewSession
 
 if TYPE_CHECKING:
@@ -111,15 +111,6 @@ def read_filter(
         sort_by=sort_by,
         descending=sort_order == "desc",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RunsAsked:
-    """Which runs of a session are asked for: a page of those that pass the filter."""
-
-    wanted: RunFilter
-    page: Page
-    newest: bool
 
 
 def read_runs_asked(
@@ -227,7 +218,7 @@ async def list_session_runs(
     application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
 ) -> Response:
     """Return runs of a session, oldest first: a page of them, or without a page the newest."""
-    views = await application.sessions.list_runs(asker, session_id, asked.page, asked.wanted, newest=asked.newest)
+    views = await application.sessions.list_runs(asker, session_id, asked)
     return reply([_without_nulls(run_schema(view)) for view in views])
 
 
@@ -236,7 +227,7 @@ async def list_run_previews(
     application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
 ) -> Response:
     """Return the same runs in short, for clients that poll."""
-    runs = await application.sessions.list_bare_runs(asker, session_id, asked.page, asked.wanted, newest=asked.newest)
+    runs = await application.sessions.list_bare_runs(asker, session_id, asked)
     return reply([run_preview(run) for run in runs])
 
 

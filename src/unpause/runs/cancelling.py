@@ -1,0 +1,54 @@
+"""Ends a run for good before its agent did: somebody cancelled it, or nobody answered it in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unpause.domain.approvals import ApprovalStatus
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import EndReason
+from unpause.domain.transitions import Trigger
+from unpause.runs.notices import tell_webhooks
+from unpause.store.approvals import close_approvals
+from unpause.store.events import add_events
+from unpause.store.runs import transition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from unpause.domain.runs import Run
+    from unpause.store.database import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelling:
+    """Why a run ends: what it then says, what its open approvals become, and what the event in its log carries."""
+
+    trigger: Trigger = Trigger.CANCEL
+    reason: EndReason = EndReason.CANCELLED
+    approvals: ApprovalStatus = ApprovalStatus.CANCELLED
+    content: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+def cancel(connection: Connection, run: Run, why: Cancelling, now: datetime) -> tuple[Run, tuple[Event, ...]]:
+    """End the run, close its approvals, tell its webhooks; return the ended run and the event to publish.
+
+    Raises InvalidTransition where the trigger does not fit where the run stands; then nothing changed.
+    """
+    changes = {
+        "events": 1,
+        "content": why.content,
+        "end_reason": why.reason.value,
+        "ended_at": now,
+        "updated_at": now,
+        "lease_expires_at": None,
+        "pause_id": None,
+    }
+    ended = transition(connection, run.id, why.trigger, changes=changes)
+    close_approvals(connection, run.id, why.approvals, now)
+    tell_webhooks(connection, ended, now)
+    event = Event(EventType.RUN_CANCELLED, now, dict(why.payload))
+    return ended, add_events(connection, run.id, (event,), ended.last_sequence)
