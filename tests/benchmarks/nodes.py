@@ -37,6 +37,8 @@ _PIECES = 200
 # Slow enough that none waits for another.
 _STARTS = 150
 _BETWEEN_STARTS = 0.1
+# The first run of a process costs it what is only built once: these are shown on their own.
+_FIRST_STARTS = 10
 _DEADLINE = 300.0
 
 
@@ -70,7 +72,7 @@ def time_starts(cluster: Cluster) -> list[float]:
         committed = {}
         agents = [streaming_agent.noting]
         async with running(cluster.folder, agents, database_url=cluster.database_url, worker=False) as application:
-            for number in range(_STARTS):
+            for number in range(_FIRST_STARTS + _STARTS):
                 await application.service.create_run(ADA, CreateRun("noting", f"{number}"))
                 committed[f"{number}"] = time.time()
                 await asyncio.sleep(_BETWEEN_STARTS)
@@ -137,7 +139,9 @@ def measure(postgres: OwnPostgres, folder: Path, clients: int, seconds: float) -
         shown = ", ".join(f"{each:.1f}" for each in used)
         yield f"| idle: API node and each of 2 workers, % of a processor | {shown} |"
         starts = time_starts(cluster)
-        cuts = statistics.quantiles(starts, n=100)
+        cuts = statistics.quantiles(starts[_FIRST_STARTS:], n=100)
+        slowest = max(starts[:_FIRST_STARTS])
+        yield f"| commit to the model's first request, ms, slowest of the first {_FIRST_STARTS} | {slowest:.1f} |"
         yield f"| commit to the model's first request, ms, p50 / p99 of {_STARTS} | {cuts[49]:.1f} / {cuts[98]:.1f} |"
         count, rate = count_events(cluster)
         yield f"| events per second, {_STREAMS} runs streaming, {count:,} events | {rate:,.0f} |"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -13,6 +16,9 @@ from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunStatus
 from unpause.runs.commands import RunName
+from unpause.store.database import Connection
+
+T = TypeVar("T")
 
 
 async def kinds_of(application: Application, run: Run) -> list[EventType]:
@@ -84,3 +90,30 @@ async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Pa
         worker.gates.open("think")
         await follow(application, run)
         assert (await look(application, run)).run.status is RunStatus.PAUSED
+
+
+async def test_a_call_whose_start_was_just_being_written_at_a_stop_has_not_run(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = GatedWorker(tmp_path, database_url)
+    is_written = asyncio.Event()
+    async with worker.opened() as application:
+        append = application.database.append
+
+        async def append_and_dawdle(unit: Callable[[Connection], T]) -> T:
+            written = await append(unit)
+            view = await look(application, run)
+            if any(call.status is CallStatus.STARTED for call in view.tool_calls):
+                is_written.set()
+                await asyncio.Event().wait()
+            return written
+
+        monkeypatch.setattr(application.database, "append", append_and_dawdle)
+        run = await start(application, "note")
+        async with asyncio.timeout(60):
+            await is_written.wait()
+    assert worker.executed == []
+    async with worker.opened() as application:
+        await follow(application, run)
+        done = await look(application, run)
+    assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])

@@ -29,9 +29,10 @@ class DiskFull(Exception):
 
 
 class Timers:
-    """The loop's timers: retries are noted and come at once, all others as ever."""
+    """The loop's timers: retries are noted and come at once, or never; all others as ever."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, retries_come: bool = True) -> None:
+        self._retries_come = retries_come
         self.waited: list[float] = []
         self._loop = asyncio.get_running_loop()
         self._usual = self._loop.call_later
@@ -41,7 +42,7 @@ class Timers:
         if delay < _SHORTEST_RETRY or getattr(callback, "__name__", "") != "_hear_ready":
             return self._usual(delay, callback, *args, **more)
         self.waited.append(delay)
-        return self._loop.call_soon(callback, *args, **more)
+        return self._loop.call_soon(callback, *args, **more) if self._retries_come else None
 
 
 class FailingClaims:
@@ -80,10 +81,10 @@ async def started(application: Application, failing: FailingClaims, failures: in
 
 
 async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
         run = await started(application, FailingClaims(application, monkeypatch), 8)
         await follow(application, run)
         view = await look(application, run)
@@ -91,9 +92,11 @@ async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
     assert timers.waited == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
-async def test_after_a_success_the_waits_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_success_the_waits_begin_anew(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
         failing = FailingClaims(application, monkeypatch)
         for _ in range(2):
             await follow(application, await started(application, failing, 2))
@@ -106,16 +109,19 @@ async def test_after_a_success_the_waits_begin_anew(tmp_path: Path, monkeypatch:
     assert timers.waited == [0.5, 1, 0.5, 1, 0.5, 1, 2, 0.5]
 
 
-async def test_a_run_that_waits_for_another_try_holds_no_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1) as application:
+async def test_a_run_that_waits_for_another_try_holds_no_slot(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers(monkeypatch, retries_come=False)
+    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1, database_url=database_url) as application:
         failing = FailingClaims(application, monkeypatch)
         stuck = await started(application, failing, 1)
         beside = await started(application, failing, 0)
         await follow(application, beside)
-        # Its time never comes in this test: the stop does not wait for it either.
+        # Its time never comes in this test, not by a poll either; and the stop does not wait for it.
         assert (await look(application, stuck)).run.status is RunStatus.PENDING
-        assert failing.failures[stuck.id] == 0
+        assert (failing.failures[stuck.id], timers.waited) == (0, [0.5])
         assert (await look(application, beside)).run.status is RunStatus.PAUSED
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
         await follow(application, stuck)
         assert (await look(application, stuck)).run.status is RunStatus.PAUSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -111,7 +112,7 @@ def test_a_stop_does_not_wait_for_a_stuck_call_which_is_in_doubt_afterwards(
             run = create_run(client, "guarded stuck")
             begin_to_continue(client, run, confirming(run))
             door.wait_for_arrival()
-        server.stop(number)
+        assert server.stop(number) == -number
         assert server.rows("SELECT status FROM runs") == [("PENDING",)]
         assert "Traceback" not in server.output
         server.start()
@@ -120,3 +121,20 @@ def test_a_stop_does_not_wait_for_a_stuck_call_which_is_in_doubt_afterwards(
     assert doubtful["status"] == "PAUSED"
     assert "may already have run" in doubtful["content"]
     assert calls_of(server, "stuck") == ["guarded stuck"]
+
+
+def test_a_stop_by_ctrl_c_does_not_wait_for_a_stuck_call_where_it_was_ignored_at_the_start(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "--shutdown-grace-seconds", "1")
+    with ExitStack() as stack:
+        door = stack.enter_context(Door(tmp_path, "stuck"))
+        # As a shell does for what it starts in the background.
+        usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            stack.enter_context(server)
+        finally:
+            signal.signal(signal.SIGINT, usual)
+        with server.client() as client:
+            run = create_run(client, "guarded stuck")
+            begin_to_continue(client, run, confirming(run))
+            door.wait_for_arrival()
+        assert server.stop(signal.SIGINT) == -signal.SIGINT

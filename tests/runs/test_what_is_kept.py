@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.asking_driver import AskingDriver, asks
-from tests.support.databases import Place, PostgresServer
+from tests.support.databases import Place
 from tests.support.runs import answer, finish, follow, look, open_requirements, start_and_follow
 from tests.support.serving import running, serving
 from tests.support.toolless import Toolless
@@ -35,17 +33,6 @@ from unpause.runs.commands import ContinueRun, CreateRun, RunName
 
 _NUL = "a\0b"
 _SHOWN = "a\ufffdb"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def changes(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """Settings that name each kind of database: without any it is a SQLite file."""
-    if request.param == "sqlite":
-        yield {}
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    with server.migrated_database() as url:
-        yield {"database_url": url}
 
 
 @dataclass
@@ -77,9 +64,9 @@ class NulDriver(Toolless):
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
-    tmp_path: Path, changes: dict[str, Any], *, fails: bool
+    tmp_path: Path, database_url: str, *, fails: bool
 ) -> None:
-    async with running(tmp_path, drivers=[NulDriver(fails)], **changes) as application:
+    async with running(tmp_path, drivers=[NulDriver(fails)], database_url=database_url) as application:
         view = await start_and_follow(application)
         assert (view.run.status, view.run.content) == (RunStatus.PAUSED, _SHOWN)
         (waits,) = open_requirements(view)
@@ -89,7 +76,7 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
         live = await follow(application, view.run, continued.after)
         ended = await look(application, view.run)
         assert live == await follow(application, view.run, continued.after)
-        place = Place(application.settings.database_url)
+        place = Place(database_url)
     assert (ended.run.status, ended.run.content) == (RunStatus.ERROR if fails else RunStatus.COMPLETED, _SHOWN)
     stored = str(place.dump())
     assert _SHOWN in stored
@@ -108,13 +95,13 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
         CreateRun("asking", "go", dependencies={"a": _NUL}),
     ],
 )
-async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, command: CreateRun) -> None:
-    async with running(tmp_path, drivers=[AskingDriver((asks("a"),))]) as application:
+async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, database_url: str, command: CreateRun) -> None:
+    async with running(tmp_path, drivers=[AskingDriver((asks("a"),))], database_url=database_url) as application:
         with pytest.raises(InvalidInput):
             await application.service.create_run(Principal(1, "ada"), command)
         with pytest.raises(InvalidInput):
             await application.service.create_run(Principal(1, _NUL), CreateRun("asking", "go"))
-        counted = Place(application.settings.database_url).counted()
+        counted = Place(database_url).counted()
     assert (counted["runs"], counted["sessions"]) == (0, 0)
 
 
@@ -129,10 +116,12 @@ async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, command: Cre
         ContinueRun((), "look", (Image("image/png", _NUL),)),
     ],
 )
-async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, command: ContinueRun) -> None:
-    async with running(tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))]) as application:
+async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, database_url: str, command: ContinueRun) -> None:
+    async with running(
+        tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))], database_url=database_url
+    ) as application:
         run = (await start_and_follow(application)).run
-        place = Place(application.settings.database_url)
+        place = Place(database_url)
         before = place.dump()
         for who, what in ((Principal(1, "ada"), command), (Principal(1, _NUL), ContinueRun((), "go on"))):
             with pytest.raises(InvalidInput):
@@ -140,10 +129,10 @@ async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, command: Con
         assert place.dump() == before
 
 
-async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path, changes: dict[str, Any]) -> None:
+async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path, database_url: str) -> None:
     refusal = "Text must not contain the character U+0000"
     codegen = "/v1/organizations/1/agent/run"
-    async with serving(tmp_path, drivers=[AskingDriver((asks("a"),))], **changes) as client:
+    async with serving(tmp_path, drivers=[AskingDriver((asks("a"),))], database_url=database_url) as client:
         created = await client.post("/agents/asking/runs", data={"message": _NUL, "stream": "false"})
         posted = await client.post(codegen, json={"prompt": _NUL})
         paused = (await client.post("/agents/asking/runs", data={"message": "go", "stream": "false"})).json()
@@ -177,9 +166,9 @@ class NamingDriver(AskingDriver):
     [(AskingDriver((asks("a"), asks("i" * 256))), "an id"), (NamingDriver((), tool_name="n" * 256), "a name")],
 )
 async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
-    tmp_path: Path, changes: dict[str, Any], driver: AskingDriver, what: str
+    tmp_path: Path, database_url: str, driver: AskingDriver, what: str
 ) -> None:
-    async with running(tmp_path, drivers=[driver], **changes) as application:
+    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
         view = await start_and_follow(application)
     assert (view.run.status, view.run.end_reason) == (RunStatus.ERROR, EndReason.MODEL_ERROR)
     assert view.run.content == (
@@ -188,9 +177,9 @@ async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
     assert view.tool_calls == ()
 
 
-async def test_a_call_with_the_longest_id_is_asked_about_and_runs(tmp_path: Path, changes: dict[str, Any]) -> None:
+async def test_a_call_with_the_longest_id_is_asked_about_and_runs(tmp_path: Path, database_url: str) -> None:
     call_id = "i" * 250
-    async with running(tmp_path, drivers=[AskingDriver((asks(call_id),))], **changes) as application:
+    async with running(tmp_path, drivers=[AskingDriver((asks(call_id),))], database_url=database_url) as application:
         view = await start_and_follow(application)
         yes = ToolAnswer(call_id, confirmed=True)
         ended = await finish(application, view.run, await answer(application, view.run, yes))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from contextlib import suppress
 
+import pytest
 from sqlalchemy import Connection
 
 from tests.support.databases import Place, new_run
@@ -45,3 +48,33 @@ async def test_a_write_that_fails_after_its_caller_was_cancelled_changes_nothing
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
     assert Place(database_url).counted()["runs"] == 0
+
+
+@pytest.mark.parametrize("way", ["write", "append", "read"])
+async def test_nobody_is_told_of_a_failure_whose_caller_was_cancelled_twice(database_url: str, way: str) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    may_end = threading.Event()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def fail(connection: Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        if connection.dialect.name == "sqlite":
+            may_end.wait()
+        else:
+            connection.exec_driver_sql("SELECT pg_sleep(0.2)")
+        raise LookupError
+
+    async with Database(database_url).opened() as database:
+        working = asyncio.create_task(getattr(database, way)(fail))
+        await begun.wait()
+        for _ in range(2):
+            working.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        may_end.set()
+    gc.collect()
+    assert told == []

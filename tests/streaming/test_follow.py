@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
 
-from tests.support.databases import NOW, new_run, sqlite_url
+from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import ShuttingDown
-from unpause.store import migrate
 from unpause.store.database import Database
 from unpause.store.events import add_events
 from unpause.store.runs import reserve_sequence
 from unpause.streaming.bus import Bus, InProcessBus, Subscription
 from unpause.streaming.follow import Follower
+from unpause.streaming.postgres import PostgresBus
 
 # Longer than anything here takes: a follower that misses the end would otherwise wait for ever.
 _DEADLINE = 60
+# No poll comes to the rescue.
+_NEVER = 3600.0
 
 
 @dataclass
@@ -46,11 +46,16 @@ class Log:
             last = reserve_sequence(connection, self.run_key, 0, len(types), NOW).last
             return add_events(connection, self.run_key, [Event(kind, NOW) for kind in types], last)
 
-        return await self.database.write(unit)
+        return await self.database.append(unit)
 
     async def append(self, *types: EventType) -> None:
         """Write the events and announce them, as the recorder does."""
         self.bus.publish(self.run_key, await self.commit(*types))
+
+    async def append_each(self, count: int) -> None:
+        """Write so many events, and announce each for itself."""
+        for event in await self.commit(*[DELTA] * count):
+            self.bus.publish(self.run_key, (event,))
 
     def following(self, after: int = 0) -> AbstractAsyncContextManager[AsyncGenerator[Event]]:
         """Return the events of the run, given up at the end of the block."""
@@ -62,32 +67,21 @@ class Log:
             return [event.sequence async for event in self.follower.follow_run(self.run_key, after)]
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("template") / "migrated.db"
-    migrate.upgrade(sqlite_url(file))
-    return file
-
-
-@pytest.fixture
-def file(template: Path, tmp_path: Path) -> Path:
-    shutil.copyfile(template, tmp_path / "log.db")
-    return tmp_path / "log.db"
-
-
 @asynccontextmanager
-async def logging(file: Path, bus: Bus | None = None) -> AsyncIterator[Log]:
-    async with Database(sqlite_url(file)).opened() as database:
+async def logging(url: str, bus: Bus | None = None) -> AsyncIterator[Log]:
+    async with Database(url).opened() as database:
+        bus = bus or (InProcessBus() if database.is_sqlite else PostgresBus(database, database.url, _NEVER))
         run = await database.write(lambda connection: new_run(connection, RunStatus.RUNNING))
-        yield Log(database, bus or InProcessBus(), run.id)
+        async with bus.running():
+            yield Log(database, bus, run.id)
 
 
 DELTA = EventType.CONTENT_DELTA
 END = EventType.RUN_COMPLETED
 
 
-async def test_history_comes_first_and_then_what_is_new(file: Path) -> None:
-    async with logging(file) as log:
+async def test_history_comes_first_and_then_what_is_new(database_url: str) -> None:
+    async with logging(database_url) as log:
         await log.append(*[DELTA] * 5)
         async with log.following() as events:
             seen = [(await anext(events)).sequence for _ in range(5)]
@@ -98,8 +92,8 @@ async def test_history_comes_first_and_then_what_is_new(file: Path) -> None:
     assert seen == list(range(1, 27))
 
 
-async def test_each_event_comes_once_and_in_order_while_many_publish(file: Path) -> None:
-    async with logging(file) as log:
+async def test_each_event_comes_once_and_in_order_while_many_publish(database_url: str) -> None:
+    async with logging(database_url) as log:
         await log.append(*[DELTA] * 3)
         following = [asyncio.create_task(log.follow(after)) for after in (0, 2, 3, 0)]
 
@@ -114,8 +108,8 @@ async def test_each_event_comes_once_and_in_order_while_many_publish(file: Path)
     assert seen == [list(range(after + 1, total + 1)) for after in (0, 2, 3, 0)]
 
 
-async def test_batches_announced_out_of_order_come_in_order(file: Path) -> None:
-    async with logging(file) as log, log.following() as events:
+async def test_batches_announced_out_of_order_come_in_order(database_url: str) -> None:
+    async with logging(database_url) as log, log.following() as events:
         await log.append(DELTA)
         seen = [(await anext(events)).sequence]
         first, second, third = [await log.commit(DELTA, DELTA) for _ in range(3)]
@@ -126,8 +120,8 @@ async def test_batches_announced_out_of_order_come_in_order(file: Path) -> None:
     assert seen == list(range(1, 9))
 
 
-async def test_a_batch_that_overlaps_what_was_read_is_not_repeated(file: Path) -> None:
-    async with logging(file) as log:
+async def test_a_batch_that_overlaps_what_was_read_is_not_repeated(database_url: str) -> None:
+    async with logging(database_url) as log:
         batch = await log.commit(DELTA, DELTA)
         async with log.following() as events:
             seen = [(await anext(events)).sequence]
@@ -138,22 +132,22 @@ async def test_a_batch_that_overlaps_what_was_read_is_not_repeated(file: Path) -
 
 
 @pytest.mark.parametrize("batches", [511, 512, 513, 1300])
-async def test_a_slow_follower_misses_nothing_even_the_end(file: Path, batches: int) -> None:
-    async with logging(file) as log, log.following() as events, asyncio.timeout(_DEADLINE):
+async def test_a_slow_follower_misses_nothing_even_the_end(database_url: str, batches: int) -> None:
+    async with logging(database_url) as log, log.following() as events, asyncio.timeout(_DEADLINE):
         await log.append(DELTA)
         seen = [(await anext(events)).sequence]
         # From here on nobody reads: more is announced than a subscription keeps, the end last of all.
-        await asyncio.gather(*(log.append(DELTA) for _ in range(batches)))
+        await log.append_each(batches)
         await log.append(END)
         seen += [event.sequence async for event in events]
     assert seen == list(range(1, batches + 3))
 
 
-async def test_a_slow_follower_that_caught_up_goes_on_live(file: Path) -> None:
-    async with logging(file) as log, log.following() as events, asyncio.timeout(_DEADLINE):
+async def test_a_slow_follower_that_caught_up_goes_on_live(database_url: str) -> None:
+    async with logging(database_url) as log, log.following() as events, asyncio.timeout(_DEADLINE):
         await log.append(DELTA)
         seen = [(await anext(events)).sequence]
-        await asyncio.gather(*(log.append(DELTA) for _ in range(700)))
+        await log.append_each(700)
         seen += [(await anext(events)).sequence for _ in range(700)]
         nothing_yet = asyncio.ensure_future(anext(events))
         await log.append(END)
@@ -162,23 +156,25 @@ async def test_a_slow_follower_that_caught_up_goes_on_live(file: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [499, 500, 501, 1000, 1750])
-async def test_a_long_history_comes_whole_though_nothing_new_is_announced(file: Path, length: int) -> None:
-    async with logging(file) as log:
+async def test_a_long_history_comes_whole_though_nothing_new_is_announced(database_url: str, length: int) -> None:
+    async with logging(database_url) as log:
         await log.append(*[DELTA] * (length - 1), END)
         assert await log.follow() == list(range(1, length + 1))
 
 
 @pytest.mark.parametrize("end", [kind for kind in EventType if kind.ends_segment])
-async def test_following_stops_at_the_end_of_the_segment_and_goes_on_from_there(file: Path, end: EventType) -> None:
-    async with logging(file) as log:
+async def test_following_stops_at_the_end_of_the_segment_and_goes_on_from_there(
+    database_url: str, end: EventType
+) -> None:
+    async with logging(database_url) as log:
         await log.append(DELTA, end, DELTA, DELTA, END)
         assert await log.follow() == [1, 2]
         assert await log.follow(after=2) == [3, 4, 5]
         assert await log.follow(after=4) == [5]
 
 
-async def test_after_the_end_a_follower_waits_for_the_next_segment(file: Path) -> None:
-    async with logging(file) as log:
+async def test_after_the_end_a_follower_waits_for_the_next_segment(database_url: str) -> None:
+    async with logging(database_url) as log:
         await log.append(DELTA, EventType.RUN_PAUSED)
         following = asyncio.create_task(log.follow(after=2))
         await log.append(EventType.RUN_CONTINUED)
@@ -186,8 +182,8 @@ async def test_after_the_end_a_follower_waits_for_the_next_segment(file: Path) -
         assert await following == [3, 4]
 
 
-async def test_two_hundred_followers_all_see_everything(file: Path) -> None:
-    async with logging(file) as log:
+async def test_two_hundred_followers_all_see_everything(database_url: str) -> None:
+    async with logging(database_url) as log:
         await log.append(*[DELTA] * 10)
         following = [asyncio.create_task(log.follow(after=number % 20)) for number in range(200)]
         for _ in range(10):
@@ -216,9 +212,9 @@ class CountingBus(InProcessBus):
                 self.open -= 1
 
 
-async def test_who_stops_following_is_forgotten(file: Path) -> None:
+async def test_who_stops_following_is_forgotten(database_url: str) -> None:
     bus = CountingBus()
-    async with logging(file, bus) as log:
+    async with logging(database_url, bus) as log:
         await log.append(DELTA)
         async with log.following() as events:
             await anext(events)
@@ -245,8 +241,8 @@ class SilentBus(InProcessBus):
         """Lose it."""
 
 
-async def test_where_announcements_are_lost_a_follower_looks_by_itself(file: Path) -> None:
-    async with logging(file, SilentBus()) as log:
+async def test_where_announcements_are_lost_a_follower_looks_by_itself(database_url: str) -> None:
+    async with logging(database_url, SilentBus()) as log:
         following = asyncio.create_task(log.follow())
         for _ in range(5):
             await log.append(DELTA, DELTA)
@@ -254,8 +250,8 @@ async def test_where_announcements_are_lost_a_follower_looks_by_itself(file: Pat
         assert await following == list(range(1, 12))
 
 
-async def test_events_of_other_runs_are_not_seen(file: Path) -> None:
-    async with logging(file) as log:
+async def test_events_of_other_runs_are_not_seen(database_url: str) -> None:
+    async with logging(database_url) as log:
         other = await log.database.write(lambda connection: new_run(connection, RunStatus.RUNNING))
         stranger = Log(log.database, log.bus, other.id)
         following = asyncio.gather(log.follow(), stranger.follow())
@@ -266,8 +262,8 @@ async def test_events_of_other_runs_are_not_seen(file: Path) -> None:
         assert list(await following) == [[1, 2, 3, 4], [1, 2, 3]]
 
 
-async def test_a_closed_database_is_said_to_be_shutting_down(file: Path) -> None:
-    async with logging(file) as log:
+async def test_a_closed_database_is_said_to_be_shutting_down(database_url: str) -> None:
+    async with logging(database_url) as log:
         await log.append(DELTA)
     with pytest.raises(ShuttingDown):
         await log.follow()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from tests.support.frames import Frame
     from unpause.bootstrap import Application
+    from unpause.domain.events import EventType
 
 JsonObject: TypeAlias = dict[str, Any]
 Turn: TypeAlias = Sequence[tuple[str, JsonObject]]
@@ -255,6 +256,15 @@ class Office:
         assert isinstance(bus, InProcessBus)
         while len(bus._subscriptions.get(1, ())) < count:  # noqa: ASYNC110, SLF001 - the bus tells nobody
             await asyncio.sleep(0)  # a turn for the others
+
+    async def logged(self, kind: EventType) -> None:
+        """Wait until the log of the first run there is holds such an event: what happened is written a little later."""
+        async with aclosing(self.application.follower.follow_run(1, 0)) as events:
+            async for event in events:
+                if event.type is kind:
+                    return
+        message = f"the run settled without {kind}"
+        raise AssertionError(message)
 
     async def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""

@@ -11,6 +11,7 @@ from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application, demo_drivers, load_drivers, load_vault
+from unpause.cli.collecting import freeze_loaded
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
@@ -52,6 +53,7 @@ class _Server(uvicorn.Server):
             raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
         if not self.started:
             return
+        freeze_loaded()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         sys.stdout.write(f"Unpause is ready on {address}\n")
@@ -104,11 +106,14 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         timeout_graceful_shutdown=1 + round(settings.shutdown_grace_seconds),
     )
     server = _Server(config, application, hints)
+    # A shell has what it starts in the background ignore Ctrl-C, but the server stops at it all the same. Then it has
+    # to end by it, too, and not to wait for the thread of a tool that is stuck.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         server.run()
     except KeyboardInterrupt:
-        # Ctrl-C, and everything is closed: end by it as SIGTERM does, without a traceback and without waiting for
-        # the thread of a tool that is stuck.
+        # Everything is closed: end by it as SIGTERM does, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
     if not server.started:

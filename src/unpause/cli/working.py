@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.bootstrap import build_application, load_drivers, load_vault
+from unpause.cli.collecting import freeze_loaded
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
@@ -49,6 +50,7 @@ async def _work(application: Application) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, hear, number)
     async with application.running():
+        freeze_loaded()
         sys.stdout.write("Unpause worker is ready\n")
         sys.stdout.flush()
         received = await stop

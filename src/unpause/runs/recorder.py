@@ -80,6 +80,7 @@ class Recorder:
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
         self._unwritten = _Unwritten()
+        self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._last = segment.run.last_sequence
@@ -152,7 +153,13 @@ class Recorder:
         )
         self._settle(call)
         self._note(EventType.TOOL_CALL_STARTED, call_payload(call))
-        await self.flush()
+        try:
+            await self.flush()
+        except asyncio.CancelledError:
+            # Whoever stops here does not run the tool, though its start may be written: the release takes it back.
+            self._not_begun[call_id] = replace(call, status=CallStatus.PROPOSED, started_at=None)
+            self._settle(self._not_begun[call_id])
+            raise
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Write how the call ended; on disk when this returns."""
@@ -227,7 +234,7 @@ class Recorder:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
-            taken = _Unwritten() if self._is_torn else self._take()
+            taken = _Unwritten(settled=self._not_begun) if self._is_torn else self._take()
             # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
             await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
 

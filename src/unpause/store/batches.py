@@ -50,10 +50,7 @@ class Batches:
             return await asyncio.shield(result)
         except asyncio.CancelledError:
             # What the caller writes next may build on this, and may take another way to the database.
-            await asyncio.wait((result,))
-            if not result.cancelled():
-                # Nobody is left to hear of a failure.
-                result.exception()
+            await outlast(result)
             raise
 
     async def write_all(self, lane: Lane) -> None:
@@ -72,6 +69,21 @@ class Batches:
         """Let the tasks end when nothing waits any more."""
         self._is_finishing = True
         self._work.set()
+
+
+async def outlast(result: asyncio.Future[Any]) -> None:
+    """Wait for what goes on though its caller was cancelled, with nobody left to hear of a failure.
+
+    Ends early where the caller is cancelled once more.
+    """
+    result.add_done_callback(_take_note)
+    await asyncio.wait((result,))
+
+
+def _take_note(result: asyncio.Future[Any]) -> None:
+    if not result.cancelled():
+        # Or asyncio would log that nobody did.
+        result.exception()
 
 
 async def _settle(lane: Lane, batch: list[_Waiting]) -> None:

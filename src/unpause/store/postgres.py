@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.errors import DatabaseUnavailable
-from unpause.store.batches import Batches
+from unpause.store.batches import Batches, outlast
 from unpause.store.json import dump_json, load_json
 
 if TYPE_CHECKING:
@@ -103,10 +103,7 @@ async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         # What the caller does next may build on this.
-        await asyncio.wait((task,))
-        if not task.cancelled():
-            # Nobody is left to hear of a failure.
-            task.exception()
+        await outlast(task)
         raise
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.gates import Gates
 from tests.support.office import JsonObject, Office, at_office, body_of, confirming, path_of, plan
+from unpause.domain.events import EventType
 
 HOLD = plan([("hold", {"name": "door"})])
 
@@ -58,6 +59,7 @@ async def test_a_run_inside_a_model_request_is_cancelled(tmp_path: Path) -> None
     async with at_office(tmp_path, gates=gates) as office:
         run = await office.begin("hello")
         await gates.reached("think")
+        await office.logged(EventType.MODEL_REQUEST_STARTED)
         assert (await office.get({"agent_id": "office", **run}))["status"] == "RUNNING"
         body_of(await office.cancel(run))
         assert (await ends_cancelled(office, run))[-2:] == ["ModelRequestStarted", "RunCancelled"]

@@ -78,7 +78,8 @@ async def test_without_words_what_the_tools_leave_open_stays_open(tmp_path: Path
         assert desk.executed == []
         # The rest may come through the other API.
         done = await desk.continued(run, [confirmed(second)])
-        assert (done["status"], desk.executed) == ("COMPLETED", ["delete_file(/a)", "delete_file(/b)"])
+        # Two calls of one answer run beside one another.
+        assert (done["status"], sorted(desk.executed)) == ("COMPLETED", ["delete_file(/a)", "delete_file(/b)"])
 
 
 async def test_words_decide_what_the_tools_leave_open_and_reach_the_model(tmp_path: Path) -> None:
