@@ -25,7 +25,5 @@ EXPOSE 7777
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:7777/health', timeout=4)"]
 ENTRYPOINT ["unpause"]
-# There are no tokens yet: whoever reaches the port may do everything. `--insecure` says that this is known.
-# Keep the port private (publish it as 127.0.0.1:7777:7777, or leave it unpublished on a network you trust)
-# until the server checks tokens; then this flag goes.
-CMD ["serve", "--host", "0.0.0.0", "--insecure"]
+# The first start on an empty database prints an administrator's token, once.
+CMD ["serve", "--host", "0.0.0.0"]

@@ -7,6 +7,7 @@ import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unpause.agents.demo import build_demo_agent, prepare_workspace
@@ -19,8 +20,12 @@ from unpause.agents.registry import AgentRegistry
 from unpause.agents.setup_commands import SetupCommandsDriver
 from unpause.agents.setup_segment import Workshop
 from unpause.agents.subprocesses import find_programs
+from unpause.auth.callers import Callers
+from unpause.auth.jwks import PublishedKeys
+from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.requirements import OnExpire
+from unpause.errors import InvalidSetting
 from unpause.execution.delivering import Deliverer, DeliveryRules
 from unpause.execution.engine import Engine
 from unpause.execution.executor import ExecutionRules, Executor
@@ -31,15 +36,17 @@ from unpause.execution.recovery import Recovery
 from unpause.execution.sending import SigningSender
 from unpause.execution.workers import WorkerRules, Workers
 from unpause.runs.approvals import ApprovalService
+from unpause.runs.auditing import AuditTrail
 from unpause.runs.choosing import AgentChoice
 from unpause.runs.expiry import Expiry
+from unpause.runs.limits import Limits
 from unpause.runs.listing import RunListing
 from unpause.runs.recorder import RecorderTools
 from unpause.runs.service import RunService, ServiceTools
 from unpause.runs.sessions import SessionService
 from unpause.runs.users import UserDirectory
 from unpause.runs.webhooks import WebhookService
-from unpause.store.database import Database, parse_url
+from unpause.store.database import Database, parse_url, secrets_in_url
 from unpause.store.leases import LeaseKeeper
 from unpause.store.rates import OwnCounts, SharedCounts
 from unpause.store.readiness import read_clock
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.agents.driver import AgentDriver
+    from unpause.auth.jwts import KeySource
     from unpause.clock import Clock, Ids
     from unpause.settings import Settings
     from unpause.store.rates import Counts
@@ -82,6 +90,8 @@ class Application:
     webhooks: WebhookService
     deliverer: Deliverer
     clock: Clock
+    callers: Callers
+    audit: AuditTrail
     started_at: datetime
 
     @asynccontextmanager
@@ -118,17 +128,19 @@ def build_application(
     agents = AgentRegistry(drivers, settings.default_agent, _setup_commands(settings, drivers, clock))
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, _execution_rules(settings))
     workers = Workers(database, bus, executor, _worker_rules(settings, database))
-    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, settings.run_limit)
+    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, _limits(settings))
     sender = SigningSender(vault, _door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
+    callers = Callers(database, clock, _jwts(settings, clock), is_open=settings.dev)
     lease = timedelta(seconds=settings.lease_seconds)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
+    sweeps = (callers, expiry)
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,
         recovery=recovery,
         heartbeat=None if database.is_sqlite else Heartbeat(LeaseKeeper(database.url), executor, lease, clock),
-        sweeps=(expiry,) if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, expiry),
+        sweeps=sweeps if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, *sweeps),
         sweep_seconds=settings.sweep_seconds,
     )
     return Application(
@@ -152,8 +164,60 @@ def build_application(
         webhooks=WebhookService(tools, sender, allow_private=settings.webhook_private_targets),
         deliverer=Deliverer(database, sender, clock, _delivery_rules(settings)),
         clock=clock,
+        callers=callers,
+        audit=AuditTrail(database),
         started_at=clock.now(),
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        runs=settings.run_limit,
+        unfinished=settings.max_unfinished,
+        tools=settings.max_tools,
+        json_chars=settings.max_json_chars,
+    )
+
+
+def load_jwt_keys(settings: Settings) -> KeySource | None:
+    """Return the keys that JWTs are checked with; None where the settings have none. Raise InvalidSetting."""
+    given = [_read_key(file) for file in settings.jwt_key_files]
+    if settings.jwt_key is not None:
+        given.insert(0, settings.jwt_key.get_secret_value())
+    if settings.jwt_jwks_url is None:
+        return StaticKeys(given, settings.jwt_algorithm) if given else None
+    if given:
+        raise InvalidSetting("jwt_jwks_url stands alone: the keys there, or keys of your own, but not both")
+    if settings.jwt_algorithm.startswith("HS"):
+        raise InvalidSetting(f"jwt_algorithm {settings.jwt_algorithm} needs a secret, and no address publishes one")
+    if not settings.jwt_jwks_url.startswith(("https://", "http://")):
+        raise InvalidSetting("jwt_jwks_url must begin with https:// or http://")
+    return PublishedKeys(settings.jwt_jwks_url, settings.jwt_algorithm)
+
+
+def _read_key(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InvalidSetting(f"jwt_key_files: {file} cannot be read: {why}") from None
+
+
+def _jwts(settings: Settings, clock: Clock) -> Jwts | None:
+    """Return who checks JWTs; None where the settings have no key. Raise InvalidSetting for keys that are none."""
+    keys = load_jwt_keys(settings)
+    if keys is None:
+        return None
+    rules = JwtRules(
+        algorithm=settings.jwt_algorithm,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        scopes_claim=settings.jwt_scopes_claim,
+        organization_claim=settings.jwt_organization_claim,
+        organization=settings.jwt_organization,
+        leeway_seconds=settings.jwt_leeway_seconds,
+    )
+    return Jwts(keys, rules, clock)
 
 
 def _bus(settings: Settings, database: Database) -> Bus:
@@ -219,11 +283,22 @@ def load_vault(settings: Settings) -> Vault:
     return Vault([key.strip() for key in given.split(",") if key.strip()])
 
 
+def build_redaction(settings: Settings) -> Redaction:
+    """Return what takes secrets out of texts: those of the environment, and those that the settings hold."""
+    secrets = [settings.jwt_key.get_secret_value()] if settings.jwt_key else []
+    if settings.encryption_key:
+        secrets.extend(key.strip() for key in settings.encryption_key.get_secret_value().split(","))
+    for url in (settings.database_url, settings.listener_url):
+        if url:
+            secrets.extend(secrets_in_url(url))
+    return Redaction(os.environ, secrets)
+
+
 def driver_options(settings: Settings) -> DriverOptions:
     """Return what the settings say about all agents alike; raise InvalidSetting for a model that cannot be had."""
     return DriverOptions(
         ids=RandomIds(),
-        redaction=Redaction(os.environ),
+        redaction=build_redaction(settings),
         model=resolve_model(settings.model, settings.model_base_url) if settings.model else None,
         request_limit=settings.request_limit,
         total_tokens_limit=settings.total_tokens_limit,

@@ -5,7 +5,8 @@ UnpauseError
 ├── Conflict       InvalidTransition  AlreadyResolved
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept
-├── Denied         OrganizationForbidden  ApprovalPending
+├── Unauthenticated
+├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
 ├── Unavailable    DatabaseUnavailable  ShuttingDown
@@ -139,8 +140,8 @@ class Limited(UnpauseError):
 class RateLimited(Limited):
     """Too many requests in a window of time; ``retry_after`` are the seconds until the next may come."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("Rate limit exceeded. Please try again later.")
+    def __init__(self, retry_after: int, message: str = "Rate limit exceeded. Please try again later.") -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 
@@ -151,6 +152,12 @@ class RunLimitReached(Limited):
         super().__init__(
             "Alloted agent runs for the current billing plan have been reached. Please upgrade your plan to continue."
         )
+
+
+class Unauthenticated(UnpauseError):
+    """Nobody knows who asks: there is no token, or none that counts."""
+
+    code = "UNAUTHENTICATED"
 
 
 class Denied(UnpauseError):
@@ -171,6 +178,24 @@ class ApprovalPending(Denied):
 
     def __init__(self) -> None:
         super().__init__("This run requires admin approval before it can be continued")
+
+
+class ScopeMissing(Denied):
+    """The token was not made for this (text: agno.md section 2)."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"Insufficient permissions. Required scope(s): {scope}")
+
+
+class AgentForbidden(Denied):
+    """The token was not made for this agent (text: agno.md section 2)."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__(f"Access denied to {action} this agent")
+
+
+class NotADecider(Denied):
+    """The tool's author wants others to decide this call."""
 
 
 class TooLarge(UnpauseError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,10 @@ _MEBIBYTE = 1024 * 1024
 
 # In the environment one text, with commas between the names.
 Names = Annotated[tuple[str, ...], NoDecode]
+
+JwtAlgorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 
 _LARGEST_RATE = 1_000_000_000
 _LONGEST_WINDOW_SECONDS = 366 * 24 * 60 * 60
@@ -57,11 +61,13 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on. Only loopback, unless `insecure`.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on. With `dev` only loopback.")
     port: int = Field(default=7777, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    insecure: bool = Field(default=False, description="Allow a host that is not loopback: nobody is authenticated yet.")
-    dev: bool = Field(default=False, description="Readable logs instead of JSON lines, and debug detail.")
-    database_url: str = Field(default=DEFAULT_DATABASE_URL, description="Where everything is stored.")
+    dev: bool = Field(
+        default=False,
+        description="Ask nobody for a token, and write readable logs instead of JSON lines. Only on loopback.",
+    )
+    database_url: str = Field(default=DEFAULT_DATABASE_URL, repr=False, description="Where everything is stored.")
     agents: Names = Field(
         default=(), description="Modules or files with Pydantic AI agents, comma-separated in the environment."
     )
@@ -133,6 +139,34 @@ class Settings(BaseSettings):
     command_output_bytes: int = Field(
         default=65_536, ge=1024, description="Output that is kept of one setup command: its end."
     )
+    jwt_algorithm: JwtAlgorithm = Field(default="RS256", description="The one algorithm that JWTs may be signed with.")
+    jwt_key: SecretStr | None = Field(
+        default=None, description="Secret (HS…) or public key as PEM text that JWTs are checked with."
+    )
+    jwt_key_files: Names = Field(
+        default=(), description="Files with public keys (PEM) that JWTs are checked with, comma-separated."
+    )
+    jwt_jwks_url: str | None = Field(default=None, description="Address of the keys (JWKS) JWTs are checked with.")
+    jwt_audience: str | None = Field(
+        default=None, description="What `aud` of a JWT must be or hold; else not looked at."
+    )
+    jwt_issuer: str | None = Field(default=None, description="What `iss` of a JWT must be; else not looked at.")
+    jwt_scopes_claim: str = Field(default="scopes", description="Claim of a JWT that holds its scopes.")
+    jwt_organization_claim: str = Field(
+        default="organization_id", description="Claim of a JWT that names its organization."
+    )
+    jwt_organization: int = Field(default=1, ge=1, description="Organization of JWTs that name none.")
+    jwt_leeway_seconds: float = Field(
+        default=0.0, ge=0, le=600, description="By how much the clock of who signs JWTs may be wrong."
+    )
+    user_isolation: bool = Field(
+        default=True,
+        description="Through AgentOS's API users see only their own runs and sessions; administrators see all.",
+    )
+    trusted_proxies: Names = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded headers are believed, comma-separated.",
+    )
     cors_origins: Names = Field(
         default=("http://localhost:3000",), description="Web origins whose pages may call, comma-separated."
     )
@@ -140,6 +174,14 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=5 * _MEBIBYTE, ge=1, description="Largest image, decoded.")
     max_images: int = Field(default=10, ge=0, description="Images in one request.")
     max_message_chars: int = Field(default=200_000, ge=1, description="Longest message or prompt, in characters.")
+    max_json_chars: int = Field(
+        default=1_000_000, ge=1, description="Longest JSON in a field that is only kept, such as metadata."
+    )
+    max_tools: int = Field(default=256, ge=1, description="Tool executions in one continue.")
+    max_streams: int = Field(default=100, ge=1, description="Open streams of one token, in this process.")
+    max_unfinished: int | None = Field(
+        default=1000, ge=1, description="Runs of one organization that wait to be executed or are; over it: 429."
+    )
     max_running: int = Field(default=64, ge=1, description="Runs executed at the same time by this process.")
     max_running_per_organization: int | None = Field(
         default=None, ge=1, description="Runs of one organization executed at the same time; no limit by default."
@@ -156,17 +198,40 @@ class Settings(BaseSettings):
     )
     database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
     listener_url: str | None = Field(
-        default=None, description="Database address for notifications, where `database_url` is that of a pooler."
+        default=None,
+        repr=False,
+        description="Database address for notifications, where `database_url` is that of a pooler.",
+    )
+    request_seconds: float = Field(
+        default=60.0, gt=0, description="Time for a client to send a request, its body included; over it: 408."
     )
     keepalive_seconds: float = Field(default=15.0, gt=0, description="Silence before a stream sends a comment.")
     shutdown_grace_seconds: float = Field(default=10.0, ge=0, description="Time for running segments at a stop.")
 
-    @field_validator("agents", "models", "repo_agents", "agent_types", "cors_origins", mode="before")
+    @field_validator(
+        "agents",
+        "models",
+        "repo_agents",
+        "agent_types",
+        "cors_origins",
+        "jwt_key_files",
+        "trusted_proxies",
+        mode="before",
+    )
     @classmethod
     def _split_names(cls, value: object) -> object:
         """Read a list from one comma-separated text, as an environment variable has it."""
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what would silently be trusted by nobody, such as a name."""
+        if value != ("*",):
+            for name in value:
+                ip_network(name)
         return value
 
     @property

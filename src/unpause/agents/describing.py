@@ -40,7 +40,7 @@ def _definitions(toolset: AbstractToolset[Any]) -> Iterator[ToolDefinition]:
 def _described(definition: ToolDefinition) -> ToolDescription:
     rules = ToolPolicy.of(definition.metadata)
     external = definition.kind == "external"
-    waits = definition.kind == "unapproved" or bool(rules.editable) or rules.approval is not None
+    waits = definition.kind == "unapproved" or rules.waits
     return ToolDescription(
         name=definition.name,
         description=definition.description,
@@ -48,5 +48,5 @@ def _described(definition: ToolDefinition) -> ToolDescription:
         requires_confirmation=waits and not external and not rules.user_input,
         requires_user_input=bool(rules.user_input),
         external_execution=external,
-        approval=rules.approval,
+        approval=(rules.elsewhere if external else rules).approval,
     )

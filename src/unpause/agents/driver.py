@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unpause.domain.events import EventType
-from unpause.domain.requirements import InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.requirements import Deciders, InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 
 
@@ -92,6 +92,7 @@ class Wanted:
     message: str | None = None
     expires_in: float | None = None
     on_expire: OnExpire | None = None
+    deciders: Deciders | None = None
 
 
 @dataclass(frozen=True, slots=True)

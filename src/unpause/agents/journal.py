@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic_ai.output import OutputContext
 
     from unpause.agents.driver import Journal
+    from unpause.agents.redaction import Redaction
 
 _RETURN = TypeAdapter(ToolReturn[Any])
 
@@ -51,6 +52,7 @@ class JournaledToolset(WrapperToolset[Any]):
     calls: Mapping[str, ToolCall]
     originals: dict[str, ToolsetTool[Any]]
     held: set[str]
+    redaction: Redaction
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
@@ -110,18 +112,22 @@ class JournaledToolset(WrapperToolset[Any]):
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
-            await self.journal.finish_call(call_id, CallResult(Outcome.RETRIED, error.message, error.message))
-            raise
-        except (ToolFailed, AgentRunError) as error:
-            await self.journal.finish_call(call_id, _failure(error))
+            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error)) from error
+        except AgentRunError as error:
+            await self._finish(call_id, Outcome.FAILED, error)
             raise
         except UnpauseError:
             raise
         except Exception as error:  # the boundary around a tool: the model is told, the run goes on
-            await self.journal.finish_call(call_id, _failure(error))
-            raise ToolFailed(_text_of(error)) from error
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
         await self.journal.finish_call(call_id, result)
         return returned
+
+    async def _finish(self, call_id: str, outcome: Outcome, error: Exception) -> str:
+        """Write down what the tool raised; return that without secrets, which is all that the model may see of it."""
+        text = self.redaction.hide(str(error) or type(error).__name__)
+        await self.journal.finish_call(call_id, CallResult(outcome, text, text))
+        return text
 
 
 @dataclass
@@ -134,6 +140,7 @@ class JournalCapability(AbstractCapability[Any]):
 
     journal: Journal
     calls: Mapping[str, ToolCall]
+    redaction: Redaction
     unread: bool = False
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
@@ -150,7 +157,7 @@ class JournalCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
-        return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held)
+        return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held, self.redaction)
 
     async def before_output_validate(
         self,
@@ -201,8 +208,7 @@ def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
     rules = ToolPolicy.of(definition.metadata)
     if definition.kind != "function" and not rules.user_input:
         return tool
-    waits = rules.user_input or rules.editable or rules.approval is not None
-    if definition.kind == "function" and waits:
+    if definition.kind == "function" and (rules.user_input or rules.waits):
         definition = replace(definition, kind="unapproved")
     if not rules.user_input:
         return replace(tool, tool_def=definition)
@@ -245,12 +251,3 @@ def _recordable(returned: object) -> CallResult:
     except PydanticSerializationError as error:
         message = f"The tool returned something that is not JSON: {type(returned).__name__}"
         raise ToolFailed(message) from error
-
-
-def _failure(error: Exception) -> CallResult:
-    text = _text_of(error)
-    return CallResult(Outcome.FAILED, text, text)
-
-
-def _text_of(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -10,7 +10,7 @@ The rules live under the single key `"unpause"`, so they can be merged with the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, Literal, TypeAlias, cast
 
 Approval: TypeAlias = Literal["required", "audit"]
@@ -19,6 +19,7 @@ METADATA_KEY: Final = "unpause"
 OnExpiry: TypeAlias = Literal["reject", "approve", "cancel"]
 
 _APPROVALS: Final = ("required", "audit")
+_PARAMETERS: Final = "a list of parameter names"
 _ON_EXPIRE: Final = ("reject", "approve", "cancel")
 
 
@@ -33,8 +34,17 @@ class ToolPolicy:
     a call that nobody decided counts as `on_expire` says: rejected, approved (only where nothing but a yes is needed)
     or the whole run cancelled; `None` leaves both to the server's settings.
 
-    Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`, for a time that is
-    not positive, and for a call that an administrator must decide but time would approve.
+    `four_eyes`: who started the run cannot decide the call, neither yes nor no; where nobody knows who started it,
+    nobody can, and the run can only be cancelled. `approvers`: whoever decides must be one of these users or have one
+    of these scopes, a name with a colon being either; an administrator has every scope, but is no other user.
+    `quorum`: how many different people have to say yes; one no is enough. Of a call that is run elsewhere they approve
+    the call, as with `approval="required"`, and its result comes after. Administrators are bound by all three, too.
+    Where the server asks nobody who they are, or a token acts for whomever it names, people are whoever the requests
+    say.
+
+    Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`, for a time that is not
+    positive, for a call that an administrator or several people must decide but time would approve, and for a quorum
+    of more users than there are among the `approvers`, or for what each of them could fill in differently.
     """
 
     approval: Approval | None = None
@@ -43,6 +53,9 @@ class ToolPolicy:
     idempotent: bool = False
     expires_in: float | None = None
     on_expire: OnExpiry | None = None
+    four_eyes: bool = False
+    approvers: tuple[str, ...] = ()
+    quorum: int = 1
 
     def __post_init__(self) -> None:
         if self.expires_in is not None and not self.expires_in > 0:
@@ -51,15 +64,45 @@ class ToolPolicy:
         if self.on_expire == "approve" and (self.approval == "required" or self.user_input):
             message = "on_expire='approve' cannot stand in for an administrator or for what the user fills in"
             raise ValueError(message)
-        for field, names in (("user_input", self.user_input), ("editable", self.editable)):
+        self._check_deciders()
+        for field, what, names in (
+            ("user_input", "a parameter", self.user_input),
+            ("editable", "a parameter", self.editable),
+            ("approvers", "a user or scope", self.approvers),
+        ):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
-                message = f"{field} names a parameter twice: {', '.join(repeated)}"
+                message = f"{field} names {what} twice: {', '.join(repeated)}"
                 raise ValueError(message)
         both = sorted(set(self.user_input) & set(self.editable))
         if both:
             message = f"a parameter is either user_input or editable, not both: {', '.join(both)}"
             raise ValueError(message)
+
+    def _check_deciders(self) -> None:
+        if self.quorum < 1:
+            message = f"quorum must be at least 1, not {self.quorum}"
+            raise ValueError(message)
+        if self.on_expire == "approve" and (self.four_eyes or self.approvers or self.quorum > 1):
+            message = "on_expire='approve' cannot stand in for the people who have to decide"
+            raise ValueError(message)
+        if self.quorum > 1 and (self.user_input or self.editable):
+            message = "quorum cannot be had for what each of them could fill in differently"
+            raise ValueError(message)
+        if self.approvers and len(self.approvers) < self.quorum and not any(":" in name for name in self.approvers):
+            message = f"a quorum of {self.quorum} cannot be had of {', '.join(self.approvers)}"
+            raise ValueError(message)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a human has to decide each call, whatever else the tool says of itself."""
+        decided = self.four_eyes or bool(self.approvers) or self.quorum > 1
+        return decided or bool(self.editable) or self.approval is not None
+
+    @property
+    def elsewhere(self) -> ToolPolicy:
+        """The rules for a call that somebody else runs: several people can say yes to it only before."""
+        return replace(self, approval="required") if self.quorum > 1 else self
 
     @classmethod
     def of(cls, metadata: Mapping[str, object] | None) -> ToolPolicy:
@@ -77,19 +120,20 @@ class ToolPolicy:
         if unknown:
             message = f"unknown policy key: {', '.join(unknown)} (known: {', '.join(known)})"
             raise ValueError(message)
-        idempotent = rules.get("idempotent", False)
-        _require(isinstance(idempotent, bool), "idempotent", "True or False", idempotent)
         return cls(
             approval=_approval(rules.get("approval")),
-            user_input=_parameter_names("user_input", rules.get("user_input", ())),
-            editable=_parameter_names("editable", rules.get("editable", ())),
-            idempotent=cast("bool", idempotent),
+            user_input=_names("user_input", rules.get("user_input", ()), _PARAMETERS),
+            editable=_names("editable", rules.get("editable", ()), _PARAMETERS),
+            idempotent=_flag("idempotent", rules.get("idempotent", False)),
             expires_in=_seconds(rules.get("expires_in")),
             on_expire=_on_expire(rules.get("on_expire")),
+            four_eyes=_flag("four_eyes", rules.get("four_eyes", False)),
+            approvers=_names("approvers", rules.get("approvers", ()), "a list of users and scopes"),
+            quorum=_count("quorum", rules.get("quorum", 1)),
         )
 
 
-def policy(
+def policy(  # noqa: PLR0913 - all of them by name
     *,
     approval: Approval | None = None,
     user_input: Sequence[str] = (),
@@ -97,6 +141,9 @@ def policy(
     idempotent: bool = False,
     expires_in: float | None = None,
     on_expire: OnExpiry | None = None,
+    four_eyes: bool = False,
+    approvers: Sequence[str] = (),
+    quorum: int = 1,
 ) -> dict[str, object]:
     """Return the metadata of a Pydantic AI tool that follows these rules (see `ToolPolicy`).
 
@@ -110,6 +157,9 @@ def policy(
         "idempotent": idempotent,
         "expires_in": expires_in,
         "on_expire": on_expire,
+        "four_eyes": four_eyes,
+        "approvers": approvers,
+        "quorum": quorum,
     }
     checked = ToolPolicy.of({METADATA_KEY: rules})
     return {
@@ -120,6 +170,9 @@ def policy(
             "idempotent": checked.idempotent,
             "expires_in": checked.expires_in,
             "on_expire": checked.on_expire,
+            "four_eyes": checked.four_eyes,
+            "approvers": list(checked.approvers),
+            "quorum": checked.quorum,
         },
     }
 
@@ -147,10 +200,20 @@ def _on_expire(value: object) -> OnExpiry | None:
     return cast("OnExpiry | None", value)
 
 
-def _parameter_names(field: str, value: object) -> tuple[str, ...]:
+def _flag(field: str, value: object) -> bool:
+    _require(isinstance(value, bool), field, "True or False", value)
+    return cast("bool", value)
+
+
+def _count(field: str, value: object) -> int:
+    _require(isinstance(value, int) and not isinstance(value, bool), field, "a whole number", value)
+    return cast("int", value)
+
+
+def _names(field: str, value: object, expected: str) -> tuple[str, ...]:
     """Return the names as a tuple; a bare string is refused because it would be read letter by letter."""
     is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    _require(is_sequence, field, "a list of parameter names", value)
+    _require(is_sequence, field, expected, value)
     names = tuple(cast("Sequence[object]", value))
-    _require(all(isinstance(name, str) and name for name in names), field, "a list of parameter names", value)
+    _require(all(isinstance(name, str) and name for name in names), field, expected, value)
     return cast("tuple[str, ...]", names)

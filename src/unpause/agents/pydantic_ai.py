@@ -107,7 +107,9 @@ class PydanticAIDriver:
         history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
         calls = {call.tool_call_id: call for call in segment.calls}
         prompt, decisions = _prompt(segment.inputs), _decisions(own, calls)
-        capability = JournalCapability(journal, calls, unread=prompt is not None and decisions is not None)
+        capability = JournalCapability(
+            journal, calls, self._options.redaction, unread=prompt is not None and decisions is not None
+        )
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(

@@ -1,4 +1,4 @@
-"""Takes secrets out of texts that others wrote, such as a provider's error message."""
+"""Takes secrets out of texts that others wrote, such as a provider's error message or a traceback."""
 
 from __future__ import annotations
 
@@ -6,33 +6,40 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
 _PATTERNS = (
+    # A JWT, with or without its signature.
+    re.compile(r"\beyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?"),
     re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"),
     re.compile(r"\b(?:sk|pk|rk|unp|ghp|gho|xox[abp])[-_][\w*.-]{6,}"),
+    re.compile(r"\bwhsec_[\w+/=-]{6,}"),
     re.compile(r"(?i)(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
     re.compile(r"(?i)\b(api[_-]?key|token|secret|password)\b([\"']?\s*[:=]\s*[\"']?)[^\s\"',&]+"),
 )
 
 
 class Redaction:
-    """Knows the secret values of the environment it was made with, and what secrets look like."""
+    """Knows the secret values of the environment it was made with, further ``secrets``, and what secrets look like."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        values = {
-            value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
-        }
-        self._values = sorted(values, key=len, reverse=True)
+    def __init__(self, environment: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
+        values = {value for name, value in environment.items() if _SECRET_NAME.search(name)}
+        values.update(secrets)
+        self._values = sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
 
-    def clean(self, text: str) -> str:
-        """Return the text without secrets, at most 1,000 characters of it."""
+    def hide(self, text: str) -> str:
+        """Return the text without secrets."""
         for value in self._values:
             text = text.replace(value, _HIDDEN)
         for pattern in _PATTERNS:
             text = pattern.sub(_HIDDEN, text)
+        return text
+
+    def clean(self, text: str) -> str:
+        """Return the text without secrets, at most 1,000 characters of it."""
+        text = self.hide(text)
         return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"

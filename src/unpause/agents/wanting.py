@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy
-from unpause.domain.requirements import InputField, OnExpire, RequirementKind
+from unpause.domain.requirements import Deciders, InputField, OnExpire, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ def _decision(call: ToolCallPart, tool: ToolDefinition | None) -> Wanted:
 
 
 def _result(call: ToolCallPart, tool: ToolDefinition | None, requests: DeferredToolRequests) -> Wanted:
-    rules = ToolPolicy.of(tool.metadata if tool else None)
+    rules = ToolPolicy.of(tool.metadata if tool else None).elsewhere
     question = requests.kind(call.tool_call_id) == "question"
     return replace(_wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules), question=question)
 
@@ -54,7 +54,13 @@ def _wanted(call: ToolCallPart, kind: RequirementKind, rules: ToolPolicy) -> Wan
         approval=rules.approval,
         expires_in=rules.expires_in,
         on_expire=OnExpire(rules.on_expire) if rules.on_expire else None,
+        deciders=_deciders(rules),
     )
+
+
+def _deciders(rules: ToolPolicy) -> Deciders | None:
+    deciders = Deciders(rules.four_eyes, rules.approvers, rules.quorum)
+    return None if deciders == Deciders() else deciders
 
 
 def _fields(tool: ToolDefinition, rules: ToolPolicy, arguments: Mapping[str, Any]) -> tuple[InputField, ...]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from unpause.api.agentos import approvals, attach, config, sessions
+from unpause.api.access import Authentication
+from unpause.api.agentos import approvals, attach, audit, config, sessions
 from unpause.api.agentos import runs as agentos_runs
+from unpause.api.codegen import audit as codegen_audit
 from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
+from unpause.api.headers import SafeHeaders
 from unpause.api.health import router as health_router
 from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
 from unpause.api.rates import RateLimits
@@ -41,24 +44,25 @@ def create_app(application: Application) -> FastAPI:
     app.state.application = application
     app.state.rate_limits = RateLimits(application)
     app.include_router(health_router)
-    for part in (config, agentos_runs, attach, approvals, sessions):
+    for part in (config, agentos_runs, attach, approvals, sessions, audit):
         app.include_router(part.router)
-    for part in (codegen_runs, logs, identity, setup):
+    for part in (codegen_runs, logs, identity, setup, codegen_audit):
         app.include_router(part.router)
     app.include_router(codegen_webhooks.router)
-    app.add_middleware(BodyLimit, limit=application.settings.max_body_bytes)
+    settings = application.settings
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, seconds=settings.request_seconds)
+    app.add_middleware(Authentication, callers=application.callers, max_open=settings.max_streams)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=application.settings.cors_origins,
+        allow_origins=settings.cors_origins,
         allow_credentials=True,
         allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=["*"],
         expose_headers=["*"],
     )
-    if not application.settings.insecure:
-        app.add_middleware(
-            LoopbackOnly, host=application.settings.host, origins=frozenset(application.settings.cors_origins)
-        )
+    if application.callers.is_open:
+        app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
     app.add_middleware(TrailingSlash)
     app.add_middleware(PlainText)
+    app.add_middleware(SafeHeaders)
     return app

@@ -1,4 +1,4 @@
-"""What routes get handed: the application and who asks."""
+"""What routes get handed: the application."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from unpause.api.bodies import StrictRequest
+from unpause.api.permissions import check_permission, permission_of, principal_of
 from unpause.api.rates import LimitedRoute, rate_headers
 from unpause.errors import (
     Conflict,
@@ -23,6 +24,7 @@ from unpause.errors import (
     RunLimitReached,
     TooLarge,
     Unacceptable,
+    Unauthenticated,
     Unavailable,
     UnpauseError,
 )
@@ -40,6 +42,7 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (Unacceptable, 400),
+    (Unauthenticated, 401),
     (Denied, 403),
     (TooLarge, 413),
     (RateLimited, 429),
@@ -51,7 +54,8 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
 _INTERNAL = "Internal server error"
 _RETRY_AFTER_SECONDS = "1"
 _CODEGEN_PREFIX = "/v1/"
-_UNSAID = "secret"
+# What a field is called whose value is not said again; a webhook's address may hold a token.
+_UNSAID = ("secret", "token", "password", "url", "webhook")
 _HIDDEN = "**********"
 
 
@@ -85,13 +89,17 @@ class _RenderingRoute(APIRoute):
         """Return the handler, with every error turned into an answer."""
         handler = super().get_route_handler()
         body = type(self).body
+        wanted = permission_of(self.methods, self.path)
 
         async def answer(request: Request) -> Response:
             try:
+                # Before anything of the body is read.
+                if wanted:
+                    check_permission(principal_of(request), wanted, request)
                 return await handler(StrictRequest(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
-                return JSONResponse(body(status, error.message, error.details), status, _when_to_retry(error))
+                return JSONResponse(body(status, error.message, error.details), status, when_to_retry(error))
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
@@ -103,7 +111,8 @@ class _RenderingRoute(APIRoute):
         return answer
 
 
-def _when_to_retry(error: UnpauseError) -> dict[str, str] | None:
+def when_to_retry(error: UnpauseError) -> dict[str, str] | None:
+    """Return the header field that says when to try again, where that may help."""
     match error:
         case RateLimited():
             return {"Retry-After": str(error.retry_after)}
@@ -147,14 +156,18 @@ def _validation_body(error: RequestValidationError) -> bytes:
 
 def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:
     """Return an error that does not say a secret again: not as the input, not within it, not in a body as it came."""
-    if _UNSAID in item["loc"] or item["loc"] == ("body",):
+    if any(map(_is_unsaid, item["loc"])) or item["loc"] == ("body",):
         return {key: value for key, value in item.items() if key != "input"}
     return {**item, "input": _hidden(item.get("input"))}
 
 
+def _is_unsaid(name: object) -> bool:
+    return any(word in str(name).lower() for word in _UNSAID)
+
+
 def _hidden(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _HIDDEN if key == _UNSAID else _hidden(inner) for key, inner in value.items()}
+        return {key: _HIDDEN if _is_unsaid(key) else _hidden(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_hidden(inner) for inner in value]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,19 +15,22 @@ from unpause.api.errors import body_for
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_TOO_LARGE = 413
+_TOO_SLOW = 408
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class _BodyTooLarge(Exception):
-    """Stops the reading of a body that turned out too large."""
+class _BodyRefused(Exception):
+    """Stops the reading of a body that turned out too large, or too slow."""
 
 
 class BodyLimit:
-    """Answers 413 to a body of more than ``limit`` bytes, announced or not."""
+    """Answers 413 to a body of more than ``limit`` bytes, announced or not, and 408 to one that takes too long."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
         self._app = app
         self._limit = limit
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on while its body stays within the limit."""
@@ -35,33 +39,55 @@ class BodyLimit:
             return
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > self._limit:
-            await self._refuse(scope, receive, send)
+            await self._refuse(_TOO_LARGE, scope, receive, send)
             return
-        received = 0
-        too_large = False
-
-        async def counted() -> Message:
-            nonlocal received, too_large
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                too_large = True
-                raise _BodyTooLarge
-            return message
+        reading = _Reading(receive, self._limit, self._seconds)
 
         async def unless_refused(message: Message) -> None:
             # What the application makes of its broken-off body is not what the client should hear.
-            if not too_large:
+            if reading.refused is None:
                 await send(message)
 
-        with suppress(_BodyTooLarge):
-            await self._app(scope, counted, unless_refused)
-        if too_large:
-            await self._refuse(scope, receive, send)
+        with suppress(_BodyRefused):
+            await self._app(scope, reading.receive, unless_refused)
+        if reading.refused is not None:
+            await self._refuse(reading.refused, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = body_for(scope["path"], 413, f"Request body is larger than {self._limit} bytes")
-        await JSONResponse(body, 413, {"Connection": "close"})(scope, receive, send)
+    async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"Request body is larger than {self._limit} bytes"
+        if status == _TOO_SLOW:
+            message = f"The request took longer than {self._seconds:g} seconds to arrive"
+        body = body_for(scope["path"], status, message)
+        await JSONResponse(body, status, {"Connection": "close"})(scope, receive, send)
+
+
+class _Reading:
+    """Reads one request's body; ``refused`` is the status of what was wrong with it."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self._left = limit
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._is_read = False
+        self.refused: int | None = None
+
+    async def receive(self) -> Message:
+        """Return the next message; raise where there is too much of the body, or it comes too slowly."""
+        if self._is_read:
+            # Only that the client went away is still to come, whenever that is.
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.refused = _TOO_SLOW
+            raise _BodyRefused from None
+        self._left -= len(message.get("body", b""))
+        self._is_read = not message.get("more_body", False)
+        if self._left < 0:
+            self.refused = _TOO_LARGE
+            raise _BodyRefused
+        return message
 
 
 class LoopbackOnly:

@@ -20,6 +20,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unpause.api.permissions import principal_of
+from unpause.auth.callers import bearer
 from unpause.errors import RateLimited
 from unpause.settings import parse_rate_limit
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from unpause.bootstrap import Application
-
-_SCHEME = "bearer"
 
 
 class Bucket(StrEnum):
@@ -101,11 +101,11 @@ class _Limit:
 
     async def check(self, request: Request) -> None:
         """Count the request; raise RateLimited for one too many. Without a token there is nothing to count by."""
-        token = _token_of(request)
-        if not token:
+        who = principal_of(request).credential or bearer(request.headers.get("authorization"))
+        if not who:
             return
         limits: RateLimits = request.app.state.rate_limits
-        state = await limits.add(self.bucket, token)
+        state = await limits.add(self.bucket, who)
         request.state.rate = state
         if state is not None and state.is_over:
             raise RateLimited(state.resets_in)
@@ -141,10 +141,3 @@ def rate_headers(request: Request) -> Mapping[str, str]:
     """Return what the answer has to say about the limit; nothing for a request that was not counted."""
     state: RateState | None = getattr(request.state, "rate", None)
     return {} if state is None else state.headers()
-
-
-def _token_of(request: Request) -> str:
-    """Return the token, sent with the scheme's name before it or without; empty where there is none."""
-    authorization = request.headers.get("authorization", "").strip()
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == _SCHEME else authorization

@@ -20,6 +20,8 @@ usage: unpause COMMAND [options]
   worker    execute runs for servers that share a PostgreSQL; listens on no port
   demo      serve the demo agent on a scratch workspace; needs no key
   db        upgrade, downgrade, current or check the database schema
+  tokens    create, list, revoke or rotate tokens
+  organizations  create or list organizations
   keys      print a new key to encrypt secrets with
   settings  print the table of all settings
   openapi   write the OpenAPI documents into a folder
@@ -34,6 +36,8 @@ _COMMANDS = {
     "worker": "unpause.cli.working",
     "demo": "unpause.cli.serving",
     "db": "unpause.cli.db",
+    "tokens": "unpause.cli.tokens",
+    "organizations": "unpause.cli.tokens",
     "keys": "unpause.cli.keys",
     "settings": "unpause.cli.documents",
     "openapi": "unpause.cli.documents",

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import signal
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application, demo_drivers, load_drivers, load_vault
+from unpause.auth.tokens import make_first_token
+from unpause.bootstrap import (
+    build_application,
+    build_redaction,
+    demo_drivers,
+    load_drivers,
+    load_jwt_keys,
+    load_vault,
+)
 from unpause.cli.collecting import freeze_loaded
+from unpause.cli.connections import patient_protocol
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file
 from unpause.store.ownership import own_database, prepare_database
+from unpause.store.schema import plain_connection
 
 if TYPE_CHECKING:
     import socket
@@ -67,26 +78,40 @@ def run(name: str, arguments: Sequence[str]) -> None:
     source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
     settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
     demo = name == "demo"
-    if not settings.is_loopback and not settings.insecure:
+    if demo:
+        settings = settings.model_copy(update={"dev": True})
+    if settings.dev and not settings.is_loopback:
         raise InvalidSetting(
-            f"host {settings.host} can be reached from other machines and nobody is authenticated yet: "
-            "listen on 127.0.0.1, or say --insecure if the port is private"
+            f"host {settings.host} can be reached from other machines, and with {'the demo' if demo else '--dev'} "
+            "nobody is asked for a token: listen on 127.0.0.1, or serve without it"
         )
     if not demo and not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
     if not settings.worker and database_file(settings.database_url) is not None:
         raise InvalidSetting("--no-worker needs workers beside it, and those need PostgreSQL: see --database-url")
     load_vault(settings)
-    configure_logging(readable=settings.dev or demo)
+    load_jwt_keys(settings)
+    configure_logging(build_redaction(settings), readable=settings.dev)
     # Before anything is made on disk: a wrong name leaves nothing behind.
     drivers = demo_drivers(settings) if demo else load_drivers(settings)
     lock = own_database(settings.database_url)
     try:
         prepare_database(settings.database_url)
+        if not settings.dev:
+            _make_first_token(settings.database_url)
         _serve(settings, drivers, hints=demo)
     finally:
         if lock is not None:
             lock.release()
+
+
+def _make_first_token(database_url: str) -> None:
+    """Print an administrator's token where there is none yet: who starts the server has to get in."""
+    with plain_connection(database_url) as connection, connection.begin():
+        text = make_first_token(connection, datetime.now(UTC))
+    if text is not None:
+        sys.stdout.write(f"An administrator's token, shown only now: {text}\n")
+        sys.stdout.flush()
 
 
 def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -> None:
@@ -102,6 +127,10 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        http=patient_protocol(settings.request_seconds),
+        # What a proxy says of its client counts only from those that are trusted.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         # Streams end by themselves when that time is over: this is for those who do not read.
         timeout_graceful_shutdown=1 + round(settings.shutdown_grace_seconds),
     )

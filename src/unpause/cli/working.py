@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_settings import CliApp, CliSettingsSource
 
-from unpause.bootstrap import build_application, load_drivers, load_vault
+from unpause.bootstrap import build_application, build_redaction, load_drivers, load_vault
 from unpause.cli.collecting import freeze_loaded
 from unpause.cli.logs import configure_logging
 from unpause.errors import InvalidSetting
@@ -34,7 +34,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
     if not settings.worker:
         raise InvalidSetting("a worker with --no-worker would do nothing")
     load_vault(settings)
-    configure_logging(readable=settings.dev)
+    configure_logging(build_redaction(settings), readable=settings.dev)
     drivers = load_drivers(settings)
     check_database(settings.database_url)
     asyncio.run(_work(build_application(settings, drivers)))

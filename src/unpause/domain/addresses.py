@@ -42,6 +42,8 @@ _NOT_PUBLIC: tuple[IPv4Network | IPv6Network, ...] = (
 # Translation to IPv4, RFC 6052: where a network has it, public names resolve to addresses in here.
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 _FOUR_BYTES = 0xFFFF_FFFF
+# What stands before the IPv4 address of a machine inside a network, RFC 5214.
+_INSIDE_NETWORKS = frozenset({0x0000_5EFE, 0x0200_5EFE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def read_url(text: str) -> ServerUrl:
     if not 1 <= port <= _LARGEST_PORT:
         raise InvalidInput("The webhook URL has no valid host and port")
     resource = (found["path"] or "/") + found["query"]
-    literal = _read_six(host["six"]) if host["six"] else _read_four(host["name"])
+    literal = _read_six(host["six"]) if host["six"] else _read_four(host["name"].removesuffix("."))
     name = str(literal) if literal is not None else _read_name(host["name"])
     return ServerUrl(scheme, name, port, resource, literal)
 
@@ -99,9 +101,11 @@ def is_public(address: IPAddress) -> bool:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
+        hidden = IPv4Address(int(address) & _FOUR_BYTES)
         if address in _TRANSLATED:
-            return is_public(IPv4Address(int(address) & _FOUR_BYTES))
-        if address.is_site_local:
+            return is_public(hidden)
+        is_inside = (int(address) >> 32) & _FOUR_BYTES in _INSIDE_NETWORKS
+        if address.is_site_local or (is_inside and not is_public(hidden)):
             return False
     refused = (
         address.is_private

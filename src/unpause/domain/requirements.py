@@ -70,6 +70,29 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Deciders:
+    """Who may decide a call. With ``four_eyes`` not the user who started the run.
+
+    ``approvers`` are users and scopes, of which one is enough; none means anybody. It takes a yes of ``quorum``
+    different people, or one no.
+    """
+
+    four_eyes: bool = False
+    approvers: tuple[str, ...] = ()
+    quorum: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One voice of several that a call needs."""
+
+    by: str
+    at: datetime
+    via: str
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """One thing a paused run waits for: a decision on exactly the call that was shown.
 
@@ -97,6 +120,8 @@ class Requirement:
     on_expire: OnExpire = OnExpire.REJECT
     remind_at: datetime | None = None
     answer: Answer | None = None
+    deciders: Deciders | None = None
+    votes: tuple[Vote, ...] = ()
 
     @property
     def is_open(self) -> bool:

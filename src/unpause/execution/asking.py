@@ -76,6 +76,7 @@ class Asking:
             expires_at=expires_at,
             on_expire=on_expire,
             remind_at=remind_at,
+            deciders=want.deciders,
         )
 
 
@@ -92,4 +93,5 @@ def doubt_about(call: ToolCall) -> Wanted:
         message=doubt_text(call.tool_name),
         expires_in=expires_in,
         on_expire=earlier.on_expire if earlier is not None else None,
+        deciders=earlier.deciders if earlier is not None else None,
     )

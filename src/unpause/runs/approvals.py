@@ -7,22 +7,27 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
-from unpause.domain.requirements import RequirementKind, ToolAnswer, match_answers
+from unpause.domain.audit import AuditAction
+from unpause.domain.principal import Sight
+from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementsOpen
+from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
+from unpause.runs.deciding import Deciding
 from unpause.runs.repeating import find_repeated
+from unpause.runs.snapshots import awaiting_text
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.requirements import add_answer, find_requirements, list_requirements
-from unpause.store.runs import RunKey, get_run
+from unpause.store.runs import RunKey, append_to_log, get_run
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Answer, Requirement
+    from unpause.domain.runs import Run
     from unpause.runs.commands import ResolveApproval
     from unpause.runs.service import ServiceTools
     from unpause.store.database import Connection
@@ -43,7 +48,7 @@ class ApprovalService:
         """Return one page, newest first, each with the requirement it decides, and how many there are in all."""
 
         def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement | None]], int]:
-            found, total = list_approvals(connection, principal.organization_id, wanted, page)
+            found, total = list_approvals(connection, principal.sight_of_approvals, wanted, page)
             by_id = find_requirements(connection, [approval.id for approval in found])
             return [(approval, by_id.get(approval.id)) for approval in found], total
 
@@ -64,6 +69,7 @@ class ApprovalService:
         those to whoever continues, unless they come with it.
         """
         refuse_nul(command)
+        self._tools.limits.refuse_json({"resolution_data": command.data})
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Resolved:
@@ -71,41 +77,45 @@ class ApprovalService:
             earlier = find_repeated(connection, asked, now)
             if earlier is not None:
                 return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer)
-            status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
-            changes = {
-                "resolved_by": command.resolved_by,
-                "resolved_at": now,
-                "resolution_data": command.data,
-                "updated_at": now,
-            }
-            if not resolve(connection, approval.id, status, changes):
+            # Two who decide at once must see one another.
+            run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            approval = _get(connection, principal, command.approval_id)
+            if approval.status is not ApprovalStatus.PENDING:
                 raise _already(approval)
-            run = get_run(connection, RunKey(principal.organization_id, id=approval.run_key))
-            if run.status is RunStatus.PAUSED:
-                decider = replace(principal, user_id=command.resolved_by)
-                _decide(connection, approval, command, Continuing(decider, ContinueRun(), now))
+            decider = replace(principal, user_id=command.resolved_by)
+            _decide(connection, run, approval, command, Continuing(decider, ContinueRun(), now))
             return Resolved(*_with_requirement(connection, principal, approval.id))
 
         return await self._tools.database.write(unit)
 
     async def delete_approval(self, principal: Principal, approval_id: str) -> None:
-        """Remove the record; a call that still waits for it is declined. Raises ApprovalNotFound."""
+        """Remove the record; a call that still waits is declined. Raises ApprovalNotFound, or NotADecider for that."""
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> None:
             approval = _get(connection, principal, approval_id)
-            if approval.status is ApprovalStatus.PENDING:
-                continuing = Continuing(principal, ContinueRun(), now)
-                requirement = _requirement(connection, approval)
+            # Somebody may decide it at this moment.
+            run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            approval = _get(connection, principal, approval_id)
+            requirement = _requirement(connection, approval)
+            deciding = Deciding(connection, run, principal, now)
+            if requirement.is_open and run.status is RunStatus.PAUSED:
+                # Without its record nobody could decide it any more: to remove that is to say no.
+                deciding.vote(requirement, Decision.REJECTED, _DELETED)
                 said = ToolAnswer(requirement.tool_call_id, confirmed=False, note=_DELETED)
-                add_answer(connection, requirement.id, continuing.answer(requirement, said))
+                answer = Continuing(principal, ContinueRun(), now).answer(requirement, said)
+                add_answer(connection, requirement.id, answer)
+                deciding.note(AuditAction.APPROVAL_DELETED, requirement, answer.decision, answer.note)
+            else:
+                deciding.note(AuditAction.APPROVAL_DELETED, requirement)
             delete_approval(connection, approval_id)
+            deciding.finish()
 
         await self._tools.database.write(unit)
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:
-    approval = find_approval(connection, principal.organization_id, approval_id)
+    approval = find_approval(connection, principal.sight_of_approvals, approval_id)
     if approval is None:
         raise ApprovalNotFound
     return approval
@@ -129,25 +139,49 @@ def _already(approval: Approval) -> AlreadyResolved:
     return AlreadyResolved(approval.status.value, {key: value for key, value in details.items() if value is not None})
 
 
-def _decide(connection: Connection, approval: Approval, command: ResolveApproval, continuing: Continuing) -> None:
-    """Make the decision the answer to the requirement, where it is one."""
+def _decide(
+    connection: Connection, run: Run, approval: Approval, command: ResolveApproval, continuing: Continuing
+) -> None:
+    """Count the voice, and when it decides resolve the approval and make it the answer to the requirement."""
     requirement = _requirement(connection, approval)
-    said = _said(requirement, command)
+    said, note = _said(requirement, command), _note(command)
+    decision, now = Decision.CONFIRMED if command.approved else Decision.REJECTED, continuing.now
+    deciding = Deciding(connection, run, continuing.principal, now)
+    voted, is_decided = deciding.vote(requirement, decision, note)
+    if is_decided:
+        status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
+        changes = {"resolved_by": continuing.principal.user_id, "resolved_at": now, "resolution_data": command.data}
+        resolve(connection, approval.id, status, {**changes, "updated_at": now})
+        answer = _answer(requirement, said, continuing) if run.status is RunStatus.PAUSED else None
+        if answer is not None:
+            add_answer(connection, requirement.id, answer)
+        deciding.note(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
+    else:
+        _tell_awaited(connection, run, voted, now)
+    deciding.finish()
+
+
+def _tell_awaited(connection: Connection, run: Run, voted: Requirement, now: datetime) -> None:
+    """Have the run say that one more has said yes."""
+    requirements = [voted if item.id == voted.id else item for item in list_requirements(connection, run.id)]
+    present = [item for item in requirements if item.pause_id == run.pause_id]
+    append_to_log(connection, run.id, 0, now, {"awaiting": awaiting_text(present)})
+
+
+def _answer(requirement: Requirement, said: ToolAnswer, continuing: Continuing) -> Answer | None:
+    """Return the decision as the requirement's answer; None for a yes to a call that also needs something else."""
     try:
         matched = match_answers([requirement], [said], frozenset({requirement.tool_call_id}))
     except RequirementsOpen:
-        return
-    answers: dict[str, Answer] = {key: continuing.answer(requirement, answer) for key, answer in matched.items()}
-    for requirement_id, answer in answers.items():
-        add_answer(connection, requirement_id, answer)
+        return None
+    return next((continuing.answer(requirement, answer) for answer in matched.values()), None)
 
 
 def _said(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
     """Return the decision in the words of a continue (``resolution_data``: agno.md section 8)."""
     data = command.data or {}
     if not command.approved:
-        note = next((str(data[key]) for key in ("note", "reason", "message") if data.get(key)), None)
-        return ToolAnswer(requirement.tool_call_id, confirmed=False, note=note)
+        return ToolAnswer(requirement.tool_call_id, confirmed=False, note=_note(command))
     match requirement.kind:
         case RequirementKind.CONFIRMATION:
             return ToolAnswer(requirement.tool_call_id, confirmed=True)
@@ -156,4 +190,13 @@ def _said(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
             return ToolAnswer(requirement.tool_call_id, values=values if isinstance(values, Mapping) else None)
         case RequirementKind.EXTERNAL_EXECUTION:
             result = data.get("result")
+            if result is not None and requirement.deciders is not None and requirement.deciders.quorum > 1:
+                message = "needs several people's yes: its result comes when the run is continued"
+                raise RequirementMismatch(f"{requirement.tool_name} {message}")
             return ToolAnswer(requirement.tool_call_id, result=None if result is None else str(result))
+
+
+def _note(command: ResolveApproval) -> str | None:
+    """Return the words that came with the decision, under any of the names that clients use."""
+    data = command.data or {}
+    return next((str(data[key]) for key in ("note", "reason", "message") if data.get(key)), None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.addresses import read_url
 from unpause.domain.approvals import ApprovalStatus
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.requirements import (
     DEFAULT_REJECTION,
@@ -20,11 +22,13 @@ from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, T
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
 from unpause.runs.commands import Accepted
+from unpause.runs.deciding import Deciding
 from unpause.runs.snapshots import awaiting_text, decision_payload, pause_payload, pause_text
 from unpause.store.approvals import add_decided_approval
+from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.requirements import add_answer, list_requirements
+from unpause.store.requirements import list_requirements
 from unpause.store.runs import append_to_log, not_paused, transition
 from unpause.store.webhooks import replace_run_targets
 
@@ -66,9 +70,11 @@ class Continuing:
         self, connection: Connection, run: Run, requirements: Sequence[Requirement], answers: dict[str, Answer]
     ) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more."""
-        for requirement_id, answer in answers.items():
-            add_answer(connection, requirement_id, answer)
-        after = [_answered(requirement, answers) for requirement in requirements]
+        by_id = {requirement.id: requirement for requirement in requirements}
+        deciding = Deciding(connection, run, self.principal, self.now)
+        decided = {key: deciding.decide(by_id[key], answer) for key, answer in answers.items()}
+        deciding.finish()
+        after = [decided.get(requirement.id, requirement) for requirement in requirements]
         present = [requirement for requirement in after if requirement.pause_id == run.pause_id]
         calls = list_tool_calls(connection, run.id)
         still_open = [requirement for requirement in present if requirement.is_open]
@@ -225,6 +231,10 @@ class Continuing:
             add_input(connection, run.id, given, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
             replace_run_targets(connection, run, self.command.webhooks, self.now)
+            # Not the addresses: they may hold tokens.
+            told = {"servers": [read_url(target.url).host for target in self.command.webhooks]}
+            changed = AuditAction.WEBHOOK_CHANGED
+            add_entries(connection, [done_by(self.principal, changed, self.now, run_id=run.run_id, details=told)])
 
     def _told(self, run: Run, answered: Sequence[Requirement]) -> dict[str, Any]:
         """Return what the event says: who continued the run, with which words and decisions."""
@@ -234,11 +244,6 @@ class Continuing:
             told["prompt"] = prompt
         told["answers"] = [decision_payload(item, item.answer, prompt) for item in answered if item.answer is not None]
         return told
-
-
-def _answered(requirement: Requirement, answers: dict[str, Answer]) -> Requirement:
-    answer = answers.get(requirement.id)
-    return requirement if answer is None else replace(requirement, answer=answer)
 
 
 def _decided(call: ToolCall, requirement: Requirement, answer: Answer) -> ToolCall:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unpause.domain.approvals import ApprovalStatus
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
@@ -16,6 +17,7 @@ from unpause.runs.commands import ContinueRun
 from unpause.runs.continuing import Continuing
 from unpause.runs.notices import REMINDER, tell_webhooks
 from unpause.store.approvals import resolve
+from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs, list_requirements
@@ -86,13 +88,16 @@ def _expire_run(connection: Connection, run: Run, now: datetime) -> _Outcome:
     expired = [item for item in waiting if item.expires_at is not None and item.expires_at <= now]
     if not expired:
         return False, _remind(connection, run, waiting, now)
+    nobody = Principal(run.organization_id, via="expiry")
     if any(item.on_expire is OnExpire.CANCEL for item in expired):
+        done = done_by(nobody, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id, note=_TOO_LATE)
+        add_entries(connection, [done])
         return False, cancel(connection, run, _EXPIRED, now)[1]
     for item in expired:
         if item.approval == "required":
             resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
     answers = {item.id: _answer(item, now) for item in expired}
-    continuing = Continuing(Principal(run.organization_id, via="expiry"), ContinueRun(), now)
+    continuing = Continuing(nobody, ContinueRun(), now)
     continued, events = continuing.decide(connection, run, requirements, answers)
     return continued.moved, events
 

@@ -58,7 +58,7 @@ class RunListing:
                     return [], 0
                 everybody = principal.user_id is None and user == find_first_user(connection, user.organization_id)
                 selection = RunSelection(wanted.source_type, user.name, or_without_user=everybody)
-            return list_runs(connection, principal.organization_id, selection, wanted.part)
+            return list_runs(connection, principal.sight, selection, wanted.part)
 
         return await self._database.read(unit)
 
@@ -66,7 +66,7 @@ class RunListing:
         """Return the run with a part of its log; raise RunNotFound."""
 
         def unit(connection: Connection) -> RunLog:
-            run = get_run(connection, RunKey(principal.organization_id, id=run_key))
+            run = get_run(connection, RunKey(principal.sight, id=run_key))
             return RunLog(run, *list_chosen_events(connection, run.id, wanted))
 
         return await self._database.read(unit)

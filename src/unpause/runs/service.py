@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.errors import ModelNotAllowed, RunLimitReached, RunNotFound
+from unpause.errors import ModelNotAllowed, RunNotFound
 from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
+from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, keep_answer
 from unpause.store.journal import add_input
-from unpause.store.runs import RunKey, already_ended, count_runs, get_run, insert_run, request_pause
+from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, ensure_session, keep_state
-from unpause.store.users import lock_organization
 from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from unpause.agents.registry import AgentRegistry
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunView
     from unpause.runs.commands import ContinueRun, CreateRun, RunName
     from unpause.runs.dispatcher import Dispatcher
+    from unpause.runs.limits import Limits
     from unpause.store.database import Connection, Database
     from unpause.store.idempotency import RequestKey
     from unpause.streaming.bus import Bus
     from unpause.vault import Vault
 
 _SUMMARY_CHARACTERS = 80
-_LIMITED_DAYS = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceTools:
-    """What the service works with; ``run_limit`` is how many runs an organization may make in 30 days."""
+    """What the services work with."""
 
     database: Database
     bus: Bus
@@ -52,7 +50,7 @@ class ServiceTools:
     clock: Clock
     ids: Ids
     vault: Vault
-    run_limit: int | None = None
+    limits: Limits
 
 
 class RunService:
@@ -68,8 +66,15 @@ class RunService:
         IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
         agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
+        principal.refuse_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
         refuse_nul(command, principal.user_id)
+        kept = {
+            "metadata": command.metadata,
+            "session_state": command.session_state,
+            "dependencies": command.dependencies,
+        }
+        self._tools.limits.refuse_json(kept)
         now = self._tools.clock.now()
         run_id = self._tools.ids.fresh()
         session_id = command.session_id or self._tools.ids.fresh()
@@ -91,7 +96,7 @@ class RunService:
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return earlier
-            _refuse_over_limit(connection, principal, self._tools.run_limit, now)
+            self._tools.limits.refuse_run(connection, principal.organization_id, now)
             session = ensure_session(
                 connection, principal, NewSession(session_id, command.agent_id, summary_of(command.prompt)), now
             )
@@ -119,11 +124,12 @@ class RunService:
         IdempotencyMismatch; then nothing changed.
         """
         refuse_nul(command, principal.user_id)
+        self._tools.limits.refuse_answers(command)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
-            run = _named(connection, principal, name, locked=True)
+            run = _named_to_change(connection, principal, name)
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return replace(earlier, moved=False), ()
@@ -147,7 +153,7 @@ class RunService:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, bool]:
-            run = _named(connection, principal, name, locked=True)
+            run = _named_to_change(connection, principal, name)
             if run.status.is_final:
                 raise already_ended(run)
             return run, request_pause(connection, run.id, now)
@@ -177,10 +183,12 @@ class RunService:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
-            run = _named(connection, principal, name, locked=True)
+            run = _named_to_change(connection, principal, name)
             if run.status.is_final:
                 return run, ()
-            why = Cancelling(content=f"Run {run.run_id} was cancelled", payload={"by": principal.user_id})
+            why = Cancelling(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
+            done = done_by(principal, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id)
+            add_entries(connection, [done])
             return cancel(connection, run, why, now)
 
         run, events = await self._tools.database.write(unit)
@@ -217,18 +225,15 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
     }
 
 
-def _refuse_over_limit(connection: Connection, principal: Principal, limit: int | None, now: datetime) -> None:
-    """Raise RunLimitReached where the organization has made as many runs as it may."""
-    if limit is None:
-        return
-    # Two at once must not both take the last place.
-    lock_organization(connection, principal.organization_id)
-    if count_runs(connection, principal.organization_id, now - _LIMITED_DAYS) >= limit:
-        raise RunLimitReached
+def _named_to_change(connection: Connection, principal: Principal, name: RunName) -> Run:
+    """Return the run, locked; raise RunNotFound, or AgentForbidden for one of an agent that is not for who asks."""
+    run = _named(connection, principal, name, locked=True)
+    principal.refuse_agent(run.agent_id)
+    return run
 
 
 def _named(connection: Connection, principal: Principal, name: RunName, *, locked: bool = False) -> Run:
-    run = get_run(connection, RunKey(principal.organization_id, name.id, name.run_id), locked=locked)
+    run = get_run(connection, RunKey(principal.sight, name.id, name.run_id), locked=locked)
     for said, stored in (
         (name.agent_id, run.agent_id),
         (name.session_id, run.session_id),

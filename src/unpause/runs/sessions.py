@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.principal import Sight
 from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.domain.text import refuse_nul
 from unpause.errors import Conflict, RunNotFound, SessionNotFound
 from unpause.runs.views import view_of
+from unpause.store.audit import add_entries
 from unpause.store.runs import RunKey, find_run, list_session_runs
 from unpause.store.sessions import (
     NewSession,
@@ -50,7 +53,7 @@ class SessionService:
     async def list_sessions(self, principal: Principal, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
         """Return one page of sessions, and how many there are in all."""
         return await self._tools.database.read(
-            lambda connection: list_sessions(connection, principal.organization_id, wanted, page)
+            lambda connection: list_sessions(connection, principal.sight, wanted, page)
         )
 
     async def get_session(self, principal: Principal, session_id: str) -> Session:
@@ -60,10 +63,12 @@ class SessionService:
     async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
         """Make a session; raise Conflict where there is one of that id, InvalidInput for text that cannot be stored."""
         refuse_nul(wanted)
+        self._tools.limits.refuse_json({"session_state": wanted.state, "metadata": wanted.metadata})
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Session:
-            if find_session(connection, principal.organization_id, wanted.session_id) is not None:
+            # Whosesoever it is: ids are given once in an organization.
+            if find_session(connection, Sight(principal.organization_id), wanted.session_id) is not None:
                 raise Conflict(f"Session {wanted.session_id} exists already")
             return add_session(connection, principal, wanted, now)
 
@@ -72,6 +77,7 @@ class SessionService:
     async def change_session(self, principal: Principal, session_id: str, changes: Mapping[str, Any]) -> Session:
         """Change name, state or metadata; raise SessionNotFound, or InvalidInput for text that cannot be stored."""
         refuse_nul(changes)
+        self._tools.limits.refuse_json(changes)
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Session:
@@ -86,6 +92,7 @@ class SessionService:
         Raises Conflict while one of its runs is being executed or about to be: its tools could not be accounted for any
         more, and whoever follows it would wait for an end that never comes.
         """
+        now = self._tools.clock.now()
 
         def unit(connection: Connection) -> None:
             session = _find(connection, principal, session_id)
@@ -95,6 +102,8 @@ class SessionService:
                 if list_session_runs(connection, session.key, RunFilter(frozenset({status})), limit=1):
                     raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             delete_session(connection, session)
+            done = done_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
+            add_entries(connection, [done])
 
         await self._tools.database.write(unit)
 
@@ -113,7 +122,7 @@ class SessionService:
 
         def unit(connection: Connection) -> RunView:
             session = _get(connection, principal, session_id)
-            run = find_run(connection, RunKey(principal.organization_id, run_id=run_id))
+            run = find_run(connection, RunKey(principal.sight, run_id=run_id))
             if run is None or run.session_key != session.key:
                 raise RunNotFound(f"Run with ID {run_id} not found in session {session_id}")
             return view_of(connection, run)
@@ -144,7 +153,7 @@ def _get(connection: Connection, principal: Principal, session_id: str) -> Sessi
 
 
 def _find(connection: Connection, principal: Principal, session_id: str) -> Session | None:
-    session = find_session(connection, principal.organization_id, session_id)
+    session = find_session(connection, principal.sight, session_id)
     if session is None or principal.user_id is None or session.user_id in {None, principal.user_id}:
         return session
     # To one user another user's session is not there.

@@ -64,6 +64,7 @@ def read_requirements(payload: Mapping[str, Any]) -> tuple[Requirement, ...]:
 def decision_payload(requirement: Requirement, answer: Answer, prompt: str | None) -> dict[str, Any]:
     """Return what ``run_continued`` says of one decision; words that are the prompt's are not repeated."""
     told = {
+        **votes_payload(requirement),
         "tool_call_id": requirement.tool_call_id,
         "tool_name": requirement.tool_name,
         "decision": answer.decision.value,
@@ -73,6 +74,14 @@ def decision_payload(requirement: Requirement, answer: Answer, prompt: str | Non
         "by": answer.by,
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def votes_payload(requirement: Requirement) -> dict[str, Any]:
+    """Return how many people's yes a call takes, and whose there are; nothing where one is enough."""
+    rules = requirement.deciders
+    if rules is None or rules.quorum == 1:
+        return {}
+    return {"quorum": rules.quorum, "votes": [vote.by for vote in requirement.votes]}
 
 
 def with_requirements(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) -> tuple[ToolCall, ...]:
@@ -91,7 +100,7 @@ def pause_text(requirements: Sequence[Requirement]) -> str:
 
 def awaiting_text(requirements: Sequence[Requirement]) -> str:
     """Return in plain words what a paused run waits for, call by call."""
-    waits = [_awaited(requirement) for requirement in requirements if requirement.is_open]
+    waits = [_awaited(requirement) + _voices(requirement) for requirement in requirements if requirement.is_open]
     return " ".join(waits) or "The run was paused on request. Resume it with a prompt to send it on."
 
 
@@ -112,6 +121,15 @@ def _awaited(requirement: Requirement) -> str:
             return f"Waiting for input to {call}: {wanted}."
         case RequirementKind.EXTERNAL_EXECUTION:
             return f"Waiting for the result of {call}, which is run elsewhere."
+
+
+def _voices(requirement: Requirement) -> str:
+    """Return how many people have to say yes and who did, to be added to what is awaited."""
+    voices = votes_payload(requirement)
+    if not voices or (requirement.approval == "required" and not requirement.awaits_approval):
+        return ""
+    said = f" so far: {', '.join(voices['votes'])}" if voices["votes"] else ""
+    return f" It takes {voices['quorum']} people{said}."
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

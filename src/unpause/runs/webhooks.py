@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from unpause.domain.addresses import read_url, refuse_private
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.webhooks import Delivery, Sent, WebhookTarget
 from unpause.runs.signing import check_secret
+from unpause.store.audit import add_entries
 from unpause.store.json import dump_json
 from unpause.store.webhooks import find_organization_target, replace_organization_target
 
 if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.runs.service import ServiceTools
+    from unpause.store.database import Connection
 
 _TEST = "agent_run.test"
 
@@ -56,9 +59,15 @@ class WebhookService:
         What was already to be told to the one before is still told.
         """
         now = self._tools.clock.now()
-        await self._tools.database.write(
-            lambda connection: replace_organization_target(connection, principal.organization_id, target, now)
-        )
+        # Not the address: it may hold a token.
+        details = {"server": read_url(target.url).host if target is not None else None}
+        done = done_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
+
+        def unit(connection: Connection) -> None:
+            replace_organization_target(connection, principal.organization_id, target, now)
+            add_entries(connection, [done])
+
+        await self._tools.database.write(unit)
 
     async def send_test(self, principal: Principal, url: str) -> Sent:
         """Send one message to the address now and return what came of it; it is not tried again.

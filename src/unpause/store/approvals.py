@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RowMapping
 
+    from unpause.domain.principal import Sight
+
 
 def add_approvals(connection: Connection, run: Run, wanted: Iterable[Requirement], now: datetime) -> None:
     """Add a pending approval, of the requirement's own id, for each requirement."""
@@ -57,20 +59,20 @@ def _row(run: Run, requirement: Requirement, now: datetime) -> dict[str, Any]:
     }
 
 
-def find_approval(connection: Connection, organization_id: int, approval_id: str) -> Approval | None:
-    """Return the approval, or None where the organization has no such one."""
-    query = _approvals(organization_id).where(approvals.c.id == approval_id)
+def find_approval(connection: Connection, sight: Sight, approval_id: str) -> Approval | None:
+    """Return the approval, or None where there is no such one to be seen."""
+    query = _approvals(sight).where(approvals.c.id == approval_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else _approval(row)
 
 
 def list_approvals(
-    connection: Connection, organization_id: int, wanted: ApprovalFilter, page: Page
+    connection: Connection, sight: Sight, wanted: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int]:
     """Return one page, newest first, and how many there are in all."""
     conditions = _conditions(wanted)
     query = (
-        _approvals(organization_id)
+        _approvals(sight)
         .where(*conditions)
         .order_by(approvals.c.created_at.desc(), approvals.c.id)
         .limit(page.size)
@@ -80,7 +82,7 @@ def list_approvals(
     counted = (
         select(func.count())
         .select_from(approvals.join(runs, runs.c.id == approvals.c.run_key))
-        .where(approvals.c.organization_id == organization_id, *conditions)
+        .where(*_seen(sight), *conditions)
     )
     return found, int(connection.execute(counted).scalar_one())
 
@@ -110,11 +112,18 @@ def delete_approval(connection: Connection, approval_id: str) -> None:
     connection.execute(delete(approvals).where(approvals.c.id == approval_id))
 
 
-def _approvals(organization_id: int) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
+def _seen(sight: Sight) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [approvals.c.organization_id == sight.organization_id]
+    if sight.user_id is not None:
+        conditions.append(approvals.c.user_id == sight.user_id)
+    return conditions
+
+
+def _approvals(sight: Sight) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
     return (
         select(*approvals.c, runs.c.run_id, runs.c.session_id, runs.c.status.label("run_status"))
         .join(runs, runs.c.id == approvals.c.run_key)
-        .where(approvals.c.organization_id == organization_id)
+        .where(*_seen(sight))
     )
 
 

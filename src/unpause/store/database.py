@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["URL", "Connection", "Database", "database_file", "parse_url"]
+__all__ = ["URL", "Connection", "Database", "database_file", "parse_url", "secrets_in_url"]
 
 _CONNECTIONS = 10
+_SHORTEST_SECRET = 4
 
 
 class Storage(Protocol):
@@ -69,6 +71,18 @@ def parse_url(database_url: str) -> URL:
     if url.drivername == "sqlite+aiosqlite" and url.database in {None, "", ":memory:"}:
         raise InvalidSetting("database_url: SQLite needs a file; what lives in memory would not survive a restart")
     return url
+
+
+def secrets_in_url(database_url: str) -> list[str]:
+    """Return the password in the URL as it is written there and as it is meant; none where there is none.
+
+    One with an unescaped ``@`` counts to the last: what of it was taken for the host is a secret, too.
+    """
+    authority = database_url.partition("://")[2].partition("?")[0]
+    written = authority.rpartition("@")[0].partition(":")[2]
+    texts = (written, *written.split("@"))
+    # What is shorter protects nothing, and would be found in other words.
+    return [text for text in dict.fromkeys((*texts, *map(unquote, texts))) if len(text) >= _SHORTEST_SECRET]
 
 
 def database_file(database_url: str) -> Path | None:

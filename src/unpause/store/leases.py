@@ -25,7 +25,7 @@ class LeaseKeeper:
     """One connection of one thread."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_engine(url, pool_size=1, max_overflow=0, connect_args=CONNECTION)
+        self._engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args=CONNECTION)
 
     def renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
         """Renew the leases of runs, given with their fences; return the runs that are still held.

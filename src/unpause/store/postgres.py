@@ -41,6 +41,8 @@ def postgres_engine(url: URL, connections: int) -> AsyncEngine:
     """Return an engine that fits behind a pooler in transaction mode: no prepared statements are left behind."""
     return create_async_engine(
         url,
+        # What a statement was given, such as a webhook's address, is not for logs.
+        hide_parameters=True,
         json_serializer=dump_json,
         json_deserializer=load_json,
         pool_size=connections,

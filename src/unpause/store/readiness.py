@@ -46,12 +46,21 @@ _OLDEST = (
     .order_by(runs.c.id)
     .limit(bindparam("most", type_=Integer))
 )
+_PENDING_OF_ONE = select(func.count()).select_from(_OLDEST.subquery())
 _STALE = (
     select(runs.c.id)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < bindparam("now"))
     .order_by(runs.c.lease_expires_at)
     .limit(bindparam("most", type_=Integer))
 )
+
+
+def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
+    """Whether so many runs of the organization are PENDING or RUNNING."""
+    given = {"organization": organization_id, "most": most}
+    pending: int = connection.execute(_PENDING_OF_ONE, given).scalar_one()
+    running: int = connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()
+    return pending + running >= most
 
 
 def list_ready(connection: Connection, most: int, per_organization: int | None) -> list[int]:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, or_, select, update
 
-from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.requirements import (
+    Answer,
+    Deciders,
+    Decision,
+    InputField,
+    OnExpire,
+    Requirement,
+    RequirementKind,
+    Vote,
+)
 from unpause.domain.runs import RunStatus
 from unpause.store.tables import approvals, requirements, runs
 
@@ -18,6 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
+_DECIDERS = TypeAdapter(Deciders | None)
+_VOTES = TypeAdapter(tuple[Vote, ...])
 
 _INSERT = insert(requirements)
 _ANSWER = (
@@ -57,6 +68,7 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "expires_at": requirement.expires_at,
                 "on_expire": requirement.on_expire.value,
                 "remind_at": requirement.remind_at,
+                "deciders": _DECIDERS.dump_python(requirement.deciders, mode="json"),
                 "created_at": requirement.created_at,
             }
             for offset, requirement in enumerate(added)
@@ -77,6 +89,12 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
         "decided_at": answer.at,
     }
     return connection.execute(_ANSWER, given).scalar() is not None
+
+
+def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote]) -> None:
+    """Keep the voices that there are so far."""
+    given = _VOTES.dump_python(tuple(votes), mode="json")
+    connection.execute(update(requirements).where(requirements.c.id == requirement_id).values(votes=given))
 
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
@@ -151,4 +169,6 @@ def _requirement(row: RowMapping) -> Requirement:
         on_expire=OnExpire(row["on_expire"] or OnExpire.REJECT),
         remind_at=row["remind_at"],
         answer=answer,
+        deciders=_DECIDERS.validate_python(row["deciders"]),
+        votes=_VOTES.validate_python(row["votes"] or ()),
     )

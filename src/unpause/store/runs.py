@@ -23,14 +23,17 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningUpdate
 
     from unpause.domain.paging import Slice
+    from unpause.domain.principal import Sight
 
 
 # No database has others, and asking for one is an error in the driver instead of an empty answer.
 _KEYS = range(2**63)
 
 
-def _find(column: Column[Any], *, locked: bool) -> Select[Any]:
+def _find(column: Column[Any], *, locked: bool, owned: bool) -> Select[Any]:
     query = select(*runs.c).where(column == bindparam("name"), runs.c.organization_id == bindparam("organization"))
+    if owned:
+        query = query.where(runs.c.user_id == bindparam("user"))
     return query.with_for_update() if locked else query
 
 
@@ -77,8 +80,12 @@ _REQUEST_PAUSE = (
 )
 _COLUMNS = frozenset(runs.c.keys())
 _INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
-_BY_ID = {locked: _find(runs.c.id, locked=locked) for locked in (False, True)}
-_BY_RUN_ID = {locked: _find(runs.c.run_id, locked=locked) for locked in (False, True)}
+_FIND = {
+    (column.name, locked, owned): _find(column, locked=locked, owned=owned)
+    for column in (runs.c.id, runs.c.run_id)
+    for locked in (False, True)
+    for owned in (False, True)
+}
 
 _ANY = RunFilter()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -86,9 +93,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """A way to name one run: by ``id`` or by ``run_id``, always within an organization."""
+    """A way to name one run: by ``id`` or by ``run_id``, always among those that somebody may see."""
 
-    organization_id: int
+    sight: Sight
     id: int | None = None
     run_id: str | None = None
 
@@ -115,21 +122,24 @@ def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
 
 
 def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run | None:
-    """Return the run, or None where the organization has no such run.
+    """Return the run, or None where there is no such run to be seen.
 
     ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
     as the last of them left it. On SQLite a writer is alone anyway.
     """
     if key.id is not None and key.id not in _KEYS:
         return None
-    query, name = (_BY_RUN_ID, key.run_id) if key.id is None else (_BY_ID, key.id)
-    given = {"name": name, "organization": key.organization_id}
-    row = connection.execute(query[locked], given).mappings().first()
+    column, name = ("run_id", key.run_id) if key.id is None else ("id", key.id)
+    given: dict[str, Any] = {"name": name, "organization": key.sight.organization_id}
+    owned = key.sight.user_id is not None
+    if owned:
+        given["user"] = key.sight.user_id
+    row = connection.execute(_FIND[column, locked, owned], given).mappings().first()
     return None if row is None else _run(row)
 
 
 def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run:
-    """Return the run, as ``find_run`` does; raise RunNotFound where the organization has no such run."""
+    """Return the run, as ``find_run`` does; raise RunNotFound where there is no such run to be seen."""
     run = find_run(connection, key, locked=locked)
     if run is None:
         raise RunNotFound
@@ -219,9 +229,11 @@ def count_runs(connection: Connection, organization_id: int, since: datetime) ->
     return int(connection.execute(query).scalar_one())
 
 
-def list_runs(connection: Connection, organization_id: int, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
-    """Return a part of an organization's runs, newest first, and how many there are in all."""
-    conditions: list[ColumnElement[bool]] = [runs.c.organization_id == organization_id]
+def list_runs(connection: Connection, sight: Sight, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
+    """Return a part of the runs to be seen, newest first, and how many there are in all."""
+    conditions: list[ColumnElement[bool]] = [runs.c.organization_id == sight.organization_id]
+    if sight.user_id is not None:
+        conditions.append(runs.c.user_id == sight.user_id)
     if wanted.source_type is not None:
         conditions.append(runs.c.source_type == wanted.source_type)
     if wanted.user_id is not None:

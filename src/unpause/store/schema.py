@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from unpause.errors import InvalidSetting, SchemaMismatch
-from unpause.store.database import parse_url
+from unpause.store.database import parse_url, secrets_in_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 # The newest migration. Written down here so that a server need not load Alembic; a test compares it with the tree.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 
 
 def find_revision(connection: Connection) -> str | None:
@@ -53,7 +53,7 @@ def plain_engine(database_url: str) -> Engine:
     url = parse_url(database_url)
     if url.drivername == "sqlite+aiosqlite":
         url = url.set(drivername="sqlite")
-    return create_engine(url, poolclass=NullPool)
+    return create_engine(url, poolclass=NullPool, hide_parameters=True)
 
 
 @contextmanager
@@ -63,7 +63,10 @@ def plain_connection(database_url: str) -> Iterator[Connection]:
         with plain_engine(database_url).connect() as connection:
             yield connection
     except DBAPIError as error:
-        raise InvalidSetting(f"database_url: the database cannot be used: {error.orig}") from None
+        reason = str(error.orig)
+        for secret in secrets_in_url(database_url):
+            reason = reason.replace(secret, "[hidden]")
+        raise InvalidSetting(f"database_url: the database cannot be used: {reason}") from None
 
 
 def check_database(database_url: str) -> None:

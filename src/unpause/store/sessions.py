@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, u
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
+from unpause.errors import SessionNotFound
 from unpause.store.tables import messages, runs, sessions
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
     from unpause.domain.approvals import Page
-    from unpause.domain.principal import Principal
+    from unpause.domain.principal import Principal, Sight
 
 _TOUCH = (
     update(sessions)
@@ -50,10 +51,16 @@ class NewSession:
 
 
 def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
-    """Return the session of that id, made now if the organization has none."""
+    """Return the session of that id, made now if the organization has none; raise SessionNotFound for another's."""
     touched = {"organization": principal.organization_id, "session": wanted.session_id, "updated_at": now}
     found = connection.execute(_TOUCH, touched).mappings().first()
-    return _session(found) if found is not None else add_session(connection, principal, wanted, now)
+    if found is None:
+        return add_session(connection, principal, wanted, now)
+    viewer = principal.sight.user_id
+    if viewer is not None and found["user_id"] != viewer:
+        # Its history must not be read, nor added to.
+        raise SessionNotFound(f"Session with ID {wanted.session_id} not found")
+    return _session(found)
 
 
 def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
@@ -80,20 +87,16 @@ def keep_state(connection: Connection, session: Session, state: dict[str, Any] |
     return state
 
 
-def find_session(connection: Connection, organization_id: int, session_id: str) -> Session | None:
-    """Return the session, or None where the organization has none of that id."""
-    query = select(*sessions.c).where(
-        sessions.c.organization_id == organization_id, sessions.c.session_id == session_id
-    )
+def find_session(connection: Connection, sight: Sight, session_id: str) -> Session | None:
+    """Return the session, or None where there is none of that id to be seen."""
+    query = select(*sessions.c).where(*_seen(sight), sessions.c.session_id == session_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else _session(row)
 
 
-def list_sessions(
-    connection: Connection, organization_id: int, wanted: SessionFilter, page: Page
-) -> tuple[list[Session], int]:
-    """Return one page of sessions, and how many there are in all."""
-    conditions = _conditions(organization_id, wanted)
+def list_sessions(connection: Connection, sight: Sight, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
+    """Return one page of the sessions to be seen, and how many there are in all."""
+    conditions = _conditions(sight, wanted)
     column = sessions.c.updated_at if wanted.sort_by == "updated_at" else sessions.c.created_at
     order = (column.desc(), sessions.c.id.desc()) if wanted.descending else (column, sessions.c.id)
     query = select(*sessions.c).where(*conditions).order_by(*order).limit(page.size).offset(page.offset)
@@ -128,8 +131,15 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     return list(connection.execute(query).scalars())
 
 
-def _conditions(organization_id: int, wanted: SessionFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [sessions.c.organization_id == organization_id]
+def _seen(sight: Sight) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = [sessions.c.organization_id == sight.organization_id]
+    if sight.user_id is not None:
+        conditions.append(sessions.c.user_id == sight.user_id)
+    return conditions
+
+
+def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]]:
+    conditions = _seen(sight)
     if wanted.agent_id is not None:
         conditions.append(sessions.c.agent_id == wanted.agent_id)
     if wanted.user_id is not None:

@@ -77,6 +77,8 @@ class _Lane:
             "sqlite://",
             creator=lambda: handle,
             poolclass=StaticPool,
+            # What a statement was given, such as a webhook's address, is not for logs.
+            hide_parameters=True,
             json_serializer=dump_json,
             json_deserializer=load_json,
         )
@@ -106,7 +108,7 @@ class SqliteStorage:
     """One file: all units that wait while a commit is under way share the next one."""
 
     def __init__(self, url: URL) -> None:
-        self._engine = create_async_engine(url, pool_size=_READERS + 1, max_overflow=0)
+        self._engine = create_async_engine(url, pool_size=_READERS + 1, max_overflow=0, hide_parameters=True)
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
         self._batches = Batches()
 

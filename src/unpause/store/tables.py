@@ -187,6 +187,8 @@ requirements = Table(
     Column("expires_at", Instant),
     Column("on_expire", _WORD),
     Column("remind_at", Instant),
+    Column("deciders", Json),
+    Column("votes", Json),
     Column("created_at", Instant, nullable=False),
     Column("decision", _WORD),
     Column("note", Text),
@@ -289,4 +291,43 @@ rate_counts = Table(
     Column("count", Integer, nullable=False),
     Column("ends_at", Instant, nullable=False),
     Index("ix_rate_counts_ends_at", "ends_at"),
+)
+
+# What programs and people prove with that they may ask. The token itself is not here: only what it hashes to.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", _WORD, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("user_id", _NAME),
+    Column("name", _NAME),
+    Column("hash", String(64), nullable=False),
+    Column("scopes", Json, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+    Column("last_used_at", Instant),
+    Index("ix_tokens_organization_id", "organization_id"),
+)
+
+# Who did what, for administrators. Nothing is ever changed or removed, not even with the run: the database refuses it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("action", _WORD, nullable=False),
+    Column("actor", _NAME),
+    Column("via", _WORD, nullable=False),
+    Column("token_id", _WORD),
+    Column("address", String(64)),
+    Column("run_id", _UUID),
+    Column("subject", _NAME),
+    Column("decision", _WORD),
+    Column("note", Text),
+    Column("details", Json),
+    Index("ix_audit_organization_id_id", "organization_id", "id"),
+    Index("ix_audit_run_id", "run_id"),
+    sqlite_autoincrement=True,
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
 from unpause.domain.users import Organization, User
 from unpause.store.tables import organizations, users
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
@@ -45,6 +47,13 @@ def find_first_user(connection: Connection, organization_id: int) -> User | None
     return _first(connection, _of(organization_id).order_by(users.c.id).limit(1))
 
 
+def ensure_user(connection: Connection, organization_id: int, name: str, role: str, now: datetime) -> None:
+    """Add a user of that name, unless the organization has one."""
+    if find_user_named(connection, organization_id, name) is None:
+        added = {"organization_id": organization_id, "name": name, "role": role, "created_at": now}
+        connection.execute(insert(users).values(added))
+
+
 def list_users(connection: Connection, organization_id: int, part: Slice) -> tuple[list[User], int]:
     """Return a part of the organization's users in the order they came, and how many there are in all."""
     query = _of(organization_id).order_by(users.c.id).limit(part.limit).offset(part.offset)
@@ -55,9 +64,23 @@ def list_users(connection: Connection, organization_id: int, part: Slice) -> tup
 
 def find_organization(connection: Connection, organization_id: int) -> Organization | None:
     """Return the organization, or None where there is none of that id."""
+    if organization_id not in _KEYS:
+        return None
     query = select(organizations.c.id, organizations.c.name).where(organizations.c.id == organization_id)
     row = connection.execute(query).first()
     return None if row is None else Organization(row.id, row.name)
+
+
+def add_organization(connection: Connection, name: str, now: datetime) -> int:
+    """Add an organization and return its id."""
+    added = insert(organizations).values(name=name, created_at=now).returning(organizations.c.id)
+    return int(connection.execute(added).scalar_one())
+
+
+def list_organizations(connection: Connection) -> list[Organization]:
+    """Return all organizations, oldest first: for who runs the server."""
+    query = select(organizations.c.id, organizations.c.name).order_by(organizations.c.id)
+    return [Organization(row.id, row.name) for row in connection.execute(query)]
 
 
 def lock_organization(connection: Connection, organization_id: int) -> None:

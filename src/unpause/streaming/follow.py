@@ -10,6 +10,7 @@ from unpause.clock import delays
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseUnavailable
 from unpause.store.events import list_events
+from unpause.store.readiness import last_sequences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -53,7 +54,7 @@ class Follower:
         """
         last = after
         while last < run.last_sequence:
-            page = await self._read(run.id, last)
+            page = await self._read(run.id, last) or []
             for event in page:
                 if event.sequence <= run.last_sequence:
                     yield event
@@ -71,7 +72,7 @@ class Follower:
     def follow_run(self, run_key: int, after: int) -> AsyncGenerator[Event]:
         """Yield the events numbered after ``after``, up to and with the one that ends the segment.
 
-        Ends early where streams are ended.
+        Ends early where streams are ended, and where the run is deleted.
         """
         return self._follow(run_key, after, self._streaming(run_key))
 
@@ -91,10 +92,10 @@ class Follower:
     ) -> AsyncGenerator[Event]:
         with subscribing as subscription:
             last = after
-            batch: Sequence[Event] = await self._read(run_key, last)
+            batch: Sequence[Event] | None = await self._read(run_key, last)
             # Whether the log may hold more than the batch: a full page, a gap, lost news, or a poll interval's silence.
-            look_again = len(batch) == _PAGE
-            while True:
+            look_again = batch is not None and len(batch) == _PAGE
+            while batch is not None:
                 for event in batch:
                     if event.sequence <= last:
                         continue
@@ -112,11 +113,14 @@ class Follower:
                     look_again = not batch
                 if look_again:
                     batch = await self._read(run_key, last)
-                    look_again = len(batch) == _PAGE
+                    look_again = batch is not None and len(batch) == _PAGE
 
-    async def _read(self, run_key: int, after: int) -> list[Event]:
-        def unit(connection: Connection) -> list[Event]:
-            return list_events(connection, run_key, after, _PAGE)
+    async def _read(self, run_key: int, after: int) -> list[Event] | None:
+        """Return a page of the log; None where there is no such run any more."""
+
+        def unit(connection: Connection) -> list[Event] | None:
+            found = list_events(connection, run_key, after, _PAGE)
+            return found if found or last_sequences(connection, (run_key,)) else None
 
         # While the database is away nothing happens that could be missed: whoever follows just hears nothing.
         waits = delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.replies import reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS
 from unpause.api.agentos.tool_json import requirement as requirement_json
 from unpause.api.dependencies import App
@@ -67,6 +68,7 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the fields of the wire
 @router.get("/approvals", operation_id="list_approvals", response_model=None)
 async def list_approvals(
     application: App,
+    caller: Caller,
     wanted: Annotated[ApprovalFilter | None, Depends(read_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
@@ -75,29 +77,29 @@ async def list_approvals(
     of = Page(page, limit)
     if wanted is None:
         return reply({"data": [], "meta": page_json(of, 0)})
-    found, total = await application.approvals.list_approvals(principal_of(None), wanted, of)
+    found, total = await application.approvals.list_approvals(caller, wanted, of)
     return reply({"data": [approval_json(*item) for item in found], "meta": page_json(of, total)})
 
 
 @router.get("/approvals/count", operation_id="count_approvals", response_model=None)
-async def count_approvals(application: App, user_id: Annotated[str | None, Query()] = None) -> Response:
+async def count_approvals(application: App, caller: Caller, user_id: Annotated[str | None, Query()] = None) -> Response:
     """Return how many approvals are pending."""
     wanted = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
-    _, total = await application.approvals.list_approvals(principal_of(None), wanted, Page(size=1))
+    _, total = await application.approvals.list_approvals(caller, wanted, Page(size=1))
     return reply({"count": total})
 
 
 @router.get("/approvals/{approval_id}", operation_id="get_approval", response_model=None)
-async def get_approval(application: App, approval_id: str) -> Response:
+async def get_approval(application: App, caller: Caller, approval_id: str) -> Response:
     """Return one approval, with the requirement it decides."""
-    approval, requirement = await application.approvals.get_approval(principal_of(None), approval_id)
+    approval, requirement = await application.approvals.get_approval(caller, approval_id)
     return reply(approval_json(approval, requirement))
 
 
 @router.get("/approvals/{approval_id}/status", operation_id="get_approval_status", response_model=None)
-async def get_approval_status(application: App, approval_id: str) -> Response:
+async def get_approval_status(application: App, caller: Caller, approval_id: str) -> Response:
     """Return the little that somebody who polls wants to know."""
-    approval, _ = await application.approvals.get_approval(principal_of(None), approval_id)
+    approval, _ = await application.approvals.get_approval(caller, approval_id)
     return reply(
         {
             "approval_id": approval.id,
@@ -113,18 +115,17 @@ async def get_approval_status(application: App, approval_id: str) -> Response:
     "/approvals/{approval_id}/resolve", operation_id="resolve_approval", response_model=None, responses=CONFLICT
 )
 async def resolve_approval(
-    application: App, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
+    application: App, caller: Caller, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Decide a pending approval, once. The run stays paused until somebody continues it."""
-    principal = principal_of(None)
     command = ResolveApproval(
         approval_id,
         approved=body.status == "approved",
-        resolved_by=body.resolved_by,
+        resolved_by=caller.acting_for(body.resolved_by).user_id,
         data=body.resolution_data,
     )
-    asked = request_key(principal.organization_id, idempotency_key, "resolve", command)
-    resolved = await application.approvals.resolve_approval(principal, command, asked)
+    asked = request_key(caller, idempotency_key, "resolve", command)
+    resolved = await application.approvals.resolve_approval(caller.acting_for(body.resolved_by), command, asked)
     text = resolved.answer
     if text is None:
         text = to_json(approval_json(resolved.approval, resolved.requirement)).decode()
@@ -134,9 +135,9 @@ async def resolve_approval(
 
 
 @router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)
-async def delete_approval(application: App, approval_id: str) -> Response:
+async def delete_approval(application: App, caller: Caller, approval_id: str) -> Response:
     """Remove the record; a call that still waits for it is declined."""
-    await application.approvals.delete_approval(principal_of(None), approval_id)
+    await application.approvals.delete_approval(caller, approval_id)
     return Response(status_code=204)
 
 

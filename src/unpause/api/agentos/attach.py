@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
 
+from unpause.api.agentos.callers import Caller
 from unpause.api.agentos.event_json import framer
-from unpause.api.agentos.replies import principal_of
 from unpause.api.agentos.responses import ERRORS, STREAM
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from unpause.bootstrap import Application
+    from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
 
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses={**ERRORS, **STREAM})
@@ -33,13 +34,14 @@ _LARGEST = 2**31 - 1
 @router.get("/agents/{agent_id}/runs/{run_id}/events", operation_id="follow_agent_run", response_model=None)
 async def follow_agent_run(
     application: App,
+    caller: Caller,
     agent_id: str,
     run_id: str,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
     session_id: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
-    run = await _find(application, agent_id, run_id, session_id)
+    run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
     after = _number("Last-Event-ID", last_event_id, smallest=0)
     events = application.follower.attach(run, after)
     return stream_events(application, events, framer(run))
@@ -48,13 +50,14 @@ async def follow_agent_run(
 @router.post("/agents/{agent_id}/runs/{run_id}/resume", operation_id="resume_agent_run_stream", response_model=None)
 async def resume_agent_run_stream(
     application: App,
+    caller: Caller,
     agent_id: str,
     run_id: str,
     last_event_index: Annotated[str | None, Form()] = None,
     session_id: Annotated[str | None, Form()] = None,
 ) -> Response:
     """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does (agno.md section 10)."""
-    run = await _find(application, agent_id, run_id, session_id)
+    run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
     index = _number("last_event_index", last_event_index, smallest=-1)
     frames = _attached(application, run, -1 if last_event_index is None else index)
     return stream_frames(application, frames)
@@ -110,10 +113,9 @@ def _meta(name: str, run: Run, status: str, message: str, **numbers: int) -> Fra
     return name, json.dumps(body, ensure_ascii=False)
 
 
-async def _find(application: Application, agent_id: str, run_id: str, session_id: str | None) -> Run:
-    application.agents.get_agent(agent_id)
-    name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
-    return await application.service.get_run(principal_of(None), name)
+async def _find(application: Application, caller: Principal, name: RunName) -> Run:
+    application.agents.get_agent(name.agent_id or "")
+    return await application.service.get_run(caller, name)
 
 
 def _number(field: str, text: str | None, *, smallest: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 
+from unpause.api.agentos.callers import Caller
 from unpause.api.agentos.replies import reply
 from unpause.api.agentos.responses import ERRORS
 from unpause.api.dependencies import App
@@ -58,9 +59,16 @@ async def get_config(application: App) -> Response:
 
 
 @router.get("/agents", operation_id="get_agents", response_model=None)
-async def list_agents(application: App) -> Response:
-    """Return the agents served here."""
-    return reply([agent_json(agent) for agent in application.agents.list_agents()])
+async def list_agents(application: App, caller: Caller) -> Response:
+    """Return the agents served here that who asks may see or run."""
+    agents = application.agents.list_agents()
+    return reply(
+        [
+            agent_json(agent)
+            for agent in agents
+            if caller.may("agents:read", agent.agent_id) or caller.may("agents:run", agent.agent_id)
+        ]
+    )
 
 
 @router.get("/agents/{agent_id}", operation_id="get_agent", response_model=None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json
 
+from unpause.api.bodies import parse_json
 from unpause.api.files import FILE_TYPES, read_files
 from unpause.api.images import (
     IMAGE_TYPES,
@@ -124,7 +124,7 @@ def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
     if text is None or not text.strip():
         return []
     try:
-        value = from_json(text, allow_inf_nan=False)
+        value = parse_json(text)
     except ValueError:
         raise InvalidInput(f"Invalid JSON in {field} field") from None
     if value is None:

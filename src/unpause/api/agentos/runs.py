@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query
 
+from unpause.api.agentos.callers import Caller
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
-from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, principal_of, reply
+from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS, FORBIDDEN, RUN
 from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
 from unpause.api.agentos.translate import run_output, run_schema
@@ -50,6 +51,7 @@ Text = Annotated[str | None, Form()]
 )
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
+    caller: Caller,
     agent_id: str,
     message: Annotated[str, Form()],
     media: Annotated[SentMedia, Depends(sent_media)],
@@ -71,14 +73,14 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     command = CreateRun(
         agent_id=agent_id,
         prompt=message,
-        session_id=session_id or None,
+        session_id=caller.session_id or session_id or None,
         images=await read_media(media, application.settings),
         session_state=parse_object("session_state", session_state),
         dependencies=parse_object("dependencies", dependencies),
         metadata=parse_object("metadata", metadata),
     )
-    principal = principal_of(user_id)
-    asked = request_key(principal.organization_id, idempotency_key, "create", command, user_id, stream, background)
+    principal = caller.acting_for(user_id)
+    asked = request_key(principal, idempotency_key, "create", command, user_id, stream, background)
     accepted = await application.service.create_run(principal, command, asked)
     if background:
         return answer_at_once(accepted)
@@ -88,13 +90,14 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 
 
 @router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
-async def list_agent_runs(
+async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
+    caller: Caller,
     agent_id: str,
     session_id: Annotated[str, Query()],
     status: Annotated[str | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of a session's runs of this agent; none for a session that does not exist."""
     application.agents.get_agent(agent_id)
@@ -102,9 +105,9 @@ async def list_agent_runs(
         return reply([])
     wanted = RunFilter(frozenset({RunStatus(status)}) if status is not None else None, agent_id)
     try:
-        views = await application.sessions.list_runs(
-            principal_of(None), session_id, RunsAsked(wanted, Page(page, limit))
-        )
+        # Nobody's in particular: of those who see everybody's sessions, not only their own.
+        asker = caller.looking_for(None)
+        views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, Page(page, limit)))
     except SessionNotFound:
         views = []
     return reply([run_schema(view) for view in views])
@@ -112,12 +115,12 @@ async def list_agent_runs(
 
 @router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)
 async def get_agent_run(
-    application: App, agent_id: str, run_id: str, session_id: Annotated[str | None, Query()] = None
+    application: App, caller: Caller, agent_id: str, run_id: str, session_id: Annotated[str | None, Query()] = None
 ) -> Response:
     """Return a run as it stands."""
     application.agents.get_agent(agent_id)
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
-    view = await application.service.get_view(principal_of(None), name)
+    view = await application.service.get_view(caller, name)
     return reply(run_output(view, stored=True))
 
 
@@ -129,6 +132,7 @@ async def get_agent_run(
 )
 async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
+    caller: Caller,
     agent_id: str,
     run_id: str,
     tools: Annotated[str, Form()] = "",
@@ -146,11 +150,15 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     """
     parsed = parse_tools(tools)
     application.agents.get_agent(agent_id)
-    name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None, user_id=user_id or None)
-    principal = principal_of(user_id)
-    asked = request_key(
-        principal.organization_id, idempotency_key, "continue", name, tools, pause_id, stream, background
+    name = RunName(
+        run_id=run_id,
+        agent_id=agent_id,
+        session_id=caller.session_id or session_id or None,
+        # Whoever has proved to be somebody need not say it, and cannot say otherwise.
+        user_id=None if caller.subject is not None else user_id or None,
     )
+    principal = caller.acting_for(user_id)
+    asked = request_key(principal, idempotency_key, "continue", name, tools, pause_id, stream, background)
     try:
         answers = await _read_answers(application, principal, name, parsed)
         command = ContinueRun(answers=answers, pause_id=pause_id or None)
@@ -165,20 +173,20 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)
-async def cancel_agent_run(application: App, agent_id: str, run_id: str) -> dict[str, Any]:
+async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """End a run for good, whether it runs, waits or is paused; one that has ended stays as it is."""
     application.agents.get_agent(agent_id)
-    await application.service.cancel_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
+    await application.service.cancel_run(caller, RunName(run_id=run_id, agent_id=agent_id))
     return {}
 
 
 @router.post(
     "/agents/{agent_id}/runs/{run_id}/pause", operation_id="pause_agent_run", response_model=None, responses=CONFLICT
 )
-async def pause_agent_run(application: App, agent_id: str, run_id: str) -> dict[str, Any]:
+async def pause_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """Have a run pause before its next model or tool call; one that is paused stays as it is. Not in AgentOS."""
     application.agents.get_agent(agent_id)
-    await application.service.pause_run(principal_of(None), RunName(run_id=run_id, agent_id=agent_id))
+    await application.service.pause_run(caller, RunName(run_id=run_id, agent_id=agent_id))
     return {}
 
 

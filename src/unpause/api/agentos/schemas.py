@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
 
+from unpause.api.bodies import parse_json
 from unpause.api.tools import ToolExecution, answers_in
 from unpause.errors import InvalidInput
 
@@ -22,7 +22,7 @@ def parse_tools(text: str) -> object:
     if not text.strip():
         return None
     try:
-        return from_json(text, allow_inf_nan=False) or None
+        return parse_json(text) or None
     except ValueError:
         raise InvalidInput("Invalid JSON in tools field") from None
 
@@ -32,7 +32,7 @@ def parse_object(field: str, text: str | None) -> dict[str, Any] | None:
     if text is None or not text.strip():
         return None
     try:
-        value = from_json(text, allow_inf_nan=False)
+        value = parse_json(text)
     except ValueError:
         raise InvalidInput(f"Invalid JSON in {field} field") from None
     if value is not None and not isinstance(value, dict):

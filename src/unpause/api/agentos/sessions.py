@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from unpause.api.agentos.approvals import page_json
+from unpause.api.agentos.callers import Asker, Caller
 from unpause.api.agentos.config import DATABASE_ID
-from unpause.api.agentos.replies import principal_of, reply
+from unpause.api.agentos.replies import reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS
 from unpause.api.agentos.translate import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
@@ -47,14 +48,6 @@ def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
 
 
 router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)], responses=ERRORS)
-
-
-def read_asker(user_id: Annotated[str | None, Query()] = None) -> Principal:
-    """Return who asks, as far as the request says it: to one user another user's session is not there."""
-    return principal_of(user_id)
-
-
-Asker = Annotated[Principal, Depends(read_asker)]
 
 
 class CreateSessionBody(BaseModel):
@@ -145,18 +138,19 @@ def _statuses(words: list[str]) -> frozenset[RunStatus]:
 @router.get("/sessions", operation_id="get_sessions", response_model=None)
 async def list_sessions(
     application: App,
+    caller: Caller,
     wanted: Annotated[SessionFilter, Depends(read_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of sessions."""
     of = Page(page, limit)
-    found, total = await application.sessions.list_sessions(principal_of(None), wanted, of)
+    found, total = await application.sessions.list_sessions(caller, wanted, of)
     return reply({"data": [_entry_json(session) for session in found], "meta": page_json(of, total)})
 
 
 @router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
-async def create_session(application: App, body: CreateSessionBody) -> Response:
+async def create_session(application: App, caller: Caller, body: CreateSessionBody) -> Response:
     """Make an empty session."""
     wanted = NewSession(
         session_id=body.session_id or str(uuid4()),
@@ -165,7 +159,7 @@ async def create_session(application: App, body: CreateSessionBody) -> Response:
         state=body.session_state,
         metadata=body.metadata,
     )
-    session = await application.sessions.create_session(principal_of(body.user_id), wanted)
+    session = await application.sessions.create_session(caller.acting_for(body.user_id), wanted)
     return reply(_session_json(session, []), 201)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.requirements import Decision, Requirement, RequirementKind
 from unpause.domain.runs import Outcome
+from unpause.runs.snapshots import votes_payload
 
 if TYPE_CHECKING:
     from unpause.domain.runs import ToolCall
@@ -96,6 +97,8 @@ def requirement(wanted: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, A
         "in_doubt": wanted.in_doubt or None,
         "expires_at": wanted.expires_at.isoformat() if wanted.expires_at else None,
         "message": wanted.message,
+        # Not in AgentOS, and only where the tool's author wants several people's yes.
+        **votes_payload(wanted),
     }
     return {key: value for key, value in output.items() if value is not None}
 

@@ -17,7 +17,7 @@ from unpause.api.errors import CodegenRoute
 from unpause.api.rates import Bucket, limited
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import Outcome
-from unpause.runs.snapshots import awaiting_text, read_call, read_requirements
+from unpause.runs.snapshots import awaiting_text, read_call, read_requirements, votes_payload
 from unpause.store.events import EventSelection
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ def _awaited(requirement: Requirement) -> dict[str, Any]:
         "fields": [field.name for field in requirement.fields if field.open],
         "approval_id": requirement.id if requirement.approval == "required" else None,
         "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
+        **votes_payload(requirement),
     }
 
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Header, Path
+from starlette.requests import Request
 
-from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
+from unpause.api.permissions import principal_of
+from unpause.domain.principal import Principal
 from unpause.errors import OrganizationForbidden, RunNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from starlette.requests import Request
-
     from unpause.bootstrap import Application
 
 
 # The original says no type of the header. It is text: without a type openapi-python-client writes no operation at all.
-async def get_caller(authorization: Annotated[str | None, Header()] = None) -> Principal:
-    """Return who asks; until tokens exist that is everybody, in the one organization."""
+async def get_caller(request: Request, authorization: Annotated[str | None, Header()] = None) -> Principal:
+    """Return who asks: what the header says was read before."""
     del authorization
-    return Principal(DEFAULT_ORGANIZATION, via="codegen")
+    return replace(principal_of(request), via="codegen")
 
 
 Caller = Annotated[Principal, Depends(get_caller)]

@@ -94,7 +94,7 @@ async def create_agent_run(
         webhooks=read_webhooks(body.webhooks, application),
     )
     # Of the command, whose secrets show a keyed mark: a hash of the body would let a weak secret be guessed from it.
-    asked = request_key(principal.organization_id, idempotency_key, "codegen create", command)
+    asked = request_key(principal, idempotency_key, "codegen create", command)
     accepted = await application.service.create_run(principal, command, asked)
     return await _answer_once(application, request, accepted, asked)
 
@@ -165,7 +165,7 @@ async def resume_agent_run(
         webhooks=read_webhooks(body.webhooks, application),
     )
     name = RunName(id=body.agent_run_id)
-    asked = request_key(principal.organization_id, idempotency_key, "codegen resume", name, command)
+    asked = request_key(principal, idempotency_key, "codegen resume", name, command)
     with naming_agent_run():
         accepted = await application.service.continue_run(principal, name, command, asked)
         if not accepted.moved:
@@ -223,6 +223,7 @@ async def unban_agent_run(application: App, principal: Member, body: StopAgentRu
     """Change nothing: there is no mark on pull requests here that could be taken off."""
     with naming_agent_run():
         run = await application.service.get_run(principal, RunName(id=body.agent_run_id))
+    principal.refuse_agent(run.agent_id)
     return JSONResponse({"message": f"Nothing is banned here. Agent run {run.id} stays {status_word(run)}."})
 
 

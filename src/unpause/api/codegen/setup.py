@@ -86,7 +86,7 @@ async def generate_setup_commands(
     with advice. What succeeded is not run again.
     """
     command = await _command(body, application)
-    asked = request_key(principal.organization_id, idempotency_key, "codegen setup commands", body)
+    asked = request_key(principal, idempotency_key, "codegen setup commands", body)
     accepted = await application.service.create_run(principal, command, asked)
     if accepted.answer is not None:
         return Response(accepted.answer, media_type="application/json")

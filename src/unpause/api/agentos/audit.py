@@ -1,0 +1,36 @@
+"""The audit trail, as lists of AgentOS are. AgentOS has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+
+from unpause.api.agentos.approvals import page_json
+from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.replies import reply
+from unpause.api.agentos.responses import ERRORS
+from unpause.api.audit_json import audit_json
+from unpause.api.dependencies import App
+from unpause.api.errors import AgnoRoute
+from unpause.domain.approvals import Page
+from unpause.domain.paging import Slice
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+router = APIRouter(route_class=AgnoRoute, tags=["Audit"], responses=ERRORS)
+
+
+@router.get("/audit", operation_id="list_audit_entries", response_model=None)
+async def list_audit_entries(
+    application: App,
+    caller: Caller,
+    run_id: Annotated[str | None, Query(max_length=36)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+) -> Response:
+    """Return a page of who did what, newest first: of one run, or of the whole organization."""
+    of = Page(page, limit)
+    found, total = await application.audit.list_entries(caller, run_id, Slice(of.offset, limit))
+    return reply({"data": [audit_json(entry) for entry in found], "meta": page_json(of, total)})

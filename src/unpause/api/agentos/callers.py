@@ -1,0 +1,34 @@
+"""Who asks through AgentOS's API, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, Query
+from starlette.requests import Request
+
+from unpause.api.dependencies import App
+from unpause.api.permissions import principal_of
+from unpause.domain.principal import Principal
+
+# A longer name is nobody's, and could not be written into the audit trail.
+_LONGEST_NAME = 255
+
+
+async def get_caller(request: Request, application: App) -> Principal:
+    """Return who asks; where the settings isolate users, of what others have nothing is there."""
+    return replace(principal_of(request), via="agno", is_isolated=application.settings.user_isolation)
+
+
+Caller = Annotated[Principal, Depends(get_caller)]
+
+
+async def get_asker(
+    caller: Caller, user_id: Annotated[str | None, Query(max_length=_LONGEST_NAME)] = None
+) -> Principal:
+    """Return who asks for what belongs to ``user_id``: to one user another user's session is not there."""
+    return caller.looking_for(user_id)
+
+
+Asker = Annotated[Principal, Depends(get_asker)]

@@ -1,0 +1,52 @@
+"""The audit trail, as Codegen's lists are. Codegen has none."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from unpause.api.audit_json import audit_json
+from unpause.api.codegen.members import Member, get_member
+from unpause.api.codegen.pages import Page, Part, page_json
+from unpause.api.codegen.schemas import OF_MEMBERS
+from unpause.api.dependencies import App
+from unpause.api.errors import CodegenRoute
+from unpause.api.rates import Bucket, limited
+
+router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
+
+
+class AuditEntryResponse(BaseModel):
+    """Who did what, when, through which API, with which token and from which IP address."""
+
+    id: int
+    at: datetime
+    action: str
+    actor: str | None
+    via: str
+    token_id: str | None
+    address: str | None
+    run_id: str | None
+    subject: str | None
+    decision: str | None
+    note: str | None
+    details: dict[str, Any] | None
+
+
+@router.get(
+    "/v1/organizations/{org_id}/audit",
+    operation_id="list_audit_entries_v1_organizations__org_id__audit_get",
+    response_model=Page[AuditEntryResponse],
+    responses=OF_MEMBERS,
+    dependencies=limited(Bucket.READ, get_member),
+)
+async def list_audit_entries(
+    application: App, principal: Member, part: Part, run_id: Annotated[str | None, Query(max_length=36)] = None
+) -> Response:
+    """Return a part of who did what, newest first: of one run, by its UUID, or of the whole organization."""
+    found, total = await application.audit.list_entries(principal, run_id, part)
+    return JSONResponse(page_json([audit_json(entry) for entry in found], total, part))

@@ -1,0 +1,1 @@
+"""Who asks: tokens of our own, and JWTs that somebody else signs."""

@@ -1,0 +1,196 @@
+"""Checks JWTs: the signature by the operator's keys, the times, issuer and audience; and reads who they speak for.
+
+The claims are those of agno.md section 2: ``sub`` is the user, ``scopes`` a list or a text with spaces; ``session_id``
+and the organization may be there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from unpause.domain.principal import Principal
+from unpause.errors import InvalidSetting, Unauthenticated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from unpause.clock import Clock
+
+_LONGEST_NAME = 255
+_LARGEST_ORGANIZATION = 2**63 - 1
+_LONGEST_NUMBER = 20
+
+
+class KeySource(Protocol):
+    """Where the keys come from that signatures are checked with."""
+
+    async def find_keys(self, key_id: str | None) -> Sequence[Any]:
+        """Return the keys that may have signed a token with this ``kid``; none where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtRules:
+    """What a JWT has to be like. ``audience`` and ``issuer`` None are not looked at."""
+
+    algorithm: str
+    audience: str | None = None
+    issuer: str | None = None
+    scopes_claim: str = "scopes"
+    organization_claim: str = "organization_id"
+    organization: int
+    leeway_seconds: float = 0.0
+
+
+class StaticKeys:
+    """Keys that were given with the settings; the newest first, older ones may follow."""
+
+    def __init__(self, keys: Iterable[str], algorithm: str) -> None:
+        """Raise InvalidSetting for a key that signatures cannot be checked with."""
+        self._keys = [prepare_key(key, algorithm) for key in keys]
+
+    async def find_keys(self, key_id: str | None) -> Sequence[Any]:
+        """Return all: they have no names."""
+        del key_id
+        return self._keys
+
+
+class Jwts:
+    """Implements ``auth.callers.JwtReader``."""
+
+    def __init__(self, keys: KeySource, rules: JwtRules, clock: Clock) -> None:
+        self._keys = keys
+        self._rules = rules
+        self._clock = clock
+
+    async def read(self, text: str) -> Principal:
+        """Return who the token speaks for; raise Unauthenticated (texts: agno.md section 2)."""
+        claims = await self._verified(text)
+        self._check_times(claims)
+        return self._principal(claims)
+
+    async def _verified(self, text: str) -> Mapping[str, Any]:
+        try:
+            header = jwt.get_unverified_header(text)
+        except jwt.InvalidTokenError as error:
+            raise _invalid(error) from None
+        except (ValueError, RecursionError):
+            raise Unauthenticated("Invalid token: it cannot be read") from None
+        if header.get("alg") != self._rules.algorithm:
+            # Never what the token asks for: `none`, or a public key taken for a secret.
+            raise Unauthenticated("Invalid token: The specified alg value is not allowed")
+        key_id = header.get("kid")
+        failure: Exception | None = None
+        for key in await self._keys.find_keys(key_id if isinstance(key_id, str) else None):
+            try:
+                return self._decode(text, key)
+            except jwt.InvalidSignatureError as error:
+                failure = error
+            except jwt.PyJWTError as error:
+                raise _invalid(error) from None
+            except (ValueError, TypeError, RecursionError):
+                raise Unauthenticated("Invalid token: it cannot be read") from None
+        raise _invalid(failure) if failure is not None else Unauthenticated("Invalid token: unknown signing key")
+
+    def _decode(self, text: str, key: Any) -> Mapping[str, Any]:  # noqa: ANN401 - whatever kind of key
+        rules = self._rules
+        claims: dict[str, Any] = jwt.decode(
+            text,
+            key,
+            algorithms=[rules.algorithm],
+            audience=rules.audience,
+            issuer=rules.issuer,
+            # The times are looked at with this server's clock, below.
+            options={
+                "require": ["exp", "sub"],
+                "verify_aud": rules.audience is not None,
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+            },
+        )
+        return claims
+
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        now, leeway = self._clock.now().timestamp(), self._rules.leeway_seconds
+        if _moment(claims, "exp") <= now - leeway:
+            raise Unauthenticated("Token has expired")
+        for claim in ("nbf", "iat"):
+            if claim in claims and _moment(claims, claim) > now + leeway:
+                raise Unauthenticated(f"Invalid token: The token is not yet valid ({claim})")
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+        rules = self._rules
+        session, user = claims.get("session_id"), _name(claims, "sub")
+        return Principal(
+            self._organization(claims),
+            user,
+            subject=user,
+            scopes=_scopes(claims.get(rules.scopes_claim, ())),
+            session_id=None if session is None else _name(claims, "session_id"),
+        )
+
+    def _organization(self, claims: Mapping[str, Any]) -> int:
+        rules = self._rules
+        named = claims.get(rules.organization_claim, rules.organization)
+        if isinstance(named, str) and named.isascii() and named.isdecimal() and len(named) < _LONGEST_NUMBER:
+            named = int(named)
+        if isinstance(named, bool) or not isinstance(named, int) or not 1 <= named <= _LARGEST_ORGANIZATION:
+            raise Unauthenticated(f"Invalid token: the claim {rules.organization_claim} names no organization")
+        return named
+
+
+def prepare_key(key: Any, algorithm: str) -> Any:  # noqa: ANN401 - whatever kind of key
+    """Return the key, a text or what a text was read as, as signatures are checked with it.
+
+    Raises InvalidSetting for a key of another algorithm, a private one, or one that is too short.
+    """
+    wanted = jwt.get_algorithm_by_name(algorithm)
+    try:
+        prepared = wanted.prepare_key(key)
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
+        # Not what went wrong: it may show the key.
+        raise InvalidSetting(f"jwt_key: that is no key for {algorithm}") from None
+    if hasattr(prepared, "private_bytes"):
+        raise InvalidSetting("jwt_key: that is a private key, and signatures are checked with the public one")
+    # A secret shorter than what it signs with can be guessed (RFC 7518 section 3.2); so can a small RSA key.
+    if wanted.check_key_length(prepared):
+        raise InvalidSetting(f"jwt_key: that key is too short for {algorithm}")
+    return prepared
+
+
+def _invalid(error: Exception) -> Unauthenticated:
+    # It may repeat what the token says, and that may be halves of characters, which no answer can hold.
+    return Unauthenticated(f"Invalid token: {error}".encode(errors="backslashreplace").decode())
+
+
+def _moment(claims: Mapping[str, Any], claim: str) -> float:
+    value = claims[claim]
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > _LARGEST_MOMENT:  # noqa: PLR0124
+        raise Unauthenticated(f"Invalid token: {claim} must be a time in seconds")
+    return float(value)
+
+
+_LARGEST_MOMENT = 1e15
+# U+0000 and halves of characters, which JSON can say and no database takes.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _name(claims: Mapping[str, Any], claim: str) -> str:
+    value = claims[claim]
+    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_NAME or _UNSTORABLE.search(value):
+        raise Unauthenticated(f"Invalid token: {claim} must be a text of 1 to {_LONGEST_NAME} characters")
+    return value
+
+
+def _scopes(value: object) -> frozenset[str]:
+    if isinstance(value, str):
+        return frozenset(value.split())
+    if isinstance(value, list | tuple) and all(isinstance(scope, str) for scope in value):
+        return frozenset(value)
+    raise Unauthenticated("Invalid token: scopes must be a list")

@@ -1,0 +1,57 @@
+"""How much of a thing clients may ask for, in numbers that the settings give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from unpause.errors import InvalidInput, RateLimited, RunLimitReached
+from unpause.store.json import dump_json
+from unpause.store.readiness import has_unfinished
+from unpause.store.runs import count_runs
+from unpause.store.users import lock_organization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from unpause.runs.commands import ContinueRun
+    from unpause.store.database import Connection
+
+_LIMITED_DAYS = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """``runs`` is how many an organization may make in 30 days, ``unfinished`` how many may be so at the same time.
+
+    ``tools`` are the answers in one continue, ``json_chars`` the characters of one JSON value that is only kept.
+    """
+
+    runs: int | None = None
+    unfinished: int | None = None
+    tools: int = 256
+    json_chars: int = 1_000_000
+
+    def refuse_run(self, connection: Connection, organization_id: int, now: datetime) -> None:
+        """Raise RunLimitReached or RateLimited where the organization has made as many runs as it may."""
+        if self.runs is not None:
+            # Two at once must not both take the last place.
+            lock_organization(connection, organization_id)
+            if count_runs(connection, organization_id, now - _LIMITED_DAYS) >= self.runs:
+                raise RunLimitReached
+        most = self.unfinished
+        if most is not None and has_unfinished(connection, organization_id, most):
+            raise RateLimited(1, f"This organization has {most} unfinished runs, as many as it may: try again later")
+
+    def refuse_answers(self, command: ContinueRun) -> None:
+        """Raise InvalidInput for more answers than a continue may have."""
+        if len(command.answers) > self.tools:
+            raise InvalidInput(f"tools has {len(command.answers)} items; {self.tools} may be sent at a time")
+
+    def refuse_json(self, values: Mapping[str, Any]) -> None:
+        """Raise InvalidInput for a value whose JSON is too long."""
+        for name, value in values.items():
+            if value is not None and len(dump_json(value)) > self.json_chars:
+                raise InvalidInput(f"{name} is longer than {self.json_chars} characters of JSON")

@@ -1,0 +1,43 @@
+"""The audit trail: written with what it tells of, never changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, insert, select
+
+from unpause.domain.audit import AuditAction, AuditEntry
+from unpause.store.tables import audit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+    from unpause.domain.paging import Slice
+
+_INSERT = insert(audit)
+_WRITTEN = tuple(column.name for column in audit.c if column.name != "id")
+
+
+def add_entries(connection: Connection, entries: Sequence[AuditEntry]) -> None:
+    """Write entries down, for good."""
+    if entries:
+        connection.execute(_INSERT, [{name: getattr(entry, name) for name in _WRITTEN} for entry in entries])
+
+
+def list_entries(
+    connection: Connection, organization_id: int, run_id: str | None, part: Slice
+) -> tuple[list[AuditEntry], int]:
+    """Return a part of the organization's entries, newest first, and how many there are; of one run, or of all."""
+    conditions = [audit.c.organization_id == organization_id]
+    if run_id is not None:
+        conditions.append(audit.c.run_id == run_id)
+    query = select(*audit.c).where(*conditions).order_by(audit.c.id.desc()).limit(part.limit).offset(part.offset)
+    counted = select(func.count()).select_from(audit).where(*conditions)
+    found = [_entry(row) for row in connection.execute(query).mappings()]
+    return found, int(connection.execute(counted).scalar_one())
+
+
+def _entry(row: RowMapping) -> AuditEntry:
+    return AuditEntry(**{**row, "action": AuditAction(row["action"])})
