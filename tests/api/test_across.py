@@ -190,10 +190,12 @@ async def test_this_machine_is_listened_to(tmp_path: Path, headers: dict[str, st
         assert (await desk.client.get("/health", headers=headers)).status_code == 200
 
 
-async def test_a_server_told_to_be_insecure_listens_to_everybody(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, insecure=True, host="0.0.0.0") as desk:  # noqa: S104 - nothing listens in this test
-        response = await desk.client.get("/health", headers={"host": "agents.example", "origin": "https://ui.example"})
-        assert response.status_code == 200
+async def test_a_server_that_asks_for_tokens_listens_to_everybody_and_asks(tmp_path: Path) -> None:
+    foreign = {"host": "agents.example", "origin": "https://ui.example"}
+    async with at_desk(tmp_path, dev=False, host="0.0.0.0") as desk:  # noqa: S104 - nothing listens in this test
+        assert (await desk.client.get("/health", headers=foreign)).status_code == 200
+        assert (await desk.client.get("/agents", headers=foreign)).status_code == 401
+        assert (await desk.client.get(f"{ORGANIZATION}/1", headers=foreign)).status_code == 401
 
 
 async def test_the_link_to_a_run_begins_with_the_servers_public_address(tmp_path: Path) -> None:

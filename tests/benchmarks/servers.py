@@ -87,7 +87,7 @@ def serving_process(variant: Variant, folder: Path, creating: Work, continuing: 
 def _main(variant: Variant, folder: Path, creating: Work, continuing: Work) -> None:
     # The whole command with its options for uvicorn, and only what it serves put in the place of the usual.
     url = f"sqlite+aiosqlite:///{folder / 'unpause.db'}"
-    arguments = ["--agents", "tests.benchmarks.instant_agent", "--port", "0", "--database-url", url]
+    arguments = ["--dev", "--agents", "tests.benchmarks.instant_agent", "--port", "0", "--database-url", url]
     with ExitStack() as replaced:
         if variant is not Variant.PYDANTIC_AI:
             replaced.enter_context(mock.patch.object(serving, "load_drivers", return_value=[ScriptedDriver()]))

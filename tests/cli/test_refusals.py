@@ -24,9 +24,9 @@ MODULES = {
 # Arguments after `serve` that are refused once the settings are read, and what the line has to say.
 WRONG_SETTINGS = [
     ([], "name a module or file with --agents"),
-    (["--agents", "x", "--host", "0.0.0.0"], "say --insecure"),  # noqa: S104 - it is refused
-    (["--agents", "x", "--host", "::"], "say --insecure"),
-    (["--agents", "x", "--host", "example.org"], "say --insecure"),
+    (["--agents", "x", "--dev", "--host", "0.0.0.0"], "with --dev nobody is asked for a token"),  # noqa: S104 - refused
+    (["--agents", "x", "--dev", "--host", "::"], "with --dev nobody is asked for a token"),
+    (["--agents", "x", "--dev", "--host", "example.org"], "with --dev nobody is asked for a token"),
     (["--port", "many"], "port: Input should be a valid integer"),
     (["--port", "65536"], "port: Input should be less than or equal to 65535"),
     (["--port", "-1"], "port: Input should be greater than or equal to 0"),
@@ -83,6 +83,12 @@ def test_a_setting_that_cannot_work_is_refused_in_one_line(here: Here, arguments
     assert list(here.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - they are refused
+def test_the_demo_is_for_this_machine_alone(here: Here, host: str) -> None:
+    assert_refused(here.run("demo", "--host", host), "with the demo nobody is asked for a token")
+    assert list(here.folder.iterdir()) == []
+
+
 def test_a_variable_that_cannot_work_is_refused_like_an_option(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNPAUSE_PORT", "many")
     assert_refused(here.run("demo"), "port: Input should be a valid integer")
@@ -94,7 +100,7 @@ def test_agents_and_models_that_cannot_be_had_are_refused_in_one_line(
 ) -> None:
     write_modules(here.folder)
     # What a server changes for its whole process is not for this one.
-    monkeypatch.setattr("unpause.cli.serving.configure_logging", lambda **_: None)
+    monkeypatch.setattr("unpause.cli.serving.configure_logging", lambda *_, **__: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("TEST_FOLDER", str(here.folder))
@@ -173,7 +179,8 @@ def test_db_is_refused_while_a_server_owns_the_file(server: ServerProcess, here:
 def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = unpause("serve", "--port", port, "--agents", AGENTS_FILE, folder=tmp_path, TEST_FOLDER=str(tmp_path))
+        options = ("--dev", "--port", port, "--agents", AGENTS_FILE)
+        done = unpause("serve", *options, folder=tmp_path, TEST_FOLDER=str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == (
         f"unpause: could not listen on 127.0.0.1 port {port}; is another server there?"
@@ -181,15 +188,16 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_insecure_lifts_the_refusal_of_a_host_that_others_can_reach(tmp_path: Path) -> None:
+def test_a_server_that_asks_for_tokens_may_listen_where_others_can_reach_it(tmp_path: Path) -> None:
     # An address that no machine has, so nothing is opened: listening there is what fails.
-    done = unpause(
-        *("serve", "--host", "192.0.2.1", "--insecure", "--agents", AGENTS_FILE),
-        folder=tmp_path,
-        TEST_FOLDER=str(tmp_path),
-    )
+    options = ("--host", "192.0.2.1", "--agents", AGENTS_FILE)
+    done = unpause("serve", *options, folder=tmp_path, TEST_FOLDER=str(tmp_path))
     assert done.returncode == 2
     assert "could not listen on 192.0.2.1" in done.stderr
+    # Whoever starts it again gets in with the token of this start.
+    assert done.stdout.startswith("An administrator's token, shown only now: unp_")
+    again = unpause("serve", *options, folder=tmp_path, TEST_FOLDER=str(tmp_path))
+    assert (again.returncode, again.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []], ids=str)

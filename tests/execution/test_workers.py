@@ -211,7 +211,8 @@ async def test_no_more_runs_are_executed_at_once_than_there_are_slots(tmp_path: 
         for run in runs:
             await reached(application.database, run, _COMPLETED)
     assert driver.most[1] == 2
-    assert driver.started == runs
+    # The first two begin at the same time, each with a connection of its own.
+    assert [set(driver.started[:2]), *driver.started[2:]] == [set(runs[:2]), *runs[2:]]
 
 
 async def test_an_organization_runs_no_more_at_once_than_it_may_on_all_workers_together(

@@ -43,6 +43,7 @@ NOT_OFFERED = frozenset(
 EXTENSIONS = frozenset(
     {
         "GET /v1/organizations/{org_id}/agent/run/{agent_run_id}/logs",
+        "GET /v1/organizations/{org_id}/audit",
         "POST /v1/organizations/{org_id}/agent/run/pause",
     }
 )

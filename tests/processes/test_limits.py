@@ -157,7 +157,8 @@ def test_a_request_from_this_machine_is_served(client: httpx.Client, headers: di
     assert (done.status_code, done.json()["content"]) == (200, "hello ")
 
 
-def test_insecure_lifts_the_refusal_of_foreign_names(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--insecure") as server, server.client() as client:
+def test_a_server_that_asks_for_tokens_has_no_foreign_names_and_asks(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, environment={"UNPAUSE_DEV": "false"}) as server, server.client() as client:
         for headers in FOREIGN:
             assert client.get("/health", headers=headers).status_code == 200
+            assert client.get("/agents", headers=headers).status_code == 401

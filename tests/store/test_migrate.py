@@ -14,23 +14,31 @@ from sqlalchemy import Connection, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
-from unpause.domain.requirements import Requirement, RequirementKind
+from unpause.domain.principal import Principal
+from unpause.domain.requirements import Deciders, Requirement, RequirementKind, Vote
 from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Delivery, WebhookTarget
 from unpause.errors import SchemaMismatch
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
+from unpause.store.audit import add_entries
 from unpause.store.database import Database
 from unpause.store.deliveries import add_deliveries
 from unpause.store.events import add_events
 from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
-from unpause.store.requirements import add_requirements
+from unpause.store.requirements import add_requirements, keep_votes, list_requirements
 from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.tables import metadata, rate_counts
+from unpause.store.tokens import add_token
 from unpause.store.webhooks import replace_run_targets
 from unpause.vault import Sealed
+
+DECIDERS = Deciders(four_eyes=True, approvers=("olga", "finance:approve"), quorum=2)
+VOTE = Vote("olga", NOW, "agno", "fine")
 
 
 def fill(connection: Connection) -> None:
@@ -53,8 +61,10 @@ def fill(connection: Connection) -> None:
             RequirementKind.CONFIRMATION,
             NOW,
             approval="required",
+            deciders=DECIDERS,
         )
         add_requirements(connection, run.id, [requirement], 0)
+        keep_votes(connection, requirement.id, [VOTE])
         add_approvals(connection, run, [requirement], NOW)
         asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, asked, NOW) is None
@@ -62,6 +72,8 @@ def fill(connection: Connection) -> None:
         replace_run_targets(connection, run, [WebhookTarget("https://example.org", Sealed("encrypted"))], NOW)
         delivery = Delivery(f"msg_{number}", run.organization_id, "https://example.org", "{}", NOW)
         add_deliveries(connection, [delivery])
+        add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
+        add_entries(connection, [done_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})
 
 
@@ -127,9 +139,33 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
     # The first revision has no place for these; what waits for an administrator gets its record again on the way up.
-    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries")
+    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit")
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
+
+
+async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_one_voice(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    rows = await filled(empty_database)
+    assert [deciders for deciders, _ in await who_decides(empty_database)] == [DECIDERS, DECIDERS]
+    assert [votes for _, votes in await who_decides(empty_database)] == [(VOTE,), (VOTE,)]
+    migrate.downgrade(empty_database, "0004")
+    assert not {"audit", "tokens"} & tables(empty_database)
+    migrate.upgrade(empty_database)
+    assert await who_decides(empty_database) == [(None, ()), (None, ())]
+    forgotten = [{**row, "deciders": None, "votes": None} for row in rows["requirements"]]
+    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": []}
+    assert Place(empty_database).dump() == kept
+
+
+async def who_decides(url: str) -> list[tuple[Deciders | None, tuple[Vote, ...]]]:
+    """Return who may decide each call that waits, and who has spoken."""
+
+    def unit(connection: Connection) -> list[tuple[Deciders | None, tuple[Vote, ...]]]:
+        return [(item.deciders, item.votes) for key in (1, 2) for item in list_requirements(connection, key)]
+
+    async with Database(url).opened() as database:
+        return await database.read(unit)
 
 
 async def test_a_downgrade_to_base_leaves_no_table_and_the_way_up_is_open(empty_database: str) -> None:

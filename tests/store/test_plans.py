@@ -14,7 +14,7 @@ from tests.support.backlog import add_backlog
 from tests.support.databases import PostgresServer, new_run
 from unpause.domain.approvals import ApprovalFilter, Page
 from unpause.domain.paging import Slice
-from unpause.domain.principal import Principal
+from unpause.domain.principal import Principal, Sight
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
@@ -78,11 +78,13 @@ def claim(connection: Connection) -> object:
 
 def continue_run(connection: Connection) -> object:
     command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
-    return Continuing(Principal(1, "ada"), command, _NOW).apply(connection, get_run(connection, RunKey(1, id=500)))
+    return Continuing(Principal(1, "ada"), command, _NOW).apply(
+        connection, get_run(connection, RunKey(Sight(1), id=500))
+    )
 
 
 def list_targets_of_one(connection: Connection) -> object:
-    return list_targets(connection, get_run(connection, RunKey(1, id=500)))
+    return list_targets(connection, get_run(connection, RunKey(Sight(1), id=500)))
 
 
 USES: dict[str, Use] = {
@@ -100,15 +102,15 @@ USES: dict[str, Use] = {
     "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),
     "who hears of a run": list_targets_of_one,
     "find a run": lambda connection: find_by_key(connection, 500, locked=True),
-    "find a run by its UUID": lambda connection: get_run(connection, RunKey(1, run_id="no such run")),
+    "find a run by its UUID": lambda connection: get_run(connection, RunKey(Sight(1), run_id="no such run")),
     "list the runs of a session": lambda connection: list_session_runs(connection, 500, RunFilter(), limit=20),
-    "list sessions": lambda connection: list_sessions(connection, 1, SessionFilter(), Page(1, 20))[0],
+    "list sessions": lambda connection: list_sessions(connection, Sight(1), SessionFilter(), Page(1, 20))[0],
     "list sessions that were used last": lambda connection: list_sessions(
-        connection, 1, SessionFilter(sort_by="updated_at"), Page(1, 20)
+        connection, Sight(1), SessionFilter(sort_by="updated_at"), Page(1, 20)
     )[0],
-    "list an organization's runs": lambda connection: list_runs(connection, 1, RunSelection(), Slice(20, 40))[0],
+    "list an organization's runs": lambda connection: list_runs(connection, Sight(1), RunSelection(), Slice(20, 40))[0],
     "count the runs of a month": lambda connection: count_runs(connection, 1, _NOW),
-    "list approvals": lambda connection: list_approvals(connection, 1, ApprovalFilter(), Page(1, 20)),
+    "list approvals": lambda connection: list_approvals(connection, Sight(1), ApprovalFilter(), Page(1, 20)),
 }
 
 

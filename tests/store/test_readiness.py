@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, insert
 
 from tests.support.databases import NOW, new_run
+from unpause.domain.principal import Sight
 from unpause.domain.runs import RunStatus
 from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
 from unpause.store.runs import RunKey, get_run
@@ -139,7 +140,8 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
         batches = [asked] if together else [[one] for one in asked]
         assert set[int]().union(*(renew_leases(connection, batch, _LATER) for batch in batches)) == {held}
         leases = {
-            key: get_run(connection, RunKey(1, id=key)).lease_expires_at for key in (held, taken_over, paused, other)
+            key: get_run(connection, RunKey(Sight(1), id=key)).lease_expires_at
+            for key in (held, taken_over, paused, other)
         }
         assert leases == {held: _LATER, taken_over: NOW, paused: NOW, other: NOW}
 

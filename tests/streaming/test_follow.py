@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
@@ -17,6 +17,7 @@ from unpause.errors import ShuttingDown
 from unpause.store.database import Database
 from unpause.store.events import add_events
 from unpause.store.runs import reserve_sequence
+from unpause.store.tables import runs
 from unpause.streaming.bus import Bus, InProcessBus, Subscription
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
@@ -267,3 +268,13 @@ async def test_a_closed_database_is_said_to_be_shutting_down(database_url: str) 
         await log.append(DELTA)
     with pytest.raises(ShuttingDown):
         await log.follow()
+
+
+async def test_a_run_that_was_deleted_is_followed_to_nowhere_and_not_for_ever(database_url: str) -> None:
+    async with logging(database_url) as log:
+        await log.append(DELTA)
+        await log.database.write(lambda connection: connection.execute(delete(runs).where(runs.c.id == log.run_key)))
+        assert await log.follow() == []
+        assert await log.follow(1) == []
+        async with asyncio.timeout(_DEADLINE):
+            await log.follower.wait_for_run(log.run_key, 1)

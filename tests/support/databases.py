@@ -19,7 +19,7 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Connection, delete, select, update
 
-from unpause.domain.principal import Principal
+from unpause.domain.principal import Principal, Sight
 from unpause.domain.runs import Run, RunStatus
 from unpause.store import migrate
 from unpause.store.runs import RunKey, get_run, insert_run
@@ -148,7 +148,7 @@ def new_run(connection: Connection, status: RunStatus = RunStatus.PENDING, **val
     }
     run = insert_run(connection, columns)
     connection.execute(update(runs).where(runs.c.id == run.id).values(status=status.value))
-    return get_run(connection, RunKey(run.organization_id, id=run.id))
+    return get_run(connection, RunKey(Sight(run.organization_id), id=run.id))
 
 
 def remove_all(connection: Connection, table: str) -> None:

@@ -121,12 +121,15 @@ def schema_of(document: Json, usual: int) -> BaseSchema:
     return schemathesis.openapi.from_dict(document, config=config)
 
 
-def application_in(folder: Path) -> Starlette:
+def application_in(folder: Path, **changes: object) -> Starlette:
     """Return the application on a database in the folder, with the office as its agent; schemathesis starts it."""
     (folder / "checkouts" / "1").mkdir(parents=True)
-    settings = settings_for(
-        folder, workspace_root=folder / "checkouts", encryption_key=Fernet.generate_key().decode(), sweep_seconds=3600.0
-    )
+    usual: dict[str, object] = {
+        "workspace_root": folder / "checkouts",
+        "encryption_key": Fernet.generate_key().decode(),
+        "sweep_seconds": 3600.0,
+    }
+    settings = settings_for(folder, **{**usual, **changes})
     driver = PydanticAIDriver(office_agent([], Gates()), driver_options(settings))
     return create_app(build_application(settings, [driver]))
 

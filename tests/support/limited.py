@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path as Folder
 from typing import Annotated, Any
+from unittest import mock
 
 import httpx
 from fastapi import APIRouter, Body, Path
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from tests.support.databases import NOW
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import ADDRESS, settings_for
+from unpause.api import permissions
 from unpause.api.app import create_app
 from unpause.api.errors import CodegenRoute
 from unpause.api.rates import Bucket, limited
@@ -60,19 +62,24 @@ async def serving_limited(folder: Folder, clock: MovedClock, **changes: Any) -> 
     application = build_application(settings_for(folder, **changes), [ScriptedDriver()], clock)
     executed: list[str] = []
     app = create_app(application)
-    app.include_router(_bucket_routes(executed))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
-        yield Limited(client, application, executed)
+    # A route without a row in the table does not start.
+    rows = {f"POST {_path(bucket)}": () for bucket in Bucket}
+    with mock.patch.object(permissions, "PERMISSIONS", {**permissions.PERMISSIONS, **rows}):
+        app.include_router(_bucket_routes(executed))
+        async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+            yield Limited(client, application, executed)
 
 
 def _bucket_routes(executed: list[str]) -> APIRouter:
     router = APIRouter(route_class=CodegenRoute)
     for bucket in Bucket:
-        router.post(f"/v1/organizations/{{org_id}}/buckets/{bucket}", dependencies=limited(bucket, _who))(
-            _endpoint(bucket, executed)
-        )
+        router.post(_path(bucket), dependencies=limited(bucket, _who))(_endpoint(bucket, executed))
     return router
+
+
+def _path(bucket: Bucket) -> str:
+    return f"/v1/organizations/{{org_id}}/buckets/{bucket}"
 
 
 def _endpoint(bucket: Bucket, executed: list[str]) -> Any:  # noqa: ANN401

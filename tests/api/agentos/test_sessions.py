@@ -333,9 +333,27 @@ async def test_a_deleted_session_takes_everything_of_its_runs_along(office: Offi
     await office.post("/agents/office/runs", "key", message=DELETE, session_id="s")
     response = await office.client.delete("/sessions/s", params={"type": "agent"})
     assert (response.status_code, response.content) == (204, b"")
-    assert await office.dump() == before
+    # All but what was done, which nobody takes back.
+    assert {**await office.dump(), "audit": []} == before
+    trail = body_of(await office.client.get("/audit"))["data"]
+    assert [entry["action"] for entry in trail] == ["session.deleted", "requirement.answered"]
     assert (await office.get(kept))["status"] == "COMPLETED"
     assert (await office.client.delete("/sessions/s")).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/sessions/s", "/sessions"])
+async def test_a_session_is_not_deleted_for_a_user_whose_name_cannot_be_written_down(
+    tmp_path: Path, database_url: str, path: str
+) -> None:
+    async with at_office(tmp_path, database_url=database_url) as office:
+        await office.create("hello", session_id="s")
+        body = {"session_ids": ["s"]} if path == "/sessions" else None
+        async with office.nothing_changes():
+            refused = await office.client.request("DELETE", path, params={"user_id": "u" * 256}, json=body)
+        assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["query", "user_id"])
+        done = await office.client.request("DELETE", path, params={"user_id": "u" * 255}, json=body)
+        assert done.status_code == 204
+        assert body_of(await office.client.get("/audit"))["data"][0]["actor"] == "u" * 255
 
 
 async def test_a_session_with_a_run_under_way_is_not_deleted(tmp_path: Path) -> None:

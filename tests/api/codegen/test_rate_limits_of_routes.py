@@ -38,6 +38,7 @@ EXPECTED = {
     ("delete", WEBHOOK): "change",
     ("post", f"{WEBHOOK}/test"): "webhook_test",
     ("post", f"{ORGANIZATION}/setup-commands/generate"): "setup",
+    ("get", f"{ORGANIZATION}/audit"): "read",
 }
 
 

@@ -1,0 +1,289 @@
+"""Every route of the server, asked by everybody who may come: nobody gets in where they do not belong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from fastapi import APIRouter
+from fastapi.routing import iter_route_contexts
+
+from tests.access.answers import Answer, filled_in
+from tests.access.guarded import Guarded, Person, guarded
+from tests.access.route_table import (
+    ADMIN,
+    AGENTOS,
+    CODEGEN,
+    CODEGEN_FOREIGN,
+    CODEGEN_UNKNOWN,
+    EXPIRED,
+    INVALID,
+    MISSING,
+    TABLE,
+    Row,
+    scope_missing,
+)
+from tests.support.office import body_of, plan
+from unpause.api.errors import AgnoRoute
+from unpause.auth.tokens import NewToken, end_token, make_token
+from unpause.domain.principal import Principal
+
+CANARY = "canary"
+KNOWN = (
+    *("agents:read", "agents:run", "approvals:read", "approvals:write", "approvals:delete"),
+    *("sessions:read", "sessions:write", "sessions:delete", "system:read", "finance:approve"),
+)
+GUARDED = {**AGENTOS, **CODEGEN}
+OF_ORGANIZATION = sorted(route for route in CODEGEN if "{org_id}" in route)
+_NUMBERS = count(2)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class World:
+    """One server with the runs of Alice, who is of organization 1, and everybody who comes to ask for them."""
+
+    office: Guarded
+    people: dict[tuple[str, tuple[str, ...]], Person] = field(default_factory=dict)
+    nobodies: dict[str, tuple[str | None, Answer]] = field(default_factory=dict)
+    things: dict[str, object] = field(default_factory=dict)
+
+    async def person(self, user: str, scopes: tuple[str, ...]) -> Person:
+        """Return somebody of organization 1 with just these scopes, the same one again."""
+        found = self.people.get((user, scopes))
+        if found is None:
+            found = self.people[user, scopes] = await self.new_person(1, user, scopes)
+        return found
+
+    async def new_person(self, organization: int, user: str, scopes: tuple[str, ...], **changes: Any) -> Person:  # noqa: ANN401
+        """Return somebody with a new token."""
+        wanted = NewToken(organization_id=organization, user_id=user, scopes=scopes, **changes)
+        now = self.office.clock.now() - timedelta(hours=1)
+        by = Principal(organization, "tests", via="cli")
+        _, text = await self.office.application.database.write(
+            lambda connection: make_token(connection, wanted, by, now)
+        )
+        return self.office.holder(text)
+
+    async def stranger(self) -> tuple[Person, int]:
+        """Return the administrator of a new organization, and its number."""
+        number = next(_NUMBERS)
+        await self.office.add_organization(number, f"organization {number}")
+        return await self.new_person(number, "stranger", ADMIN), number
+
+    async def unknown(self) -> dict[str, tuple[str | None, Answer]]:
+        """Return what those send who have no token that counts, and what they are to hear."""
+        self.nobodies = self.nobodies or await self._unknown()
+        return self.nobodies
+
+    async def _unknown(self) -> dict[str, tuple[str | None, Answer]]:
+        expired = await self.new_person(1, "alice", ADMIN, lifetime=timedelta(minutes=59))
+        revoked = await self.new_person(1, "alice", ADMIN)
+        public = revoked.authorization.removeprefix("Bearer unp_").partition(".")[0]
+        now = self.office.clock.now()
+        await self.office.application.database.write(
+            lambda connection: end_token(connection, public, Principal(1, via="cli"), now)
+        )
+        right = (await self.person("alice", ADMIN)).authorization
+        return {
+            "none": (None, MISSING),
+            "basic": ("Basic YWxpY2U6Y2FuYXJ5", MISSING),
+            "garbage": ("Bearer garbage", replace(INVALID, body={"detail": ...})),
+            "of our shape": (f"Bearer unp_AAAAAAAA.{'A' * 43}", INVALID),
+            "wrong secret": (f"{right[:-4]}AAAA", INVALID),
+            "expired": (expired.authorization, EXPIRED),
+            "revoked": (revoked.authorization, INVALID),
+        }
+
+    async def fresh(self) -> dict[str, object]:
+        """Return the names of new things of Alice's: a paused run, one held by an approval, one that was decided."""
+        alice, admin = await self.person("alice", KNOWN), await self.person("olga", ADMIN)
+        # Lists find parts of names, too.
+        session = f"session-{next(_NUMBERS):05}"
+        run = await alice.run(plan([("delete_file", {"path": CANARY})]), session_id=session)
+        held = await alice.run(plan([("deploy", {"env": CANARY})]), session_id=session)
+        decided = await alice.run(plan([("deploy", {"env": CANARY})]), session_id=f"{session}-decided")
+        [waiting], [settled] = [
+            body_of(await admin.get("/approvals", run_id=each["run_id"]))["data"] for each in (held, decided)
+        ]
+        body_of(await admin.post(f"/approvals/{settled['id']}/resolve", {"status": "rejected"}))
+        name = f"{CANARY} {session}"
+        body_of(await alice.ask("PATCH", f"/sessions/{session}", json={"session_name": name}))
+        codegen = body_of(await admin.get("/v1/organizations/1/agent/runs"))["items"]
+        users = body_of(await admin.get("/v1/organizations/1/users"))["items"]
+        return {
+            "agent_id": "office",
+            "run_id": run["run_id"],
+            "tool_call_id": run["tools"][0]["tool_call_id"],
+            "agent_run_id": next(each["id"] for each in codegen if each["web_url"].endswith(run["run_id"])),
+            "session_id": session,
+            "session_name": name,
+            "held": held["run_id"],
+            "decided": decided["run_id"],
+            "approval_id": waiting["id"],
+            "pending": body_of(await admin.get("/approvals/count"))["count"],
+            "user_id": next(each["id"] for each in users if each["github_username"] == "alice"),
+            "org_id": 1,
+            "home": 1,
+            "me": "alice",
+        }
+
+    async def named(self, route: str) -> dict[str, object]:
+        """Return things for a request to the route: new ones where it may change them."""
+        admin = await self.person("olga", ADMIN)
+        if "webhooks" in route:
+            # Nothing is sent to it.
+            hook = {"url": "https://hooks.example/1", "enabled": False}
+            body_of(await admin.post("/v1/organizations/1/webhooks/agent-run", hook))
+        if route.startswith("GET ") and self.things:
+            return {**self.things, "pending": body_of(await admin.get("/approvals/count"))["count"]}
+        found = await self.fresh()
+        self.things = self.things or await self.fresh()
+        return {**found, "pending": self.things["pending"]}
+
+    async def ask(self, route: str, authorization: str | None, names: Mapping[str, object]) -> Any:  # noqa: ANN401
+        """Send the request of the row to the route."""
+        method, _, path = route.partition(" ")
+        row = TABLE[route]
+        content: dict[str, Any] = {"params": filled_in(dict(row.query), names)}
+        if row.form is not None:
+            content["data"] = filled_in(dict(row.form), names)
+        if row.json is not None:
+            content["json"] = filled_in(row.json, names)
+        headers = {} if authorization is None else {"Authorization": authorization}
+        return await self.office.client.request(method, filled_in(path, names), headers=headers, **content)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with guarded(tmp_path_factory.mktemp("routes")) as office:
+        yield World(office)
+
+
+def routes_of(office: Guarded) -> set[str]:
+    """Return every route of the application, whether its documents show it or not."""
+    return {
+        f"{method} {route.path}"
+        for route in iter_route_contexts(office.app.routes)
+        for method in (route.methods or ())
+        if method != "HEAD"
+    }
+
+
+async def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
+    assert routes_of(world.office) == set(TABLE)
+    documented = {
+        f"{method.upper()} {path}"
+        for path, operations in world.office.app.openapi()["paths"].items()
+        for method in operations
+    }
+    assert documented <= set(TABLE)
+    assert set(TABLE) - documented == {"GET /docs", "GET /docs/oauth2-redirect", "GET /redoc", "GET /openapi.json"}
+
+
+async def test_a_route_that_nobody_said_who_may_use_does_not_start() -> None:
+    router = APIRouter(route_class=AgnoRoute)
+
+    async def tell() -> None:
+        """Tell secrets."""
+
+    with pytest.raises(KeyError, match="GET /secrets"):
+        router.add_api_route("/secrets", tell)
+
+
+@pytest.mark.parametrize("route", sorted(set(TABLE) - set(GUARDED)))
+async def test_a_public_route_answers_everybody_the_same(world: World, route: str) -> None:
+    for authorization, _ in (await world.unknown()).values():
+        TABLE[route].done.compare(await world.ask(route, authorization, {}), {})
+
+
+@pytest.mark.parametrize("route", sorted(GUARDED))
+async def test_nobody_gets_in_without_a_token_that_counts(world: World, route: str) -> None:
+    unknown, names = await world.unknown(), await world.named("GET ")
+    before = await world.office.rows()
+    for authorization, answer in unknown.values():
+        response = await world.ask(route, authorization, names)
+        (CODEGEN_UNKNOWN if route in CODEGEN else answer).compare(response, names)
+        assert "www-authenticate" not in response.headers
+    assert await world.office.rows() == before
+
+
+@pytest.mark.parametrize("route", sorted(route for route, row in GUARDED.items() if row.scopes))
+async def test_every_other_scope_is_not_the_one_that_is_missing(world: World, route: str) -> None:
+    row, names = GUARDED[route], await world.named("GET ")
+    without = await world.person("alice", tuple(scope for scope in KNOWN if scope not in row.scopes))
+    nothing = await world.person("alice", ())
+    before = await world.office.rows()
+    for person in (without, nothing):
+        response = await world.ask(route, person.authorization, names)
+        scope_missing(route.partition(" ")[2], row.scopes[0]).compare(response, names)
+    assert await world.office.rows() == before
+
+
+@pytest.mark.parametrize("route", sorted(GUARDED))
+async def test_each_right_scope_alone_opens_the_route(world: World, route: str) -> None:
+    row = GUARDED[route]
+    alone: list[tuple[str, ...]] = [(scope,) for scope in row.scopes]
+    for scopes in alone or [()]:
+        person = await world.person("alice", scopes)
+        names = await world.named(route)
+        row.done.compare(await world.ask(route, person.authorization, names), names)
+        await world.office.settle(1)
+
+
+@pytest.mark.parametrize("route", sorted(GUARDED))
+async def test_an_administrator_may_do_it_with_what_others_have(world: World, route: str) -> None:
+    person, names = await world.person("olga", ADMIN), await world.named(route)
+    names = {**names, "me": "olga"}
+    if route == "POST /agents/{agent_id}/runs":
+        # A session has one owner; this one is Alice's.
+        names = {**names, "session_id": f"{names['session_id']}-of-olga"}
+    GUARDED[route].done.compare(await world.ask(route, person.authorization, names), names)
+    await world.office.settle(1)
+
+
+@pytest.mark.parametrize("route", sorted(GUARDED))
+async def test_to_an_administrator_of_another_organization_nothing_of_it_is_there(world: World, route: str) -> None:
+    row, names = GUARDED[route], await world.named("GET ")
+    stranger, home = await world.stranger()
+    before = of_first(await world.office.rows())
+    there = {**names, "me": "stranger", "home": home, "org_id": home, "session_name": "session"}
+    response = await world.ask(route, stranger.authorization, there)
+    row.stranger.compare(response, there)
+    assert CANARY not in response.text
+    await world.office.settle(home)
+    assert of_first(await world.office.rows()) == before
+
+
+@pytest.mark.parametrize("route", OF_ORGANIZATION)
+async def test_the_path_of_another_organization_is_refused_as_such(world: World, route: str) -> None:
+    names = await world.named("GET ")
+    stranger, _ = await world.stranger()
+    before = await world.office.rows()
+    CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, names), names)
+    # One that does not exist is answered the same.
+    unheard = {**names, "org_id": 2**62}
+    CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, unheard), unheard)
+    assert await world.office.rows() == before
+
+
+def of_first(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Return what organization 1 has in the tables that say whose a row is, and what any run waits for."""
+    return {
+        table: [row for row in found if row.get("organization_id", 1) == 1]
+        for table, found in rows.items()
+        if table in {"requirements", "approvals"}
+        or (table != "tokens" and all("organization_id" in row for row in found))
+    }
+
+
+async def test_the_table_knows_no_scope_that_is_not_known() -> None:
+    asked = {scope for row in TABLE.values() for scope in row.scopes}
+    assert asked <= {*KNOWN, *ADMIN}
+    assert all(isinstance(row, Row) for row in TABLE.values())
