@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -116,7 +116,8 @@ def database_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         state = str(getattr(error.orig, "sqlstate", None) or "")
-        connecting = not state and type(error.orig).__name__ == "OperationalError"
+        # Without a state nobody answered: refused, lost, or not heard of in time.
+        connecting = not state and isinstance(error, OperationalError)
         if error.connection_invalidated or connecting or state.startswith(_AWAY):
             raise DatabaseUnavailable from error
         raise
