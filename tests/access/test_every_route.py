@@ -148,7 +148,7 @@ class World:
         return {**found, "pending": self.things["pending"]}
 
     async def ask(self, route: str, authorization: str | None, names: Mapping[str, object]) -> Any:  # noqa: ANN401
-        """Send the request of the row to the route."""
+        """Send the request of the row to the route; fail where its answer is not in the OpenAPI document."""
         method, _, path = route.partition(" ")
         row = TABLE[route]
         content: dict[str, Any] = {"params": filled_in(dict(row.query), names)}
@@ -157,7 +157,10 @@ class World:
         if row.json is not None:
             content["json"] = filled_in(row.json, names)
         headers = {} if authorization is None else {"Authorization": authorization}
-        return await self.office.client.request(method, filled_in(path, names), headers=headers, **content)
+        response = await self.office.client.request(method, filled_in(path, names), headers=headers, **content)
+        documented = self.office.app.openapi()["paths"].get(path)
+        assert documented is None or str(response.status_code) in documented[method.lower()]["responses"]
+        return response
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

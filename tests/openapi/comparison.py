@@ -27,6 +27,8 @@ def find_differences(ours: Facts, theirs: Facts) -> set[str]:
 def _of_operation(ours: Operation, theirs: Operation) -> Iterator[str]:
     if ours.operation_id != theirs.operation_id:
         yield f"its id is {ours.operation_id}"
+    if ours.security != theirs.security:
+        yield f"its security is {ours.security}"
     known = {parameter.name: parameter for parameter in ours.parameters}
     for wanted in theirs.parameters:
         has = known.pop(wanted.name, None)

@@ -30,12 +30,16 @@ class Parameter(BaseModel):
 
 
 class Operation(BaseModel):
-    """An operation; bodies and responses are types by media type, and by status and media type."""
+    """An operation; bodies and responses are types by media type, and by status and media type.
+
+    ``security`` are the names of the schemes of which each is enough.
+    """
 
     operation_id: str
     parameters: list[Parameter]
     body: dict[str, str] = {}
     responses: dict[str, dict[str, str]]
+    security: list[str] = []
 
 
 class Schema(BaseModel):
@@ -89,6 +93,7 @@ def _operation(operation: Json) -> Operation:
         parameters=[_parameter(each) for each in operation.get("parameters", [])],
         body=_types(operation.get("requestBody", {})),
         responses={status: _types(response) for status, response in operation["responses"].items()},
+        security=[name for scheme in operation.get("security", []) for name in scheme],
     )
 
 

@@ -128,6 +128,7 @@ class TestTheComparison:
         ("changes", "difference"),
         [
             ({"operation_id": "other"}, "GET /: its id is other"),
+            ({"security": ["Key"]}, "GET /: its security is ['Key']"),
             ({"parameters": []}, "GET /: no parameter skip"),
             ({"body": {"text/plain": "Input"}}, "GET /: body has no application/json"),
             ({"body": {"application/json": "Other"}}, "GET /: body is Other"),

@@ -19,6 +19,7 @@ from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.headers import SafeHeaders
 from unpause.api.health import router as health_router
 from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
+from unpause.api.openapi import describe_proof
 from unpause.api.rates import RateLimits
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def create_app(application: Application) -> FastAPI:
     for part in (codegen_runs, logs, identity, setup, codegen_audit):
         app.include_router(part.router)
     app.include_router(codegen_webhooks.router)
+    describe_proof(app)
     settings = application.settings
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, seconds=settings.request_seconds)
     app.add_middleware(Authentication, callers=application.callers, max_open=settings.max_streams)

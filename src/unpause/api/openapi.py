@@ -4,10 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unpause.api.permissions import PUBLIC
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _CODEGEN_PREFIX = "/v1/"
+
+# As AgentOS's document names it: SDKs that are generated from it send their token so (agno_captures/200_openapi.http).
+# Codegen's document has a header parameter for the token in each operation instead.
+_BEARER = "HTTPBearer"
+_SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
+
+
+def describe_proof(app: FastAPI) -> None:
+    """Have the application's document say which of AgentOS's operations want a token."""
+    write = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = write()
+        document["components"]["securitySchemes"] = _SCHEMES
+        for path, item in document["paths"].items():
+            if path not in PUBLIC and not path.startswith(_CODEGEN_PREFIX):
+                for operation in item.values():
+                    operation["security"] = [{_BEARER: []}]
+        return document
+
+    # FastAPI's own way to extend the document.
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
@@ -16,20 +40,20 @@ def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
     codegen = {path: item for path, item in whole["paths"].items() if path.startswith(_CODEGEN_PREFIX)}
     agno = {path: item for path, item in whole["paths"].items() if path not in codegen}
     return {
-        "agno": _part(whole, "AgentOS routes of Unpause", agno),
-        "codegen": _part(whole, "Codegen routes of Unpause", codegen),
+        "agno": _part(whole, "AgentOS routes of Unpause", agno, {"securitySchemes": _SCHEMES}),
+        "codegen": _part(whole, "Codegen routes of Unpause", codegen, {}),
         "unpause": whole,
     }
 
 
-def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:
+def _part(whole: dict[str, Any], title: str, paths: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     used = _referenced(paths, schemas)
     return {
         **whole,
         "info": {**whole["info"], "title": title},
         "paths": paths,
-        "components": {"schemas": {name: schemas[name] for name in sorted(used)}},
+        "components": {"schemas": {name: schemas[name] for name in sorted(used)}, **more},
     }
 
 

@@ -64,12 +64,12 @@ class InternalServerErrorResponse(_ErrorResponse):
 ERRORS: Responses = {
     400: {"model": BadRequestResponse, "description": "Bad Request"},
     401: {"model": UnauthenticatedResponse, "description": "Unauthorized"},
+    403: {"model": ForbiddenResponse, "description": "Forbidden"},
     404: {"model": NotFoundResponse, "description": "Not Found"},
     422: {"model": ValidationErrorResponse, "description": "Unprocessable Entity"},
     500: {"model": InternalServerErrorResponse, "description": "Internal Server Error"},
 }
 
-FORBIDDEN: Responses = {403: {"model": ForbiddenResponse, "description": "Forbidden"}}
 CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}
 
 # Routes that stream the events of a run, and those that answer with the run where no stream is wanted.

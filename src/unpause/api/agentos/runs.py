@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from unpause.api.agentos.callers import Caller
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
-from unpause.api.agentos.responses import CONFLICT, ERRORS, FORBIDDEN, RUN
+from unpause.api.agentos.responses import CONFLICT, ERRORS, RUN
 from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
 from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
@@ -128,7 +128,7 @@ async def get_agent_run(
     "/agents/{agent_id}/runs/{run_id}/continue",
     operation_id="continue_agent_run",
     response_model=None,
-    responses={**RUN, **FORBIDDEN, **CONFLICT},
+    responses={**RUN, **CONFLICT},
 )
 async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,

@@ -19,7 +19,7 @@ from unpause.api.codegen.identity_schemas import (
 )
 from unpause.api.codegen.members import Caller, Member, get_caller, get_member
 from unpause.api.codegen.pages import Page, Part, page_json
-from unpause.api.codegen.schemas import LIMITED, OF_MEMBERS
+from unpause.api.codegen.schemas import EVERYWHERE, OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.rates import Bucket, limited
@@ -55,7 +55,7 @@ async def get_current_user(application: App, principal: Caller) -> Response:
     "/v1/organizations",
     operation_id="get_organizations_v1_organizations_get",
     response_model=Page[OrganizationResponse],
-    responses=LIMITED,
+    responses=EVERYWHERE,
     dependencies=_OF_CALLER,
     tags=["organizations"],
 )
@@ -168,7 +168,7 @@ async def get_cli_rules(principal: Member) -> Response:
     "/v1/mcp-providers",
     operation_id="get_mcp_providers_v1_mcp_providers_get",
     response_model=list[OAuthProviderResponse],
-    responses=LIMITED,
+    responses=EVERYWHERE,
     dependencies=_OF_CALLER,
     tags=["organizations"],
 )

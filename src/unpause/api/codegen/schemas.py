@@ -155,6 +155,13 @@ class InvalidRequestErrorResponse(BaseModel):
     status_code: int = 400
 
 
+class UnauthenticatedErrorResponse(BaseModel):
+    """Who asks is not known."""
+
+    message: str = "Invalid authentication token"
+    status_code: int = 401
+
+
 class AgentRunLimitReachedErrorResponse(BaseModel):
     """The organization has made as many runs as it may."""
 
@@ -202,8 +209,11 @@ class APIRateLimitErrorResponse(BaseModel):
 # What can be answered besides 200, by status, as FastAPI's ``responses``.
 Responses = dict[int | str, dict[str, Any]]
 
-LIMITED: Responses = {429: {"model": APIRateLimitErrorResponse, "description": "Too Many Requests"}}
-OF_MEMBERS: Responses = {**LIMITED, 403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
+EVERYWHERE: Responses = {
+    401: {"model": UnauthenticatedErrorResponse, "description": "Unauthorized"},
+    429: {"model": APIRateLimitErrorResponse, "description": "Too Many Requests"},
+}
+OF_MEMBERS: Responses = {**EVERYWHERE, 403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
 OF_RUNS: Responses = {**OF_MEMBERS, 404: {"model": AgentRunNotFoundErrorResponse, "description": "Not Found"}}
 REFUSED: Responses = {400: {"model": InvalidRequestErrorResponse, "description": "Bad Request"}}
 CONFLICT: Responses = {409: {"model": ConflictErrorResponse, "description": "Conflict"}}
