@@ -18,7 +18,7 @@ from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts
 from unpause.errors import Unauthenticated, Unavailable
 
-INTERVAL, AGE = 30, 3600
+INTERVAL, USUAL_AGE, AGE = 30, 2700, 3600
 UNKNOWN = "Invalid token: unknown signing key"
 
 GARBAGE: list[bytes] = [
@@ -59,10 +59,14 @@ class Publisher:
         """Have the keys of these issuers alone, each under its name."""
         self.keys = [published(issuer, kid) for kid, issuer in issuers.items()]
 
+    async def wait(self) -> object:
+        """Let whoever else wants to ask do so."""
+        await asyncio.sleep(0)
+        return None
+
     async def answer(self, request: httpx.Request) -> httpx.Response:
         self.asked += 1
-        # Whoever else wants to ask may.
-        await asyncio.sleep(0)
+        await self.wait()
         if self.instead is not None:
             return self.instead(request)
         return httpx.Response(200, json={"keys": self.keys})
@@ -84,7 +88,13 @@ class Desk:
 
     publisher: Publisher
     watch: Watch
+    keys: PublishedKeys
     jwts: Jwts
+
+    async def renewed(self) -> None:
+        """Wait until nobody asks the address any more."""
+        if self.keys._renewal is not None:  # noqa: SLF001 - nobody else waits for it
+            await self.keys._renewal  # noqa: SLF001
 
     async def read(self, issuer: Issuer, kid: str | None = None) -> bool:
         """Whether a new token of the issuer counts; one that does not is refused for its key."""
@@ -107,7 +117,7 @@ def make_desk(monkeypatch: pytest.MonkeyPatch, algorithm: str) -> Desk:
     publisher, watch = Publisher(), Watch()
     monkeypatch.setattr("unpause.auth.jwks.monotonic", watch)
     keys = PublishedKeys("https://issuer.example/keys", algorithm, httpx.MockTransport(publisher.answer))
-    return Desk(publisher, watch, Jwts(keys, JwtRules(algorithm=algorithm, organization=1), SettableClock()))
+    return Desk(publisher, watch, keys, Jwts(keys, JwtRules(algorithm=algorithm, organization=1), SettableClock()))
 
 
 def published(issuer: Issuer, kid: str | None, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
@@ -184,6 +194,45 @@ async def test_known_keys_count_while_the_address_is_down(desk: Desk, rsa_one: I
     assert not await desk.read(rsa_one, "one")
 
 
+async def test_keys_are_renewed_before_they_are_old_and_nobody_waits(
+    desk: Desk, rsa_one: Issuer, rsa_other: Issuer
+) -> None:
+    desk.publisher.publish(one=rsa_one)
+    assert await desk.read(rsa_one, "one")
+    desk.publisher.publish(two=rsa_other)
+    desk.watch.seconds += USUAL_AGE
+    assert await desk.read(rsa_one, "one")
+    await desk.renewed()
+    assert desk.publisher.asked == 1
+    desk.watch.seconds += 1
+    assert all([await desk.read(rsa_one, "one") for _ in range(20)])
+    await desk.renewed()
+    assert desk.publisher.asked == 2
+    assert not await desk.read(rsa_one, "one")
+    assert await desk.read(rsa_other, "two")
+
+
+@pytest.mark.timeout(20)
+async def test_an_address_that_hangs_stops_nobody_whose_key_is_known(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, rsa_one: Issuer
+) -> None:
+    desk.publisher.publish(one=rsa_one)
+    assert await desk.read(rsa_one, "one")
+    monkeypatch.setattr(desk.publisher, "wait", asyncio.Event().wait)
+    monkeypatch.setattr("unpause.auth.jwks._TIMEOUT_SECONDS", 0.05)
+    desk.watch.seconds += USUAL_AGE + 1
+    assert all([await desk.read(rsa_one, "one") for _ in range(5)])
+    await desk.renewed()
+    assert desk.publisher.asked == 2
+    # Whoever waited now would wait until the test is given up.
+    monkeypatch.setattr("unpause.auth.jwks._TIMEOUT_SECONDS", 3600)
+    desk.watch.seconds += AGE
+    assert all([await desk.read(rsa_one, "one") for _ in range(5)])
+    await asyncio.sleep(0)
+    assert all([await desk.read(rsa_one, "one") for _ in range(5)])
+    assert desk.publisher.asked <= 3, "one asks for all"
+
+
 async def test_without_any_keys_yet_nobody_is_told_that_their_token_is_wrong(desk: Desk, rsa_one: Issuer) -> None:
     desk.publisher.publish(one=rsa_one)
     desk.publisher.instead = down
@@ -234,6 +283,7 @@ async def test_garbage_later_leaves_the_keys_that_are_known(desk: Desk, rsa_one:
         desk.publisher.instead = lambda _, content=content: httpx.Response(200, content=content)
         desk.watch.seconds += AGE + 1
         assert await desk.read(rsa_one, "one")
+        await desk.renewed()
     assert desk.publisher.asked == 11
 
 

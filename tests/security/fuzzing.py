@@ -6,6 +6,7 @@ says it. A request that breaks the rules of HTTP may also be answered by closing
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -165,8 +166,7 @@ def ask(url: httpx.URL, request: Request, content: bytes) -> Answer:
         with suppress(ConnectionError):
             connection.sendall(content)
             if not request.is_http:
-                # Whoever waits for the rest of it waits in vain.
-                connection.shutdown(socket.SHUT_WR)
+                _end_sending(connection)
         with HTTPResponse(connection, method=request.method) as response:
             try:
                 response.begin()
@@ -175,6 +175,16 @@ def ask(url: httpx.URL, request: Request, content: bytes) -> Answer:
                 return Answer(NO_ANSWER, "", b"", time.monotonic() - began)
             media_type = response.headers.get_content_type()
             return Answer(response.status, media_type, body, time.monotonic() - began)
+
+
+def _end_sending(connection: socket.socket) -> None:
+    """Tell the server that nothing follows: whoever waits for the rest of it waits in vain."""
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        # The server has closed: that is no ConnectionError here.
+        if error.errno != errno.ENOTCONN:
+            raise
 
 
 def _read(response: HTTPResponse, until: float) -> bytes:

@@ -43,7 +43,7 @@ class JwtReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    token: Token | None
+    token: Token
     until: datetime
 
 

@@ -20,6 +20,8 @@ _log = structlog.get_logger(__name__)
 
 # However many tokens come with keys that nobody knows, the address is not asked oftener than this.
 _SMALLEST_INTERVAL_SECONDS = 30.0
+# Older keys are asked for again, and nobody waits for that.
+_USUAL_AGE_SECONDS = 2700.0
 # Keys that were taken out of the set are trusted no longer than this, as long as the address answers.
 _LONGEST_AGE_SECONDS = 3600.0
 _TIMEOUT_SECONDS = 5.0
@@ -39,12 +41,19 @@ class PublishedKeys:
         self._keys: dict[str | None, list[Any]] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
+        self._has_failed = False
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def find_keys(self, key_id: str | None) -> Sequence[Any]:
-        """Return the keys with that id, or all for a token that names none; Unavailable while there were never any."""
-        if self._is_old(self._fetched_at, _LONGEST_AGE_SECONDS) or not self._named(key_id):
-            await self._refresh(lambda: self._is_old(self._fetched_at, _LONGEST_AGE_SECONDS) or not self._named(key_id))
+        """Return the keys with that id, or all for a token that names none; Unavailable while there were never any.
+
+        Whose key is known waits for the address only where the keys are old and it has not just failed.
+        """
+        if not self._named(key_id) or (self._is_older(_LONGEST_AGE_SECONDS) and not self._has_failed):
+            await self._refresh(lambda: self._is_older(_LONGEST_AGE_SECONDS) or not self._named(key_id))
+        elif self._is_older(_USUAL_AGE_SECONDS) and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(self._refresh(lambda: self._is_older(_USUAL_AGE_SECONDS)))
         if self._fetched_at is None:
             raise Unavailable("The keys that tokens are checked with cannot be had now")
         return self._named(key_id)
@@ -54,17 +63,23 @@ class PublishedKeys:
             return self._keys.get(key_id, [])
         return [key for keys in self._keys.values() for key in keys]
 
+    def _is_older(self, seconds: float) -> bool:
+        return self._fetched_at is None or monotonic() - self._fetched_at > seconds
+
     async def _refresh(self, is_needed: Callable[[], bool]) -> None:
         async with self._lock:
+            was_just_tried = self._tried_at is not None and monotonic() - self._tried_at <= _SMALLEST_INTERVAL_SECONDS
             # Whoever waited here finds what the one before fetched.
-            if not is_needed() or not self._is_old(self._tried_at, _SMALLEST_INTERVAL_SECONDS):
+            if not is_needed() or was_just_tried:
                 return
             self._tried_at = monotonic()
             try:
                 self._keys = await self._fetch()
             except (*_FAILURES, RecursionError) as error:
+                self._has_failed = True
                 _log.warning("the published keys could not be fetched", error=type(error).__name__)
                 return
+            self._has_failed = False
             self._fetched_at = monotonic()
 
     async def _fetch(self) -> dict[str | None, list[Any]]:
@@ -90,7 +105,3 @@ class PublishedKeys:
             except InvalidSetting:
                 continue
         return found
-
-    @staticmethod
-    def _is_old(moment: float | None, seconds: float) -> bool:
-        return moment is None or monotonic() - moment > seconds
