@@ -24,7 +24,8 @@ from tests.support.serving import ADDRESS, settings_for
 from unpause.agents.pydantic_ai import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, make_token
-from unpause.bootstrap import Application, build_application, driver_options
+from unpause.bootstrap import Application, build_application
+from unpause.configuration import driver_options
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
 from unpause.store.runs import list_unfinished

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.auth.signing import SECRET, Issuer, private_text
 from tests.support.processes import AGENTS_FILE, unpause
-from unpause.bootstrap import load_jwt_keys
+from unpause.configuration import load_jwt_keys
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 

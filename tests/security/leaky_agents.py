@@ -31,13 +31,8 @@ def refuse() -> str:
 
 async def _follow(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
     del info
-    said: list[str] = []
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, ToolReturnPart):
-                said.append(part.model_response_str(wrap_if_error=False))
-            elif isinstance(part, UserPromptPart | RetryPromptPart):
-                said.append(str(part.content))
+    heard = UserPromptPart | ToolReturnPart | RetryPromptPart
+    said = [str(part.content) for message in messages for part in message.parts if isinstance(part, heard)]
     if said[0] == "model":
         raise RuntimeError(f"the provider does not know {KEY}")
     if len(said) == 1:

@@ -19,8 +19,8 @@ from tests.support.databases import NOW
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 from unpause.agents.redaction import Redaction
-from unpause.bootstrap import build_redaction
 from unpause.cli.logs import configure_logging
+from unpause.configuration import build_redaction
 from unpause.runs.service import RunService
 from unpause.settings import Settings
 from unpause.store.database import Connection, Database, secrets_in_url

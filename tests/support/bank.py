@@ -21,11 +21,13 @@ from tests.support.frames import read_frames
 from tests.support.gates import Gates
 from tests.support.office import SettableClock
 from tests.support.serving import ADDRESS, settings_for
+from tests.support.unchanging import Unchanging
 from unpause.agents.policy import policy
 from unpause.agents.pydantic_ai import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, make_token
-from unpause.bootstrap import build_application, driver_options
+from unpause.bootstrap import build_application
+from unpause.configuration import driver_options
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, USUAL
 from unpause.store.users import add_organization
@@ -63,16 +65,16 @@ def bank_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
         name="bank",
         tools=[
             Tool(tools.note, requires_approval=True),
-            Tool(tools.pay, metadata=policy(four_eyes=True)),
-            Tool(tools.edit, metadata=policy(four_eyes=True, editable=["amount"])),
-            Tool(tools.fill, metadata=policy(four_eyes=True, user_input=["code"])),
-            Tool(tools.lend, metadata=policy(approvers=["bob", "finance:approve"])),
-            Tool(tools.move, metadata=policy(quorum=2, expires_in=60)),
             Tool(tools.hold, metadata=policy(quorum=2, four_eyes=True)),
-            Tool(tools.close, metadata=policy(quorum=2, approval="required", expires_in=60)),
-            Tool(tools.sell, metadata=policy(four_eyes=True, approval="required")),
+            Tool(tools.fill, metadata=policy(four_eyes=True, user_input=["code"])),
             Tool(tools.grant, metadata=policy(four_eyes=True, approval="required", user_input=["role"])),
-            Tool(tools.drop, metadata=policy(quorum=2, expires_in=60, on_expire="cancel")),
+            tools.about_an_amount("pay", policy(four_eyes=True)),
+            tools.about_an_amount("edit", policy(four_eyes=True, editable=["amount"])),
+            tools.about_an_amount("lend", policy(approvers=["bob", "finance:approve"])),
+            tools.about_an_amount("move", policy(quorum=2, expires_in=60)),
+            tools.about_an_amount("close", policy(quorum=2, approval="required", expires_in=60)),
+            tools.about_an_amount("sell", policy(four_eyes=True, approval="required")),
+            tools.about_an_amount("drop", policy(quorum=2, expires_in=60, on_expire="cancel")),
         ],
         toolsets=[
             ExternalToolset([_external("wire", four_eyes=True), _external("mint", quorum=2)], id="elsewhere"),
@@ -94,47 +96,27 @@ class _Tools:
         """Write a note, once anybody says so."""
         return self._done(f"note({text})")
 
-    def pay(self, amount: int) -> str:
-        """Pay."""
-        return self._done(f"pay({amount})")
-
-    def edit(self, amount: int) -> str:
-        """Pay what somebody else may change."""
-        return self._done(f"edit({amount})")
-
-    def fill(self, amount: int, code: str) -> str:
-        """Pay with a code that somebody else knows."""
-        return self._done(f"fill({amount}, {code})")
-
-    def lend(self, amount: int) -> str:
-        """Lend."""
-        return self._done(f"lend({amount})")
-
-    def move(self, amount: int) -> str:
-        """Move."""
-        return self._done(f"move({amount})")
-
     async def hold(self, amount: int) -> str:
         """Stay at the gate."""
         said = self._done(f"hold({amount})")
         await self.gates.pass_through("hold")
         return said
 
-    def close(self, amount: int) -> str:
-        """Close an account."""
-        return self._done(f"close({amount})")
-
-    def sell(self, amount: int) -> str:
-        """Sell."""
-        return self._done(f"sell({amount})")
+    def fill(self, amount: int, code: str) -> str:
+        """Pay with a code that somebody else knows."""
+        return self._done(f"fill({amount}, {code})")
 
     def grant(self, amount: int, role: str) -> str:
         """Give somebody a role."""
         return self._done(f"grant({amount}, {role})")
 
-    def drop(self, amount: int) -> str:
-        """Drop."""
-        return self._done(f"drop({amount})")
+    def about_an_amount(self, name: str, rules: dict[str, Any]) -> Tool[None]:
+        """Return a tool of this name, which does it."""
+
+        def do(amount: int) -> str:
+            return self._done(f"{name}({amount})")
+
+        return Tool(do, name=name, metadata=rules)
 
     def _done(self, call: str) -> str:
         self.executed.append(call)
@@ -142,7 +124,7 @@ class _Tools:
 
 
 @dataclass(frozen=True)
-class Bank:
+class Bank(Unchanging):
     """One server with the agent ``bank``; ``executed`` is what its tools did, ``tokens`` are those of ``PEOPLE``."""
 
     client: httpx.AsyncClient
@@ -248,14 +230,6 @@ class Bank:
         """Return every row of every table but when tokens were used and what requests were counted."""
         rows = await asyncio.to_thread(Place(self.application.settings.database_url).dump)
         return {name: found for name, found in rows.items() if name not in {"tokens", "rate_counts"}}
-
-    @asynccontextmanager
-    async def nothing_changes(self) -> AsyncIterator[None]:
-        """Fail unless the block leaves every row as it was and runs no tool."""
-        before, executed = await self.dump(), list(self.executed)
-        yield
-        assert await self.dump() == before
-        assert self.executed == executed
 
     def refusal(self, response: httpx.Response, status: int) -> str:
         """Return what a refusal of this status says, in the shape of its API."""

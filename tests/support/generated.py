@@ -37,7 +37,8 @@ from tests.support.office import CODEGEN, DEPLOY, RUNS, office_agent, plan
 from tests.support.serving import ADDRESS, settings_for
 from unpause.agents.pydantic_ai import PydanticAIDriver
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application, driver_options
+from unpause.bootstrap import build_application
+from unpause.configuration import driver_options
 from unpause.domain.webhooks import Sent
 from unpause.execution.outbound import Door
 

@@ -21,10 +21,12 @@ from sqlalchemy import select
 from tests.support.frames import read_frames
 from tests.support.gates import Gates
 from tests.support.serving import ADDRESS, settings_for
+from tests.support.unchanging import Unchanging
 from unpause.agents.policy import policy
 from unpause.agents.pydantic_ai import PydanticAIDriver
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application, driver_options
+from unpause.bootstrap import build_application
+from unpause.configuration import driver_options
 from unpause.store.tables import metadata
 from unpause.streaming.bus import InProcessBus
 
@@ -174,7 +176,7 @@ def _told(messages: list[ModelMessage]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Office:
+class Office(Unchanging):
     """One server with the agents ``office`` and ``other``; ``executed`` is what their tools did."""
 
     client: httpx.AsyncClient
@@ -276,14 +278,6 @@ class Office:
             }
 
         return await self.application.database.read(unit)
-
-    @asynccontextmanager
-    async def nothing_changes(self) -> AsyncIterator[None]:
-        """Fail unless the block leaves every row as it was and runs no tool."""
-        before, executed = await self.dump(), list(self.executed)
-        yield
-        assert await self.dump() == before
-        assert self.executed == executed
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ from pydantic_ai import Agent
 from unpause.agents.driver import AgentDriver
 from unpause.agents.pydantic_ai import PydanticAIDriver
 from unpause.api.app import create_app
-from unpause.bootstrap import Application, build_application, driver_options
+from unpause.bootstrap import Application, build_application
+from unpause.configuration import driver_options
 from unpause.settings import Settings
 from unpause.store import migrate
 

@@ -12,18 +12,12 @@ from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
 from unpause.auth.tokens import make_first_token
-from unpause.bootstrap import (
-    build_application,
-    build_redaction,
-    demo_drivers,
-    load_drivers,
-    load_jwt_keys,
-    load_vault,
-)
+from unpause.bootstrap import build_application
 from unpause.cli.collecting import freeze_loaded
 from unpause.cli.connections import patient_protocol
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
+from unpause.configuration import build_redaction, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file

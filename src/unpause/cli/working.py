@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic_settings import CliApp, CliSettingsSource
 
-from unpause.bootstrap import build_application, build_redaction, load_drivers, load_vault
+from unpause.bootstrap import build_application
 from unpause.cli.collecting import freeze_loaded
 from unpause.cli.logs import configure_logging
+from unpause.configuration import build_redaction, load_drivers, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file
