@@ -44,17 +44,17 @@ class ApprovalService:
 
     async def list_approvals(
         self, principal: Principal, wanted: ApprovalFilter, page: Page
-    ) -> tuple[list[tuple[Approval, Requirement | None]], int]:
+    ) -> tuple[list[tuple[Approval, Requirement]], int]:
         """Return one page, newest first, each with the requirement it decides, and how many there are in all."""
 
-        def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement | None]], int]:
+        def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement]], int]:
             found, total = list_approvals(connection, principal.sight_of_approvals, wanted, page)
             by_id = find_requirements(connection, [approval.id for approval in found])
-            return [(approval, by_id.get(approval.id)) for approval in found], total
+            return [(approval, by_id[approval.id]) for approval in found], total
 
         return await self._tools.database.read(unit)
 
-    async def get_approval(self, principal: Principal, approval_id: str) -> tuple[Approval, Requirement | None]:
+    async def get_approval(self, principal: Principal, approval_id: str) -> tuple[Approval, Requirement]:
         """Return the approval and the requirement it decides; raise ApprovalNotFound."""
         return await self._tools.database.read(lambda connection: _with_requirement(connection, principal, approval_id))
 
@@ -97,7 +97,7 @@ class ApprovalService:
             # Somebody may decide it at this moment.
             run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
             approval = _get(connection, principal, approval_id)
-            requirement = _requirement(connection, approval)
+            requirement = _requirement(connection, approval.id)
             deciding = Deciding(connection, run, principal, now)
             if requirement.is_open and run.status is RunStatus.PAUSED:
                 # Without its record nobody could decide it any more: to remove that is to say no.
@@ -121,16 +121,14 @@ def _get(connection: Connection, principal: Principal, approval_id: str) -> Appr
     return approval
 
 
-def _with_requirement(
-    connection: Connection, principal: Principal, approval_id: str
-) -> tuple[Approval, Requirement | None]:
+def _with_requirement(connection: Connection, principal: Principal, approval_id: str) -> tuple[Approval, Requirement]:
     approval = _get(connection, principal, approval_id)
-    found = [item for item in list_requirements(connection, approval.run_key) if item.id == approval_id]
-    return approval, found[0] if found else None
+    return approval, _requirement(connection, approval.id)
 
 
-def _requirement(connection: Connection, approval: Approval) -> Requirement:
-    return next(item for item in list_requirements(connection, approval.run_key) if item.id == approval.id)
+def _requirement(connection: Connection, approval_id: str) -> Requirement:
+    # An approval has the id of what it decides, and never outlives it.
+    return find_requirements(connection, [approval_id])[approval_id]
 
 
 def _already(approval: Approval) -> AlreadyResolved:
@@ -143,7 +141,7 @@ def _decide(
     connection: Connection, run: Run, approval: Approval, command: ResolveApproval, continuing: Continuing
 ) -> None:
     """Count the voice, and when it decides resolve the approval and make it the answer to the requirement."""
-    requirement = _requirement(connection, approval)
+    requirement = _requirement(connection, approval.id)
     said, note = _said(requirement, command), _note(command)
     decision, now = Decision.CONFIRMED if command.approved else Decision.REJECTED, continuing.now
     deciding = Deciding(connection, run, continuing.principal, now)

@@ -94,5 +94,5 @@ class Resolved:
     """A decided approval and the requirement it decided; ``answer`` is what the same Idempotency-Key was answered."""
 
     approval: Approval
-    requirement: Requirement | None
+    requirement: Requirement
     answer: str | None = None

@@ -152,7 +152,7 @@ def page_json(page: Page, total: int) -> dict[str, Any]:
     }
 
 
-def approval_json(approval: Approval, requirement: Requirement | None = None) -> dict[str, Any]:
+def approval_json(approval: Approval, requirement: Requirement) -> dict[str, Any]:
     """Return an approval as AgentOS has it (agno.md section 8): all keys, nulls included."""
     return {
         "id": approval.id,
@@ -183,8 +183,8 @@ def approval_json(approval: Approval, requirement: Requirement | None = None) ->
     }
 
 
-def _requirements(approval: Approval, requirement: Requirement | None) -> list[dict[str, Any]] | None:
-    if requirement is None or approval.approval_type != "required":
+def _requirements(approval: Approval, requirement: Requirement) -> list[dict[str, Any]] | None:
+    if approval.approval_type != "required":
         return None
     # As it was asked: what was decided stands beside it.
     requirement = replace(requirement, answer=None)
