@@ -10,31 +10,22 @@ import httpx
 import pytest
 
 from tests.processes.conversation import RUNS, Json, create_run, read_run
-from tests.support.processes import ServerProcess, unpause
+from tests.support.processes import ServerProcess
+from tests.support.tokens import ASKING, add_organization, new_token, proof
 
 LOGS = "/v1/organizations/1/agent/run/1/logs"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("users"), environment={"UNPAUSE_DEV": "false"}) as server:
+    with ServerProcess(tmp_path_factory.mktemp("users"), environment=ASKING) as server:
         yield server
-
-
-def token(server: ServerProcess, *options: str) -> str:
-    """Return a new token, made beside the running server."""
-    url = f"sqlite+aiosqlite:///{server.database}"
-    done = unpause("tokens", "create", "--database-url", url, *options, folder=server.folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def people(server: ServerProcess) -> Iterator[dict[str, httpx.Client]]:
     """Yield clients of two users, and of somebody of another organization with one of their names."""
-    url = f"sqlite+aiosqlite:///{server.database}"
-    done = unpause("organizations", "create", "elsewhere", "--database-url", url, folder=server.folder)
-    assert done.stdout == "Organization 2 is made\n", done
+    add_organization(server, "elsewhere")
     options = {
         "alice": ("--user", "alice"),
         "bob": ("--user", "bob"),
@@ -42,7 +33,7 @@ def people(server: ServerProcess) -> Iterator[dict[str, httpx.Client]]:
     }
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(server.client(headers={"Authorization": f"Bearer {token(server, *given)}"}))
+            name: stack.enter_context(server.client(headers=proof(new_token(server, *given))))
             for name, given in options.items()
         }
 

@@ -20,6 +20,7 @@ from tests.sdks.generating import (
 from tests.sdks.journey import expected_of
 from tests.support.client_environments import ClientUnavailableError
 from tests.support.processes import ServerProcess
+from tests.support.tokens import ASKING, new_token
 from unpause.cli.documents import openapi_texts
 
 # The first test of a generator installs it.
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 Make: TypeAlias = Callable[[Path, Path], list[str]]
 
+AGENTOS_PROGRAM = "tests.sdks.programs.openapi_python_client_of_agentos"
 AGENTS_FILE = Path(__file__).parents[1] / "clients" / "agents_file.py"
 # The SDKs poll.
 NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
@@ -35,7 +37,7 @@ NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("server")
-    with ServerProcess(folder, "--agents", AGENTS_FILE, environment=NO_LIMIT) as process:
+    with ServerProcess(folder, "--agents", AGENTS_FILE, environment={**ASKING, **NO_LIMIT}) as process:
         yield process
 
 
@@ -87,7 +89,7 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
     command = make(maker, document, tmp_path, *programs)
     name = maker.__name__.replace("_", "-")
 
-    seen = see_journey(command, tmp_path, server.address, f"token-of-{name}", name)
+    seen = see_journey(command, tmp_path, server.address, new_token(server, "--user", name), name)
 
     awaited, page = seen.pop("awaited"), seen.pop("page")
     assert seen == expected_of(name)
@@ -96,8 +98,21 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
 
 
 @pytest.mark.parametrize("document", ["agno", "unpause"], indirect=True)
-def test_the_other_documents_make_an_sdk_without_a_warning(document: Path, tmp_path: Path) -> None:
-    make(make_with_openapi_python_client, document, tmp_path)
+def test_an_sdk_confirms_a_run_of_agentos_with_its_token_and_is_refused_without(
+    document: Path, server: ServerProcess, tmp_path: Path
+) -> None:
+    command = [*make(make_with_openapi_python_client, document, tmp_path)[:-1], AGENTOS_PROGRAM]
+    name = f"agentos-{tmp_path.name}"
 
+    seen = see_journey(command, tmp_path, server.address, new_token(server, "--user", name), name)
+
+    assert seen == {
+        "refused": [401, "Authorization header required"],
+        "statuses": ["PAUSED", "COMPLETED"],
+        "content": f"Told: deleted {name}",
+        "user_id": name,
+        "sessions": 1,
+        "again": 409,
+    }
     routes = list((tmp_path / "unpause_client" / "api").rglob("*.py"))
     assert len(routes) > 20

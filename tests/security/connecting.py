@@ -11,24 +11,10 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.processes import DEADLINE, ServerProcess, unpause
+from tests.support.processes import DEADLINE, ServerProcess
 
 _PIECE = 64 * 1024
 _SLOWLY = 0.1
-_FIRST_TOKEN = re.compile(r"unp_[\w-]{8}\.[\w-]{43}")
-
-
-def admin_of(server: ServerProcess) -> dict[str, str]:
-    """Return the header of the administrator whose token the server printed when it first started."""
-    return {"Authorization": f"Bearer {_FIRST_TOKEN.findall(server.output)[0]}"}
-
-
-def token_for(server: ServerProcess, organization: int = 1, user: str = "anna") -> dict[str, str]:
-    """Return the header of a new user's token."""
-    names = ("--org", str(organization), "--user", user)
-    made = unpause("tokens", "create", *names, "--database-url", f"sqlite:///{server.database}", folder=server.folder)
-    assert made.returncode == 0, made.stderr
-    return {"Authorization": f"Bearer {made.stdout.strip()}"}
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 
-from tests.security.connecting import admin_of, token_for
 from tests.security.odd_requests import ADMIN, AGENT, APPROVAL, KEY, RUN, SESSION, STRANGER, USER, Request
-from tests.support.processes import ServerProcess, unpause
+from tests.support.processes import ServerProcess
+from tests.support.tokens import add_organization, first_token, new_token, proof
 
 Json: TypeAlias = dict[str, Any]
 
@@ -79,18 +79,13 @@ class Crowd:
         self.findings = Findings()
         self._server = server
         self._url = httpx.URL(server.address)
-        admin = admin_of(server)
-        other = unpause(
-            *("organizations", "create", "Rivals", "--database-url", f"sqlite:///{server.database}"),
-            folder=server.folder,
-        )
-        assert other.returncode == 0, other.stderr
+        add_organization(server, "Rivals")
         self._tokens = {
-            ADMIN: _token_in(admin),
-            USER: _token_in(token_for(server)),
-            STRANGER: _token_in(token_for(server, organization=2)),
+            ADMIN: first_token(server),
+            USER: new_token(server, "--user", "anna"),
+            STRANGER: new_token(server, "--user", "anna", "--org", "2"),
         }
-        self._client = server.client(headers=admin)
+        self._client = server.client(headers=proof(self._tokens[ADMIN]))
         self._numbers = count()
         self._runs: list[Mapping[str, str]] = [self._new_run(number) for number in range(_RUNS)]
         self._free = threading.BoundedSemaphore(_AHEAD)
@@ -244,7 +239,3 @@ def shown(request: Request) -> str:
 
 def _names_something(request: Request) -> bool:
     return any(name in request.target or name in request.body for name in _NAMING)
-
-
-def _token_in(header: Mapping[str, str]) -> str:
-    return header["Authorization"].removeprefix("Bearer ")

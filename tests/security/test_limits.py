@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.security.connecting import admin_of, connected, head, read_answer, token_for
+from tests.security.connecting import connected, head, read_answer
 from tests.support.processes import DEADLINE, Door, ServerProcess
+from tests.support.tokens import first_token, new_token, proof
 
 RUNS = "/agents/scripted/runs"
 CODEGEN = "/v1/organizations/1/agent/run"
@@ -44,12 +45,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def admin(server: ServerProcess) -> Headers:
-    return admin_of(server)
+    return proof(first_token(server))
 
 
 @pytest.fixture(scope="module")
 def token(server: ServerProcess) -> Headers:
-    return token_for(server)
+    return proof(new_token(server, "--user", "anna"))
 
 
 @pytest.fixture

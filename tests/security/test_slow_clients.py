@@ -14,11 +14,11 @@ from tests.security.connecting import (
     head,
     read_answer,
     resident_bytes,
-    token_for,
     trickle,
     wait_for_close,
 )
 from tests.support.processes import ServerProcess
+from tests.support.tokens import new_token, proof
 
 REQUEST_SECONDS = 1.5
 MEBIBYTE = 1024 * 1024
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def token(server: ServerProcess) -> dict[str, str]:
-    return token_for(server)
+    return proof(new_token(server, "--user", "anna"))
 
 
 @pytest.fixture(autouse=True)

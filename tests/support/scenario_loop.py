@@ -52,7 +52,6 @@ async def _serve(package: str, make_client: Callable[[], object], errors: _Error
 
 
 async def _run(package: str, asked: dict[str, Any], make_client: Callable[[], object]) -> dict[str, Any]:
-    returned = failed = None
     try:
         module, _, function = asked["scenario"].partition(".")
         scenario = getattr(importlib.import_module(f"{package}.{module}"), function)
@@ -60,5 +59,5 @@ async def _run(package: str, asked: dict[str, Any], make_client: Callable[[], ob
         if inspect.isawaitable(returned):
             returned = await returned
     except Exception:  # noqa: BLE001 - the boundary of this process: whatever it is, the test is told
-        failed = traceback.format_exc()
-    return {"returned": returned, "failed": failed}
+        return {"returned": None, "failed": traceback.format_exc()}
+    return {"returned": returned, "failed": None}

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.processes import ServerProcess, unpause
+from tests.support.processes import ServerProcess
+from tests.support.tokens import ASKING, new_token, proof
 from tests.weaknesses.conversation import (
     Json,
     body_of,
@@ -26,16 +27,13 @@ from tests.weaknesses.conversation import (
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     agents = Path(__file__).parent / "agents_file.py"
-    with ServerProcess(tmp_path, "--agents", agents, environment={"UNPAUSE_DEV": "false"}) as server:
+    with ServerProcess(tmp_path, "--agents", agents, environment=ASKING) as server:
         yield server
 
 
 def coming_as(server: ServerProcess, user: str) -> httpx.Client:
     """Return a client with a token of this user."""
-    database = f"sqlite+aiosqlite:///{server.database}"
-    made = unpause("tokens", "create", "--user", user, "--database-url", database, folder=server.folder)
-    assert made.returncode == 0, made
-    return server.client(headers={"Authorization": f"Bearer {made.stdout.strip()}"})
+    return server.client(headers=proof(new_token(server, "--user", user)))
 
 
 def test_23_another_users_run_and_session_are_not_there(server: ServerProcess) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
-import httpx
-
-from tests.clients.scenarios.shown import AGENT, AgnoObject, Client, Json, collect, show_run, tools_of
+from tests.clients.scenarios.shown import AGENT, Client, Json, collect, raised, show_run, tools_of
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
@@ -15,21 +11,21 @@ async def unknown_things(client: Client) -> Json:
     """Name agents, runs and sessions that are not there."""
     run = await client.run_agent(AGENT, "say hello")
     return {
-        "run an unknown agent": await _raised(client.run_agent("nobody", "say hello")),
-        "stream an unknown agent": await _raised(collect(client.run_agent_stream("nobody", "say hello"))),
-        "read an unknown agent": await _raised(client.aget_agent("nobody")),
-        "continue an unknown run": await _raised(client.continue_agent_run(AGENT, NOWHERE, [])),
-        "stream an unknown run": await _raised(collect(client.continue_agent_run_stream(AGENT, NOWHERE, []))),
-        "continue in another session": await _raised(
+        "run an unknown agent": await raised(client.run_agent("nobody", "say hello")),
+        "stream an unknown agent": await raised(collect(client.run_agent_stream("nobody", "say hello"))),
+        "read an unknown agent": await raised(client.aget_agent("nobody")),
+        "continue an unknown run": await raised(client.continue_agent_run(AGENT, NOWHERE, [])),
+        "stream an unknown run": await raised(collect(client.continue_agent_run_stream(AGENT, NOWHERE, []))),
+        "continue in another session": await raised(
             client.continue_agent_run(AGENT, run.run_id, [], session_id="another")
         ),
-        "continue of another agent": await _raised(client.continue_agent_run("other", run.run_id, [])),
-        "cancel an unknown run": await _raised(client.cancel_agent_run(AGENT, NOWHERE)),
-        "cancel of an unknown agent": await _raised(client.cancel_agent_run("nobody", run.run_id)),
-        "read an unknown session": await _raised(client.get_session("nowhere")),
-        "rename an unknown session": await _raised(client.rename_session("nowhere", "new")),
-        "read an unknown run": await _raised(client.get_session_run(run.session_id, NOWHERE)),
-        "send no message": await _raised(client.run_agent(AGENT, "")),
+        "continue of another agent": await raised(client.continue_agent_run("other", run.run_id, [])),
+        "cancel an unknown run": await raised(client.cancel_agent_run(AGENT, NOWHERE)),
+        "cancel of an unknown agent": await raised(client.cancel_agent_run("nobody", run.run_id)),
+        "read an unknown session": await raised(client.get_session("nowhere")),
+        "rename an unknown session": await raised(client.rename_session("nowhere", "new")),
+        "read an unknown run": await raised(client.get_session_run(run.session_id, NOWHERE)),
+        "send no message": await raised(client.run_agent(AGENT, "")),
     }
 
 
@@ -44,17 +40,17 @@ async def too_late(client: Client, message: str) -> Json:
     streamed = client.continue_agent_run_stream(AGENT, paused.run_id, tools, session_id=paused.session_id)
     return {
         "ended": show_run(ended)["status"],
-        "again": await _raised(again),
-        "streamed": await _raised(collect(streamed)),
+        "again": await raised(again),
+        "streamed": await raised(collect(streamed)),
     }
 
 
 async def nothing_said(client: Client, message: str) -> Json:
     """Send the tools of a paused run back as they came."""
     paused = await client.run_agent(AGENT, message)
-    raised = await _raised(client.continue_agent_run(AGENT, paused.run_id, paused.tools, session_id=paused.session_id))
+    refused = await raised(client.continue_agent_run(AGENT, paused.run_id, paused.tools, session_id=paused.session_id))
     after = await client.get_session_run(paused.session_id, paused.run_id)
-    return {"raised": raised, "status": after.status}
+    return {"raised": refused, "status": after.status}
 
 
 async def tampered(client: Client, message: str) -> Json:
@@ -63,9 +59,9 @@ async def tampered(client: Client, message: str) -> Json:
     (tool,) = tools_of(paused)
     tool.confirmed = True
     tool.tool_args = {"path": "/etc/passwd"}
-    raised = await _raised(client.continue_agent_run(AGENT, paused.run_id, [tool], session_id=paused.session_id))
+    refused = await raised(client.continue_agent_run(AGENT, paused.run_id, [tool], session_id=paused.session_id))
     after = await client.get_session_run(paused.session_id, paused.run_id)
-    return {"raised": raised, "status": after.status}
+    return {"raised": refused, "status": after.status}
 
 
 async def no_values(client: Client, message: str) -> Json:
@@ -73,9 +69,9 @@ async def no_values(client: Client, message: str) -> Json:
     paused = await client.run_agent(AGENT, message)
     (tool,) = tools_of(paused)
     next(field for field in tool.user_input_schema if field.name == "to_address").value = "bob@x.org"
-    raised = await _raised(client.continue_agent_run(AGENT, paused.run_id, [tool], session_id=paused.session_id))
+    refused = await raised(client.continue_agent_run(AGENT, paused.run_id, [tool], session_id=paused.session_id))
     after = await client.get_session_run(paused.session_id, paused.run_id)
-    return {"raised": raised, "status": after.status}
+    return {"raised": refused, "status": after.status}
 
 
 async def failing_model(client: Client) -> Json:
@@ -88,15 +84,3 @@ async def failing_model(client: Client) -> Json:
         "last": events[-1].event,
         "said": events[-1].content,
     }
-
-
-async def _raised(asked: Awaitable[AgnoObject]) -> list[object]:
-    """Return the class, the status and the detail of what the client raises; an empty list where it raises nothing."""
-    try:
-        await asked
-    except httpx.HTTPStatusError as error:
-        response = error.response
-        # The client does not read the body of a stream that is refused.
-        detail = response.json()["detail"] if response.is_stream_consumed else None
-        return [type(error).__name__, response.status_code, detail]
-    return []

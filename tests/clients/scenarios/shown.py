@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeAlias
+
+import httpx
 
 # agno has no stubs here, and nothing of it is installed where these files are checked.
 Client: TypeAlias = Any
@@ -65,3 +67,15 @@ def text_of(events: list[AgnoObject]) -> str:
 def tools_of(run: AgnoObject) -> list[AgnoObject]:
     """Return the tool executions behind the requirements that are open: answering the one answers the other."""
     return [requirement.tool_execution for requirement in run.active_requirements]
+
+
+async def raised(asked: Awaitable[AgnoObject]) -> list[object]:
+    """Return the class, the status and the detail of what the client raises; an empty list where it raises nothing."""
+    try:
+        await asked
+    except httpx.HTTPStatusError as error:
+        response = error.response
+        # The client does not read the body of a stream that is refused.
+        detail = response.json()["detail"] if response.is_stream_consumed else None
+        return [type(error).__name__, response.status_code, detail]
+    return []

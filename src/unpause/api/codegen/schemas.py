@@ -158,7 +158,7 @@ class InvalidRequestErrorResponse(BaseModel):
 class UnauthenticatedErrorResponse(BaseModel):
     """Who asks is not known."""
 
-    message: str = "Invalid authentication token"
+    message: str = "Invalid or missing API token"
     status_code: int = 401
 
 
