@@ -54,6 +54,11 @@ class Vault:
         mark = hmac.new(self._mark_key, secret.encode(), hashlib.sha256).hexdigest()[:_MARK_CHARACTERS]
         return Sealed(self._fernet.encrypt(secret.encode()).decode(), mark)
 
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether there is a key."""
+        return self._fernet is not None
+
     def open(self, sealed: Sealed) -> str:
         """Return the secret; raise SecretsNotKept where no key fits any more."""
         if self._fernet is None:

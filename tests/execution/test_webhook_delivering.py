@@ -18,7 +18,7 @@ from tests.support.hooked import KEY, QUICK, all_over, hooked, once
 from tests.support.limited import MovedClock
 from tests.support.receiver import Receiver
 from tests.support.serving import settings_for
-from unpause.domain.webhooks import Delivery, Sent
+from unpause.domain.webhooks import Address, Delivery, Sent
 from unpause.execution.delivering import Deliverer, DeliveryRules
 from unpause.store.database import Database
 from unpause.store.deliveries import add_deliveries
@@ -46,7 +46,7 @@ class Sender:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            if delivery.url in self.stuck:
+            if delivery.address.stored in self.stuck:
                 await asyncio.Event().wait()
             await asyncio.sleep(0)
         finally:
@@ -77,7 +77,7 @@ class Outbox:
 
     def message(self, name: str, url: str = "http://one.example/hook") -> Delivery:
         """Return a message that is due at once."""
-        return Delivery(name, 1, url, "{}", self.clock.now())
+        return Delivery(name, 1, Address.read(url), "{}", self.clock.now())
 
     @asynccontextmanager
     async def delivering(self, rules: DeliveryRules | None = None) -> AsyncIterator[None]:
@@ -280,7 +280,7 @@ async def test_a_secret_that_cannot_be_opened_any_more_is_a_failure_and_not_an_u
         for changes in ({"encryption_key": None}, {"encryption_key": new_key()}):
             async with hooked(tmp_path, rules=PATIENT, **changes) as server:
                 [kept] = await server.deliveries_once(lambda found: found[0]["last_error"] is not None)
-                assert kept["last_error"] == "the secret cannot be decrypted with the keys that this server has"
+                assert kept["last_error"] == "its secrets cannot be decrypted with the keys that this server has"
                 assert kept["secret"] is not None
         assert receiver.heard == []
         async with hooked(tmp_path, encryption_key=KEY, rules=PATIENT):

@@ -20,7 +20,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import Deciders, Requirement, RequirementKind, Vote
 from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import Token
-from unpause.domain.webhooks import Delivery, WebhookTarget
+from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import SchemaMismatch
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
@@ -69,8 +69,8 @@ def fill(connection: Connection) -> None:
         asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, asked, NOW) is None
         add_effect(connection, asked, run.id, 0)
-        replace_run_targets(connection, run, [WebhookTarget("https://example.org", Sealed("encrypted"))], NOW)
-        delivery = Delivery(f"msg_{number}", run.organization_id, "https://example.org", "{}", NOW)
+        replace_run_targets(connection, run, [WebhookTarget(Address("https://example.org"), Sealed("encrypted"))], NOW)
+        delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
         add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
         add_entries(connection, [done_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.databases import NOW, new_run
-from unpause.domain.webhooks import Delivery, WebhookTarget
+from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.store.database import Connection, Database
 from unpause.store.deliveries import (
     Due,
@@ -30,6 +30,7 @@ from unpause.store.webhooks import (
 from unpause.vault import Sealed
 
 LATER = NOW + timedelta(seconds=20)
+GENERAL, OWN, OTHER = (Address.read(url) for url in ("https://general.example", "https://own.example/a", "https://b?c"))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def message(name: str, seconds: float = 0, url: str = "https://one.example/a") -> Delivery:
-    return Delivery(name, 1, url, '{"ü":1}', NOW + timedelta(seconds=seconds), Sealed("token"))
+    return Delivery(name, 1, Address.read(url), '{"ü":1}', NOW + timedelta(seconds=seconds), Sealed("token"))
 
 
 def claimed(connection: Connection, name: str) -> Delivery:
@@ -72,7 +73,7 @@ async def test_servers_can_be_left_out_and_only_those(database: Database) -> Non
 
     def unit(connection: Connection) -> set[str]:
         add_deliveries(connection, [message(str(number), url=url) for number, url in enumerate(urls)])
-        return {due.url for due in list_due(connection, NOW, 100, [server, "https://o%"])}
+        return {due.address.stored for due in list_due(connection, NOW, 100, [server, "https://o%"])}
 
     assert await database.write(unit) == set(urls[4:])
 
@@ -84,12 +85,12 @@ async def test_a_claim_counts_and_hands_out_the_whole_message_once(database: Dat
         *(database.write(lambda connection: claim_delivery(connection, due, LATER)) for _ in range(5))
     )
     [delivery] = [each for each in found if each is not None]
-    assert (delivery.id, delivery.url, delivery.payload, delivery.attempts) == ("a", due.url, '{"ü":1}', 1)
+    assert (delivery.id, delivery.address, delivery.payload, delivery.attempts) == ("a", due.address, '{"ü":1}', 1)
     assert (delivery.created_at, delivery.organization_id) == (NOW, 1)
     assert delivery.secret is not None
     assert delivery.secret.token == "token"
     assert await database.read(lambda connection: list_due(connection, NOW, 10)) == []
-    assert await database.read(lambda connection: list_due(connection, LATER, 10)) == [Due("a", due.url, 1)]
+    assert await database.read(lambda connection: list_due(connection, LATER, 10)) == [Due("a", due.address, 1)]
 
 
 async def test_what_arrived_is_over_and_a_late_failure_does_not_bring_it_back(database: Database) -> None:
@@ -107,7 +108,7 @@ async def test_a_failure_of_an_attempt_that_another_followed_changes_nothing(dat
     def unit(connection: Connection) -> list[Due]:
         add_deliveries(connection, [message("a")])
         first = claimed(connection, "a")
-        assert claim_delivery(connection, Due("a", first.url, 1), LATER) is not None
+        assert claim_delivery(connection, Due("a", first.address, 1), LATER) is not None
         mark_failed(connection, first, "late", NOW)
         return list_due(connection, NOW, 10)
 
@@ -135,7 +136,7 @@ async def test_an_organization_has_one_webhook_however_many_set_it_at_once(datab
         *(
             database.write(
                 lambda connection, number=number: replace_organization_target(  # type: ignore[misc]
-                    connection, 1, WebhookTarget(f"https://{number}.example", Sealed(f"token {number}")), NOW
+                    connection, 1, WebhookTarget(Address(f"https://{number}.example"), Sealed(f"token {number}")), NOW
                 )
             )
             for number in range(8)
@@ -147,8 +148,8 @@ async def test_an_organization_has_one_webhook_however_many_set_it_at_once(datab
         [target] = list_targets(connection, run)
         found = find_organization_target(connection, 1)
         assert found is not None
-        assert found.url == target.url
-        replace_organization_target(connection, 1, WebhookTarget(target.url, enabled=False), NOW)
+        assert found.address == target.address
+        replace_organization_target(connection, 1, WebhookTarget(target.address, enabled=False), NOW)
         assert list_targets(connection, run) == []
         replace_organization_target(connection, 1, None, NOW)
         assert find_organization_target(connection, 1) is None
@@ -158,15 +159,15 @@ async def test_an_organization_has_one_webhook_however_many_set_it_at_once(datab
 
 async def test_a_run_without_its_own_webhooks_falls_back_and_one_with_none_does_not(database: Database) -> None:
     def unit(connection: Connection) -> None:
-        replace_organization_target(connection, 1, WebhookTarget("https://general.example"), NOW)
+        replace_organization_target(connection, 1, WebhookTarget(GENERAL), NOW)
         run, other = new_run(connection), new_run(connection)
-        replace_run_targets(connection, run, [WebhookTarget("https://own.example"), WebhookTarget("https://b")], NOW)
-        assert [each.url for each in list_targets(connection, run)] == ["https://own.example", "https://b"]
-        assert [each.url for each in list_targets(connection, other)] == ["https://general.example"]
+        replace_run_targets(connection, run, [WebhookTarget(OWN), WebhookTarget(OTHER)], NOW)
+        assert [each.address for each in list_targets(connection, run)] == [OWN, OTHER]
+        assert [each.address for each in list_targets(connection, other)] == [GENERAL]
         replace_run_targets(connection, run, [], NOW)
         assert list_targets(connection, run) == []
         found = find_organization_target(connection, 1)
         assert found is not None
-        assert found.url == "https://general.example"
+        assert found.address == GENERAL
 
     await database.write(unit)

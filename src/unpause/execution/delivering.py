@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -43,7 +42,6 @@ _CLEAN_EVERY = timedelta(minutes=10)
 _JITTER = 0.25
 # Doubling oftener than this leads nowhere but to numbers that are too large.
 _MOST_DOUBLINGS = 30
-_SERVER = re.compile(r"[^/]*//[^/?#]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ class Deliverer:
         chosen: list[Due] = []
         counts = Counter(self._servers)
         for each in due:
-            server = _server_of(each.url)
+            server = each.address.server
             if counts[server] < self._rules.to_one_server:
                 counts[server] += 1
                 chosen.append(each)
@@ -153,7 +151,7 @@ class Deliverer:
         return now + longest + self._rules.delay_after(due.attempts + 1, self._chance())
 
     def _start(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
-        server = _server_of(delivery.url)
+        server = delivery.address.server
         self._servers[server] += 1
         task = tasks.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
         self._under_way.add(task)
@@ -199,9 +197,3 @@ class Deliverer:
         before = now - self._rules.keep
         if await self._database.read(lambda connection: has_finished(connection, before)):
             await self._database.write(lambda connection: delete_finished(connection, before))
-
-
-def _server_of(url: str) -> str:
-    """Return the beginning of the URL that names the server, as it is written there."""
-    found = _SERVER.match(url)
-    return found[0] if found else url

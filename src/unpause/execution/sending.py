@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from unpause.domain.webhooks import Sent
 from unpause.errors import SecretsNotKept
 from unpause.runs.signing import sign, unsigned
+from unpause.runs.webhooks import url_of
 
 if TYPE_CHECKING:
     from unpause.clock import Clock
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SigningSender:
-    """Implements ``runs.webhooks.MessageSender``: opens the secret, signs, and sends through the door."""
+    """Implements ``runs.webhooks.MessageSender``: opens the secrets, signs, and sends through the door."""
 
     def __init__(self, vault: Vault, door: Door, clock: Clock) -> None:
         self._vault = vault
@@ -26,13 +27,12 @@ class SigningSender:
         self._said = {"Content-Type": "application/json", "User-Agent": f"Unpause/{version('unpause')}"}
 
     async def send_message(self, delivery: Delivery) -> Sent:
-        """Send it once; a message whose secret cannot be opened any more is not sent without a signature."""
+        """Send it once; one whose address or secret cannot be opened any more is not sent."""
         now = self._clock.now()
-        if delivery.secret is None:
-            signed = unsigned(delivery.id, now)
-        else:
-            try:
-                signed = sign(self._vault.open(delivery.secret), delivery.id, now, delivery.payload)
-            except SecretsNotKept:
-                return Sent(error="the secret cannot be decrypted with the keys that this server has")
-        return await self._door.post(delivery.url, delivery.payload.encode(), {**self._said, **signed})
+        try:
+            url = url_of(delivery.address, self._vault)
+            secret = self._vault.open(delivery.secret) if delivery.secret is not None else None
+        except SecretsNotKept:
+            return Sent(error="its secrets cannot be decrypted with the keys that this server has")
+        signed = unsigned(delivery.id, now) if secret is None else sign(secret, delivery.id, now, delivery.payload)
+        return await self._door.post(url, delivery.payload.encode(), {**self._said, **signed})

@@ -232,7 +232,7 @@ class Continuing:
         if self.command.webhooks is not None:
             replace_run_targets(connection, run, self.command.webhooks, self.now)
             # Not the addresses: they may hold tokens.
-            told = {"servers": [read_url(target.url).host for target in self.command.webhooks]}
+            told = {"servers": [read_url(target.address.server).host for target in self.command.webhooks]}
             changed = AuditAction.WEBHOOK_CHANGED
             add_entries(connection, [done_by(self.principal, changed, self.now, run_id=run.run_id, details=told)])
 

@@ -55,7 +55,7 @@ def tell_webhooks(
             Delivery(
                 id=f"msg_{run.run_id.replace('-', '')}_{run.last_sequence}_{number}",
                 organization_id=run.organization_id,
-                url=target.url,
+                address=target.address,
                 payload=payload,
                 created_at=now,
                 secret=target.secret,

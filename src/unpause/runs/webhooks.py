@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from unpause.domain.addresses import read_url, refuse_private
 from unpause.domain.audit import AuditAction, done_by
-from unpause.domain.webhooks import Delivery, Sent, WebhookTarget
+from unpause.domain.webhooks import Address, Delivery, Sent, WebhookTarget, split_url
+from unpause.errors import SecretsNotKept
 from unpause.runs.signing import check_secret
 from unpause.store.audit import add_entries
 from unpause.store.json import dump_json
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.runs.service import ServiceTools
     from unpause.store.database import Connection
+    from unpause.vault import Vault
 
 _TEST = "agent_run.test"
 
@@ -37,16 +39,27 @@ class WebhookService:
         self._allow_private = allow_private
 
     def make_target(self, url: str, secret: str | None = None, *, enabled: bool = True) -> WebhookTarget:
-        """Return a checked target with its secret encrypted; nothing is stored yet.
+        """Return a checked target with its secrets encrypted; nothing is stored yet.
+
+        The address is one of them, where the server has a key: the path and query of many are all that it takes to
+        send there. A fragment is left out.
 
         Raises InvalidInput for an address or a secret that cannot be used, SecretsNotKept for any secret where the
         server has no key to encrypt it with. What a name resolves to is looked at whenever a message is sent.
         """
         self._check(url)
+        address = self._seal(url)
         if secret is None:
-            return WebhookTarget(url, enabled=enabled)
+            return WebhookTarget(address, enabled=enabled)
         check_secret(secret)
-        return WebhookTarget(url, self._tools.vault.seal(secret), enabled)
+        return WebhookTarget(address, self._tools.vault.seal(secret), enabled)
+
+    def url_of(self, target: WebhookTarget) -> str:
+        """Return where its messages go; only the server, where the rest cannot be decrypted any more."""
+        try:
+            return url_of(target.address, self._tools.vault)
+        except SecretsNotKept:
+            return target.address.server
 
     async def find_target(self, principal: Principal) -> WebhookTarget | None:
         """Return who hears of the organization's runs, enabled or not."""
@@ -60,7 +73,7 @@ class WebhookService:
         """
         now = self._tools.clock.now()
         # Not the address: it may hold a token.
-        details = {"server": read_url(target.url).host if target is not None else None}
+        details = {"server": read_url(target.address.server).host if target is not None else None}
         done = done_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
 
         def unit(connection: Connection) -> None:
@@ -76,20 +89,32 @@ class WebhookService:
         used.
         """
         self._check(url)
+        address = Address(*split_url(url))
         configured = await self.find_target(principal)
+        is_configured = configured is not None and self.url_of(configured) == address.stored
         now = self._tools.clock.now()
         told = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
         delivery = Delivery(
             id=f"msg_{self._tools.ids.fresh().replace('-', '')}",
             organization_id=principal.organization_id,
-            url=url,
+            address=address,
             payload=dump_json(told),
             created_at=now,
-            secret=configured.secret if configured is not None and configured.url == url else None,
+            secret=configured.secret if configured is not None and is_configured else None,
         )
         return await self._sender.send_message(delivery)
+
+    def _seal(self, url: str) -> Address:
+        vault = self._tools.vault
+        server, rest = split_url(url)
+        return Address(server, vault.seal(rest) if vault.keeps_secrets else rest)
 
     def _check(self, url: str) -> None:
         read = read_url(url)
         if not self._allow_private:
             refuse_private(read)
+
+
+def url_of(address: Address, vault: Vault) -> str:
+    """Return the URL; raise SecretsNotKept where no key fits any more."""
+    return address.server + (address.rest if isinstance(address.rest, str) else vault.open(address.rest))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
 
-from unpause.domain.webhooks import Delivery
+from unpause.domain.webhooks import Address, Delivery
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Sealed
 
@@ -60,7 +60,7 @@ class Due(NamedTuple):
     """A message that is due, as it was seen."""
 
     id: str
-    url: str
+    address: Address
     attempts: int
 
 
@@ -72,7 +72,7 @@ def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> No
             {
                 "id": delivery.id,
                 "organization_id": delivery.organization_id,
-                "url": delivery.url,
+                "url": delivery.address.stored,
                 "secret": delivery.secret.token if delivery.secret else None,
                 "payload": delivery.payload,
                 "next_attempt_at": delivery.created_at,
@@ -86,7 +86,8 @@ def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> No
 def list_due(connection: Connection, now: datetime, at_most: int, without: Collection[str] = ()) -> list[Due]:
     """Return what is due now, the longest due first; ``without`` names servers, such as ``https://host:1``, to omit."""
     statement = _DUE.where(*(~_is_at(server) for server in without)) if without else _DUE
-    return [Due(*row) for row in connection.execute(statement, {"now": now, "at_most": at_most})]
+    found = connection.execute(statement, {"now": now, "at_most": at_most})
+    return [Due(row.id, Address.read(row.url), row.attempts) for row in found]
 
 
 def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Delivery | None:
@@ -100,7 +101,7 @@ def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Deli
     return Delivery(
         id=row.id,
         organization_id=row.organization_id,
-        url=row.url,
+        address=Address.read(row.url),
         payload=row.payload,
         created_at=row.created_at,
         secret=Sealed(row.secret) if row.secret else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, delete, insert, or_, select
 
-from unpause.domain.webhooks import WebhookTarget
+from unpause.domain.webhooks import Address, WebhookTarget
 from unpause.store.tables import webhook_targets
 from unpause.store.users import lock_organization
 from unpause.vault import Sealed
@@ -41,7 +41,7 @@ _ORGANIZATION_TARGET = select(*_COLUMNS).where(*_OF_ORGANIZATION).order_by(webho
 _FORGET_ORGANIZATION_TARGET = delete(webhook_targets).where(*_OF_ORGANIZATION)
 
 # Stands for a run's own targets where it has none: without any row the organization's would hear of it.
-_NOBODY = WebhookTarget("", enabled=False)
+_NOBODY = WebhookTarget(Address(""), enabled=False)
 
 
 def list_targets(connection: Connection, run: Run) -> list[WebhookTarget]:
@@ -76,13 +76,13 @@ def replace_organization_target(
 
 
 def _target(row: Row[*tuple[Any, ...]]) -> WebhookTarget:
-    return WebhookTarget(row.url, Sealed(row.secret) if row.secret else None, row.enabled)
+    return WebhookTarget(Address.read(row.url), Sealed(row.secret) if row.secret else None, row.enabled)
 
 
 def _values(organization_id: int, target: WebhookTarget, now: datetime) -> dict[str, object]:
     return {
         "organization_id": organization_id,
-        "url": target.url,
+        "url": target.address.stored,
         "secret": target.secret.token if target.secret else None,
         "enabled": target.enabled,
         "created_at": now,

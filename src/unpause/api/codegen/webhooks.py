@@ -60,7 +60,7 @@ def read_webhooks(
 )
 async def get_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
     """Return where the organization hears of its runs, and whether there is a secret; never the secret itself."""
-    return _config(await application.webhooks.find_target(principal))
+    return _config(application, await application.webhooks.find_target(principal))
 
 
 @router.post(
@@ -76,7 +76,7 @@ async def set_webhook_config(application: App, principal: Member, body: WebhookC
     """
     target = application.webhooks.make_target(body.url, body.secret, enabled=body.enabled)
     await application.webhooks.replace_target(principal, target)
-    return _config(target)
+    return _config(application, target)
 
 
 @router.delete(
@@ -88,7 +88,7 @@ async def set_webhook_config(application: App, principal: Member, body: WebhookC
 async def delete_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
     """Let nobody hear of the organization's runs any more; forget the address and the secret."""
     await application.webhooks.replace_target(principal, None)
-    return _config(None)
+    return _config(application, None)
 
 
 @router.post(
@@ -103,7 +103,8 @@ async def test_webhook(application: App, principal: Member, body: WebhookTestReq
     return WebhookTestResponse(success=sent.success, status_code=sent.status_code, error=sent.error)
 
 
-def _config(target: WebhookTarget | None) -> WebhookConfigResponse:
+def _config(application: Application, target: WebhookTarget | None) -> WebhookConfigResponse:
     if target is None:
         return WebhookConfigResponse(url=None, enabled=False, has_secret=False)
-    return WebhookConfigResponse(url=target.url, enabled=target.enabled, has_secret=target.secret is not None)
+    url = application.webhooks.url_of(target)
+    return WebhookConfigResponse(url=url, enabled=target.enabled, has_secret=target.secret is not None)
