@@ -29,7 +29,7 @@ class DiskFull(Exception):
 
 
 class Timers:
-    """The loop's timers: retries are noted and come at once, or never; all others as ever."""
+    """The loop's timers: retries of claims are noted and come at once, or never; all others as ever."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, retries_come: bool = True) -> None:
         self._retries_come = retries_come
@@ -39,7 +39,7 @@ class Timers:
         monkeypatch.setattr(self._loop, "call_later", self._call_later)
 
     def _call_later(self, delay: float, callback: Callable[..., object], *args: Any, **more: Any) -> object:  # noqa: ANN401
-        if delay < _SHORTEST_RETRY or getattr(callback, "__name__", "") != "_hear_ready":
+        if delay < _SHORTEST_RETRY or getattr(callback, "__name__", "") != "_try_again":
             return self._usual(delay, callback, *args, **more)
         self.waited.append(delay)
         return self._loop.call_soon(callback, *args, **more) if self._retries_come else None
@@ -118,6 +118,9 @@ async def test_a_run_that_waits_for_another_try_holds_no_slot(
         stuck = await started(application, failing, 1)
         beside = await started(application, failing, 0)
         await follow(application, beside)
+        # As an echo of its own does, when other processes are told of it.
+        application.workers.ready(stuck.id)
+        await follow(application, await started(application, failing, 0))
         # Its time never comes in this test, not by a poll either; and the stop does not wait for it.
         assert (await look(application, stuck)).run.status is RunStatus.PENDING
         assert (failing.failures[stuck.id], timers.waited) == (0, [0.5])

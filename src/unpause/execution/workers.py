@@ -55,7 +55,9 @@ class Workers:
         self._is_working = False
         self._something = asyncio.Event()
         self._segments: dict[int, asyncio.Task[None]] = {}
+        # How long runs whose claim failed wait for the next try, and which of them wait now.
         self._delays: dict[int, Iterator[float]] = {}
+        self._waiting: set[int] = set()
         # Runs that were ready again before their segment here had quite ended: they are looked for when it has.
         self._again: set[int] = set()
         bus.hear(self._hear)
@@ -146,7 +148,7 @@ class Workers:
 
     async def _look_for_runs(self) -> list[int]:
         # Those that run here, and those whose claim failed, which are tried again when their time has come.
-        passed_over = self._segments.keys() | self._delays.keys()
+        passed_over = self._segments.keys() | self._waiting
         free, limit = self._free(), self._rules.per_organization
         most = free + len(passed_over)
         try:
@@ -164,6 +166,9 @@ class Workers:
     def _start(self, tasks: asyncio.TaskGroup, run_key: int) -> None:
         if run_key in self._segments:
             self._again.add(run_key)
+            return
+        if run_key in self._waiting:
+            # It was heard of before its claim failed, or by an echo since.
             return
         segment = tasks.create_task(self._execute(run_key), name=f"segment of run {run_key}")
         self._segments[run_key] = segment
@@ -186,13 +191,18 @@ class Workers:
             delay = next(self._delays.setdefault(run_key, delays()))
             _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
             # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
-            asyncio.get_running_loop().call_later(delay, self._hear_ready, run_key)
+            self._waiting.add(run_key)
+            asyncio.get_running_loop().call_later(delay, self._try_again, run_key)
             return
         self._delays.pop(run_key, None)
         if again:
             self._is_behind = True
             if not self._is_working:
                 self._bus.signal(Signal.READY, run_key)
+
+    def _try_again(self, run_key: int) -> None:
+        self._waiting.discard(run_key)
+        self._hear_ready(run_key)
 
     def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
         if self._segments.get(run_key) is segment:
