@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from unpause.cli.collecting import not_collecting
 from unpause.errors import Startup
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         known = name in {"-h", "--help", "help"}
         (sys.stdout if known else sys.stderr).write(_USAGE)
         sys.exit(0 if known else _REFUSED)
-    run: Callable[[str, list[str]], None] = import_module(_COMMANDS[name]).run
+    with not_collecting():
+        run: Callable[[str, list[str]], None] = import_module(_COMMANDS[name]).run
     try:
         run(name, given[1:])
     except Startup as error:
