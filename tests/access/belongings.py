@@ -181,13 +181,16 @@ async def _continue(person: Person, run: JsonObject, tools: list[JsonObject]) ->
 
 
 def rows_of(everything: Dump, organization: int) -> Dump:
-    """Return all rows that belong to the organization, or to something that does."""
+    """Return all rows that belong to the organization, or to something that does.
+
+    Without when its tokens were last used: that is written down some time after its own people used them.
+    """
     runs = {row["id"] for row in everything["runs"] if row["organization_id"] == organization}
     sessions = {row["id"] for row in everything["sessions"] if row["organization_id"] == organization}
     found: Dump = {}
     for table, rows in everything.items():
         found[table] = [
-            row
+            {column: value for column, value in row.items() if column != "last_used_at"}
             for row in rows
             if row.get("organization_id") == organization
             or row.get("run_key") in runs
