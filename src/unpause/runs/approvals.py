@@ -50,7 +50,8 @@ class ApprovalService:
         def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement]], int]:
             found, total = list_approvals(connection, principal.sight_of_approvals, wanted, page)
             by_id = find_requirements(connection, [approval.id for approval in found])
-            return [(approval, by_id[approval.id]) for approval in found], total
+            # Without those that were deleted a moment ago.
+            return [(approval, by_id[approval.id]) for approval in found if approval.id in by_id], total
 
         return await self._tools.database.read(unit)
 
@@ -128,7 +129,10 @@ def _with_requirement(connection: Connection, principal: Principal, approval_id:
 
 def _requirement(connection: Connection, approval_id: str) -> Requirement:
     # An approval has the id of what it decides, and never outlives it.
-    return find_requirements(connection, [approval_id])[approval_id]
+    found = find_requirements(connection, [approval_id]).get(approval_id)
+    if found is None:
+        raise ApprovalNotFound
+    return found
 
 
 def _already(approval: Approval) -> AlreadyResolved:

@@ -146,6 +146,16 @@ async def test_one_approval_comes_with_its_requirement_and_a_short_status(office
     }
 
 
+async def test_an_approval_that_is_deleted_while_it_is_read_is_not_there(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approval = await office.approval_of(await office.create())
+    # As PostgreSQL shows it to the second of two statements.
+    monkeypatch.setattr("unpause.runs.approvals.find_requirements", lambda *_: {})
+    assert await office.approvals() == []
+    assert (await office.client.get(f"/approvals/{approval['id']}")).status_code == 404
+
+
 async def test_an_unknown_approval_is_not_found_by_any_route(office: Office) -> None:
     answers = [
         await office.client.get("/approvals/nope"),
