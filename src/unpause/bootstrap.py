@@ -129,7 +129,7 @@ def build_application(
         bus=bus,
         workers=workers if settings.worker else None,
         recovery=recovery,
-        heartbeat=_heartbeat(settings, database, executor, clock),
+        heartbeat=None if database.is_sqlite else Heartbeat(LeaseKeeper(database.url), executor, lease, clock),
         sweeps=sweeps if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, *sweeps),
         sweep_seconds=settings.sweep_seconds,
     )
@@ -169,10 +169,3 @@ def _bus(settings: Settings, database: Database) -> Bus:
 def _counts(database: Database, clock: Clock) -> Counts:
     # One process owns a SQLite file, and there a write for each read would cost more than the read.
     return OwnCounts(clock) if database.is_sqlite else SharedCounts(database, clock)
-
-
-def _heartbeat(settings: Settings, database: Database, executor: Executor, clock: Clock) -> Heartbeat | None:
-    if database.is_sqlite:
-        return None
-    lease = timedelta(seconds=settings.lease_seconds)
-    return Heartbeat(LeaseKeeper(database.url), executor, lease, clock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,9 @@ class Crashing:
 
 async def resolve(application: Application, requirement: Requirement, *, approved: bool = True) -> None:
     """Decide as an administrator."""
-    await application.approvals.resolve_approval(ADA, ResolveApproval(requirement.id, approved, "root"))
+    await application.approvals.resolve_approval(
+        replace(ADA, user_id="root"), ResolveApproval(requirement.id, approved)
+    )
 
 
 async def decide(application: Application, run: Run, requirement: Requirement) -> int:

@@ -19,7 +19,7 @@ from tests.support.agents import desk_agent, plan
 from tests.support.databases import Place
 from tests.support.frames import read_frames
 from tests.support.gates import Gates
-from tests.support.office import SettableClock
+from tests.support.office import NotingTools, SettableClock
 from tests.support.serving import ADDRESS, settings_for
 from tests.support.unchanging import Unchanging
 from unpause.agents.policy import policy
@@ -88,39 +88,28 @@ def _external(name: str, *, four_eyes: bool = False, quorum: int = 1) -> ToolDef
 
 
 @dataclass(frozen=True)
-class _Tools:
-    executed: list[str]
-    gates: Gates
-
-    def note(self, text: str) -> str:
-        """Write a note, once anybody says so."""
-        return self._done(f"note({text})")
-
+class _Tools(NotingTools):
     async def hold(self, amount: int) -> str:
         """Stay at the gate."""
-        said = self._done(f"hold({amount})")
+        said = self.done(f"hold({amount})")
         await self.gates.pass_through("hold")
         return said
 
     def fill(self, amount: int, code: str) -> str:
         """Pay with a code that somebody else knows."""
-        return self._done(f"fill({amount}, {code})")
+        return self.done(f"fill({amount}, {code})")
 
     def grant(self, amount: int, role: str) -> str:
         """Give somebody a role."""
-        return self._done(f"grant({amount}, {role})")
+        return self.done(f"grant({amount}, {role})")
 
     def about_an_amount(self, name: str, rules: dict[str, Any]) -> Tool[None]:
         """Return a tool of this name, which does it."""
 
         def do(amount: int) -> str:
-            return self._done(f"{name}({amount})")
+            return self.done(f"{name}({amount})")
 
         return Tool(do, name=name, metadata=rules)
-
-    def _done(self, call: str) -> str:
-        self.executed.append(call)
-        return f"did {call}"
 
 
 @dataclass(frozen=True)

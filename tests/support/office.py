@@ -98,55 +98,61 @@ def _external(name: str, rules: dict[str, object] | None = None) -> ToolDefiniti
 
 
 @dataclass(frozen=True)
-class _Tools:
+class NotingTools:
+    """Tools that note in ``executed`` that they ran."""
+
     executed: list[str]
     gates: Gates
 
     def note(self, text: str) -> str:
         """Write a note."""
-        return self._done(f"note({text})")
+        return self.done(f"note({text})")
 
+    def done(self, call: str) -> str:
+        """Note the call, and say so."""
+        self.executed.append(call)
+        return f"did {call}"
+
+
+@dataclass(frozen=True)
+class _Tools(NotingTools):
     def delete_file(self, path: str) -> str:
         """Delete a file."""
-        return self._done(f"delete_file({path})")
+        return self.done(f"delete_file({path})")
 
     async def hold(self, name: str) -> str:
         """Stay at the gate of this name."""
-        said = self._done(f"hold({name})")
+        said = self.done(f"hold({name})")
         await self.gates.pass_through(name)
         return said
 
     def deploy(self, env: str) -> str:
         """Deploy."""
-        return self._done(f"deploy({env})")
+        return self.done(f"deploy({env})")
 
     def grant(self, user: str, role: str) -> str:
         """Give a user a role."""
-        return self._done(f"grant({user}, {role})")
+        return self.done(f"grant({user}, {role})")
 
     def pay(self, amount: int) -> str:
         """Pay."""
-        return self._done(f"pay({amount})")
+        return self.done(f"pay({amount})")
 
     def deploy_soon(self, env: str) -> str:
         """Deploy, if somebody decides within a minute."""
-        return self._done(f"deploy_soon({env})")
+        return self.done(f"deploy_soon({env})")
 
     def soon_rejected(self, path: str) -> str:
         """Do something that silence forbids."""
-        return self._done(f"soon_rejected({path})")
+        return self.done(f"soon_rejected({path})")
 
     def soon_approved(self, path: str) -> str:
         """Do something that silence allows."""
-        return self._done(f"soon_approved({path})")
+        return self.done(f"soon_approved({path})")
 
     def soon_cancelled(self, path: str) -> str:
         """Do something without which the run makes no sense."""
-        return self._done(f"soon_cancelled({path})")
-
-    def _done(self, call: str) -> str:
-        self.executed.append(call)
-        return f"did {call}"
+        return self.done(f"soon_cancelled({path})")
 
 
 def _model(gates: Gates) -> Any:  # noqa: ANN401 - the library's name for it is private

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
 from unpause.api.errors import body_for, status_of, when_to_retry
-from unpause.api.permissions import PUBLIC
+from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
 from unpause.errors import RateLimited, Unauthenticated, UnpauseError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from unpause.auth.callers import Callers
     from unpause.domain.principal import Principal
 
-_CODEGEN_PREFIX = "/v1/"
 # codegen.md section 4: the table of errors in its documentation.
 _CODEGEN_UNKNOWN = "Invalid or missing API token"
 _RETRY_AFTER_SECONDS = 1
@@ -77,6 +76,6 @@ def _address(scope: Scope) -> str | None:
 
 def _refusal(path: str, error: UnpauseError) -> JSONResponse:
     message, status = error.message, status_of(error)
-    if isinstance(error, Unauthenticated) and path.startswith(_CODEGEN_PREFIX):
+    if isinstance(error, Unauthenticated) and path.startswith(CODEGEN_PREFIX):
         message = _CODEGEN_UNKNOWN
     return JSONResponse(body_for(path, status, message), status, when_to_retry(error))

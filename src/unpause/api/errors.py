@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from unpause.api.bodies import StrictRequest
-from unpause.api.permissions import check_permission, permission_of, principal_of
+from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
 from unpause.api.rates import LimitedRoute, rate_headers
 from unpause.errors import (
     Conflict,
@@ -53,7 +53,6 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
 
 _INTERNAL = "Internal server error"
 _RETRY_AFTER_SECONDS = "1"
-_CODEGEN_PREFIX = "/v1/"
 # What a field is called whose value is not said again; a webhook's address may hold a token.
 _UNSAID = ("secret", "token", "password", "url", "webhook")
 _HIDDEN = "**********"
@@ -77,7 +76,7 @@ def codegen_body(status: int, message: str, details: Mapping[str, object] | None
 
 def body_for(path: str, status: int, message: str) -> dict[str, Any]:
     """Return an error body in the style of the API that the path belongs to."""
-    return (codegen_body if path.startswith(_CODEGEN_PREFIX) else agno_body)(status, message)
+    return (codegen_body if path.startswith(CODEGEN_PREFIX) else agno_body)(status, message)
 
 
 class _RenderingRoute(APIRoute):

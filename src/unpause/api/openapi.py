@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unpause.api.permissions import PUBLIC
+from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-_CODEGEN_PREFIX = "/v1/"
 
 # As AgentOS's document names it: SDKs that are generated from it send their token so (agno_captures/200_openapi.http).
 # Codegen's document has a header parameter for the token in each operation instead.
@@ -25,7 +23,7 @@ def describe_proof(app: FastAPI) -> None:
         document = write()
         document["components"]["securitySchemes"] = _SCHEMES
         for path, item in document["paths"].items():
-            if path not in PUBLIC and not path.startswith(_CODEGEN_PREFIX):
+            if path not in PUBLIC and not path.startswith(CODEGEN_PREFIX):
                 for operation in item.values():
                     operation["security"] = [{_BEARER: []}]
         return document
@@ -37,7 +35,7 @@ def describe_proof(app: FastAPI) -> None:
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
     """Return the documents by name: ``unpause`` has every route, ``agno`` and ``codegen`` those of one API."""
     whole = app.openapi()
-    codegen = {path: item for path, item in whole["paths"].items() if path.startswith(_CODEGEN_PREFIX)}
+    codegen = {path: item for path, item in whole["paths"].items() if path.startswith(CODEGEN_PREFIX)}
     agno = {path: item for path, item in whole["paths"].items() if path not in codegen}
     return {
         "agno": _part(whole, "AgentOS routes of Unpause", agno, {"securitySchemes": _SCHEMES}),

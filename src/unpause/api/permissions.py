@@ -28,6 +28,9 @@ _FOLLOW: Scopes = ("agents:read", "agents:run")
 _ADMIN: Scopes = (ADMIN,)
 _ANYBODY: Scopes = ()
 
+# Codegen's routes; all others are AgentOS's.
+CODEGEN_PREFIX = "/v1/"
+
 # Nobody is asked who they are.
 PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"})
 
@@ -137,7 +140,7 @@ def _has(principal: Principal, scope: str, request: Request) -> bool:
         return principal.may(scope, agent_id)
     # Without an agent in the path, the run says which one it is (`runs/service.py`), and AgentOS lists the agents that
     # may be seen. Codegen's reads show the runs of all agents.
-    shows_all = request.method == "GET" and request.scope["path"].startswith("/v1/")
+    shows_all = request.method == "GET" and request.scope["path"].startswith(CODEGEN_PREFIX)
     return principal.may(scope) if shows_all else principal.may_any_agent(_action(scope))
 
 

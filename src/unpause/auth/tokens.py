@@ -19,7 +19,6 @@ from unpause.store.tokens import add_token, expire_token, find_token, has_tokens
 from unpause.store.users import ensure_user, find_organization, lock_organization
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
     from unpause.store.database import Connection
@@ -149,12 +148,8 @@ def _check(connection: Connection, wanted: NewToken) -> None:
     for name in (wanted.user_id, wanted.name):
         if name is not None:
             check_name(name)
-    if unknown := _unknown(wanted.scopes):
+    if unknown := [scope for scope in wanted.scopes if not is_known(scope)]:
         raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*USUAL, ADMIN))}, …)")
-
-
-def _unknown(scopes: Iterable[str]) -> list[str]:
-    return [scope for scope in scopes if not is_known(scope)]
 
 
 def _note(

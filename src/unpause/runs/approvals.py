@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
@@ -69,7 +68,7 @@ class ApprovalService:
         The run stays paused until somebody continues it. A yes to a call that also needs values or a result leaves
         those to whoever continues, unless they come with it.
         """
-        refuse_nul(command)
+        refuse_nul(command, principal.user_id)
         self._tools.limits.refuse_json({"resolution_data": command.data})
         now = self._tools.clock.now()
 
@@ -83,8 +82,7 @@ class ApprovalService:
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
                 raise _already(approval)
-            decider = replace(principal, user_id=command.resolved_by)
-            _decide(connection, run, approval, command, Continuing(decider, ContinueRun(), now))
+            _decide(connection, run, approval, command, Continuing(principal, ContinueRun(), now))
             return Resolved(*_with_requirement(connection, principal, approval.id))
 
         return await self._tools.database.write(unit)

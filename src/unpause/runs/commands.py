@@ -85,7 +85,6 @@ class ResolveApproval:
 
     approval_id: str
     approved: bool
-    resolved_by: str | None = None
     data: dict[str, Any] | None = None
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Run, RunStatus
+from unpause.store.seeing import seen
 from unpause.store.tables import approvals, runs
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def list_approvals(
     counted = (
         select(func.count())
         .select_from(approvals.join(runs, runs.c.id == approvals.c.run_key))
-        .where(*_seen(sight), *conditions)
+        .where(*seen(approvals, sight), *conditions)
     )
     return found, int(connection.execute(counted).scalar_one())
 
@@ -112,18 +113,11 @@ def delete_approval(connection: Connection, approval_id: str) -> None:
     connection.execute(delete(approvals).where(approvals.c.id == approval_id))
 
 
-def _seen(sight: Sight) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [approvals.c.organization_id == sight.organization_id]
-    if sight.user_id is not None:
-        conditions.append(approvals.c.user_id == sight.user_id)
-    return conditions
-
-
 def _approvals(sight: Sight) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
     return (
         select(*approvals.c, runs.c.run_id, runs.c.session_id, runs.c.status.label("run_status"))
         .join(runs, runs.c.id == approvals.c.run_key)
-        .where(*_seen(sight))
+        .where(*seen(approvals, sight))
     )
 
 

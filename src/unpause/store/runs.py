@@ -6,12 +6,13 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
 from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
+from unpause.store.seeing import seen
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -231,9 +232,7 @@ def count_runs(connection: Connection, organization_id: int, since: datetime) ->
 
 def list_runs(connection: Connection, sight: Sight, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
     """Return a part of the runs to be seen, newest first, and how many there are in all."""
-    conditions: list[ColumnElement[bool]] = [runs.c.organization_id == sight.organization_id]
-    if sight.user_id is not None:
-        conditions.append(runs.c.user_id == sight.user_id)
+    conditions = seen(runs, sight)
     if wanted.source_type is not None:
         conditions.append(runs.c.source_type == wanted.source_type)
     if wanted.user_id is not None:

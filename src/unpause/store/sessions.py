@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, u
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
+from unpause.store.seeing import seen
 from unpause.store.tables import messages, runs, sessions
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def keep_state(connection: Connection, session: Session, state: dict[str, Any] |
 
 def find_session(connection: Connection, sight: Sight, session_id: str) -> Session | None:
     """Return the session, or None where there is none of that id to be seen."""
-    query = select(*sessions.c).where(*_seen(sight), sessions.c.session_id == session_id)
+    query = select(*sessions.c).where(*seen(sessions, sight), sessions.c.session_id == session_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else _session(row)
 
@@ -131,15 +132,8 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     return list(connection.execute(query).scalars())
 
 
-def _seen(sight: Sight) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [sessions.c.organization_id == sight.organization_id]
-    if sight.user_id is not None:
-        conditions.append(sessions.c.user_id == sight.user_id)
-    return conditions
-
-
 def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]]:
-    conditions = _seen(sight)
+    conditions = seen(sessions, sight)
     if wanted.agent_id is not None:
         conditions.append(sessions.c.agent_id == wanted.agent_id)
     if wanted.user_id is not None:

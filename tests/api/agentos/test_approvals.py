@@ -156,6 +156,12 @@ async def test_an_approval_that_is_deleted_while_it_is_read_is_not_there(
     assert (await office.client.get(f"/approvals/{approval['id']}")).status_code == 404
 
 
+async def test_a_name_that_no_database_takes_decides_nothing(office: Office) -> None:
+    approval = await office.approval_of(await office.create())
+    async with office.nothing_changes():
+        assert (await office.resolve(approval, resolved_by="ro\0ot")).status_code == 400
+
+
 async def test_an_unknown_approval_is_not_found_by_any_route(office: Office) -> None:
     answers = [
         await office.client.get("/approvals/nope"),

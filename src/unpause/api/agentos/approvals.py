@@ -121,11 +121,11 @@ async def resolve_approval(
     command = ResolveApproval(
         approval_id,
         approved=body.status == "approved",
-        resolved_by=caller.acting_for(body.resolved_by).user_id,
         data=body.resolution_data,
     )
-    asked = request_key(caller, idempotency_key, "resolve", command)
-    resolved = await application.approvals.resolve_approval(caller.acting_for(body.resolved_by), command, asked)
+    decider = caller.acting_for(body.resolved_by)
+    asked = request_key(decider, idempotency_key, "resolve", command, decider.user_id)
+    resolved = await application.approvals.resolve_approval(decider, command, asked)
     text = resolved.answer
     if text is None:
         text = to_json(approval_json(resolved.approval, resolved.requirement)).decode()

@@ -1,0 +1,18 @@
+"""What a query may show of a table, from who asks: the one place where that becomes SQL conditions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Table
+
+    from unpause.domain.principal import Sight
+
+
+def seen(table: Table, sight: Sight) -> list[ColumnElement[bool]]:
+    """Return the conditions for rows of a table that has an ``organization_id`` and a ``user_id``."""
+    conditions: list[ColumnElement[bool]] = [table.c.organization_id == sight.organization_id]
+    if sight.user_id is not None:
+        conditions.append(table.c.user_id == sight.user_id)
+    return conditions
