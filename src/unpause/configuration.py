@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from unpause.agents.demo import build_demo_agent, prepare_workspace
 from unpause.agents.demo_model import DemoModel
-from unpause.agents.loading import load_agents
 from unpause.agents.models import resolve_model
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.loading import load_agents
 from unpause.agents.redaction import Redaction
 from unpause.agents.setup_commands import SetupCommandsDriver
 from unpause.agents.setup_segment import Workshop

@@ -21,7 +21,7 @@ from tests.support.databases import dump
 from tests.support.gates import Gates
 from tests.support.office import JsonObject, SettableClock, body_of, office_agent
 from tests.support.serving import ADDRESS, settings_for
-from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, make_token
 from unpause.bootstrap import Application, build_application

@@ -12,10 +12,10 @@ from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import DeferredToolRequests
 from pydantic_ai.toolsets import ExternalToolset
 
-from unpause.agents.describing import describe_tools
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy, policy
-from unpause.agents.wanting import wanted_by
+from unpause.agents.pydantic_ai.deferred import wanted_by
+from unpause.agents.pydantic_ai.tools import describe_tools
 from unpause.domain.requirements import Deciders
 
 SCHEMA = {"type": "object", "properties": {}}

@@ -15,7 +15,7 @@ from tests.support.databases import Place, copy_database, sqlite_url
 from tests.support.gates import GatedDriver, Gates, working_agent
 from tests.support.runs import answer, finish, follow, look, open_requirements, say, segments, start, start_and_follow
 from tests.support.serving import running
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.bootstrap import Application
 from unpause.clock import RandomIds

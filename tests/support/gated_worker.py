@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.gates import GatedDriver, Gates, working_agent
 from tests.support.serving import running
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.bootstrap import Application
 from unpause.clock import RandomIds

@@ -35,7 +35,7 @@ from starlette.applications import Starlette
 from tests.support.gates import Gates
 from tests.support.office import CODEGEN, DEPLOY, RUNS, office_agent, plan
 from tests.support.serving import ADDRESS, settings_for
-from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
 from unpause.configuration import driver_options

@@ -23,7 +23,7 @@ from tests.support.gates import Gates
 from tests.support.serving import ADDRESS, settings_for
 from tests.support.unchanging import Unchanging
 from unpause.agents.policy import policy
-from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
 from unpause.configuration import driver_options

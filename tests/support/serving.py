@@ -12,7 +12,7 @@ import httpx
 from pydantic_ai import Agent
 
 from unpause.agents.driver import AgentDriver
-from unpause.agents.pydantic_ai import PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
 from unpause.configuration import driver_options

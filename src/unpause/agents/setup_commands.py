@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from unpause.agents.driver import Failed, ToolDescription
-from unpause.agents.failures import counted
 from unpause.agents.model_choice import ModelChoice
+from unpause.agents.pydantic_ai.failures import counted
 from unpause.agents.setup_plan import Planner
 from unpause.agents.setup_progress import ASK_HUMAN, FIX_COMMAND, RUN_COMMAND
 from unpause.agents.setup_segment import SegmentTools, SetupSegment
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
     from unpause.agents.driver import Journal, ModelName, Segment, SegmentEnd
-    from unpause.agents.pydantic_ai import DriverOptions
+    from unpause.agents.pydantic_ai.driver import DriverOptions
     from unpause.agents.setup_segment import Workshop
     from unpause.clock import Clock
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, field_
 from pydantic_ai import Agent
 from pydantic_ai.messages import BinaryContent
 
-from unpause.agents.failures import counted, failure
+from unpause.agents.pydantic_ai.failures import counted, failure
 from unpause.agents.setup_progress import StepState, shown_output
 from unpause.agents.setup_words import MOST_COMMANDS
 from unpause.domain.events import EventType

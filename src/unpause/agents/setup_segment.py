@@ -11,7 +11,7 @@ from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelRe
 
 from unpause.agents.checkout import describe_checkout, find_checkout
 from unpause.agents.driver import Completed, Failed, NewMessage, Paused, ProposedCall, Wanted
-from unpause.agents.failures import counted
+from unpause.agents.pydantic_ai.failures import counted
 from unpause.agents.setup_plan import planning_prompt
 from unpause.agents.setup_progress import ASK_HUMAN, REPLACED, RUN_COMMAND, Progress, StepState, question_about
 from unpause.agents.setup_report import completed_text, planned_text, stopped_text

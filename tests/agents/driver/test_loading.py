@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from unpause.agents.loading import load_agents
+from unpause.agents.pydantic_ai.loading import load_agents
 from unpause.errors import InvalidSetting
 
 TWO = """

@@ -17,7 +17,7 @@ from tests.support.databases import Place
 from tests.support.gates import Gates
 from tests.support.runs import ADA, answer, finish, follow, look, start
 from tests.support.serving import running, settings_for
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.api.agentos.translate import run_output
 from unpause.bootstrap import Application

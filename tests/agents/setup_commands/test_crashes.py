@@ -10,7 +10,7 @@ import pytest
 from tests.support.mortal_journal import MortalJournal, run_to_the_end, setup_run
 from tests.support.planning import REPOSITORY, PlanningModel, make_checkout
 from unpause.agents.driver import Completed
-from unpause.agents.pydantic_ai import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.agents.setup_commands import SetupCommandsDriver
 from unpause.agents.setup_segment import Workshop

@@ -20,7 +20,7 @@ from pydantic_ai.messages import (
 )
 
 from unpause.agents.driver import CallResult, NewMessage, ProposedCall
-from unpause.agents.transcript import entries_of
+from unpause.agents.pydantic_ai.transcript import entries_of
 from unpause.domain.events import EventType
 from unpause.domain.runs import Outcome
 

@@ -14,14 +14,14 @@ from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApp
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_json
 
-from unpause.agents.describing import describe_tools
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
-from unpause.agents.failures import counted, failure
-from unpause.agents.journal import JournalCapability, SegmentPaused, recorded_return
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
-from unpause.agents.narrator import Narrator
-from unpause.agents.wanting import wanted_by
+from unpause.agents.pydantic_ai.deferred import wanted_by
+from unpause.agents.pydantic_ai.events import Narrator
+from unpause.agents.pydantic_ai.failures import counted, failure
+from unpause.agents.pydantic_ai.tools import describe_tools
+from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused, recorded_return
 from unpause.domain.runs import CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset, WrapperToolset
 
 from unpause.agents.driver import ToolDescription
-from unpause.agents.journal import hide_parameters
 from unpause.agents.policy import ToolPolicy
+from unpause.agents.pydantic_ai.toolset import hide_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

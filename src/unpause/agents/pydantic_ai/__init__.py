@@ -1,0 +1,1 @@
+"""Runs Pydantic AI agents: the pattern for a second framework."""
