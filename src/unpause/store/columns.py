@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Integer, TypeDecorator
-from sqlalchemy.dialects.postgresql import JSONB
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
 # SQLite only counts up by itself in a column that is exactly INTEGER.
 Key = BigInteger().with_variant(Integer(), "sqlite")
 
-Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# Not `jsonb`, which sorts keys and turns 1e22 into an integer: what was shown has to run as it was shown.
+Json = JSON(none_as_null=True)
 
 
 class Instant(TypeDecorator[datetime]):
