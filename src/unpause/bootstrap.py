@@ -95,15 +95,17 @@ class Application:
             async with self.deliverer.working(), self.engine.running():
                 yield
 
-    def stop_soon(self) -> None:
-        """Hear that the server is about to stop: take no more runs, and let the streams go.
+    async def drain(self) -> None:
+        """Take no more runs, give those that run here away, and then end what still follows one, within the grace.
 
-        Clients of one node among many connect to another at once. Where there is no other, those whose runs still go on
-        are left to see the end, as long as there is time.
+        Where there are other nodes they go on with the runs, and streams here follow them as long as there is time.
         """
-        self.workers.stop_claiming()
-        patience = self.settings.shutdown_grace_seconds if self.database.is_sqlite else 0
-        asyncio.get_running_loop().call_later(patience, self.follower.end_streams)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.shutdown_grace_seconds
+        await self.workers.drain()
+        if not self.database.is_sqlite:
+            await asyncio.sleep(deadline - loop.time())
+        self.follower.end_streams()
 
 
 def build_application(

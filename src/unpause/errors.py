@@ -220,8 +220,10 @@ class DatabaseUnavailable(Unavailable):
 class ShuttingDown(Unavailable):
     """The server is stopping and takes no new work."""
 
-    def __init__(self) -> None:
-        super().__init__("The server is shutting down")
+    def __init__(
+        self, message: str = "The server is shutting down", details: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message, details)
 
 
 class LeaseLost(UnpauseError):

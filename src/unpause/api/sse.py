@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,10 @@ Frame = tuple[str, str] | None
 
 # Long enough for the next server to be up, or for a proxy to have noticed.
 _RETRY_MILLISECONDS = 1000
+
+# By itself it cuts every stream of the process the moment that a signal to stop arrives. Here they go on for the grace,
+# and `Follower.end_streams` ends them.
+AppStatus.disable_automatic_graceful_drain()
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from datetime import UTC, datetime
+from math import ceil
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -19,6 +20,7 @@ from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.configuration import build_redaction, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
+from unpause.execution.background import background_tasks
 from unpause.settings import Settings
 from unpause.store.database import database_file
 from unpause.store.ownership import own_database, prepare_database
@@ -45,8 +47,10 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more requests and no more runs, and wait for the answers that are still to come."""
-        self._application.stop_soon()
-        await super().shutdown(sockets)
+        async with background_tasks() as tasks:
+            draining = tasks.create_task(self._application.drain(), name="drain")
+            await super().shutdown(sockets)
+            draining.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port; then print the address, and for the demo what to try."""
@@ -125,8 +129,8 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         # What a proxy says of its client counts only from those that are trusted.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        # Streams end by themselves when that time is over: this is for those who do not read.
-        timeout_graceful_shutdown=1 + round(settings.shutdown_grace_seconds),
+        # Streams end by themselves when the grace is over: this is for clients that do not read.
+        timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, application, hints)
     # A shell has what it starts in the background ignore Ctrl-C, but the server stops at it all the same. Then it has

@@ -53,6 +53,8 @@ class Workers:
         self._heard: deque[int] = deque()
         self._is_behind = True
         self._is_working = False
+        # Until when segments may go on, by the loop's clock; None before the stop begins.
+        self._drained_by: float | None = None
         self._something = asyncio.Event()
         self._segments: dict[int, asyncio.Task[None]] = {}
         # How long runs whose claim failed wait for the next try, and which of them wait now.
@@ -81,6 +83,20 @@ class Workers:
         """Start no more segments; those that run go on."""
         self._is_working = False
 
+    async def drain(self) -> None:
+        """Return when no segment runs here any more, at the latest when the grace period is over; start no more.
+
+        In its first half segments may end by themselves; in the second they end before their next model or tool call,
+        and others go on with them. The period begins with the first call.
+        """
+        self.stop_claiming()
+        loop, grace = asyncio.get_running_loop(), self._rules.grace_seconds
+        if self._drained_by is None:
+            self._drained_by = loop.time() + grace
+        await self._wait_for_segments(self._drained_by - grace / 2 - loop.time())
+        self._executor.request_release()
+        await self._wait_for_segments(self._drained_by - loop.time())
+
     def abandon(self, run_key: int) -> None:
         """Stop the run's segment here: its lease was lost."""
         segment = self._segments.get(run_key)
@@ -89,20 +105,17 @@ class Workers:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Execute what becomes ready during the block; at its end give running segments a grace period.
-
-        In its first half they may end by themselves; in the second they end before their next model or tool call, and
-        others go on with them. A call that takes even longer is cut.
-        """
+        """Execute what becomes ready during the block; at its end drain, and cut the calls that take even longer."""
         async with background_tasks() as tasks:
             self._is_working = True
             feeding = tasks.create_task(self._feed(tasks), name="workers")
             try:
                 yield
             finally:
-                self._is_working = False
                 feeding.cancel()
-                await self._stop()
+                await self.drain()
+                for segment in list(self._segments.values()):
+                    segment.cancel()
 
     def _hear(self, signal: Signal, run_key: int | None) -> None:
         match signal:
@@ -213,13 +226,6 @@ class Workers:
         self._again.discard(run_key)
         self._something.set()
 
-    async def _stop(self) -> None:
-        await self._wait_for_segments(self._rules.grace_seconds / 2)
-        self._executor.request_release()
-        await self._wait_for_segments(self._rules.grace_seconds / 2)
-        for segment in list(self._segments.values()):
-            segment.cancel()
-
     async def _wait_for_segments(self, seconds: float) -> None:
         if self._segments:
-            await asyncio.wait(self._segments.values(), timeout=seconds)
+            await asyncio.wait(self._segments.values(), timeout=max(0.0, seconds))

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from unpause.clock import delays
 from unpause.domain.runs import RunStatus
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.events import list_events
 from unpause.store.readiness import last_sequences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from unpause.domain.events import Event
     from unpause.domain.runs import Run
@@ -36,7 +35,7 @@ class Follower:
         self._are_ended = False
 
     def end_streams(self) -> None:
-        """End every stream now and to come, so that clients connect elsewhere; what waits for an answer waits on."""
+        """End whatever follows a run, now and from now on, so that clients connect elsewhere."""
         self._are_ended = True
         for subscription in self._streams:
             subscription.end()
@@ -65,19 +64,25 @@ class Follower:
                 yield event
 
     async def wait_for_run(self, run_key: int, after: int) -> None:
-        """Return when the segment has ended that event number ``after`` comes before."""
-        async for _ in self._follow(run_key, after, self._bus.subscribed(run_key)):
-            pass
+        """Return when the segment has ended that event number ``after`` comes before, or the run is deleted.
+
+        Raises ShuttingDown where streams are ended before that.
+        """
+        async for event in self.follow_run(run_key, after):
+            if event.type.ends_segment:
+                return
+        if self._are_ended:
+            raise ShuttingDown
 
     def follow_run(self, run_key: int, after: int) -> AsyncGenerator[Event]:
         """Yield the events numbered after ``after``, up to and with the one that ends the segment.
 
         Ends early where streams are ended, and where the run is deleted.
         """
-        return self._follow(run_key, after, self._streaming(run_key))
+        return self._follow(run_key, after)
 
     @contextmanager
-    def _streaming(self, run_key: int) -> Iterator[Subscription]:
+    def _subscribed(self, run_key: int) -> Iterator[Subscription]:
         with self._bus.subscribed(run_key) as subscription:
             self._streams.add(subscription)
             if self._are_ended:
@@ -87,10 +92,8 @@ class Follower:
             finally:
                 self._streams.discard(subscription)
 
-    async def _follow(
-        self, run_key: int, after: int, subscribing: AbstractContextManager[Subscription]
-    ) -> AsyncGenerator[Event]:
-        with subscribing as subscription:
+    async def _follow(self, run_key: int, after: int) -> AsyncGenerator[Event]:
+        with self._subscribed(run_key) as subscription:
             last = after
             batch: Sequence[Event] | None = await self._read(run_key, last)
             # Whether the log may hold more than the batch: a full page, a gap, lost news, or a poll interval's silence.

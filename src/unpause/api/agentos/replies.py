@@ -11,6 +11,7 @@ from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.translate import run_output
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
+from unpause.errors import ShuttingDown
 from unpause.runs.commands import RunName
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ async def answer_with_run(
 ) -> Response:
     """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again."""
     if accepted.answer is None:
-        await application.follower.wait_for_run(accepted.run.id, accepted.after)
+        await _wait_for(application, accepted)
         # Whoever may make a run or send it on may see what becomes of it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunName(id=accepted.run.id))
         text = to_json(run_output(view, stored=stored)).decode()
@@ -42,6 +43,15 @@ async def answer_with_run(
     else:
         text = accepted.answer
     return Response(text, media_type="application/json")
+
+
+async def _wait_for(application: Application, accepted: Accepted) -> None:
+    try:
+        await application.follower.wait_for_run(accepted.run.id, accepted.after)
+    except ShuttingDown:
+        run = accepted.run
+        names = {"run_id": run.run_id, "session_id": run.session_id}
+        raise ShuttingDown("The server is stopping; the run goes on and can be read", names) from None
 
 
 def answer_at_once(accepted: Accepted) -> Response:
