@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0006"
 down_revision = "0005"
@@ -39,19 +38,19 @@ def upgrade() -> None:
     # What a tool said when it asked: the reason, and what it wants back with the answer.
     op.add_column("requirements", sa.Column("metadata", JSON, nullable=True))
     if op.get_bind().dialect.name == "postgresql":
-        _retype(sa.JSON(), "json")
+        _retype("json")
 
 
 def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
-        _retype(JSONB(), "jsonb")
+        _retype("jsonb")
     op.drop_column("requirements", "metadata")
     op.drop_column("tool_calls", "sent_args")
     op.drop_column("tool_calls", "kind")
     op.drop_column("runs", "traceback")
 
 
-def _retype(kind: sa.types.TypeEngine[object], name: str) -> None:
+def _retype(name: str) -> None:
     """Change every JSON column; one statement a table, so that each is rewritten once."""
     for table, columns in _JSON_COLUMNS.items():
         changes = ", ".join(f'ALTER COLUMN "{column}" TYPE {name} USING "{column}"::{name}' for column in columns)
