@@ -21,7 +21,7 @@ _RETRY_MILLISECONDS = 1000
 
 # By itself it cuts every stream of the process the moment that a signal to stop arrives. Here they go on for the grace,
 # and `Follower.end_streams` ends them.
-AppStatus.disable_automatic_graceful_drain()
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # theirs has no annotations
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
