@@ -21,6 +21,11 @@ JwtAlgorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
 
+# A hundred years: what is longer, or is no number, would only fail where it is added to a date.
+LONGEST_SECONDS = 100 * 366 * 24 * 60 * 60.0
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+
 _LARGEST_RATE = 1_000_000_000
 _LONGEST_WINDOW_SECONDS = 366 * 24 * 60 * 60
 
@@ -93,31 +98,32 @@ class Settings(BaseSettings):
     history_runs: int = Field(default=10, ge=0, le=1000, description="Earlier completed runs given to the model.")
     request_limit: int = Field(default=50, ge=1, description="Model requests in one run before it ends as ERROR.")
     total_tokens_limit: int | None = Field(default=None, ge=1, description="Tokens in one run; none by default.")
-    pause_expires_seconds: float | None = Field(
+    pause_expires_seconds: Seconds | None = Field(
         default=None,
-        gt=0,
         description="Time to answer a pause, unless the tool's policy says otherwise; none by default.",
     )
-    approval_expires_seconds: float | None = Field(
-        default=None, gt=0, description="Time to decide an approval, unless the tool's policy says otherwise."
+    approval_expires_seconds: Seconds | None = Field(
+        default=None, description="Time to decide an approval, unless the tool's policy says otherwise."
     )
     on_expire: Literal["reject", "cancel"] = Field(
         default="reject", description="What a pause that ran out of time does: reject its calls, or cancel the run."
     )
-    reminder_seconds: float | None = Field(
-        default=None, gt=0, description="How long before a pause expires an event reminds of it; none by default."
+    reminder_seconds: Seconds | None = Field(
+        default=None, description="How long before a pause expires an event reminds of it; none by default."
     )
-    sweep_seconds: float = Field(
-        default=2.0, gt=0, description="How often expired pauses, runs of dead workers and old keys are looked for."
+    sweep_seconds: Seconds = Field(
+        default=2.0, description="How often expired pauses, runs of dead workers and old keys are looked for."
     )
-    idempotency_seconds: float = Field(default=86_400.0, gt=0, description="How long an Idempotency-Key is remembered.")
+    idempotency_seconds: Seconds = Field(default=86_400.0, description="How long an Idempotency-Key is remembered.")
     encryption_key: SecretStr | None = Field(
         default=None,
         description="Key that secrets, such as those of webhooks, are kept encrypted with: `unpause keys new`. Older "
         "ones may follow, comma-separated.",
     )
     webhook_attempts: int = Field(default=12, ge=1, description="Times a webhook is tried, after growing delays.")
-    webhook_timeout_seconds: float = Field(default=10.0, gt=0, le=600, description="Time for a webhook's answer.")
+    webhook_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=600, allow_inf_nan=False, description="Time for a webhook's answer."
+    )
     webhook_private_targets: bool = Field(
         default=False, description="Allow webhooks to addresses that are private or of this machine."
     )
@@ -135,7 +141,7 @@ class Settings(BaseSettings):
     workspace_root: Path | None = Field(
         default=None, description="Folder with a checkout for each repository id; without it no setup commands are run."
     )
-    command_timeout_seconds: float = Field(default=600.0, gt=0, description="Time for one setup command.")
+    command_timeout_seconds: Seconds = Field(default=600.0, description="Time for one setup command.")
     command_output_bytes: int = Field(
         default=65_536, ge=1024, description="Output that is kept of one setup command: its end."
     )
@@ -157,7 +163,11 @@ class Settings(BaseSettings):
     )
     jwt_organization: int = Field(default=1, ge=1, description="Organization of JWTs that name none.")
     jwt_leeway_seconds: float = Field(
-        default=0.0, ge=0, le=600, description="By how much the clock of who signs JWTs may be wrong."
+        default=0.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="By how much the clock of who signs JWTs may be wrong.",
     )
     user_isolation: bool = Field(
         default=True,
@@ -190,11 +200,11 @@ class Settings(BaseSettings):
         default=10, ge=1, description="Workers that may die under a run, one after the other, before it ends as ERROR."
     )
     worker: bool = Field(default=True, description="Execute runs in this process; else leave them to other ones.")
-    lease_seconds: float = Field(
-        default=10.0, gt=0, description="How long a worker is not heard of before its runs are given to others."
+    lease_seconds: Seconds = Field(
+        default=10.0, description="How long a worker is not heard of before its runs are given to others."
     )
-    poll_seconds: float = Field(
-        default=0.5, gt=0, description="How often PostgreSQL is asked for what a lost notification would have said."
+    poll_seconds: Seconds = Field(
+        default=0.5, description="How often PostgreSQL is asked for what a lost notification would have said."
     )
     database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
     listener_url: str | None = Field(
@@ -202,11 +212,13 @@ class Settings(BaseSettings):
         repr=False,
         description="Database address for notifications, where `database_url` is that of a pooler.",
     )
-    request_seconds: float = Field(
-        default=60.0, gt=0, description="Time for a client to send a request, its body included; over it: 408."
+    request_seconds: Seconds = Field(
+        default=60.0, description="Time for a client to send a request, its body included; over it: 408."
     )
-    keepalive_seconds: float = Field(default=15.0, gt=0, description="Silence before a stream sends a comment.")
-    shutdown_grace_seconds: float = Field(default=10.0, ge=0, description="Time for running segments at a stop.")
+    keepalive_seconds: Seconds = Field(default=15.0, description="Silence before a stream sends a comment.")
+    shutdown_grace_seconds: float = Field(
+        default=10.0, ge=0, le=LONGEST_SECONDS, allow_inf_nan=False, description="Time for running segments at a stop."
+    )
 
     @field_validator(
         "agents",

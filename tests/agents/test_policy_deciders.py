@@ -16,7 +16,7 @@ from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy, policy
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.tools import describe_tools
-from unpause.domain.requirements import Deciders
+from unpause.domain.deciders import Deciders
 
 SCHEMA = {"type": "object", "properties": {}}
 
@@ -87,6 +87,11 @@ def test_a_quorum_for_a_call_that_is_run_elsewhere_is_of_its_approval() -> None:
         ({"approvers": [1]}, "approvers must be a list of users and scopes"),
         ({"approvers": ["olga", "olga"]}, "approvers names a user or scope twice: olga"),
         ({"approvers": ["olga"], "quorum": 2}, "a quorum of 2 cannot be had of olga"),
+        ({"approvers": ["olga", "user:olga"]}, "approvers names a user or scope twice: olga, user:olga"),
+        ({"approvers": ["user:"]}, "'user:' names nobody"),
+        ({"approvers": ["scope:"]}, "'scope:' names nobody"),
+        ({"approvers": ["user:finance:approve"], "quorum": 2}, "a quorum of 2 cannot be had"),
+        ({"four_eyes": True, "editable": ["x"]}, "the second person alone would choose what runs"),
         ({"quorum": 2, "user_input": ["x"]}, "could fill in differently"),
         ({"quorum": 2, "editable": ["x"]}, "could fill in differently"),
         ({"quorum": 2, "on_expire": "approve"}, "cannot stand in for the people who have to decide"),
@@ -103,4 +108,5 @@ def test_what_cannot_be_meant_is_refused(rules: dict[str, Any], words: str) -> N
 
 def test_a_scope_may_be_held_by_as_many_as_a_quorum_wants() -> None:
     assert ToolPolicy(approvers=("finance:approve",), quorum=3).quorum == 3
+    assert ToolPolicy(approvers=("scope:approver",), quorum=3).quorum == 3
     assert ToolPolicy(approvers=("olga", "oskar"), quorum=2).quorum == 2

@@ -122,3 +122,12 @@ def test_help_lists_every_option_with_its_meaning(tmp_path: Path, command: str) 
         assert f"--{name.replace('_', '-')}" in done.stdout
         assert (field.description or "nothing") in done.stdout
     assert list(tmp_path.iterdir()) == [], "asking for help makes no files"
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "-inf", "1e12", "1e300"])
+def test_a_time_that_no_clock_can_be_moved_by_is_refused(value: str) -> None:
+    named = [name for name in Settings.model_fields if name.endswith("_seconds")]
+    assert len(named) > 10
+    for name in named:
+        with pytest.raises(ValueError, match=name):
+            Settings.model_validate({name: value})

@@ -83,7 +83,7 @@ async def test_nothing_that_comes_with_an_answer_gets_round_it(bank: Bank) -> No
     wired = await bank.create("alice", "wire")
     form = [{"name": "amount", "value": 5}, {"name": "code", "value": "1234"}]
     async with bank.nothing_changes():
-        await is_refused(bank, await bank.answer("alice", edited, tool_args={"amount": 6}))
+        assert "for others" in bank.refusal(await bank.answer("alice", edited, tool_args={"amount": 6}), 403)
         await is_refused(bank, await bank.answer("alice", filled, user_input_schema=form))
         await is_refused(bank, await bank.answer("alice", wired, confirmed=None, result="sent"))
         await is_refused(bank, await bank.answer("alice", wired, confirmed=False))
@@ -207,6 +207,13 @@ async def test_only_the_named_users_and_holders_of_a_named_scope_decide(bank: Ba
         assert (await bank.answer(decider, run)).status_code == 200
         assert (await bank.settled(run))["status"] == "COMPLETED"
     assert bank.executed == ["lend(5)"] * 5
+
+
+async def test_whoever_is_called_like_a_scope_does_not_have_it(bank: Bank) -> None:
+    run = await bank.create("alice", "lend")
+    async with bank.nothing_changes():
+        for stranger in ("finance:approve", "scope:finance:approve", "user:bob"):
+            assert "is for others" in bank.refusal(await bank.answer(jwt_of(stranger), run), 403)
 
 
 async def test_where_nobody_is_asked_who_they_are_everybody_has_every_scope(database_url: str, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
-from unpause.domain.requirements import Deciders, Requirement, RequirementKind, Vote
+from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget

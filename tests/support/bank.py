@@ -69,7 +69,7 @@ def bank_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
             Tool(tools.fill, metadata=policy(four_eyes=True, user_input=["code"])),
             Tool(tools.grant, metadata=policy(four_eyes=True, approval="required", user_input=["role"])),
             tools.about_an_amount("pay", policy(four_eyes=True)),
-            tools.about_an_amount("edit", policy(four_eyes=True, editable=["amount"])),
+            tools.about_an_amount("edit", policy(approvers=["bob"], editable=["amount"])),
             tools.about_an_amount("lend", policy(approvers=["bob", "finance:approve"])),
             tools.about_an_amount("move", policy(quorum=2, expires_in=60)),
             tools.about_an_amount("close", policy(quorum=2, approval="required", expires_in=60)),

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from unpause.domain.deciders import Deciders
 from unpause.domain.events import EventType
-from unpause.domain.requirements import Deciders, InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.requirements import InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 
 

@@ -9,9 +9,13 @@ The rules live under the single key `"unpause"`, so they can be merged with the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, Literal, TypeAlias, cast
+
+from unpause.domain.deciders import ApproverKind, read_approver
+from unpause.settings import LONGEST_SECONDS
 
 Approval: TypeAlias = Literal["required", "audit"]
 
@@ -35,16 +39,19 @@ class ToolPolicy:
     or the whole run cancelled; `None` leaves both to the server's settings.
 
     `four_eyes`: who started the run cannot decide the call, neither yes nor no; where nobody knows who started it,
-    nobody can, and the run can only be cancelled. `approvers`: whoever decides must be one of these users or have one
-    of these scopes, a name with a colon being either; an administrator has every scope, but is no other user.
+    nobody can, and the run can only be cancelled. `approvers`: whoever decides must be one of these users
+    (`"olga"`, `"user:olga"`) or have one of these scopes (`"finance:approve"`, `"scope:approver"`): without such a
+    prefix a name with a colon is only a scope, one without only a user. An administrator has every scope, but is no
+    other user.
     `quorum`: how many different people have to say yes; one no is enough. Of a call that is run elsewhere they approve
     the call, as with `approval="required"`, and its result comes after. Administrators are bound by all three, too.
     Where the server asks nobody who they are, or a token acts for whomever it names, people are whoever the requests
     say.
 
     Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`, for a time that is not
-    positive, for a call that an administrator or several people must decide but time would approve, and for a quorum
-    of more users than there are among the `approvers`, or for what each of them could fill in differently.
+    positive or is more than a hundred years, for a call that an administrator or several people must decide but time
+    would approve, for a quorum of more users than there are among the `approvers`, and for what several people have to
+    agree on but one of them could change: `quorum` with `user_input` or `editable`, `four_eyes` with `editable`.
     """
 
     approval: Approval | None = None
@@ -58,8 +65,9 @@ class ToolPolicy:
     quorum: int = 1
 
     def __post_init__(self) -> None:
-        if self.expires_in is not None and not self.expires_in > 0:
-            message = f"expires_in must be a positive number of seconds, not {self.expires_in!r}"
+        # Neither "not a number" nor what no date can be moved by.
+        if self.expires_in is not None and not 0 < self.expires_in <= LONGEST_SECONDS:
+            message = f"expires_in must be a positive number of seconds, a hundred years at most, not {self.expires_in}"
             raise ValueError(message)
         if self.on_expire == "approve" and (self.approval == "required" or self.user_input):
             message = "on_expire='approve' cannot stand in for an administrator or for what the user fills in"
@@ -68,7 +76,6 @@ class ToolPolicy:
         for field, what, names in (
             ("user_input", "a parameter", self.user_input),
             ("editable", "a parameter", self.editable),
-            ("approvers", "a user or scope", self.approvers),
         ):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
@@ -89,7 +96,15 @@ class ToolPolicy:
         if self.quorum > 1 and (self.user_input or self.editable):
             message = "quorum cannot be had for what each of them could fill in differently"
             raise ValueError(message)
-        if self.approvers and len(self.approvers) < self.quorum and not any(":" in name for name in self.approvers):
+        if self.four_eyes and self.editable:
+            message = "four_eyes cannot be had with editable: the second person alone would choose what runs"
+            raise ValueError(message)
+        approvers = set(map(read_approver, self.approvers))
+        if len(approvers) < len(self.approvers):
+            message = f"approvers names a user or scope twice: {', '.join(_repeated(self.approvers))}"
+            raise ValueError(message)
+        by_name = all(approver.kind is ApproverKind.USER for approver in approvers)
+        if approvers and by_name and len(approvers) < self.quorum:
             message = f"a quorum of {self.quorum} cannot be had of {', '.join(self.approvers)}"
             raise ValueError(message)
 
@@ -177,6 +192,12 @@ def policy(  # noqa: PLR0913 - all of them by name
     }
 
 
+def _repeated(names: Sequence[str]) -> list[str]:
+    """Return the names that mean what another one means."""
+    meant = [read_approver(name) for name in names]
+    return sorted({name for name, approver in zip(names, meant, strict=True) if meant.count(approver) > 1})
+
+
 def _require(holds: bool, field: str, expected: str, value: object) -> None:  # noqa: FBT001
     """Raise `ValueError` that says what `field` must be, unless the condition holds."""
     if not holds:
@@ -192,7 +213,10 @@ def _approval(value: object) -> Approval | None:
 def _seconds(value: object) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     _require(value is None or is_number, "expires_in", "a number of seconds or None", value)
-    return None if value is None else float(cast("float", value))
+    try:
+        return None if value is None else float(cast("float", value))
+    except OverflowError:
+        return math.inf
 
 
 def _on_expire(value: object) -> OnExpiry | None:

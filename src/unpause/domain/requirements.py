@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from unpause.domain.deciders import Deciders, Vote
 from unpause.errors import InvalidTransition, RequirementMismatch, RequirementsOpen
 
 DEFAULT_REJECTION = "Function call was rejected by the user"
@@ -67,29 +68,6 @@ class Answer:
     result: str | None = None
     by: str | None = None
     via: str = "server"
-
-
-@dataclass(frozen=True, slots=True)
-class Deciders:
-    """Who may decide a call. With ``four_eyes`` not the user who started the run.
-
-    ``approvers`` are users and scopes, of which one is enough; none means anybody. It takes a yes of ``quorum``
-    different people, or one no.
-    """
-
-    four_eyes: bool = False
-    approvers: tuple[str, ...] = ()
-    quorum: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One voice of several that a call needs."""
-
-    by: str
-    at: datetime
-    via: str
-    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

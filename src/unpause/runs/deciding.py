@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, AuditEntry, done_by
-from unpause.domain.requirements import Decision, Requirement, Vote
+from unpause.domain.deciders import ApproverKind, Vote, read_approver
+from unpause.domain.requirements import Decision, Requirement
 from unpause.errors import Conflict, NotADecider
 from unpause.store.audit import add_entries
 from unpause.store.requirements import add_answer, keep_votes
@@ -15,6 +16,7 @@ from unpause.store.requirements import add_answer, keep_votes
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from unpause.domain.deciders import Approver
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Answer
     from unpause.domain.runs import Run
@@ -80,14 +82,16 @@ class Deciding:
             raise NotADecider(f"{_call(requirement)} is not for who started the run: say who you are")
         if rules.four_eyes and who == self.run.user_id:
             raise NotADecider(f"{_call(requirement)} has to be decided by somebody else than who started the run")
-        if rules.approvers and not any(who == name or self._has(name) for name in rules.approvers):
+        if rules.approvers and not any(self._is(read_approver(name), who) for name in rules.approvers):
             raise NotADecider(f"{_call(requirement)} is for others to decide")
         return who
 
-    def _has(self, name: str) -> bool:
-        # A name without a colon is a user's. An administrator has every scope, and so has everybody where nobody is
-        # asked who they are: to keep them out, name users.
-        return ":" in name and self.principal.may(name)
+    def _is(self, approver: Approver, who: str | None) -> bool:
+        if approver.kind is ApproverKind.USER:
+            return who == approver.name
+        # An administrator has every scope, and so has everybody where nobody is asked who they are: to keep them out,
+        # name users.
+        return self.principal.may(approver.name)
 
     def note(
         self,

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, or_, select, update
 
-from unpause.domain.requirements import (
-    Answer,
-    Deciders,
-    Decision,
-    InputField,
-    OnExpire,
-    Requirement,
-    RequirementKind,
-    Vote,
-)
+from unpause.domain.deciders import Deciders, Vote
+from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.tables import approvals, requirements, runs
 

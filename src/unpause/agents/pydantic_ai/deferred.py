@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy
-from unpause.domain.requirements import Deciders, InputField, OnExpire, RequirementKind
+from unpause.domain.deciders import Deciders
+from unpause.domain.requirements import InputField, OnExpire, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

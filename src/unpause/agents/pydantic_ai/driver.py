@@ -20,7 +20,7 @@ from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import counted, failure
-from unpause.agents.pydantic_ai.tools import describe_tools
+from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
 from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused, recorded_return
 from unpause.domain.runs import CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
@@ -61,6 +61,7 @@ class PydanticAIDriver:
     def __init__(self, agent: Agent[Any, Any], options: DriverOptions) -> None:
         if not agent.name:
             raise InvalidSetting("an agent needs a name to be served: Agent(..., name='…')")
+        check_policies(agent)
         self._agent = agent
         self._options = options
         self._models = ModelChoice(_model_of(agent, options), options.models)

@@ -2,39 +2,100 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic_ai.toolsets import ExternalToolset, FunctionToolset, WrapperToolset
+from pydantic_ai.toolsets import (
+    CombinedToolset,
+    ExternalToolset,
+    FunctionToolset,
+    PrefixedToolset,
+    RenamedToolset,
+    SetMetadataToolset,
+    WrapperToolset,
+)
 
 from unpause.agents.driver import ToolDescription
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.toolset import hide_parameters
+from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic_ai import Agent
-    from pydantic_ai.tools import ToolDefinition
+    from pydantic_ai.tools import Tool, ToolDefinition
     from pydantic_ai.toolsets import AbstractToolset
 
 
-def describe_tools(agent: Agent[Any, Any]) -> list[ToolDescription]:
+@dataclass(frozen=True, slots=True)
+class KnownTool:
+    """A tool under the name that the model calls it by; ``source`` is None for one that is run elsewhere."""
+
+    definition: ToolDefinition
+    source: Tool[Any] | None = None
+
+
+def list_known_tools(agent: Agent[Any, Any]) -> list[KnownTool]:
     """Return the tools of the agent's function and external toolsets; those of a server such as MCP are not asked."""
-    return [_described(definition) for toolset in agent.toolsets for definition in _definitions(toolset)]
+    return [tool for toolset in agent.toolsets for tool in _tools(toolset)]
 
 
-def _definitions(toolset: AbstractToolset[Any]) -> Iterator[ToolDefinition]:
+def describe_tools(agent: Agent[Any, Any]) -> list[ToolDescription]:
+    """Return the tools that are known, as they are shown to people."""
+    return [_described(tool.definition) for tool in list_known_tools(agent)]
+
+
+def check_policies(agent: Agent[Any, Any]) -> None:
+    """Raise InvalidSetting for a known tool whose policy cannot be read, or names a parameter that it does not have."""
+    for tool in list_known_tools(agent):
+        definition = tool.definition
+        place = f"agent {agent.name!r}, tool {definition.name!r}"
+        try:
+            rules = ToolPolicy.of(definition.metadata)
+        except ValueError as error:
+            raise InvalidSetting(f"{place}: {error}") from None
+        schema = definition.parameters_json_schema
+        if schema.get("additionalProperties"):
+            # It takes any others, too.
+            continue
+        parameters = schema.get("properties", {})
+        for field, named in (("user_input", rules.user_input), ("editable", rules.editable)):
+            if unknown := [name for name in named if name not in parameters]:
+                has = f"it has {', '.join(parameters)}" if parameters else "it has none"
+                raise InvalidSetting(f"{place}: {field} names no parameter of it: {', '.join(unknown)} ({has})")
+
+
+def _tools(toolset: AbstractToolset[Any]) -> Iterator[KnownTool]:
     match toolset:
         case WrapperToolset():
-            yield from _definitions(toolset.wrapped)
+            yield from (_wrapped(toolset, tool) for tool in _tools(toolset.wrapped))
+        case CombinedToolset():
+            for each in toolset.toolsets:
+                yield from _tools(each)
         case FunctionToolset():
-            yield from (tool.tool_def for tool in toolset.tools.values())
+            yield from (KnownTool(tool.tool_def, tool) for tool in toolset.tools.values())
         case ExternalToolset():
             # The definitions get their kind only when a run asks the toolset for them.
-            yield from (replace(definition, kind="external") for definition in toolset.tool_defs)
+            yield from (KnownTool(replace(definition, kind="external")) for definition in toolset.tool_defs)
         case _:
             pass
+
+
+def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
+    """Return the tool as the wrapper shows it, as far as it always does the same."""
+    definition = tool.definition
+    match toolset:
+        case PrefixedToolset():
+            definition = replace(definition, name=f"{toolset.prefix}_{definition.name}")
+        case RenamedToolset():
+            new_names = {old: new for new, old in toolset.name_map.items()}
+            definition = replace(definition, name=new_names.get(definition.name, definition.name))
+        case SetMetadataToolset():
+            definition = replace(definition, metadata={**(definition.metadata or {}), **toolset.metadata})
+        case _:
+            return tool
+    return replace(tool, definition=definition)
 
 
 def _described(definition: ToolDefinition) -> ToolDescription:
