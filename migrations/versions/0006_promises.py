@@ -1,5 +1,9 @@
 """What the promises need: what the model sent beside what was shown, reasons, tracebacks, and JSON kept as it was.
 
+Further: when the sweep next has to look at a requirement, which nodes are alive with which agents, and indexes for what
+was looked for from end to end: what is due, which agents have runs that wait, what refers to a run that is deleted, and
+the lists of one user.
+
 `jsonb` reorders keys and turns 1e22 into an integer, so an approved call did not run as it was shown: PostgreSQL keeps
 the text now. Rows of before are as `jsonb` left them.
 """
@@ -13,6 +17,45 @@ revision = "0006"
 down_revision = "0005"
 
 JSON = sa.JSON()
+MOMENT = sa.DateTime(timezone=True)
+
+_PENDING, _PAUSED = sa.text("status = 'PENDING'"), sa.text("status = 'PAUSED'")
+_DUE, _OF_A_RUN = sa.text("due_at IS NOT NULL"), sa.text("run_key IS NOT NULL")
+_OF_A_USER = sa.text("user_id IS NOT NULL")
+
+# Name, table, columns, and which rows.
+_INDEXES = (
+    ("ix_runs_pending", "runs", ["organization_id", "agent_id", "id"], _PENDING),
+    ("ix_runs_paused", "runs", ["agent_id"], _PAUSED),
+    ("ix_runs_organization_id_user_id_id", "runs", ["organization_id", "user_id", "id"], _OF_A_USER),
+    (
+        "ix_sessions_organization_id_user_id_created_at",
+        "sessions",
+        ["organization_id", "user_id", "created_at"],
+        _OF_A_USER,
+    ),
+    (
+        "ix_sessions_organization_id_user_id_updated_at",
+        "sessions",
+        ["organization_id", "user_id", "updated_at"],
+        _OF_A_USER,
+    ),
+    (
+        "ix_approvals_organization_id_user_id_created_at",
+        "approvals",
+        ["organization_id", "user_id", "created_at"],
+        _OF_A_USER,
+    ),
+    ("ix_requirements_due_at", "requirements", ["due_at"], _DUE),
+    ("ix_idempotency_keys_run_key", "idempotency_keys", ["run_key"], _OF_A_RUN),
+    ("ix_webhook_targets_run_key", "webhook_targets", ["run_key"], _OF_A_RUN),
+)
+_DUE_OF_OPEN = """
+    UPDATE requirements
+    SET due_at = CASE WHEN remind_at IS NULL OR remind_at > expires_at THEN expires_at ELSE remind_at END
+    WHERE decision IS NULL AND expires_at IS NOT NULL
+    AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_key AND runs.status = 'PAUSED')
+"""
 
 _JSON_COLUMNS = {
     "sessions": ("session_state", "metadata"),
@@ -37,11 +80,38 @@ def upgrade() -> None:
     op.add_column("tool_calls", sa.Column("sent_args", JSON, nullable=True))
     # What a tool said when it asked: the reason, and what it wants back with the answer.
     op.add_column("requirements", sa.Column("metadata", JSON, nullable=True))
+    # The earlier of reminder and expiry, while nobody has answered and the run waits.
+    op.add_column("requirements", sa.Column("due_at", MOMENT, nullable=True))
+    op.execute(_DUE_OF_OPEN)
+    op.create_table(
+        "nodes",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("version", sa.String(32), nullable=False),
+        sa.Column("agents", JSON, nullable=False),
+        sa.Column("started_at", MOMENT, nullable=False),
+        sa.Column("seen_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_nodes"),
+    )
+    for name in ("ix_requirements_expires_at", "ix_requirements_remind_at"):
+        op.drop_index(name, "requirements")
+    op.drop_index("ix_runs_pending", "runs")
+    for name, table, columns, rows in _INDEXES:
+        op.create_index(name, table, columns, postgresql_where=rows, sqlite_where=rows)
     if op.get_bind().dialect.name == "postgresql":
         _retype("json")
 
 
 def downgrade() -> None:
+    for name, table, _, _ in reversed(_INDEXES):
+        op.drop_index(name, table)
+    op.create_index(
+        "ix_runs_pending", "runs", ["organization_id", "id"], postgresql_where=_PENDING, sqlite_where=_PENDING
+    )
+    for column in ("expires_at", "remind_at"):
+        op.create_index(f"ix_requirements_{column}", "requirements", [column])
+    op.drop_table("nodes")
+    op.drop_column("requirements", "due_at")
     if op.get_bind().dialect.name == "postgresql":
         _retype("jsonb")
     op.drop_column("requirements", "metadata")

@@ -43,6 +43,7 @@ from unpause.store.database import Database, parse_url
 from unpause.store.leases import LeaseKeeper
 from unpause.store.rates import OwnCounts, SharedCounts
 from unpause.store.readiness import read_clock
+from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
@@ -120,7 +121,7 @@ def build_application(
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
-    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings))
+    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable())
     sender = SigningSender(vault, outbound_door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
     callers = Callers(database, clock, load_jwts(settings, clock), is_open=settings.dev)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
 from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
-from unpause.store.tables import metadata, rate_counts
+from unpause.store.tables import metadata, nodes, rate_counts
 from unpause.store.tokens import add_token
 from unpause.store.webhooks import replace_run_targets
 from unpause.vault import Sealed
@@ -62,6 +63,8 @@ def fill(connection: Connection) -> None:
             RequirementKind.CONFIRMATION,
             NOW,
             approval="required",
+            expires_at=NOW + timedelta(hours=1),
+            remind_at=NOW,
             deciders=DECIDERS,
         )
         add_requirements(connection, run.id, [requirement], 0)
@@ -75,6 +78,8 @@ def fill(connection: Connection) -> None:
         add_deliveries(connection, [delivery])
         add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
         add_entries(connection, [done_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
+    node = {"id": "node", "name": "here", "version": "1", "agents": ["scripted"], "started_at": NOW, "seen_at": NOW}
+    connection.execute(insert(nodes), node)
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})
 
 
@@ -140,7 +145,7 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
     # The first revision has no place for these; what waits for an administrator gets its record again on the way up.
-    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit")
+    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit", "nodes")
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
 
@@ -155,7 +160,7 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None} for row in rows["requirements"]]
-    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": []}
+    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": [], "nodes": []}
     assert Place(empty_database).dump() == kept
 
 

@@ -21,6 +21,7 @@ from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
 from unpause.runs.commands import ContinueRun
 from unpause.runs.continuing import Continuing
+from unpause.runs.expiring import bring_up_to_date
 from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due
 from unpause.store.events import list_events
@@ -78,9 +79,9 @@ def claim(connection: Connection) -> object:
 
 def continue_run(connection: Connection) -> object:
     command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
-    return Continuing(Principal(1, "ada"), command, _NOW).apply(
-        connection, get_run(connection, RunKey(Sight(1), id=500))
-    )
+    run = get_run(connection, RunKey(Sight(1), id=500), locked=True)
+    present = bring_up_to_date(connection, run, _NOW)
+    return Continuing(Principal(1, "ada"), command, _NOW).apply(connection, run, present.requirements)
 
 
 def list_targets_of_one(connection: Connection) -> object:
@@ -96,7 +97,7 @@ USES: dict[str, Use] = {
     "look for stale leases": lambda connection: list_stale(connection, _NOW, 500),
     "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _NOW),
     "renew one lease": lambda connection: renew_leases(connection, [(500, 1)], _NOW),
-    "look for pauses that are due": lambda connection: list_due_runs(connection, _NOW, 100),
+    "look for pauses that are due": lambda connection: list_due_runs(connection, _NOW),
     "poll logs": lambda connection: last_sequences(connection, range(1, 65)),
     "read a log": lambda connection: list_events(connection, 500, 1, 500),
     "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),

@@ -16,6 +16,7 @@ from pydantic_ai import Agent, Tool, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
 from tests.support.agents import desk_agent, plan
+from tests.support.database_clock import DatabaseClock
 from tests.support.databases import Place
 from tests.support.frames import read_frames
 from tests.support.gates import Gates
@@ -230,6 +231,25 @@ class Bank(Unchanging):
         return str(body["detail"])
 
 
+class SharedClock(SettableClock):
+    """One that a PostgreSQL database goes by, too."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._database = DatabaseClock(url)
+        self._database.show(self.now())
+
+    def move(self, seconds: float) -> None:
+        """Let time pass, here and there."""
+        super().move(seconds)
+        self._database.show(self.now())
+
+
+def clock_of(url: str) -> SettableClock:
+    """Return a clock to be moved, on PostgreSQL with the database's; make it before the server connects."""
+    return SettableClock() if url.startswith("sqlite") else SharedClock(url)
+
+
 @asynccontextmanager
 async def at_bank(
     url: str,
@@ -239,7 +259,7 @@ async def at_bank(
     **changes: object,
 ) -> AsyncIterator[Bank]:
     """Serve the agent on a database; with the ``earlier`` bank of it this is a restart."""
-    clock = earlier.clock if earlier is not None else SettableClock()
+    clock = earlier.clock if earlier is not None else clock_of(url)
     executed: list[str] = []
     usual: dict[str, object] = {
         "database_url": url,

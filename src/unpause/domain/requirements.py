@@ -127,6 +127,11 @@ class ToolAnswer:
     values: Mapping[str, Any] | None = None
     result: str | None = None
 
+    @property
+    def decides(self) -> bool:
+        """Whether it says anything, and does not only repeat the call."""
+        return self.confirmed is not None or self.result is not None or bool(self.values)
+
 
 def match_answers(
     requirements: Sequence[Requirement], given: Iterable[ToolAnswer], known_ids: frozenset[str]

@@ -15,9 +15,11 @@ from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatc
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
 from unpause.runs.deciding import Deciding
+from unpause.runs.expiring import announce, bring_up_to_date
 from unpause.runs.repeating import find_repeated
 from unpause.runs.snapshots import awaiting_text
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
+from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements
 from unpause.store.runs import RunKey, append_to_log, get_run
 
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import Run
+    from unpause.errors import Conflict
     from unpause.runs.commands import ResolveApproval
+    from unpause.runs.expiring import Present
     from unpause.runs.service import ServiceTools
     from unpause.store.database import Connection
     from unpause.store.idempotency import RequestKey
@@ -70,31 +74,40 @@ class ApprovalService:
         """
         refuse_nul(command, principal.user_id)
         self._tools.limits.refuse_json({"resolution_data": command.data})
-        now = self._tools.clock.now()
 
-        def unit(connection: Connection) -> Resolved:
+        def unit(connection: Connection) -> tuple[Resolved | Conflict, Present | None]:
+            now = self._tools.clock.now()
             approval = _get(connection, principal, command.approval_id)
             earlier = find_repeated(connection, asked, now)
             if earlier is not None:
-                return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer)
+                return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer), None
             # Two who decide at once must see one another.
             run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            present = bring_up_to_date(connection, run, now)
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
-                raise _already(approval)
-            _decide(connection, run, approval, command, Continuing(principal, ContinueRun(), now))
-            return Resolved(*_with_requirement(connection, principal, approval.id))
+                if asked is not None:
+                    forget_request(connection, asked)
+                return _already(approval), present
+            _decide(connection, present.run, approval, command, Continuing(principal, ContinueRun(), present.now))
+            return Resolved(*_with_requirement(connection, principal, approval.id)), present
 
-        return await self._tools.database.write(unit)
+        outcome, present = await self._tools.database.write(unit)
+        if present is not None:
+            announce(present, self._tools.bus, self._tools.dispatcher)
+        if isinstance(outcome, Resolved):
+            return outcome
+        raise outcome
 
     async def delete_approval(self, principal: Principal, approval_id: str) -> None:
         """Remove the record; a call that still waits is declined. Raises ApprovalNotFound, or NotADecider for that."""
-        now = self._tools.clock.now()
 
-        def unit(connection: Connection) -> None:
+        def unit(connection: Connection) -> Present:
             approval = _get(connection, principal, approval_id)
             # Somebody may decide it at this moment.
             run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            present = bring_up_to_date(connection, run, self._tools.clock.now())
+            run, now = present.run, present.now
             approval = _get(connection, principal, approval_id)
             requirement = _requirement(connection, approval.id)
             deciding = Deciding(connection, run, principal, now)
@@ -109,8 +122,9 @@ class ApprovalService:
                 deciding.note(AuditAction.APPROVAL_DELETED, requirement)
             delete_approval(connection, approval_id)
             deciding.finish()
+            return present
 
-        await self._tools.database.write(unit)
+        announce(await self._tools.database.write(unit), self._tools.bus, self._tools.dispatcher)
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import EndReason
+from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.runs.notices import tell_webhooks
 from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
+from unpause.store.requirements import close_requirements
 from unpause.store.runs import transition
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def cancel(connection: Connection, run: Run, why: Cancelling, now: datetime) -> 
     }
     ended = transition(connection, run.id, why.trigger, changes=changes)
     close_approvals(connection, run.id, why.approvals, now)
+    if run.status is RunStatus.PAUSED:
+        close_requirements(connection, run.id)
     tell_webhooks(connection, ended, now)
     event = Event(EventType.RUN_CANCELLED, now, dict(why.payload))
     return ended, add_events(connection, run.id, (event,), ended.last_sequence)

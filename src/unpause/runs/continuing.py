@@ -28,7 +28,6 @@ from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.requirements import list_requirements
 from unpause.store.runs import append_to_log, not_paused, transition
 from unpause.store.webhooks import replace_run_targets
 
@@ -50,8 +49,12 @@ class Continuing:
     now: datetime
     model: Mapping[str, str] = field(default_factory=dict)
 
-    def apply(self, connection: Connection, run: Run) -> tuple[Accepted, tuple[Event, ...]]:
+    def apply(
+        self, connection: Connection, run: Run, requirements: Sequence[Requirement]
+    ) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers and move the run if nothing is open any more; return what happened and the new events.
+
+        ``requirements`` are all of the run's, none of its present pause expired.
 
         The order of the checks is that of the contract (agno.md section 2, design section 5).
         """
@@ -59,7 +62,6 @@ class Continuing:
             raise not_paused(run)
         if self.command.pause_id is not None and self.command.pause_id != run.pause_id:
             raise _late(run)
-        requirements = list_requirements(connection, run.id)
         present = [requirement for requirement in requirements if requirement.pause_id == run.pause_id]
         if any(requirement.awaits_approval for requirement in present):
             raise ApprovalPending

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.errors import ModelNotAllowed, RunNotFound
+from unpause.errors import Conflict, ModelNotAllowed, RunNotFound
 from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
+from unpause.runs.expiring import Present, announce, bring_up_to_date
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
-from unpause.store.idempotency import add_effect, keep_answer
+from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
 from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, ensure_session, keep_state
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from unpause.runs.limits import Limits
     from unpause.store.database import Connection, Database
     from unpause.store.idempotency import RequestKey
+    from unpause.store.unreadable import Unreadable
     from unpause.streaming.bus import Bus
     from unpause.vault import Vault
 
@@ -51,6 +53,14 @@ class ServiceTools:
     ids: Ids
     vault: Vault
     limits: Limits
+    unreadable: Unreadable
+
+
+class _Continued(NamedTuple):
+    """A run as a continue left it, and what that is answered with: refused ones were too late."""
+
+    present: Present
+    outcome: Accepted | Conflict
 
 
 class RunService:
@@ -125,25 +135,32 @@ class RunService:
         """
         refuse_nul(command, principal.user_id)
         self._tools.limits.refuse_answers(command)
-        now = self._tools.clock.now()
 
-        def unit(connection: Connection) -> tuple[Accepted, tuple[Event, ...]]:
+        def unit(connection: Connection) -> _Continued:
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
             run = _named_to_change(connection, principal, name)
+            now = self._tools.clock.now()
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
-                return replace(earlier, moved=False), ()
-            continuing = Continuing(principal, command, now, self._model_of(run, command.model))
-            accepted, events = continuing.apply(connection, run)
+                return _Continued(Present(run, [], now), replace(earlier, moved=False))
+            present = bring_up_to_date(connection, run, now)
+            late = present.refusal_of(command.answers, command.prompt)
+            if late is not None:
+                # It is refused, but what expired stays decided.
+                if asked is not None:
+                    forget_request(connection, asked)
+                return _Continued(present, late)
+            continuing = Continuing(principal, command, present.now, self._model_of(run, command.model))
+            accepted, events = continuing.apply(connection, present.run, present.requirements)
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
-            return accepted, events
+            return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
 
-        accepted, events = await self._tools.database.write(unit)
-        self._tools.bus.publish(accepted.run.id, events)
-        if accepted.moved:
-            self._tools.dispatcher.ready(accepted.run.id)
-        return accepted
+        present, outcome = await self._tools.database.write(unit)
+        announce(present, self._tools.bus, self._tools.dispatcher)
+        if isinstance(outcome, Accepted):
+            return outcome
+        raise outcome
 
     async def pause_run(self, principal: Principal, name: RunName) -> Run:
         """Ask an unfinished run to pause before its next model or tool call; one that is paused stays as it is.

@@ -64,6 +64,11 @@ def add_effect(connection: Connection, asked: RequestKey, run_key: int | None, a
     connection.execute(update(idempotency_keys).where(*_is(asked)).values(run_key=run_key, after=after))
 
 
+def forget_request(connection: Connection, asked: RequestKey) -> None:
+    """Give the key back: the request did nothing, and may be sent again."""
+    connection.execute(delete(idempotency_keys).where(*_is(asked)))
+
+
 def keep_answer(connection: Connection, asked: RequestKey, answer: str) -> None:
     """Keep the answer that was given, unless one is kept already."""
     connection.execute(

@@ -16,6 +16,7 @@ from unpause.store.columns import Instant
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from sqlalchemy.engine import Connection
     from sqlalchemy.sql.compiler import SQLCompiler
 
 
@@ -40,6 +41,18 @@ def database_now(parameter: str = "now") -> ColumnElement[datetime]:
     return _ByDatabase(
         select(func.clock_timestamp()).scalar_subquery(), bindparam(parameter, type_=Instant, required=True)
     )
+
+
+_PRESENT = select(database_now())
+
+
+def read_now(connection: Connection, own: datetime) -> datetime:
+    """Return the present by the database's clock; ``own`` is that of this process, for SQLite.
+
+    Where an index is searched for few of very many rows, PostgreSQL plans well only with a value that it knows before.
+    """
+    found: datetime = connection.execute(_PRESENT, {"now": own}).scalar_one()
+    return found
 
 
 def database_later(interval: str, moment: str) -> ColumnElement[datetime]:

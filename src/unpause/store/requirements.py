@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, select, update
 
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
+from unpause.store.columns import Instant
+from unpause.store.moments import database_now, read_now
 from unpause.store.tables import approvals, requirements, runs
 
 if TYPE_CHECKING:
@@ -26,12 +28,27 @@ _INSERT = insert(requirements)
 _ANSWER = (
     update(requirements)
     .where(requirements.c.id == bindparam("requirement"), requirements.c.decision.is_(None))
+    .values(due_at=None)
     .returning(requirements.c.id)
+)
+_CLOSE = (
+    update(requirements)
+    .where(requirements.c.run_key == bindparam("key"), requirements.c.due_at.is_not(None))
+    .values(due_at=None)
+)
+_DUE = (
+    select(requirements.c.run_key)
+    .join(runs, runs.c.id == requirements.c.run_key)
+    .where(requirements.c.due_at <= bindparam("now", type_=Instant), runs.c.status == RunStatus.PAUSED.value)
+    .group_by(requirements.c.run_key)
+    .order_by(func.min(requirements.c.due_at))
 )
 _WITH_APPROVALS = select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
     approvals, approvals.c.id == requirements.c.id
 )
 _ALL = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
+# Read with what is compared with it: no statement of its own, and after whoever held the run's lock has let go.
+_ALL_TIMED = _ALL.add_columns(database_now().label("read_at"))
 
 
 def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
@@ -60,6 +77,7 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "expires_at": requirement.expires_at,
                 "on_expire": requirement.on_expire.value,
                 "remind_at": requirement.remind_at,
+                "due_at": min(filter(None, (requirement.remind_at, requirement.expires_at)), default=None),
                 "deciders": _DECIDERS.dump_python(requirement.deciders, mode="json"),
                 "created_at": requirement.created_at,
             }
@@ -102,22 +120,21 @@ def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, R
     return {row["id"]: _requirement(row) for row in rows}
 
 
-def list_due_runs(connection: Connection, now: datetime, limit: int) -> list[int]:
-    """Return the keys of paused runs in which an open requirement has expired or its reminder is due."""
-    due = or_(requirements.c.expires_at <= now, requirements.c.remind_at <= now)
-    query = (
-        select(requirements.c.run_key)
-        .distinct()
-        .join(runs, runs.c.id == requirements.c.run_key)
-        .where(
-            due,
-            requirements.c.decision.is_(None),
-            runs.c.status == RunStatus.PAUSED.value,
-            runs.c.pause_id == requirements.c.pause_id,
-        )
-        .limit(limit)
-    )
-    return [int(key) for key in connection.execute(query).scalars()]
+def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[list[Requirement], datetime]:
+    """Return what ``list_requirements`` does, and the database's time, which says what of it has expired.
+
+    ``own`` is the time of this process: that of the database where it owns it, or where nothing is waited for.
+    """
+    rows = connection.execute(_ALL_TIMED, {"key": run_key, "now": own}).mappings().all()
+    return [_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
+
+
+def list_due_runs(connection: Connection, own: datetime) -> list[int]:
+    """Return the keys of all paused runs in which an open requirement has expired or its reminder is due.
+
+    The longest due come first. ``own`` is the time of this process, which counts where it owns the database.
+    """
+    return [int(key) for key in connection.execute(_DUE, {"now": read_now(connection, own)}).scalars()]
 
 
 def forget_reminders(connection: Connection, run_key: int, now: datetime) -> None:
@@ -125,8 +142,16 @@ def forget_reminders(connection: Connection, run_key: int, now: datetime) -> Non
     connection.execute(
         update(requirements)
         .where(requirements.c.run_key == run_key, requirements.c.remind_at <= now)
-        .values(remind_at=None)
+        .values(
+            remind_at=None,
+            due_at=case((requirements.c.due_at.is_not(None), requirements.c.expires_at)),
+        )
     )
+
+
+def close_requirements(connection: Connection, run_key: int) -> None:
+    """Have nobody look any more at what an ended run waited for."""
+    connection.execute(_CLOSE, {"key": run_key})
 
 
 def _requirement(row: RowMapping) -> Requirement:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     text,
 )
@@ -35,7 +36,14 @@ metadata = MetaData(
 _UUID = String(36)
 _NAME = String(255)
 _WORD = String(32)
-_PENDING = text("status = 'PENDING'")
+_PENDING, _PAUSED = text("status = 'PENDING'"), text("status = 'PAUSED'")
+_OF_A_USER, _OF_A_RUN = text("user_id IS NOT NULL"), text("run_key IS NOT NULL")
+
+
+def _partial(name: str, *columns: str, rows: TextClause) -> Index:
+    """Return an index of these rows alone, on both databases."""
+    return Index(name, *columns, postgresql_where=rows, sqlite_where=rows)
+
 
 organizations = Table(
     "organizations",
@@ -75,6 +83,10 @@ sessions = Table(
     UniqueConstraint("organization_id", "session_id"),
     Index("ix_sessions_organization_id_updated_at", "organization_id", "updated_at"),
     Index("ix_sessions_organization_id_created_at", "organization_id", "created_at"),
+    *(
+        _partial(f"ix_sessions_organization_id_user_id_{column}", "organization_id", "user_id", column, rows=_OF_A_USER)
+        for column in ("created_at", "updated_at")
+    ),
 )
 
 runs = Table(
@@ -119,7 +131,9 @@ runs = Table(
     Column("ended_at", Instant),
     CheckConstraint("status IN ({})".format(", ".join(f"'{status}'" for status in RunStatus)), name="status_is_known"),
     Index("ix_runs_session_key_status_id", "session_key", "status", "id"),
-    Index("ix_runs_pending", "organization_id", "id", postgresql_where=_PENDING, sqlite_where=_PENDING),
+    _partial("ix_runs_pending", "organization_id", "agent_id", "id", rows=_PENDING),
+    _partial("ix_runs_paused", "agent_id", rows=_PAUSED),
+    _partial("ix_runs_organization_id_user_id_id", "organization_id", "user_id", "id", rows=_OF_A_USER),
     Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_runs_organization_id_id", "organization_id", "id"),
     Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),
@@ -169,6 +183,7 @@ tool_calls = Table(
     Column("finished_at", Instant),
 )
 
+# `due_at` is when the sweep has to look at it next: the earlier of reminder and expiry, and null once nobody has to.
 requirements = Table(
     "requirements",
     metadata,
@@ -191,6 +206,7 @@ requirements = Table(
     Column("expires_at", Instant),
     Column("on_expire", _WORD),
     Column("remind_at", Instant),
+    Column("due_at", Instant),
     Column("deciders", Json),
     Column("votes", Json),
     Column("created_at", Instant, nullable=False),
@@ -203,8 +219,7 @@ requirements = Table(
     Column("decided_at", Instant),
     UniqueConstraint("run_key", "tool_call_id"),
     UniqueConstraint("run_key", "position"),
-    Index("ix_requirements_expires_at", "expires_at"),
-    Index("ix_requirements_remind_at", "remind_at"),
+    _partial("ix_requirements_due_at", "due_at", rows=text("due_at IS NOT NULL")),
 )
 
 # An approval has the id of the requirement it decides.
@@ -229,6 +244,9 @@ approvals = Table(
     Column("updated_at", Instant, nullable=False),
     Index("ix_approvals_organization_id_status_created_at", "organization_id", "status", "created_at"),
     Index("ix_approvals_run_key", "run_key"),
+    _partial(
+        "ix_approvals_organization_id_user_id_created_at", "organization_id", "user_id", "created_at", rows=_OF_A_USER
+    ),
 )
 
 # What a request with an Idempotency-Key did: the run and where its log stood, and the answer once there is one.
@@ -243,6 +261,7 @@ idempotency_keys = Table(
     Column("answer", Text),
     Column("created_at", Instant, nullable=False),
     Index("ix_idempotency_keys_created_at", "created_at"),
+    _partial("ix_idempotency_keys_run_key", "run_key", rows=_OF_A_RUN),
 )
 
 events = Table(
@@ -267,6 +286,7 @@ webhook_targets = Table(
     Column("enabled", Boolean(create_constraint=False), nullable=False, server_default="1"),
     Column("created_at", Instant, nullable=False),
     Index("ix_webhook_targets_organization_id_run_key", "organization_id", "run_key"),
+    _partial("ix_webhook_targets_run_key", "run_key", rows=_OF_A_RUN),
 )
 
 # One row for each message to one target, written with the change it tells of; over where `next_attempt_at` is null.
@@ -295,6 +315,18 @@ rate_counts = Table(
     Column("count", Integer, nullable=False),
     Column("ends_at", Instant, nullable=False),
     Index("ix_rate_counts_ends_at", "ends_at"),
+)
+
+# The processes that execute runs, where several share the database: alive while `seen_at`, by its clock, is recent.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", _UUID, primary_key=True),
+    Column("name", _NAME, nullable=False),
+    Column("version", _WORD, nullable=False),
+    Column("agents", Json, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
 )
 
 # What programs and people prove with that they may ask. The token itself is not here: only what it hashes to.

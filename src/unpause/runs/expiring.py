@@ -1,0 +1,147 @@
+"""Decides what of a paused run has run out of time, before anybody else decides about it.
+
+So an answer counts until its requirement expires and never after, whenever the sweep comes by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from unpause.domain.approvals import ApprovalStatus
+from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.principal import Principal
+from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
+from unpause.domain.runs import EndReason, RunStatus
+from unpause.domain.transitions import Trigger
+from unpause.errors import InvalidTransition
+from unpause.runs.cancelling import Cancelling, cancel
+from unpause.runs.commands import ContinueRun
+from unpause.runs.continuing import Continuing
+from unpause.store.approvals import resolve
+from unpause.store.audit import add_entries
+from unpause.store.requirements import list_requirements, list_timed
+from unpause.store.runs import find_by_key, not_paused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from unpause.domain.events import Event
+    from unpause.domain.requirements import Requirement, ToolAnswer
+    from unpause.domain.runs import Run
+    from unpause.runs.dispatcher import Dispatcher
+    from unpause.store.database import Connection
+    from unpause.streaming.bus import Bus
+
+_TOO_LATE = "Nobody answered in time"
+_APPROVAL_TOO_LATE = "The approval expired: nobody decided in time"
+
+
+class Present(NamedTuple):
+    """A locked run as it stands once what ran out of time is decided.
+
+    ``expired`` are the requirements whose time was up, ``events`` what the log got for them; then the run ``moved`` on
+    where nothing else was open. ``now`` is the database's time. Nothing is read of a run that is not PAUSED.
+    """
+
+    run: Run
+    requirements: list[Requirement]
+    now: datetime
+    expired: tuple[Requirement, ...] = ()
+    events: tuple[Event, ...] = ()
+    moved: bool = False
+
+    def refusal_of(self, answers: Sequence[ToolAnswer], prompt: str | None) -> InvalidTransition | None:
+        """Return the conflict of a request that answers what expired; None where it is about something else."""
+        if not self.expired:
+            return None
+        if self.run.status is not RunStatus.PAUSED:
+            return not_paused(self.run)
+        decided = {answer.tool_call_id for answer in answers if answer.decides}
+        late = [item for item in self.expired if prompt is not None or item.tool_call_id in decided]
+        return _late(self.run, late[0]) if late else None
+
+
+def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> Present:
+    """Decide what of a locked run has run out of time, and return it as it stands then; ``own`` is our own time."""
+    if run.status is not RunStatus.PAUSED:
+        return Present(run, [], own)
+    requirements, now = list_timed(connection, run.id, own)
+    waiting = [item for item in requirements if item.pause_id == run.pause_id and item.is_open]
+    expired = tuple(item for item in waiting if item.expires_at is not None and item.expires_at <= now)
+    if not expired:
+        return Present(run, requirements, now)
+    moved, events = _expire(connection, run, requirements, expired, now)
+    after = find_by_key(connection, run.id) or run
+    return Present(after, list_requirements(connection, run.id), now, expired, events, moved)
+
+
+def announce(present: Present, bus: Bus, dispatcher: Dispatcher) -> None:
+    """Tell whoever follows and executes the run what became of it, once that is on disk."""
+    bus.publish(present.run.id, present.events)
+    if present.moved:
+        dispatcher.ready(present.run.id)
+
+
+def _expire(
+    connection: Connection,
+    run: Run,
+    requirements: Sequence[Requirement],
+    expired: Sequence[Requirement],
+    now: datetime,
+) -> tuple[bool, tuple[Event, ...]]:
+    """Decide the expired requirements as their authors want it; return whether the run moved on, and the events."""
+    nobody = Principal(run.organization_id, via="expiry")
+    cancelling = next((item for item in expired if item.on_expire is OnExpire.CANCEL), None)
+    if cancelling is not None:
+        reason = _reason(cancelling)
+        done = done_by(nobody, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id, note=reason)
+        add_entries(connection, [done])
+        return False, cancel(connection, run, _cancelling(reason), now)[1]
+    for item in expired:
+        if item.awaits_approval:
+            resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
+    answers = {item.id: _answer(item, now) for item in expired}
+    continued, events = Continuing(nobody, ContinueRun(), now).decide(connection, run, requirements, answers)
+    return continued.moved, events
+
+
+def _cancelling(reason: str) -> Cancelling:
+    return Cancelling(
+        trigger=Trigger.EXPIRE,
+        reason=EndReason.EXPIRED,
+        approvals=ApprovalStatus.EXPIRED,
+        content=reason,
+        payload={"reason": reason},
+    )
+
+
+def _answer(requirement: Requirement, now: datetime) -> Answer:
+    approves = (
+        requirement.on_expire is OnExpire.APPROVE
+        and requirement.kind is RequirementKind.CONFIRMATION
+        and requirement.approval != "required"
+        # What may already have run is never run again because nobody looked.
+        and not requirement.in_doubt
+    )
+    if approves:
+        return Answer(Decision.CONFIRMED, now, via="expiry")
+    return Answer(Decision.REJECTED, now, note=_reason(requirement), via="expiry")
+
+
+def _reason(requirement: Requirement) -> str:
+    """Return what was missing when the time was up: it is not said that nobody decided where somebody did."""
+    rules = requirement.deciders
+    if requirement.approval == "required" and not requirement.awaits_approval:
+        missing = "its result" if requirement.kind is RequirementKind.EXTERNAL_EXECUTION else "the values it needs"
+        return f"The call was approved in time, but {missing} did not come in time"
+    if rules is not None and requirement.votes:
+        return f"{len(requirement.votes)} of {rules.quorum} people confirmed the call in time, which is too few"
+    return _APPROVAL_TOO_LATE if requirement.approval == "required" else _TOO_LATE
+
+
+def _late(run: Run, requirement: Requirement) -> InvalidTransition:
+    moment = None if requirement.expires_at is None else requirement.expires_at.isoformat()
+    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
+    details = {"status": run.status.value, "expired_at": moment}
+    return InvalidTransition(f"{call} expired at {moment}: it cannot be answered any more", run.status.value, details)
