@@ -71,6 +71,10 @@ class MortalJournal:
             call = ToolCall(made.tool_call_id, made.tool_name, made.tool_args, turn, position, NOW)
             self._calls[call.tool_call_id] = call
 
+    def propose_output(self, call: ProposedCall) -> None:
+        """Refuse: no agent whose answers are processed runs on this journal."""
+        raise AssertionError(call)
+
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Note the start."""
         self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.STARTED, idempotent=idempotent)

@@ -148,6 +148,13 @@ class Journal(Protocol):
         """
         ...
 
+    def propose_output(self, call: ProposedCall) -> None:
+        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit.
+
+        Clients are shown it only where a human was asked about it: it started, and nobody knows how it ended.
+        """
+        ...
+
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
         ...
@@ -157,9 +164,10 @@ class Journal(Protocol):
         ...
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
-        """Note how a call ended that never ran, unless it is known already; kept with the next commit.
+        """Note how a call ended, unless it is known already; kept with the next commit.
 
-        Such are calls of unknown tools and calls with arguments that do not fit.
+        For what need not be waited for: calls that never ran, such as those of unknown tools and those with arguments
+        that do not fit, and answers that were taken, after which the run's end is written.
         """
         ...
 

@@ -52,6 +52,13 @@ class CallStatus(StrEnum):
     FINISHED = "finished"
 
 
+class CallKind(StrEnum):
+    """What the model's call is for. OUTPUT carries the agent's answer, which functions of the author's process."""
+
+    TOOL = "tool"
+    OUTPUT = "output"
+
+
 class Outcome(StrEnum):
     """How a finished call ended."""
 
@@ -163,6 +170,12 @@ class ToolCall:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     requirement: Requirement | None = None
+    kind: CallKind = CallKind.TOOL
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether clients see it among the run's calls: what processes an answer only where a human was asked."""
+        return self.kind is CallKind.TOOL or self.requirement is not None
 
     @property
     def in_doubt(self) -> bool:

@@ -90,7 +90,7 @@ def doubt_about(call: ToolCall) -> Wanted:
         call.tool_call_id,
         RequirementKind.CONFIRMATION,
         approval=earlier.approval if earlier is not None else None,
-        message=doubt_text(call.tool_name),
+        message=doubt_text(call),
         expires_in=expires_in,
         on_expire=earlier.on_expire if earlier is not None else None,
         deciders=earlier.deciders if earlier is not None else None,

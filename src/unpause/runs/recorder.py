@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall
+from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.text import replace_nul
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable, InvalidInput
@@ -143,6 +143,24 @@ class Recorder:
         if calls:
             self._turn += 1
 
+    def propose_output(self, call: ProposedCall) -> None:
+        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit."""
+        if call.tool_call_id in self._calls:
+            return
+        _refuse_long_name("id", call.tool_call_id)
+        _refuse_long_name("name", call.tool_name)
+        added = ToolCall(
+            call.tool_call_id,
+            call.tool_name,
+            call.tool_args,
+            self._turn,
+            0,
+            self._tools.clock.now(),
+            kind=CallKind.OUTPUT,
+        )
+        self._calls[call.tool_call_id] = self._unwritten.added[call.tool_call_id] = added
+        self._turn += 1
+
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
         call = replace(
@@ -152,7 +170,8 @@ class Recorder:
             idempotent=idempotent,
         )
         self._settle(call)
-        self._note(EventType.TOOL_CALL_STARTED, call_payload(call))
+        if call.is_shown:
+            self._note(EventType.TOOL_CALL_STARTED, call_payload(call))
         try:
             await self.flush()
         except asyncio.CancelledError:
@@ -165,15 +184,20 @@ class Recorder:
         """Write how the call ended; on disk when this returns."""
         call = self._finished(call_id, result)
         self._settle(call)
-        self._note(EventType.TOOL_CALL_COMPLETED, call_payload(call))
-        if result.outcome is not Outcome.SUCCESS:
-            self._note(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
+        if call.is_shown:
+            self._note_end(call, result)
         await self.flush()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
-        """Note how a call ended that never ran, unless it is known already; kept with the next commit."""
-        if self._calls[call_id].status is not CallStatus.FINISHED:
-            self._settle(self._finished(call_id, result))
+        """Note how a call ended, unless it is known already; kept with the next commit."""
+        call = self._calls[call_id]
+        if call.status is CallStatus.FINISHED:
+            return
+        self._settle(self._finished(call_id, result))
+        if call.kind is CallKind.OUTPUT and call.status is CallStatus.STARTED:
+            if call.is_shown:
+                self._note_end(self._calls[call_id], result)
+            self._grown.set()
 
     async def defer_call(self, call_id: str) -> None:
         """Take a start back: the tool itself asked to wait for a human before it did anything."""
@@ -247,6 +271,11 @@ class Recorder:
             await self._write(
                 self._tools.database.write, lambda connection, **_: self._move(connection, taken, trigger, changes)
             )
+
+    def _note_end(self, call: ToolCall, result: CallResult) -> None:
+        self._note(EventType.TOOL_CALL_COMPLETED, call_payload(call))
+        if result.outcome is not Outcome.SUCCESS:
+            self._note(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         return replace(

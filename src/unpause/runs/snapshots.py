@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from unpause.domain.requirements import Answer, Requirement, RequirementKind
-from unpause.domain.runs import ToolCall
+from unpause.domain.runs import CallKind, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ def pause_payload(
     return {
         "pause_id": pause_id,
         "content": content,
-        "calls": _CALLS.dump_python(with_requirements(calls, requirements), mode="json"),
+        "calls": _CALLS.dump_python(shown_calls(calls, requirements), mode="json"),
         "requirements": _REQUIREMENTS.dump_python(tuple(requirements), mode="json"),
     }
 
@@ -88,6 +88,11 @@ def with_requirements(calls: Iterable[ToolCall], requirements: Iterable[Requirem
     """Return the calls, each with the newest requirement about it."""
     newest = {requirement.call_id: requirement for requirement in requirements}
     return tuple(replace(call, requirement=newest.get(call.tool_call_id)) for call in calls)
+
+
+def shown_calls(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) -> tuple[ToolCall, ...]:
+    """Return the calls that clients see, each with the newest requirement about it."""
+    return tuple(call for call in with_requirements(calls, requirements) if call.is_shown)
 
 
 def pause_text(requirements: Sequence[Requirement]) -> str:
@@ -137,9 +142,14 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
     return shown if len(shown) <= _LONGEST_ARGUMENTS else shown[: _LONGEST_ARGUMENTS - 1] + "…"
 
 
-def doubt_text(tool_name: str) -> str:
+def doubt_text(call: ToolCall) -> str:
     """Return the question about a call that started and has no recorded end."""
+    if call.kind is CallKind.OUTPUT:
+        return (
+            f"The server stopped while {call.tool_name} was processing the agent's answer: it may already have run. "
+            "Confirm to run it again, or reject it with a note about what happened, which ends the run."
+        )
     return (
-        f"The server stopped while {tool_name} was running: the call may already have run. "
+        f"The server stopped while {call.tool_name} was running: the call may already have run. "
         "Confirm to run it again, or reject it with a note about what happened."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpause.domain.runs import RunView
-from unpause.runs.snapshots import with_requirements
+from unpause.runs.snapshots import shown_calls
 from unpause.store.journal import list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
 
@@ -19,7 +19,7 @@ def view_of(connection: Connection, run: Run) -> RunView:
     requirements = tuple(list_requirements(connection, run.id))
     return RunView(
         run=run,
-        tool_calls=with_requirements(list_tool_calls(connection, run.id), requirements),
+        tool_calls=shown_calls(list_tool_calls(connection, run.id), requirements),
         messages=tuple(list_messages(connection, run.id)),
         requirements=requirements,
     )

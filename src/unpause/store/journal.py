@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
-from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
 from unpause.store.tables import inputs, messages, tool_calls
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCal
             "position": call.position,
             "tool_name": call.tool_name,
             "tool_args": call.tool_args,
+            "kind": call.kind.value,
             **_progress(call),
             "created_at": call.created_at,
         }
@@ -152,4 +153,5 @@ def _tool_call(row: RowMapping) -> ToolCall:
         result_text=row["result_text"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        kind=CallKind(row["kind"]),
     )

@@ -12,7 +12,6 @@ from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import RunUsage, UsageLimits
-from pydantic_core import to_json
 
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.model_choice import ModelChoice
@@ -20,9 +19,10 @@ from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import counted, failure
+from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
 from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused, recorded_return
-from unpause.domain.runs import CallStatus, EndReason, Outcome
+from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
 
 if TYPE_CHECKING:
@@ -108,9 +108,11 @@ class PydanticAIDriver:
         history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
         calls = {call.tool_call_id: call for call in segment.calls}
         prompt, decisions = _prompt(segment.inputs), _decisions(own, calls)
-        capability = JournalCapability(
-            journal, calls, self._options.redaction, unread=prompt is not None and decisions is not None
-        )
+        # An answer in plain text that a human has processed again comes before what the user said since.
+        words, prompt = (prompt, None) if is_confirmed(calls.get(narrator.answer_id)) else (None, prompt)
+        unread = words is not None or (prompt is not None and decisions is not None)
+        capability = JournalCapability(journal, calls, self._options.redaction, unread=unread)
+        outputs = OutputCapability(journal, calls, self._options.redaction, capability, words)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(
@@ -120,10 +122,11 @@ class PydanticAIDriver:
             model=self._models.get(segment.run.model_choice),
             usage=usage,
             usage_limits=self._limits(),
-            capabilities=[capability, ReinjectSystemPrompt()],
+            capabilities=[outputs, capability, ReinjectSystemPrompt()],
             metadata=_given_with(segment.run),
             infer_name=False,
         ) as run:
+            outputs.attach(run)
             async for node in run:
                 if Agent.is_model_request_node(node):
                     if journal.stop_requested:
@@ -134,6 +137,7 @@ class PydanticAIDriver:
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):
                     narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
+                    outputs.begin(node.model_response, narrator.answer_id)
                     if journal.stop_requested and narrator.answers_beside_calls(node.model_response):
                         # Some ways to end an agent's run do not wait for the calls beside its answer.
                         raise SegmentPaused(DeferredToolRequests(), {})
@@ -142,15 +146,16 @@ class PydanticAIDriver:
             if capability.held:
                 # The agent takes an answer for its last word that came beside calls which have not run.
                 raise SegmentPaused(DeferredToolRequests(), {})
-            return await self._finished(run, narrator, usage)
+            return await self._finished(run, narrator, outputs, usage)
 
-    async def _finished(self, run: AgentRun[Any, Any], narrator: Narrator, usage: RunUsage) -> Completed:
+    async def _finished(
+        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, usage: RunUsage
+    ) -> Completed:
+        outputs.correct(run.new_messages())
         narrator.record_rest(run.new_messages())
         await narrator.say_content_completed()
-        output = run.result.output if run.result is not None else ""
-        if isinstance(output, str):
-            return Completed(output, usage=counted(usage))
-        return Completed(to_json(output, fallback=str).decode(), type(output).__name__, counted(usage))
+        final = outputs.final(run.result.output if run.result is not None else "")
+        return Completed(final.content, final.content_type, counted(usage))
 
     def _limits(self) -> UsageLimits:
         return UsageLimits(
@@ -209,7 +214,9 @@ def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> 
     results = DeferredToolResults()
     for part in made:
         call = calls.get(part.tool_call_id)
-        if call is None or call.status is not CallStatus.FINISHED:
+        if call is not None and call.kind is CallKind.OUTPUT:
+            results.approvals[part.tool_call_id] = ToolApproved()
+        elif call is None or call.status is not CallStatus.FINISHED:
             decided = call is not None and call.requirement is not None
             results.approvals[part.tool_call_id] = ToolApproved(
                 override_args=call.tool_args if call and decided else None

@@ -48,10 +48,17 @@ class Narrator:
         self._model = {"model": model_name, "model_provider": model_provider}
         self._arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
         self._first = not segment.messages
+        self._run_id = segment.run.run_id
+        self._before = len(segment.messages)
         self._recorded = 0
         self._usage: dict[str, int] = {}
         self._calls = False
         self.text = ""
+
+    @property
+    def answer_id(self) -> str:
+        """What stands for the call of the newest answer where it makes none; the same in every segment."""
+        return f"answer-{self._run_id}-{self._before + self._recorded}"
 
     async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""

@@ -21,8 +21,6 @@ from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
-    from pydantic_ai.output import OutputContext
-
     from unpause.agents.driver import Journal
     from unpause.agents.redaction import Redaction
 
@@ -37,8 +35,6 @@ class SegmentPaused(Exception):
         self.requests = requests
         self.tools = tools
 
-
-_TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
 
 # A call that lacks what the user will fill in cannot be checked by the tool's own schema yet.
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
@@ -158,18 +154,6 @@ class JournalCapability(AbstractCapability[Any]):
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
         return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held, self.redaction)
-
-    async def before_output_validate(
-        self,
-        ctx: RunContext[Any],
-        *,
-        output_context: OutputContext,  # noqa: ARG002 - part of the hook
-        output: str | dict[str, Any],
-    ) -> str | dict[str, Any]:
-        """Send back an answer that came beside calls which are held, or that was given before the user said more."""
-        if (self.held or self.unread) and not ctx.partial_output and ctx.retry < ctx.max_retries:
-            raise ModelRetry(_TOO_EARLY)
-        return output
 
     async def handle_deferred_tool_calls(
         self,

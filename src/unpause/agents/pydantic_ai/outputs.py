@@ -1,0 +1,275 @@
+"""Judges each answer of an agent once: what its functions and validators made of it is journaled, as tool calls are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_ai import Agent, CallToolsNode
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.exceptions import ModelRetry, ToolRetryError
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelRequest,
+    ModelResponse,
+    RetryFeedbackPart,
+    RetryInfo,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.tools import DeferredToolRequests, RunContext
+from pydantic_core import from_json, to_json, to_jsonable_python
+
+from unpause.agents.driver import CallResult, ProposedCall
+from unpause.agents.pydantic_ai.output_effects import has_effects
+from unpause.agents.pydantic_ai.toolset import SegmentPaused
+from unpause.domain.requirements import Decision
+from unpause.domain.runs import CallStatus, Outcome, ToolCall
+from unpause.errors import UnpauseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_ai.capabilities import WrapOutputProcessHandler, WrapOutputValidateHandler
+    from pydantic_ai.messages import ModelMessage, UserContent
+    from pydantic_ai.output import OutputContext
+    from pydantic_ai.run import AgentRun
+
+    from unpause.agents.driver import Journal
+    from unpause.agents.pydantic_ai.toolset import JournalCapability
+    from unpause.agents.redaction import Redaction
+
+_TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
+_WORDS_CAME = "The answer was processed, but is not the last: the user has said more since. Its result: "
+
+
+class OutputFailed(Exception):
+    """An output function failed, before the server stopped and could end the run; the text is what it raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """What a run ends with: text, and ``str`` or the name of the output's type (then the text is JSON)."""
+
+    content: str
+    content_type: str
+
+    @classmethod
+    def of(cls, output: object) -> Final:
+        """Return an output as it is stored and shown."""
+        if isinstance(output, str):
+            return cls(output, "str")
+        return cls(to_json(output, fallback=str).decode(), type(output).__name__)
+
+
+@dataclass
+class OutputCapability(AbstractCapability[Any]):
+    """Stands outside all other hooks of an agent's outputs.
+
+    A verdict that was written down is given again instead of being made again: the value of an answer that was taken,
+    the words with which one was sent back, what a function raised. An answer that a human would not have processed
+    again ends the run with the human's words. ``words`` are the user's that no message carries yet, where the loop
+    goes on with an answer in plain text.
+    """
+
+    journal: Journal
+    calls: Mapping[str, ToolCall]
+    redaction: Redaction
+    tools: JournalCapability
+    words: str | Sequence[UserContent] | None = None
+    _always: bool = False
+    _is_parallel: bool = False
+    _may_leave: bool = True
+    _beside: bool = False
+    _text_id: str = ""
+    _given: list[tuple[object, Final]] = field(default_factory=list)
+    _denied: dict[str, str] = field(default_factory=dict)
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Stand outside the agent's own hooks: what they do to an output is part of the verdict."""
+        return CapabilityOrdering(position="outermost")
+
+    def attach(self, run: AgentRun[Any, Any]) -> None:
+        """Learn what the agent does with its outputs."""
+        deps = run.ctx.deps
+        self._always = has_effects(deps.output_validators, deps.output_schema, deps.root_capability)
+        self._is_parallel = deps.end_strategy == "exhaustive"
+
+    def begin(self, response: ModelResponse, text_id: str) -> None:
+        """Take the answer that is processed next; ``text_id`` stands for the call of an answer that makes none."""
+        self._beside = len(response.tool_calls) > 1 or (bool(response.tool_calls) and bool(response.text))
+        # Calls that run at the same time would be cut off by who leaves.
+        self._may_leave = not (self._is_parallel and len(response.tool_calls) > 1)
+        self._text_id = text_id
+
+    def final(self, output: object) -> Final:
+        """Return the run's end; that of an output from the journal as it was written down."""
+        return next((final for value, final in self._given if value is output), None) or Final.of(output)
+
+    def correct(self, messages: Sequence[ModelMessage]) -> None:
+        """Have the history tell of an answer that a human would not have processed again."""
+        last = messages[-1] if messages else None
+        for part in last.parts if isinstance(last, ModelRequest) else ():
+            if isinstance(part, ToolReturnPart) and part.tool_call_id in self._denied:
+                part.content = self._denied[part.tool_call_id]
+                part.outcome = "denied"
+
+    async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
+        """Go on with an answer in plain text exactly there, also where the agent has instructions to be sent."""
+        if Agent.is_user_prompt_node(node) and Agent.is_model_request_node(result):
+            last = ctx.messages[-1] if ctx.messages else None
+            if ctx.prompt is None and isinstance(last, ModelResponse) and last.state != "suspended":
+                return CallToolsNode(last)
+        elif self.words is not None and Agent.is_call_tools_node(node) and Agent.is_model_request_node(result):
+            result.request.parts = [*result.request.parts, UserPromptPart(self.words)]
+            self.words = None
+        return result
+
+    async def wrap_output_validate(
+        self,
+        ctx: RunContext[Any],
+        *,
+        output_context: OutputContext,
+        output: str | dict[str, Any],
+        handler: WrapOutputValidateHandler,
+    ) -> Any:  # noqa: ANN401 - whatever the agent makes of it
+        """Judge the answer's shape, unless it was judged before."""
+        if ctx.partial_output:
+            return await handler(output)
+        key = self._key(output_context)
+        recorded = self.calls.get(key)
+        if recorded is not None and recorded.status is CallStatus.FINISHED:
+            if recorded.outcome is Outcome.RETRIED:
+                raise _retry(output_context, recorded.result)
+            return output
+        if self._is_too_early(ctx) and not is_confirmed(recorded):
+            raise ModelRetry(_TOO_EARLY)
+        try:
+            return await handler(output)
+        except (ModelRetry, ValidationError) as error:
+            if not (self._beside or self._acts(output_context)):
+                raise
+            self._propose(output_context, {"output": output} if isinstance(output, str) else output)
+            refusal = self._refusal(error)
+            self.journal.settle_call(key, refusal)
+            raise _retry(output_context, refusal.value) from error
+
+    async def wrap_output_process(
+        self,
+        ctx: RunContext[Any],
+        *,
+        output_context: OutputContext,
+        output: Any,  # noqa: ANN401 - whatever the agent makes of it
+        handler: WrapOutputProcessHandler,
+    ) -> Any:  # noqa: ANN401
+        """Run what the agent does with the answer, unless it was run before."""
+        if ctx.partial_output:
+            return await handler(output)
+        key = self._key(output_context)
+        recorded = self.calls.get(key)
+        if recorded is not None and recorded.status is CallStatus.FINISHED:
+            return self._replay(ctx, output_context, recorded)
+        if not self._acts(output_context):
+            return await handler(output)
+        await self._start(key, output_context, output)
+        try:
+            result = await handler(output)
+            final = Final.of(result)
+        except (ModelRetry, ValidationError, ToolRetryError) as error:
+            refusal = self._refusal(error)
+            await self.journal.finish_call(key, refusal)
+            raise _retry(output_context, refusal.value) from error
+        except UnpauseError:
+            raise
+        except Exception as error:
+            text = self.redaction.hide(str(error) or type(error).__name__)
+            await self.journal.finish_call(key, CallResult(Outcome.FAILED, text, text))
+            raise
+        kept = {"content": final.content, "content_type": final.content_type}
+        # Not waited for: the run's end, which mostly comes next, is one commit with it.
+        self.journal.settle_call(key, CallResult(Outcome.SUCCESS, kept, final.content))
+        self._refuse_before_words(ctx, output_context, final.content)
+        return result
+
+    async def _start(self, key: str, output_context: OutputContext, output: object) -> None:
+        leaves = self._may_leave
+        if leaves and self.journal.stop_requested:
+            raise SegmentPaused(DeferredToolRequests(), {})
+        self._propose(output_context, output)
+        await self.journal.start_call(key, idempotent=False)
+        if leaves and self.journal.stop_requested:
+            await self.journal.defer_call(key)
+            raise SegmentPaused(DeferredToolRequests(), {})
+
+    def _key(self, output_context: OutputContext) -> str:
+        return output_context.tool_call.tool_call_id if output_context.tool_call is not None else self._text_id
+
+    def _acts(self, output_context: OutputContext) -> bool:
+        return self._always or output_context.has_function
+
+    def _is_too_early(self, ctx: RunContext[Any]) -> bool:
+        """Whether calls are held, or the user has said more; not for an answer that may not be sent back any more."""
+        return bool(self.tools.held or self.tools.unread) and ctx.retry < ctx.max_retries
+
+    def _propose(self, output_context: OutputContext, output: object) -> None:
+        call = output_context.tool_call
+        name = output_context.function_name or (call.tool_name if call is not None else "output")
+        arguments = call.args_as_dict() if call is not None else _shown(output)
+        self.journal.propose_output(ProposedCall(self._key(output_context), name, arguments))
+
+    def _refusal(self, error: ModelRetry | ValidationError | ToolRetryError) -> CallResult:
+        content: Any = error.tool_retry.content if isinstance(error, ToolRetryError) else None
+        if isinstance(error, ModelRetry):
+            content = error.message
+        elif isinstance(error, ValidationError):
+            content = error.errors(include_url=False, include_context=False)
+        value = self.redaction.hide(content) if isinstance(content, str) else to_jsonable_python(content, fallback=str)
+        return CallResult(Outcome.RETRIED, value, value if isinstance(value, str) else to_json(value).decode())
+
+    def _replay(self, ctx: RunContext[Any], output_context: OutputContext, recorded: ToolCall) -> object:
+        text = recorded.result_text or ""
+        match recorded.outcome:
+            case Outcome.RETRIED:
+                raise _retry(output_context, recorded.result)
+            case Outcome.SUCCESS:
+                final = Final(**recorded.result)
+                self._refuse_before_words(ctx, output_context, final.content)
+                value = final.content if final.content_type == "str" else from_json(final.content)
+            case Outcome.DENIED:
+                if self.tools.unread and ctx.retry < ctx.max_retries:
+                    raise _retry(output_context, text)
+                self._denied[recorded.tool_call_id] = text
+                final, value = Final(text, "str"), text
+            case _:
+                raise OutputFailed(text)
+        self._given.append((value, final))
+        return value
+
+    def _refuse_before_words(self, ctx: RunContext[Any], output_context: OutputContext, content: str) -> None:
+        if self.tools.unread and ctx.retry < ctx.max_retries:
+            raise _retry(output_context, _WORDS_CAME + content)
+
+
+def _retry(output_context: OutputContext, content: Any) -> ToolRetryError:  # noqa: ANN401 - text, or a validator's errors
+    """Return what sends the answer back to the model, in the form that its way of answering has."""
+    cause: Any = "model_retry" if isinstance(content, str) else "validation_error"
+    call = output_context.tool_call
+    if call is None:
+        return ToolRetryError(RetryFeedbackPart(content, retry=RetryInfo(cause)))
+    part = ToolReturnPart(call.tool_name, content, call.tool_call_id, outcome="retried", retry=RetryInfo(cause))
+    return ToolRetryError(part)
+
+
+def is_confirmed(call: ToolCall | None) -> bool:
+    """Whether a human has an answer processed again that was in doubt."""
+    answer = call.requirement.answer if call is not None and call.requirement is not None else None
+    return answer is not None and answer.decision is Decision.CONFIRMED
+
+
+def _shown(output: object) -> dict[str, Any]:
+    if isinstance(output, BinaryContent):
+        return {"media_type": output.media_type}
+    value = to_jsonable_python(output, fallback=str)
+    return value if isinstance(value, dict) else {"output": value}
