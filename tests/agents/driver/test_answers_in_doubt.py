@@ -66,8 +66,8 @@ class Office:
                 return script, agent
             case _:
                 script = ScriptedModel([Call("final_result", {"response": "mail"}, "o1")])
-                output = Choices({"mail": Choice("Mail it.", value=self.send_to_ann)})
-                return script, Agent(script.model, name="agent", output_type=output)
+                choices = Choices({"mail": Choice("Mail it.", value=self.send_to_ann)})
+                return script, Agent(script.model, name="agent", output_type=choices)
 
 
 async def interrupted(folder: Path, agent: Agent[None, Any], office: Office, gate: str = "send") -> JsonObject:

@@ -110,7 +110,7 @@ async def test_an_answer_refused_beside_an_approval_stays_refused_after_it(
 async def test_an_answer_refused_beside_several_waits_is_judged_once(tmp_path: Path) -> None:
     judge = Judge()
 
-    def stage(ctx: RunContext[None]) -> str:
+    def stage(ctx: RunContext[Any]) -> str:
         """Wait for a confirmation that it asks for itself."""
         if not ctx.tool_call_approved:
             raise ApprovalRequired
@@ -171,7 +171,7 @@ async def test_an_answer_that_was_taken_is_not_processed_again_after_the_wait(tm
 async def test_an_answer_in_text_that_was_refused_beside_a_call_does_not_win_after_the_wait(tmp_path: Path) -> None:
     judge = Judge()
 
-    def stage(ctx: RunContext[None]) -> str:
+    def stage(ctx: RunContext[Any]) -> str:
         """Wait for a confirmation that it asks for itself."""
         if not ctx.tool_call_approved:
             raise ApprovalRequired
