@@ -6,7 +6,7 @@ UnpauseError
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept
 ├── Unauthenticated
-├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  NotADecider
+├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
 ├── Unavailable    DatabaseUnavailable  ShuttingDown
@@ -192,6 +192,13 @@ class AgentForbidden(Denied):
 
     def __init__(self, action: str) -> None:
         super().__init__(f"Access denied to {action} this agent")
+
+
+class UserMissing(Denied):
+    """The token names no user, and what users own is kept apart here."""
+
+    def __init__(self) -> None:
+        super().__init__("Authenticated request is missing a user identity")
 
 
 class NotADecider(Denied):

@@ -116,9 +116,9 @@ class Guarded:
         """Return whoever has the token."""
         return Person(self.client, f"Bearer {text}")
 
-    def by_jwt(self, organization: int, user: str, scopes: list[str], **claims: object) -> Person:
-        """Return somebody with a JWT that is valid for a day."""
-        said = {"organization_id": organization, "sub": user, "scopes": scopes, **claims}
+    def by_jwt(self, organization: int, user: str | None, scopes: list[str], **claims: object) -> Person:
+        """Return somebody with a JWT that is valid for a day; without a user it has no subject."""
+        said = {"organization_id": organization, "scopes": scopes, **({"sub": user} if user else {}), **claims}
         until = self.clock.now().timestamp() + 86_400
         return self.holder(jwt.encode({"exp": until, **said}, _JWT_KEY, algorithm="HS256"))
 

@@ -63,7 +63,7 @@ def codegen_list(items: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 # What everybody hears who has no token that counts.
-MISSING: Final = detail(401, "Authorization header required")
+MISSING: Final = detail(401, "Authorization header missing")
 INVALID: Final = detail(401, "Invalid authentication token")
 EXPIRED: Final = detail(401, "Token has expired")
 CODEGEN_UNKNOWN: Final = message(401, "Invalid or missing API token")
@@ -73,6 +73,7 @@ CODEGEN_FOREIGN: Final = message(403, "You do not have access to this organizati
 _NO_RUN = detail(404, "Run not found")
 _NO_APPROVAL = detail(404, "Approval not found")
 _NO_SESSION = detail(404, "Session with ID {session_id} not found")
+_NO_SESSION_TO_CHANGE = detail(404, "Session with id '{session_id}' not found")
 _NO_AGENT_RUN = message(404, "Agent run not found.")
 _EMPTY = Answer(200, [])
 _NOTHING = Answer(200, {})
@@ -157,17 +158,19 @@ AGENTOS: Final[Mapping[str, Row]] = {
         Answer(201, {"session_id": "{session_id}-2", "user_id": "{me}", ...: ...}),
         json={"session_id": "{session_id}-2", "user_id": "{me}"},
     ),
-    "DELETE /sessions": same(("sessions:delete",), _GONE, json={"session_ids": ["{session_id}"]}),
+    "DELETE /sessions": same(
+        ("sessions:delete",), _GONE, json={"session_ids": ["{session_id}"], "session_types": ["agent"]}
+    ),
     "GET /sessions/{session_id}": Row(
         ("sessions:read",), Answer(200, _SESSION), detail(404, "Agent Session with id '{session_id}' not found")
     ),
     "PATCH /sessions/{session_id}": Row(
-        ("sessions:write",), Answer(200, _SESSION), _NO_SESSION, json={"session_name": "another name"}
+        ("sessions:write",), Answer(200, _SESSION), _NO_SESSION_TO_CHANGE, json={"session_name": "another name"}
     ),
     # One that does not exist is as good as removed.
     "DELETE /sessions/{session_id}": same(("sessions:delete",), _GONE),
     "POST /sessions/{session_id}/rename": Row(
-        ("sessions:write",), Answer(200, _SESSION), _NO_SESSION, json={"session_name": "another name"}
+        ("sessions:write",), Answer(200, _SESSION), _NO_SESSION_TO_CHANGE, json={"session_name": "another name"}
     ),
     "GET /sessions/{session_id}/runs": Row(("sessions:read",), Answer(200, [..., ...]), _NO_SESSION),
     "GET /sessions/{session_id}/run-previews": Row(("sessions:read",), Answer(200, [..., ...]), _NO_SESSION),

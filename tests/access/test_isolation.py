@@ -70,7 +70,13 @@ ASKS: Final = (
     Ask("GET", f"{_IN_SESSION}/runs/{{run_id}}", query={"user_id": "alice"}),
     Ask("DELETE", _IN_SESSION, 204),
     Ask("DELETE", _IN_SESSION, 204, query={"user_id": "alice"}),
-    Ask("DELETE", "/sessions", 204, body={"session_ids": ["{session_id}"]}, query={"user_id": "alice"}),
+    Ask(
+        "DELETE",
+        "/sessions",
+        204,
+        body={"session_ids": ["{session_id}"], "session_types": ["agent"]},
+        query={"user_id": "alice"},
+    ),
 )
 
 

@@ -134,6 +134,12 @@ async def test_refusals_can_be_read_by_pages_of_allowed_origins(office: Guarded)
             assert "access-control-allow-origin" not in foreign.headers
 
 
+async def test_the_control_plane_of_agentos_may_call_a_server_that_asks_for_tokens(office: Guarded) -> None:
+    headers = {"Origin": "https://os.agno.com", "Access-Control-Request-Method": "POST"}
+    response = await office.client.options(RUN, headers=headers)
+    assert response.headers["access-control-allow-origin"] == "https://os.agno.com"
+
+
 @pytest.mark.parametrize("path", [RUN, CODEGEN_RUN, "/approvals", "/nowhere"])
 async def test_a_preflight_needs_no_token(office: Guarded, path: str) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-any"}

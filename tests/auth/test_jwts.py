@@ -54,7 +54,6 @@ EXPIRIES = [
     b"{}",
 ]
 CLAIMS: list[dict[str, Any]] = [
-    {"sub": ...},
     {"sub": None},
     {"sub": ""},
     {"sub": 1},
@@ -343,3 +342,19 @@ async def test_whatever_is_well_signed_is_read_or_refused_and_nothing_else(chang
     assert found.subject == found.user_id == changes.get("sub", "alice")
     assert 1 <= found.organization_id < 2**63
     assert not found.is_admin or "agent_os:admin" in str(changes["scopes"])
+
+
+async def test_a_token_without_a_subject_is_nobody_and_acts_for_whom_a_request_names() -> None:
+    issuer = hmac_issuer()
+    named_nobody = {name: value for name, value in claims().items() if name != "sub"}
+    found = await jwts_for(issuer).read(issuer.sign(named_nobody))
+    assert (found.subject, found.user_id, found.is_nameless_jwt) == (None, None, True)
+    assert found.acting_for("bob").user_id == "bob"
+    # Its requests are counted all the same.
+    assert found.credential is not None
+
+
+async def test_another_audience_is_refused_in_the_words_of_agentos() -> None:
+    issuer = hmac_issuer()
+    with pytest.raises(Unauthenticated, match="Invalid token audience - token not valid for this AgentOS instance"):
+        await jwts_for(issuer, audience="unpause").read(issuer.sign(claims(aud="other")))

@@ -72,7 +72,7 @@ async def test_a_token_counts_with_and_without_the_name_of_the_scheme(office: Gu
         assert (await office.client.get("/agents", headers={"Authorization": sent})).status_code == 200
     for sent in (f"Basic {text}", f"Token {text}", "Bearer", "Bearer ", ""):
         refused = await office.client.get("/agents", headers={"Authorization": sent})
-        assert (refused.status_code, refused.json()) == (401, {"detail": "Authorization header required"}), sent
+        assert (refused.status_code, refused.json()) == (401, {"detail": "Authorization header missing"}), sent
 
 
 async def test_tokens_of_the_server_count_beside_jwts(office: Guarded) -> None:
@@ -168,3 +168,24 @@ async def test_a_server_asks_the_address_of_the_keys_once(
                 answer = await client.get("/agents", headers={"Authorization": f"Bearer {token}"})
                 assert answer.status_code == status
     assert asked == ["/keys"]
+
+
+async def test_a_jwt_without_a_subject_is_refused_where_users_are_kept_apart(office: Guarded) -> None:
+    nobody = office.by_jwt(1, None, RUN)
+    refused = await nobody.get("/sessions")
+    assert (refused.status_code, refused.json()) == (
+        403,
+        {"detail": "Authenticated request is missing a user identity"},
+    )
+    before = await office.rows()
+    assert (await nobody.form("/agents/parrot/runs", message="hello", user_id="bob")).status_code == 403
+    assert await office.rows() == before
+    # An administrator sees everybody's anyway.
+    assert (await office.by_jwt(1, None, ["agent_os:admin"]).get("/sessions")).status_code == 200
+
+
+async def test_a_jwt_without_a_subject_acts_for_the_user_of_the_request_where_users_are_not(tmp_path: Path) -> None:
+    async with guarded(tmp_path, user_isolation=False) as office:
+        run = await office.by_jwt(1, None, RUN).run("hello", agent="parrot", user_id="bob")
+        assert [row["user_id"] for row in (await office.rows())["runs"]] == ["bob"]
+        assert (await office.by_jwt(1, None, RUN).get(f"/agents/parrot/runs/{run['run_id']}")).status_code == 200

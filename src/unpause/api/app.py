@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from unpause.bootstrap import Application
 
+_CONTROL_PLANE = ("https://os.agno.com",)
+
 # Their routes are taken as they are. To include a router makes each of its routes anew, with the first request: that
 # would wait for it 0.2 seconds.
 _ROUTERS = (
@@ -59,7 +61,8 @@ def create_app(application: Application) -> FastAPI:
     app.add_middleware(Authentication, callers=application.callers, max_open=settings.max_streams)
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=settings.cors_origins,
+        # AgentOS's control plane is a page that brings a token; a server without tokens answers no page from elsewhere.
+        allow_origins=[*settings.cors_origins, *(() if application.callers.is_open else _CONTROL_PLANE)],
         allow_credentials=True,
         allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=["*"],

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from unpause.domain.scopes import ADMIN
-from unpause.errors import AgentForbidden, ScopeMissing
+from unpause.errors import ScopeMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,12 +124,9 @@ def permission_of(methods: set[str] | None, path: str) -> Scopes:
 
 
 def check_permission(principal: Principal, wanted: Scopes, request: Request) -> None:
-    """Raise ScopeMissing or AgentForbidden unless one of the scopes is there: for the agent in the path, if any."""
-    if not wanted or any(_has(principal, scope, request) for scope in wanted):
-        return
-    if "agent_id" in request.path_params and any(principal.may_any_agent(_action(scope)) for scope in wanted):
-        raise AgentForbidden(_action(wanted[-1]))
-    raise ScopeMissing(wanted[0])
+    """Raise ScopeMissing unless one of the scopes is there: for the agent in the path, if any."""
+    if wanted and not any(_has(principal, scope, request) for scope in wanted):
+        raise ScopeMissing(wanted[0])
 
 
 def _has(principal: Principal, scope: str, request: Request) -> bool:

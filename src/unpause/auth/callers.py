@@ -27,8 +27,9 @@ _MOST_REMEMBERED = 10_000
 # Longer ones are not looked at: no header that means something is.
 _LONGEST = 16_384
 
-# agno.md section 2.
+# AgentOS's words: with a security key, and with JWTs.
 MISSING = "Authorization header required"
+MISSING_JWT = "Authorization header missing"
 INVALID = "Invalid authentication token"
 EXPIRED = "Token has expired"
 
@@ -71,7 +72,7 @@ class Callers:
             return Principal(DEFAULT_ORGANIZATION)
         text = bearer(authorization)
         if not text:
-            raise Unauthenticated(MISSING)
+            raise Unauthenticated(MISSING if self._jwts is None else MISSING_JWT)
         if len(text) > _LONGEST:
             raise Unauthenticated(INVALID)
         if self._jwts is not None and not text.startswith(PREFIX):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from unpause.domain.principal import Principal
+from unpause.domain.principal import NAMELESS_JWT, Principal
 from unpause.errors import InvalidSetting, Unauthenticated
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class Jwts:
                 return self._decode(text, key)
             except jwt.InvalidSignatureError as error:
                 failure = error
+            except jwt.InvalidAudienceError:
+                raise Unauthenticated(_OTHER_AUDIENCE) from None
             except jwt.PyJWTError as error:
                 raise _invalid(error) from None
             except (ValueError, TypeError, RecursionError):
@@ -107,7 +109,7 @@ class Jwts:
             issuer=rules.issuer,
             # The times are looked at with this server's clock, below.
             options={
-                "require": ["exp", "sub"],
+                "require": ["exp"],
                 "verify_aud": rules.audience is not None,
                 "verify_exp": False,
                 "verify_nbf": False,
@@ -126,12 +128,15 @@ class Jwts:
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         rules = self._rules
-        session, user = claims.get("session_id"), _name(claims, "sub")
+        organization, session = self._organization(claims), claims.get("session_id")
+        # Without a subject it acts for whomever each request names, as a service token does.
+        user = None if claims.get("sub") is None else _name(claims, "sub")
         return Principal(
-            self._organization(claims),
+            organization,
             user,
             subject=user,
             scopes=_scopes(claims.get(rules.scopes_claim, ())),
+            token_id=f"{NAMELESS_JWT}{organization}" if user is None else None,
             session_id=None if session is None else _name(claims, "session_id"),
         )
 
@@ -162,6 +167,9 @@ def prepare_key(key: Any, algorithm: str) -> Any:  # noqa: ANN401 - whatever kin
     if wanted.check_key_length(prepared):
         raise InvalidSetting(f"jwt_key: that key is too short for {algorithm}")
     return prepared
+
+
+_OTHER_AUDIENCE = "Invalid token audience - token not valid for this AgentOS instance"
 
 
 def _invalid(error: Exception) -> Unauthenticated:

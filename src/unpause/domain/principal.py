@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from unpause.domain.scopes import ADMIN, allows, allows_any_agent
 from unpause.errors import AgentForbidden, ScopeMissing
 
+# What stands for a token id where a JWT names no user; the number of its organization follows.
+NAMELESS_JWT = "jwt:"
+
 # The one that the first migration makes; who is not authenticated belongs to it.
 DEFAULT_ORGANIZATION = 1
 
@@ -67,6 +70,11 @@ class Principal:
         return self.scopes is None or ADMIN in self.scopes
 
     @property
+    def is_nameless_jwt(self) -> bool:
+        """Whether it is a JWT that names no user."""
+        return self.token_id is not None and self.token_id.startswith(NAMELESS_JWT)
+
+    @property
     def sight(self) -> Sight:
         """What it may see of runs and sessions."""
         hidden = self.is_isolated and not self.is_admin
@@ -82,8 +90,11 @@ class Principal:
         return replace(self, user_id=self.subject or user_id or None)
 
     def looking_for(self, user_id: str | None) -> Principal:
-        """Return it looking for what belongs to the user that a request names, as far as it may see that."""
-        return replace(self, user_id=user_id or None) if self.sight.user_id is None else self
+        """Return it looking for what belongs to the user that a request names, as far as it may see that.
+
+        An empty name is a name, which nobody has; None looks for what belongs to anybody.
+        """
+        return replace(self, user_id=user_id) if self.sight.user_id is None else self
 
     def may(self, scope: str, agent_id: str | None = None) -> bool:
         """Whether it has the scope, for this agent or for all."""

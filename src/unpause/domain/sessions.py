@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One conversation; ``key`` is the database's, ``session_id`` the client's name for it."""
+    """One conversation; ``key`` is the database's, ``session_id`` the client's name for it.
+
+    ``agent_id`` is empty until an agent has a run in it. ``summary`` is a client's own.
+    """
 
     key: int
     session_id: str
@@ -20,11 +23,12 @@ class Session:
     session_name: str | None = None
     session_state: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    summary: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions a list shows, and in which order; None means any."""
+    """Which sessions a list shows, and in which order; None means any, and an empty text what nobody has."""
 
     agent_id: str | None = None
     user_id: str | None = None

@@ -21,7 +21,7 @@ from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
 from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
-from unpause.store.sessions import NewSession, ensure_session, keep_state
+from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
 from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ class RunService:
             session = ensure_session(
                 connection, principal, NewSession(session_id, command.agent_id, summary_of(command.prompt)), now
             )
+            if not session.agent_id:
+                # Made by a client for whichever agent comes first.
+                change_session(connection, session, {"agent_id": command.agent_id})
             state = keep_state(connection, session, command.session_state)
             run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
             add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)

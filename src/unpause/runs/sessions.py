@@ -154,7 +154,7 @@ def _get(connection: Connection, principal: Principal, session_id: str) -> Sessi
 
 def _find(connection: Connection, principal: Principal, session_id: str) -> Session | None:
     session = find_session(connection, principal.sight, session_id)
-    if session is None or principal.user_id is None or session.user_id in {None, principal.user_id}:
+    if session is None or principal.user_id in {None, session.user_id}:
         return session
-    # To one user another user's session is not there.
-    return None
+    # To one user another user's session is not there; one of nobody is there for everybody that has a name.
+    return session if session.user_id is None and principal.user_id else None

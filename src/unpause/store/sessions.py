@@ -135,7 +135,8 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
 def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]]:
     conditions = seen(sessions, sight)
     if wanted.agent_id is not None:
-        conditions.append(sessions.c.agent_id == wanted.agent_id)
+        # Sessions without an agent have an empty one, and no filter finds these.
+        conditions.extend((sessions.c.agent_id == wanted.agent_id, sessions.c.agent_id != ""))
     if wanted.user_id is not None:
         conditions.append(sessions.c.user_id == wanted.user_id)
     if wanted.session_name is not None:
@@ -144,5 +145,5 @@ def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]
 
 
 def _session(row: RowMapping) -> Session:
-    plain = "session_id agent_id created_at updated_at user_id session_name session_state metadata"
+    plain = "session_id agent_id created_at updated_at user_id session_name session_state metadata summary"
     return Session(key=row["id"], **{name: row[name] for name in plain.split()})

@@ -78,6 +78,7 @@ sessions = Table(
     Column("session_name", Text),
     Column("session_state", Json),
     Column("metadata", Json),
+    Column("summary", Json),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("organization_id", "session_id"),

@@ -11,14 +11,21 @@ from starlette.requests import Request
 from unpause.api.dependencies import App
 from unpause.api.permissions import principal_of
 from unpause.domain.principal import Principal
+from unpause.errors import UserMissing
 
 # A longer name is nobody's, and could not be written into the audit trail.
 _LONGEST_NAME = 255
 
 
 async def get_caller(request: Request, application: App) -> Principal:
-    """Return who asks; where the settings isolate users, of what others have nothing is there."""
-    return replace(principal_of(request), via="agno", is_isolated=application.settings.user_isolation)
+    """Return who asks; where the settings isolate users, of what others have nothing is there.
+
+    Raises Forbidden there for a JWT that names no user: it would see everybody's.
+    """
+    principal = replace(principal_of(request), via="agno", is_isolated=application.settings.user_isolation)
+    if principal.is_isolated and principal.is_nameless_jwt and not principal.is_admin:
+        raise UserMissing
+    return principal
 
 
 Caller = Annotated[Principal, Depends(get_caller)]

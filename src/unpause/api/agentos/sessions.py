@@ -37,6 +37,10 @@ _LONGEST_NAME = 255
 # A status of 3.1.10 that no run here ever has; asking for it is no mistake.
 _NEVER_HERE = "REGENERATED"
 
+# Teams and workflows are AgentOS's; there are none here, and so no sessions of theirs.
+SessionType = Literal["agent", "team", "workflow"]
+OfType = Annotated[SessionType, Query(alias="type")]
+
 # Seconds since 1970, until the year 9999.
 Moment = Annotated[int | None, Query(ge=0, le=253_402_300_798)]
 
@@ -72,11 +76,12 @@ class RenameSessionBody(BaseModel):
 
 
 class DeleteSessionsBody(BaseModel):
-    """The sessions to remove; all are of the one type there is."""
+    """The sessions to remove, and the type of each; of teams and workflows there are none."""
 
     model_config = ConfigDict(extra="ignore", title="DeleteSessionRequest")
 
-    session_ids: list[str] = Field(max_length=1000)
+    session_ids: list[str] = Field(min_length=1, max_length=1000)
+    session_types: list[SessionType] = Field(min_length=1, max_length=1000)
 
 
 class UpdateSessionBody(BaseModel):
@@ -87,6 +92,7 @@ class UpdateSessionBody(BaseModel):
     session_name: str | None = None
     session_state: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    summary: dict[str, Any] | None = None
 
 
 def read_filter(
@@ -98,8 +104,8 @@ def read_filter(
 ) -> SessionFilter:
     """Return which sessions are wanted, and in which order."""
     return SessionFilter(
-        agent_id=component_id or None,
-        user_id=user_id or None,
+        agent_id=component_id,
+        user_id=user_id,
         session_name=session_name or None,
         sort_by=sort_by,
         descending=sort_order == "desc",
@@ -142,19 +148,26 @@ async def list_sessions(
     wanted: Annotated[SessionFilter, Depends(read_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    session_type: OfType = "agent",
 ) -> Response:
-    """Return a page of sessions."""
+    """Return a page of sessions; of teams and workflows there are none."""
     of = Page(page, limit)
+    if session_type != "agent":
+        return reply({"data": [], "meta": page_json(of, 0)})
     found, total = await application.sessions.list_sessions(caller, wanted, of)
     return reply({"data": [_entry_json(session) for session in found], "meta": page_json(of, total)})
 
 
 @router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
-async def create_session(application: App, caller: Caller, body: CreateSessionBody) -> Response:
-    """Make an empty session."""
+async def create_session(
+    application: App, caller: Caller, body: CreateSessionBody, session_type: OfType = "agent"
+) -> Response:
+    """Make an empty session, of an agent or of none yet."""
+    if session_type != "agent":
+        raise InvalidInput(f"Invalid session type: {session_type}. Only sessions of agents are kept here")
     wanted = NewSession(
         session_id=body.session_id or str(uuid4()),
-        agent_id=body.agent_id or application.agents.default_agent or "",
+        agent_id=body.agent_id or "",
         name=body.session_name,
         state=body.session_state,
         metadata=body.metadata,
@@ -164,12 +177,15 @@ async def create_session(application: App, caller: Caller, body: CreateSessionBo
 
 
 @router.get("/sessions/{session_id}", operation_id="get_session_by_id", response_model=None)
-async def get_session(application: App, session_id: str, asker: Asker) -> Response:
+async def get_session(application: App, session_id: str, asker: Asker, session_type: OfType = "agent") -> Response:
     """Return a session with the chat of its last runs."""
+    missing = SessionNotFound(f"{session_type.title()} Session with id '{session_id}' not found")
+    if session_type != "agent":
+        raise missing
     try:
         session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
     except SessionNotFound:
-        raise SessionNotFound(f"Agent Session with id '{session_id}' not found") from None
+        raise missing from None
     agent = application.agents.find_agent(session.agent_id)
     output = _session_json(session, views)
     if agent is not None:
@@ -179,15 +195,21 @@ async def get_session(application: App, session_id: str, asker: Asker) -> Respon
 
 
 @router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
-async def update_session(application: App, session_id: str, asker: Asker, body: UpdateSessionBody) -> Response:
-    """Change a session's name, state or metadata."""
-    return await _change(application, asker, session_id, body.model_dump(exclude_unset=True))
+async def update_session(
+    application: App, session_id: str, asker: Asker, body: UpdateSessionBody, session_type: OfType = "agent"
+) -> Response:
+    """Change a session's name, state, metadata or summary."""
+    changes = body.model_dump(exclude_unset=True)
+    return await _change(application, asker, _of_an_agent(session_id, session_type), changes)
 
 
 @router.post("/sessions/{session_id}/rename", operation_id="rename_session", response_model=None)
-async def rename_session(application: App, session_id: str, asker: Asker, body: RenameSessionBody) -> Response:
+async def rename_session(
+    application: App, session_id: str, asker: Asker, body: RenameSessionBody, session_type: OfType = "agent"
+) -> Response:
     """Give a session another name."""
-    return await _change(application, asker, session_id, {"session_name": body.session_name})
+    changes = {"session_name": body.session_name}
+    return await _change(application, asker, _of_an_agent(session_id, session_type), changes)
 
 
 @router.delete(
@@ -202,16 +224,25 @@ async def delete_session(application: App, session_id: str, asker: Asker) -> Res
 @router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None, responses=CONFLICT)
 async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBody) -> Response:
     """Remove sessions, one after the other: what is removed before one that cannot be stays removed."""
-    for session_id in body.session_ids:
-        await application.sessions.delete_session(asker, session_id)
+    if len(body.session_ids) != len(body.session_types):
+        raise InvalidInput("Session IDs and session types must have the same length")
+    for session_id, session_type in zip(body.session_ids, body.session_types, strict=True):
+        if session_type == "agent":
+            await application.sessions.delete_session(asker, session_id)
     return Response(status_code=204)
 
 
 @router.get("/sessions/{session_id}/runs", operation_id="get_session_runs", response_model=None)
 async def list_session_runs(
-    application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
+    application: App,
+    session_id: str,
+    asker: Asker,
+    asked: Annotated[RunsAsked, Depends(read_runs_asked)],
+    session_type: OfType = "agent",
 ) -> Response:
     """Return runs of a session, oldest first: a page of them, or without a page the newest."""
+    if session_type != "agent":
+        raise SessionNotFound(f"Session with ID {session_id} not found")
     views = await application.sessions.list_runs(asker, session_id, asked)
     return reply([_without_nulls(run_schema(view)) for view in views])
 
@@ -232,10 +263,23 @@ async def get_session_run(application: App, session_id: str, run_id: str, asker:
     return reply(run_schema(view))
 
 
+def _of_an_agent(session_id: str, session_type: SessionType) -> str:
+    if session_type != "agent":
+        raise _no_such(session_id)
+    return session_id
+
+
+def _no_such(session_id: str) -> SessionNotFound:
+    return SessionNotFound(f"Session with id '{session_id}' not found")
+
+
 async def _change(application: App, asker: Principal, session_id: str, changes: dict[str, Any]) -> Response:
-    await application.sessions.change_session(asker, session_id, changes)
-    session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
-    nulls = {"session_summary": None, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
+    try:
+        await application.sessions.change_session(asker, session_id, changes)
+        session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
+    except SessionNotFound:
+        raise _no_such(session_id) from None
+    nulls = {"session_summary": session.summary, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
     return reply({**_session_json(session, views), **nulls})
 
 
@@ -250,7 +294,7 @@ def _entry_json(session: Session) -> dict[str, Any]:
             "updated_at": moment(session.updated_at),
             "session_type": "agent",
             "user_id": session.user_id,
-            "agent_id": session.agent_id,
+            "agent_id": session.agent_id or None,
             "metadata": session.metadata,
         }
     )
@@ -266,8 +310,9 @@ def _session_json(session: Session, views: list[RunView]) -> dict[str, Any]:
             "agent_session_id": session.session_id,
             "session_id": session.session_id,
             "session_name": session.session_name or "",
+            "session_summary": session.summary,
             "session_state": session.session_state or {},
-            "agent_id": session.agent_id,
+            "agent_id": session.agent_id or None,
             "metrics": {},
             "metadata": session.metadata,
             "chat_history": chat,
