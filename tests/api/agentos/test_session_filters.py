@@ -93,13 +93,14 @@ async def test_a_bulk_delete_names_the_type_of_each_session(office: Office) -> N
     differs = await delete(office, session_ids=["hers", "nobodys"], session_types=["agent"])
     assert differs.status_code == 400
     assert differs.json() == {"detail": "Session IDs and session types must have the same length"}
-    for body in (
+    wrong: list[dict[str, object]] = [
         {"session_ids": ["hers"]},
         {"session_types": ["agent"]},
         {"session_ids": [], "session_types": []},
         {"session_ids": ["hers"], "session_types": []},
         {"session_ids": ["hers"], "session_types": ["bogus"]},
-    ):
+    ]
+    for body in wrong:
         assert (await delete(office, **body)).status_code == 422, body
     assert await ids(office) == ["hers", "nobodys"]
     gone = await delete(office, session_ids=["hers", "nobodys"], session_types=["agent", "team"])
