@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, TextOutput, Tool
+from pydantic_ai import Agent, ModelRetry, RunContext, TextOutput, Tool, ToolOutput
+from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolReturnPart
-from pydantic_ai.output import Choice, Choices
+from pydantic_ai.output import Choice, Choices, OutputContext
 
 from tests.agents.driver.driving import JsonObject, driving, no, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
@@ -45,6 +46,11 @@ class Office:
         await self.send(str(output))
         return output
 
+    async def see(self, ctx: RunContext[Any], *, output_context: OutputContext, output: Any) -> Any:  # noqa: ANN401
+        """Look on as a hook of the author's."""
+        del ctx, output_context
+        return await self.check(output)
+
     async def send_to_ann(self) -> str:
         return await self.send("ann")
 
@@ -64,6 +70,9 @@ class Office:
                 agent = Agent(script.model, name="agent", instructions="Be brief.")
                 agent.output_validator(self.check)
                 return script, agent
+            case "hook":
+                script = ScriptedModel("ann")
+                return script, Agent(script.model, name="agent", capabilities=[Hooks(after_output_process=self.see)])
             case _:
                 script = ScriptedModel([Call("final_result", {"response": "mail"}, "o1")])
                 choices = Choices({"mail": Choice("Mail it.", value=self.send_to_ann)})
@@ -79,7 +88,7 @@ async def interrupted(folder: Path, agent: Agent[None, Any], office: Office, gat
     return run
 
 
-@pytest.mark.parametrize("kind", ["function", "text", "validator", "choice"])
+@pytest.mark.parametrize("kind", ["function", "text", "validator", "choice", "hook"])
 async def test_processing_that_was_cut_off_is_asked_about_and_confirmed_once(tmp_path: Path, kind: str) -> None:
     office = Office()
     script, agent = office.agent(kind)
@@ -90,7 +99,7 @@ async def test_processing_that_was_cut_off_is_asked_about_and_confirmed_once(tmp
         assert "it may already have run" in paused["content"]
         done = await server.confirm(paused)
     assert (done["status"], office.sent, len(script.asked)) == ("COMPLETED", ["ann", "ann"], 1)
-    assert done["content"] == ("ann" if kind == "validator" else "sent to ann")
+    assert done["content"] == ("ann" if kind in {"validator", "hook"} else "sent to ann")
 
 
 @pytest.mark.parametrize("kind", ["function", "text"])
@@ -178,7 +187,8 @@ async def test_an_answer_that_was_taken_ends_the_run_after_a_restart_as_it_was(t
         return "done"
 
     script = ScriptedModel([Call("final_result", {"title": "units"}, "o1"), Call("slow", {}, "s")])
-    agent = Agent(script.model, name="agent", output_type=report, tools=[Tool(slow)], end_strategy="exhaustive")
+    output = ToolOutput(report, name="final_result", sequential=True)
+    agent = Agent(script.model, name="agent", output_type=output, tools=[Tool(slow)], end_strategy="exhaustive")
     run = await interrupted(tmp_path, agent, office, "think")
     async with driving(tmp_path, agent) as server:
         paused = await settled(server.client, run)

@@ -187,9 +187,8 @@ class OutputCapability(AbstractCapability[Any]):
             text = self.redaction.hide(str(error) or type(error).__name__)
             await self.journal.finish_call(key, CallResult(Outcome.FAILED, text, text))
             raise
-        kept = {"content": final.content, "content_type": final.content_type}
         # Not waited for: the run's end, which mostly comes next, is one commit with it.
-        self.journal.settle_call(key, CallResult(Outcome.SUCCESS, kept, final.content))
+        self.journal.settle_call(key, CallResult(Outcome.SUCCESS, final.content_type, final.content))
         self._refuse_before_words(ctx, output_context, final.content)
         return result
 
@@ -234,9 +233,9 @@ class OutputCapability(AbstractCapability[Any]):
             case Outcome.RETRIED:
                 raise _retry(output_context, recorded.result)
             case Outcome.SUCCESS:
-                final = Final(**recorded.result)
-                self._refuse_before_words(ctx, output_context, final.content)
-                value = final.content if final.content_type == "str" else from_json(final.content)
+                final = Final(text, recorded.result)
+                self._refuse_before_words(ctx, output_context, text)
+                value = text if final.content_type == "str" else from_json(text)
             case Outcome.DENIED:
                 if self.tools.unread and ctx.retry < ctx.max_retries:
                     raise _retry(output_context, text)
