@@ -168,10 +168,38 @@ def test_unchanged_editable_arguments_are_no_edit() -> None:
     assert match([requirement(editable=("path",))], given)["r-c1"].values is None
 
 
-def test_the_same_call_answered_twice_is_refused() -> None:
-    twice = (ToolAnswer("c1", confirmed=True), ToolAnswer("c1", confirmed=True))
-    assert "twice" in refused(RequirementMismatch, [requirement()], *twice)
-    assert "twice" in refused(RequirementMismatch, [requirement()], ToolAnswer("old"), ToolAnswer("old"), known="old")
+@pytest.mark.parametrize(
+    ("kind", "first", "second"),
+    [
+        ("confirmation", {"confirmed": True}, {"confirmed": False}),
+        ("confirmation", {"confirmed": False, "note": "a"}, {"confirmed": False, "note": "b"}),
+        ("confirmation", {"confirmed": True, "tool_args": {"path": "/x", "force": False}}, {"confirmed": True}),
+        ("external_execution", {"result": "one"}, {"result": "two"}),
+        ("external_execution", {"result": "one"}, {"confirmed": False}),
+        ("user_input", {"values": {"path": "/x"}}, {"values": {"path": "/y"}}),
+    ],
+)
+def test_two_answers_to_an_open_call_that_differ_are_refused(
+    kind: str, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    fields = (InputField("path", "str", ""),)
+    wait = requirement("c1", kind, editable=("path",), fields=fields if kind == "user_input" else ())
+    twice = (ToolAnswer("c1", **first), ToolAnswer("c1", **second))
+    assert "answered twice" in refused(RequirementMismatch, [wait], *twice)
+    assert "answered twice" in refused(RequirementMismatch, [wait], *reversed(twice))
+
+
+def test_the_same_answer_sent_twice_or_beside_an_echo_is_one() -> None:
+    yes, echo = ToolAnswer("c1", confirmed=True), ToolAnswer("c1", "delete", {"path": "/tmp/a", "force": False})  # noqa: S108
+    assert match([requirement()], echo, yes, yes, echo) == {"r-c1": yes}
+
+
+def test_settled_calls_sent_back_are_no_answer_however_often() -> None:
+    # As a run lists them whose call was once in doubt: twice, both under the call's own id.
+    settled = (ToolAnswer("old", confirmed=True), ToolAnswer("old", confirmed=False), ToolAnswer("old", result="done"))
+    yes = ToolAnswer("c1", confirmed=True)
+    assert match([requirement()], *settled, yes, known=frozenset({"old"})) == {"r-c1": yes}
+    refused(InvalidTransition, [requirement()], *settled, known="old")
 
 
 def test_an_unknown_call_is_refused_even_beside_a_good_answer() -> None:

@@ -139,7 +139,8 @@ def match_answers(
     """Return, by requirement id, the answers that fit the open requirements.
 
     ``known_ids`` are all tool call ids of the run: an echo of a call that is settled is ignored when it comes
-    with something about this pause, and is a late continue when it comes alone.
+    with something about this pause, however often, and is a late continue when it comes alone. A call that was asked
+    about twice comes twice where a client sends back all it was shown.
 
     None are needed where nothing is open any more, because administrators decided all of it; what they decided wins
     over whatever the client says.
@@ -152,8 +153,6 @@ def match_answers(
     seen: set[str] = set()
     about_now = False
     for answer in given:
-        if answer.tool_call_id in seen:
-            raise RequirementMismatch(f"Tool call {answer.tool_call_id} is answered twice")
         seen.add(answer.tool_call_id)
         requirement = by_call.get(answer.tool_call_id)
         if requirement is None:
@@ -164,7 +163,7 @@ def match_answers(
         _refuse_other_call(requirement, answer)
         _refuse_other_decision(requirement, answer)
         if requirement.is_open and (checked := _checked(requirement, answer)) is not None:
-            matched[requirement.id] = checked
+            _refuse_other_answer(matched.setdefault(requirement.id, checked), checked)
     if not matched and seen and not about_now:
         raise InvalidTransition("run is already continued", "PAUSED")
     if not matched and any(requirement.is_open for requirement in requirements):
@@ -194,6 +193,13 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
             raise RequirementMismatch(
                 f"Tool call {call} ({requirement.tool_name}): argument {name!r} is not the one that was shown"
             )
+
+
+def _refuse_other_answer(first: ToolAnswer, second: ToolAnswer) -> None:
+    """Raise when two answers to one open call do not say the same."""
+    said = [(answer.confirmed, answer.note, answer.values, answer.result) for answer in (first, second)]
+    if said[0] != said[1]:
+        raise RequirementMismatch(f"Tool call {first.tool_call_id} is answered twice, and not the same way")
 
 
 def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None:

@@ -271,3 +271,28 @@ async def test_a_confirmed_tool_that_wants_another_try_is_asked_about_again(tmp_
         assert (again["status"], did) == ("PAUSED", [1])
         done = await server.confirm(again)
     assert (done["status"], did) == ("COMPLETED", [1, 2])
+
+
+async def test_all_that_a_run_ever_waited_for_may_be_sent_back_at_each_pause(tmp_path: Path) -> None:
+    stages: list[str] = []
+
+    def publish() -> str:
+        """Be asked about twice."""
+        stages.append("publish")
+        if len(stages) == 1:
+            raise ApprovalRequired
+        return "published"
+
+    def act() -> str:
+        """Be asked about once."""
+        return "acted"
+
+    script = ScriptedModel([Call("publish", {}, "p")], [Call("act", {}, "a")], "done")
+    tools = [Tool(publish, requires_approval=True), Tool(act, requires_approval=True)]
+    async with driving(tmp_path, Agent(script.model, name="agent", tools=tools)) as server:
+        run = await server.run()
+        for _ in range(3):
+            shown = [requirement["tool_execution"] for requirement in run["requirements"]]
+            run = await server.answer(run, *(yes(tool) if tool["confirmed"] is None else tool for tool in shown))
+    assert (run["status"], run["content"], len(run["requirements"])) == ("COMPLETED", "done", 3)
+    assert [item["tool_execution"]["tool_call_id"] for item in run["requirements"]] == ["p", "p", "a"]

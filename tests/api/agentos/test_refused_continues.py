@@ -166,7 +166,8 @@ async def test_a_call_cannot_be_answered_twice_in_one_request(tmp_path: Path) ->
         run = await desk.create([DELETE])
         (tool,) = run["tools"]
         status, body = await desk.refused(run, [rejected(tool), confirmed(tool)])
-        assert (status, body["detail"]) == (400, f"Tool call {tool['tool_call_id']} is answered twice")
+        expected = f"Tool call {tool['tool_call_id']} is answered twice, and not the same way"
+        assert (status, body["detail"]) == (400, expected)
 
 
 async def test_an_answer_given_before_cannot_be_turned_round(tmp_path: Path) -> None:
