@@ -116,11 +116,12 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ends as ERROR; ``message`` holds no secret."""
+    """The run ends as ERROR; neither ``message`` nor ``traceback``, which is for administrators, holds a secret."""
 
     reason: EndReason
     message: str
     usage: Mapping[str, int] | None = None
+    traceback: str | None = None
 
 
 SegmentEnd = Paused | Completed | Failed

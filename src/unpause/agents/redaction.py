@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
 _HIDDEN = "[hidden]"
 _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
+# Of a traceback: where it was raised and what was said stand at its end.
+_LONGEST_TRACEBACK = 16_000
+_MOST_SEARCHED = 1_000_000
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
 _PATTERNS = (
     # A JWT, with or without its signature.
@@ -43,3 +47,9 @@ class Redaction:
         """Return the text without secrets, at most 1,000 characters of it."""
         text = self.hide(text)
         return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
+
+    def traceback_of(self, error: BaseException) -> str:
+        """Return the error's traceback without secrets, at most the last 16,000 characters of it."""
+        # Much more than is kept is searched: a secret that the cut goes through could not be found.
+        text = self.hide("".join(format_exception(error))[-_MOST_SEARCHED:]).rstrip()
+        return text if len(text) <= _LONGEST_TRACEBACK else "…" + text[1 - _LONGEST_TRACEBACK :]

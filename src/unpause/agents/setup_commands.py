@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
-from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_ai.usage import RunUsage
 
 from unpause.agents.driver import Failed, ToolDescription
 from unpause.agents.model_choice import ModelChoice
-from unpause.agents.pydantic_ai.failures import counted
+from unpause.agents.pydantic_ai.failures import RunLimits, counted
 from unpause.agents.setup_plan import Planner
 from unpause.agents.setup_progress import ASK_HUMAN, FIX_COMMAND, RUN_COMMAND
 from unpause.agents.setup_segment import SegmentTools, SetupSegment
@@ -47,7 +47,7 @@ class SetupCommandsDriver:
         self._ids = options.ids
         self._workshop = workshop
         self._clock = clock
-        limits = UsageLimits(request_limit=options.request_limit, total_tokens_limit=options.total_tokens_limit)
+        limits = RunLimits(request_limit=options.request_limit, total_tokens_limit=options.total_tokens_limit)
         self._planner = Planner(limits, options.redaction)
         self.model_name = model.model_name
         self.model_provider = model.system

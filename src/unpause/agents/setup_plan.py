@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, field_
 from pydantic_ai import Agent
 from pydantic_ai.messages import BinaryContent
 
+from unpause.agents.containment import is_stop
 from unpause.agents.pydantic_ai.failures import counted, failure
 from unpause.agents.setup_progress import StepState, shown_output
 from unpause.agents.setup_words import MOST_COMMANDS
@@ -88,8 +89,10 @@ class Planner:
         await journal.emit(EventType.MODEL_REQUEST_STARTED, named)
         try:
             done = await self._agent.run(prompt, model=model, usage=usage, usage_limits=self._limits, infer_name=False)
-        except Exception as error:  # noqa: BLE001 - the boundary around a model: anything it raises ends only this run
-            return failure(error, usage, self._limits, self._redaction)
+        except BaseException as error:  # the boundary around a model: anything it raises ends only this run
+            if is_stop(error):
+                raise
+            return failure(error, usage, self._redaction)
         await journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**named, **_tokens(before, usage)})
         return done.output
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,16 @@ if TYPE_CHECKING:
 def configure_logging(redaction: Redaction, *, readable: bool) -> None:
     """Send the logs of the server and its libraries to standard error, without the secrets that are known.
 
-    Bodies and headers are never among them. What an agent, a tool or a library raises is, with its message.
+    Bodies and headers are never among them. What an agent, a tool or a library raises is, with its message. Each line
+    names its ``node``, the machine and the process that wrote it.
     """
+    node = f"{socket.gethostname()}:{os.getpid()}"
     last: list[structlog.typing.Processor]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _naming(node),
     ]
     hide = redaction.hide
     if readable:
@@ -46,6 +51,14 @@ def configure_logging(redaction: Redaction, *, readable: bool) -> None:
     )
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def _naming(node: str) -> structlog.typing.Processor:
+    def name(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["node"] = node
+        return event
+
+    return name
 
 
 def _hidden_before(hide: Callable[[str], str]) -> structlog.typing.Processor:

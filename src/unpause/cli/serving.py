@@ -18,6 +18,7 @@ from unpause.cli.collecting import freeze_loaded
 from unpause.cli.connections import patient_protocol
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
+from unpause.cli.loop import run_main
 from unpause.configuration import build_redaction, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
 from unpause.execution.background import background_tasks
@@ -138,7 +139,7 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        server.run()
+        run_main(server.serve(), config.get_loop_factory())
     except KeyboardInterrupt:
         # Everything is closed: end by it as SIGTERM does, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -12,6 +12,7 @@ from pydantic_settings import CliApp, CliSettingsSource
 from unpause.bootstrap import build_application
 from unpause.cli.collecting import freeze_loaded
 from unpause.cli.logs import configure_logging
+from unpause.cli.loop import run_main
 from unpause.configuration import build_redaction, load_drivers, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
@@ -38,7 +39,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
     configure_logging(build_redaction(settings), readable=settings.dev)
     drivers = load_drivers(settings)
     check_database(settings.database_url)
-    asyncio.run(_work(build_application(settings, drivers)))
+    run_main(_work(build_application(settings, drivers)))
 
 
 async def _work(application: Application) -> None:

@@ -110,7 +110,8 @@ class Run:
     """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run.
 
     ``model_choice`` is the model that a client asked for, by its name in the settings; ``awaiting`` says in plain words
-    what the present pause, or the last one, waits for.
+    what the present pause, or the last one, waits for. ``traceback`` is where a failed run failed, without secrets: for
+    administrators, and nobody else.
     """
 
     id: int
@@ -145,6 +146,7 @@ class Run:
     lease_expires_at: datetime | None = None
     crashes: int = 0
     ended_at: datetime | None = None
+    traceback: str | None = None
     continuation: Continuation | None = None
 
 

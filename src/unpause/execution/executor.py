@@ -149,7 +149,7 @@ class Executor:
     async def _drive(self, driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
         """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""
         flushing = asyncio.create_task(recorder.flush_as_it_grows(), name=f"flush run {segment.run.id}")
-        driving = asyncio.create_task(driver.run_segment(segment, recorder), name=f"drive run {segment.run.id}")
+        driving = asyncio.create_task(_run_driver(driver, segment, recorder), name=f"drive run {segment.run.id}")
         try:
             await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
             # The end is written after what came before it, and not without: another connection may be faster.
@@ -206,6 +206,22 @@ class Executor:
             requirements=requirements,
             inputs=inputs,
         )
+
+
+async def _run_driver(driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
+    """Run the driver; what is no ``Exception`` ends the run here, since asyncio passes it on to whoever runs the loop.
+
+    All that is logged meanwhile, by whomever, names the run and its agent.
+    """
+    run = segment.run
+    with structlog.contextvars.bound_contextvars(run_id=run.run_id, agent=run.agent_id):
+        try:
+            return await driver.run_segment(segment, recorder)
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the boundary around a driver
+            _log.exception("driver failed", run_id=run.run_id, agent=run.agent_id)
+            return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
 
 
 async def _give_back(recorder: Recorder) -> None:

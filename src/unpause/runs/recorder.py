@@ -251,8 +251,14 @@ class Recorder:
     async def fail(self, end: Failed) -> None:
         """End the run as ERROR."""
         self._note(EventType.RUN_FAILED, {"content": end.message, "reason": end.reason.value})
-        changes = {"content": end.message, "end_reason": end.reason.value, "usage": self._used(end.usage)}
-        await self._end(Trigger.FAIL, {**changes, "pause_id": None})
+        changes = {
+            "content": end.message,
+            "end_reason": end.reason.value,
+            "usage": self._used(end.usage),
+            "traceback": end.traceback,
+            "pause_id": None,
+        }
+        await self._end(Trigger.FAIL, changes)
 
     async def release(self) -> None:
         """Give an unfinished segment back, for another claim to go on with."""

@@ -11,14 +11,15 @@ from pydantic_ai import Agent
 from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
-from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_ai.usage import RunUsage
 
+from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
-from unpause.agents.pydantic_ai.failures import counted, failure
+from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
 from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
 from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused, recorded_return
@@ -100,8 +101,11 @@ class PydanticAIDriver:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         except UnpauseError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary around a model: anything it raises ends only this run
-            return failure(error, usage, self._limits(), self._options.redaction)
+        except BaseException as error:  # the boundary around an agent: whatever it raises ends only this run
+            if is_stop(error):
+                raise
+            narrator.record_failure(_prompt(segment.inputs))
+            return failure(error, usage, self._options.redaction)
 
     async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
@@ -127,8 +131,15 @@ class PydanticAIDriver:
             infer_name=False,
         ) as run:
             outputs.attach(run)
+            narrator.follow(run)
+            previous: object = None
             async for node in run:
+                if node is previous:
+                    # The framework begins a step anew, for ever, in which an author's code raises StopAsyncIteration.
+                    raise RuntimeError("the agent did not get on: its code raised StopAsyncIteration")
+                previous = node
                 if Agent.is_model_request_node(node):
+                    narrator.expect_answer(node.request)
                     if journal.stop_requested:
                         narrator.record_refusal(run.new_messages(), node.request)
                         raise SegmentPaused(DeferredToolRequests(), {})
@@ -157,10 +168,8 @@ class PydanticAIDriver:
         final = outputs.final(run.result.output if run.result is not None else "")
         return Completed(final.content, final.content_type, counted(usage))
 
-    def _limits(self) -> UsageLimits:
-        return UsageLimits(
-            request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit
-        )
+    def _limits(self) -> RunLimits:
+        return RunLimits(request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit)
 
 
 def _model_of(agent: Agent[Any, Any], options: DriverOptions) -> Model:

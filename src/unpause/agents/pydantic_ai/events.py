@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic_ai.messages import (
     FunctionToolResultEvent,
     ModelMessagesTypeAdapter,
@@ -17,6 +19,7 @@ from pydantic_ai.messages import (
     ThinkingPartDelta,
     ToolCallPart,
     ToolReturnPart,
+    UserPromptPart,
 )
 
 from unpause.agents.driver import CallResult, NewMessage, ProposedCall
@@ -27,10 +30,13 @@ from unpause.domain.runs import Outcome
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Collection, Sequence
 
-    from pydantic_ai.messages import ModelMessage
+    from pydantic_ai.messages import ModelMessage, UserContent
+    from pydantic_ai.run import AgentRun
 
     from unpause.agents.driver import Journal, Segment
     from unpause.clock import Ids
+
+_log = structlog.get_logger(__name__)
 
 _OUTCOMES = {
     "success": Outcome.SUCCESS,
@@ -53,12 +59,25 @@ class Narrator:
         self._recorded = 0
         self._usage: dict[str, int] = {}
         self._calls = False
+        self._run: AgentRun[Any, Any] | None = None
+        # What the model is sent, until its answer is recorded; and whether it was sent anything yet.
+        self._request: ModelRequest | None = None
+        self._has_requested = False
         self.text = ""
 
     @property
     def answer_id(self) -> str:
         """What stands for the call of the newest answer where it makes none; the same in every segment."""
         return f"answer-{self._run_id}-{self._before + self._recorded}"
+
+    def follow(self, run: AgentRun[Any, Any]) -> None:
+        """Take the messages of the segment from this run, should it fail."""
+        self._run = run
+
+    def expect_answer(self, request: ModelRequest) -> None:
+        """Note that the model is about to be sent this."""
+        self._request = request
+        self._has_requested = True
 
     async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""
@@ -93,6 +112,7 @@ class Narrator:
         self, messages: Sequence[ModelMessage], response: ModelResponse, output_tools: Collection[str]
     ) -> None:
         """Append the new messages, which end in ``response``, and its calls but for those of ``output_tools``."""
+        self._request = None
         if len(messages) <= self._recorded:
             return
         self._make_ids_unique(response)
@@ -115,6 +135,27 @@ class Narrator:
         """
         if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].tool_calls:
             self._record([*messages, request], [])
+
+    def record_failure(self, prompt: str | Sequence[UserContent] | None) -> None:
+        """Append what the model was sent, or would have been, in a segment that fails now.
+
+        ``prompt`` is what the user said, for an agent that failed before it made a request of that.
+        """
+        try:
+            messages = list(self._run.new_messages()) if self._run is not None else []
+            request = self._request
+            if prompt is not None and not self._has_requested:
+                request = ModelRequest([UserPromptPart(prompt)], timestamp=datetime.now(UTC))
+            if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].parts:
+                # An answer that broke off before it began.
+                messages.pop()
+            new = messages[self._recorded :]
+            if request is not None and not any(isinstance(message, ModelRequest) for message in new):
+                messages.append(request)
+            if len(messages) > self._recorded:
+                self._record(messages, [])
+        except Exception:  # noqa: BLE001 - an agent that failed may have left anything: its failure counts, not this
+            _log.warning("the messages of a failed run could not be kept", exc_info=True)
 
     def answers_beside_calls(self, response: ModelResponse) -> bool:
         """Whether some of the calls in a recorded answer carry the agent's answer, and others do not."""

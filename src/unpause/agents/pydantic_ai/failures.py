@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic_ai.exceptions import ModelHTTPError, UsageLimitExceeded
+import structlog
+from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
+from pydantic_ai.usage import RunUsage, UsageLimits
 
+from unpause.agents.containment import describe_error
 from unpause.agents.driver import Failed
 from unpause.domain.runs import EndReason
 
 if TYPE_CHECKING:
-    from pydantic_ai.usage import RunUsage, UsageLimits
+    from collections.abc import Iterator
 
     from unpause.agents.redaction import Redaction
+
+_log = structlog.get_logger(__name__)
 
 _COUNTED = ("requests", "tool_calls", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 
@@ -22,22 +29,64 @@ def counted(usage: RunUsage) -> dict[str, int]:
     return {name: count for name in _COUNTED if (count := int(getattr(usage, name) or 0))}
 
 
-def failure(error: Exception, usage: RunUsage, limits: UsageLimits, redaction: Redaction) -> Failed:
-    """Return the end of a run whose model raised this; its message holds no secret."""
+class RunLimitReached(UsageLimitExceeded):
+    """A limit of the server was reached, and not one that an agent's own code has set."""
+
+    def __init__(self, reason: EndReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.plain_message = message
+
+
+class ToolLimitReached(AgentRunError):
+    """A tool reached a limit that its own code has set, such as that of another agent which it ran."""
+
+    def __init__(self, tool_name: str, message: str) -> None:
+        super().__init__(message)
+        self.tool_name = tool_name
+
+
+@dataclass(repr=False, kw_only=True)
+class RunLimits(UsageLimits):
+    """The server's limits on one run: Pydantic AI's exception says in its text only which limit it means."""
+
+    def check_before_request(self, usage: RunUsage) -> None:
+        """Raise RunLimitReached if the next request would go over a limit."""
+        with self._named(usage):
+            super().check_before_request(usage)
+
+    def check_tokens(self, usage: RunUsage) -> None:
+        """Raise RunLimitReached if the usage is over a limit."""
+        with self._named(usage):
+            super().check_tokens(usage)
+
+    @contextmanager
+    def _named(self, usage: RunUsage) -> Iterator[None]:
+        try:
+            yield
+        except UsageLimitExceeded as error:
+            if self.request_limit is not None and usage.requests >= self.request_limit:
+                message = f"The run reached its limit of {self.request_limit} model requests"
+                raise RunLimitReached(EndReason.USAGE_LIMIT, message) from error
+            message = f"The run used up its limit of {self.total_tokens_limit} tokens"
+            raise RunLimitReached(EndReason.TOKEN_LIMIT, message) from error
+
+
+def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Failed:
+    """Return the end of a run in which this was raised, and log it; what it says holds no secret."""
+    reason, message = EndReason.MODEL_ERROR, redaction.clean(describe_error(error))
     match error:
+        case RunLimitReached():
+            # Nothing broke: there is no traceback to read.
+            _log.warning("run reached its limit", reason=error.reason.value, detail=error.plain_message)
+            return Failed(error.reason, error.plain_message, counted(usage))
+        case ToolLimitReached():
+            reason, message = EndReason.AGENT_ERROR, f"Tool {error.tool_name} reached a limit of its own: {message}"
         case UsageLimitExceeded():
-            return _out_of(error, usage, limits)
+            reason, message = EndReason.AGENT_ERROR, f"The agent's own code reached a limit that it has set: {message}"
         case ModelHTTPError():
             # The body is the provider's, and may repeat part of the key it was sent.
             message = f"The model provider answered with status {error.status_code} ({error.model_name})"
-        case _:
-            message = redaction.clean(str(error) or type(error).__name__)
-    return Failed(EndReason.MODEL_ERROR, message, counted(usage))
-
-
-def _out_of(error: UsageLimitExceeded, usage: RunUsage, limits: UsageLimits) -> Failed:
-    if "tokens" in str(error):
-        message = f"The run used up its limit of {limits.total_tokens_limit} tokens"
-        return Failed(EndReason.TOKEN_LIMIT, message, counted(usage))
-    message = f"The run reached its limit of {limits.request_limit} model requests"
-    return Failed(EndReason.USAGE_LIMIT, message, counted(usage))
+    traceback = redaction.traceback_of(error)
+    _log.error("run failed", reason=reason.value, detail=message, exception=traceback)
+    return Failed(reason, message, counted(usage), traceback)

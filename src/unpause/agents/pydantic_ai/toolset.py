@@ -6,16 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydantic_ai.capabilities import AbstractCapability
-from pydantic_ai.exceptions import AgentRunError, ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    ApprovalRequired,
+    CallDeferred,
+    ModelRetry,
+    ToolFailed,
+    UsageLimitExceeded,
+)
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
 
+from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult
 from unpause.agents.policy import ToolPolicy
+from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.errors import UnpauseError
@@ -23,6 +33,8 @@ from unpause.errors import UnpauseError
 if TYPE_CHECKING:
     from unpause.agents.driver import Journal
     from unpause.agents.redaction import Redaction
+
+_log = structlog.get_logger(__name__)
 
 _RETURN = TypeAdapter(ToolReturn[Any])
 
@@ -110,18 +122,25 @@ class JournaledToolset(WrapperToolset[Any]):
         except ModelRetry as error:
             raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error)) from error
         except AgentRunError as error:
-            await self._finish(call_id, Outcome.FAILED, error)
+            text = await self._finish(call_id, Outcome.FAILED, error)
+            if isinstance(error, UsageLimitExceeded) and not isinstance(error, RunLimitReached):
+                raise ToolLimitReached(name, text) from error
             raise
         except UnpauseError:
             raise
-        except Exception as error:  # the boundary around a tool: the model is told, the run goes on
+        except ToolFailed as error:
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
+        except BaseException as error:  # the boundary around a tool: the model is told, the run goes on
+            if is_stop(error):
+                raise
+            _log.warning("tool failed", tool=name, call_id=call_id, exception=self.redaction.traceback_of(error))
             raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
         await self.journal.finish_call(call_id, result)
         return returned
 
-    async def _finish(self, call_id: str, outcome: Outcome, error: Exception) -> str:
+    async def _finish(self, call_id: str, outcome: Outcome, error: BaseException) -> str:
         """Write down what the tool raised; return that without secrets, which is all that the model may see of it."""
-        text = self.redaction.hide(str(error) or type(error).__name__)
+        text = self.redaction.hide(describe_error(error))
         await self.journal.finish_call(call_id, CallResult(outcome, text, text))
         return text
 

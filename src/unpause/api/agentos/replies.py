@@ -30,14 +30,14 @@ async def answer_with_stream(application: Application, accepted: Accepted, *, de
 
 
 async def answer_with_run(
-    application: Application, accepted: Accepted, asked: RequestKey | None, *, stored: bool
+    application: Application, asker: Principal, accepted: Accepted, asked: RequestKey | None, *, stored: bool
 ) -> Response:
     """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again."""
     if accepted.answer is None:
         await _wait_for(application, accepted)
         # Whoever may make a run or send it on may see what becomes of it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunName(id=accepted.run.id))
-        text = to_json(run_output(view, stored=stored)).decode()
+        text = to_json(run_output(view, stored=stored, for_admin=asker.is_admin)).decode()
         if asked is not None:
             await application.service.keep_answer(asked, text)
     else:

@@ -86,7 +86,7 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         return answer_at_once(accepted)
     if stream:
         return await answer_with_stream(application, accepted, deltas_only=not stream_events)
-    return await answer_with_run(application, accepted, asked, stored=False)
+    return await answer_with_run(application, principal, accepted, asked, stored=False)
 
 
 @router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
@@ -110,7 +110,7 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
         views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, Page(page, limit)))
     except SessionNotFound:
         views = []
-    return reply([run_schema(view) for view in views])
+    return reply([run_schema(view, for_admin=caller.is_admin) for view in views])
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)
@@ -121,7 +121,7 @@ async def get_agent_run(
     application.agents.get_agent(agent_id)
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
     view = await application.service.get_view(caller, name)
-    return reply(run_output(view, stored=True))
+    return reply(run_output(view, stored=True, for_admin=caller.is_admin))
 
 
 @router.post(
@@ -169,7 +169,7 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         return await answer_with_stream(application, accepted)
     if background:
         return answer_at_once(accepted)
-    return await answer_with_run(application, accepted, asked, stored=True)
+    return await answer_with_run(application, principal, accepted, asked, stored=True)
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)

@@ -244,7 +244,7 @@ async def list_session_runs(
     if session_type != "agent":
         raise SessionNotFound(f"Session with ID {session_id} not found")
     views = await application.sessions.list_runs(asker, session_id, asked)
-    return reply([_without_nulls(run_schema(view)) for view in views])
+    return reply([_without_nulls(run_schema(view, for_admin=asker.is_admin)) for view in views])
 
 
 @router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
@@ -260,7 +260,7 @@ async def list_run_previews(
 async def get_session_run(application: App, session_id: str, run_id: str, asker: Asker) -> Response:
     """Return one run of a session."""
     view = await application.sessions.get_run(asker, session_id, run_id)
-    return reply(run_schema(view))
+    return reply(run_schema(view, for_admin=asker.is_admin))
 
 
 def _of_an_agent(session_id: str, session_type: SessionType) -> str:

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _PREVIEW_CHARACTERS = 280
 
 
-def run_output(view: RunView, *, stored: bool) -> dict[str, Any]:
-    """Return a ``RunOutput`` (agno.md 4.4), absent keys left out; ``stored`` adds those of a run read back."""
+def run_output(view: RunView, *, stored: bool, for_admin: bool = False) -> dict[str, Any]:
+    """Return a ``RunOutput`` (agno.md 4.4), absent keys left out; ``stored`` adds those of a run read back.
+
+    ``for_admin`` adds the traceback of one that failed.
+    """
     run = view.run
     output = {
         "run_id": run.run_id,
@@ -43,15 +46,21 @@ def run_output(view: RunView, *, stored: bool) -> dict[str, Any]:
         "requirements": [requirement(item, view.tool_calls) for item in view.requirements] or None,
         "pause_id": run.pause_id if run.status is RunStatus.PAUSED else None,
         "input": {"input_content": run.prompt},
+        "traceback": run.traceback if for_admin else None,
     }
     return {key: value for key, value in output.items() if value is not None}
 
 
-def run_schema(view: RunView) -> dict[str, Any]:
-    """Return a ``RunSchema``, the form of a run in lists (agno.md section 5): nulls included."""
+def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
+    """Return a ``RunSchema``, the form of a run in lists (agno.md section 5): nulls included.
+
+    ``for_admin`` adds the traceback of one that failed.
+    """
     run = view.run
+    told = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
     output = run_output(view, stored=True)
     return {
+        **told,
         "run_id": run.run_id,
         "parent_run_id": "",
         "agent_id": run.agent_id,

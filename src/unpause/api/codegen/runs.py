@@ -112,7 +112,7 @@ async def get_agent_run(
     """Return a run as it stands."""
     with naming_agent_run():
         run = await application.service.get_run(principal, RunName(id=agent_run_id))
-    return _answer(run, application, request)
+    return JSONResponse(agent_run(run, address_of(application, request), for_admin=principal.is_admin))
 
 
 @router.get(

@@ -25,12 +25,15 @@ _ENDED_BY = {
 }
 
 
-def agent_run(run: Run, address: str) -> dict[str, Any]:
+def agent_run(run: Run, address: str, *, for_admin: bool = False) -> dict[str, Any]:
     """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's, for the link.
 
-    ``result`` is the run's last words; while it is paused, what it waits for.
+    ``result`` is the run's last words; while it is paused, what it waits for. ``for_admin`` adds the traceback of one
+    that failed.
     """
+    told = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
     return {
+        **told,
         "id": run.id,
         "organization_id": run.organization_id,
         "status": status_word(run),
