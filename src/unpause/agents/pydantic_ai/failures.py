@@ -55,21 +55,21 @@ class RunLimits(UsageLimits):
         with self._named(usage):
             super().check_before_request(usage)
 
-    def check_tokens(self, usage: RunUsage) -> None:
-        """Raise RunLimitReached if the usage is over a limit."""
+    def _check_token_limits(self, usage: RunUsage) -> None:
+        # Private, and the one that is asked after each piece of an answer, as well as by what is public.
         with self._named(usage):
-            super().check_tokens(usage)
+            super()._check_token_limits(usage)
 
     @contextmanager
     def _named(self, usage: RunUsage) -> Iterator[None]:
         try:
             yield
         except UsageLimitExceeded as error:
-            if self.request_limit is not None and usage.requests >= self.request_limit:
-                message = f"The run reached its limit of {self.request_limit} model requests"
-                raise RunLimitReached(EndReason.USAGE_LIMIT, message) from error
-            message = f"The run used up its limit of {self.total_tokens_limit} tokens"
-            raise RunLimitReached(EndReason.TOKEN_LIMIT, message) from error
+            if self.total_tokens_limit is not None and usage.total_tokens > self.total_tokens_limit:
+                message = f"The run used up its limit of {self.total_tokens_limit} tokens"
+                raise RunLimitReached(EndReason.TOKEN_LIMIT, message) from error
+            message = f"The run reached its limit of {self.request_limit} model requests"
+            raise RunLimitReached(EndReason.USAGE_LIMIT, message) from error
 
 
 def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Failed:
