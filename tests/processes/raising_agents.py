@@ -74,9 +74,10 @@ async def _stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
 
 
 async def _refuse(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
-    del info
-    raise error_of(_asked(messages))
-    yield ""  # what makes it a generator
+    if info is not None:
+        raise error_of(_asked(messages))
+    # What makes it a generator.
+    yield ""
 
 
 async def _call_twice(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:

@@ -76,6 +76,11 @@ async def signed_in(application: Application, *scopes: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
 
+def note(text: str) -> str:
+    """Note it."""
+    return f"noted {text}"
+
+
 def said(run: JsonObject) -> list[tuple[str, str | None]]:
     return [(message["role"], message.get("content")) for message in run["messages"]]
 
@@ -110,13 +115,14 @@ async def test_a_run_that_fails_keeps_what_its_model_was_sent_and_leaves_one_rec
     }
     script = ScriptedModel(*turns.get(failing, ["fine"]))
     agent = Agent(script.model, name="agent", instructions=crash if failing == "instructions" else None)
-    agent.tool_plain(name="note")(lambda text: f"noted {text}")
+    agent.tool_plain(note)
     if failing == "output":
         agent.output_validator(crash_over)
     async with driving(tmp_path, agent) as server:
         run = await server.run("hello")
     assert run["status"] == "ERROR"
     expected: dict[str, list[tuple[str, str | None]]] = {
+        "stream": [("user", "hello"), ("assistant", "half ")],
         "output": [("user", "hello"), ("assistant", "fine")],
         "second request": [("user", "hello"), ("assistant", None), ("tool", "noted a")],
     }

@@ -22,6 +22,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.tools import DeferredToolRequests, RunContext
 from pydantic_core import from_json, to_json, to_jsonable_python
 
+from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
 from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.toolset import SegmentPaused
@@ -183,8 +184,10 @@ class OutputCapability(AbstractCapability[Any]):
             raise _retry(output_context, refusal.value) from error
         except UnpauseError:
             raise
-        except Exception as error:
-            text = self.redaction.hide(str(error) or type(error).__name__)
+        except BaseException as error:
+            if is_stop(error):
+                raise
+            text = self.redaction.hide(describe_error(error))
             await self.journal.finish_call(key, CallResult(Outcome.FAILED, text, text))
             raise
         # Not waited for: the run's end, which mostly comes next, is one commit with it.
