@@ -116,7 +116,7 @@ def build_application(
     clock = clock or SystemClock()
     ids = ids or RandomIds()
     vault = load_vault(settings)
-    database = Database(settings.database_url, settings.database_connections)
+    database = Database(settings.database_url, settings.database_connections, settings.lock_timeout_seconds)
     bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, execution_rules(settings))

@@ -2,14 +2,14 @@
 
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
-├── Conflict       InvalidTransition  AlreadyResolved
+├── Conflict       InvalidTransition  AlreadyResolved  Collision
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept
 ├── Unauthenticated
 ├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
-├── Unavailable    DatabaseUnavailable  ShuttingDown
+├── Unavailable    DatabaseUnavailable  DatabaseBusy  ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
@@ -18,10 +18,11 @@ UnpauseError
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class UnpauseError(Exception):
@@ -88,6 +89,13 @@ class AlreadyResolved(Conflict):
 
     def __init__(self, status: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"Approval is already '{status}' and cannot be resolved", details)
+
+
+class Collision(Conflict):
+    """Another request did the same, or removed what this one builds on, at the same moment; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("Another request changed the same at the same moment; nothing was changed, try again")
 
 
 class Unacceptable(UnpauseError):
@@ -222,6 +230,22 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The database does not answer")
+
+
+class DatabaseBusy(Unavailable):
+    """Other transactions are in the way, for longer than one waits for them; nothing was changed."""
+
+    def __init__(self, what: str = "What this needs") -> None:
+        super().__init__(f"{what} is locked by another transaction; try again")
+
+
+@contextmanager
+def busy_with(what: str) -> Iterator[None]:
+    """Have a DatabaseBusy of the block name what is locked."""
+    try:
+        yield
+    except DatabaseBusy as error:
+        raise DatabaseBusy(what) from error
 
 
 class ShuttingDown(Unavailable):

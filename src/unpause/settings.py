@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///unpause.db"
+DEFAULT_LOCK_SECONDS = 5.0
 
 _MEBIBYTE = 1024 * 1024
 
@@ -207,6 +208,12 @@ class Settings(BaseSettings):
         default=0.5, description="How often PostgreSQL is asked for what a lost notification would have said."
     )
     database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
+    lock_timeout_seconds: float = Field(
+        default=DEFAULT_LOCK_SECONDS,
+        ge=0.001,
+        le=3600,
+        description="How long a request waits for what another database transaction has locked; over it: 503.",
+    )
     listener_url: str | None = Field(
         default=None,
         repr=False,

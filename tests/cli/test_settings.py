@@ -75,6 +75,7 @@ VALUES = {
     "max_crashes": "2",
     "worker": "false",
     "poll_seconds": "0.25",
+    "lock_timeout_seconds": "2.5",
     "database_connections": "20",
     "listener_url": "postgresql+psycopg://direct/unpause",
     "lease_seconds": "12.5",

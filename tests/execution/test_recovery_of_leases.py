@@ -64,12 +64,12 @@ class Meanwhile(Database):
         super().__init__(url)
         self._unit: Callable[[Connection], object] | None = unit
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
+    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Do what happens meanwhile, once, and then the unit."""
         meanwhile, self._unit = self._unit, None
         if meanwhile is not None:
             await super().write(meanwhile)
-        return await super().write(unit)
+        return await super().write(unit, waits=waits)
 
 
 class Sweeper:

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import new_run, sqlite_url
-from unpause.errors import InvalidSetting, ShuttingDown
+from unpause.errors import Collision, InvalidSetting, ShuttingDown
 from unpause.store.database import Database, database_file, parse_url
 from unpause.store.schema import plain_engine
 from unpause.store.tables import runs
@@ -72,7 +71,7 @@ async def test_a_statement_that_the_database_refuses_disturbs_no_other(database_
     async with Database(database_url).opened() as database:
         before, refused, after = await together(database, adding("before"), twice, adding("after"))
         assert (before, after) == ("before", "after")
-        assert isinstance(refused, IntegrityError)
+        assert isinstance(refused, Collision)
         assert await database.read(prompts) == ["after", "before"]
 
 
@@ -99,7 +98,7 @@ async def test_a_failing_commit_reaches_every_caller_whose_work_is_lost(database
     async with Database(database_url).opened() as database:
         await database.write(with_a_check_at_commit)
         results = await together(database, adding("a"), orphan, adding("b"))
-        assert isinstance(results[1], IntegrityError)
+        assert isinstance(results[1], Collision)
         told = [result for result in results if isinstance(result, str)]
         assert await database.read(prompts) == told
         # SQLite commits them together, PostgreSQL each alone.
@@ -244,7 +243,7 @@ async def test_sqlite_is_durable_and_checks_foreign_keys(database_url: str) -> N
         if database.is_sqlite:
             assert await database.write(settings) == ["wal", 2, 1, 5000]
             assert await database.read(settings) == ["wal", 2, 1, 5000]
-        with pytest.raises(IntegrityError):
+        with pytest.raises(Collision):
             await database.write(lambda connection: new_run(connection, session_key=4711))
 
 

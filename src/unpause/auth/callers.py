@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from unpause.auth.tokens import PREFIX, hash_of, token_id
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.errors import Unauthenticated
+from unpause.errors import DatabaseBusy, Unauthenticated
 from unpause.store.tokens import find_token, touch_tokens
 from unpause.store.users import find_organization
 
@@ -85,7 +85,11 @@ class Callers:
         """Write down when tokens were last used; return how many were."""
         used, self._used = self._used, {}
         if used:
-            await self._database.write(lambda connection: touch_tokens(connection, used.items()))
+            try:
+                await self._database.write(lambda connection: touch_tokens(connection, used.items()), waits=False)
+            except DatabaseBusy:
+                self._used = {**used, **self._used}
+                raise
         return len(used)
 
     async def _by_token(self, text: str) -> Principal:

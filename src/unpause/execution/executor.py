@@ -12,7 +12,7 @@ from unpause.agents.driver import Completed, Failed, Paused, Segment
 from unpause.clock import delays
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
-from unpause.errors import InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.asking import Asking, PauseRules, doubt_about
 from unpause.runs.recorder import Recorder
 from unpause.runs.snapshots import with_requirements
@@ -123,9 +123,10 @@ class Executor:
         end = await self._drive(driver, segment, recorder)
         try:
             return await self._end(end, recorder)
-        except UnpauseError:
-            raise
-        except Exception as error:  # noqa: BLE001 - e.g. text that no database takes: the run must not stay RUNNING
+        except Exception as error:
+            if isinstance(error, UnpauseError) and not isinstance(error, Collision):
+                raise
+            # E.g. text that no database takes: the run must not stay RUNNING.
             _log.exception("a segment's end could not be written", run_id=segment.run.run_id)
             message = f"The agent's answer could not be stored: {type(error).__name__}"
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
@@ -187,7 +188,8 @@ class Executor:
             return self._load(connection, run)
 
         try:
-            return await self._tools.database.write(unit)
+            # One that somebody has locked is passed over: it is found again.
+            return await self._tools.database.write(unit, waits=False)
         except (InvalidTransition, RunNotFound):
             # Somebody else has it, or it was cancelled meanwhile.
             return None

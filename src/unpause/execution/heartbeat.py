@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -71,8 +71,8 @@ class Heartbeat:
             return True
         try:
             kept = self._keeper.renew(held, self._clock.now() + self._lease)
-        except DatabaseUnavailable:
-            _log.warning("leases could not be renewed: the database is away", held=len(held))
+        except (DatabaseUnavailable, DatabaseBusy) as error:
+            _log.warning("leases could not be renewed", held=len(held), reason=error.message)
             return False
         except Exception:  # noqa: BLE001 - the boundary around a beat: the next one has to come, whatever it was
             _log.exception("leases could not be renewed", held=len(held))

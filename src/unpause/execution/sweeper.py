@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.execution.background import background_tasks
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ async def _sweep(sweeps: Sequence[Sweep], every_seconds: float) -> None:
                 await sweep.sweep()
             except DatabaseUnavailable:
                 _log.warning("nothing could be swept: the database is away")
+            except DatabaseBusy:
+                _log.warning("not all could be swept: somebody has locked a row; it is tried again")
             except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
                 _log.exception("sweep failed; it is tried again")
         await asyncio.sleep(every_seconds)

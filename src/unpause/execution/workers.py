@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.clock import delays
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.execution.background import background_tasks
 from unpause.store.readiness import list_ready
 from unpause.streaming.bus import Signal
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus
 
 _log = structlog.get_logger(__name__)
+
+# Between tries to claim a run that somebody has locked.
+_LOCKED_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,18 +203,25 @@ class Workers:
             _log.warning("run could not be claimed: the database is away", run_key=run_key)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, run_key)
             return
+        except DatabaseBusy:
+            self._try_later(run_key, _LOCKED_SECONDS)
+            _log.info("run could not be claimed: somebody has locked it", run_key=run_key)
+            return
         except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
             delay = next(self._delays.setdefault(run_key, delays()))
             _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
-            # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
-            self._waiting.add(run_key)
-            asyncio.get_running_loop().call_later(delay, self._try_again, run_key)
+            self._try_later(run_key, delay)
             return
         self._delays.pop(run_key, None)
         if again:
             self._is_behind = True
             if not self._is_working:
                 self._bus.signal(Signal.READY, run_key)
+
+    def _try_later(self, run_key: int, seconds: float) -> None:
+        # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
+        self._waiting.add(run_key)
+        asyncio.get_running_loop().call_later(seconds, self._try_again, run_key)
 
     def _try_again(self, run_key: int) -> None:
         self._waiting.discard(run_key)

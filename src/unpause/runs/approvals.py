@@ -11,7 +11,7 @@ from unpause.domain.principal import Sight
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen
+from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
 from unpause.runs.deciding import Deciding
@@ -92,7 +92,8 @@ class ApprovalService:
             _decide(connection, present.run, approval, command, Continuing(principal, ContinueRun(), present.now))
             return Resolved(*_with_requirement(connection, principal, approval.id)), present
 
-        outcome, present = await self._tools.database.write(unit)
+        with busy_with(f"The run of approval {command.approval_id}"):
+            outcome, present = await self._tools.database.write(unit)
         if present is not None:
             announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Resolved):
@@ -124,7 +125,9 @@ class ApprovalService:
             deciding.finish()
             return present
 
-        announce(await self._tools.database.write(unit), self._tools.bus, self._tools.dispatcher)
+        with busy_with(f"The run of approval {approval_id}"):
+            present = await self._tools.database.write(unit)
+        announce(present, self._tools.bus, self._tools.dispatcher)
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.runs.expiring import Present, announce, bring_up_to_date
 from unpause.runs.notices import REMINDER, tell_webhooks
 from unpause.store.events import add_events
@@ -67,7 +67,11 @@ class Expiry:
             present = bring_up_to_date(connection, run, self._tools.clock.now())
             return present if present.expired else present._replace(events=_remind(connection, present))
 
-        present = await self._tools.database.write(unit)
+        try:
+            present = await self._tools.database.write(unit, waits=False)
+        except DatabaseBusy:
+            # Something of it is locked: the next sweep finds it again.
+            return
         if present is not None:
             announce(present, self._tools.bus, self._tools.dispatcher)
 

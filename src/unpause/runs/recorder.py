@@ -12,7 +12,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.text import replace_nul
 from unpause.domain.transitions import Trigger
-from unpause.errors import DatabaseUnavailable, InvalidInput
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidInput
 from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.store.approvals import add_approvals
@@ -274,9 +274,8 @@ class Recorder:
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._tools.clock.now()
             taken.requirements = requirements
-            await self._write(
-                self._tools.database.write, lambda connection, **_: self._move(connection, taken, trigger, changes)
-            )
+            write = partial(self._tools.database.write, waits=False)
+            await self._write(write, lambda connection, **_: self._move(connection, taken, trigger, changes))
 
     def _note_end(self, call: ToolCall, result: CallResult) -> None:
         self._note(EventType.TOOL_CALL_COMPLETED, call_payload(call))
@@ -321,8 +320,9 @@ class Recorder:
         for delay in delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS):
             try:
                 committed = await write(partial(unit, again=again))
-            except DatabaseUnavailable:
-                again = True
+            except (DatabaseUnavailable, DatabaseBusy) as error:
+                # Of one that is busy it is known that nothing was written.
+                again = again or isinstance(error, DatabaseUnavailable)
                 await asyncio.sleep(delay)
                 continue
             self._is_torn = False

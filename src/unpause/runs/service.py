@@ -9,7 +9,7 @@ from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.text import refuse_nul
-from unpause.errors import Conflict, ModelNotAllowed, RunNotFound
+from unpause.errors import Conflict, ModelNotAllowed, RunNotFound, busy_with
 from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
@@ -123,7 +123,8 @@ class RunService:
                 add_effect(connection, asked, run.id, 0)
             return Accepted(run, after=0)
 
-        accepted = await self._tools.database.write(unit)
+        with busy_with(f"Session {session_id}"):
+            accepted = await self._tools.database.write(unit)
         if accepted.run.run_id == run_id:
             self._tools.dispatcher.ready(accepted.run.id)
         return accepted
@@ -140,10 +141,11 @@ class RunService:
         self._tools.limits.refuse_answers(command)
 
         def unit(connection: Connection) -> _Continued:
+            # The key before the run, as everywhere: see the order of locks in `store.database`.
+            earlier = find_earlier(connection, asked, self._tools.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
             run = _named_to_change(connection, principal, name)
             now = self._tools.clock.now()
-            earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return _Continued(Present(run, [], now), replace(earlier, moved=False))
             present = bring_up_to_date(connection, run, now)
@@ -159,7 +161,8 @@ class RunService:
                 add_effect(connection, asked, run.id, accepted.after)
             return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
 
-        present, outcome = await self._tools.database.write(unit)
+        with busy_with(_told(name)):
+            present, outcome = await self._tools.database.write(unit)
         announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
@@ -178,7 +181,8 @@ class RunService:
                 raise already_ended(run)
             return run, request_pause(connection, run.id, now)
 
-        run, requested = await self._tools.database.write(unit)
+        with busy_with(_told(name)):
+            run, requested = await self._tools.database.write(unit)
         if requested:
             self._tools.dispatcher.pause_requested(run.id)
         return run
@@ -211,7 +215,8 @@ class RunService:
             add_entries(connection, [done])
             return cancel(connection, run, why, now)
 
-        run, events = await self._tools.database.write(unit)
+        with busy_with(_told(name)):
+            run, events = await self._tools.database.write(unit)
         self._tools.bus.publish(run.id, events)
         if events:
             self._tools.dispatcher.cancelled(run.id)
@@ -243,6 +248,10 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
         "model_choice": command.model,
         "repo_id": command.repo_id,
     }
+
+
+def _told(name: RunName) -> str:
+    return f"Run {name.id if name.run_id is None else name.run_id}"
 
 
 def _named_to_change(connection: Connection, principal: Principal, name: RunName) -> Run:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.audit import AuditAction, done_by
-from unpause.domain.principal import Sight
 from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.domain.text import refuse_nul
-from unpause.errors import Conflict, RunNotFound, SessionNotFound
+from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
 from unpause.runs.views import view_of
 from unpause.store.audit import add_entries
 from unpause.store.runs import RunKey, find_run, list_session_runs
@@ -21,6 +20,7 @@ from unpause.store.sessions import (
     delete_session,
     find_session,
     list_sessions,
+    lock_runs,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ class SessionService:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Session:
-            # Whosesoever it is: ids are given once in an organization.
-            if find_session(connection, Sight(principal.organization_id), wanted.session_id) is not None:
+            session = add_session(connection, principal, wanted, now)
+            if session is None:
+                # Whosesoever it is: ids are given once in an organization.
                 raise Conflict(f"Session {wanted.session_id} exists already")
-            return add_session(connection, principal, wanted, now)
+            return session
 
         return await self._tools.database.write(unit)
 
@@ -82,9 +83,13 @@ class SessionService:
 
         def unit(connection: Connection) -> Session:
             session = _get(connection, principal, session_id)
-            return change_session(connection, session, {**changes, "updated_at": now})
+            changed = change_session(connection, session, {**changes, "updated_at": now})
+            if changed is None:
+                raise _not_found(session_id)
+            return changed
 
-        return await self._tools.database.write(unit)
+        with busy_with(f"Session {session_id}"):
+            return await self._tools.database.write(unit)
 
     async def delete_session(self, principal: Principal, session_id: str) -> None:
         """Remove the session and its runs; one that does not exist is as good as removed.
@@ -95,17 +100,18 @@ class SessionService:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> None:
-            session = _find(connection, principal, session_id)
+            # Whoever makes or continues a run of it at this moment comes first, or finds it gone.
+            session = _find(connection, principal, session_id, locked=True)
             if session is None:
                 return
-            for status in (RunStatus.PENDING, RunStatus.RUNNING):
-                if list_session_runs(connection, session.key, RunFilter(frozenset({status})), limit=1):
-                    raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
+            if lock_runs(connection, session) & {RunStatus.PENDING, RunStatus.RUNNING}:
+                raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             delete_session(connection, session)
             done = done_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
             add_entries(connection, [done])
 
-        await self._tools.database.write(unit)
+        with busy_with(f"Session {session_id}"):
+            await self._tools.database.write(unit)
 
     async def list_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""
@@ -148,12 +154,16 @@ def _runs(connection: Connection, principal: Principal, session_id: str, asked: 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:
     session = _find(connection, principal, session_id)
     if session is None:
-        raise SessionNotFound(f"Session with ID {session_id} not found")
+        raise _not_found(session_id)
     return session
 
 
-def _find(connection: Connection, principal: Principal, session_id: str) -> Session | None:
-    session = find_session(connection, principal.sight, session_id)
+def _not_found(session_id: str) -> SessionNotFound:
+    return SessionNotFound(f"Session with ID {session_id} not found")
+
+
+def _find(connection: Connection, principal: Principal, session_id: str, *, locked: bool = False) -> Session | None:
+    session = find_session(connection, principal.sight, session_id, locked=locked)
     if session is None or principal.user_id in {None, session.user_id}:
         return session
     # To one user another user's session is not there; one of nobody is there for everybody that has a name.

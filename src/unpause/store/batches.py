@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
 
+from unpause.errors import DatabaseBusy
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    # What turns a driver's exceptions into ours.
+    Translation = Callable[[], AbstractContextManager[None]]
 
 T = TypeVar("T")
 
 _LARGEST_BATCH = 256
+# Between tries of what a lock is in the way of.
+_BLOCKED_SECONDS = 0.2
 
 
 class Lane(Protocol):
@@ -25,30 +35,40 @@ class Lane(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A unit in the queue, and where its caller waits for the result."""
+    """A unit in the queue, where its caller waits for the result, and whether the caller has been cancelled."""
 
     unit: Callable[[Connection], Any]
     result: asyncio.Future[Any]
+    is_cancelled: bool = False
 
 
 class Batches:
-    """Units on their way into a lane. Start ``write_all`` as a task; ``finish`` lets it end once all is written."""
+    """Units on their way into a lane. Start ``write_all`` as a task; ``finish`` lets it end once all is written.
 
-    def __init__(self) -> None:
+    Where ``write_blocked`` is started, too, a unit that a lock is in the way of leaves its batch and is tried again by
+    itself, as often as it takes; else its caller is told.
+    """
+
+    def __init__(self, translation: Translation = nullcontext) -> None:
+        self._translation = translation
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
+        self._blocked: deque[_Waiting] | None = None
+        self._is_blocked = asyncio.Event()
         self._is_finishing = False
 
     async def add(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk."""
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(unit, result))
+        waiting = _Waiting(unit, result)
+        self._waiting.append(waiting)
         self._work.set()
         try:
             return await asyncio.shield(result)
         except asyncio.CancelledError:
+            waiting.is_cancelled = True
             # What the caller writes next may build on this, and may take another way to the database.
             await outlast(result)
             raise
@@ -60,7 +80,7 @@ class Batches:
             self._work.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
-                await _settle(lane, batch)
+                await self._settle(lane, batch)
             if self._is_finishing:
                 self._work.set()
                 return
@@ -69,6 +89,41 @@ class Batches:
         """Let the tasks end when nothing waits any more."""
         self._is_finishing = True
         self._work.set()
+        self._is_blocked.set()
+
+    async def write_blocked(self, lane: Lane) -> None:
+        """Write what a lock is in the way of, a unit at a time, until all is over.
+
+        One whose caller has been cancelled is not tried for ever, nor any after ``finish``: it has changed nothing.
+        """
+        self._blocked = blocked = deque[_Waiting]()
+        while not self._is_finishing or blocked:
+            await self._is_blocked.wait()
+            for waiting in [blocked.popleft() for _ in range(len(blocked))]:
+                await self._settle(lane, [waiting])
+            if blocked:
+                await asyncio.sleep(_BLOCKED_SECONDS)
+            elif not self._is_finishing:
+                self._is_blocked.clear()
+
+    async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
+        """Run the batch in one transaction and hand every caller its own result or exception."""
+        units = [waiting.unit for waiting in batch]
+        try:
+            outcomes = await lane.run(partial(_run_all, units, self._translation))
+        except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller has to know
+            outcomes = [_Outcome(error=error)] * len(batch)
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
+            if isinstance(outcome.error, DatabaseBusy) and not given_up:
+                self._put_aside(waiting)
+            else:
+                _hand_over(waiting.result, outcome)
+
+    def _put_aside(self, waiting: _Waiting) -> None:
+        if self._blocked is not None:
+            self._blocked.append(waiting)
+            self._is_blocked.set()
 
 
 async def outlast(result: asyncio.Future[Any]) -> None:
@@ -86,38 +141,35 @@ def _take_note(result: asyncio.Future[Any]) -> None:
         result.exception()
 
 
-async def _settle(lane: Lane, batch: list[_Waiting]) -> None:
-    """Run the batch in one transaction and hand every caller its own result or exception."""
-    try:
-        outcomes = await lane.run(lambda connection: _run_all(connection, [waiting.unit for waiting in batch]))
-    except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller has to know
-        outcomes = [_Outcome(error=error)] * len(batch)
-    for waiting, outcome in zip(batch, outcomes, strict=True):
-        if waiting.result.done():
-            continue
-        if outcome.error is not None:
-            waiting.result.set_exception(outcome.error)
-        else:
-            waiting.result.set_result(outcome.value)
-
-
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     value: Any = None
     error: Exception | None = None
 
 
-def _run_all(connection: Connection, units: list[Callable[[Connection], Any]]) -> list[_Outcome]:
+def _hand_over(result: asyncio.Future[Any], outcome: _Outcome) -> None:
+    if result.done():
+        return
+    if outcome.error is not None:
+        result.set_exception(outcome.error)
+    else:
+        result.set_result(outcome.value)
+
+
+def _run_all(
+    units: list[Callable[[Connection], Any]], translation: Translation, connection: Connection
+) -> list[_Outcome]:
     if len(units) == 1:
         # Alone, its failure may roll the whole transaction back: no savepoint needed.
         return [_Outcome(value=units[0](connection))]
-    return [_run_guarded(connection, unit) for unit in units]
+    return [_run_guarded(connection, unit, translation) for unit in units]
 
 
-def _run_guarded(connection: Connection, unit: Callable[[Connection], Any]) -> _Outcome:
+def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> _Outcome:
     connection.exec_driver_sql("SAVEPOINT unit")
     try:
-        value = unit(connection)
+        with translation():
+            value = unit(connection)
     except Exception as error:  # noqa: BLE001 - handed to the caller who waits for this unit
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")

@@ -5,6 +5,16 @@ own through the async engine. On SQLite a unit is handed whole to the thread of 
 between threads for every statement costs several times what the statement does. Units that wait while a commit is under
 way share the next one (group commit): all of them on SQLite, which has one writer anyway, and on PostgreSQL those that
 only append to a run.
+
+The order of locks, from the first to the last, so that no two transactions wait for one another:
+
+1. the Idempotency-Key, by inserting it;
+2. the session: by a create (which touches its row), or by whoever deletes it;
+3. the run, FOR UPDATE: by whoever answers, moves or deletes it; several of one session in the order of their ids;
+4. what the run is made of: requirements, approvals, calls, events, and webhooks to send.
+
+An executor locks nothing but its run and what that is made of. Sweeps and claims pass over what is locked. A lock of an
+organization (``lock_organization``, ``has_room``) comes before all others, and nothing that holds a run takes one.
 """
 
 from __future__ import annotations
@@ -18,6 +28,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import InvalidSetting, ShuttingDown
+from unpause.settings import DEFAULT_LOCK_SECONDS
 from unpause.store.postgres import PostgresStorage
 from unpause.store.sqlite import SqliteStorage
 
@@ -41,7 +52,7 @@ class Storage(Protocol):
         """Hold the connections for the length of the block."""
         ...
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
+    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction."""
         ...
 
@@ -96,10 +107,17 @@ def database_file(database_url: str) -> Path | None:
 class Database:
     """The one way to the database. Open it with ``async with database.opened():``."""
 
-    def __init__(self, database_url: str, connections: int = _CONNECTIONS) -> None:
+    def __init__(
+        self, database_url: str, connections: int = _CONNECTIONS, lock_seconds: float = DEFAULT_LOCK_SECONDS
+    ) -> None:
+        """``lock_seconds`` is how long a request waits for what another transaction has locked."""
         self.url = parse_url(database_url)
         self.is_sqlite = self.url.drivername == "sqlite+aiosqlite"
-        self._storage: Storage = SqliteStorage(self.url) if self.is_sqlite else PostgresStorage(self.url, connections)
+        self._storage: Storage = (
+            SqliteStorage(self.url, lock_seconds)
+            if self.is_sqlite
+            else PostgresStorage(self.url, connections, lock_seconds)
+        )
         self._is_open = False
 
     @asynccontextmanager
@@ -112,19 +130,26 @@ class Database:
             finally:
                 self._is_open = False
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
+    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
 
         A unit that raises changes nothing, and its exception is raised here. One that was begun is not broken off when
-        its caller is cancelled: what the caller writes next may build on it. Raises DatabaseUnavailable where the
-        database is away; then the unit may or may not have been committed.
+        its caller is cancelled: what the caller writes next may build on it. It may be run more than once, until it
+        fits in with what others do.
+
+        Raises DatabaseUnavailable where the database is away; then the unit may or may not have been committed. Raises
+        DatabaseBusy where a lock is in the way for too long, and Collision where others did the same: nothing changed.
+        With ``waits`` False that is so after a moment: for what is tried again anyway.
         """
         if not self._is_open:
             raise ShuttingDown
-        return await self._storage.write(unit)
+        return await self._storage.write(unit, waits=waits)
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
-        """Do the same with a unit that locks no row but those of one run that nobody else writes."""
+        """Do the same with a unit that locks no row but those of one run that nobody else writes.
+
+        However long a lock is in its way, it is tried again, without holding up the others.
+        """
         if not self._is_open:
             raise ShuttingDown
         return await self._storage.append(unit)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, delete, exists, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, delete, exists, select, tuple_, update
 
 from unpause.store.tables import idempotency_keys
+from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+_CLAIM = Upsert(idempotency_keys, (idempotency_keys.c.organization_id, idempotency_keys.c.key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,13 @@ def claim_request(connection: Connection, asked: RequestKey, now: datetime) -> E
         "fingerprint": asked.fingerprint,
         "created_at": now,
     }
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(idempotency_keys).values(values).on_conflict_do_nothing().returning(idempotency_keys.c.key)
-    if connection.execute(statement).scalar() is not None:
-        return None
-    return find_request(connection, asked)
+    found = None
+    # One that is forgotten between the two statements is new after all.
+    while found is None:
+        if connection.execute(_CLAIM.on(connection), values).first() is not None:
+            return None
+        found = find_request(connection, asked)
+    return found
 
 
 def add_effect(connection: Connection, asked: RequestKey, run_key: int | None, after: int) -> None:
@@ -89,5 +93,7 @@ def has_requests(connection: Connection, before: datetime) -> bool:
 
 
 def delete_requests(connection: Connection, before: datetime) -> None:
-    """Forget the keys that were first used before this moment."""
-    connection.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before))
+    """Forget the keys that were first used before this moment, but for those that somebody has locked."""
+    key = (idempotency_keys.c.organization_id, idempotency_keys.c.key)
+    free = select(*key).where(idempotency_keys.c.created_at < before).with_for_update(skip_locked=True)
+    connection.execute(delete(idempotency_keys).where(tuple_(*key).in_(free)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
-from unpause.store.postgres import CONNECTION, database_errors
+from unpause.store.failures import database_errors
+from unpause.store.postgres import CONNECTION
 from unpause.store.readiness import list_held, renew_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import URL, Connection
@@ -26,6 +27,7 @@ class LeaseKeeper:
 
     def __init__(self, url: URL) -> None:
         self._engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args=CONNECTION)
+        event.listen(self._engine, "do_connect", _connect)
 
     def renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
         """Renew the leases of runs, given with their fences; return the runs that are still held.
@@ -54,3 +56,9 @@ class LeaseKeeper:
     def close(self) -> None:
         """Close the connection."""
         self._engine.dispose()
+
+
+def _connect(_dialect: object, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a connection of the driver
+    from unpause.store.impatient import ImpatientConnection  # noqa: PLC0415 - psycopg is an extra
+
+    return ImpatientConnection.connect(*arguments, **options)

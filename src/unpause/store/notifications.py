@@ -9,7 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from unpause.store.postgres import CONNECTION, database_errors
+from unpause.store.failures import database_errors
+from unpause.store.postgres import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

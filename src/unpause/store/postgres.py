@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from random import uniform
+from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy
 from unpause.store.batches import Batches, outlast
+from unpause.store.failures import Clash, LockTimeout, database_errors
 from unpause.store.json import dump_json, load_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from sqlalchemy.engine import URL, Connection
 
@@ -33,12 +35,17 @@ APPLICATION = "unpause"
 CONNECTION: Mapping[str, Any] = MappingProxyType(
     {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": APPLICATION}
 )
-# SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
-_AWAY = ("08", "53300", "57P0")
+# How often a transaction is done again that the database ended for another's sake, and how long it waits before that.
+_CLASHES = 5
+_CLASH_SECONDS = (0.005, 0.05)
+# One of so many connections, and at least one, may wait for locks: whatever somebody holds, the others go on.
+_WAITER_OF = 4
 
 
 def postgres_engine(url: URL, connections: int) -> AsyncEngine:
     """Return an engine that fits behind a pooler in transaction mode: no prepared statements are left behind."""
+    from unpause.store.impatient import AsyncImpatientConnection  # noqa: PLC0415 - psycopg is an extra
+
     return create_async_engine(
         url,
         # What a statement was given, such as a webhook's address, is not for logs.
@@ -49,7 +56,7 @@ def postgres_engine(url: URL, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_use_lifo=True,
-        connect_args=CONNECTION,
+        connect_args={**CONNECTION, "async_creator_fn": AsyncImpatientConnection.connect},
     )
 
 
@@ -62,15 +69,30 @@ class _Lane:
             async with self.engine.begin() as connection:
                 return await connection.run_sync(work)
 
+    async def run_again(self, work: Callable[[Connection], T]) -> T:
+        """Do the same, and again where the transaction was ended for another's sake; raise DatabaseBusy at last."""
+        for _ in range(_CLASHES):
+            try:
+                return await self.run(work)
+            except Clash:
+                await asyncio.sleep(uniform(*_CLASH_SECONDS))  # noqa: S311 - only not all at once
+        return await self.run(work)
+
 
 class PostgresStorage:
-    """A server that many processes share."""
+    """A server that many processes share.
 
-    def __init__(self, url: URL, connections: int) -> None:
+    A transaction waits for locks for a moment only. What may wait for longer does so on a few of the connections, so
+    that a lock that somebody holds, such as an open transaction in psql, stops nothing but what needs that row.
+    """
+
+    def __init__(self, url: URL, connections: int, lock_seconds: float) -> None:
+        self._lock_seconds = lock_seconds
+        self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
         self._lane = _Lane(postgres_engine(url, connections))
         # Its default shows each statement what was committed before it, which is not one moment.
         self._snapshots = _Lane(self._lane.engine.execution_options(isolation_level="REPEATABLE READ"))
-        self._batches = Batches()
+        self._batches = Batches(database_errors)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -79,6 +101,7 @@ class PostgresStorage:
             asyncio.create_task(self._batches.write_all(self._lane), name=f"database appender {number}")
             for number in range(_APPENDERS)
         ]
+        tasks.append(asyncio.create_task(self._batches.write_blocked(self._lane), name="database straggler"))
         try:
             yield
         finally:
@@ -86,9 +109,9 @@ class PostgresStorage:
             await asyncio.gather(*tasks)
             await self._lane.engine.dispose()
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
+    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""
-        return await _to_the_end(self._lane.run(unit))
+        return await _to_the_end(self._run(self._lane, unit) if waits else self._lane.run_again(unit))
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
@@ -96,7 +119,31 @@ class PostgresStorage:
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, to its end too: a connection that is cut off in between is lost to the pool."""
-        return await _to_the_end(self._snapshots.run(unit))
+        return await _to_the_end(self._run(self._snapshots, unit))
+
+    async def _run(self, lane: _Lane, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``; where a lock is in the way wait for it, with few others, and raise DatabaseBusy at last."""
+        end = monotonic() + self._lock_seconds
+        try:
+            return await lane.run_again(unit)
+        except LockTimeout:
+            # Waiting for a turn takes no connection.
+            try:
+                async with asyncio.timeout(end - monotonic()):
+                    await self._waiters.acquire()
+            except TimeoutError:
+                raise DatabaseBusy from None
+        try:
+            return await lane.run_again(partial(_wait_longer, unit, end))
+        finally:
+            self._waiters.release()
+
+
+def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connection) -> T:
+    # At least a millisecond: zero would be for ever.
+    milliseconds = max(1, round((end - monotonic()) * 1000))
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+    return unit(connection)
 
 
 async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
@@ -107,21 +154,3 @@ async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
         # What the caller does next may build on this.
         await outlast(task)
         raise
-
-
-@contextmanager
-def database_errors() -> Iterator[None]:
-    """Turn what says that the database is away into DatabaseUnavailable; let everything else through."""
-    try:
-        yield
-    except DBAPIError as error:
-        state = str(getattr(error.orig, "sqlstate", None) or "")
-        # Without a state nobody answered: refused, lost, or not heard of in time.
-        connecting = not state and isinstance(error, OperationalError)
-        if error.connection_invalidated or connecting or state.startswith(_AWAY):
-            raise DatabaseUnavailable from error
-        raise
-    except (PoolTimeout, PendingRollbackError, OSError) as error:
-        # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
-        # to roll one unit of a batch back.
-        raise DatabaseUnavailable from error

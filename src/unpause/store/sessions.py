@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
 from unpause.store.seeing import seen
 from unpause.store.tables import messages, runs, sessions
+from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +23,9 @@ if TYPE_CHECKING:
     from unpause.domain.approvals import Page
     from unpause.domain.principal import Principal, Sight
 
-_TOUCH = (
-    update(sessions)
-    .where(sessions.c.organization_id == bindparam("organization"), sessions.c.session_id == bindparam("session"))
-    .returning(*sessions.c)
-)
-_INSERT = insert(sessions).returning(*sessions.c)
+_KEY = (sessions.c.organization_id, sessions.c.session_id)
+_ENSURE = Upsert(sessions, _KEY, ("updated_at",))
+_ADD = Upsert(sessions, _KEY)
 _RECENT = (
     select(runs.c.id)
     .where(
@@ -52,11 +50,11 @@ class NewSession:
 
 
 def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
-    """Return the session of that id, made now if the organization has none; raise SessionNotFound for another's."""
-    touched = {"organization": principal.organization_id, "session": wanted.session_id, "updated_at": now}
-    found = connection.execute(_TOUCH, touched).mappings().first()
-    if found is None:
-        return add_session(connection, principal, wanted, now)
+    """Return the session of that id, made now if the organization has none; raise SessionNotFound for another's.
+
+    It is locked until the transaction ends: nobody deletes it before what is added to it is there.
+    """
+    found = connection.execute(_ENSURE.on(connection), _new_row(principal, wanted, now)).mappings().one()
     viewer = principal.sight.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.
@@ -64,9 +62,14 @@ def ensure_session(connection: Connection, principal: Principal, wanted: NewSess
     return _session(found)
 
 
-def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
-    """Add a session and return it."""
-    added = {
+def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session | None:
+    """Add a session and return it; None where the organization has one of that id."""
+    row = connection.execute(_ADD.on(connection), _new_row(principal, wanted, now)).mappings().first()
+    return None if row is None else _session(row)
+
+
+def _new_row(principal: Principal, wanted: NewSession, now: datetime) -> dict[str, Any]:
+    return {
         "organization_id": principal.organization_id,
         "session_id": wanted.session_id,
         "agent_id": wanted.agent_id,
@@ -77,7 +80,6 @@ def add_session(connection: Connection, principal: Principal, wanted: NewSession
         "created_at": now,
         "updated_at": now,
     }
-    return _session(connection.execute(_INSERT, added).mappings().one())
 
 
 def keep_state(connection: Connection, session: Session, state: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -88,10 +90,13 @@ def keep_state(connection: Connection, session: Session, state: dict[str, Any] |
     return state
 
 
-def find_session(connection: Connection, sight: Sight, session_id: str) -> Session | None:
-    """Return the session, or None where there is none of that id to be seen."""
+def find_session(connection: Connection, sight: Sight, session_id: str, *, locked: bool = False) -> Session | None:
+    """Return the session, or None where there is none of that id to be seen.
+
+    ``locked`` keeps others from changing it, and from adding runs to it, until the transaction ends.
+    """
     query = select(*sessions.c).where(*seen(sessions, sight), sessions.c.session_id == session_id)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     return None if row is None else _session(row)
 
 
@@ -106,14 +111,28 @@ def list_sessions(connection: Connection, sight: Sight, wanted: SessionFilter, p
     return found, int(connection.execute(counted).scalar_one())
 
 
-def change_session(connection: Connection, session: Session, changes: Mapping[str, Any]) -> Session:
-    """Change the columns given and return the session as it is then."""
+def change_session(connection: Connection, session: Session, changes: Mapping[str, Any]) -> Session | None:
+    """Change the columns given and return the session as it is then; None where it was deleted meanwhile."""
     statement = update(sessions).where(sessions.c.id == session.key).values(**changes).returning(*sessions.c)
-    return _session(connection.execute(statement).mappings().one())
+    row = connection.execute(statement).mappings().first()
+    return None if row is None else _session(row)
+
+
+def lock_runs(connection: Connection, session: Session) -> frozenset[RunStatus]:
+    """Lock the session's runs until the transaction ends, and return which statuses they have.
+
+    Runs that are PENDING or RUNNING are not waited for: where there are any, none is locked.
+    """
+    unfinished = runs.c.status.in_([RunStatus.PENDING.value, RunStatus.RUNNING.value])
+    of_it = select(runs.c.status).where(runs.c.session_key == session.key)
+    found = connection.execute(of_it.where(unfinished).limit(1)).scalars().all()
+    # Whoever changes one at this moment is waited for, and what he left is seen.
+    found = found or connection.execute(of_it.order_by(runs.c.id).with_for_update()).scalars().all()
+    return frozenset(map(RunStatus, found))
 
 
 def delete_session(connection: Connection, session: Session) -> None:
-    """Remove the session with its runs and everything they are made of."""
+    """Remove the session with its runs and everything they are made of; they have to be locked."""
     connection.execute(delete(runs).where(runs.c.session_key == session.key))
     connection.execute(delete(sessions).where(sessions.c.id == session.key))
 

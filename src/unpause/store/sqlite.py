@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +13,10 @@ from sqlalchemy.pool import StaticPool
 
 from unpause.errors import ShuttingDown
 from unpause.store.batches import Batches
+from unpause.store.failures import LockTimeout, database_errors
 from unpause.store.json import dump_json, load_json
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import AsyncIterator, Callable
 
     from sqlalchemy.engine import URL
@@ -23,24 +24,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READERS = 4
-_BUSY_MILLISECONDS = 5000
 
 
 class _Lane:
     """One aiosqlite connection, and a plain SQLAlchemy connection on the same SQLite handle in its thread."""
 
-    def __init__(self, owner: AsyncConnection, driver: Any, begin: str) -> None:  # noqa: ANN401 - aiosqlite is untyped here
+    def __init__(self, owner: AsyncConnection, driver: Any, begin: str, busy_seconds: float) -> None:  # noqa: ANN401 - aiosqlite is untyped here
+        self._busy_milliseconds = round(busy_seconds * 1000)
         self._owner = owner
         self._driver = driver
         self._begin = begin
         self._connection: Connection | None = None
 
     @classmethod
-    async def open(cls, engine: AsyncEngine, begin: str) -> _Lane:
+    async def open(cls, engine: AsyncEngine, begin: str, busy_seconds: float) -> _Lane:
         """Check a connection out of the engine's pool for the lane's life."""
         owner = await engine.connect()
         raw = await owner.get_raw_connection()
-        lane = cls(owner, raw.driver_connection, begin)
+        lane = cls(owner, raw.driver_connection, begin, busy_seconds)
         await lane._in_thread(lane._connect)
         return lane
 
@@ -70,7 +71,7 @@ class _Lane:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={_BUSY_MILLISECONDS}",
+            f"busy_timeout={self._busy_milliseconds}",
         ):
             handle.execute(f"PRAGMA {pragma}").close()
         engine = create_engine(
@@ -88,14 +89,23 @@ class _Lane:
         if self._connection is None:
             raise ShuttingDown
         try:
-            # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
-            self._handle.execute(self._begin)
-            with self._connection.begin():
+            self._begin_transaction()
+            with database_errors(), self._connection.begin():
                 return work(self._connection)
         finally:
             # A commit that fails leaves the transaction open, though SQLAlchemy takes it for ended.
             if self._handle.in_transaction:
                 self._handle.rollback()
+
+    def _begin_transaction(self) -> None:
+        # The driver's own transaction handling is off, so that a writer takes its lock at once and not half-way.
+        try:
+            self._handle.execute(self._begin)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            # Such as an open transaction in the sqlite3 shell.
+            raise LockTimeout from error
 
     def _disconnect(self) -> None:
         # The handle belongs to aiosqlite, which closes it: only SQLAlchemy's view of it ends here.
@@ -107,18 +117,19 @@ class _Lane:
 class SqliteStorage:
     """One file: all units that wait while a commit is under way share the next one."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, busy_seconds: float) -> None:
+        self._busy_seconds = busy_seconds
         self._engine = create_async_engine(url, pool_size=_READERS + 1, max_overflow=0, hide_parameters=True)
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
-        self._batches = Batches()
+        self._batches = Batches(database_errors)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Hold the connections and the writer's task for the length of the block; what is under way finishes."""
-        lanes = [await _Lane.open(self._engine, "BEGIN") for _ in range(_READERS)]
+        lanes = [await _Lane.open(self._engine, "BEGIN", self._busy_seconds) for _ in range(_READERS)]
         for lane in lanes:
             self._readers.put_nowait(lane)
-        writer = await _Lane.open(self._engine, "BEGIN IMMEDIATE")
+        writer = await _Lane.open(self._engine, "BEGIN IMMEDIATE", self._busy_seconds)
         writing = asyncio.create_task(self._batches.write_all(writer), name="database writer")
         try:
             yield
@@ -130,8 +141,9 @@ class SqliteStorage:
             await writer.close()
             await self._engine.dispose()
 
-    async def write(self, unit: Callable[[Connection], T]) -> T:
+    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` with the next commit."""
+        del waits  # One writer: whoever waits, waits for all.
         return await self._batches.add(unit)
 
     async def append(self, unit: Callable[[Connection], T]) -> T:

@@ -8,6 +8,7 @@ from sqlalchemy import func, insert, select
 
 from unpause.domain.users import Organization, User
 from unpause.store.tables import organizations, users
+from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,6 +29,7 @@ _COLUMNS = (
     users.c.full_name,
     users.c.email,
 )
+_ENSURE_USER = Upsert(users, (users.c.organization_id, users.c.name))
 
 
 def find_user(connection: Connection, organization_id: int, user_key: int) -> User | None:
@@ -49,9 +51,8 @@ def find_first_user(connection: Connection, organization_id: int) -> User | None
 
 def ensure_user(connection: Connection, organization_id: int, name: str, role: str, now: datetime) -> None:
     """Add a user of that name, unless the organization has one."""
-    if find_user_named(connection, organization_id, name) is None:
-        added = {"organization_id": organization_id, "name": name, "role": role, "created_at": now}
-        connection.execute(insert(users).values(added))
+    added = {"organization_id": organization_id, "name": name, "role": role, "created_at": now}
+    connection.execute(_ENSURE_USER.on(connection), added)
 
 
 def list_users(connection: Connection, organization_id: int, part: Slice) -> tuple[list[User], int]:

@@ -1,0 +1,70 @@
+"""What a driver raises, in the server's own words: away, busy, or two requests that collided."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from unpause.errors import Collision, DatabaseBusy, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unpause.errors import UnpauseError
+
+_log = structlog.get_logger(__name__)
+
+# SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
+_AWAY = ("08", "53300", "57P0")
+_LOCK_NOT_AVAILABLE = "55P03"
+# A deadlock, or a snapshot that is too old to be written on.
+_CLASHES = ("40P01", "40001")
+# A key that is there already, or a row that is gone; everything else that a constraint refuses is a bug.
+_COLLISIONS = ("23503", "23505")
+_SQLITE_COLLISIONS = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY")
+_SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
+
+class LockTimeout(DatabaseBusy):
+    """Somebody holds a lock for longer than the statement may wait."""
+
+
+class Clash(DatabaseBusy):
+    """The database ended this transaction for another's sake: it can be done again at once."""
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what a driver raises into an error of ours where there is one for it; let everything else through."""
+    try:
+        yield
+    except DBAPIError as error:
+        found = _translated(error)
+        if found is None:
+            raise
+        raise found from error
+    except (PoolTimeout, PendingRollbackError, OSError) as error:
+        # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
+        # to roll one unit of a batch back.
+        raise DatabaseUnavailable from error
+
+
+def _translated(error: DBAPIError) -> UnpauseError | None:
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    name = str(getattr(error.orig, "sqlite_errorname", None) or "")
+    if isinstance(error, IntegrityError) and (state in _COLLISIONS or name in _SQLITE_COLLISIONS):
+        # Not what the driver says of it, which quotes values.
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        _log.warning("a request collided with another one", constraint=constraint)
+        return Collision()
+    if state == _LOCK_NOT_AVAILABLE or name.startswith(_SQLITE_BUSY):
+        return LockTimeout()
+    if state in _CLASHES:
+        return Clash()
+    # Without a state nobody answered: refused, lost, or not heard of in time.
+    silent = not state and not name and isinstance(error, OperationalError)
+    return DatabaseUnavailable() if error.connection_invalidated or silent or state.startswith(_AWAY) else None
