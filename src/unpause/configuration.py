@@ -147,6 +147,7 @@ def driver_options(settings: Settings) -> DriverOptions:
         redaction=build_redaction(settings),
         model=resolve_model(settings.model, settings.model_base_url) if settings.model else None,
         request_limit=settings.request_limit,
+        max_result_bytes=settings.max_result_bytes,
         total_tokens_limit=settings.total_tokens_limit,
         models={name: resolve_model(name, settings.model_base_url) for name in settings.models},
     )

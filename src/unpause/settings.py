@@ -14,6 +14,7 @@ DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
 
 _MEBIBYTE = 1024 * 1024
+DEFAULT_RESULT_BYTES = _MEBIBYTE
 
 # In the environment one text, with commas between the names.
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -187,6 +188,11 @@ class Settings(BaseSettings):
     max_message_chars: int = Field(default=200_000, ge=1, description="Longest message or prompt, in characters.")
     max_json_chars: int = Field(
         default=1_000_000, ge=1, description="Longest JSON in a field that is only kept, such as metadata."
+    )
+    max_result_bytes: int = Field(
+        default=DEFAULT_RESULT_BYTES,
+        ge=1024,
+        description="Largest result of a tool, as JSON with its pictures; over it the call has failed, though it ran.",
     )
     max_tools: int = Field(default=256, ge=1, description="Tool executions in one continue.")
     max_streams: int = Field(default=100, ge=1, description="Open streams of one token, in this process.")

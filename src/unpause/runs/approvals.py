@@ -10,7 +10,7 @@ from unpause.domain.audit import AuditAction
 from unpause.domain.principal import Sight
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
-from unpause.domain.text import refuse_nul
+from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
@@ -72,7 +72,7 @@ class ApprovalService:
         The run stays paused until somebody continues it. A yes to a call that also needs values or a result leaves
         those to whoever continues, unless they come with it.
         """
-        refuse_nul(command, principal.user_id)
+        refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_json({"resolution_data": command.data})
 
         def unit(connection: Connection) -> tuple[Resolved | Conflict, Present | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from unpause.clock import delays
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
-from unpause.domain.text import replace_nul
+from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidInput
 from unpause.runs.notices import tell_webhooks
@@ -353,15 +353,20 @@ class Recorder:
         )
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
-        return self._keep(connection, replace_nul(taken), reserved.last)
+        return self._keep(connection, replace_unstorable(taken), reserved.last)
 
     def _move(
         self, connection: Connection, taken: _Unwritten, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
         now = self._tools.clock.now()
-        taken = replace_nul(taken)
-        columns = {**replace_nul(changes), "updated_at": now, "lease_expires_at": None, "events": len(taken.events)}
+        taken = replace_unstorable(taken)
+        columns = {
+            **replace_unstorable(changes),
+            "updated_at": now,
+            "lease_expires_at": None,
+            "events": len(taken.events),
+        }
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
         events = self._keep(connection, taken, run.last_sequence)
         if trigger is not Trigger.RELEASE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunInput, RunStatus
-from unpause.domain.text import refuse_nul
+from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, ModelNotAllowed, RunNotFound, busy_with
 from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.commands import Accepted
@@ -78,7 +78,7 @@ class RunService:
         agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
         principal.refuse_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
-        refuse_nul(command, principal.user_id)
+        refuse_unstorable(command, principal.user_id)
         kept = {
             "metadata": command.metadata,
             "session_state": command.session_state,
@@ -137,7 +137,7 @@ class RunService:
         Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch, RequirementsOpen, InvalidInput or
         IdempotencyMismatch; then nothing changed.
         """
-        refuse_nul(command, principal.user_id)
+        refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_answers(command)
 
         def unit(connection: Connection) -> _Continued:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
-from unpause.domain.text import refuse_nul
+from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
 from unpause.runs.views import view_of
 from unpause.store.audit import add_entries
@@ -62,7 +62,7 @@ class SessionService:
 
     async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
         """Make a session; raise Conflict where there is one of that id, InvalidInput for text that cannot be stored."""
-        refuse_nul(wanted)
+        refuse_unstorable(wanted)
         self._tools.limits.refuse_json({"session_state": wanted.state, "metadata": wanted.metadata})
         now = self._tools.clock.now()
 
@@ -77,7 +77,7 @@ class SessionService:
 
     async def change_session(self, principal: Principal, session_id: str, changes: Mapping[str, Any]) -> Session:
         """Change name, state or metadata; raise SessionNotFound, or InvalidInput for text that cannot be stored."""
-        refuse_nul(changes)
+        refuse_unstorable(changes)
         self._tools.limits.refuse_json(changes)
         now = self._tools.clock.now()
 

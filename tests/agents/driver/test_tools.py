@@ -315,19 +315,6 @@ async def test_a_result_of_any_json_type_is_the_same_with_a_pause_between_or_wit
     assert first.model_response_str() == second.model_response_str()
 
 
-async def test_a_result_that_is_no_json_is_a_failure_that_the_model_is_told(tmp_path: Path) -> None:
-    def give() -> object:
-        """Give a lock."""
-        return threading.Lock()
-
-    script = ScriptedModel([Call("give")], "I see")
-    async with driving(tmp_path, Agent(script.model, name="agent", tools=[give])) as server:
-        done = await server.run()
-    assert (done["status"], done["content"]) == ("COMPLETED", "I see")
-    assert said_by_tools(done) == [("give", "The tool returned something that is not JSON: lock")]
-    assert done["tools"][0]["tool_call_error"] is True
-
-
 async def test_many_free_calls_of_one_answer_all_run(tmp_path: Path) -> None:
     did: list[int] = []
 

@@ -20,11 +20,14 @@ from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
+from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
+from unpause.agents.pydantic_ai.results import recorded_return
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
-from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused, recorded_return
+from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused
 from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
+from unpause.settings import DEFAULT_RESULT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +57,7 @@ class DriverOptions:
     models: Mapping[str, Model] = field(default_factory=dict)
     request_limit: int | None = None
     total_tokens_limit: int | None = None
+    max_result_bytes: int = DEFAULT_RESULT_BYTES
 
 
 class PydanticAIDriver:
@@ -109,13 +113,16 @@ class PydanticAIDriver:
 
     async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
-        history = [*ModelMessagesTypeAdapter.validate_python(segment.history), *own]
+        earlier = ModelMessagesTypeAdapter.validate_python(segment.history)
+        make_history_ids_unique(earlier, call_ids(own))
+        history = [*earlier, *own]
+        narrator.know_ids(history)
         calls = {call.tool_call_id: call for call in segment.calls}
         prompt, decisions = _prompt(segment.inputs), _decisions(own, calls)
         # An answer in plain text that a human has processed again comes before what the user said since.
         words, prompt = (prompt, None) if is_confirmed(calls.get(narrator.answer_id)) else (None, prompt)
         unread = words is not None or (prompt is not None and decisions is not None)
-        capability = JournalCapability(journal, calls, self._options.redaction, unread=unread)
+        capability = JournalCapability(journal, calls, self._options.redaction, self._options.max_result_bytes, unread)
         outputs = OutputCapability(journal, calls, self._options.redaction, capability, words)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.

@@ -12,6 +12,7 @@ from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
     PartDeltaEvent,
+    PartEndEvent,
     PartStartEvent,
     TextPart,
     TextPartDelta,
@@ -23,6 +24,7 @@ from pydantic_ai.messages import (
 )
 
 from unpause.agents.driver import CallResult, NewMessage, ProposedCall
+from unpause.agents.pydantic_ai.model_output import TextJoiner, call_ids, clean_response, make_ids_unique
 from unpause.agents.pydantic_ai.transcript import entries_of
 from unpause.domain.events import EventType
 from unpause.domain.runs import Outcome
@@ -50,6 +52,10 @@ class Narrator:
 
     def __init__(self, segment: Segment, journal: Journal, ids: Ids, model_name: str, model_provider: str) -> None:
         self._journal = journal
+        self._seen_ids: set[str] = set()
+        # By the number of the part in the model's answer.
+        self._texts: dict[int, TextJoiner] = {}
+        self._thoughts: dict[int, TextJoiner] = {}
         self._ids = ids
         self._model = {"model": model_name, "model_provider": model_provider}
         self._arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
@@ -79,6 +85,10 @@ class Narrator:
         self._request = request
         self._has_requested = True
 
+    def know_ids(self, messages: Sequence[ModelMessage]) -> None:
+        """Give no new call an id that one in these messages has, which go to the model with it."""
+        self._seen_ids |= call_ids(messages)
+
     async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""
         self.text = ""
@@ -86,6 +96,8 @@ class Narrator:
         await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
         async for event in stream:
             await self._tell_piece(event)
+        for index in (*self._texts, *self._thoughts):
+            await self._tell_end(index)
         counts = getattr(stream, "usage", None)
         tokens = {
             name: int(getattr(counts, name, 0) or 0)
@@ -115,7 +127,8 @@ class Narrator:
         self._request = None
         if len(messages) <= self._recorded:
             return
-        self._make_ids_unique(response)
+        clean_response(response)
+        make_ids_unique(response, self._seen_ids, self._ids)
         made = [
             part for part in response.parts if isinstance(part, ToolCallPart) and part.tool_name not in output_tools
         ]
@@ -165,7 +178,7 @@ class Narrator:
     def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
         new = list(messages[self._recorded :])
         self._recorded = len(messages)
-        natives = ModelMessagesTypeAdapter.dump_python(new, mode="json")
+        natives = ModelMessagesTypeAdapter.dump_python(new, mode="json", fallback=str)
         recorded: list[NewMessage] = []
         for message, native in zip(new, natives, strict=True):
             entries = entries_of(message, self._arguments, self._ids, first=self._first)
@@ -175,28 +188,35 @@ class Narrator:
 
     async def _tell_piece(self, event: object) -> None:
         match event:
-            case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
-                self.text += text
-                if text:
-                    await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+            case PartStartEvent(index=index, part=TextPart(content=text)):
+                self._texts[index] = TextJoiner()
+                await self._tell_text(self._texts[index].add(text))
+            case PartDeltaEvent(index=index, delta=TextPartDelta(content_delta=text)):
+                await self._tell_text(self._texts.setdefault(index, TextJoiner()).add(text))
             case PartStartEvent(part=ToolCallPart()):
                 self._calls = True
-            case PartStartEvent(part=ThinkingPart(content=thought)):
-                await self._tell_thought(thought)
-            case PartDeltaEvent(delta=ThinkingPartDelta(content_delta=thought)):
-                await self._tell_thought(thought)
+            case PartStartEvent(index=index, part=ThinkingPart(content=thought)):
+                self._thoughts[index] = TextJoiner()
+                await self._tell_thought(self._thoughts[index].add(thought))
+            case PartDeltaEvent(index=index, delta=ThinkingPartDelta(content_delta=thought)):
+                await self._tell_thought(self._thoughts.setdefault(index, TextJoiner()).add(thought or ""))
+            case PartEndEvent(index=index):
+                await self._tell_end(index)
             case _:
                 pass
 
-    async def _tell_thought(self, thought: str | None) -> None:
+    async def _tell_text(self, text: str) -> None:
+        self.text += text
+        if text:
+            await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+
+    async def _tell_thought(self, thought: str) -> None:
         if thought:
             await self._journal.emit(EventType.CONTENT_DELTA, {"content": "", "reasoning": thought})
 
-    def _make_ids_unique(self, response: ModelResponse) -> None:
-        """Rename calls whose id the run has seen: some local model servers count from zero in every answer."""
-        seen = set(self._arguments)
-        for part in response.parts:
-            if isinstance(part, ToolCallPart):
-                if part.tool_call_id in seen:
-                    part.tool_call_id = f"{part.tool_call_id}-{self._ids.fresh()[:8]}"
-                seen.add(part.tool_call_id)
+    async def _tell_end(self, index: int) -> None:
+        """Tell half a character that a part ended in."""
+        if text := self._texts.pop(index, None):
+            await self._tell_text(text.finish())
+        if thought := self._thoughts.pop(index, None):
+            await self._tell_thought(thought.finish())

@@ -25,9 +25,11 @@ from pydantic_core import from_json, to_json, to_jsonable_python
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
 from unpause.agents.pydantic_ai.output_effects import has_effects
+from unpause.agents.pydantic_ai.results import json_text
 from unpause.agents.pydantic_ai.toolset import SegmentPaused
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
+from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
@@ -61,8 +63,8 @@ class Final:
     def of(cls, output: object) -> Final:
         """Return an output as it is stored and shown."""
         if isinstance(output, str):
-            return cls(output, "str")
-        return cls(to_json(output, fallback=str).decode(), type(output).__name__)
+            return cls(replace_unstorable(output), "str")
+        return cls(json_text(output), type(output).__name__)
 
 
 @dataclass
@@ -227,6 +229,7 @@ class OutputCapability(AbstractCapability[Any]):
             content = error.message
         elif isinstance(error, ValidationError):
             content = error.errors(include_url=False, include_context=False)
+        content = replace_unstorable(content)
         value = self.redaction.hide(content) if isinstance(content, str) else to_jsonable_python(content, fallback=str)
         return CallResult(Outcome.RETRIED, value, value if isinstance(value, str) else to_json(value).decode())
 
@@ -273,5 +276,5 @@ def is_confirmed(call: ToolCall | None) -> bool:
 def _shown(output: object) -> dict[str, Any]:
     if isinstance(output, BinaryContent):
         return {"media_type": output.media_type}
-    value = to_jsonable_python(output, fallback=str)
+    value = replace_unstorable(to_jsonable_python(output, fallback=str))
     return value if isinstance(value, dict) else {"output": value}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -17,17 +17,21 @@ from pydantic_ai.exceptions import (
     ToolFailed,
     UsageLimitExceeded,
 )
-from pydantic_ai.messages import ToolReturn
+from pydantic_ai.messages import ModelRequest, ToolCallPart
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
-from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
+from pydantic_core import SchemaValidator, core_schema
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
+from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
+from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of, replay, storable_text
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
+from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
@@ -35,8 +39,6 @@ if TYPE_CHECKING:
     from unpause.agents.redaction import Redaction
 
 _log = structlog.get_logger(__name__)
-
-_RETURN = TypeAdapter(ToolReturn[Any])
 
 
 class SegmentPaused(Exception):
@@ -61,6 +63,7 @@ class JournaledToolset(WrapperToolset[Any]):
     originals: dict[str, ToolsetTool[Any]]
     held: set[str]
     redaction: Redaction
+    max_result_bytes: int
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
@@ -115,7 +118,7 @@ class JournaledToolset(WrapperToolset[Any]):
     ) -> Any:  # noqa: ANN401
         try:
             returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
-            result = _recordable(returned)
+            returned = await read_iterator(returned, self.max_result_bytes)
         except (ApprovalRequired, CallDeferred):
             await self.journal.defer_call(call_id)
             raise
@@ -135,12 +138,14 @@ class JournaledToolset(WrapperToolset[Any]):
                 raise
             _log.warning("tool failed", tool=name, call_id=call_id, exception=self.redaction.traceback_of(error))
             raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
+        result = await record_of(returned, self.max_result_bytes)
         await self.journal.finish_call(call_id, result)
-        return returned
+        # Not what was returned: the model gets what the record holds, before a restart as after it.
+        return given_back(result)
 
     async def _finish(self, call_id: str, outcome: Outcome, error: BaseException) -> str:
         """Write down what the tool raised; return that without secrets, which is all that the model may see of it."""
-        text = self.redaction.hide(describe_error(error))
+        text = self.redaction.hide(storable_text(describe_error(error), self.max_result_bytes))
         await self.journal.finish_call(call_id, CallResult(outcome, text, text))
         return text
 
@@ -156,6 +161,7 @@ class JournalCapability(AbstractCapability[Any]):
     journal: Journal
     calls: Mapping[str, ToolCall]
     redaction: Redaction
+    max_result_bytes: int
     unread: bool = False
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
@@ -172,7 +178,37 @@ class JournalCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
-        return JournaledToolset(toolset, self.journal, self.calls, self.originals, self.held, self.redaction)
+        return JournaledToolset(
+            toolset, self.journal, self.calls, self.originals, self.held, self.redaction, self.max_result_bytes
+        )
+
+    async def before_model_request(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
+        request_context: ModelRequestContext,
+    ) -> ModelRequestContext:
+        """Make what the agent is about to send storable: no provider could be sent it otherwise."""
+        request = request_context.messages[-1]
+        if isinstance(request, ModelRequest):
+            clean_request(request)
+        parameters = request_context.model_request_parameters
+        instructions = parameters.instruction_parts
+        if instructions and (cleaned := replace_unstorable(instructions)) is not instructions:
+            request_context.model_request_parameters = replace(parameters, instruction_parts=cleaned)
+        return request_context
+
+    async def before_tool_validate(
+        self,
+        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
+        *,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,  # noqa: ARG002
+        args: str | dict[str, Any],
+    ) -> str | dict[str, Any]:
+        """Send back a call whose arguments were nested too deeply to be kept."""
+        if call.args == NOT_KEPT:
+            raise ModelRetry(TOO_DEEP)
+        return args
 
     async def handle_deferred_tool_calls(
         self,
@@ -185,25 +221,6 @@ class JournalCapability(AbstractCapability[Any]):
             requests, approvals=[call for call in requests.approvals if call.tool_call_id not in self.held]
         )
         raise SegmentPaused(waiting, {name: tool.tool_def for name, tool in self.originals.items()})
-
-
-def replay(call: ToolCall) -> Any:  # noqa: ANN401
-    """Return what the tool gave back when it ran, or raise what it raised."""
-    text = call.result_text or ""
-    match call.outcome:
-        case Outcome.RETRIED:
-            raise ModelRetry(text)
-        case Outcome.SUCCESS:
-            return recorded_return(call)
-        case _:
-            raise ToolFailed(text)
-
-
-def recorded_return(call: ToolCall) -> ToolReturn[Any]:
-    """Return the result of a call that succeeded: the tool's own, or the one a client brought as text."""
-    if isinstance(call.result, dict) and call.result.get("kind") == "tool-return":
-        return _RETURN.validate_python(call.result)
-    return ToolReturn(call.result)
 
 
 def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
@@ -243,14 +260,3 @@ def _is_permitted(call: ToolCall | None) -> bool:
     if call is None or call.requirement is None or call.requirement.answer is None:
         return False
     return call.requirement.answer.decision in {Decision.CONFIRMED, Decision.ANSWERED}
-
-
-def _recordable(returned: object) -> CallResult:
-    whole = returned if isinstance(returned, ToolReturn) else ToolReturn(returned)
-    try:
-        value = _RETURN.dump_python(whole, mode="json")
-        shown = value["return_value"]
-        return CallResult(Outcome.SUCCESS, value, shown if isinstance(shown, str) else to_json(shown).decode())
-    except PydanticSerializationError as error:
-        message = f"The tool returned something that is not JSON: {type(returned).__name__}"
-        raise ToolFailed(message) from error

@@ -1,0 +1,190 @@
+"""Makes records of what tools gave back, and gives back what a record holds: to the model exactly that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_ai.exceptions import ModelRetry, ToolFailed
+from pydantic_ai.messages import ToolReturn
+from pydantic_core import PydanticSerializationError, to_json
+
+from unpause.agents.driver import CallResult
+from unpause.domain.runs import Outcome
+from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replace_unstorable
+
+if TYPE_CHECKING:
+    from unpause.domain.runs import ToolCall
+
+_RETURN = TypeAdapter(ToolReturn[Any])
+# Bytes as Pydantic AI itself sends them.
+_ANYTHING = TypeAdapter(Any, config=ConfigDict(ser_json_bytes="base64"))
+
+# Encoding more than this takes long enough for other runs to notice.
+_LARGE = 65_536
+_TOO_DEEP = f"The tool has run, but its result was not kept: it is nested in more than {DEEPEST} levels."
+
+
+async def read_iterator(returned: object, max_bytes: int) -> object:
+    """Return a list of what a tool's iterator yields, or what the tool returned instead of one.
+
+    What the iterator raises is raised: it is the tool that still runs.
+    """
+    most = max_bytes // 2 + 1
+    if isinstance(returned, AsyncIterator):
+        items: list[Any] = []
+        async for item in returned:
+            items.append(item)
+            if len(items) > most:
+                break
+        return items
+    if isinstance(returned, Iterator):
+        return await asyncio.to_thread(lambda: list(islice(returned, most)))
+    return returned
+
+
+async def record_of(returned: object, max_bytes: int) -> CallResult:
+    """Return the record of what a tool returned, whatever that is.
+
+    The call has failed only where its result is too large or too deep to be kept.
+    """
+    if is_longer(_contents(returned), _LARGE):
+        return await asyncio.to_thread(_record, returned, max_bytes)
+    return _record(returned, max_bytes)
+
+
+def given_back(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool returned, as the record has it
+    """Return what the tool gave back when it ran, or raise what it raised."""
+    match result.outcome:
+        case Outcome.RETRIED:
+            raise ModelRetry(result.text)
+        case Outcome.SUCCESS:
+            returned = _read(result.value)
+            is_plain = returned.content is None and returned.metadata is None and returned.tools is None
+            return returned.return_value if is_plain else returned
+        case _:
+            raise ToolFailed(result.text)
+
+
+def replay(call: ToolCall) -> Any:  # noqa: ANN401
+    """Return what the tool of a finished call gave back, or raise what it raised."""
+    return given_back(CallResult(call.outcome or Outcome.FAILED, call.result, call.result_text or ""))
+
+
+def recorded_return(call: ToolCall) -> ToolReturn[Any]:
+    """Return the result of a call that succeeded: the tool's own, or the one a client brought as text."""
+    return _read(call.result)
+
+
+def storable_text(text: str, max_bytes: int) -> str:
+    """Return what a tool said of its failure as it can be kept: at most so many characters of it."""
+    storable = replace_unstorable(text)
+    return storable if len(storable) <= max_bytes else storable[:max_bytes] + "…"
+
+
+def json_text(value: object) -> str:
+    """Return the JSON text of anything; what is no JSON in it is text."""
+    try:
+        return to_json(value, fallback=_plain).decode()
+    except PydanticSerializationError:
+        return to_json(replace_unstorable(_dump(value)["return_value"])).decode()
+
+
+def _record(returned: object, max_bytes: int) -> CallResult:
+    contents = _contents(returned)
+    if is_longer(contents, 2 * max_bytes):
+        if not _is_circular(contents):
+            return _failed(_too_large(max_bytes))
+        returned = _text_of(returned)
+    elif is_nested_deeper(contents, DEEPEST + 10):
+        return _failed(_TOO_DEEP)
+    value = replace_unstorable(_dump(returned))
+    # What is wrapped around the result does not count.
+    if is_nested_deeper(value["return_value"]) or is_nested_deeper(value, DEEPEST + 10):
+        return _failed(_TOO_DEEP)
+    if len(to_json(value)) > max_bytes:
+        return _failed(_too_large(max_bytes))
+    shown = value["return_value"]
+    return CallResult(Outcome.SUCCESS, value, shown if isinstance(shown, str) else to_json(shown).decode())
+
+
+def _failed(text: str) -> CallResult:
+    return CallResult(Outcome.FAILED, text, text)
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"The tool has run, but its result was not kept: it has more than {max_bytes} bytes."
+
+
+def _is_circular(value: object) -> bool:
+    """Whether a list or dict holds itself, however far within."""
+    within, done = set[int](), set[int]()
+    stack = [(value, False)]
+    while stack:
+        item, is_left = stack.pop()
+        if is_left:
+            within.discard(id(item))
+            done.add(id(item))
+        elif id(item) in within:
+            return True
+        elif isinstance(item, dict | list | tuple) and id(item) not in done:
+            within.add(id(item))
+            stack.append((item, True))
+            stack.extend((inner, False) for inner in (item.values() if isinstance(item, dict) else item))
+    return False
+
+
+def _contents(returned: object) -> object:
+    if isinstance(returned, ToolReturn):
+        return (returned.return_value, returned.content, returned.metadata)
+    return returned
+
+
+def _dump(returned: object) -> dict[str, Any]:
+    """Return the JSON of a tool's result, in which whatever is no JSON is text: the tool has run, so it succeeded."""
+    whole = returned if isinstance(returned, ToolReturn) else ToolReturn(returned)
+    for candidate in (
+        whole,
+        ToolReturn(whole.return_value, content=whole.content, metadata=_text_of(whole.metadata), tools=whole.tools),
+        ToolReturn(_text_of(whole.return_value), metadata=_text_of(whole.metadata)),
+    ):
+        try:
+            value: dict[str, Any] = _ANYTHING.dump_python(candidate, mode="json", by_alias=True, fallback=_plain)
+            _RETURN.validate_python(value)
+        except (PydanticSerializationError, ValidationError, RecursionError, ValueError, TypeError):
+            continue
+        return value
+    return {"return_value": None, "kind": "tool-return"}
+
+
+def _plain(value: object) -> object:
+    """Return something of JSON for what Pydantic knows no JSON of."""
+    match value:
+        case memoryview():
+            return value.tobytes()
+        case Mapping():
+            return dict(value)
+        case Iterator() | Sequence() | AbstractSet():
+            return list(value)
+        case _:
+            return _text_of(value)
+
+
+def _text_of(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - the author's own method, and the tool has run
+        return f"<{type(value).__name__}>"
+
+
+def _read(value: object) -> ToolReturn[Any]:
+    if isinstance(value, dict) and value.get("kind") == "tool-return":
+        returned: ToolReturn[Any] = _RETURN.validate_python(value)
+        return returned
+    return ToolReturn(value)

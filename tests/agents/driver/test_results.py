@@ -1,0 +1,191 @@
+"""Whatever a tool returns, its call succeeded, and the model gets just what the record holds."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict, UserList
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+from pydantic_ai import Agent, Tool
+from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, UserPromptPart
+
+from tests.agents.driver.driving import driving, said_by_tools
+from tests.support.agents import Call, ScriptedModel, parts_of
+from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of
+from unpause.domain.runs import Outcome
+
+_MANY = 1_000_000
+
+
+class _Color(Enum):
+    RED = "red"
+
+
+class _Renamed(BaseModel):
+    degrees: float = Field(default=1.5, serialization_alias="deg")
+
+
+@dataclass
+class _Plain:
+    raw: bytes = b"\xff"
+
+
+class _Mute:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class _Named:
+    def __str__(self) -> str:
+        return "a named thing"
+
+
+def _letters() -> Iterator[str]:
+    yield from "ab"
+
+
+async def _numbers() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+def _circle() -> list[Any]:
+    circle: list[Any] = [1]
+    circle.append(circle)
+    return circle
+
+
+@pytest.mark.parametrize(
+    ("returned", "kept"),
+    [
+        (b"text", "dGV4dA=="),
+        (b"\xff\xfe", "__4="),
+        ({"a": [b"\xff", memoryview(b"b")]}, {"a": ["_w==", "Yg=="]}),
+        (_letters(), ["a", "b"]),
+        (map(str, [1]), ["1"]),
+        ({"in": _letters()}, {"in": ["a", "b"]}),
+        (_numbers(), [1, 2]),
+        (range(2), [0, 1]),
+        ({"a"}, ["a"]),
+        (frozenset({1}), [1]),
+        (UserList([1]), [1]),
+        (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        ({1: "x", (2, 3): "y"}, {"1": "x", "2,3": "y"}),
+        (_Renamed(), {"deg": 1.5}),
+        ([_Plain()], [{"raw": "_w=="}]),
+        (Decimal("1.50"), "1.50"),
+        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00Z"),
+        (_Color.RED, "red"),
+        (PurePosixPath("/x"), "/x"),
+        (_Named(), "a named thing"),
+        ([_Named()], ["a named thing"]),
+        (_Mute(), "<_Mute>"),
+        (ValueError("odd"), "odd"),
+        (float("nan"), None),
+        (1e22, 1e22),
+        (2**70, 2**70),
+        ("x\ud83d\ude00\ud83d\0", "x\U0001f600\ufffd\ufffd"),
+        ({"a": ["\0", {"b": "\udc00"}]}, {"a": ["\ufffd", {"b": "\ufffd"}]}),
+    ],
+    ids=repr,
+)
+async def test_a_call_that_returned_has_succeeded_and_gives_back_its_record(returned: object, kept: object) -> None:
+    result = await record_of(await read_iterator(returned, _MANY), _MANY)
+    assert result.outcome is Outcome.SUCCESS
+    assert result.value["return_value"] == kept
+    assert json.loads(json.dumps(result.value, allow_nan=False)) == result.value
+    assert given_back(result) == kept
+    text = result.text
+    assert text == kept if isinstance(kept, str) else json.loads(text) == kept
+
+
+async def test_what_refers_to_itself_is_text() -> None:
+    result = await record_of(_circle(), _MANY)
+    assert (result.outcome, result.text) == (Outcome.SUCCESS, "[1, [...]]")
+
+
+async def test_what_only_the_application_reads_may_be_anything() -> None:
+    returned = ToolReturn("kept", content=["look", BinaryContent(b"\xff", media_type="image/png")], metadata=_Mute())
+    back = given_back(await record_of(returned, _MANY))
+    assert (back.return_value, back.content[0], back.content[1].data) == ("kept", "look", b"\xff")
+    assert back.metadata == "<_Mute>"
+    partly = given_back(await record_of(ToolReturn("kept", metadata={"n": 1, "at": _Named()}), _MANY))
+    assert partly.metadata == {"n": 1, "at": "a named thing"}
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "x" * 2000,
+        ["x" * 500] * 4,
+        {"a": {"b": "ü" * 600}},
+        BinaryContent(b"x" * 1500, media_type="image/png"),
+        "x" * 10**7,
+    ],
+    ids=["text", "list", "nested", "picture", "huge"],
+)
+async def test_a_result_that_is_too_large_is_a_failure_that_says_so(returned: object) -> None:
+    result = await record_of(returned, 1024)
+    assert (result.outcome, result.value) == (Outcome.FAILED, result.text)
+    assert result.text == "The tool has run, but its result was not kept: it has more than 1024 bytes."
+
+
+async def test_an_iterator_without_end_is_a_result_that_is_too_large() -> None:
+    result = await record_of(await read_iterator(iter(int, 1), 1024), 1024)
+    assert result.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(("levels", "outcome"), [(100, Outcome.SUCCESS), (101, Outcome.FAILED), (5000, Outcome.FAILED)])
+async def test_a_result_has_a_hundred_levels_at_most(levels: int, outcome: Outcome) -> None:
+    nested: Any = 1
+    for _ in range(levels):
+        nested = [nested]
+    result = await record_of(nested, _MANY)
+    assert result.outcome is outcome
+    assert ("more than 100 levels" in result.text) is (outcome is Outcome.FAILED)
+
+
+async def test_the_model_gets_the_same_before_and_after_a_restart(tmp_path: Path) -> None:
+    def give() -> ToolReturn[object]:
+        """Give bytes, and something for the application."""
+        return ToolReturn({"b": b"\xff", "a": 1e22}, content="read this", metadata={"lock": _Named()})
+
+    def act() -> str:
+        """Act."""
+        return "acted"
+
+    script = ScriptedModel([Call("give")], [Call("give"), Call("act")], "done")
+    agent = Agent(script.model, name="agent", tools=[give, Tool(act, requires_approval=True)])
+    async with driving(tmp_path, agent) as server:
+        run = await server.run()
+    async with driving(tmp_path, agent) as server:
+        done = await server.confirm(run)
+    assert [tool["result"] for tool in done["tools"]] == ['{"b":"_w==","a":1e+22}'] * 2 + ["acted"]
+    before = parts_of(script.asked[1], ToolReturnPart, UserPromptPart)[-2:]
+    after = [part for part in parts_of(script.asked[2], ToolReturnPart) if part.tool_name == "give"]
+    assert [(part.content, part.metadata, part.outcome) for part in after] == [
+        (before[0].content, {"lock": "a named thing"}, "success")
+    ] * 2
+    assert said_by_tools(done)[0] == ("give", '{"b":"_w==","a":1e+22}')
+    assert [part.content for part in parts_of(script.asked[2], UserPromptPart)].count("read this") == 2
+
+
+async def test_what_a_generator_raises_is_the_tools_failure(tmp_path: Path) -> None:
+    def count() -> object:
+        """Count."""
+        yield 1
+        detail = "no two"
+        raise OSError(detail)
+
+    script = ScriptedModel([Call("count")], "I see")
+    async with driving(tmp_path, Agent(script.model, name="agent", tools=[count]), max_result_bytes=2048) as server:
+        done = await server.run()
+    assert said_by_tools(done) == [("count", "no two")]
