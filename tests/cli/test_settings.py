@@ -67,6 +67,7 @@ VALUES = {
     "max_images": "2",
     "max_message_chars": "99",
     "max_json_chars": "1000",
+    "max_result_bytes": "2000",
     "max_tools": "8",
     "max_streams": "6",
     "max_unfinished": "9",

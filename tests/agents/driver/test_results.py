@@ -95,7 +95,7 @@ def _circle() -> list[Any]:
         ("x\ud83d\ude00\ud83d\0", "x\U0001f600\ufffd\ufffd"),
         ({"a": ["\0", {"b": "\udc00"}]}, {"a": ["\ufffd", {"b": "\ufffd"}]}),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 async def test_a_call_that_returned_has_succeeded_and_gives_back_its_record(returned: object, kept: object) -> None:
     result = await record_of(await read_iterator(returned, _MANY), _MANY)

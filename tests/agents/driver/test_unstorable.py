@@ -70,7 +70,7 @@ async def test_halves_in_what_tools_give_and_raise_are_replaced_for_clients_and_
     assert [tool["result"] for tool in done["tools"][:3]] == ['{"name":"caf\ufffd"}', "\ufffd!", "\ufffd"]
     assert done["tools"][3]["tool_name"] == "no\ufffd"
     assert parts_of(script.asked[0], SystemPromptPart)[0].content == "a\ufffd"
-    assert script.asked[0][0].instructions == "i\ufffd"
+    assert getattr(script.asked[0][0], "instructions", None) == "i\ufffd"
     read = parts_of(script.asked[1], ToolReturnPart, RetryPromptPart)
     assert not {_HIGH, _LOW} & set(repr([(part.content, part.tool_name) for part in read]))
     assert read[0].content == {"name": "caf\ufffd"}
