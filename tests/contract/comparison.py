@@ -75,7 +75,8 @@ class Comparison:
                 kind = str(expected["@"]).partition("#")[0]
                 self.keys(where, expected["@"], got, EXTRA_KEYS.get(kind, frozenset()))
             else:
-                self.say(f"{where}: keys", sorted(expected), sorted(got))
+                extra = EXTRA_KEYS["field"] if "user_input_schema[" in where else frozenset()
+                self.say(f"{where}: keys", sorted(expected), sorted(got.keys() - extra))
             for key in expected.keys() & got.keys():
                 if key == "chat_history":
                     self.messages(expected[key], got[key])
@@ -216,7 +217,16 @@ def _said(tool: JsonObject) -> JsonObject:
     """
     ignored = _OWN_TOOL_VALUES | EXTRA_KEYS["tool"]
     said = {key: value for key, value in tool.items() if key not in ignored and value is not None}
-    return {key: value for key, value in said.items() if key not in _FORMS or value != []}
+    return {
+        key: [_without_extra(field) for field in value] if key in _FORMS else value
+        for key, value in said.items()
+        if key not in _FORMS or value != []
+    }
+
+
+def _without_extra(field: JsonObject) -> JsonObject:
+    """Return a field of a form without the keys that clients of the captured server do not know."""
+    return {key: value for key, value in field.items() if key not in EXTRA_KEYS["field"]}
 
 
 def _is_settled(tool: JsonObject) -> bool:

@@ -336,6 +336,8 @@ EXTRA_KEYS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "message": frozenset({"metrics"}),
         "tool": frozenset({"parent_tool_call_id", "pause_id", "in_doubt"}),
         "requirement": frozenset({"pause_id", "in_doubt"}),
+        # What a form needs to be drawn, and answered: the choices above all.
+        "field": frozenset({"required", "schema"}),
         "error": frozenset(
             {
                 *("error_code", "continued_at", "continued_by", "continued_via", "decision", "status"),

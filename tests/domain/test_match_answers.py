@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from unpause.domain.forms import InputField
 from unpause.domain.requirements import (
     Answer,
     Decision,
-    InputField,
     Requirement,
     RequirementKind,
     ToolAnswer,

@@ -12,10 +12,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unpause.domain.forms import InputField
 from unpause.domain.requirements import (
     Answer,
     Decision,
-    InputField,
     Requirement,
     RequirementKind,
     ToolAnswer,

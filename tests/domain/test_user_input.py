@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.domain.test_match_answers import asking, match, refused
-from unpause.domain.requirements import InputField, ToolAnswer
+from unpause.domain.forms import InputField
+from unpause.domain.requirements import ToolAnswer
 from unpause.errors import RequirementMismatch, RequirementsOpen
 
 _TO = InputField("to", "str", "Who gets it")

@@ -13,8 +13,9 @@ from tests.support.gates import Gates, working_agent
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start_and_follow
 from tests.support.serving import running
 from unpause.domain.events import EventType
+from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
-from unpause.domain.requirements import Decision, InputField, ToolAnswer
+from unpause.domain.requirements import Decision, ToolAnswer
 from unpause.domain.runs import CallStatus, Image, Outcome, RunStatus, RunView
 from unpause.runs.commands import ContinueRun, RunName
 

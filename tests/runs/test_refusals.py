@@ -17,8 +17,9 @@ from tests.support.serving import running
 from tests.support.toolless import Toolless
 from unpause.agents.driver import Completed, Journal, NewMessage, Paused, ProposedCall, Segment, SegmentEnd
 from unpause.bootstrap import Application
+from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
-from unpause.domain.requirements import InputField, ToolAnswer
+from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
 from unpause.errors import (
     AgentNotFound,

@@ -25,8 +25,9 @@ from unpause.agents.driver import (
     SegmentEnd,
 )
 from unpause.domain.events import EventType
+from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
-from unpause.domain.requirements import InputField, ToolAnswer
+from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import EndReason, Image, Outcome, RunStatus, TranscriptEntry
 from unpause.errors import InvalidInput
 from unpause.runs.commands import ContinueRun, CreateRun, RunName

@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
+from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal, Sight
-from unpause.domain.requirements import Answer, Decision, InputField, Requirement, RequirementKind
+from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.store.database import Database
 from unpause.store.events import add_events, list_events

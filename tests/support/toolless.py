@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from unpause.agents.driver import ModelName, ToolDescription
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from unpause.agents.driver import ArgumentCheck, ModelName, ToolDescription
 from unpause.errors import ModelNotAllowed
 
 
@@ -21,3 +24,10 @@ class Toolless:
     def list_tools(self) -> list[ToolDescription]:
         """Return none."""
         return []
+
+    def check_arguments(
+        self, tool_name: str, arguments: Mapping[str, Any], chosen: Collection[str]
+    ) -> ArgumentCheck | None:
+        """Leave everything to the run."""
+        del tool_name, arguments, chosen
+        return None

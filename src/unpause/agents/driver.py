@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unpause.domain.deciders import Deciders
 from unpause.domain.events import EventType
-from unpause.domain.requirements import InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.forms import InputField
+from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 
 
@@ -127,6 +128,18 @@ class Failed:
 SegmentEnd = Paused | Completed | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class ArgumentCheck:
+    """What a tool says of arguments that a human chose.
+
+    ``problems`` are reasons by the argument's name, which repeat no value. Where there is none, ``values`` is how the
+    arguments are kept.
+    """
+
+    problems: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Journal(Protocol):
     """Where a driver writes what happens. Every method raises LeaseLost once the run belongs to someone else."""
 
@@ -187,6 +200,15 @@ class AgentDriver(Protocol):
 
     def list_tools(self) -> list[ToolDescription]:
         """Return what the agent can call, as far as that is known without running it."""
+        ...
+
+    def check_arguments(
+        self, tool_name: str, arguments: Mapping[str, Any], chosen: Collection[str]
+    ) -> ArgumentCheck | None:
+        """Have the tool check those of the arguments that a human chose; None where only a run can do that.
+
+        May run what the tool's author wrote: to be called in a thread. Raises nothing.
+        """
         ...
 
     def describe_model(self, choice: str | None) -> ModelName:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from traceback import format_exception
 from typing import TYPE_CHECKING
+
+from unpause.agents.concealed import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_HIDDEN = "[hidden]"
+    from unpause.agents.concealed import Concealed
+
 _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
 # Of a traceback: where it was raised and what was said stand at its end.
@@ -33,14 +37,25 @@ class Redaction:
     def __init__(self, environment: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
         values = {value for name, value in environment.items() if _SECRET_NAME.search(name)}
         values.update(secrets)
+        self._concealed: tuple[Concealed, ...] = ()
         self._values = sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+    def concealing(self, concealed: Concealed) -> Redaction:
+        """Return one that hides these values, too."""
+        if not concealed:
+            return self
+        further = copy(self)
+        further._concealed = (*self._concealed, concealed)  # noqa: SLF001 - of its own class
+        return further
 
     def hide(self, text: str) -> str:
         """Return the text without secrets."""
+        for concealed in self._concealed:
+            text = concealed.hide(text)
         for value in self._values:
-            text = text.replace(value, _HIDDEN)
+            text = text.replace(value, HIDDEN)
         for pattern in _PATTERNS:
-            text = pattern.sub(_HIDDEN, text)
+            text = pattern.sub(HIDDEN, text)
         return text
 
     def clean(self, text: str) -> str:

@@ -17,9 +17,11 @@ from unpause.domain.runs import EndReason
 from unpause.errors import ModelNotAllowed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from pydantic_ai.models import Model
 
-    from unpause.agents.driver import Journal, ModelName, Segment, SegmentEnd
+    from unpause.agents.driver import ArgumentCheck, Journal, ModelName, Segment, SegmentEnd
     from unpause.agents.pydantic_ai.driver import DriverOptions
     from unpause.agents.setup_segment import Workshop
     from unpause.clock import Clock
@@ -64,6 +66,15 @@ class SetupCommandsDriver:
             ),
             ToolDescription(ASK_HUMAN, "Ask a person to decide.", _parameters("question"), external_execution=True),
         ]
+
+    def check_arguments(
+        self,
+        tool_name: str,  # noqa: ARG002 - part of the protocol
+        arguments: Mapping[str, Any],  # noqa: ARG002
+        chosen: Collection[str],  # noqa: ARG002
+    ) -> ArgumentCheck | None:
+        """Return None: nobody fills in or changes anything of a command."""
+        return None
 
     def describe_model(self, choice: str | None) -> ModelName:
         """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""

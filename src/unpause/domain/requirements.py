@@ -8,9 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from unpause.domain.deciders import Deciders, Vote
+from unpause.domain.forms import InputField, read_value
 from unpause.errors import InvalidTransition, RequirementMismatch, RequirementsOpen
 
 DEFAULT_REJECTION = "Function call was rejected by the user"
@@ -40,21 +39,6 @@ class Decision(StrEnum):
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
     ANSWERED = "answered"
-
-
-@dataclass(frozen=True, slots=True)
-class InputField:
-    """One argument of a call that waits for values: ``str int float bool list dict``.
-
-    ``open`` fields are for the human to fill in; the others show what the model chose and are fixed.
-    """
-
-    name: str
-    field_type: str
-    description: str
-    value: Any = None
-    open: bool = True
-    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +94,12 @@ class Requirement:
     def awaits_approval(self) -> bool:
         """Whether only an administrator may answer, and has not."""
         return self.is_open and self.approval == "required" and self.approval_status in {None, "pending"}
+
+    @property
+    def changeable(self) -> tuple[str, ...]:
+        """The arguments that whoever decides may change: none once an administrator has approved the call."""
+        is_decided = self.approval == "required" and self.approval_status not in {None, "pending"}
+        return () if is_decided or self.kind is RequirementKind.EXTERNAL_EXECUTION else self.editable
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +175,38 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
     call = requirement.tool_call_id
     if answer.tool_name is not None and answer.tool_name != requirement.tool_name:
         raise RequirementMismatch(f"Tool call {call} is for {requirement.tool_name}, not {answer.tool_name}")
+    _refuse_other_values(requirement, answer)
     if answer.tool_args is None:
         return
-    allowed = {*requirement.editable, *(field.name for field in requirement.fields if field.open)}
+    allowed = {field.name for field in requirement.fields if field.open}
+    decided: Mapping[str, Any] = {}
+    if requirement.answer is None:
+        allowed.update(requirement.changeable)
+    else:
+        decided = requirement.answer.values or {}
     for name in {*answer.tool_args, *requirement.tool_args} - allowed:
-        if answer.tool_args.get(name, _MISSING) != requirement.tool_args.get(name, _MISSING):
+        sent, shown = answer.tool_args.get(name, _MISSING), requirement.tool_args.get(name, _MISSING)
+        if sent not in (shown, decided.get(name, shown)):
             raise RequirementMismatch(
-                f"Tool call {call} ({requirement.tool_name}): argument {name!r} is not the one that was shown"
+                f"Tool call {call} ({requirement.tool_name}): argument {name!r} is not the one that was "
+                f"{'decided' if name in requirement.editable else 'shown'}"
+            )
+
+
+def _refuse_other_values(requirement: Requirement, answer: ToolAnswer) -> None:
+    """Raise where a form that is filled in already, by whoever decided the call, is filled in otherwise."""
+    decided = requirement.answer
+    if decided is None or decided.decision is Decision.REJECTED or answer.confirmed is False:
+        return
+    filled_in = decided.values or {}
+    for field in requirement.fields:
+        value = (answer.values or {}).get(field.name)
+        kept = filled_in.get(field.name, field.value)
+        # As text: a number may have been sent as one.
+        if value is not None and (field.open or field.editable) and str(value) not in {str(kept), str(field.value)}:
+            raise RequirementMismatch(
+                f"Tool call {requirement.tool_call_id} ({requirement.tool_name}): "
+                f"field {field.name!r} is filled in already"
             )
 
 
@@ -238,25 +253,36 @@ def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
 
 
 def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
-    """Return the arguments that the human changed, all of them declared editable."""
-    sent = answer.tool_args or {}
-    return {
-        name: sent[name]
-        for name in requirement.editable
-        if name in sent and sent[name] != requirement.tool_args.get(name, _MISSING)
-    }
+    """Return the arguments that the human changed, all of them declared editable: in the call, or in its form."""
+    in_form = {name: value for name, value in (answer.values or {}).items() if value is not None}
+    edited: dict[str, Any] = {}
+    for name in requirement.changeable:
+        for sent in (answer.tool_args or {}, in_form):
+            if name in sent and sent[name] != requirement.tool_args.get(name, _MISSING):
+                edited[name] = sent[name]
+    return edited
 
 
 def _with_values(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
-    given = {name: value for name, value in (answer.values or {}).items() if value is not None}
+    sent = answer.values or {}
+    given = {name: value for name, value in sent.items() if value is not None}
     call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
     _refuse_fixed_fields(call, requirement, given)
     wanted = [field for field in requirement.fields if field.open]
     if not answer.confirmed and not any(field.name in given for field in wanted):
         return None
+    # An empty field is left out; where nothing else can be left out for it, null is what was filled in.
+    given |= {
+        field.name: None for field in wanted if field.required and field.takes_null and sent.get(field.name, 0) is None
+    }
     if missing := [field.name for field in wanted if field.required and field.name not in given]:
         raise RequirementMismatch(f"{call}: missing value for {', '.join(missing)}")
-    values = {field.name: _typed(call, field, given[field.name]) for field in wanted if field.name in given}
+    values = {
+        # Where its schema is known, the tool itself checks the value.
+        field.name: given[field.name] if field.schema is not None else read_value(call, field, given[field.name])
+        for field in wanted
+        if field.name in given
+    }
     return replace(answer, values={**values, **_edited(requirement, answer)})
 
 
@@ -266,26 +292,5 @@ def _refuse_fixed_fields(call: str, requirement: Requirement, given: Mapping[str
         field = fields.get(name)
         if field is None:
             raise RequirementMismatch(f"{call}: no such input field: {name}")
-        if not field.open and value != field.value:
+        if not field.open and name not in requirement.changeable and value != field.value:
             raise RequirementMismatch(f"{call}: field {name!r} was chosen by the agent and cannot be changed")
-
-
-_FIELD_TYPES: Mapping[str, TypeAdapter[Any]] = {
-    "str": TypeAdapter(str),
-    "int": TypeAdapter(int),
-    "float": TypeAdapter(float),
-    "bool": TypeAdapter(bool),
-    "list": TypeAdapter(list[Any]),
-    "dict": TypeAdapter(dict[str, Any]),
-}
-
-
-def _typed(call: str, field: InputField, value: object) -> object:
-    adapter = _FIELD_TYPES.get(field.field_type)
-    if adapter is None:
-        return value
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-        raise RequirementMismatch(f"{call}: field {field.name!r}: {reason}") from None

@@ -21,6 +21,7 @@ from unpause.domain.requirements import (
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
+from unpause.runs.checking import ValueChecks
 from unpause.runs.commands import Accepted
 from unpause.runs.deciding import Deciding
 from unpause.runs.snapshots import awaiting_text, decision_payload, pause_payload, pause_text
@@ -42,12 +43,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Continuing:
-    """One continue: who asks, for what, when; ``model`` are the columns of another model for the rest of the run."""
+    """One continue: who asks, for what, when; ``model`` are the columns of another model for the rest of the run.
+
+    ``checks`` are the values that the tools have checked.
+    """
 
     principal: Principal
     command: ContinueRun
     now: datetime
     model: Mapping[str, str] = field(default_factory=dict)
+    checks: ValueChecks = field(default_factory=ValueChecks)
 
     def apply(
         self, connection: Connection, run: Run, requirements: Sequence[Requirement]
@@ -122,7 +127,7 @@ class Continuing:
                 raise
             return {}
         by_id = {requirement.id: requirement for requirement in present}
-        return {key: self.answer(by_id[key], said) for key, said in matched.items()}
+        return {key: self.answer(by_id[key], self.checks.take(run, by_id[key], said)) for key, said in matched.items()}
 
     def _is_of_now(self, calls: Sequence[ToolCall], requirements: Sequence[Requirement]) -> bool:
         """Whether what was sent to a run paused on request echoes this pause, and not an earlier one once more.

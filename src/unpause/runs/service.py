@@ -11,6 +11,7 @@ from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, ModelNotAllowed, RunNotFound, busy_with
 from unpause.runs.cancelling import Cancelling, cancel
+from unpause.runs.checking import write_checked
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
 from unpause.runs.expiring import Present, announce, bring_up_to_date
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunView
+    from unpause.runs.checking import ValueChecks
     from unpause.runs.commands import ContinueRun, CreateRun, RunName
     from unpause.runs.dispatcher import Dispatcher
     from unpause.runs.limits import Limits
@@ -140,7 +142,7 @@ class RunService:
         refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_answers(command)
 
-        def unit(connection: Connection) -> _Continued:
+        def unit(connection: Connection, checks: ValueChecks) -> _Continued:
             # The key before the run, as everywhere: see the order of locks in `store.database`.
             earlier = find_earlier(connection, asked, self._tools.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
@@ -155,14 +157,14 @@ class RunService:
                 if asked is not None:
                     forget_request(connection, asked)
                 return _Continued(present, late)
-            continuing = Continuing(principal, command, present.now, self._model_of(run, command.model))
+            continuing = Continuing(principal, command, present.now, self._model_of(run, command.model), checks)
             accepted, events = continuing.apply(connection, present.run, present.requirements)
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
             return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
 
         with busy_with(_told(name)):
-            present, outcome = await self._tools.database.write(unit)
+            present, outcome = await write_checked(self._tools, unit)
         announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome

@@ -14,6 +14,8 @@ from unpause.domain.runs import CallKind, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from unpause.domain.forms import InputField
+
 _CALL = TypeAdapter(ToolCall)
 _REQUIREMENTS = TypeAdapter(tuple[Requirement, ...])
 _CALLS = TypeAdapter(tuple[ToolCall, ...])
@@ -74,6 +76,43 @@ def decision_payload(requirement: Requirement, answer: Answer, prompt: str | Non
         "by": answer.by,
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def form_payload(requirement: Requirement) -> list[dict[str, Any]]:
+    """Return the form of a call that waits for values, or did: each field as AgentOS has it, and its JSON schema."""
+    if requirement.kind is not RequirementKind.USER_INPUT:
+        return []
+    given = (requirement.answer.values if requirement.answer else None) or {}
+    return [_field_payload(field, given.get(field.name, field.value)) for field in requirement.fields]
+
+
+def editable_payload(requirement: Requirement) -> dict[str, Any]:
+    """Return which arguments whoever decides may change, as fields; nothing where that is none."""
+    if not requirement.is_open or not requirement.changeable:
+        return {}
+    known = {field.name: field for field in requirement.fields}
+    arguments = requirement.tool_args
+    # Of calls that waited before fields were kept there is the name alone.
+    return {
+        "editable": [
+            _field_payload(known[name], arguments.get(name))
+            if name in known
+            else {"name": name, "value": arguments.get(name)}
+            for name in requirement.changeable
+        ]
+    }
+
+
+def _field_payload(field: InputField, value: object) -> dict[str, Any]:
+    shown = {
+        "name": field.name,
+        "field_type": field.field_type,
+        "description": field.description or None,
+        "value": value,
+    }
+    if field.schema is None:
+        return shown
+    return {**shown, "required": field.required, "schema": field.schema}
 
 
 def votes_payload(requirement: Requirement) -> dict[str, Any]:

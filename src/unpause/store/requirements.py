@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, case, func, insert, select, update
 
 from unpause.domain.deciders import Deciders, Vote
-from unpause.domain.requirements import Answer, Decision, InputField, OnExpire, Requirement, RequirementKind
+from unpause.domain.forms import InputField
+from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.moments import database_now, read_now

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy
+from unpause.agents.pydantic_ai.forms import fields_of
 from unpause.domain.deciders import Deciders
-from unpause.domain.requirements import InputField, OnExpire, RequirementKind
+from unpause.domain.requirements import OnExpire, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_ai.messages import ToolCallPart
     from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
-
-_FIELD_TYPES = {
-    "string": "str",
-    "integer": "int",
-    "number": "float",
-    "boolean": "bool",
-    "array": "list",
-    "object": "dict",
-}
 
 
 def wanted_by(requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition]) -> tuple[Wanted, ...]:
@@ -35,10 +27,10 @@ def wanted_by(requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition
 
 def _decision(call: ToolCallPart, tool: ToolDefinition | None) -> Wanted:
     rules = ToolPolicy.of(tool.metadata if tool else None)
-    if tool is None or not rules.user_input:
+    if tool is None:
         return _wanted(call, RequirementKind.CONFIRMATION, rules)
-    fields = _fields(tool, rules, call.args_as_dict())
-    return replace(_wanted(call, RequirementKind.USER_INPUT, rules), fields=fields)
+    kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION
+    return replace(_wanted(call, kind, rules), fields=fields_of(tool, rules, call.args_as_dict()))
 
 
 def _result(call: ToolCallPart, tool: ToolDefinition | None, requests: DeferredToolRequests) -> Wanted:
@@ -62,26 +54,3 @@ def _wanted(call: ToolCallPart, kind: RequirementKind, rules: ToolPolicy) -> Wan
 def _deciders(rules: ToolPolicy) -> Deciders | None:
     deciders = Deciders(rules.four_eyes, rules.approvers, rules.quorum)
     return None if deciders == Deciders() else deciders
-
-
-def _fields(tool: ToolDefinition, rules: ToolPolicy, arguments: Mapping[str, Any]) -> tuple[InputField, ...]:
-    schema = tool.parameters_json_schema
-    required = schema.get("required", ())
-    return tuple(
-        InputField(
-            name=name,
-            field_type=_field_type(of),
-            description=of.get("description", ""),
-            # What the model put into a field it was never shown is no answer of the user.
-            value=None if name in rules.user_input else arguments.get(name),
-            open=name in rules.user_input,
-            required=name in required,
-        )
-        for name, of in schema.get("properties", {}).items()
-    )
-
-
-def _field_type(schema: Mapping[str, Any]) -> str:
-    options = [schema, *schema.get("anyOf", ())]
-    found = (_FIELD_TYPES.get(str(option.get("type"))) for option in options)
-    return next((name for name in found if name is not None), "dict" if "$ref" in schema else "str")

@@ -17,9 +17,11 @@ from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.deferred import wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
+from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
 from unpause.agents.pydantic_ai.results import recorded_return
@@ -30,13 +32,13 @@ from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
 from unpause.settings import DEFAULT_RESULT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRun
 
-    from unpause.agents.driver import Journal, Segment, SegmentEnd, ToolDescription
+    from unpause.agents.driver import ArgumentCheck, Journal, Segment, SegmentEnd, ToolDescription
     from unpause.agents.redaction import Redaction
     from unpause.clock import Ids
     from unpause.domain.runs import Run, RunInput, ToolCall
@@ -69,6 +71,7 @@ class PydanticAIDriver:
         check_policies(agent)
         self._agent = agent
         self._options = options
+        self._checker = ArgumentChecker(agent)
         self._models = ModelChoice(_model_of(agent, options), options.models)
         self.agent_id = agent.name
         self.agent_name = agent.name
@@ -84,6 +87,12 @@ class PydanticAIDriver:
         """Return what the agent can call, as far as its toolsets say it without a run."""
         return describe_tools(self._agent)
 
+    def check_arguments(
+        self, tool_name: str, arguments: Mapping[str, Any], chosen: Collection[str]
+    ) -> ArgumentCheck | None:
+        """Have the tool's schema check those of the arguments that a human chose; None where only a run can do that."""
+        return self._checker.check(tool_name, arguments, chosen)
+
     def describe_model(self, choice: str | None) -> ModelName:
         """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed.
 
@@ -94,10 +103,11 @@ class PydanticAIDriver:
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
         usage = _USAGE.validate_python(segment.run.usage or {})
+        redaction = self._options.redaction.concealing(conceal_filled_in(segment.requirements))
         try:
             model = self._models.get(segment.run.model_choice)
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
-            return await self._loop(segment, journal, narrator, usage)
+            return await self._loop(segment, journal, narrator, usage, redaction)
         except SegmentPaused as paused:
             await narrator.say_content_completed()
             return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, counted(usage))
@@ -109,9 +119,11 @@ class PydanticAIDriver:
             if is_stop(error):
                 raise
             narrator.record_failure(_prompt(segment.inputs))
-            return failure(error, usage, self._options.redaction)
+            return failure(error, usage, redaction)
 
-    async def _loop(self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+    async def _loop(
+        self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage, redaction: Redaction
+    ) -> SegmentEnd:
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         earlier = ModelMessagesTypeAdapter.validate_python(segment.history)
         make_history_ids_unique(earlier, call_ids(own))
@@ -122,8 +134,8 @@ class PydanticAIDriver:
         # An answer in plain text that a human has processed again comes before what the user said since.
         words, prompt = (prompt, None) if is_confirmed(calls.get(narrator.answer_id)) else (None, prompt)
         unread = words is not None or (prompt is not None and decisions is not None)
-        capability = JournalCapability(journal, calls, self._options.redaction, self._options.max_result_bytes, unread)
-        outputs = OutputCapability(journal, calls, self._options.redaction, capability, words)
+        capability = JournalCapability(journal, calls, redaction, self._options.max_result_bytes, unread)
+        outputs = OutputCapability(journal, calls, redaction, capability, words)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(

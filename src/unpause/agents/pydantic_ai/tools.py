@@ -17,7 +17,7 @@ from pydantic_ai.toolsets import (
 
 from unpause.agents.driver import ToolDescription
 from unpause.agents.policy import ToolPolicy
-from unpause.agents.pydantic_ai.toolset import hide_parameters
+from unpause.agents.pydantic_ai.schemas import hide_parameters, parameters_of
 from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -55,11 +55,10 @@ def check_policies(agent: Agent[Any, Any]) -> None:
             rules = ToolPolicy.of(definition.metadata)
         except ValueError as error:
             raise InvalidSetting(f"{place}: {error}") from None
-        schema = definition.parameters_json_schema
-        if schema.get("additionalProperties"):
+        if definition.parameters_json_schema.get("additionalProperties"):
             # It takes any others, too.
             continue
-        parameters = schema.get("properties", {})
+        parameters = parameters_of(definition)
         for field, named in (("user_input", rules.user_input), ("editable", rules.editable)):
             if unknown := [name for name in named if name not in parameters]:
                 has = f"it has {', '.join(parameters)}" if parameters else "it has none"

@@ -27,8 +27,10 @@ from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
+from unpause.agents.pydantic_ai.forms import conceal_arguments
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
 from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of, replay, storable_text
+from unpause.agents.pydantic_ai.schemas import hide_parameters
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
@@ -97,13 +99,23 @@ class JournaledToolset(WrapperToolset[Any]):
         if self._is_stopping():
             raise self._hold(call_id)
         original = self.originals[name]
-        arguments = _checked(original, tool, tool_args)
+        arguments = self._checked(original, tool, tool_args)
         await self.journal.start_call(call_id, idempotent=ToolPolicy.of(tool.tool_def.metadata).idempotent)
         if self._is_stopping():
             # Heard with the start itself, before the tool did anything.
             await self.journal.defer_call(call_id)
             raise self._hold(call_id)
         return await self._run(call_id, name, arguments, self._told(ctx), original)
+
+    def _checked(self, original: ToolsetTool[Any], tool: ToolsetTool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments checked by the tool's own schema, where that could not be done before."""
+        if tool.args_validator is not _ANY_OBJECT:
+            return arguments
+        try:
+            checked: dict[str, Any] = original.args_validator.validate_python(arguments)
+        except ValidationError as error:
+            raise ModelRetry(self.redaction.hide(str(error))) from None
+        return checked
 
     def _is_stopping(self) -> bool:
         return self.journal.stop_requested
@@ -116,6 +128,7 @@ class JournaledToolset(WrapperToolset[Any]):
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401
+        given = ToolPolicy.of(tool.tool_def.metadata), arguments
         try:
             returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
             returned = await read_iterator(returned, self.max_result_bytes)
@@ -123,29 +136,36 @@ class JournaledToolset(WrapperToolset[Any]):
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
-            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error)) from error
+            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error, given)) from error
         except AgentRunError as error:
-            text = await self._finish(call_id, Outcome.FAILED, error)
+            text = await self._finish(call_id, Outcome.FAILED, error, given)
             if isinstance(error, UsageLimitExceeded) and not isinstance(error, RunLimitReached):
                 raise ToolLimitReached(name, text) from error
             raise
         except UnpauseError:
             raise
         except ToolFailed as error:
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, given)) from error
         except BaseException as error:  # the boundary around a tool: the model is told, the run goes on
             if is_stop(error):
                 raise
-            _log.warning("tool failed", tool=name, call_id=call_id, exception=self.redaction.traceback_of(error))
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error)) from error
+            _log.warning(
+                "tool failed", tool=name, call_id=call_id, exception=self._redaction(given).traceback_of(error)
+            )
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, given)) from error
         result = await record_of(returned, self.max_result_bytes)
         await self.journal.finish_call(call_id, result)
         # Not what was returned: the model gets what the record holds, before a restart as after it.
         return given_back(result)
 
-    async def _finish(self, call_id: str, outcome: Outcome, error: BaseException) -> str:
+    def _redaction(self, given: tuple[ToolPolicy, dict[str, Any]]) -> Redaction:
+        return self.redaction.concealing(conceal_arguments(*given))
+
+    async def _finish(
+        self, call_id: str, outcome: Outcome, error: BaseException, given: tuple[ToolPolicy, dict[str, Any]]
+    ) -> str:
         """Write down what the tool raised; return that without secrets, which is all that the model may see of it."""
-        text = self.redaction.hide(storable_text(describe_error(error), self.max_result_bytes))
+        text = self._redaction(given).hide(storable_text(describe_error(error), self.max_result_bytes))
         await self.journal.finish_call(call_id, CallResult(outcome, text, text))
         return text
 
@@ -234,25 +254,6 @@ def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
         return replace(tool, tool_def=definition)
     shown = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
     return replace(tool, tool_def=shown, args_validator=_ANY_OBJECT)
-
-
-def hide_parameters(definition: ToolDefinition, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the parameters' schema without those which the user fills in."""
-    schema = dict(definition.parameters_json_schema)
-    schema["properties"] = {name: of for name, of in schema.get("properties", {}).items() if name not in names}
-    schema["required"] = [name for name in schema.get("required", ()) if name not in names]
-    return schema
-
-
-def _checked(original: ToolsetTool[Any], tool: ToolsetTool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments checked by the tool's own schema, where that could not be done before."""
-    if tool.args_validator is not _ANY_OBJECT:
-        return arguments
-    try:
-        checked: dict[str, Any] = original.args_validator.validate_python(arguments)
-    except ValidationError as error:
-        raise ModelRetry(str(error)) from None
-    return checked
 
 
 def _is_permitted(call: ToolCall | None) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.requirements import Decision, Requirement, RequirementKind
 from unpause.domain.runs import Outcome
-from unpause.runs.snapshots import votes_payload
+from unpause.runs.snapshots import editable_payload, form_payload, votes_payload
 
 if TYPE_CHECKING:
     from unpause.domain.runs import ToolCall
@@ -59,10 +59,11 @@ def _waiting(wanted: Requirement, *, live: bool) -> dict[str, Any]:
         case RequirementKind.CONFIRMATION:
             keys["requires_confirmation"] = waits
         case RequirementKind.USER_INPUT:
-            keys |= {"requires_user_input": waits, "user_input_schema": _form(wanted)}
+            keys |= {"requires_user_input": waits, "user_input_schema": form_payload(wanted)}
         case RequirementKind.EXTERNAL_EXECUTION:
             keys["external_execution_required"] = wanted.is_open
-    return keys
+    # Not in AgentOS, and only where the tool's author lets people change something.
+    return {**keys, **editable_payload(wanted)}
 
 
 def _answered(wanted: Requirement, *, live: bool) -> dict[str, Any]:
@@ -93,12 +94,13 @@ def requirement(wanted: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, A
         "confirmation": confirmed_by(wanted),
         "confirmation_note": answer.note if answer else None,
         "external_execution_result": answer.result if answer else None,
-        "user_input_schema": _form(wanted) if wanted.kind is RequirementKind.USER_INPUT else None,
+        "user_input_schema": form_payload(wanted) if wanted.kind is RequirementKind.USER_INPUT else None,
         "in_doubt": wanted.in_doubt or None,
         "expires_at": wanted.expires_at.isoformat() if wanted.expires_at else None,
         "message": wanted.message,
         # Not in AgentOS, and only where the tool's author wants several people's yes.
         **votes_payload(wanted),
+        **editable_payload(wanted),
     }
     return {key: value for key, value in output.items() if value is not None}
 
@@ -110,19 +112,6 @@ def confirmed_by(wanted: Requirement | None) -> bool | None:
     if wanted.answer.decision is Decision.REJECTED:
         return False
     return True if wanted.kind is RequirementKind.CONFIRMATION else None
-
-
-def _form(wanted: Requirement) -> list[dict[str, Any]]:
-    given = (wanted.answer.values if wanted.answer else None) or {}
-    return [
-        {
-            "name": field.name,
-            "field_type": field.field_type,
-            "description": field.description or None,
-            "value": given.get(field.name, field.value),
-        }
-        for field in wanted.fields
-    ]
 
 
 def _call_metrics(call: ToolCall) -> dict[str, float] | None:

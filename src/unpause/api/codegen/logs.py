@@ -17,7 +17,14 @@ from unpause.api.errors import CodegenRoute
 from unpause.api.rates import Bucket, limited
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import Outcome
-from unpause.runs.snapshots import awaiting_text, read_call, read_requirements, votes_payload
+from unpause.runs.snapshots import (
+    awaiting_text,
+    editable_payload,
+    form_payload,
+    read_call,
+    read_requirements,
+    votes_payload,
+)
 from unpause.store.events import EventSelection
 
 if TYPE_CHECKING:
@@ -133,12 +140,15 @@ def _paused(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _awaited(requirement: Requirement) -> dict[str, Any]:
     """Return what ``tools`` of a resume can be made from."""
+    form = form_payload(requirement)
     return {
         "tool_call_id": requirement.tool_call_id,
         "tool_name": requirement.tool_name,
         "tool_args": requirement.tool_args,
         "kind": requirement.kind.value,
         "fields": [field.name for field in requirement.fields if field.open],
+        **({"user_input_schema": form} if form else {}),
+        **editable_payload(requirement),
         "approval_id": requirement.id if requirement.approval == "required" else None,
         "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
         **votes_payload(requirement),
