@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unpause.agents.driver import AgentDriver
+    from unpause.agents.registry import AgentRegistry
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
-    from unpause.runs.service import ServiceTools
-    from unpause.store.database import Connection
+    from unpause.store.database import Connection, Database
 
 T = TypeVar("T")
 
@@ -56,15 +56,15 @@ class ValueChecks:
         return replace(answer, values=kept)
 
 
-async def write_checked(tools: ServiceTools, unit: Callable[[Connection, ValueChecks], T]) -> T:
+async def write_checked(database: Database, agents: AgentRegistry, unit: Callable[[Connection, ValueChecks], T]) -> T:
     """Run ``unit`` in a transaction, once the tools have checked what it says; raise RequirementMismatch for them."""
     checks = ValueChecks()
     while True:
         try:
-            return await tools.database.write(lambda connection: unit(connection, checks))
+            return await database.write(lambda connection: unit(connection, checks))
         except ValuesUnchecked as found:
             unchecked = found
-        driver = tools.agents.find_driver(unchecked.run)
+        driver = agents.find_driver(unchecked.run)
         checks.add(unchecked, await asyncio.to_thread(_check, driver, unchecked.requirement, unchecked.values))
 
 

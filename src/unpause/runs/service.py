@@ -164,7 +164,7 @@ class RunService:
             return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
 
         with busy_with(_told(name)):
-            present, outcome = await write_checked(self._tools, unit)
+            present, outcome = await write_checked(self._tools.database, self._tools.agents, unit)
         announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
