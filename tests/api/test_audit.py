@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ import jwt
 import pytest
 
 from tests.support.bank import CODEGEN, PEOPLE, Bank, JsonObject, at_bank
+from tests.support.gates import Gates
 from unpause.auth.tokens import NewToken, end_token, make_token, replace_token
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import USUAL
@@ -115,10 +117,62 @@ async def test_approvals_cancels_and_deleted_sessions_are_told(bank: Bank) -> No
     ]
     # The session is gone with its run; what was done stays.
     assert (await bank.client.get(f"/agents/bank/runs/{ended['run_id']}", headers=bank.headers("root"))).is_error
-    assert await told(bank, ended) == [("run.cancelled", "alice", "agno", None, None)]
+    assert await told(bank, ended) == [(done, "alice", "agno", None, None) for done in ("run.cancelled", "run.deleted")]
     assert await told(bank, banned) == [("run.cancelled", "carol", "codegen", None, None)]
     (deletion,) = [entry for entry in await bank.audit() if entry["action"] == "session.deleted"]
     assert (deletion["actor"], deletion["subject"]) == ("alice", ended["session_id"])
+
+
+async def test_who_pauses_and_prompts_somebody_elses_run_is_told(database_url: str, tmp_path: Path) -> None:
+    gates = Gates("hold")
+    async with at_bank(database_url, tmp_path, gates=gates) as bank:
+        run = await bank.create("alice", "hold")
+        await bank.answer("bob", run)
+        executing = asyncio.create_task(bank.answer("carol", run))
+        await gates.reached("hold")
+        for _ in range(2):
+            # The second changes nothing, and is not told.
+            asked = await bank.client.post(f"/agents/bank/runs/{run['run_id']}/pause", headers=bank.headers("bob"))
+            assert asked.status_code == 200
+        gates.open("hold")
+        assert (await executing).json()["status"] == "PAUSED"
+        assert (await bank.resume("carol", run, CANARY)).status_code == 200
+        await bank.settled(run)
+        entries = await bank.audit(run_id=run["run_id"])
+    assert [(entry["action"], entry["actor"], entry["via"]) for entry in entries[-2:]] == [
+        ("run.pause_requested", "bob", "agno"),
+        ("run.continued", "carol", "codegen"),
+    ]
+    assert entries[-1]["details"] == {"prompt_characters": len(CANARY), "images": 0}
+    assert CANARY not in json.dumps(entries)
+    assert len(entries) == 4
+
+
+async def test_words_beside_a_decision_and_a_run_that_is_only_sent_on_are_told(bank: Bank) -> None:
+    run, sold = await bank.create("alice", "note"), await bank.create("alice", "sell")
+    (item,) = (await bank.get(run))["requirements"]
+    tools = [{**item["tool_execution"], "confirmed": True}]
+    assert (await bank.resume("bob", run, "And then more.", tools=tools)).status_code == 200
+    assert (await bank.resolve("bob", sold)).status_code == 200
+    assert (await bank.continue_with("carol", sold, [])).status_code == 200
+    assert {name[:2] for name in await told(bank, run)} == {("requirement.answered", "bob"), ("run.continued", "bob")}
+    assert [name[:2] for name in await told(bank, sold)] == [("approval.resolved", "bob"), ("run.continued", "carol")]
+
+
+async def test_sessions_that_are_changed_and_each_run_of_a_deleted_one_are_told(bank: Bank) -> None:
+    runs = [await bank.create("alice", "note", session_id="s") for _ in range(2)]
+    patched = await bank.client.patch(
+        "/sessions/s", json={"session_name": CANARY, "session_state": {"role": CANARY}}, headers=bank.headers("bob")
+    )
+    assert patched.status_code == 200, patched.text
+    assert (await bank.client.delete("/sessions/s", headers=bank.headers("carol"))).status_code == 204
+    entries = [entry for entry in await bank.audit() if entry["action"] != "token.created"]
+    changed, *gone, deleted = [(entry["action"], entry["actor"], entry["subject"]) for entry in entries]
+    assert (changed, deleted) == (("session.changed", "bob", "s"), ("session.deleted", "carol", "s"))
+    assert sorted(gone) == sorted(("run.deleted", "carol", run["run_id"]) for run in runs)
+    assert entries[0]["details"] == {"fields": ["session_name", "session_state"]}
+    assert [entry["details"] for entry in await bank.audit(run_id=runs[0]["run_id"])] == [{"session_id": "s"}]
+    assert CANARY not in json.dumps(entries)
 
 
 async def test_time_is_told_as_such(bank: Bank) -> None:
@@ -144,13 +198,27 @@ async def test_changes_of_webhooks_are_told_without_what_is_secret_in_them(bank:
     resumed = await bank.resume("bob", run, "No.", webhooks=[{"url": plain}])
     assert resumed.status_code == 200, resumed.text
 
+    # Made with webhooks of its own, or with none: then the organization's own hears nothing of it.
+    made: list[JsonObject] = []
+    for targets in ([{"url": plain}], []):
+        body = {"prompt": "hello", "webhooks": targets}
+        created = await bank.client.post(CODEGEN, json=body, headers=bank.headers("carol"))
+        assert created.status_code == 200, created.text
+        made.append(created.json())
+
     changes = [entry for entry in await bank.audit() if entry["action"] == "webhook.changed"]
-    assert [entry["details"] for entry in changes][-3:] == [
+    assert [entry["details"] for entry in changes][-5:] == [
         {"server": "hooks.example.org"},
         {"server": None},
         {"servers": ["hooks.example.org"]},
+        {"servers": ["hooks.example.org"]},
+        {"servers": []},
     ]
-    assert (changes[-1]["actor"], changes[-1]["run_id"]) == ("bob", run["run_id"])
+    assert (changes[-3]["actor"], changes[-3]["run_id"]) == ("bob", run["run_id"])
+    assert [entry["actor"] for entry in changes[-2:]] == ["carol", "carol"]
+    assert [one["web_url"].endswith(entry["run_id"]) for one, entry in zip(made, changes[-2:], strict=True)] == [
+        True
+    ] * 2
     assert CANARY not in json.dumps(changes)
 
 

@@ -18,7 +18,11 @@ class AuditAction(StrEnum):
     VOTED = "requirement.voted"
     RESOLVED = "approval.resolved"
     APPROVAL_DELETED = "approval.deleted"
+    CONTINUED = "run.continued"
+    PAUSE_REQUESTED = "run.pause_requested"
     CANCELLED = "run.cancelled"
+    RUN_DELETED = "run.deleted"
+    SESSION_CHANGED = "session.changed"
     SESSION_DELETED = "session.deleted"
     WEBHOOK_CHANGED = "webhook.changed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a word, not a token

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.addresses import read_url
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
@@ -24,13 +23,13 @@ from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
 from unpause.runs.checking import ValueChecks
 from unpause.runs.commands import Accepted
 from unpause.runs.deciding import Deciding
+from unpause.runs.notices import choose_targets
 from unpause.runs.snapshots import awaiting_text, decision_payload, pause_payload, pause_text
 from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.runs import append_to_log, not_paused, transition
-from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +70,7 @@ class Continuing:
         if any(requirement.awaits_approval for requirement in present):
             raise ApprovalPending
         answers = self._answers(connection, run, requirements, present)
+        self._audit_words(connection, run, decides=bool(answers))
         return self.decide(connection, run, requirements, answers)
 
     def decide(
@@ -203,6 +203,22 @@ class Continuing:
                 status = ApprovalStatus.REJECTED if rejected else ApprovalStatus.APPROVED
                 add_decided_approval(connection, run, requirement, status)
 
+    def _audit_words(self, connection: Connection, run: Run, *, decides: bool) -> None:
+        """Keep a record of who sends the run on without a decision, or has more to say than that.
+
+        What is decided is in the trail anyway, with the words for a reason where they decide it.
+        """
+        command = self.command
+        has_words = bool(command.prompt or command.images)
+        if decides and not (has_words and command.answers):
+            return
+        # Not the words: they are in the run's log, and go with it.
+        told = {"prompt_characters": len(command.prompt or ""), "images": len(command.images)} if has_words else None
+        done = done_by(
+            self.principal, AuditAction.CONTINUED, self.now, run_id=run.run_id, subject=run.run_id, details=told
+        )
+        add_entries(connection, [done])
+
     def _move(
         self, connection: Connection, run: Run, calls: Sequence[ToolCall], answered: Sequence[Requirement]
     ) -> tuple[Accepted, tuple[Event, ...]]:
@@ -237,11 +253,7 @@ class Continuing:
             given = RunInput(len(list_inputs(connection, run.id)), prompt or "", images)
             add_input(connection, run.id, given, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
-            replace_run_targets(connection, run, self.command.webhooks, self.now)
-            # Not the addresses: they may hold tokens.
-            told = {"servers": [read_url(target.address.server).host for target in self.command.webhooks]}
-            changed = AuditAction.WEBHOOK_CHANGED
-            add_entries(connection, [done_by(self.principal, changed, self.now, run_id=run.run_id, details=told)])
+            choose_targets(connection, run, self.command.webhooks, self.principal, self.now)
 
     def _told(self, run: Run, answered: Sequence[Requirement]) -> dict[str, Any]:
         """Return what the event says: who continued the run, with which words and decisions."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.addresses import read_url
+from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.runs import RunStatus
 from unpause.domain.webhooks import Delivery
+from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
 from unpause.store.json import dump_json
-from unpause.store.webhooks import list_targets
+from unpause.store.webhooks import list_targets, replace_run_targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from unpause.domain.principal import Principal
     from unpause.domain.requirements import Requirement
     from unpause.domain.runs import Run
+    from unpause.domain.webhooks import WebhookTarget
     from unpause.store.database import Connection
 
 _TYPES = {
@@ -25,6 +30,16 @@ _TYPES = {
     RunStatus.ERROR: "agent_run.error",
 }
 REMINDER = "agent_run.reminder"
+
+
+def choose_targets(
+    connection: Connection, run: Run, targets: Sequence[WebhookTarget], by: Principal, now: datetime
+) -> None:
+    """Have these hear of the run instead of others, the organization's own included; the audit trail says so."""
+    replace_run_targets(connection, run, targets, now)
+    # Not the addresses: they may hold tokens.
+    told = {"servers": [read_url(target.address.server).host for target in targets]}
+    add_entries(connection, [done_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=told)])
 
 
 def tell_webhooks(

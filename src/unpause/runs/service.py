@@ -15,6 +15,7 @@ from unpause.runs.checking import write_checked
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
 from unpause.runs.expiring import Present, announce, bring_up_to_date
+from unpause.runs.notices import choose_targets
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
 from unpause.store.audit import add_entries
@@ -23,7 +24,6 @@ from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
 from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
-from unpause.store.webhooks import replace_run_targets
 
 if TYPE_CHECKING:
     from unpause.agents.registry import AgentRegistry
@@ -119,7 +119,7 @@ class RunService:
             run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
             add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
             if command.webhooks is not None:
-                replace_run_targets(connection, run, command.webhooks, now)
+                choose_targets(connection, run, command.webhooks, principal, now)
             add_events(connection, run.id, (started,), run.last_sequence)
             if asked is not None:
                 add_effect(connection, asked, run.id, 0)
@@ -181,7 +181,11 @@ class RunService:
             run = _named_to_change(connection, principal, name)
             if run.status.is_final:
                 raise already_ended(run)
-            return run, request_pause(connection, run.id, now)
+            requested = request_pause(connection, run.id, now)
+            if requested and run.pause_requested_at is None:
+                asked_for = AuditAction.PAUSE_REQUESTED
+                add_entries(connection, [done_by(principal, asked_for, now, run_id=run.run_id, subject=run.run_id)])
+            return run, requested
 
         with busy_with(_told(name)):
             run, requested = await self._tools.database.write(unit)

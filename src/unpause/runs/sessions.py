@@ -86,6 +86,10 @@ class SessionService:
             changed = change_session(connection, session, {**changes, "updated_at": now})
             if changed is None:
                 raise _not_found(session_id)
+            # Not the values: what is in a state is the user's.
+            told = {"fields": sorted(changes)}
+            done = done_by(principal, AuditAction.SESSION_CHANGED, now, subject=session_id, details=told)
+            add_entries(connection, [done])
             return changed
 
         with busy_with(f"Session {session_id}"):
@@ -106,9 +110,13 @@ class SessionService:
                 return
             if lock_runs(connection, session) & {RunStatus.PENDING, RunStatus.RUNNING}:
                 raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
-            delete_session(connection, session)
+            told, of_run = {"session_id": session_id}, AuditAction.RUN_DELETED
+            gone = [
+                done_by(principal, of_run, now, run_id=run_id, subject=run_id, details=told)
+                for run_id in delete_session(connection, session)
+            ]
             done = done_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
-            add_entries(connection, [done])
+            add_entries(connection, [*gone, done])
 
         with busy_with(f"Session {session_id}"):
             await self._tools.database.write(unit)

@@ -131,10 +131,12 @@ def lock_runs(connection: Connection, session: Session) -> frozenset[RunStatus]:
     return frozenset(map(RunStatus, found))
 
 
-def delete_session(connection: Connection, session: Session) -> None:
-    """Remove the session with its runs and everything they are made of; they have to be locked."""
-    connection.execute(delete(runs).where(runs.c.session_key == session.key))
+def delete_session(connection: Connection, session: Session) -> list[str]:
+    """Remove the session with its runs, which have to be locked, and all they are made of; return those runs' ids."""
+    gone = connection.execute(delete(runs).where(runs.c.session_key == session.key).returning(runs.c.run_id))
+    run_ids = [str(run_id) for run_id in gone.scalars()]
     connection.execute(delete(sessions).where(sessions.c.id == session.key))
+    return run_ids
 
 
 def list_history(connection: Connection, session_key: int, before_run: int, last_runs: int) -> list[Any]:
