@@ -70,5 +70,7 @@ class Vault:
 
 
 def new_key() -> str:
-    """Return a fresh key for a vault."""
-    return Fernet.generate_key().decode()
+    """Return a fresh key for a vault; none begins with a dash, which the command line would take for an option."""
+    while (key := Fernet.generate_key().decode()).startswith("-"):
+        continue
+    return key

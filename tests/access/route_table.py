@@ -12,6 +12,7 @@ ADMIN: Final = ("agent_os:admin",)
 RUN: Final = ("agents:run",)
 # Any of them is enough.
 FOLLOW: Final = ("agents:read", "agents:run")
+USERS: Final = ("users:read", "system:read")
 ANYBODY: Final[tuple[str, ...]] = ()
 
 
@@ -215,10 +216,10 @@ _CODEGEN: Mapping[str, Row] = {
         json={"repo_id": 1},
     ),
     "GET /users": Row(
-        ANYBODY, Answer(200, codegen_list(...)), Answer(200, codegen_list([{"github_username": "{me}", ...: ...}]))
+        USERS, Answer(200, codegen_list(...)), Answer(200, codegen_list([{"github_username": "{me}", ...: ...}]))
     ),
     "GET /users/{user_id}": Row(
-        ANYBODY, Answer(200, {"github_username": "alice", ...: ...}), message(404, "User not found.")
+        USERS, Answer(200, {"github_username": "alice", ...: ...}), message(404, "User not found.")
     ),
     "GET /models": same(ANYBODY, Answer(200, {"providers": ..., "default_model": ...})),
     "GET /repos": same(ANYBODY, Answer(200, codegen_list([]))),

@@ -36,7 +36,8 @@ from unpause.domain.principal import Principal
 CANARY = "canary"
 KNOWN = (
     *("agents:read", "agents:run", "approvals:read", "approvals:write", "approvals:delete"),
-    *("sessions:read", "sessions:write", "sessions:delete", "system:read", "finance:approve"),
+    *("sessions:read", "sessions:write", "sessions:delete", "system:read", "users:read"),
+    "finance:approve",
 )
 GUARDED = {**AGENTOS, **CODEGEN}
 OF_ORGANIZATION = sorted(route for route in CODEGEN if "{org_id}" in route)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+from unittest import mock
+
+import pytest
+from cryptography.fernet import Fernet
+
 from tests.cli.here import Here
-from unpause.vault import Vault
+from unpause.cli import main as command
+from unpause.vault import Vault, new_key
 
 
 def test_a_new_key_is_printed_alone_and_fits_the_vault(here: Here) -> None:
@@ -24,3 +31,23 @@ def test_a_server_refuses_a_key_that_is_none_and_does_not_show_it(here: Here) ->
     assert "unpause keys new" in refused.stderr
     assert "canary-91" not in refused.stderr
     assert list(here.folder.iterdir()) == [], "and nothing is made on disk"
+
+
+def test_a_new_key_never_begins_as_an_option_does() -> None:
+    made = [base64.urlsafe_b64encode(bytes([first]) + bytes(31)) for first in (0xF8, 0xFB, 0xFB, 0x00)]
+    with mock.patch.object(Fernet, "generate_key", side_effect=made):
+        assert new_key() == made[-1].decode()
+
+
+@pytest.mark.parametrize("first", [b"\xf8", b"\xfb\xe0"], ids=["one dash", "two dashes"])
+@pytest.mark.parametrize("more", ["", ",x"])
+def test_a_key_that_begins_with_a_dash_can_be_given(first: bytes, more: str) -> None:
+    key = base64.urlsafe_b64encode(first.ljust(32, b"a")).decode() + more
+    assert key.startswith("-")
+    with mock.patch("unpause.cli.serving.run") as run:
+        command.main(["serve", "--encryption-key", key, "--port", "0", "--encryption-key"])
+        command.main(["serve", "--encryption-key", "--dev"])
+    assert [call.args[1] for call in run.call_args_list] == [
+        [f"--encryption-key={key}", "--port", "0", "--encryption-key"],
+        ["--encryption-key", "--dev"],
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -150,7 +150,6 @@ def test_what_is_private_or_of_this_machine_is_refused_in_every_notation(host: s
     [
         "8.8.8.8",
         "172.32.0.1",
-        "192.0.0.9",
         "[2606:4700::1111]",
         "[::ffff:8.8.8.8]",
         "[64:ff9b::808:808]",
@@ -188,3 +187,37 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             continue
         assert read.host.isascii()
         assert 1 <= read.port <= 65535
+
+
+# The registries of special addresses, as IANA has them at the end of 2025, without those that are reached globally in
+# whole; and what else is no public machine.
+SPECIAL = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+    *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+    *("224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32", "168.63.129.16/32"),
+    *("::/128", "::1/128", "::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001::/32"),
+    *("2001:1::1/128", "2001:1::2/128", "2001:1::3/128", "2001:2::/48", "2001:3::/32", "2001:4:112::/48"),
+    *("2001:10::/28", "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16"),
+    *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8", "4000::/2", "1000::/4", "::ffff:192.0.0.0/120"),
+    *("64:ff9b::c000:0/120", "2606:4700::5efe:c0a8:0/112"),
+)
+
+
+@pytest.mark.parametrize("is_global", [None, True], ids=["this Python", "a Python that knows of none"])
+@pytest.mark.parametrize("text", SPECIAL)
+def test_a_special_range_is_public_nowhere_on_any_python(
+    text: str, is_global: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = ip_network(text)
+    if is_global is not None:
+        # As far as an old table may be wrong, and farther.
+        for kind in (IPv4Address, IPv6Address):
+            monkeypatch.setattr(kind, "is_global", property(lambda _: True))
+    for place in {0, 1, 8, 170, network.num_addresses // 2, network.num_addresses - 1}:
+        address = network[min(place, network.num_addresses - 1)]
+        assert not is_public(address), address
+
+
+@pytest.mark.parametrize("text", ["192.0.1.0", "191.255.255.255", "8.8.8.8", "2001:200::", "2600::", "2620:4f:8000::1"])
+def test_what_lies_beside_a_special_range_is_public(text: str) -> None:
+    assert is_public(ip_address(text))

@@ -25,6 +25,8 @@ Scopes = tuple[str, ...]
 _RUN: Scopes = ("agents:run",)
 # Whoever may run an agent may see what becomes of it.
 _FOLLOW: Scopes = ("agents:read", "agents:run")
+# Whoever sees how the server is set up sees its users, too: so could every token that was made without scopes.
+_USERS: Scopes = ("users:read", "system:read")
 _ADMIN: Scopes = (ADMIN,)
 _ANYBODY: Scopes = ()
 
@@ -80,8 +82,8 @@ _OF_ORGANIZATION: dict[str, Scopes] = {
     "POST /agent/run/remove-from-pr": _RUN,
     "POST /agent/run/unban": _RUN,
     "POST /setup-commands/generate": _RUN,
-    "GET /users": _ANYBODY,
-    "GET /users/{user_id}": _ANYBODY,
+    "GET /users": _USERS,
+    "GET /users/{user_id}": _USERS,
     "GET /models": _ANYBODY,
     "GET /repos": _ANYBODY,
     "GET /integrations": _ANYBODY,

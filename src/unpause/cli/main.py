@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -46,6 +47,10 @@ _COMMANDS = {
 
 _REFUSED = 2
 
+_TAKING_KEYS = ("--encryption-key", "--encryption_key")
+# 32 bytes in URL-safe base64; older ones may follow.
+_DASHED_KEY = re.compile(r"-[A-Za-z0-9_-]{42}=(?:,|$)")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 0, or with 2 and one line that says what is wrong."""
@@ -58,12 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with not_collecting():
         run: Callable[[str, list[str]], None] = import_module(_COMMANDS[name]).run
     try:
-        run(name, given[1:])
+        run(name, _joined(given[1:]))
     except Startup as error:
         _refuse(error.message)
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
         _refuse("; ".join(wrong))
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with a key that begins with a dash joined to its option, which it would be taken for."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in _TAKING_KEYS and _DASHED_KEY.match(argument):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _refuse(reason: str) -> None:

@@ -29,15 +29,38 @@ _LONGEST_LABEL = 63
 _LARGEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Ranges that lead to private machines, though Python's own table, or that of an older Python, calls them global.
-_NOT_PUBLIC: tuple[IPv4Network | IPv6Network, ...] = (
-    IPv4Network("168.63.129.16/32"),  # answers inside of Azure's machines only
-    IPv4Network("192.88.99.0/24"),  # relays of 6to4, RFC 7526
-    IPv6Network("64:ff9b:1::/48"),  # translation to IPv4 within a network, RFC 8215
-    IPv6Network("2002::/16"),  # 6to4: an IPv4 address inside, RFC 3056
-    IPv6Network("3fff::/20"),  # documentation, RFC 9637
-    IPv6Network("5f00::/16"),  # segment routing, RFC 9602
-    IPv6Network("100::/63"),  # discard-only and dummy prefixes, RFC 6666 and RFC 9780
+# Ranges of special use (the registries of RFC 6890): what is public must not depend on how new Python's own table is.
+_NOT_PUBLIC_FOUR = tuple(
+    IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # behind a provider's NAT
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # answers inside of Azure's machines only
+        "169.254.0.0/16",  # link-local, with the metadata of clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocols: all of it, though some of these addresses are reached from everywhere
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4, RFC 7526
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+# All of the global ones, and of these not.
+_GLOBAL_SIX = IPv6Network("2000::/3")
+_NOT_PUBLIC_SIX = tuple(
+    IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocols, Teredo with an IPv4 address inside among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: an IPv4 address inside, RFC 3056
+        "3fff::/20",  # documentation, RFC 9637
+    )
 )
 # Translation to IPv4, RFC 6052: where a network has it, public names resolve to addresses in here.
 _TRANSLATED = IPv6Network("64:ff9b::/96")
@@ -98,25 +121,17 @@ def refuse_private(url: ServerUrl) -> None:
 
 def is_public(address: IPAddress) -> bool:
     """Whether the address is one that the whole internet reaches, also where an IPv4 address is hidden inside."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        hidden = IPv4Address(int(address) & _FOUR_BYTES)
-        if address in _TRANSLATED:
-            return is_public(hidden)
-        is_inside = (int(address) >> 32) & _FOUR_BYTES in _INSIDE_NETWORKS
-        if address.is_site_local or (is_inside and not is_public(hidden)):
-            return False
-    refused = (
-        address.is_private
-        or address.is_loopback
-        or address.is_link_local
-        or address.is_multicast
-        or address.is_reserved
-        or address.is_unspecified
-        or any(address.version == network.version and address in network for network in _NOT_PUBLIC)
-    )
-    return address.is_global and not refused
+    if isinstance(address, IPv4Address):
+        return address.is_global and not any(address in network for network in _NOT_PUBLIC_FOUR)
+    if address.ipv4_mapped is not None:
+        return is_public(address.ipv4_mapped)
+    hidden = IPv4Address(int(address) & _FOUR_BYTES)
+    if address in _TRANSLATED:
+        return is_public(hidden)
+    is_inside = (int(address) >> 32) & _FOUR_BYTES in _INSIDE_NETWORKS
+    if address not in _GLOBAL_SIX or (is_inside and not is_public(hidden)):
+        return False
+    return address.is_global and not any(address in network for network in _NOT_PUBLIC_SIX)
 
 
 def _read_six(text: str) -> IPAddress:

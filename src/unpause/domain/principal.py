@@ -13,6 +13,11 @@ NAMELESS_JWT = "jwt:"
 # The one that the first migration makes; who is not authenticated belongs to it.
 DEFAULT_ORGANIZATION = 1
 
+_TOKEN = "token:"  # noqa: S105 - a word, not a token
+_USER = "user:"
+# What the database takes.
+_LONGEST_NAME = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -49,8 +54,15 @@ class Principal:
 
     @property
     def name(self) -> str | None:
-        """Whom to write down as the one who did it: the user, or the token of one who acts for nobody."""
-        return self.subject or self.user_id or (f"token:{self.token_id}" if self.token_id else None)
+        """Whom to write down as the one who did it: the user, or the token of one who acts for nobody.
+
+        A user whose name begins as that of a token would is written with ``user:`` before it, and so is one whose name
+        begins with that: no two of them read the same.
+        """
+        user = self.subject or self.user_id
+        if not user:
+            return f"{_TOKEN}{self.token_id}" if self.token_id else None
+        return f"{_USER}{user}"[:_LONGEST_NAME] if user.startswith((_TOKEN, _USER)) else user
 
     @property
     def credential(self) -> str | None:

@@ -24,7 +24,7 @@ _ANY = "*"
 
 # All that anything here asks for; a scope of one of these resources that is not here has a spelling mistake in it.
 # Others are the operator's own, for `approvers` of a tool.
-_KNOWN = frozenset({*USUAL, ADMIN, "approvals:write", "approvals:delete"})
+_KNOWN = frozenset({*USUAL, ADMIN, "approvals:write", "approvals:delete", "users:read"})
 _RESOURCES = frozenset(scope.partition(":")[0] for scope in _KNOWN) | _ALIASES.keys()
 _PER_AGENT = frozenset({"read", "run"})
 

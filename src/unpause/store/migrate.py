@@ -15,6 +15,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from unpause.errors import InvalidSetting, SchemaMismatch
+from unpause.store.database import database_file
+from unpause.store.files import create_private
 from unpause.store.schema import find_revision, plain_connection
 from unpause.store.tables import metadata
 
@@ -31,7 +33,10 @@ def migrations_folder() -> Path:
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Bring the schema up to ``revision``; a new SQLite file is created."""
+    """Bring the schema up to ``revision``; a new SQLite file is created, for this user alone."""
+    file = database_file(database_url)
+    if file is not None and file.parent.is_dir():
+        create_private(file)
     with _known_revisions():
         command.upgrade(_config(database_url), revision)
 

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.database import database_file
+from unpause.store.files import OWN_MODE, keep_private
 from unpause.store.schema import check_database
 
 
@@ -23,10 +24,11 @@ def own_database(database_url: str) -> FileLock | None:
     if file is None:
         return None
     # Resolved: a link to the file is the same file.
-    lock = FileLock(f"{file.resolve()}.lock", timeout=0)
+    lock = FileLock(f"{file.resolve()}.lock", timeout=0, mode=OWN_MODE)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        keep_private(file)
     except Timeout:
         raise DatabaseInUse(
             f"Another unpause process has {file} open. Stop it, or give this one another --database-url "
