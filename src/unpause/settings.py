@@ -183,6 +183,9 @@ class Settings(BaseSettings):
         default=("http://localhost:3000",), description="Web origins whose pages may call, comma-separated."
     )
     max_body_bytes: int = Field(default=20 * _MEBIBYTE, ge=1024, description="Largest request body; over it: 413.")
+    max_plain_body_bytes: int = Field(
+        default=2 * _MEBIBYTE, ge=1024, description="Largest request body where no pictures or files may be."
+    )
     max_image_bytes: int = Field(default=5 * _MEBIBYTE, ge=1, description="Largest image, decoded.")
     max_images: int = Field(default=10, ge=0, description="Images in one request.")
     max_message_chars: int = Field(default=200_000, ge=1, description="Longest message or prompt, in characters.")
@@ -194,7 +197,7 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest result of a tool, as JSON with its pictures; over it the call has failed, though it ran.",
     )
-    max_tools: int = Field(default=256, ge=1, description="Tool executions in one continue.")
+    max_tools: int = Field(default=256, ge=1, le=1000, description="Tool executions in one continue; at most 1000.")
     max_streams: int = Field(default=100, ge=1, description="Open streams of one token, in this process.")
     max_unfinished: int | None = Field(
         default=1000, ge=1, description="Runs of one organization that wait to be executed or are; over it: 429."

@@ -18,17 +18,25 @@ _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
 # Of a traceback: where it was raised and what was said stand at its end.
 _LONGEST_TRACEBACK = 16_000
-_MOST_SEARCHED = 1_000_000
+_MOST_SEARCHED = 200_000
+# Of a text of which only a message is kept, what lies behind this is not searched.
+_SEARCHED = 8_000
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+# Each takes time in proportion to the text, whatever stands in it: no place is looked at again for every place before.
 _PATTERNS = (
-    # A JWT, with or without its signature.
-    re.compile(r"\beyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?"),
-    re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"),
+    re.compile(r"(?i)\b(bearer|basic)\s{1,100}[\w.~+/=-]{8,}"),
     re.compile(r"\b(?:sk|pk|rk|unp|ghp|gho|xox[abp])[-_][\w*.-]{6,}"),
     re.compile(r"\bwhsec_[\w+/=-]{6,}"),
-    re.compile(r"(?i)(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
-    re.compile(r"(?i)\b(api[_-]?key|token|secret|password)\b([\"']?\s*[:=]\s*[\"']?)[^\s\"',&]+"),
+    re.compile(r"(?i)(?<=://)[^/\s:@]++:[^/\s@]++(?=@)"),
+    re.compile(r"(?i)\b(api[_-]?key|token|secret|password)\b([\"']?\s{0,100}[:=]\s{0,100}[\"']?)[^\s\"',&]+"),
 )
+# Words with dots between them, from the first one's beginning on: looked for at each of a long word's characters, they
+# would take the square of its length.
+_DOTTED = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]*+)++")
+# How a JWT's first part begins, and how long it and the second one are at least.
+_JWT = re.compile(r"\beyJ(?=[\w-]{6})")
+_SHORTEST_PART = 6
+_PARTS = 3
 
 
 class Redaction:
@@ -50,17 +58,16 @@ class Redaction:
 
     def hide(self, text: str) -> str:
         """Return the text without secrets."""
-        for concealed in self._concealed:
-            text = concealed.hide(text)
-        for value in self._values:
-            text = text.replace(value, HIDDEN)
-        for pattern in _PATTERNS:
-            text = pattern.sub(HIDDEN, text)
-        return text
+        return _hide_lookalikes(self._hide_values(text))
 
     def clean(self, text: str) -> str:
         """Return the text without secrets, at most 1,000 characters of it."""
-        text = self.hide(text)
+        text = self._hide_values(text)
+        if len(text) > _SEARCHED:
+            # What the cut may have gone through is left out, so that no part of a secret stays.
+            kept, *last = text[:_SEARCHED].rsplit(maxsplit=1) or [""]
+            text = f"{kept if last else ''}…"
+        text = _hide_lookalikes(text)
         return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
     def traceback_of(self, error: BaseException) -> str:
@@ -68,3 +75,30 @@ class Redaction:
         # Much more than is kept is searched: a secret that the cut goes through could not be found.
         text = self.hide("".join(format_exception(error))[-_MOST_SEARCHED:]).rstrip()
         return text if len(text) <= _LONGEST_TRACEBACK else "…" + text[1 - _LONGEST_TRACEBACK :]
+
+    def _hide_values(self, text: str) -> str:
+        for concealed in self._concealed:
+            text = concealed.hide(text)
+        for value in self._values:
+            text = text.replace(value, HIDDEN)
+        return text
+
+
+def _hide_lookalikes(text: str) -> str:
+    text = _DOTTED.sub(_without_jwts, text)
+    for pattern in _PATTERNS:
+        text = pattern.sub(HIDDEN, text)
+    return text
+
+
+def _without_jwts(dotted: re.Match[str]) -> str:
+    """Return the words without JWTs, which are three of them, the last of which may be empty or missing."""
+    words = dotted[0].split(".")
+    kept: list[str] = []
+    place = 0
+    while place < len(words):
+        is_followed = place + 1 < len(words) and len(words[place + 1]) >= _SHORTEST_PART
+        found = _JWT.search(words[place]) if is_followed else None
+        kept.append(words[place] if found is None else words[place][: found.start()] + HIDDEN)
+        place += 1 if found is None else _PARTS
+    return ".".join(kept)

@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MOST_COMMANDS: Final = 50
 
 _PROMPT: Final = "$ "
-_BLOCK: Final = re.compile(r"^[ \t]*```[ \t]*([\w.+-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE: Final = "```"
+_OPENED: Final = re.compile(r"[ \t]*```[ \t]*(?P<language>[\w.+-]*)")
 _LANGUAGES: Final = frozenset({"", "sh", "bash", "shell", "console", "terminal", "shell-session", "zsh"})
 
 # A line that changes what the lines after it do, or that is not a whole command by itself.
@@ -30,13 +31,28 @@ def find_commands(words: str) -> list[str]:
     """
     if "\x00" in words:
         return []
-    blocks = [block for language, block in _BLOCK.findall(words) if language.lower() in _LANGUAGES]
+    blocks = [block for language, block in _find_blocks(words) if language in _LANGUAGES]
     if blocks:
-        return [command for block in blocks for command in _commands(block.splitlines())]
+        return [command for block in blocks for command in _commands(block)]
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     if lines and all(line.startswith(_PROMPT) for line in lines):
         return _commands(lines)
     return []
+
+
+def _find_blocks(words: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the language of each fenced block, in small letters, and its lines; one that is not closed is none."""
+    language: str | None = None
+    block: list[str] = []
+    for line in words.split("\n"):
+        if language is None:
+            if opened := _OPENED.match(line):
+                language, block = opened["language"].lower(), []
+        elif line.strip() == _FENCE:
+            yield language, "\n".join(block).splitlines()
+            language = None
+        else:
+            block.append(line)
 
 
 def _commands(lines: Sequence[str]) -> list[str]:

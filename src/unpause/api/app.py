@@ -18,7 +18,7 @@ from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.headers import SafeHeaders
 from unpause.api.health import router as health_router
-from unpause.api.limits import BodyLimit, LoopbackOnly, PlainText, TrailingSlash
+from unpause.api.limits import BodyLimit, HeadLimit, LoopbackOnly, PlainText, TrailingSlash, local_origins
 from unpause.api.openapi import describe_proof
 from unpause.api.rates import RateLimits
 
@@ -57,12 +57,19 @@ def create_app(application: Application) -> FastAPI:
     app.state.rate_limits = RateLimits(application)
     describe_proof(app)
     settings = application.settings
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, seconds=settings.request_seconds)
+    app.add_middleware(
+        BodyLimit,
+        limit=settings.max_body_bytes,
+        plain_limit=settings.max_plain_body_bytes,
+        seconds=settings.request_seconds,
+    )
     app.add_middleware(Authentication, callers=application.callers, max_open=settings.max_streams)
     app.add_middleware(
         CORSMiddleware,
         # AgentOS's control plane is a page that brings a token; a server without tokens answers no page from elsewhere.
         allow_origins=[*settings.cors_origins, *(() if application.callers.is_open else _CONTROL_PLANE)],
+        # Where nobody is asked who they are, pages of this machine may call, from whatever port they come.
+        allow_origin_regex=local_origins(settings.host) if application.callers.is_open else None,
         allow_credentials=True,
         allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=["*"],
@@ -72,5 +79,6 @@ def create_app(application: Application) -> FastAPI:
         app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
     app.add_middleware(TrailingSlash)
     app.add_middleware(PlainText)
+    app.add_middleware(HeadLimit)
     app.add_middleware(SafeHeaders)
     return app

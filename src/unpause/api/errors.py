@@ -56,6 +56,12 @@ _RETRY_AFTER_SECONDS = "1"
 # What a field is called whose value is not said again; a webhook's address may hold a token.
 _UNSAID = ("secret", "token", "password", "url", "webhook")
 _HIDDEN = "**********"
+# So many errors are told, of so many that are looked at; an input of more characters is not repeated.
+_MOST_ERRORS = 20
+_LOOKED_AT_ERRORS = 100
+_LONGEST_INPUT = 1000
+_LONGEST_STEP = 200
+_LONGEST_MESSAGE = 4000
 
 
 def status_of(error: UnpauseError) -> int:
@@ -98,16 +104,21 @@ class _RenderingRoute(APIRoute):
                 return await handler(StrictRequest(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
-                return JSONResponse(body(status, error.message, error.details), status, when_to_retry(error))
+                return JSONResponse(body(status, _cut(error.message), error.details), status, when_to_retry(error))
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
-                return JSONResponse(body(error.status_code, str(error.detail), None), error.status_code)
+                return JSONResponse(body(error.status_code, _cut(str(error.detail)), None), error.status_code)
             except Exception:  # noqa: BLE001 - the boundary around a request: the client learns that it failed, not how
                 _log.exception("request failed", method=request.method, path=request.url.path)
                 return JSONResponse(body(500, _INTERNAL, None), 500)
 
         return answer
+
+
+def _cut(message: str) -> str:
+    """Return the message; one that repeats a client's long name is cut."""
+    return message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "…"
 
 
 def when_to_retry(error: UnpauseError) -> dict[str, str] | None:
@@ -145,28 +156,59 @@ class CodegenRoute(_RenderingRoute, LimitedRoute):
 
 
 def _validation_body(error: RequestValidationError) -> bytes:
-    """Return what is wrong, without the documentation links, without secrets and without anything that is not JSON."""
+    """Return what is wrong, without the documentation links, without secrets and without anything that is not JSON.
+
+    The first errors are enough to go on with, and an input is repeated only where it is short: what a request costs
+    must not grow faster than the request.
+    """
     kept = ("type", "loc", "msg", "input", "ctx")
-    found = [{key: item[key] for key in kept if key in item} for item in map(_without_secrets, error.errors())]
-    # FastAPI says the same of a parameter once for each dependency that reads it.
-    once = [item for place, item in enumerate(found) if item not in found[:place]]
-    return to_json({"detail": once}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
+    once: list[dict[str, Any]] = []
+    for item in error.errors()[:_LOOKED_AT_ERRORS]:
+        found = _without_secrets({key: item[key] for key in kept if key in item})
+        # FastAPI says the same of a parameter once for each dependency that reads it.
+        if found not in once:
+            once.append(found)
+    return to_json({"detail": once[:_MOST_ERRORS]}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
 
 
 def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:
     """Return an error that does not say a secret again: not as the input, not within it, not in a body as it came."""
-    if any(map(_is_unsaid, item["loc"])) or item["loc"] == ("body",):
-        return {key: value for key, value in item.items() if key != "input"}
-    return {**item, "input": _hidden(item.get("input"))}
+    rest = {key: value for key, value in item.items() if key != "input"}
+    # A key of the client's own may be as long as its body.
+    rest["loc"] = [step[:_LONGEST_STEP] if isinstance(step, str) else step for step in item["loc"]]
+    if "input" not in item or any(map(_is_unsaid, rest["loc"])) or item["loc"] == ("body",):
+        return rest
+    try:
+        return {**rest, "input": _Repeated().copy(item["input"])}
+    except _TooLong:
+        return rest
 
 
 def _is_unsaid(name: object) -> bool:
     return any(word in str(name).lower() for word in _UNSAID)
 
 
-def _hidden(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _HIDDEN if _is_unsaid(key) else _hidden(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_hidden(inner) for inner in value]
-    return value
+class _TooLong(Exception):
+    """An input is too long to be repeated."""
+
+
+class _Repeated:
+    """Copies a short input without its secrets."""
+
+    def __init__(self) -> None:
+        self._left = _LONGEST_INPUT
+
+    def copy(self, value: object) -> object:
+        """Return the copy; raise _TooLong as soon as it turns out to be longer than an answer should be."""
+        self._left -= len(value) if isinstance(value, str | bytes) else 1
+        if self._left < 0:
+            raise _TooLong
+        if isinstance(value, dict):
+            return {key: _HIDDEN if self._is_hidden(key) else self.copy(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.copy(inner) for inner in value]
+        return value
+
+    def _is_hidden(self, key: object) -> bool:
+        self.copy(key)
+        return _is_unsaid(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
     from unpause.settings import Settings
 
-_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+);base64,(?P<data>[A-Za-z0-9+/=\s]*)", re.ASCII)
+_DATA_URI = re.compile(r"data:(?P<type>[\w.+-]{1,127}/[\w.+-]{1,127});base64,", re.ASCII)
+_SPACES = b" \t\n\r\f\v"
+# Four characters stand for three bytes. So many are decoded in one step: others have their turn between two.
+_STEP_CHARACTERS = 256 * 1024
 
 # How a file of each accepted type begins: a name alone is no proof.
 _BEGINNINGS: dict[str, re.Pattern[bytes]] = {
@@ -28,26 +32,56 @@ _BEGINNINGS: dict[str, re.Pattern[bytes]] = {
 IMAGE_TYPES = tuple(_BEGINNINGS)
 
 
-def read_images(uris: Sequence[str] | None, settings: Settings) -> tuple[Image, ...]:
+async def read_images(uris: Sequence[str] | None, settings: Settings) -> tuple[Image, ...]:
     """Return the pictures in a list of base64 data URIs; raise InvalidInput for one that is not acceptable."""
     given = uris or ()
+    if not given:
+        return ()
     if len(given) > settings.max_images:
         raise InvalidInput(f"images: {len(given)} given, at most {settings.max_images} are taken")
-    return tuple(_read(uri, f"images[{number}]", settings.max_image_bytes) for number, uri in enumerate(given))
+    return await asyncio.to_thread(_read_all, given, settings.max_image_bytes)
+
+
+def _read_all(uris: Sequence[str], limit: int) -> tuple[Image, ...]:
+    return tuple(_read(uri, f"images[{number}]", limit) for number, uri in enumerate(uris))
 
 
 def split_data_uri(uri: str) -> tuple[str, str] | None:
     """Return the type, in small letters, and the base64 text of a data URI; None where it is none."""
-    found = _DATA_URI.fullmatch(uri)
-    return None if found is None else (found["type"].lower(), found["data"])
+    found = _DATA_URI.match(uri)
+    return None if found is None else (found["type"].lower(), uri[found.end() :])
 
 
-def decode_base64(where: str, text: str) -> bytes:
-    """Return what the text stands for; raise InvalidInput that names ``where`` it stood if it is no base64."""
+def decode_base64(where: str, text: str, limit: int) -> bytes:
+    """Return what the text stands for.
+
+    Raises InvalidInput that names ``where`` it stood if it is no base64, or stands for more than ``limit`` bytes: the
+    latter before anything is decoded.
+    """
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        clean = text.encode("ascii").translate(None, _SPACES)
+    except UnicodeEncodeError:
+        raise _broken(where) from None
+    size = len(clean) // 4 * 3 - clean[-2:].count(b"=")
+    if size > limit:
+        # Of the item, whichever of its keys the text stood in.
+        raise too_large(where.rpartition(".")[0] or where, size, limit)
+    if b"=" in clean[:-2]:
+        raise _broken(where)
+    try:
+        steps = range(0, len(clean), _STEP_CHARACTERS)
+        return b"".join(base64.b64decode(clean[start : start + _STEP_CHARACTERS], validate=True) for start in steps)
     except (binascii.Error, ValueError):
-        raise InvalidInput(f"{where}: the base64 text is broken") from None
+        raise _broken(where) from None
+
+
+def _broken(where: str) -> InvalidInput:
+    return InvalidInput(f"{where}: the base64 text is broken")
+
+
+def too_large(where: str, size: int, limit: int) -> InvalidInput:
+    """Return what is wrong with a content of so many bytes."""
+    return InvalidInput(f"{where}: {size} bytes, at most {limit} are taken")
 
 
 def seen_type(content: bytes) -> str | None:
@@ -64,7 +98,7 @@ def check_image_type(where: str, media_type: str) -> None:
 def check_size(where: str, content: bytes, limit: int) -> None:
     """Raise InvalidInput for a content of more than ``limit`` bytes."""
     if len(content) > limit:
-        raise InvalidInput(f"{where}: {len(content)} bytes, at most {limit} are taken")
+        raise too_large(where, len(content), limit)
 
 
 def checked_image(where: str, media_type: str, content: bytes, limit: int) -> Image:
@@ -82,4 +116,4 @@ def _read(uri: str, where: str, limit: int) -> Image:
         raise InvalidInput(f"{where}: not a base64 data URI (data:image/png;base64,…)")
     media_type, text = found
     check_image_type(where, media_type)
-    return checked_image(where, media_type, decode_base64(where, text), limit)
+    return checked_image(where, media_type, decode_base64(where, text, limit), limit)

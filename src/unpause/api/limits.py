@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 _TOO_LARGE = 413
 _TOO_SLOW = 408
+# Where pictures or files may come with the body.
+_PICTURES = re.compile(r"POST (?:/agents/[^/]+/runs|/v1/organizations/[^/]+/agent/run(?:/resume)?)")
+_ADDRESS_TOO_LONG = 414
+_FIELDS_TOO_LARGE = 431
+_LONGEST_ADDRESS = 16 * 1024
+_LARGEST_FIELDS = 64 * 1024
+_MOST_FIELDS = 256
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -25,11 +33,15 @@ class _BodyRefused(Exception):
 
 
 class BodyLimit:
-    """Answers 413 to a body of more than ``limit`` bytes, announced or not, and 408 to one that takes too long."""
+    """Answers 413 to a body with too many bytes, announced or not, and 408 to one that takes too long.
 
-    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
+    ``limit`` is for requests that may bring pictures or files, ``plain_limit`` for all others.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, plain_limit: int, seconds: float) -> None:
         self._app = app
         self._limit = limit
+        self._plain_limit = min(plain_limit, limit)
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,11 +49,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._limit:
-            await self._refuse(_TOO_LARGE, scope, receive, send)
+        limit = self._limit if _PICTURES.fullmatch(f"{scope['method']} {scope['path']}") else self._plain_limit
+        announced = Headers(scope=scope).get("content-length", "0").lstrip("0")
+        # A number of more digits than the limit is larger, and may have more than can be read.
+        if announced.isdecimal() and (len(announced) > len(str(limit)) or int(announced) > limit):
+            await self._refuse(_TOO_LARGE, limit, scope, receive, send)
             return
-        reading = _Reading(receive, self._limit, self._seconds)
+        reading = _Reading(receive, limit, self._seconds)
 
         async def unless_refused(message: Message) -> None:
             # What the application makes of its broken-off body is not what the client should hear.
@@ -51,10 +65,10 @@ class BodyLimit:
         with suppress(_BodyRefused):
             await self._app(scope, reading.receive, unless_refused)
         if reading.refused is not None:
-            await self._refuse(reading.refused, scope, receive, send)
+            await self._refuse(reading.refused, limit, scope, receive, send)
 
-    async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"Request body is larger than {self._limit} bytes"
+    async def _refuse(self, status: int, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"Request body is larger than {limit} bytes"
         if status == _TOO_SLOW:
             message = f"The request took longer than {self._seconds:g} seconds to arrive"
         body = body_for(scope["path"], status, message)
@@ -115,6 +129,45 @@ class LoopbackOnly:
             return False
         origin = headers.get("origin")
         return origin is None or origin in self._origins or _name(origin) in self._names
+
+
+class HeadLimit:
+    """Answers 414 to an address of more than 16 KiB, and 431 to header fields of more than 64 KiB or 256 of them.
+
+    Each parameter and each field costs time, some of them wherever one is looked for.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless its head is too large."""
+        refused = _head_refused(scope) if scope["type"] == "http" else None
+        if refused is None:
+            await self._app(scope, receive, send)
+            return
+        status, message = refused
+        await JSONResponse(body_for(scope["path"], status, message), status, {"Connection": "close"})(
+            scope, receive, send
+        )
+
+
+def _head_refused(scope: Scope) -> tuple[int, str] | None:
+    if len(scope["query_string"]) + len(scope["path"]) > _LONGEST_ADDRESS:
+        return _ADDRESS_TOO_LONG, f"The address is longer than {_LONGEST_ADDRESS} bytes"
+    fields = scope["headers"]
+    if len(fields) > _MOST_FIELDS or sum(len(name) + len(value) for name, value in fields) > _LARGEST_FIELDS:
+        return (
+            _FIELDS_TOO_LARGE,
+            f"There are more than {_MOST_FIELDS} header fields, or {_LARGEST_FIELDS} bytes of them",
+        )
+    return None
+
+
+def local_origins(host: str) -> str:
+    """Return a pattern of the origins that ``LoopbackOnly`` lets through as those of this machine."""
+    names = (f"\\[{re.escape(name)}\\]" if ":" in name else re.escape(name) for name in {*_LOOPBACK_NAMES, host})
+    return rf"https?://(?:{'|'.join(sorted(names))})(?::[0-9]{{1,5}})?"
 
 
 class PlainText:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
 
 from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 # As AgentOS's document names it: SDKs that are generated from it send their token so (agno_captures/200_openapi.http).
 # Codegen's document has a header parameter for the token in each operation instead.
@@ -16,7 +21,7 @@ _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 
 
 def describe_proof(app: FastAPI) -> None:
-    """Have the application's document say which of AgentOS's operations want a token."""
+    """Have the application's document say which of AgentOS's operations want a token, and write it beside the loop."""
     write = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -30,6 +35,14 @@ def describe_proof(app: FastAPI) -> None:
 
     # FastAPI's own way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]
+
+    async def answer(_: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(app.openapi))
+
+    # FastAPI's own route writes the document in the event loop, with the first request for it.
+    path = str(app.openapi_url)
+    app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != path]
+    app.add_route(path, answer, include_in_schema=False)
 
 
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:

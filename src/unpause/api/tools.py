@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
@@ -12,13 +12,19 @@ from unpause.domain.requirements import ToolAnswer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# What no answer to a real call comes near; the setting `max_tools` says how many may be sent.
+MOST_TOOLS: Final = 1000
+_MOST_FIELDS = 1000
+_LONGEST_NAME = 1000
+_LONGEST_NOTE = 200_000
+
 
 class ToolInputField(BaseModel):
     """One field of a form that the user filled in."""
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str
+    name: str = Field(max_length=_LONGEST_NAME)
     value: Any = None
 
 
@@ -27,14 +33,18 @@ class ToolExecution(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    tool_call_id: str = Field(min_length=1)
-    tool_name: str | None = None
+    tool_call_id: str = Field(min_length=1, max_length=_LONGEST_NAME)
+    tool_name: str | None = Field(default=None, max_length=_LONGEST_NAME)
     tool_args: dict[str, Any] | None = None
     confirmed: bool | None = None
-    confirmation_note: str | None = None
+    confirmation_note: str | None = Field(default=None, max_length=_LONGEST_NOTE)
     result: Any = None
     requires_user_input: bool | None = None
-    user_input_schema: list[ToolInputField] | None = None
+    user_input_schema: Annotated[list[ToolInputField], Field(max_length=_MOST_FIELDS, fail_fast=True)] | None = None
+
+
+# The first one that is wrong is enough to go on with: all of them would be as many errors as were sent.
+ToolExecutions = Annotated[list[ToolExecution], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
 def answers_in(tools: Iterable[ToolExecution]) -> tuple[ToolAnswer, ...]:

@@ -32,7 +32,12 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 def refuse_unstorable(*values: object) -> None:
     """Raise InvalidInput where there is a character in a client's text, JSON or dataclass that cannot be stored."""
     for value in values:
-        if _is_suspect(value) and (text := _find_text(value)) is not None:
+        # Part by part: most of a request may be its pictures, which are plain text.
+        if is_dataclass(value):
+            refuse_unstorable(*(getattr(value, field.name) for field in fields(value)))
+        elif isinstance(value, tuple):
+            refuse_unstorable(*value)
+        elif _is_suspect(value) and (text := _find_text(value)) is not None:
             what = "the character U+0000" if _NUL in text else "half of a surrogate pair"
             raise InvalidInput(f"Text must not contain {what}")
 

@@ -48,10 +48,15 @@ class Limits:
     def refuse_answers(self, command: ContinueRun) -> None:
         """Raise InvalidInput for more answers than a continue may have."""
         if len(command.answers) > self.tools:
-            raise InvalidInput(f"tools has {len(command.answers)} items; {self.tools} may be sent at a time")
+            raise too_many_tools(len(command.answers), self.tools)
 
     def refuse_json(self, values: Mapping[str, Any]) -> None:
         """Raise InvalidInput for a value whose JSON is too long."""
         for name, value in values.items():
             if value is not None and len(dump_json(value)) > self.json_chars:
                 raise InvalidInput(f"{name} is longer than {self.json_chars} characters of JSON")
+
+
+def too_many_tools(count: int, most: int) -> InvalidInput:
+    """Return what is wrong with a request of so many answers."""
+    return InvalidInput(f"tools has {count} items; {most} may be sent at a time")

@@ -236,3 +236,33 @@ async def test_an_upload_of_no_known_type_goes_by_its_name(tmp_path: Path, name:
         files = {"files": (name, b"abc", "application/octet-stream")}
         response = await desk.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
         assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "media_type", "taken"),
+    [
+        ("a.png", PNG, "image/png", True),
+        ("a.png", JPEG, "image/png", False),
+        ("a.png", b"#!/bin/sh", "image/png", False),
+        ("a.gif", b"", "image/gif", False),
+        ("a.png", b"<svg/>", "application/octet-stream", False),
+        ("a.pdf", PDF, "application/pdf", True),
+        ("a.pdf", b"\n" * 100 + PDF, "application/pdf", True),
+        ("a.pdf", b"MZ\x90\0", "application/pdf", False),
+        ("a.docx", b"PK\x03\x04...", DOCX, True),
+        ("a.docx", PDF, DOCX, False),
+        ("a.txt", "ä".encode("utf-16"), "text/plain", True),
+        ("a.txt", PNG + b"\0", "text/plain", False),
+        ("a.json", b"\0\0", "application/json", False),
+    ],
+)
+async def test_an_upload_is_what_it_is_said_to_be(
+    tmp_path: Path, name: str, content: bytes, media_type: str, *, taken: bool
+) -> None:
+    async with at_desk(tmp_path) as desk:
+        form = {"message": "x", "stream": "false"}
+        response = await desk.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
+        assert response.status_code == (200 if taken else 400), response.text
+        if not taken:
+            assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
+            assert not (await desk.dump())["runs"]

@@ -24,7 +24,7 @@ SHELL = ("run_shell", {"command": "ls"})
         ("[Infinity]", "Invalid JSON in tools field"),
         ("[{}] trailing", "Invalid JSON in tools field"),
         ('["\\ud800"]', "Invalid JSON in tools field"),
-        ("[" * 100_000, "Invalid JSON in tools field"),
+        ("[" * 99_000, "Invalid JSON in tools field"),
         ("[" * 5_000 + "]" * 5_000, "Invalid JSON in tools field"),
         ('{"a":1}', "Invalid structure or content for tools: 'str' object has no attribute 'get'"),
         ('"abc"', "Invalid structure or content for tools: 'str' object has no attribute 'get'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses={**ERRORS, **STREAM})
 
 _LARGEST = 2**31 - 1
+# Of more digits than the largest has Python may read none; zeros before a number count for nothing.
+_NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}/events", operation_id="follow_agent_run", response_model=None)
@@ -121,7 +124,7 @@ async def _find(application: Application, caller: Principal, name: RunName) -> R
 def _number(field: str, text: str | None, *, smallest: int) -> int:
     if text is None or not text.strip():
         return smallest
-    digits = text.strip().removeprefix("-")
-    if not digits.isascii() or not digits.isdecimal() or not smallest <= (value := int(text)) <= _LARGEST:
+    found = _NUMBER.fullmatch(text.strip())
+    if found is None or not smallest <= (value := int(found[0])) <= _LARGEST:
         raise InvalidInput(f"{field} must be the number of an event")
     return value

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unpause.api.bodies import parse_json
-from unpause.api.files import FILE_TYPES, read_files
+from unpause.api.agentos.schemas import parse_field
+from unpause.api.files import FILE_TYPES, checked_file, read_files
 from unpause.api.images import (
     IMAGE_TYPES,
-    check_size,
     checked_image,
     decode_base64,
     seen_type,
@@ -102,31 +101,23 @@ async def read_media(sent: SentMedia, settings: Settings) -> tuple[Image, ...]:
 
     Raises InvalidInput, which names the field, for anything that the model cannot be given, and for too much of it.
     """
+    most, limit = settings.max_images, settings.max_image_bytes
     uploads = await read_files(sent.files, settings)
     for field, text in (("audio", sent.audio), ("videos", sent.videos)):
-        if _read_list(field, text):
+        if await _read_list(field, text):
             raise InvalidInput(f"{field}: not taken; the model is given images and files only")
-    images = _read_items("images", sent.images)
-    files = _read_items("input_files", sent.input_files)
+    images, files = await _read_list("images", sent.images), await _read_list("input_files", sent.input_files)
     count = len(uploads) + len(images) + len(files)
-    if count > settings.max_images:
-        raise InvalidInput(f"files, images and input_files: {count} given, at most {settings.max_images} are taken")
-    limit = settings.max_image_bytes
-    return (
-        *uploads,
-        *(_image(where, item, limit) for where, item in images),
-        *(_file(where, item, limit) for where, item in files),
-    )
+    if count > most:
+        raise InvalidInput(f"files, images and input_files: {count} given, at most {most} are taken")
+    if not images and not files:
+        return uploads
+    return (*uploads, *await asyncio.to_thread(_read_items, images, files, limit))
 
 
-def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
+async def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
     """Return the objects in a form field; none for one that is empty."""
-    if text is None or not text.strip():
-        return []
-    try:
-        value = parse_json(text)
-    except ValueError:
-        raise InvalidInput(f"Invalid JSON in {field} field") from None
+    value = await parse_field(field, text)
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -134,12 +125,12 @@ def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
     return value
 
 
-def _read_items(field: str, text: str | None) -> list[tuple[str, _Medium]]:
-    """Return the media in a form field, each with its place in the request."""
-    return [
-        (f"{field}[{number}]", _medium(f"{field}[{number}]", item))
-        for number, item in enumerate(_read_list(field, text))
-    ]
+def _read_items(images: list[dict[str, Any]], files: list[dict[str, Any]], limit: int) -> list[Image]:
+    """Return the media of two form fields; what is wrong with one is told with its place in the request."""
+    sent = [(f"images[{number}]", _image, item) for number, item in enumerate(images)]
+    sent.extend((f"input_files[{number}]", _file, item) for number, item in enumerate(files))
+    media = [(where, read, _medium(where, item)) for where, read, item in sent]
+    return [read(where, item, limit) for where, read, item in media]
 
 
 def _medium(where: str, item: dict[str, Any]) -> _Medium:
@@ -153,9 +144,9 @@ def _medium(where: str, item: dict[str, Any]) -> _Medium:
 def _image(where: str, item: _Medium, limit: int) -> Image:
     media_type, content = item.said_type, b""
     if item.content:
-        content = decode_base64(f"{where}.content", item.content)
+        content = decode_base64(f"{where}.content", item.content, limit)
     else:
-        uri_type, content = _from_uri(where, item)
+        uri_type, content = _from_uri(where, item, limit)
         media_type = media_type or uri_type
     if media_type is None and item.format:
         media_type = item.format_type or f"image/{item.format.strip().lower()}"
@@ -168,27 +159,25 @@ def _image(where: str, item: _Medium, limit: int) -> Image:
 def _file(where: str, item: _Medium, limit: int) -> Image:
     media_type = item.said_type or item.format_type
     if item.content:
-        content = _content_of_file(where, item, item.content, media_type)
+        content = _content_of_file(where, item, media_type, limit)
     else:
-        uri_type, content = _from_uri(where, item)
+        uri_type, content = _from_uri(where, item, limit)
         media_type = media_type or uri_type
     media_type = media_type or seen_type(content) or ("application/pdf" if content.startswith(_PDF) else None)
     if media_type is None:
         raise InvalidInput(f"{where}: its type is neither said (mime_type) nor seen from the content")
     if media_type not in FILE_TYPES:
         raise InvalidInput(f"{where}: {media_type} is not taken; use {', '.join(sorted(FILE_TYPES))}")
-    if media_type in IMAGE_TYPES:
-        return checked_image(where, media_type, content, limit)
-    check_size(where, content, limit)
-    return Image(media_type, base64.b64encode(content).decode())
+    return checked_file(where, media_type, content, limit)
 
 
-def _content_of_file(where: str, item: _Medium, text: str, media_type: str | None) -> bytes:
+def _content_of_file(where: str, item: _Medium, media_type: str | None, limit: int) -> bytes:
     """Return the bytes of a file: Agno's clients send a ``text/…`` type as it is, everything else as base64."""
+    text = item.content or ""
     if (item.said_type or "").startswith("text/"):
         return text.encode()
     try:
-        return decode_base64(f"{where}.content", text)
+        return decode_base64(f"{where}.content", text, limit)
     except InvalidInput:
         # A file that was made of a string, not of bytes, is not encoded whatever its type.
         if media_type is not None and (media_type.startswith("text/") or media_type == "application/json"):
@@ -196,13 +185,13 @@ def _content_of_file(where: str, item: _Medium, text: str, media_type: str | Non
         raise
 
 
-def _from_uri(where: str, item: _Medium) -> tuple[str, bytes]:
+def _from_uri(where: str, item: _Medium, limit: int) -> tuple[str, bytes]:
     """Return type and content of an item whose URL holds them; raise InvalidInput for one that has no content."""
     if item.url:
         found = split_data_uri(item.url)
         if found is None:
             raise InvalidInput(f"{where}.url: not fetched; send the content itself, as base64 in `content`")
-        return found[0], decode_base64(f"{where}.url", found[1])
+        return found[0], decode_base64(f"{where}.url", found[1], limit)
     for field in ("filepath", "media_reference", "external"):
         if getattr(item, field):
             raise InvalidInput(f"{where}.{field}: not read; send the content itself, as base64 in `content`")

@@ -70,14 +70,15 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     In the background the answer is 202 at once, to be polled for.
     """
     _check_length("message", message, application)
+    longest = application.settings.max_json_chars
     command = CreateRun(
         agent_id=agent_id,
         prompt=message,
         session_id=caller.session_id or session_id or None,
         images=await read_media(media, application.settings),
-        session_state=parse_object("session_state", session_state),
-        dependencies=parse_object("dependencies", dependencies),
-        metadata=parse_object("metadata", metadata),
+        session_state=await parse_object("session_state", session_state, longest),
+        dependencies=await parse_object("dependencies", dependencies, longest),
+        metadata=await parse_object("metadata", metadata, longest),
     )
     principal = caller.acting_for(user_id)
     asked = request_key(principal, idempotency_key, "create", command, user_id, stream, background)
@@ -148,7 +149,7 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     ``tools`` is a JSON array of tool executions as the run showed them, with answers filled in. The
     stored calls run, never the ones sent. The checks come in the order of agno.md section 2.
     """
-    parsed = parse_tools(tools)
+    parsed = await parse_tools(tools)
     application.agents.get_agent(agent_id)
     name = RunName(
         run_id=run_id,
@@ -198,7 +199,7 @@ async def _read_answers(
     A run that is not there or not paused is told first. Of answers in shape the continue itself sees that.
     """
     try:
-        return read_tools(parsed)
+        return read_tools(parsed, application.settings.max_tools)
     except InvalidInput:
         run = await application.service.get_run(principal, name)
         if run.status is not RunStatus.PAUSED:

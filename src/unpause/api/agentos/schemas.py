@@ -6,48 +6,64 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from unpause.api.bodies import parse_json
-from unpause.api.tools import ToolExecution, answers_in
+from unpause.api.bodies import TooManyValues, read_json
+from unpause.api.tools import ToolExecutions, answers_in
 from unpause.errors import InvalidInput
+from unpause.runs.limits import too_many_tools
 
 if TYPE_CHECKING:
+    from unpause.api.tools import ToolExecution
     from unpause.domain.requirements import ToolAnswer
 
 
-_TOOLS = TypeAdapter(list[ToolExecution])
+_TOOLS: TypeAdapter[list[ToolExecution]] = TypeAdapter(ToolExecutions)
+# Spaces and line ends count for nothing where JSON is kept, but what is read has a limit.
+_LONGEST_AS_WRITTEN = 4
 
 
-def parse_tools(text: str) -> object:
+async def parse_tools(text: str) -> object:
     """Return the JSON in the form field ``tools``; None for an empty one. Raises InvalidInput (agno.md 12)."""
-    if not text.strip():
-        return None
-    try:
-        return parse_json(text) or None
-    except ValueError:
-        raise InvalidInput("Invalid JSON in tools field") from None
+    return await parse_field("tools", text) or None
 
 
-def parse_object(field: str, text: str | None) -> dict[str, Any] | None:
-    """Return the JSON object in a form field; None for an empty one. Raises InvalidInput."""
+async def parse_field(field: str, text: str | None) -> Any:  # noqa: ANN401 - whatever was sent
+    """Return the JSON in a form field; None for an empty one. Raises InvalidInput."""
     if text is None or not text.strip():
         return None
     try:
-        value = parse_json(text)
+        return await read_json(text)
+    except TooManyValues as error:
+        raise InvalidInput(f"{field} has {error}") from None
     except ValueError:
         raise InvalidInput(f"Invalid JSON in {field} field") from None
+
+
+async def parse_object(field: str, text: str | None, limit: int) -> dict[str, Any] | None:
+    """Return the JSON object in a form field; None for an empty one.
+
+    Raises InvalidInput, also for one that has more characters than ``limit`` whatever of it are spaces.
+    """
+    if text is not None and len(text) > _LONGEST_AS_WRITTEN * limit:
+        raise InvalidInput(f"{field} is longer than {limit} characters of JSON")
+    value = await parse_field(field, text)
     if value is not None and not isinstance(value, dict):
         raise InvalidInput(f"{field} must be a JSON object")
     return value
 
 
-def read_tools(parsed: object) -> tuple[ToolAnswer, ...]:
-    """Return what the client says about each call; raise InvalidInput with the texts of the original (agno.md 12)."""
+def read_tools(parsed: object, most: int) -> tuple[ToolAnswer, ...]:
+    """Return what the client says about each call; raise InvalidInput with the texts of the original (agno.md 12).
+
+    More than ``most`` items are refused before any of them is looked at.
+    """
     if parsed is None:
         return ()
     if isinstance(parsed, str | dict):
         raise _misshapen("'str' object has no attribute 'get'")
     if not isinstance(parsed, list):
         raise _misshapen(f"'{type(parsed).__name__}' object is not iterable")
+    if len(parsed) > most:
+        raise too_many_tools(len(parsed), most)
     for item in parsed:
         if not isinstance(item, dict):
             raise _misshapen(f"'{type(item).__name__}' object has no attribute 'get'")

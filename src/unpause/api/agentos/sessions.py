@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # How many of a session's last runs its chat history shows; the runs themselves are paged.
 _CHAT_RUNS = 50
 _LONGEST_NAME = 255
+_LONGEST_TITLE = 10_000
 
 # A status of 3.1.10 that no run here ever has; asking for it is no mistake.
 _NEVER_HERE = "REGENERATED"
@@ -60,7 +61,7 @@ class CreateSessionBody(BaseModel):
     model_config = ConfigDict(extra="ignore", title="CreateSessionRequest")
 
     session_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
-    session_name: str | None = None
+    session_name: str | None = Field(default=None, max_length=_LONGEST_TITLE)
     session_state: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     user_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
@@ -72,7 +73,7 @@ class RenameSessionBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", title="RenameSessionRequest")
 
-    session_name: str = Field(min_length=1)
+    session_name: str = Field(min_length=1, max_length=_LONGEST_TITLE)
 
 
 class DeleteSessionsBody(BaseModel):
@@ -80,7 +81,7 @@ class DeleteSessionsBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", title="DeleteSessionRequest")
 
-    session_ids: list[str] = Field(min_length=1, max_length=1000)
+    session_ids: list[Annotated[str, Field(max_length=_LONGEST_NAME)]] = Field(min_length=1, max_length=1000)
     session_types: list[SessionType] = Field(min_length=1, max_length=1000)
 
 
@@ -89,7 +90,7 @@ class UpdateSessionBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", title="UpdateSessionRequest")
 
-    session_name: str | None = None
+    session_name: str | None = Field(default=None, max_length=_LONGEST_TITLE)
     session_state: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     summary: dict[str, Any] | None = None

@@ -87,7 +87,7 @@ async def create_agent_run(
     command = CreateRun(
         agent_id=agent_id,
         prompt=body.prompt,
-        images=read_images(body.images, application.settings),
+        images=await read_images(body.images, application.settings),
         metadata=body.metadata,
         model=body.model,
         repo_id=body.repo_id,
@@ -160,7 +160,7 @@ async def resume_agent_run(
     command = ContinueRun(
         answers=answers_in(body.tools or ()),
         prompt=None if body.tools is not None and not body.prompt.strip() else body.prompt,
-        images=read_images(body.images, application.settings),
+        images=await read_images(body.images, application.settings),
         model=body.model,
         webhooks=read_webhooks(body.webhooks, application),
     )

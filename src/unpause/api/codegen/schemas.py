@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.api.codegen.webhook_schemas import WebhookOverride
-from unpause.api.tools import ToolExecution
+from unpause.api.tools import ToolExecutions
+
+# The settings allow fewer; this is so that nobody looks at all of a hundred thousand.
+MOST_ITEMS: Final = 100
+LONGEST_NAME: Final = 1000
 
 
 class ApiAgentRunSourceType(StrEnum):
@@ -34,19 +38,21 @@ class CreateAgentRunInput(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     prompt: str
-    images: list[str] | None = Field(default=None, description="Pictures as base64 data URIs")
+    images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON, kept with the run")
     repo_id: int | None = Field(
         default=None, description="Repository that the run is for: the settings may give it an agent"
     )
     model: str | None = Field(
-        default=None, description="One of the models listed for the organization; else the agent's own"
+        default=None,
+        max_length=LONGEST_NAME,
+        description="One of the models listed for the organization; else the agent's own",
     )
     agent_type: Literal["codegen", "claude_code"] | None = Field(
         default=None, description="Type of agent: the settings may give it an agent"
     )
     webhooks: list[WebhookOverride] | None = Field(
-        default=None, description="Who hears of this run, instead of the organization's webhook"
+        default=None, max_length=MOST_ITEMS, description="Who hears of this run, instead of the organization's webhook"
     )
 
 
@@ -57,12 +63,14 @@ class ResumeAgentRunInput(BaseModel):
 
     agent_run_id: int
     prompt: str
-    images: list[str] | None = Field(default=None, description="Pictures as base64 data URIs")
-    model: str | None = Field(default=None, description="Model for the rest of the run; else the one it has")
-    webhooks: list[WebhookOverride] | None = Field(
-        default=None, description="Who hears of this run from now on, instead of those before"
+    images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
+    model: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Model for the rest of the run; else the one it has"
     )
-    tools: list[ToolExecution] | None = Field(
+    webhooks: list[WebhookOverride] | None = Field(
+        default=None, max_length=MOST_ITEMS, description="Who hears of this run from now on, instead of those before"
+    )
+    tools: ToolExecutions | None = Field(
         default=None,
         description="An extension: decisions on single calls, as in AgentOS's continue. The prompt decides the rest, "
         "unless it is empty",
@@ -83,8 +91,8 @@ class StopAgentRunInput(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     agent_run_id: int
-    before_card_order_id: str | None = None
-    after_card_order_id: str | None = None
+    before_card_order_id: str | None = Field(default=None, max_length=LONGEST_NAME)
+    after_card_order_id: str | None = Field(default=None, max_length=LONGEST_NAME)
 
 
 class GithubPullRequestResponse(BaseModel):

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from unpause.agents.checkout import find_checkout
 from unpause.agents.setup_commands import DEFAULT_REQUEST
 from unpause.api.codegen.members import Member, address_of, get_member
-from unpause.api.codegen.schemas import OF_MEMBERS, REFUSED, Responses
+from unpause.api.codegen.schemas import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
 from unpause.api.codegen.translate import status_word, web_url
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
@@ -39,7 +39,9 @@ class GenerateSetupCommandsInput(BaseModel):
 
     repo_id: int
     prompt: str | None = Field(default=None, description="What the commands are to achieve, in words for the model")
-    trigger_source: str = Field(default="setup-commands", description="What started it; kept in the run's metadata")
+    trigger_source: str = Field(
+        default="setup-commands", max_length=LONGEST_NAME, description="What started it; kept in the run's metadata"
+    )
 
 
 class SetupCommandsResponse(BaseModel):

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.domain.addresses import LONGEST_URL
 
+_LONGEST_SECRET = 10_000
+
 
 class WebhookOverride(BaseModel):
     """An address that hears of one run instead of the organization's."""
@@ -13,7 +15,9 @@ class WebhookOverride(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     url: str = Field(description="Where the messages go")
-    secret: str | None = Field(default=None, repr=False, description="Signs by the Standard Webhooks scheme")
+    secret: str | None = Field(
+        default=None, max_length=_LONGEST_SECRET, repr=False, description="Signs by the Standard Webhooks scheme"
+    )
 
 
 class WebhookConfigRequest(BaseModel):
@@ -22,7 +26,7 @@ class WebhookConfigRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     url: str = Field(min_length=1, max_length=LONGEST_URL, json_schema_extra={"format": "uri"})
-    secret: str | None = Field(default=None, repr=False)
+    secret: str | None = Field(default=None, max_length=_LONGEST_SECRET, repr=False)
     enabled: bool = True
 
 
