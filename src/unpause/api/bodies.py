@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from pydantic_core import from_json, to_json
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -113,7 +113,7 @@ class StrictRequest(Request):
 
 def _read_fields(slices: Sequence[bytes], most_bytes: int) -> FormData:
     """Return the fields of a URL-encoded form; those without a name and a value are none."""
-    items = []
+    items: list[tuple[str, str | UploadFile]] = []
     for field in filter(None, b"".join(slices).split(b"&")):
         if len(field) > most_bytes:
             raise HTTPException(400, f"Field exceeded maximum size of {most_bytes // 1024}KB.")

@@ -1,0 +1,49 @@
+"""The SQLite file, and what stands beside it, is its owner's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from tests.support.databases import sqlite_url
+from unpause.store import migrate
+from unpause.store.database import Database
+from unpause.store.ownership import own_database
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+async def test_no_other_user_may_read_the_database_or_what_stands_beside_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        url = sqlite_url(tmp_path / "unpause.db")
+        lock = own_database(url)
+        migrate.upgrade(url)
+        async with Database(url).opened() as database:
+            await database.write(lambda connection: connection.exec_driver_sql("DELETE FROM users"))
+            found = modes(tmp_path)
+        assert lock is not None
+        lock.release()
+    finally:
+        os.umask(before)
+    assert found.keys() >= {"unpause.db", "unpause.db-wal", "unpause.db-shm", "unpause.db.lock"}
+    assert set(found.values()) == {0o600}
+
+
+def test_files_of_an_older_server_become_its_owners_alone(tmp_path: Path) -> None:
+    names = ["unpause.db", "unpause.db-wal", "unpause.db-shm", "unpause.db.lock"]
+    for name in names:
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    (tmp_path / "link.db").symlink_to("unpause.db")
+    (tmp_path / "folder.db").mkdir(mode=0o755)
+    for name in ("link.db", "folder.db"):
+        lock = own_database(sqlite_url(tmp_path / name))
+        assert lock is not None
+        lock.release()
+    found = modes(tmp_path)
+    assert {found[name] for name in names} == {0o600}
+    assert found["folder.db"] == 0o755
