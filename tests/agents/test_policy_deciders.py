@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, Tool, ToolDefinition
-from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models.test import TestModel
-from pydantic_ai.tools import DeferredToolRequests
 from pydantic_ai.toolsets import ExternalToolset
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy, policy
-from unpause.agents.pydantic_ai.deferred import wanted_by
+from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, wanted_by
 from unpause.agents.pydantic_ai.tools import describe_tools
 from unpause.domain.deciders import Deciders
 
@@ -28,9 +26,8 @@ def tool(kind: str, **rules: Any) -> ToolDefinition:  # noqa: ANN401 - any rule
 
 def wanted(*, elsewhere: bool = False, **rules: Any) -> Wanted:  # noqa: ANN401 - any rule
     """Return what a call of a tool with these rules waits for."""
-    call = ToolCallPart("tool", {}, tool_call_id="call")
-    requests = DeferredToolRequests(calls=[call]) if elsewhere else DeferredToolRequests(approvals=[call])
-    (found,) = wanted_by(requests, {"tool": tool("tool", **rules)})
+    call = WaitingCall("call", "tool", {}, kind="external" if elsewhere else "approval")
+    (found,) = wanted_by(SegmentPaused((call,), {"tool": tool("tool", **rules)}))
     return found
 
 

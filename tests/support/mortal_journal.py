@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.databases import NOW
-from unpause.agents.driver import AgentDriver, CallResult, NewMessage, Paused, ProposedCall, Segment, SegmentEnd
+from unpause.agents.driver import (
+    AgentDriver,
+    CallResult,
+    NewMessage,
+    OwnDecision,
+    Paused,
+    ProposedCall,
+    Segment,
+    SegmentEnd,
+)
 from unpause.domain.events import EventType
 from unpause.domain.runs import SETUP_COMMANDS, CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 
@@ -74,6 +83,13 @@ class MortalJournal:
     def propose_output(self, call: ProposedCall) -> None:
         """Refuse: no agent whose answers are processed runs on this journal."""
         raise AssertionError(call)
+
+    def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Note what is shown of a call."""
+        self._calls[call_id] = replace(self._calls[call_id], tool_args=arguments, sent_args=sent)
+
+    def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
+        """Keep no trail."""
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Note the start."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from unpause.domain.deciders import Deciders
 from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
-from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
+from unpause.domain.requirements import Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 
 
@@ -82,7 +82,9 @@ class CallResult:
 class Wanted:
     """What a call waits for; the server turns it into a requirement.
 
-    ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings.
+    ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message``
+    says why a call that was decided has to be decided again. ``metadata`` is the tool's, for people to read and for
+    itself to find again when it runs.
     """
 
     call_id: str
@@ -95,6 +97,16 @@ class Wanted:
     expires_in: float | None = None
     on_expire: OnExpire | None = None
     deciders: Deciders | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDecision:
+    """What an agent's own handler decided about a call; ``by`` is whom it names for that, if anybody."""
+
+    decision: Decision
+    by: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,17 @@ class Journal(Protocol):
 
         Clients are shown it only where a human was asked about it: it started, and nobody knows how it ended.
         """
+        ...
+
+    def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit.
+
+        They are what people are shown, and what runs. Of a call that the journal does not know nothing is noted.
+        """
+        ...
+
+    def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
+        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
         ...
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:

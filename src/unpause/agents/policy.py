@@ -115,6 +115,12 @@ class ToolPolicy:
         return decided or bool(self.editable) or self.approval is not None
 
     @property
+    def asks_people(self) -> bool:
+        """Whether nobody but people can decide a call: the agent's own handlers are not asked."""
+        decided = self.four_eyes or bool(self.approvers) or self.quorum > 1
+        return decided or bool(self.user_input) or self.approval == "required"
+
+    @property
     def elsewhere(self) -> ToolPolicy:
         """The rules for a call that somebody else runs: several people can say yes to it only before."""
         return replace(self, approval="required") if self.quorum > 1 else self

@@ -16,6 +16,10 @@ DEFAULT_REJECTION = "Function call was rejected by the user"
 
 _MISSING = object()
 
+# Where tools say in their metadata why they wait, and how long that may be to be read beside the call.
+_REASONS = ("reason", "why", "message")
+_LONGEST_REASON = 500
+
 
 class RequirementKind(StrEnum):
     """What kind of answer is wanted."""
@@ -61,6 +65,8 @@ class Requirement:
     ``tool_call_id`` is the id shown to clients and belongs to this pause alone; ``call_id`` is the call's id in the
     journal. They differ where a call is asked about a second time, or is in doubt: a repeated answer to the first
     question must not count for the second.
+
+    ``metadata`` is what the call's tool gave with its wish to wait; ``message`` says why a call is asked about again.
     """
 
     id: str
@@ -84,6 +90,13 @@ class Requirement:
     answer: Answer | None = None
     deciders: Deciders | None = None
     votes: tuple[Vote, ...] = ()
+    metadata: dict[str, Any] | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the call's tool waits, in its own words: of its metadata a short text under one of the usual keys."""
+        words = ((self.metadata or {}).get(key) for key in _REASONS)
+        return next((text for text in words if isinstance(text, str) and 0 < len(text) <= _LONGEST_REASON), None)
 
     @property
     def is_open(self) -> bool:

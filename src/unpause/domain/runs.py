@@ -154,6 +154,8 @@ class Run:
 class ToolCall:
     """One call the model made. ``turn`` counts the model's answers in the run, from 0.
 
+    ``tool_args`` are the arguments that the tool gets and people are shown; ``sent_args`` what the model sent, where
+    the tool's validation made something else of it.
     ``result`` is the driver's own JSON of what the tool gave back; ``result_text`` what the model read.
     ``requirement`` is the newest one that this call waited or waits for.
     """
@@ -171,6 +173,7 @@ class ToolCall:
     result_text: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    sent_args: dict[str, Any] | None = None
     requirement: Requirement | None = None
     kind: CallKind = CallKind.TOOL
 

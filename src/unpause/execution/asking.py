@@ -51,8 +51,8 @@ class Asking:
         if expires_at is not None and rules.remind_before is not None:
             remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
         on_expire = want.on_expire or rules.on_expire
-        if call.in_doubt and on_expire is OnExpire.APPROVE:
-            # What may already have run is never run again because nobody looked.
+        if (call.in_doubt or want.message is not None) and on_expire is OnExpire.APPROVE:
+            # What may already have run, or is not what was shown, never runs because nobody looked.
             on_expire = OnExpire.REJECT
         # A call that was answered before, or has started, may be asked about again: whatever was said about it, sent
         # once more, must not count for this question.
@@ -77,6 +77,7 @@ class Asking:
             on_expire=on_expire,
             remind_at=remind_at,
             deciders=want.deciders,
+            metadata=want.metadata,
         )
 
 
@@ -94,4 +95,5 @@ def doubt_about(call: ToolCall) -> Wanted:
         expires_in=expires_in,
         on_expire=earlier.on_expire if earlier is not None else None,
         deciders=earlier.deciders if earlier is not None else None,
+        metadata=earlier.metadata if earlier is not None else None,
     )

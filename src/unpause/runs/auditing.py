@@ -1,15 +1,19 @@
-"""Reads the audit trail, for administrators."""
+"""The audit trail: what administrators read, and what an agent itself decided."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unpause.domain.audit import AuditAction, AuditEntry
 from unpause.store.audit import list_entries
 
 if TYPE_CHECKING:
-    from unpause.domain.audit import AuditEntry
+    from datetime import datetime
+
+    from unpause.agents.driver import OwnDecision
     from unpause.domain.paging import Slice
     from unpause.domain.principal import Principal
+    from unpause.domain.runs import Run, ToolCall
     from unpause.store.database import Database
 
 
@@ -24,3 +28,19 @@ class AuditTrail:
         return await self._database.read(
             lambda connection: list_entries(connection, principal.organization_id, run_id, part)
         )
+
+
+def decided_by_agent(run: Run, call: ToolCall, own: OwnDecision, at: datetime) -> AuditEntry:
+    """Return the entry of what a handler of the agent's own decided: in the name that it gives, or the agent's."""
+    return AuditEntry(
+        organization_id=run.organization_id,
+        at=at,
+        action=AuditAction.ANSWERED,
+        via="agent",
+        actor=own.by or run.agent_id,
+        run_id=run.run_id,
+        subject=call.tool_call_id,
+        decision=own.decision.value,
+        note=own.note,
+        details={"tool_name": call.tool_name, "tool_call_id": call.tool_call_id},
+    )

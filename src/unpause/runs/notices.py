@@ -102,6 +102,8 @@ def _news(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
                 "kind": requirement.kind.value,
                 "approval_id": requirement.id if requirement.approval == "required" else None,
                 "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
+                "message": requirement.message or requirement.reason,
+                "metadata": requirement.metadata,
             }
             for requirement in requirements
         ],

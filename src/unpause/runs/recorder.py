@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
+from unpause.domain.arguments import is_same_json
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidInput
+from unpause.runs.auditing import decided_by_agent
 from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
+from unpause.runs.unwritten import Unwritten
 from unpause.store.approvals import add_approvals
+from unpause.store.audit import add_entries
 from unpause.store.events import add_events, list_events
 from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
 from unpause.store.requirements import add_requirements
@@ -24,7 +28,16 @@ from unpause.store.runs import reserve_sequence, transition
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from unpause.agents.driver import CallResult, Completed, Failed, NewMessage, Paused, ProposedCall, Segment
+    from unpause.agents.driver import (
+        CallResult,
+        Completed,
+        Failed,
+        NewMessage,
+        OwnDecision,
+        Paused,
+        ProposedCall,
+        Segment,
+    )
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
     from unpause.store.database import Connection, Database
@@ -42,21 +55,6 @@ _LONGEST_NAME = 255
 
 
 Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
-
-
-@dataclass(slots=True)
-class _Unwritten:
-    """What happened since the last commit."""
-
-    events: list[Event] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    added: dict[str, ToolCall] = field(default_factory=dict)
-    settled: dict[str, ToolCall] = field(default_factory=dict)
-    inputs_consumed: bool = False
-    requirements: Sequence[Requirement] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.events or self.messages or self.added or self.settled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Recorder:
         self._calls = {call.tool_call_id: call for call in segment.calls}
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
-        self._unwritten = _Unwritten()
+        self._unwritten = Unwritten()
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
@@ -160,6 +158,20 @@ class Recorder:
         )
         self._calls[call.tool_call_id] = self._unwritten.added[call.tool_call_id] = added
         self._turn += 1
+
+    def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        sent_args = None if is_same_json(sent, arguments) else sent
+        if not (is_same_json(call.tool_args, arguments) and is_same_json(call.sent_args, sent_args)):
+            self._settle(replace(call, tool_args=arguments, sent_args=sent_args))
+
+    def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
+        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
+        entry = decided_by_agent(self._run, self._calls[call_id], own, self._tools.clock.now())
+        self._unwritten.audit.append(entry)
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
@@ -264,7 +276,7 @@ class Recorder:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
-            taken = _Unwritten(settled=self._not_begun) if self._is_torn else self._take()
+            taken = Unwritten(settled=self._not_begun) if self._is_torn else self._take()
             # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
             await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
 
@@ -306,8 +318,8 @@ class Recorder:
         else:
             self._unwritten.settled[call.tool_call_id] = call
 
-    def _take(self) -> _Unwritten:
-        taken, self._unwritten = self._unwritten, _Unwritten()
+    def _take(self) -> Unwritten:
+        taken, self._unwritten = self._unwritten, Unwritten()
         return taken
 
     async def _write(
@@ -331,7 +343,7 @@ class Recorder:
             self._tools.bus.publish(self._run.id, committed)
             return
 
-    def _hold(self, connection: Connection, taken: _Unwritten, *, again: bool) -> tuple[Event, ...]:
+    def _hold(self, connection: Connection, taken: Unwritten, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
         if again:
@@ -356,7 +368,7 @@ class Recorder:
         return self._keep(connection, replace_unstorable(taken), reserved.last)
 
     def _move(
-        self, connection: Connection, taken: _Unwritten, trigger: Trigger, changes: Mapping[str, Any]
+        self, connection: Connection, taken: Unwritten, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
         now = self._tools.clock.now()
@@ -373,7 +385,7 @@ class Recorder:
             tell_webhooks(connection, run, now, taken.requirements)
         return events
 
-    def _keep(self, connection: Connection, taken: _Unwritten, last: int) -> tuple[Event, ...]:
+    def _keep(self, connection: Connection, taken: Unwritten, last: int) -> tuple[Event, ...]:
         """Write ``taken``, whose newest event gets the number ``last``.
 
         What models and tools say is theirs: a character in it that no database takes must not end their run, so it
@@ -386,6 +398,7 @@ class Recorder:
         add_tool_calls(connection, key, taken.added.values())
         for call in taken.settled.values():
             settle_tool_call(connection, key, call)
+        add_entries(connection, taken.audit)
         add_requirements(connection, key, taken.requirements, len(self._segment.requirements))
         required = [requirement for requirement in taken.requirements if requirement.approval == "required"]
         add_approvals(connection, self._run, required, now)

@@ -136,15 +136,19 @@ def shown_calls(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) 
 
 def pause_text(requirements: Sequence[Requirement]) -> str:
     """Return the words that say what a paused run waits for."""
-    doubtful = [requirement.message for requirement in requirements if requirement.in_doubt and requirement.message]
-    if doubtful:
-        return " ".join(doubtful)
+    again = [requirement.message for requirement in requirements if requirement.message]
+    if again:
+        return " ".join(again)
     return _PAUSE_TEXT[requirements[-1].kind] if requirements else "The run was paused."
 
 
 def awaiting_text(requirements: Sequence[Requirement]) -> str:
     """Return in plain words what a paused run waits for, call by call."""
-    waits = [_awaited(requirement) + _voices(requirement) for requirement in requirements if requirement.is_open]
+    waits = [
+        _awaited(requirement) + _reason(requirement) + _voices(requirement)
+        for requirement in requirements
+        if requirement.is_open
+    ]
     return " ".join(waits) or "The run was paused on request. Resume it with a prompt to send it on."
 
 
@@ -165,6 +169,10 @@ def _awaited(requirement: Requirement) -> str:
             return f"Waiting for input to {call}: {wanted}."
         case RequirementKind.EXTERNAL_EXECUTION:
             return f"Waiting for the result of {call}, which is run elsewhere."
+
+
+def _reason(requirement: Requirement) -> str:
+    return f" Reason: {requirement.reason}" if requirement.reason is not None else ""
 
 
 def _voices(requirement: Requirement) -> str:

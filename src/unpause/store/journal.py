@@ -106,6 +106,7 @@ def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCal
             "tool_name": call.tool_name,
             "tool_args": call.tool_args,
             "kind": call.kind.value,
+            "sent_args": call.sent_args,
             **_progress(call),
             "created_at": call.created_at,
         }
@@ -118,7 +119,7 @@ def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCal
 def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> None:
     """Write how far a call got."""
     named = {"key": run_key, "call": call.tool_call_id}
-    connection.execute(_SETTLE, {**named, "tool_args": call.tool_args, **_progress(call)})
+    connection.execute(_SETTLE, {**named, "tool_args": call.tool_args, "sent_args": call.sent_args, **_progress(call)})
 
 
 def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
@@ -143,6 +144,7 @@ def _tool_call(row: RowMapping) -> ToolCall:
         tool_call_id=row["tool_call_id"],
         tool_name=row["tool_name"],
         tool_args=row["tool_args"],
+        sent_args=row["sent_args"],
         turn=row["turn"],
         position=row["position"],
         created_at=row["created_at"],

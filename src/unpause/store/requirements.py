@@ -75,6 +75,7 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "in_doubt": requirement.in_doubt,
                 "approval": requirement.approval,
                 "message": requirement.message,
+                "metadata": requirement.metadata,
                 "expires_at": requirement.expires_at,
                 "on_expire": requirement.on_expire.value,
                 "remind_at": requirement.remind_at,
@@ -189,4 +190,5 @@ def _requirement(row: RowMapping) -> Requirement:
         answer=answer,
         deciders=_DECIDERS.validate_python(row["deciders"]),
         votes=_VOTES.validate_python(row["votes"] or ()),
+        metadata=row["metadata"],
     )

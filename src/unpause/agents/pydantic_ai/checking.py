@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from unpause.agents.concealed import Concealed
 from unpause.agents.driver import ArgumentCheck
+from unpause.agents.pydantic_ai.arguments import is_alike
 from unpause.agents.pydantic_ai.schemas import property_names
 from unpause.agents.pydantic_ai.tools import list_known_tools
 
@@ -70,7 +71,11 @@ def _reason(found: ErrorDetails, concealed: Concealed) -> str:
 
 
 def _kept(tool: Tool[Any], validated: dict[str, Any], name: str, arguments: Mapping[str, Any]) -> object:
-    """Return the argument as the tool has it where that is a plain number, a truth or a text; else as it was given."""
+    """Return the argument as the tool has it where it only reads it, such as 5 for ``"5"``; else as it was given.
+
+    What a tool makes of a value is shown before it runs, and would be made of that once more.
+    """
     single = tool.function_schema.single_arg_name
     value = validated.get(name) if single is None else getattr(validated.get(single), name, None)
-    return value if type(value) in {int, float, bool, str} else arguments[name]
+    is_plain = type(value) in {int, float, bool, str}
+    return value if is_plain and is_alike(value, arguments[name]) else arguments[name]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_core import to_json, to_jsonable_python
 
 from unpause.agents.driver import Wanted
 from unpause.agents.policy import ToolPolicy
@@ -12,42 +15,79 @@ from unpause.domain.deciders import Deciders
 from unpause.domain.requirements import OnExpire, RequirementKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from pydantic_ai.messages import ToolCallPart
-    from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
+    from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+    from pydantic_ai.tools import ToolDefinition
 
-
-def wanted_by(requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition]) -> tuple[Wanted, ...]:
-    """Return what each call waits for; ``tools`` are the definitions as their authors wrote them."""
-    approvals = [_decision(call, tools.get(call.tool_name)) for call in requests.approvals]
-    results = [_result(call, tools.get(call.tool_name), requests) for call in requests.calls]
-    return (*approvals, *results)
+# Of the metadata that a tool gives with ApprovalRequired or CallDeferred: it is part of the run, its events and
+# messages. The messages of a nested agent have to fit in.
+MAX_METADATA_BYTES = 256 * 1024
 
 
-def _decision(call: ToolCallPart, tool: ToolDefinition | None) -> Wanted:
+class SegmentPaused(Exception):
+    """Leaves the agent loop with the calls that wait for a human; ``tools`` are as their authors wrote them."""
+
+    def __init__(self, waiting: Sequence[WaitingCall] = (), tools: Mapping[str, ToolDefinition] | None = None) -> None:
+        super().__init__("the segment waits for a human")
+        self.waiting = waiting
+        self.tools = tools or {}
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCall:
+    """A call that waits: with the arguments that are shown, and why, where whoever deferred it says so.
+
+    ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` says why it is asked again.
+    """
+
+    call_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    kind: str
+    metadata: Mapping[str, Any] | None = None
+    message: str | None = None
+
+
+def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
+    """Raise ToolFailed for a deferral whose metadata cannot be kept."""
+    try:
+        size = len(to_json(error.metadata))
+    except ValueError:
+        message = f"The metadata of {type(error).__name__} is not JSON"
+        raise ToolFailed(message) from None
+    if size > MAX_METADATA_BYTES:
+        message = f"The metadata of {type(error).__name__} has {size} bytes, more than {MAX_METADATA_BYTES}"
+        raise ToolFailed(message)
+
+
+def wanted_by(paused: SegmentPaused) -> tuple[Wanted, ...]:
+    """Return what each call waits for."""
+    return tuple(_wanted_by(call, paused.tools.get(call.tool_name)) for call in paused.waiting)
+
+
+def _wanted_by(call: WaitingCall, tool: ToolDefinition | None) -> Wanted:
     rules = ToolPolicy.of(tool.metadata if tool else None)
+    if call.kind != "approval":
+        wanted = _wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules.elsewhere)
+        return replace(wanted, question=call.kind == "question")
     if tool is None:
         return _wanted(call, RequirementKind.CONFIRMATION, rules)
     kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION
-    return replace(_wanted(call, kind, rules), fields=fields_of(tool, rules, call.args_as_dict()))
+    return replace(_wanted(call, kind, rules), fields=fields_of(tool, rules, call.arguments))
 
 
-def _result(call: ToolCallPart, tool: ToolDefinition | None, requests: DeferredToolRequests) -> Wanted:
-    rules = ToolPolicy.of(tool.metadata if tool else None).elsewhere
-    question = requests.kind(call.tool_call_id) == "question"
-    return replace(_wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules), question=question)
-
-
-def _wanted(call: ToolCallPart, kind: RequirementKind, rules: ToolPolicy) -> Wanted:
+def _wanted(call: WaitingCall, kind: RequirementKind, rules: ToolPolicy) -> Wanted:
     return Wanted(
-        call.tool_call_id,
+        call.call_id,
         kind,
         editable=rules.editable,
         approval=rules.approval,
         expires_in=rules.expires_in,
         on_expire=OnExpire(rules.on_expire) if rules.on_expire else None,
         deciders=_deciders(rules),
+        message=call.message,
+        metadata=None if call.metadata is None else to_jsonable_python(call.metadata),
     )
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.capabilities import ReinjectSystemPrompt
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 from pydantic_ai.usage import RunUsage
 
 from unpause.agents.containment import is_stop
@@ -18,15 +19,16 @@ from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
-from unpause.agents.pydantic_ai.deferred import wanted_by
+from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
+from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
 from unpause.agents.pydantic_ai.results import recorded_return
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
-from unpause.agents.pydantic_ai.toolset import JournalCapability, SegmentPaused
+from unpause.agents.pydantic_ai.toolset import JournalCapability
 from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
 from unpause.settings import DEFAULT_RESULT_BYTES
@@ -107,10 +109,12 @@ class PydanticAIDriver:
         try:
             model = self._models.get(segment.run.model_choice)
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
-            return await self._loop(segment, journal, narrator, usage, redaction)
+            calls = {call.tool_call_id: call for call in segment.calls}
+            gate = CallGate(journal, calls, narrator.arguments, redaction)
+            return await self._loop(segment, gate, narrator, usage)
         except SegmentPaused as paused:
             await narrator.say_content_completed()
-            return Paused(wanted_by(paused.requests, paused.tools), narrator.text or None, counted(usage))
+            return Paused(wanted_by(paused), narrator.text or None, counted(usage))
         except ModelNotAllowed as error:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         except UnpauseError:
@@ -121,20 +125,27 @@ class PydanticAIDriver:
             narrator.record_failure(_prompt(segment.inputs))
             return failure(error, usage, redaction)
 
-    async def _loop(
-        self, segment: Segment, journal: Journal, narrator: Narrator, usage: RunUsage, redaction: Redaction
-    ) -> SegmentEnd:
+    async def _loop(self, segment: Segment, gate: CallGate, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+        try:
+            return await self._iterate(segment, gate, narrator, usage)
+        except UserError:
+            if not gate.waiting:
+                raise
+            # So the framework ends a turn of which the agent's own handlers decided only a part.
+            raise gate.paused() from None
+
+    async def _iterate(self, segment: Segment, gate: CallGate, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+        journal, calls, redaction = gate.journal, gate.recorded, gate.redaction
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         earlier = ModelMessagesTypeAdapter.validate_python(segment.history)
         make_history_ids_unique(earlier, call_ids(own))
         history = [*earlier, *own]
         narrator.know_ids(history)
-        calls = {call.tool_call_id: call for call in segment.calls}
         prompt, decisions = _prompt(segment.inputs), _decisions(own, calls)
         # An answer in plain text that a human has processed again comes before what the user said since.
         words, prompt = (prompt, None) if is_confirmed(calls.get(narrator.answer_id)) else (None, prompt)
         unread = words is not None or (prompt is not None and decisions is not None)
-        capability = JournalCapability(journal, calls, redaction, self._options.max_result_bytes, unread)
+        capability = JournalCapability(journal, calls, redaction, gate, self._options.max_result_bytes, unread)
         outputs = OutputCapability(journal, calls, redaction, capability, words)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
@@ -145,7 +156,7 @@ class PydanticAIDriver:
             model=self._models.get(segment.run.model_choice),
             usage=usage,
             usage_limits=self._limits(),
-            capabilities=[outputs, capability, ReinjectSystemPrompt()],
+            capabilities=[gate, outputs, capability, ReinjectSystemPrompt()],
             metadata=_given_with(segment.run),
             infer_name=False,
         ) as run:
@@ -161,7 +172,7 @@ class PydanticAIDriver:
                     narrator.expect_answer(node.request)
                     if journal.stop_requested:
                         narrator.record_refusal(run.new_messages(), node.request)
-                        raise SegmentPaused(DeferredToolRequests(), {})
+                        raise SegmentPaused
                     capability.unread = False
                     async with node.stream(run.ctx) as stream:
                         await narrator.tell_model_request(stream)
@@ -170,12 +181,12 @@ class PydanticAIDriver:
                     outputs.begin(node.model_response, narrator.answer_id)
                     if journal.stop_requested and narrator.answers_beside_calls(node.model_response):
                         # Some ways to end an agent's run do not wait for the calls beside its answer.
-                        raise SegmentPaused(DeferredToolRequests(), {})
+                        raise SegmentPaused
                     async with node.stream(run.ctx) as events:
                         await narrator.tell_calls(events)
-            if capability.held:
+            if gate.held or gate.waiting:
                 # The agent takes an answer for its last word that came beside calls which have not run.
-                raise SegmentPaused(DeferredToolRequests(), {})
+                raise gate.paused()
             return await self._finished(run, narrator, outputs, usage)
 
     async def _finished(
@@ -228,7 +239,7 @@ def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:
     return content
 
 
-def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> DeferredToolResults | None:
+def _decisions(messages: Sequence[ModelMessage], calls: Mapping[str, ToolCall]) -> DeferredToolResults | None:
     """Return a result for every call of the last answer, so that the loop goes on exactly there.
 
     Calls that ran have theirs; all others are let through: to the journaled toolset, which knows what is permitted, or
@@ -245,10 +256,11 @@ def _decisions(messages: Sequence[ModelMessage], calls: dict[str, ToolCall]) -> 
         if call is not None and call.kind is CallKind.OUTPUT:
             results.approvals[part.tool_call_id] = ToolApproved()
         elif call is None or call.status is not CallStatus.FINISHED:
-            decided = call is not None and call.requirement is not None
-            results.approvals[part.tool_call_id] = ToolApproved(
-                override_args=call.tool_args if call and decided else None
-            )
+            results.approvals[part.tool_call_id] = ToolApproved()
+            if call is not None and call.requirement is not None:
+                results.approvals[part.tool_call_id] = ToolApproved(override_args=call.tool_args)
+                if call.requirement.metadata is not None:
+                    results.metadata[part.tool_call_id] = call.requirement.metadata
         elif call.outcome is Outcome.DENIED:
             results.approvals[part.tool_call_id] = ToolDenied(call.result_text or "")
         elif call.outcome is Outcome.SUCCESS:

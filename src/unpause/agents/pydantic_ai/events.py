@@ -48,7 +48,7 @@ _OUTCOMES = {
 
 
 class Narrator:
-    """Follows one segment. ``text`` is what the model said in its last answer."""
+    """Follows one segment: ``text`` is what the model said last, ``arguments`` what is shown of each call."""
 
     def __init__(self, segment: Segment, journal: Journal, ids: Ids, model_name: str, model_provider: str) -> None:
         self._journal = journal
@@ -58,7 +58,7 @@ class Narrator:
         self._thoughts: dict[int, TextJoiner] = {}
         self._ids = ids
         self._model = {"model": model_name, "model_provider": model_provider}
-        self._arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
+        self.arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
         self._first = not segment.messages
         self._run_id = segment.run.run_id
         self._before = len(segment.messages)
@@ -111,7 +111,7 @@ class Narrator:
         """Wait for the calls of one answer; note the results of those that never ran."""
         async for event in events:
             part = event.part if isinstance(event, FunctionToolResultEvent) else None
-            if isinstance(part, ToolReturnPart) and part.tool_call_id in self._arguments:
+            if isinstance(part, ToolReturnPart) and part.tool_call_id in self.arguments:
                 text = part.model_response_str(wrap_if_error=False)
                 outcome = _OUTCOMES.get(part.outcome, Outcome.FAILED)
                 self._journal.settle_call(part.tool_call_id, CallResult(outcome, text, text))
@@ -133,7 +133,7 @@ class Narrator:
             part for part in response.parts if isinstance(part, ToolCallPart) and part.tool_name not in output_tools
         ]
         calls = [ProposedCall(part.tool_call_id, part.tool_name, part.args_as_dict()) for part in made]
-        self._arguments.update({call.tool_call_id: call.tool_args for call in calls})
+        self.arguments.update({call.tool_call_id: call.tool_args for call in calls})
         self._record(messages, calls)
 
     def record_rest(self, messages: Sequence[ModelMessage]) -> None:
@@ -173,7 +173,7 @@ class Narrator:
     def answers_beside_calls(self, response: ModelResponse) -> bool:
         """Whether some of the calls in a recorded answer carry the agent's answer, and others do not."""
         made = [part for part in response.parts if isinstance(part, ToolCallPart)]
-        return len({part.tool_call_id in self._arguments for part in made}) > 1
+        return len({part.tool_call_id in self.arguments for part in made}) > 1
 
     def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
         new = list(messages[self._recorded :])
@@ -181,7 +181,7 @@ class Narrator:
         natives = ModelMessagesTypeAdapter.dump_python(new, mode="json", fallback=str)
         recorded: list[NewMessage] = []
         for message, native in zip(new, natives, strict=True):
-            entries = entries_of(message, self._arguments, self._ids, first=self._first)
+            entries = entries_of(message, self.arguments, self._ids, first=self._first)
             recorded.append(NewMessage(native, entries))
             self._first = False
         self._journal.record_turn(recorded, calls)

@@ -19,14 +19,14 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_ai.tools import DeferredToolRequests, RunContext
+from pydantic_ai.tools import RunContext
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
+from unpause.agents.pydantic_ai.deferred import SegmentPaused
 from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.results import json_text
-from unpause.agents.pydantic_ai.toolset import SegmentPaused
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
@@ -200,12 +200,12 @@ class OutputCapability(AbstractCapability[Any]):
     async def _start(self, key: str, output_context: OutputContext, output: object) -> None:
         leaves = self._may_leave
         if leaves and self.journal.stop_requested:
-            raise SegmentPaused(DeferredToolRequests(), {})
+            raise SegmentPaused
         self._propose(output_context, output)
         await self.journal.start_call(key, idempotent=False)
         if leaves and self.journal.stop_requested:
             await self.journal.defer_call(key)
-            raise SegmentPaused(DeferredToolRequests(), {})
+            raise SegmentPaused
 
     def _key(self, output_context: OutputContext) -> str:
         return output_context.tool_call.tool_call_id if output_context.tool_call is not None else self._text_id
@@ -215,7 +215,7 @@ class OutputCapability(AbstractCapability[Any]):
 
     def _is_too_early(self, ctx: RunContext[Any]) -> bool:
         """Whether calls are held, or the user has said more; not for an answer that may not be sent back any more."""
-        return bool(self.tools.held or self.tools.unread) and ctx.retry < ctx.max_retries
+        return bool(self.tools.gate.held or self.tools.unread) and ctx.retry < ctx.max_retries
 
     def _propose(self, output_context: OutputContext, output: object) -> None:
         call = output_context.tool_call

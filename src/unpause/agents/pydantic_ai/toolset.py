@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import ValidationError
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.exceptions import (
     AgentRunError,
@@ -19,19 +18,19 @@ from pydantic_ai.exceptions import (
 )
 from pydantic_ai.messages import ModelRequest, ToolCallPart
 from pydantic_ai.models import ModelRequestContext
-from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext, ToolDefinition
+from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
-from pydantic_core import SchemaValidator, core_schema
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult
 from unpause.agents.policy import ToolPolicy
+from unpause.agents.pydantic_ai.deferred import refuse_metadata
 from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
 from unpause.agents.pydantic_ai.forms import conceal_arguments
+from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
 from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of, replay, storable_text
 from unpause.agents.pydantic_ai.schemas import hide_parameters
-from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
@@ -43,35 +42,21 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-class SegmentPaused(Exception):
-    """Leaves the agent loop with the calls that wait for a human."""
-
-    def __init__(self, requests: DeferredToolRequests, tools: Mapping[str, ToolDefinition]) -> None:
-        super().__init__("the segment waits for a human")
-        self.requests = requests
-        self.tools = tools
-
-
-# A call that lacks what the user will fill in cannot be checked by the tool's own schema yet.
-_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
-
-
 @dataclass
 class JournaledToolset(WrapperToolset[Any]):
     """Wraps all tools of an agent for one segment."""
 
     journal: Journal
     calls: Mapping[str, ToolCall]
-    originals: dict[str, ToolsetTool[Any]]
-    held: set[str]
+    gate: CallGate
     redaction: Redaction
     max_result_bytes: int
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
         tools = await super().get_tools(ctx)
-        self.originals.update(tools)
-        return {name: _ruled(self._checking(tool)) for name, tool in tools.items()}
+        self.gate.originals.update(tools)
+        return {name: _ruled(self._checking(tool), self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
 
     def _checking(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
         """Return the tool with a validator that is told what a human said, as the tool itself is."""
@@ -82,7 +67,7 @@ class JournaledToolset(WrapperToolset[Any]):
 
     def _told(self, ctx: RunContext[Any]) -> RunContext[Any]:
         """Return the context with the human's word: the loop takes all that goes on after a pause for approved."""
-        return replace(ctx, tool_call_approved=_is_permitted(self.calls.get(ctx.tool_call_id or "")))
+        return replace(ctx, tool_call_approved=self.gate.permits(ctx.tool_call_id or ""))
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -94,45 +79,37 @@ class JournaledToolset(WrapperToolset[Any]):
             return replay(recorded)
         if tool.tool_def.kind == "external":
             raise CallDeferred
-        if tool.tool_def.kind == "unapproved" and not _is_permitted(recorded):
+        if tool.tool_def.kind == "unapproved" and not self.gate.permits(call_id):
             raise ApprovalRequired
         if self._is_stopping():
             raise self._hold(call_id)
-        original = self.originals[name]
-        arguments = self._checked(original, tool, tool_args)
-        await self.journal.start_call(call_id, idempotent=ToolPolicy.of(tool.tool_def.metadata).idempotent)
+        await self.journal.start_call(call_id, idempotent=self.gate.rules_of(tool.tool_def).idempotent)
         if self._is_stopping():
             # Heard with the start itself, before the tool did anything.
             await self.journal.defer_call(call_id)
             raise self._hold(call_id)
-        return await self._run(call_id, name, arguments, self._told(ctx), original)
-
-    def _checked(self, original: ToolsetTool[Any], tool: ToolsetTool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments checked by the tool's own schema, where that could not be done before."""
-        if tool.args_validator is not _ANY_OBJECT:
-            return arguments
-        try:
-            checked: dict[str, Any] = original.args_validator.validate_python(arguments)
-        except ValidationError as error:
-            raise ModelRetry(self.redaction.hide(str(error))) from None
-        return checked
+        return await self._run(call_id, name, tool_args, self._told(ctx), self.gate.originals[name])
 
     def _is_stopping(self) -> bool:
         return self.journal.stop_requested
 
     def _hold(self, call_id: str) -> ApprovalRequired:
         """Keep the call for the next segment; the others of its turn that run already may end."""
-        self.held.add(call_id)
+        self.gate.held.add(call_id)
         return ApprovalRequired()
 
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401
-        given = ToolPolicy.of(tool.tool_def.metadata), arguments
+        given = self.gate.rules_of(tool.tool_def), arguments
         try:
             returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
             returned = await read_iterator(returned, self.max_result_bytes)
-        except (ApprovalRequired, CallDeferred):
+        except (ApprovalRequired, CallDeferred) as error:
+            try:
+                refuse_metadata(error)
+            except ToolFailed as failure:
+                raise ToolFailed(await self._finish(call_id, Outcome.FAILED, failure, given)) from error
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
@@ -172,20 +149,19 @@ class JournaledToolset(WrapperToolset[Any]):
 
 @dataclass
 class JournalCapability(AbstractCapability[Any]):
-    """Puts the journaled toolset around an agent's tools, and leaves the loop when calls wait for a human.
+    """Puts the journaled toolset around an agent's tools.
 
-    ``held`` are calls that wait for nothing but the next segment. While ``unread`` the user has said something that
-    the model sees only after the calls that are being made.
+    The ``gate`` knows which calls are held. While ``unread`` the user has said something that the model sees only
+    after the calls that are being made.
     """
 
     journal: Journal
     calls: Mapping[str, ToolCall]
     redaction: Redaction
+    gate: CallGate
     max_result_bytes: int
     unread: bool = False
-    originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     output_tools: set[str] = field(default_factory=set)
-    held: set[str] = field(default_factory=set)
 
     async def prepare_output_tools(
         self,
@@ -198,9 +174,7 @@ class JournalCapability(AbstractCapability[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
-        return JournaledToolset(
-            toolset, self.journal, self.calls, self.originals, self.held, self.redaction, self.max_result_bytes
-        )
+        return JournaledToolset(toolset, self.journal, self.calls, self.gate, self.redaction, self.max_result_bytes)
 
     async def before_model_request(
         self,
@@ -230,22 +204,9 @@ class JournalCapability(AbstractCapability[Any]):
             raise ModelRetry(TOO_DEEP)
         return args
 
-    async def handle_deferred_tool_calls(
-        self,
-        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
-        *,
-        requests: DeferredToolRequests,
-    ) -> DeferredToolResults | None:
-        """Leave the agent loop: what waits here waits in the database, not in memory."""
-        waiting = replace(
-            requests, approvals=[call for call in requests.approvals if call.tool_call_id not in self.held]
-        )
-        raise SegmentPaused(waiting, {name: tool.tool_def for name, tool in self.originals.items()})
 
-
-def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
+def _ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
     definition = tool.tool_def
-    rules = ToolPolicy.of(definition.metadata)
     if definition.kind != "function" and not rules.user_input:
         return tool
     if definition.kind == "function" and (rules.user_input or rules.waits):
@@ -253,11 +214,4 @@ def _ruled(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
     if not rules.user_input:
         return replace(tool, tool_def=definition)
     shown = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
-    return replace(tool, tool_def=shown, args_validator=_ANY_OBJECT)
-
-
-def _is_permitted(call: ToolCall | None) -> bool:
-    """Whether a human has said yes to exactly this call."""
-    if call is None or call.requirement is None or call.requirement.answer is None:
-        return False
-    return call.requirement.answer.decision in {Decision.CONFIRMED, Decision.ANSWERED}
+    return replace(tool, tool_def=shown)

@@ -97,8 +97,12 @@ def requirement(wanted: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, A
         "user_input_schema": form_payload(wanted) if wanted.kind is RequirementKind.USER_INPUT else None,
         "in_doubt": wanted.in_doubt or None,
         "expires_at": wanted.expires_at.isoformat() if wanted.expires_at else None,
-        "message": wanted.message,
-        # Not in AgentOS, and only where the tool's author wants several people's yes.
+        "message": wanted.message or wanted.reason,
+        # Not in AgentOS, as what follows: what the tool says of its wish to wait, and what the model sent where the
+        # tool's validation made something else of it.
+        "metadata": wanted.metadata,
+        "sent_args": call.sent_args,
+        # Only where the tool's author wants several people's yes.
         **votes_payload(wanted),
         **editable_payload(wanted),
     }

@@ -1,0 +1,224 @@
+"""A call's arguments as people are shown them: the JSON of what the tool would get, and what differs from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_ai.exceptions import ModelRetry
+from pydantic_core import SchemaValidator, core_schema, to_json, to_jsonable_python
+
+from unpause.domain.arguments import is_same_json
+
+if TYPE_CHECKING:
+    from pydantic_ai.toolsets import ToolsetTool
+
+_MISSING = object()
+_HIDDEN = "[hidden]"
+_MASK = "**********"
+_LONGEST_VALUE = 200
+_LONGEST_TEXT = 1_000
+
+_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCall:
+    """What was shown of a call: its ``arguments``, and the arguments that the tool's validation made them of.
+
+    ``values`` is what a human changed or filled in, which is part of both; the names in ``filled_in`` are those of
+    parameters that only a human gives.
+    """
+
+    arguments: dict[str, Any]
+    sent: dict[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    filled_in: Collection[str] = ()
+
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """The arguments whose validation may give those that were shown, the likeliest first.
+
+        What was sent comes first: what is shown of a secret, or of an object, cannot always be read back.
+        """
+        sent = {**self.sent, **self.values}
+        return [sent] if is_same_json(sent, self.arguments) else [sent, self.arguments]
+
+    def matches(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether these validated arguments, as JSON, are those that were shown."""
+        fixed = ({*arguments} | {*self.arguments}) - {*self.filled_in}
+        return all(self._matches(name, arguments.get(name, _MISSING)) for name in fixed)
+
+    def _matches(self, name: str, value: object) -> bool:
+        if name in self.values:
+            return is_alike(value, self.values[name])
+        shown = self.arguments.get(name, _MISSING)
+        return shown is not _MISSING and value is not _MISSING and is_same_json(value, shown)
+
+    def merge(self, read_back: Any, made_anew: Any) -> Any | None:  # noqa: ANN401 - as validation made them
+        """Return arguments that were read back from what was shown, a secret in them taken from those made anew.
+
+        None where a secret was shown that nobody can read back.
+        """
+        if not isinstance(read_back, Mapping):
+            return read_back
+        merged = dict(read_back)
+        for name, value in read_back.items():
+            anew = made_anew.get(name, _MISSING) if isinstance(made_anew, Mapping) else _MISSING
+            shown = _json(value, None)
+            if anew is not _MISSING and is_same_json(_json(anew, None), shown):
+                merged[name] = anew
+            elif _MASK in to_json(shown).decode():
+                return None
+        return merged
+
+
+def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -> dict[str, Any]:  # noqa: ANN401
+    """Return validated arguments as JSON; one that is no JSON is shown as it was sent, or by its type's name.
+
+    ``properties`` are the parameters as the model sees them: a tool with a single object for its arguments gets that
+    object under another name, and it is shown without.
+    """
+    if not isinstance(validated, Mapping):
+        return dict(sent)
+    shown = {str(name): _json(value, sent.get(name, _MISSING)) for name, value in validated.items()}
+    if len(shown) == 1:
+        ((name, inner),) = shown.items()
+        if name not in properties and isinstance(inner, dict):
+            return inner
+    return shown
+
+
+def read_arguments(arguments: str | dict[str, Any] | None) -> dict[str, Any]:
+    """Return arguments as a model sent them; raise ValidationError for what is no object."""
+    read: dict[str, Any] = (
+        _ANY_OBJECT.validate_json(arguments or "{}")
+        if isinstance(arguments, str)
+        else _ANY_OBJECT.validate_python(arguments or {})
+    )
+    return read
+
+
+def show_unfilled(
+    tool: ToolsetTool[Any], sent: dict[str, Any], names: Collection[str], context: object
+) -> dict[str, Any]:
+    """Return what can be shown of a call before a human fills in the parameters with these ``names``.
+
+    The rest is checked as far as the tool's schema can. Raises ModelRetry where that is wrong.
+    """
+    definition = tool.tool_def
+    properties = definition.parameters_json_schema.get("properties", {})
+    try:
+        validated = tool.args_validator.validate_json(to_json(sent), context=context)
+    except ValidationError as error:
+        wrong = [
+            detail
+            for detail in error.errors(include_url=False, include_context=False)
+            if not detail["loc"] or detail["loc"][0] not in names
+        ]
+        if wrong:
+            raise ModelRetry("; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in wrong)) from None
+        defaults = {name: of["default"] for name, of in properties.items() if "default" in of and name not in names}
+        return {**defaults, **sent}
+    shown = show(validated, sent, properties)
+    return {name: value for name, value in shown.items() if name not in names}
+
+
+def explain_change(tool_name: str, shown: Mapping[str, Any], now: Mapping[str, Any], hidden: Collection[str]) -> str:
+    """Return why a call has to be decided again: what of its arguments is not as it was shown."""
+    names = [name for name in {**shown, **now} if name not in hidden]
+    changed = [
+        f"{name} was {_shown(shown, name)} and is now {_shown(now, name)}"
+        for name in names
+        if name not in shown or name not in now or not is_same_json(shown[name], now[name])
+    ]
+    reason = "; ".join(changed) or "A secret among them cannot be read back from what was shown"
+    return _cut(f"{tool_name} did not run: its arguments would not be those that were shown. {reason}.")
+
+
+def explain_refusal(tool_name: str, error: Exception, values: Mapping[str, Any]) -> str:
+    """Return why a call has to be decided again: its tool refuses the arguments. ``values`` are not repeated."""
+    if isinstance(error, ValidationError):
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        reasons = "; ".join(f"{_place(detail['loc'])}: {detail['msg']}" for detail in details)
+    else:
+        reasons = str(error)
+    return _cut(hide_values(f"{tool_name} did not run: {reasons}", values.values()))
+
+
+def hide_values(text: str, values: Collection[Any]) -> str:
+    """Return the text without these JSON values, wherever one stands as a word of its own."""
+    for value in sorted({str(part) for item in values for part in _scalars(item)}, key=len, reverse=True):
+        if value:
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, text)
+    return text
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _scalars(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _scalars(item)
+    elif value is not None:
+        yield value
+
+
+def _json(value: Any, sent: object) -> Any:  # noqa: ANN401
+    # To look at what an iterator gives would take it from the tool.
+    shown = _MISSING if isinstance(value, Iterator) else _dumped(value)
+    if shown is not _MISSING:
+        return shown
+    return type(value).__name__ if sent is _MISSING else sent
+
+
+def _dumped(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, set | frozenset):
+        # A set of text has another order in another process.
+        return sorted((_json(item, _MISSING) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, list | tuple):
+        return [_json(item, _MISSING) for item in value]
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return {name: _json(item, _MISSING) for name, item in value.items()}
+    if isinstance(value, datetime):
+        # As people write it, and as it is read back.
+        return str(value)
+    for bytes_mode in ("utf8", "base64"):
+        try:
+            return to_jsonable_python(value, bytes_mode=bytes_mode, inf_nan_mode="strings")
+        except ValueError:
+            continue
+    return _MISSING
+
+
+def is_alike(value: object, given: object) -> bool:
+    """Whether a tool takes a human's value for what it is: ``"5"`` may become 5, but not 50."""
+    if is_same_json(value if value is not _MISSING else None, given):
+        return True
+    if isinstance(value, dict | list) or isinstance(given, dict | list):
+        return False
+    try:
+        return float(str(value)) == float(str(given))
+    except ValueError:
+        return str(value).lower() == str(given).lower()
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, loc)) or "arguments"
+
+
+def _shown(arguments: Mapping[str, Any], name: str) -> str:
+    if name not in arguments:
+        return "absent"
+    text = to_json(arguments[name]).decode()
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
