@@ -29,7 +29,7 @@ from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.results import json_text
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
-from unpause.domain.storable import replace_unstorable
+from unpause.domain.storable import DEEPEST, is_nested_deeper, replace_unstorable, replace_unstorable_numbers
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from unpause.agents.redaction import Redaction
 
 _TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
+_NOT_SHOWN = f"nested in more than {DEEPEST} levels"
 _WORDS_CAME = "The answer was processed, but is not the last: the user has said more since. Its result: "
 
 
@@ -229,9 +230,11 @@ class OutputCapability(AbstractCapability[Any]):
             content = error.message
         elif isinstance(error, ValidationError):
             content = error.errors(include_url=False, include_context=False)
-        content = replace_unstorable(content)
-        value = self.redaction.hide(content) if isinstance(content, str) else to_jsonable_python(content, fallback=str)
-        return CallResult(Outcome.RETRIED, value, value if isinstance(value, str) else to_json(value).decode())
+        if isinstance(content, str):
+            value = self.redaction.hide(replace_unstorable(content))
+            return CallResult(Outcome.RETRIED, value, value)
+        errors = _storable(content)
+        return CallResult(Outcome.RETRIED, errors, to_json(errors).decode())
 
     def _replay(self, ctx: RunContext[Any], output_context: OutputContext, recorded: ToolCall) -> object:
         text = recorded.result_text or ""
@@ -276,5 +279,15 @@ def is_confirmed(call: ToolCall | None) -> bool:
 def _shown(output: object) -> dict[str, Any]:
     if isinstance(output, BinaryContent):
         return {"media_type": output.media_type}
-    value = replace_unstorable(to_jsonable_python(output, fallback=str))
+    value = _storable(output)
     return value if isinstance(value, dict) else {"output": value}
+
+
+def _storable(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Return JSON that can be stored and read again, in place of any value."""
+    try:
+        plain = to_jsonable_python(value, fallback=str)
+    except ValueError:
+        # Bottomless, or a circle.
+        return _NOT_SHOWN
+    return _NOT_SHOWN if is_nested_deeper(plain) else replace_unstorable_numbers(replace_unstorable(plain))
