@@ -73,6 +73,7 @@ _JSON_COLUMNS = {
 
 def upgrade() -> None:
     op.add_column("sessions", sa.Column("summary", JSON, nullable=True))
+    op.add_column("runs", sa.Column("output_schema", JSON, nullable=True))
     # Only administrators are shown it.
     op.add_column("runs", sa.Column("traceback", sa.Text(), nullable=True))
     # `tool`, or `output` for a function that makes the agent's answer.
@@ -119,6 +120,7 @@ def downgrade() -> None:
     op.drop_column("tool_calls", "sent_args")
     op.drop_column("tool_calls", "kind")
     op.drop_column("runs", "traceback")
+    op.drop_column("runs", "output_schema")
     op.drop_column("sessions", "summary")
 
 

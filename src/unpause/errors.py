@@ -4,7 +4,7 @@ UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
 ├── Conflict       InvalidTransition  AlreadyResolved  Collision
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
-│                  SecretsNotKept
+│                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
 ├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
 ├── TooLarge
@@ -123,6 +123,15 @@ class IdempotencyMismatch(Unacceptable):
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used before with another request")
+
+
+class InvalidOutputSchema(Unacceptable):
+    """The schema that the answer is to have cannot be used."""
+
+    code = "INVALID_OUTPUT_SCHEMA"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Invalid output_schema: {reason}")
 
 
 class ModelNotAllowed(Unacceptable):

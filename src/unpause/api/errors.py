@@ -18,6 +18,7 @@ from unpause.errors import (
     Conflict,
     Denied,
     IdempotencyMismatch,
+    InvalidOutputSchema,
     LeaseLost,
     NotFound,
     RateLimited,
@@ -39,6 +40,7 @@ _log = structlog.get_logger(__name__)
 # The first class that fits decides.
 _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
     (IdempotencyMismatch, 422),
+    (InvalidOutputSchema, 422),
     (NotFound, 404),
     (Conflict, 409),
     (Unacceptable, 400),

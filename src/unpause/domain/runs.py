@@ -147,6 +147,7 @@ class Run:
     crashes: int = 0
     ended_at: datetime | None = None
     traceback: str | None = None
+    output_schema: dict[str, Any] | None = None
     continuation: Continuation | None = None
 
 

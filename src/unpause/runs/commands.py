@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpause.domain.approvals import Approval
+from unpause.domain.output_schema import OutputSchema
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
 from unpause.domain.webhooks import WebhookTarget
@@ -15,6 +16,7 @@ from unpause.domain.webhooks import WebhookTarget
 class CreateRun:
     """Make a run. ``session_id`` None or empty starts a new session.
 
+    ``output_schema`` is what the answer is to fit instead of what the agent's own would.
     ``model`` is one of those that the settings allow. ``webhooks``, where given, hear of this run instead of the
     organization's.
     """
@@ -27,6 +29,7 @@ class CreateRun:
     metadata: dict[str, Any] | None = None
     session_state: dict[str, Any] | None = None
     dependencies: dict[str, Any] | None = None
+    output_schema: OutputSchema | None = None
     model: str | None = None
     repo_id: int | None = None
     webhooks: tuple[WebhookTarget, ...] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
@@ -251,6 +251,7 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
         "summary": summary_of(command.prompt),
         "metadata": command.metadata,
         "dependencies": command.dependencies,
+        "output_schema": asdict(command.output_schema) if command.output_schema else None,
         "model_choice": command.model,
         "repo_id": command.repo_id,
     }

@@ -107,6 +107,7 @@ runs = Table(
     Column("metadata", Json),
     Column("session_state", Json),
     Column("dependencies", Json),
+    Column("output_schema", Json),
     Column("model", _NAME),
     Column("model_provider", _NAME),
     Column("model_choice", _NAME),

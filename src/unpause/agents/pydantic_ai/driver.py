@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -25,6 +25,7 @@ from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
+from unpause.agents.pydantic_ai.output_schemas import output_type
 from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
 from unpause.agents.pydantic_ai.results import recorded_return
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
@@ -157,6 +158,7 @@ class PydanticAIDriver:
             usage=usage,
             usage_limits=self._limits(),
             capabilities=[gate, outputs, capability, ReinjectSystemPrompt()],
+            output_type=output_type(segment.run.output_schema),
             metadata=_given_with(segment.run),
             infer_name=False,
         ) as run:
@@ -187,7 +189,9 @@ class PydanticAIDriver:
             if gate.held or gate.waiting:
                 # The agent takes an answer for its last word that came beside calls which have not run.
                 raise gate.paused()
-            return await self._finished(run, narrator, outputs, usage)
+            end = await self._finished(run, narrator, outputs, usage)
+            wanted = segment.run.output_schema
+            return end if wanted is None else replace(end, content_type=wanted["name"])
 
     async def _finished(
         self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, usage: RunUsage

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from unpause.api.agentos.tool_json import requirement, seconds_of, tool_execution
+from unpause.api.agentos.translate import structured
 from unpause.domain.events import Event, EventType
 from unpause.runs.snapshots import read_call, read_calls, read_requirements
 
@@ -107,7 +108,7 @@ def _paused(event: Event, _run: Run) -> Translated:
 def _completed(event: Event, run: Run) -> Translated:
     duration = (event.at - run.created_at).total_seconds()
     return "RunCompleted", {
-        "content": event.payload["content"],
+        "content": structured(event.payload["content"], event.payload["content_type"]),
         "content_type": event.payload["content_type"],
         "session_state": run.session_state or {},
         "metrics": {**(event.payload.get("usage") or {}), "duration": duration},

@@ -11,7 +11,7 @@ from unpause.api.agentos.callers import Caller
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS, RUN
-from unpause.api.agentos.schemas import parse_object, parse_tools, read_tools
+from unpause.api.agentos.schemas import parse_object, parse_output_schema, parse_tools, read_tools
 from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -63,6 +63,8 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     session_state: Text = None,
     dependencies: Text = None,
     metadata: Text = None,
+    output_schema: Text = None,
+    use_json_schema: Flag = False,  # noqa: FBT002 - a form field
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Run an agent on a message: its events as they happen, or the run once it pauses or ends.
@@ -79,6 +81,7 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         session_state=await parse_object("session_state", session_state, longest),
         dependencies=await parse_object("dependencies", dependencies, longest),
         metadata=await parse_object("metadata", metadata, longest),
+        output_schema=await parse_output_schema(output_schema, as_it_is=use_json_schema),
     )
     principal = caller.acting_for(user_id)
     asked = request_key(principal, idempotency_key, "create", command, user_id, stream, background)

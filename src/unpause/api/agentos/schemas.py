@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from unpause.api.bodies import TooManyValues, read_json
 from unpause.api.tools import ToolExecutions, answers_in
-from unpause.errors import InvalidInput
+from unpause.domain.output_schema import read_output_schema
+from unpause.errors import InvalidInput, InvalidOutputSchema
 from unpause.runs.limits import too_many_tools
 
 if TYPE_CHECKING:
     from unpause.api.tools import ToolExecution
+    from unpause.domain.output_schema import OutputSchema
     from unpause.domain.requirements import ToolAnswer
 
 
 _TOOLS: TypeAdapter[list[ToolExecution]] = TypeAdapter(ToolExecutions)
 # Spaces and line ends count for nothing where JSON is kept, but what is read has a limit.
 _LONGEST_AS_WRITTEN = 4
+_LONGEST_OUTPUT_SCHEMA = 200_000
 
 
 async def parse_tools(text: str) -> object:
@@ -49,6 +53,19 @@ async def parse_object(field: str, text: str | None, limit: int) -> dict[str, An
     if value is not None and not isinstance(value, dict):
         raise InvalidInput(f"{field} must be a JSON object")
     return value
+
+
+async def parse_output_schema(text: str | None, *, as_it_is: bool) -> OutputSchema | None:
+    """Return the schema in the form field ``output_schema``; None for an empty one. Raises InvalidOutputSchema."""
+    if text is None or not text.strip():
+        return None
+    if len(text) > _LONGEST_OUTPUT_SCHEMA:
+        raise InvalidOutputSchema("it is too large")
+    try:
+        sent = await read_json(text)
+    except ValueError:
+        sent = None
+    return await asyncio.to_thread(read_output_schema, sent, as_it_is=as_it_is)
 
 
 def read_tools(parsed: object, most: int) -> tuple[ToolAnswer, ...]:

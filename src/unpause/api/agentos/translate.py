@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from unpause.api.agentos.tool_json import confirmed_by, requirement, tool_execution
 from unpause.domain.requirements import RequirementKind
@@ -31,7 +31,7 @@ def run_output(view: RunView, *, stored: bool, for_admin: bool = False) -> dict[
         "agent_name": run.agent_id,
         "session_id": run.session_id,
         "user_id": run.user_id,
-        "content": run.content,
+        "content": structured(run.content, run.content_type),
         "content_type": run.content_type,
         "model": run.model,
         "model_provider": run.model_provider,
@@ -67,7 +67,7 @@ def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
         "user_id": run.user_id,
         "status": run.status.value,
         "run_input": run.prompt,
-        "content": run.content,
+        "content": structured(run.content, run.content_type),
         "run_response_format": "text" if run.content_type == "str" else "json",
         "reasoning_content": "",
         "reasoning_steps": [],
@@ -87,6 +87,13 @@ def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
         "response_audio": None,
         "input_media": {"images": [], "videos": [], "audios": [], "files": []},
     }
+
+
+def structured(content: str | None, content_type: str) -> object:
+    """Return the content as AgentOS has it: an object as itself, all else as text."""
+    if content is None or content_type == "str" or not content.startswith("{"):
+        return content
+    return from_json(content)
 
 
 def run_preview(run: Run) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""The JSON schema that a client wants a run's answer to fit: what of it is taken, and whether an answer fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unpause.errors import InvalidOutputSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jsonschema_rs import Validator
+
+# AgentOS's name for a schema without a title, and for one that is handed to the model as it is.
+_UNTITLED = "DynamicModel"
+_AS_IT_IS = "dict"
+_LONGEST_NAME = 64
+# Of a schema with its references written out: a few lines of them can stand for gigabytes.
+_MOST_NODES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSchema:
+    """``name`` is the content type of the answer; ``schema`` has an object at its root and no references."""
+
+    name: str
+    schema: dict[str, Any]
+
+
+def read_output_schema(sent: object, *, as_it_is: bool = False) -> OutputSchema:
+    """Return the schema that a client sent; with ``as_it_is`` it may be a provider's ``response_format``, too.
+
+    Raises InvalidOutputSchema for anything but a JSON schema of an object, for references to elsewhere and to itself,
+    and for one that is too large.
+    """
+    if not isinstance(sent, dict):
+        raise InvalidOutputSchema("expected a JSON object schema")
+    schema: Any = sent
+    if as_it_is and sent.get("type") == "json_object":
+        schema = {"type": "object"}
+    elif as_it_is and sent.get("type") == "json_schema":
+        wrapped = sent.get("json_schema")
+        schema = wrapped.get("schema") if isinstance(wrapped, dict) else None
+        if not isinstance(schema, dict):
+            raise InvalidOutputSchema("json_schema.schema must be an object")
+    if schema.get("type") != "object":
+        raise InvalidOutputSchema('root must declare "type": "object"')
+    written_out = _Inliner(schema).root()
+    _validator(written_out)
+    title = schema.get("title")
+    name = title[:_LONGEST_NAME] if isinstance(title, str) and title else _UNTITLED
+    return OutputSchema(_AS_IT_IS if as_it_is else name, written_out)
+
+
+def find_misfit(schema: Mapping[str, Any], answer: object) -> str | None:
+    """Return what of the answer does not fit the schema, in words for the model; None where all of it does."""
+    errors = [
+        f"{'.'.join(map(str, error.instance_path)) or 'answer'}: {error.message}"
+        for error in _validator(schema).iter_errors(answer)
+    ]
+    return "; ".join(errors) or None
+
+
+def _validator(schema: Mapping[str, Any]) -> Validator:
+    # A program of its own in 40 ms: most servers never need it.
+    from jsonschema_rs import RegexOptions, ValidationError, validator_for  # noqa: PLC0415
+
+    try:
+        # No reference is fetched, and no pattern takes longer than the text it is tried on is long.
+        return validator_for(dict(schema), offline=True, pattern_options=RegexOptions())
+    except (ValidationError, ValueError) as error:
+        raise InvalidOutputSchema(str(error).partition("\n")[0][:300]) from None
+
+
+class _Inliner:
+    """Writes out the references of one schema, as far as they lead to its own definitions."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._left = _MOST_NODES
+
+    def root(self) -> dict[str, Any]:
+        root = {name: value for name, value in self._schema.items() if name not in {"$defs", "definitions"}}
+        written: dict[str, Any] = self._write(root, ())
+        return written
+
+    def _write(self, node: Any, within: tuple[str, ...]) -> Any:  # noqa: ANN401 - whatever is JSON
+        self._left -= 1
+        if self._left < 0:
+            raise InvalidOutputSchema("it is too large")
+        if isinstance(node, list):
+            return [self._write(item, within) for item in node]
+        if not isinstance(node, dict):
+            return node
+        reference = node.get("$ref")
+        if not isinstance(reference, str):
+            return {name: self._write(value, within) for name, value in node.items()}
+        beside = {name: self._write(value, within) for name, value in node.items() if name != "$ref"}
+        if reference in within:
+            raise InvalidOutputSchema("references that lead to themselves cannot be written out")
+        return {**self._write(self._find(reference), (*within, reference)), **beside}
+
+    def _find(self, reference: str) -> dict[str, Any]:
+        for place in ("$defs", "definitions"):
+            definitions, name = self._schema.get(place), reference.removeprefix(f"#/{place}/")
+            if name != reference and isinstance(definitions, dict) and isinstance(definitions.get(name), dict):
+                found: dict[str, Any] = definitions[name]
+                return found
+        raise InvalidOutputSchema(f"there is nothing at {reference[:_LONGEST_NAME]!r}")
