@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
@@ -21,6 +24,7 @@ from unpause.configuration import (
     setup_commands_driver,
     worker_rules,
 )
+from unpause.domain.nodes import Node
 from unpause.execution.delivering import Deliverer
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
@@ -28,6 +32,7 @@ from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.recovery import Recovery
 from unpause.execution.sending import SigningSender
+from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
 from unpause.runs.approvals import ApprovalService
 from unpause.runs.auditing import AuditTrail
@@ -73,6 +78,7 @@ class Application:
     sessions: SessionService
     expiry: Expiry
     recovery: Recovery
+    unserved: UnservedRuns
     follower: Follower
     agents: AgentRegistry
     choice: AgentChoice
@@ -115,24 +121,26 @@ def build_application(
     """Return the parts of a server for these agents; the database must have its schema."""
     clock = clock or SystemClock()
     ids = ids or RandomIds()
-    vault = load_vault(settings)
+    vault, lease = load_vault(settings), timedelta(seconds=settings.lease_seconds)
     database = Database(settings.database_url, settings.database_connections, settings.lock_timeout_seconds)
     bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
     executor = Executor(RecorderTools(database, bus, clock, ids), agents, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
-    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable())
+    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
     sender = SigningSender(vault, outbound_door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
     callers = Callers(database, clock, load_jwts(settings, clock), is_open=settings.dev)
-    lease = timedelta(seconds=settings.lease_seconds)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
-    sweeps = (callers, expiry)
+    unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
+    sweeps = (callers, expiry, unserved)
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,
         recovery=recovery,
-        heartbeat=None if database.is_sqlite else Heartbeat(LeaseKeeper(database.url), executor, lease, clock),
+        heartbeat=None
+        if database.is_sqlite
+        else Heartbeat(LeaseKeeper(database.url), executor, lease, clock, _node(agents, ids)),
         sweeps=sweeps if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, *sweeps),
         sweep_seconds=settings.sweep_seconds,
     )
@@ -147,6 +155,7 @@ def build_application(
         sessions=SessionService(tools),
         expiry=expiry,
         recovery=recovery,
+        unserved=unserved,
         follower=Follower(database, bus),
         agents=agents,
         choice=AgentChoice(agents, settings.repo_agents, settings.agent_types),
@@ -160,6 +169,11 @@ def build_application(
         audit=AuditTrail(database),
         started_at=clock.now(),
     )
+
+
+def _node(agents: AgentRegistry, ids: Ids) -> Node:
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    return Node(ids.fresh(), name, version("unpause"), tuple(sorted(agents.served.names)))
 
 
 def _bus(settings: Settings, database: Database) -> Bus:

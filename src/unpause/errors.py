@@ -9,7 +9,7 @@ UnpauseError
 ├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
-├── Unavailable    DatabaseUnavailable  DatabaseBusy  ShuttingDown
+├── Unavailable    DatabaseUnavailable  DatabaseBusy  AgentUnavailable  ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
@@ -255,6 +255,14 @@ def busy_with(what: str) -> Iterator[None]:
         yield
     except DatabaseBusy as error:
         raise DatabaseBusy(what) from error
+
+
+class AgentUnavailable(Unavailable):
+    """No live process serves the agent, so what was decided could not be carried out: it was not taken."""
+
+    def __init__(self, agent_id: str) -> None:
+        message = f"Agent {agent_id!r} is not served at present: nothing was decided. Try again when it is back."
+        super().__init__(message, {"agent_id": agent_id})
 
 
 class ShuttingDown(Unavailable):

@@ -86,18 +86,6 @@ async def test_a_driver_that_raises_ends_its_run_alone_and_leaks_nothing(
     assert _SECRET not in str(Place(database_url).dump())
 
 
-async def test_a_run_of_an_agent_that_is_no_longer_served_ends_and_says_so(tmp_path: Path, database_url: str) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver(agent_id="old")], database_url=database_url) as application:
-        view = await start_and_follow(application)
-    async with running(tmp_path, drivers=[ScriptedDriver(agent_id="new")], database_url=database_url) as application:
-        yes = ToolAnswer(f"call-{view.run.id}", confirmed=True)
-        ended = await finish(application, view.run, await answer(application, view.run, yes))
-        kinds = await segments(application, view.run)
-    assert (ended.run.status, ended.run.end_reason) == (RunStatus.ERROR, EndReason.AGENT_ERROR)
-    assert ended.run.content == "Agent 'old' is not served here any more"
-    assert kinds[-1] is EventType.RUN_FAILED
-
-
 async def test_a_stop_gives_a_running_segment_back_and_the_next_start_goes_on(
     tmp_path: Path, database_url: str
 ) -> None:

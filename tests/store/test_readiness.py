@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, insert
 
-from tests.support.databases import NOW, new_run
+from tests.support.database_clock import DatabaseClock
+from tests.support.databases import NOW, Place, new_run
+from unpause.domain.nodes import Node, ServedAgents, Unserved
 from unpause.domain.principal import Sight
 from unpause.domain.runs import RunStatus
+from unpause.domain.transitions import Trigger
+from unpause.errors import InvalidTransition
+from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remove_node
 from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
-from unpause.store.runs import RunKey, get_run
+from unpause.store.runs import RunKey, get_run, transition
 from unpause.store.schema import plain_engine
 from unpause.store.tables import organizations
 
 T = TypeVar("T")
 
+SERVED = ServedAgents(frozenset({"scripted", "other"}), "setup-commands")
 _LATER = NOW + timedelta(seconds=10)
 
 
@@ -43,17 +50,17 @@ def test_the_oldest_pending_runs_are_ready_and_no_others(database_url: str) -> N
     def unit(connection: Connection) -> None:
         made(connection, 1, *RunStatus)
         pending = made(connection, 1, RunStatus.PENDING, RunStatus.PENDING)
-        found = list_ready(connection, 10, None)
+        found = list_ready(connection, 10, None, SERVED)
         assert found[-2:] == pending
         assert len(found) == 3
-        assert list_ready(connection, 2, None) == found[:2]
-        assert list_ready(connection, 0, None) == []
+        assert list_ready(connection, 2, None, SERVED) == found[:2]
+        assert list_ready(connection, 0, None, SERVED) == []
 
     done(database_url, unit)
 
 
 def test_an_empty_table_has_nothing_ready(database_url: str) -> None:
-    assert done(database_url, lambda connection: list_ready(connection, 10, 1)) == []
+    assert done(database_url, lambda connection: list_ready(connection, 10, 1, SERVED)) == []
 
 
 def test_a_thousand_runs_of_one_organization_do_not_keep_another_ones_single_run_waiting(database_url: str) -> None:
@@ -62,8 +69,8 @@ def test_a_thousand_runs_of_one_organization_do_not_keep_another_ones_single_run
         many = made(connection, 1, *[RunStatus.PENDING] * 100)
         (one,) = made(connection, 2, RunStatus.PENDING)
         (other,) = made(connection, 3, RunStatus.PENDING)
-        assert list_ready(connection, 4, None) == [many[0], one, other, many[1]]
-        assert set(list_ready(connection, 1000, None)) == {*many, one, other}
+        assert list_ready(connection, 4, None, SERVED) == [many[0], one, other, many[1]]
+        assert set(list_ready(connection, 1000, None, SERVED)) == {*many, one, other}
 
     done(database_url, unit)
 
@@ -74,8 +81,8 @@ def test_who_has_fewer_runs_running_comes_first(database_url: str) -> None:
         made(connection, 1, RunStatus.RUNNING, RunStatus.RUNNING)
         busy = made(connection, 1, *[RunStatus.PENDING] * 3)
         idle = made(connection, 2, *[RunStatus.PENDING] * 3)
-        assert list_ready(connection, 2, None) == idle[:2]
-        assert set(list_ready(connection, 4, None)[2:]) == {idle[2], busy[0]}
+        assert list_ready(connection, 2, None, SERVED) == idle[:2]
+        assert set(list_ready(connection, 4, None, SERVED)[2:]) == {idle[2], busy[0]}
 
     done(database_url, unit)
 
@@ -86,7 +93,7 @@ def test_more_organizations_than_slots_are_served_those_first_that_run_nothing(d
         waiting = {number: made(connection, number, RunStatus.PENDING)[0] for number in range(1, 13)}
         for number in range(1, 11):
             made(connection, number, RunStatus.RUNNING)
-        assert set(list_ready(connection, 2, None)) == {waiting[11], waiting[12]}
+        assert set(list_ready(connection, 2, None, SERVED)) == {waiting[11], waiting[12]}
 
     done(database_url, unit)
 
@@ -97,13 +104,81 @@ def test_an_organization_that_runs_as_many_as_it_may_waits(database_url: str) ->
         made(connection, 1, RunStatus.RUNNING)
         first = made(connection, 1, *[RunStatus.PENDING] * 3)
         second = made(connection, 2, *[RunStatus.PENDING] * 3)
-        assert list_ready(connection, 10, 1) == second[:1]
-        assert sorted(list_ready(connection, 10, 2)) == sorted([first[0], *second[:2]])
+        assert list_ready(connection, 10, 1, SERVED) == second[:1]
+        assert sorted(list_ready(connection, 10, 2, SERVED)) == sorted([first[0], *second[:2]])
         assert not has_room(connection, 1, 1)
         assert has_room(connection, 1, 2)
         assert has_room(connection, 2, 1)
 
     done(database_url, unit)
+
+
+def test_only_runs_of_served_agents_are_ready_however_many_of_others_wait_before_them(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 2)
+        for agent_id in ("elsewhere", "zoo", "aside"):
+            made(connection, 1, *[RunStatus.PENDING] * 5, agent_id=agent_id)
+        made(connection, 1, RunStatus.PENDING, source_type="SETUP_COMMANDS", agent_id="scripted")
+        made(connection, 1, RunStatus.PENDING, agent_id="setup-commands")
+        (own,) = made(connection, 1, RunStatus.PENDING)
+        (other,) = made(connection, 1, RunStatus.PENDING, agent_id="other")
+        (setup,) = made(connection, 1, RunStatus.PENDING, source_type="SETUP_COMMANDS", agent_id="setup-commands")
+        (second,) = made(connection, 2, RunStatus.PENDING, agent_id="other")
+        made(connection, 2, RunStatus.PENDING, agent_id="elsewhere")
+        assert list_ready(connection, 10, None, SERVED) == [own, second, other, setup]
+        assert list_ready(connection, 1, None, SERVED) == [own]
+        assert list_ready(connection, 10, None, ServedAgents(frozenset({"other"}))) == [other, second]
+        assert list_ready(connection, 10, None, ServedAgents(frozenset())) == []
+
+    done(database_url, unit)
+
+
+def test_a_claim_takes_no_run_of_another_processes_agent(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        (run,) = made(connection, 1, RunStatus.PENDING)
+        (setup,) = made(connection, 1, RunStatus.PENDING, source_type="SETUP_COMMANDS", agent_id="setup-commands")
+        changes = {"updated_at": NOW}
+        for key in (run, setup):
+            for served in (ServedAgents(frozenset()), ServedAgents(frozenset({"setup-commands"}), "scripted")):
+                with pytest.raises(InvalidTransition):
+                    transition(connection, key, Trigger.CLAIM, changes=changes, served=served)
+            claimed = transition(connection, key, Trigger.CLAIM, changes=changes, served=SERVED)
+            assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, 1)
+
+    done(database_url, unit)
+
+
+def test_runs_that_wait_for_nobody_are_counted_by_agent(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 2)
+        for organization in (1, 2):
+            for agent_id in ("scripted", "lost", "gone"):
+                made(connection, organization, *RunStatus, agent_id=agent_id)
+        made(connection, 1, RunStatus.PENDING, agent_id="lost")
+        assert list_unserved(connection, {"scripted"}) == [Unserved("gone", 2, 2), Unserved("lost", 3, 2)]
+        assert list_unserved(connection, {"scripted", "lost", "gone"}) == []
+
+    done(database_url, unit)
+
+
+def test_a_node_is_alive_while_it_is_heard_of(postgres_url: str) -> None:
+    clock = DatabaseClock(postgres_url)
+    node, other = Node("1", "one:1", "1.0", ("x", "y")), Node("2", "two:1", "1.0", ("z",))
+    patience = timedelta(seconds=10)
+
+    def unit(connection: Connection) -> frozenset[str]:
+        return list_live_agents(connection, patience)
+
+    for each in (node, other):
+        done(postgres_url, partial(keep_node, node=each))
+    assert done(postgres_url, unit) == {"x", "y", "z"}
+    clock.move(patience)
+    done(postgres_url, partial(keep_node, node=other))
+    assert done(postgres_url, unit) == {"z"}
+    clock.move(timedelta(days=1))
+    # Who leaves forgets those that nobody has heard of for long.
+    done(postgres_url, partial(remove_node, node_id="3"))
+    assert Place(postgres_url).dump()["nodes"] == []
 
 
 def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str) -> None:

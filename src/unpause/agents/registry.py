@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unpause.domain.nodes import ServedAgents
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import AgentNotFound, InvalidSetting
 
@@ -42,6 +43,12 @@ class AgentRegistry:
     def list_agents(self) -> list[AgentDriver]:
         """Return all agents, in the order they were given."""
         return list(self._drivers.values())
+
+    @property
+    def served(self) -> ServedAgents:
+        """Whose runs can be executed here."""
+        setup = None if self.setup_commands is None else self.setup_commands.agent_id
+        return ServedAgents(frozenset(self._drivers), setup)
 
     def find_driver(self, run: Run) -> AgentDriver | None:
         """Return who executes and continues the run, or None."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import AgentDriver, SegmentEnd
     from unpause.agents.registry import AgentRegistry
+    from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
     from unpause.runs.recorder import RecorderTools
     from unpause.store.database import Connection
@@ -49,9 +50,15 @@ class Executor:
     def __init__(self, tools: RecorderTools, agents: AgentRegistry, rules: ExecutionRules) -> None:
         self._tools = tools
         self._agents = agents
+        self._served = agents.served
         self._rules = rules
         self._asking = Asking(tools.clock, tools.ids, rules)
         self._recorders: dict[int, Recorder] = {}
+
+    @property
+    def served(self) -> ServedAgents:
+        """Whose runs are claimed here."""
+        return self._served
 
     def list_held(self) -> list[tuple[int, int]]:
         """Return the runs that are executed here, with the fences they are held under; from any thread."""
@@ -115,11 +122,7 @@ class Executor:
             questions = self._asking.ask([(doubt_about(call), call) for call in doubtful])
             await recorder.pause(questions, Paused(wanted=()))
             return False
-        driver = self._agents.find_driver(segment.run)
-        if driver is None:
-            message = f"Agent {segment.run.agent_id!r} is not served here any more"
-            await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
-            return False
+        driver = self._agents.get_driver(segment.run.agent_id, segment.run.source_type)
         end = await self._drive(driver, segment, recorder)
         try:
             return await self._end(end, recorder)
@@ -184,14 +187,14 @@ class Executor:
                 if waiting is None or not has_room(connection, waiting.organization_id, limit):
                     # It stays PENDING, and is found again when another run of its organization has ended.
                     raise RunNotFound
-            run = transition(connection, run_key, Trigger.CLAIM, changes=changes)
+            run = transition(connection, run_key, Trigger.CLAIM, changes=changes, served=self._served)
             return self._load(connection, run)
 
         try:
             # One that somebody has locked is passed over: it is found again.
             return await self._tools.database.write(unit, waits=False)
         except (InvalidTransition, RunNotFound):
-            # Somebody else has it, or it was cancelled meanwhile.
+            # Somebody else has it, it was cancelled meanwhile, or it is for another process that serves its agent.
             return None
 
     def _load(self, connection: Connection, run: Run) -> Segment:

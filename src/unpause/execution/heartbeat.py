@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from unpause.clock import Clock
+    from unpause.domain.nodes import Node
     from unpause.execution.executor import Executor
     from unpause.store.leases import LeaseKeeper
 
@@ -32,13 +33,19 @@ _RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews what the executor holds, and says of which runs it learned that somebody else has them."""
+    """Renews what the executor holds, and says of which runs it learned that somebody else has them.
 
-    def __init__(self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, clock: Clock) -> None:
+    With every beat it also writes that ``node``, this process, is alive.
+    """
+
+    def __init__(
+        self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, clock: Clock, node: Node | None = None
+    ) -> None:
         self._keeper = keeper
         self._executor = executor
         self._lease = lease
         self._clock = clock
+        self._node = node
         self._is_over = threading.Event()
 
     @asynccontextmanager
@@ -49,6 +56,8 @@ class Heartbeat:
         def lost(run_key: int) -> None:
             loop.call_soon_threadsafe(abandon, run_key)
 
+        # Before anything is claimed: the others have to know that somebody serves these agents.
+        await asyncio.to_thread(self._keep_node)
         thread = threading.Thread(target=self._beat, args=(lost,), name="heartbeat", daemon=True)
         thread.start()
         try:
@@ -56,6 +65,7 @@ class Heartbeat:
         finally:
             self._is_over.set()
             await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(self._leave)
             self._keeper.close()
 
     def _beat(self, lost: Callable[[int], None]) -> None:
@@ -63,7 +73,28 @@ class Heartbeat:
         wait = usual
         while not self._is_over.wait(wait):
             held = self._executor.list_held()
-            wait = usual if self._renew(held, lost) else min(usual, _RETRY_SECONDS)
+            # Leases first: others take the runs of who is late with them.
+            is_well = self._renew(held, lost) and self._keep_node()
+            wait = usual if is_well else min(usual, _RETRY_SECONDS)
+
+    def _keep_node(self) -> bool:
+        """Write that this node is alive; return whether the database took it."""
+        if self._node is None:
+            return True
+        try:
+            self._keeper.keep_node(self._node)
+        except Exception as error:  # noqa: BLE001 - the boundary around a beat: leases matter more, and the next one comes
+            _log.warning("this node could not be written down as alive", error=type(error).__name__)
+            return False
+        return True
+
+    def _leave(self) -> None:
+        if self._node is None:
+            return
+        try:
+            self._keeper.remove_node(self._node)
+        except Exception as error:  # noqa: BLE001 - after a while the others take it for gone anyway
+            _log.info("this node could not be removed", error=type(error).__name__)
 
     def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
         """Renew, and tell of the runs that are held no more; return whether the database took it."""

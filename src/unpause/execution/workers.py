@@ -165,10 +165,10 @@ class Workers:
     async def _look_for_runs(self) -> list[int]:
         # Those that run here, and those whose claim failed, which are tried again when their time has come.
         passed_over = self._segments.keys() | self._waiting
-        free, limit = self._free(), self._rules.per_organization
+        free, limit, served = self._free(), self._rules.per_organization, self._executor.served
         most = free + len(passed_over)
         try:
-            found = await self._database.read(lambda connection: list_ready(connection, most, limit))
+            found = await self._database.read(lambda connection: list_ready(connection, most, limit, served))
         except Exception as error:  # noqa: BLE001 - the boundary around a look: whatever it was, look again after a while
             _log.warning("could not look for runs that are ready", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)

@@ -9,7 +9,7 @@ from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunInput, RunStatus
 from unpause.domain.storable import refuse_unstorable
-from unpause.errors import Conflict, ModelNotAllowed, RunNotFound, busy_with
+from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunNotFound, busy_with
 from unpause.runs.cancelling import Cancelling, cancel
 from unpause.runs.checking import write_checked
 from unpause.runs.commands import Accepted
@@ -22,10 +22,13 @@ from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
+from unpause.store.nodes import list_live_agents
 from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from unpause.agents.registry import AgentRegistry
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
@@ -56,6 +59,7 @@ class ServiceTools:
     vault: Vault
     limits: Limits
     unreadable: Unreadable
+    node_patience: timedelta
 
 
 class _Continued(NamedTuple):
@@ -136,8 +140,8 @@ class RunService:
     ) -> Accepted:
         """Take a client's answers and, when nothing is open any more, send the run on.
 
-        Raises RunNotFound, InvalidTransition, ApprovalPending, RequirementMismatch, RequirementsOpen, InvalidInput or
-        IdempotencyMismatch; then nothing changed.
+        Raises RunNotFound, InvalidTransition, AgentUnavailable, ApprovalPending, RequirementMismatch, RequirementsOpen,
+        InvalidInput or IdempotencyMismatch; then nothing changed, but that what has expired is decided.
         """
         refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_answers(command)
@@ -157,6 +161,7 @@ class RunService:
                 if asked is not None:
                     forget_request(connection, asked)
                 return _Continued(present, late)
+            self._refuse_unserved(connection, run)
             continuing = Continuing(principal, command, present.now, self._model_of(run, command.model), checks)
             accepted, events = continuing.apply(connection, present.run, present.requirements)
             if asked is not None:
@@ -192,6 +197,14 @@ class RunService:
         if requested:
             self._tools.dispatcher.pause_requested(run.id)
         return run
+
+    def _refuse_unserved(self, connection: Connection, run: Run) -> None:
+        """Raise AgentUnavailable where nobody could go on with the paused run: the decision must not be spent."""
+        tools = self._tools
+        if run.status is not RunStatus.PAUSED or tools.agents.find_driver(run) is not None:
+            return
+        if run.agent_id not in list_live_agents(connection, tools.node_patience):
+            raise AgentUnavailable(run.agent_id)
 
     def _model_of(self, run: Run, choice: str | None) -> dict[str, str]:
         """Return the columns that another model changes; raise ModelNotAllowed for a choice."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event
 
 from unpause.store.failures import database_errors
+from unpause.store.nodes import keep_node, remove_node
 from unpause.store.postgres import CONNECTION
 from unpause.store.readiness import list_held, renew_leases
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import URL, Connection
+
+    from unpause.domain.nodes import Node
 
 # Between looks at rows that somebody was writing to. A busy process writes to each of its runs much of the time, but
 # to none of them all the time.
@@ -52,6 +55,16 @@ class LeaseKeeper:
                 break
             sleep(seconds)
         return kept | {run_key for run_key, _ in missing}
+
+    def keep_node(self, node: Node) -> None:
+        """Write that this process is alive, and which agents it serves. Raises DatabaseUnavailable."""
+        with database_errors(), self._engine.begin() as connection:
+            keep_node(connection, node)
+
+    def remove_node(self, node: Node) -> None:
+        """Write that this process is about to end. Raises DatabaseUnavailable."""
+        with database_errors(), self._engine.begin() as connection:
+            remove_node(connection, node.id)
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Integer, bindparam, func, literal_column, select, text, tuple_, update
+from sqlalchemy import Integer, bindparam, case, func, literal_column, select, text, tuple_, update
 
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import SETUP_COMMANDS, RunStatus
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import Column, ColumnElement, ScalarSelect, Select
     from sqlalchemy.engine import Connection
 
+    from unpause.domain.nodes import ServedAgents
+
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
-_IS_PENDING = runs.c.status == literal_column("'PENDING'")
+IS_PENDING = runs.c.status == literal_column("'PENDING'")
 
 _RUNNING = (
     select(runs.c.organization_id, func.count())
@@ -29,24 +31,45 @@ _RUNNING_OF_ONE = (
     .select_from(runs)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.organization_id == bindparam("organization"))
 )
-# The next organization is looked up in the index: that takes as many steps as there are organizations, not runs.
-_FIRST = select(func.min(runs.c.organization_id).label("id")).where(_IS_PENDING).cte("waiting", recursive=True)
-_WAITING = _FIRST.union_all(
-    select(
-        select(func.min(runs.c.organization_id))
-        .where(_IS_PENDING, runs.c.organization_id > _FIRST.c.id)
-        .correlate(_FIRST)
-        .scalar_subquery()
-    ).where(_FIRST.c.id.is_not(None))
-)
-_ORGANIZATIONS = select(_WAITING.c.id).where(_WAITING.c.id.is_not(None))
-_OLDEST = (
+
+
+def _lowest(column: Column[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    return select(func.min(column)).where(IS_PENDING, *conditions).correlate_except(runs).scalar_subquery()
+
+
+def _waiting() -> Select[Any]:
+    """Return the query for the organizations and agents of runs that are PENDING, each pair once.
+
+    The next pair is looked up in the index: that takes as many steps as there are pairs, not runs.
+    """
+    organization, agent = runs.c.organization_id, runs.c.agent_id
+    lowest = select(func.min(organization)).where(IS_PENDING).scalar_subquery()
+    first = select(lowest.label("organization"), _lowest(agent, organization == lowest).label("agent")).cte(
+        "waiting", recursive=True
+    )
+    next_agent = _lowest(agent, organization == first.c.organization, agent > first.c.agent)
+    next_organization = _lowest(organization, organization > first.c.organization)
+    following = select(
+        case((next_agent.is_not(None), first.c.organization), else_=next_organization),
+        func.coalesce(next_agent, _lowest(agent, organization == next_organization)),
+    ).where(first.c.organization.is_not(None))
+    waiting = first.union_all(following)
+    return select(waiting.c.organization, waiting.c.agent).where(waiting.c.organization.is_not(None))
+
+
+_WAITING = _waiting()
+_OF_ONE = (
     select(runs.c.id)
-    .where(_IS_PENDING, runs.c.organization_id == bindparam("organization"))
-    .order_by(runs.c.id)
+    .where(IS_PENDING, runs.c.organization_id == bindparam("organization"))
     .limit(bindparam("most", type_=Integer))
 )
-_PENDING_OF_ONE = select(func.count()).select_from(_OLDEST.subquery())
+_OLDEST = _OF_ONE.where(runs.c.agent_id == bindparam("agent")).order_by(runs.c.id)
+# By whether these are runs that prepare a repository: such are not for an agent of the same name.
+_OLDEST_BY_SOURCE = {
+    True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
+    False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
+}
+_PENDING_OF_ONE = select(func.count()).select_from(_OF_ONE.subquery())
 _STALE = (
     select(runs.c.id)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < bindparam("now"))
@@ -63,16 +86,23 @@ def has_unfinished(connection: Connection, organization_id: int, most: int) -> b
     return pending + running >= most
 
 
-def list_ready(connection: Connection, most: int, per_organization: int | None) -> list[int]:
-    """Return up to ``most`` runs that are PENDING, oldest first within an organization.
+def list_pending(connection: Connection) -> list[tuple[int, str]]:
+    """Return of which organizations and agents there are runs that are PENDING."""
+    return [(int(row[0]), str(row[1])) for row in connection.execute(_WAITING)]
+
+
+def list_ready(connection: Connection, most: int, per_organization: int | None, served: ServedAgents) -> list[int]:
+    """Return up to ``most`` runs of served agents that are PENDING, oldest first within an organization.
 
     An organization's turn comes the sooner the fewer of its runs are RUNNING, and never once it has as many as it may.
     """
     running = {int(row[0]): int(row[1]) for row in connection.execute(_RUNNING)}
-    waiting = sorted(connection.execute(_ORGANIZATIONS).scalars(), key=lambda one: running.get(one, 0))[:most]
-    queues = {
-        one: list(connection.execute(_OLDEST, {"organization": one, "most": most}).scalars())[::-1] for one in waiting
-    }
+    agents: dict[int, list[str]] = {}
+    for one, agent_id in list_pending(connection):
+        if agent_id in served.names:
+            agents.setdefault(one, []).append(agent_id)
+    waiting = sorted(agents, key=lambda one: running.get(one, 0))[:most]
+    queues = {one: _oldest(connection, one, agents[one], most, served)[::-1] for one in waiting}
     ready: list[int] = []
     while len(ready) < most:
         open_queues = [
@@ -86,6 +116,18 @@ def list_ready(connection: Connection, most: int, per_organization: int | None) 
         ready.append(queues[one].pop())
         running[one] = running.get(one, 0) + 1
     return ready
+
+
+def _oldest(
+    connection: Connection, organization_id: int, agents: Iterable[str], most: int, served: ServedAgents
+) -> list[int]:
+    """Return the oldest PENDING runs of these agents, each of which is looked up in the index by itself."""
+    found: list[int] = []
+    for agent_id in agents:
+        statement = _OLDEST_BY_SOURCE[agent_id == served.setup_agent]
+        given = {"organization": organization_id, "agent": agent_id, "most": most}
+        found.extend(connection.execute(statement, given).scalars())
+    return sorted(found)[:most]
 
 
 def has_room(connection: Connection, organization_id: int, most: int) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, case, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, false, func, insert, or_, select, update
 
-from unpause.domain.runs import Continuation, EndReason, Run, RunFilter, RunStatus
+from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
     from sqlalchemy.sql.dml import ReturningUpdate
 
+    from unpause.domain.nodes import ServedAgents
     from unpause.domain.paging import Slice
     from unpause.domain.principal import Sight
 
@@ -50,6 +52,15 @@ def _move(trigger: Trigger, *, guarded: bool) -> ReturningUpdate[Any]:
     if guarded:
         statement = statement.where(runs.c.fence == bindparam("held"))
     return statement.returning(*runs.c)
+
+
+@cache
+def _claim(served: ServedAgents) -> ReturningUpdate[Any]:
+    """Return the UPDATE that claims runs of these agents: a process serves the same ones as long as it lives."""
+    is_setup = runs.c.source_type == SETUP_COMMANDS
+    usual = and_(~is_setup, or_(false(), *(runs.c.agent_id == agent_id for agent_id in sorted(served.agent_ids))))
+    setup = and_(is_setup, runs.c.agent_id == served.setup_agent)
+    return _move(Trigger.CLAIM, guarded=False).where(usual if served.setup_agent is None else or_(usual, setup))
 
 
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
@@ -154,11 +165,13 @@ def transition(
     *,
     fence: int | None = None,
     changes: Mapping[str, Any],
+    served: ServedAgents | None = None,
 ) -> Run:
     """Move the run by the table of transitions: the only UPDATE of ``status`` there is.
 
     ``changes`` are further columns to set; ``events`` in it is no column but how many numbers of the log to reserve
-    (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one.
+    (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one; with ``served`` it
+    takes only runs of these agents.
 
     Raises, having changed nothing, RunNotFound, InvalidTransition, or for a fenced trigger LeaseLost.
     """
@@ -166,7 +179,7 @@ def transition(
     columns = dict(changes)
     given = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
     # A fenced trigger that presents no fence fits no row.
-    statement = _MOVES[trigger, fence is not None or rule.fenced]
+    statement = _MOVES[trigger, fence is not None or rule.fenced] if served is None else _claim(served)
     row = connection.execute(statement, {**_columns(columns), **given}).mappings().first()
     if row is None:
         raise _why_not(connection, run_key, fenced=rule.fenced)

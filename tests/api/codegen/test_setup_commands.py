@@ -280,14 +280,19 @@ async def test_nobody_else_can_start_the_agent_and_it_is_not_listed(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("checkout")
-async def test_without_a_workspace_root_a_paused_run_ends_with_a_clear_message(tmp_path: Path, checkout: Path) -> None:
+async def test_without_a_workspace_root_a_paused_run_waits_until_there_is_one_again(
+    tmp_path: Path, checkout: Path
+) -> None:
     async with at_workshop(tmp_path, PlanningModel(FIVE)) as workshop:
         run = await failed_at_three(workshop, checkout)
     async with at_workshop(tmp_path, PlanningModel(), workspace_root=None) as workshop:
+        refused = await workshop.resume(run["id"], f"$ {note('3b')}")
+        assert (refused.status_code, refused.json()["status_code"]) == (503, 503)
+        assert "'setup-commands' is not served at present" in refused.json()["message"]
+    async with at_workshop(tmp_path, PlanningModel()) as workshop:
         run = await workshop.resumed(run, f"$ {note('3b')}")
-    assert run["status"] == "ERROR"
-    assert "'setup-commands' is not served here any more" in run["result"]
-    assert traces(checkout) == ["1", "2", "3"]
+    assert run["status"] == "COMPLETE"
+    assert traces(checkout) == ["1", "2", "3", "3b", "4", "5"]
 
 
 async def test_a_restart_between_pause_and_resume_changes_nothing(tmp_path: Path, checkout: Path) -> None:

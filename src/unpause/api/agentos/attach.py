@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
 
-from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.callers import Caller, naming_agent
 from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.responses import ERRORS, STREAM
 from unpause.api.dependencies import App
@@ -117,8 +117,8 @@ def _meta(name: str, run: Run, status: str, message: str, **numbers: int) -> Fra
 
 
 async def _find(application: Application, caller: Principal, name: RunName) -> Run:
-    application.agents.get_agent(name.agent_id or "")
-    return await application.service.get_run(caller, name)
+    with naming_agent(application, name.agent_id or ""):
+        return await application.service.get_run(caller, name)
 
 
 def _number(field: str, text: str | None, *, smallest: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Query
 from starlette.requests import Request
@@ -11,7 +13,10 @@ from starlette.requests import Request
 from unpause.api.dependencies import App
 from unpause.api.permissions import principal_of
 from unpause.domain.principal import Principal
-from unpause.errors import UserMissing
+from unpause.errors import RunNotFound, UserMissing
+
+if TYPE_CHECKING:
+    from unpause.bootstrap import Application
 
 # A longer name is nobody's, and could not be written into the audit trail.
 _LONGEST_NAME = 255
@@ -36,6 +41,16 @@ async def get_asker(
 ) -> Principal:
     """Return who asks for what belongs to ``user_id``: to one user another user's session is not there."""
     return caller.looking_for(user_id)
+
+
+@contextmanager
+def naming_agent(application: Application, agent_id: str) -> Iterator[None]:
+    """Say of a run that is not there that its agent is not, where that is so; stored runs need no agent here."""
+    try:
+        yield
+    except RunNotFound:
+        application.agents.get_agent(agent_id)
+        raise
 
 
 Asker = Annotated[Principal, Depends(get_asker)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query
 
-from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.callers import Caller, naming_agent
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
 from unpause.api.agentos.responses import CONFLICT, ERRORS, RUN
@@ -104,8 +104,8 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of a session's runs of this agent; none for a session that does not exist."""
-    application.agents.get_agent(agent_id)
     if status is not None and status not in RunStatus.__members__:
+        application.agents.get_agent(agent_id)
         return reply([])
     wanted = RunFilter(frozenset({RunStatus(status)}) if status is not None else None, agent_id)
     try:
@@ -114,6 +114,8 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
         views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, Page(page, limit)))
     except SessionNotFound:
         views = []
+    if not views:
+        application.agents.get_agent(agent_id)
     return reply([run_schema(view, for_admin=caller.is_admin) for view in views])
 
 
@@ -122,9 +124,9 @@ async def get_agent_run(
     application: App, caller: Caller, agent_id: str, run_id: str, session_id: Annotated[str | None, Query()] = None
 ) -> Response:
     """Return a run as it stands."""
-    application.agents.get_agent(agent_id)
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
-    view = await application.service.get_view(caller, name)
+    with naming_agent(application, agent_id):
+        view = await application.service.get_view(caller, name)
     return reply(run_output(view, stored=True, for_admin=caller.is_admin))
 
 
@@ -153,7 +155,6 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     stored calls run, never the ones sent. The checks come in the order of agno.md section 2.
     """
     parsed = await parse_tools(tools)
-    application.agents.get_agent(agent_id)
     name = RunName(
         run_id=run_id,
         agent_id=agent_id,
@@ -164,9 +165,10 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     principal = caller.acting_for(user_id)
     asked = request_key(principal, idempotency_key, "continue", name, tools, pause_id, stream, background)
     try:
-        answers = await _read_answers(application, principal, name, parsed)
-        command = ContinueRun(answers=answers, pause_id=pause_id or None)
-        accepted = await application.service.continue_run(principal, name, command, asked)
+        with naming_agent(application, agent_id):
+            answers = await _read_answers(application, principal, name, parsed)
+            command = ContinueRun(answers=answers, pause_id=pause_id or None)
+            accepted = await application.service.continue_run(principal, name, command, asked)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
     if stream:
@@ -179,8 +181,8 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 @router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)
 async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """End a run for good, whether it runs, waits or is paused; one that has ended stays as it is."""
-    application.agents.get_agent(agent_id)
-    await application.service.cancel_run(caller, RunName(run_id=run_id, agent_id=agent_id))
+    with naming_agent(application, agent_id):
+        await application.service.cancel_run(caller, RunName(run_id=run_id, agent_id=agent_id))
     return {}
 
 
@@ -189,8 +191,8 @@ async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_
 )
 async def pause_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """Have a run pause before its next model or tool call; one that is paused stays as it is. Not in AgentOS."""
-    application.agents.get_agent(agent_id)
-    await application.service.pause_run(caller, RunName(run_id=run_id, agent_id=agent_id))
+    with naming_agent(application, agent_id):
+        await application.service.pause_run(caller, RunName(run_id=run_id, agent_id=agent_id))
     return {}
 
 

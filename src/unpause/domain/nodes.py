@@ -1,0 +1,43 @@
+"""The processes that execute runs, and whose runs each of them takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unpause.domain.runs import SETUP_COMMANDS
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAgents:
+    """The agents whose runs a process executes; ``setup_agent`` is the one of runs that prepare a repository."""
+
+    agent_ids: frozenset[str]
+    setup_agent: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The ids that its runs carry."""
+        return self.agent_ids if self.setup_agent is None else self.agent_ids | {self.setup_agent}
+
+    def serves(self, agent_id: str, source_type: str) -> bool:
+        """Whether a run of this agent, from this source, is executed here."""
+        return agent_id == self.setup_agent if source_type == SETUP_COMMANDS else agent_id in self.agent_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process that shares its database with others; ``agents`` are those whose runs it executes."""
+
+    id: str
+    name: str
+    version: str
+    agents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """How many runs wait for an agent that no live process serves; from a thousand on they are not counted further."""
+
+    agent_id: str
+    pending: int
+    paused: int

@@ -1,0 +1,93 @@
+"""Which processes are alive and serve which agents, and which runs wait for agents that nobody serves.
+
+Only PostgreSQL has many nodes. A SQLite file has one process, which needs no row to know what it serves.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Interval, bindparam, delete, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
+
+from unpause.domain.nodes import Unserved
+from unpause.store.moments import database_now
+from unpause.store.readiness import IS_PENDING, list_pending
+from unpause.store.tables import nodes, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Connection
+
+    from unpause.domain.nodes import Node
+
+_NOW = database_now()
+_ADD = insert(nodes).values(started_at=_NOW, seen_at=_NOW)
+_KEEP = _ADD.on_conflict_do_update(index_elements=[nodes.c.id], set_={"seen_at": _NOW})
+_SEEN_SINCE = nodes.c.seen_at >= _NOW - bindparam("patience", type_=Interval)
+_LIVE = select(nodes.c.agents).where(_SEEN_SINCE)
+_FORGET = delete(nodes).where(~_SEEN_SINCE)
+# Nobody asks how long ago a node was there after that.
+_FORGOTTEN_AFTER = timedelta(days=1)
+
+_MOST_COUNTED = 1000
+# As the partial index has it: a bound value would keep PostgreSQL from using that.
+_IS_PAUSED = runs.c.status == literal_column("'PAUSED'")
+# The next agent is looked up in the index: that takes as many steps as there are agents, not runs.
+_FIRST = select(func.min(runs.c.agent_id).label("id")).where(_IS_PAUSED).cte("waiting", recursive=True)
+_PAUSED = _FIRST.union_all(
+    select(
+        select(func.min(runs.c.agent_id))
+        .where(_IS_PAUSED, runs.c.agent_id > _FIRST.c.id)
+        .correlate(_FIRST)
+        .scalar_subquery()
+    ).where(_FIRST.c.id.is_not(None))
+)
+_AGENTS_OF_PAUSED = select(_PAUSED.c.id).where(_PAUSED.c.id.is_not(None))
+_OF_AGENT = select(runs.c.id).where(runs.c.agent_id == bindparam("agent")).limit(_MOST_COUNTED)
+
+
+def _counted(query: Select[Any]) -> Select[Any]:
+    return select(func.count()).select_from(query.subquery())
+
+
+_COUNT_PAUSED = _counted(_OF_AGENT.where(_IS_PAUSED))
+_COUNT_PENDING = _counted(_OF_AGENT.where(IS_PENDING, runs.c.organization_id == bindparam("organization")))
+
+
+def keep_node(connection: Connection, node: Node) -> None:
+    """Write that the node is alive."""
+    connection.execute(_KEEP, {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)})
+
+
+def remove_node(connection: Connection, node_id: str) -> None:
+    """Write that the node is gone; forget those that were not heard of for long."""
+    connection.execute(delete(nodes).where(nodes.c.id == node_id))
+    connection.execute(_FORGET, {"patience": _FORGOTTEN_AFTER})
+
+
+def list_live_agents(connection: Connection, patience: timedelta) -> frozenset[str]:
+    """Return the agents served by nodes that were heard of within ``patience``; none where there are no other nodes."""
+    if connection.dialect.name == "sqlite":
+        return frozenset()
+    found = connection.execute(_LIVE, {"patience": patience}).scalars()
+    return frozenset(agent_id for agents in found for agent_id in agents)
+
+
+def list_unserved(connection: Connection, served: Collection[str]) -> list[Unserved]:
+    """Return, by agent, how many runs are PENDING or PAUSED and wait for one that is not served."""
+    pending: dict[str, int] = {}
+    for organization_id, agent_id in list_pending(connection):
+        if agent_id not in served:
+            given = {"organization": organization_id, "agent": agent_id}
+            count = connection.execute(_COUNT_PENDING, given).scalar_one()
+            pending[agent_id] = min(_MOST_COUNTED, pending.get(agent_id, 0) + count)
+    paused = {
+        agent_id: connection.execute(_COUNT_PAUSED, {"agent": agent_id}).scalar_one()
+        for agent_id in connection.execute(_AGENTS_OF_PAUSED).scalars().all()
+        if agent_id not in served
+    }
+    return [Unserved(name, pending.get(name, 0), paused.get(name, 0)) for name in sorted({*pending, *paused})]
