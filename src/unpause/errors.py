@@ -13,6 +13,8 @@ UnpauseError
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
+StorageError stands beside them: a bug or a broken database, which no client could do anything about.
+
 ``api/errors.py`` holds the one table from these classes to a status.
 """
 
@@ -276,6 +278,16 @@ class ShuttingDown(Unavailable):
 
 class LeaseLost(UnpauseError):
     """The executor's fence is stale: another claim, or a cancel, owns the run now."""
+
+
+class StorageError(Exception):
+    """The database refused a statement, or its answer made no sense; the cause says what the driver said of it.
+
+    The driver's words, with the statement in them, are for the log alone: this text may be shown to anybody.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The database could not do what was asked of it")
 
 
 class Startup(UnpauseError):

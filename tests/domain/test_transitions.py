@@ -13,13 +13,13 @@ from unpause.domain.transitions import TRANSITIONS, Trigger, is_allowed
 
 # One row for each status, one column for each trigger; the word is the status afterwards, a dot means: refused.
 _GRID = """
-            claim    release  pause    continue complete  fail   cancel    expire
-PENDING     RUNNING  .        .        .        .         .      CANCELLED .
-RUNNING     .        PENDING  PAUSED   .        COMPLETED ERROR  CANCELLED .
-PAUSED      .        .        .        PENDING  .         .      CANCELLED CANCELLED
-COMPLETED   .        .        .        .        .         .      .         .
-CANCELLED   .        .        .        .        .         .      .         .
-ERROR       .        .        .        .        .         .      .         .
+            claim    release  pause    continue complete  fail   give_up cancel    expire
+PENDING     RUNNING  .        .        .        .         .      ERROR   CANCELLED .
+RUNNING     .        PENDING  PAUSED   .        COMPLETED ERROR  .       CANCELLED .
+PAUSED      .        .        .        PENDING  .         .      .       CANCELLED CANCELLED
+COMPLETED   .        .        .        .        .         .      .       .         .
+CANCELLED   .        .        .        .        .         .      .       .         .
+ERROR       .        .        .        .        .         .      .       .         .
 """
 
 

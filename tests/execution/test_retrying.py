@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import update
 
-from tests.support.runs import follow, look, start
+from tests.support.runs import ADA, answer, follow, look, start
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.bootstrap import Application
 from unpause.clock import delays
+from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
+from unpause.errors import StorageError
+from unpause.runs.commands import RunName
 from unpause.store.database import Connection
+from unpause.store.tables import requirements
 
 T = TypeVar("T")
 
@@ -24,7 +29,7 @@ T = TypeVar("T")
 _SHORTEST_RETRY = 0.5
 
 
-class DiskFull(Exception):
+class DiskFull(StorageError):
     """What the database of these tests says."""
 
 
@@ -107,6 +112,33 @@ async def test_after_a_success_the_waits_begin_anew(
         beside = await started(application, failing, 0)
         await follow(application, beside)
     assert timers.waited == [0.5, 1, 0.5, 1, 0.5, 1, 2, 0.5]
+
+
+async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers = Timers(monkeypatch)
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+        run = await start(application)
+        await follow(application, run)
+        call_id = (await look(application, run)).tool_calls[0].tool_call_id
+        claim = application.executor._claim  # noqa: SLF001 - the row is spoiled between continue and claim
+
+        def spoil(connection: Connection) -> None:
+            connection.execute(update(requirements).values(fields="no list"))
+
+        async def spoil_and_claim(run_key: int) -> object:
+            await application.database.write(spoil)
+            return await claim(run_key)
+
+        monkeypatch.setattr(application.executor, "_claim", spoil_and_claim)
+        continued = await answer(application, run, ToolAnswer(call_id, confirmed=True))
+        events = await follow(application, run, continued.after)
+        ended = await application.service.get_run(ADA, RunName(id=run.id))
+    assert events[-1].payload["reason"] == "agent_error"
+    assert (ended.status, ended.content) == (RunStatus.ERROR, events[-1].payload["content"])
+    assert "cannot read what is stored of it" in (ended.content or "")
+    assert timers.waited == [0.5, 1, 2, 4]
 
 
 async def test_a_run_that_waits_for_another_try_holds_no_slot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,6 +65,10 @@ class MortalJournal:
 
     def _keep(self) -> None:
         self._kept = (dict(self._calls), self._messages, self._heard)
+
+    def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
+        """Take no notice: nothing here is limited."""
+        del meter
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Commit, as the background task of a segment may at any event."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -161,6 +161,10 @@ class Journal(Protocol):
 
         Somebody wants the run to pause, or another process is to go on with it: then it is not paused in fact.
         """
+        ...
+
+    def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
+        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
         ...
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:

@@ -22,6 +22,7 @@ class Trigger(StrEnum):
     CONTINUE = "continue"
     COMPLETE = "complete"
     FAIL = "fail"
+    GIVE_UP = "give_up"
     CANCEL = "cancel"
     EXPIRE = "expire"
 
@@ -50,6 +51,8 @@ TRANSITIONS: Mapping[Trigger, Transition] = MappingProxyType(
         Trigger.CONTINUE: _row(RunStatus.PENDING, RunStatus.PAUSED),
         Trigger.COMPLETE: _row(RunStatus.COMPLETED, RunStatus.RUNNING, fenced=True),
         Trigger.FAIL: _row(RunStatus.ERROR, RunStatus.RUNNING, fenced=True),
+        # What is stored of it cannot be read, so nobody can execute it.
+        Trigger.GIVE_UP: _row(RunStatus.ERROR, RunStatus.PENDING),
         Trigger.CANCEL: _row(RunStatus.CANCELLED, RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED),
         Trigger.EXPIRE: _row(RunStatus.CANCELLED, RunStatus.PAUSED),
     }

@@ -10,16 +10,19 @@ import structlog
 
 from unpause.agents.driver import Completed, Failed, Paused, Segment
 from unpause.clock import delays
+from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.asking import Asking, PauseRules, doubt_about
+from unpause.runs.notices import tell_webhooks
 from unpause.runs.recorder import Recorder
 from unpause.runs.snapshots import with_requirements
+from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
 from unpause.store.readiness import has_room
 from unpause.store.requirements import list_requirements
-from unpause.store.runs import find_by_key, transition
+from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.sessions import list_history
 
 if TYPE_CHECKING:
@@ -102,6 +105,28 @@ class Executor:
             if self._recorders.get(run_key) is recorder:
                 del self._recorders[run_key]
         return False
+
+    async def give_up(self, run_key: int) -> None:
+        """End a run as ERROR that cannot be claimed, since what is stored of it cannot be read."""
+        now = self._tools.clock.now()
+        message = "The run cannot be executed: this version of the server cannot read what is stored of it"
+        reason = EndReason.AGENT_ERROR.value
+
+        def unit(connection: Connection) -> tuple[Event, ...]:
+            changes = {"content": message, "end_reason": reason, "ended_at": now, "updated_at": now, "pause_id": None}
+            last = give_up(connection, run_key, changes)
+            if last is None:
+                return ()
+            try:
+                run = find_by_key(connection, run_key)
+            except Exception:  # noqa: BLE001 - not even the run itself can be read: nobody can be told by webhook
+                run = None
+            if run is not None:
+                tell_webhooks(connection, run, now)
+            event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
+            return add_events(connection, run_key, (event,), last)
+
+        self._tools.bus.publish(run_key, await self._tools.database.write(unit))
 
     async def _give_back_when_possible(self, recorder: Recorder) -> None:
         """Release the run as soon as the database takes it, however long that is."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.clock import delays
-from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from unpause.execution.background import background_tasks
 from unpause.store.readiness import list_ready
 from unpause.streaming.bus import Signal
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus
 
 _log = structlog.get_logger(__name__)
+
+# A run that cannot be read is tried so often, within some seconds, before it is ended.
+_MOST_TRIES = 5
 
 # Between tries to claim a run that somebody has locked.
 _LOCKED_SECONDS = 0.5
@@ -62,6 +65,7 @@ class Workers:
         self._segments: dict[int, asyncio.Task[None]] = {}
         # How long runs whose claim failed wait for the next try, and which of them wait now.
         self._delays: dict[int, Iterator[float]] = {}
+        self._tries: dict[int, int] = {}
         self._waiting: set[int] = set()
         # Runs that were ready again before their segment here had quite ended: they are looked for when it has.
         self._again: set[int] = set()
@@ -207,16 +211,35 @@ class Workers:
             self._try_later(run_key, _LOCKED_SECONDS)
             _log.info("run could not be claimed: somebody has locked it", run_key=run_key)
             return
-        except Exception:  # noqa: BLE001 - the boundary around the executor: one run's trouble must not stop the others
-            delay = next(self._delays.setdefault(run_key, delays()))
-            _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
-            self._try_later(run_key, delay)
+        except Exception as error:  # noqa: BLE001 - the boundary around the executor: one run's trouble is not the others'
+            await self._try_again_or_give_up(run_key, is_its_own=not isinstance(error, StorageError))
             return
-        self._delays.pop(run_key, None)
+        self._forget(run_key)
         if again:
             self._is_behind = True
             if not self._is_working:
                 self._bus.signal(Signal.READY, run_key)
+
+    async def _try_again_or_give_up(self, run_key: int, *, is_its_own: bool) -> None:
+        """Have a run tried again whose claim was refused; end it where that was for a reason of its own, too often."""
+        self._tries[run_key] = self._tries.get(run_key, 0) + is_its_own
+        delay = next(self._delays.setdefault(run_key, delays()))
+        if self._tries[run_key] < _MOST_TRIES:
+            _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
+            self._try_later(run_key, delay)
+            return
+        try:
+            await self._executor.give_up(run_key)
+        except Exception:  # noqa: BLE001 - the same boundary: what refuses the end may pass
+            _log.exception("run could not be ended; it is tried again", run_key=run_key, seconds=delay)
+            self._try_later(run_key, delay)
+            return
+        _log.exception("run ended: it could not be claimed", run_key=run_key, tries=self._tries[run_key])
+        self._forget(run_key)
+
+    def _forget(self, run_key: int) -> None:
+        self._delays.pop(run_key, None)
+        self._tries.pop(run_key, None)
 
     def _try_later(self, run_key: int, seconds: float) -> None:
         # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.

@@ -13,16 +13,12 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
-from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidInput
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.runs.auditing import decided_by_agent
 from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
-from unpause.runs.unwritten import Unwritten
-from unpause.store.approvals import add_approvals
-from unpause.store.audit import add_entries
-from unpause.store.events import add_events, list_events
-from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
-from unpause.store.requirements import add_requirements
+from unpause.runs.unwritten import Unwritten, refuse_long_names
+from unpause.store.events import list_events
 from unpause.store.runs import reserve_sequence, transition
 
 if TYPE_CHECKING:
@@ -49,10 +45,6 @@ _COLLECT_SECONDS = 0.003
 # Between tries to write to a database that is away.
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
-
-# As the columns have it.
-_LONGEST_NAME = 255
-
 
 Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
 
@@ -89,6 +81,8 @@ class Recorder:
         self._release_requested = False
         # Whether nobody knows what became of the last write.
         self._is_torn = False
+        self._meter: Callable[[], Mapping[str, int]] | None = None
+        self._usage = segment.run.usage
 
     @property
     def fence(self) -> int:
@@ -117,6 +111,10 @@ class Recorder:
         """Return the call as it stands now, committed or not."""
         return self._calls[call_id]
 
+    def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
+        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
+        self._meter = meter
+
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds."""
         self._note(event_type, payload)
@@ -127,9 +125,7 @@ class Recorder:
 
         Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
         """
-        for call in calls:
-            _refuse_long_name("id", call.tool_call_id)
-            _refuse_long_name("name", call.tool_name)
+        refuse_long_names(calls)
         for message in messages:
             self._unwritten.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
@@ -145,8 +141,7 @@ class Recorder:
         """Note that the model's answer is processed as this call, unless it is known; kept with the next commit."""
         if call.tool_call_id in self._calls:
             return
-        _refuse_long_name("id", call.tool_call_id)
-        _refuse_long_name("name", call.tool_name)
+        refuse_long_names((call,))
         added = ToolCall(
             call.tool_call_id,
             call.tool_name,
@@ -278,7 +273,8 @@ class Recorder:
             # What came after a write that may not have happened makes no sense without it.
             taken = Unwritten(settled=self._not_begun) if self._is_torn else self._take()
             # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
-            await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, {}))
+            changes = {} if taken.usage is None else {"usage": taken.usage}
+            await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, changes))
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
@@ -304,9 +300,14 @@ class Recorder:
             finished_at=self._tools.clock.now(),
         )
 
-    def _used(self, usage: Mapping[str, int] | None) -> dict[str, int] | None:
-        """Return what the run has used up; where its agent was not asked, that is what it had before."""
-        return dict(usage) if usage is not None else self._run.usage
+    def _used(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
+        """Return what the run has used up, as far as that is known: never less than was written before."""
+        earlier = self._usage or {}
+        for counts in (usage, self._meter() if self._meter is not None else None):
+            if counts is not None:
+                earlier = {**earlier, **{name: max(count, earlier.get(name, 0)) for name, count in counts.items()}}
+                self._usage = earlier
+        return self._usage
 
     def _note(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         self._unwritten.events.append(Event(event_type, self._tools.clock.now(), dict(payload or {})))
@@ -320,6 +321,7 @@ class Recorder:
 
     def _take(self) -> Unwritten:
         taken, self._unwritten = self._unwritten, Unwritten()
+        taken.usage = self._used()
         return taken
 
     async def _write(
@@ -360,12 +362,14 @@ class Recorder:
             len(taken.events),
             now,
             lease=self._lease,
+            usage=taken.usage,
             has_progressed=run.crashes > 0
             and any(call.status is CallStatus.FINISHED for call in taken.settled.values()),
         )
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
-        return self._keep(connection, replace_unstorable(taken), reserved.last)
+        # What models and tools say is theirs: a character in it that no database takes must not end their run.
+        return replace_unstorable(taken).write(connection, self._segment, reserved.last, now)
 
     def _move(
         self, connection: Connection, taken: Unwritten, trigger: Trigger, changes: Mapping[str, Any]
@@ -380,34 +384,7 @@ class Recorder:
             "events": len(taken.events),
         }
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
-        events = self._keep(connection, taken, run.last_sequence)
+        events = taken.write(connection, self._segment, run.last_sequence, now)
         if trigger is not Trigger.RELEASE:
             tell_webhooks(connection, run, now, taken.requirements)
         return events
-
-    def _keep(self, connection: Connection, taken: Unwritten, last: int) -> tuple[Event, ...]:
-        """Write ``taken``, whose newest event gets the number ``last``.
-
-        What models and tools say is theirs: a character in it that no database takes must not end their run, so it
-        was replaced before.
-        """
-        key, now = self._run.id, self._tools.clock.now()
-        if taken.inputs_consumed:
-            consume_inputs(connection, key)
-        add_messages(connection, key, taken.messages, now)
-        add_tool_calls(connection, key, taken.added.values())
-        for call in taken.settled.values():
-            settle_tool_call(connection, key, call)
-        add_entries(connection, taken.audit)
-        add_requirements(connection, key, taken.requirements, len(self._segment.requirements))
-        required = [requirement for requirement in taken.requirements if requirement.approval == "required"]
-        add_approvals(connection, self._run, required, now)
-        return add_events(connection, key, taken.events, last)
-
-
-def _refuse_long_name(what: str, name: str) -> None:
-    if len(name) > _LONGEST_NAME:
-        raise InvalidInput(
-            f"The model made a tool call with {'an' if what == 'id' else 'a'} {what} of {len(name)} characters: "
-            f"more than {_LONGEST_NAME} cannot be kept"
-        )

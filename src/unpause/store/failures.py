@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from unpause.errors import Collision, DatabaseBusy, DatabaseUnavailable
+from unpause.errors import Collision, DatabaseBusy, DatabaseUnavailable, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,14 +39,14 @@ class Clash(DatabaseBusy):
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Turn what a driver raises into an error of ours where there is one for it; let everything else through."""
+    """Turn what a driver raises into an error of ours; let everything else through."""
     try:
         yield
     except DBAPIError as error:
-        found = _translated(error)
-        if found is None:
-            raise
-        raise found from error
+        raise _translated(error) or StorageError from error
+    except StatementError as error:
+        # What was to be written has no form in the database; the text holds the statement.
+        raise StorageError from error
     except (PoolTimeout, PendingRollbackError, OSError) as error:
         # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
         # to roll one unit of a batch back.

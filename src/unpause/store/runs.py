@@ -17,7 +17,7 @@ from unpause.store.seeing import seen
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
     from sqlalchemy import Column, Select
@@ -40,7 +40,7 @@ def _find(column: Column[Any], *, locked: bool, owned: bool) -> Select[Any]:
     return query.with_for_update() if locked else query
 
 
-def _move(trigger: Trigger, *, guarded: bool) -> ReturningUpdate[Any]:
+def _move(trigger: Trigger, *, guarded: bool, returned: Iterable[Column[Any]] = runs.c) -> ReturningUpdate[Any]:
     """Return the UPDATE of a trigger; what else to set comes as parameters of the columns' names."""
     rule = TRANSITIONS[trigger]
     claimed = {"fence": runs.c.fence + 1} if trigger is Trigger.CLAIM else {}
@@ -51,7 +51,7 @@ def _move(trigger: Trigger, *, guarded: bool) -> ReturningUpdate[Any]:
     )
     if guarded:
         statement = statement.where(runs.c.fence == bindparam("held"))
-    return statement.returning(*runs.c)
+    return statement.returning(*returned)
 
 
 @cache
@@ -66,6 +66,7 @@ def _claim(served: ServedAgents) -> ReturningUpdate[Any]:
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
+_GIVE_UP = _move(Trigger.GIVE_UP, guarded=False, returned=(runs.c.last_sequence,))
 _RESERVE = (
     update(runs)
     .where(runs.c.id == bindparam("key"))
@@ -186,6 +187,16 @@ def transition(
     return _run(row)
 
 
+def give_up(connection: Connection, run_key: int, changes: Mapping[str, Any]) -> int | None:
+    """Do the same as ``transition`` for a PENDING run that cannot be read, without reading it.
+
+    Reserves one number of the log and returns it; None where the run is not PENDING any more.
+    """
+    given = {"key": run_key, "reserved": 1, **_columns(changes)}
+    last: int | None = connection.execute(_GIVE_UP, given).scalar()
+    return last
+
+
 def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
     connection: Connection,
     run_key: int,
@@ -194,9 +205,12 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
     now: datetime,
     *,
     lease: timedelta | None = None,
+    usage: Mapping[str, int] | None = None,
     has_progressed: bool = False,
 ) -> Reserved:
     """Reserve ``count`` numbers of the run's log for the holder of ``fence``; renew a ``lease`` half of which is over.
+
+    ``usage`` is what the run has used up so far.
 
     A run that ``has_progressed`` is none that kills its workers: those that died before are forgotten.
 
@@ -206,6 +220,8 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
     given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, "due": None, "until": None}
     if lease is not None:
         given |= {"due": now + lease / 2, "until": now + lease}
+    if usage is not None:
+        given["usage"] = usage
     if has_progressed:
         given["crashes"] = 0
     row = connection.execute(_RESERVE_HELD, given).first()

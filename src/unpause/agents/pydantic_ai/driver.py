@@ -21,7 +21,7 @@ from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
 from unpause.agents.pydantic_ai.events import Narrator
-from unpause.agents.pydantic_ai.failures import RunLimits, counted, failure
+from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
@@ -106,16 +106,18 @@ class PydanticAIDriver:
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
         usage = _USAGE.validate_python(segment.run.usage or {})
+        meter = Meter(usage)
+        journal.measure(meter.counts)
         redaction = self._options.redaction.concealing(conceal_filled_in(segment.requirements))
         try:
             model = self._models.get(segment.run.model_choice)
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
             calls = {call.tool_call_id: call for call in segment.calls}
             gate = CallGate(journal, calls, narrator.arguments, redaction)
-            return await self._loop(segment, gate, narrator, usage)
+            return await self._loop(segment, gate, narrator, meter)
         except SegmentPaused as paused:
             await narrator.say_content_completed()
-            return Paused(wanted_by(paused), narrator.text or None, counted(usage))
+            return Paused(wanted_by(paused), narrator.text or None, meter.counts())
         except ModelNotAllowed as error:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         except UnpauseError:
@@ -126,16 +128,16 @@ class PydanticAIDriver:
             narrator.record_failure(_prompt(segment.inputs))
             return failure(error, usage, redaction)
 
-    async def _loop(self, segment: Segment, gate: CallGate, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+    async def _loop(self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter) -> SegmentEnd:
         try:
-            return await self._iterate(segment, gate, narrator, usage)
+            return await self._iterate(segment, gate, narrator, meter)
         except UserError:
             if not gate.waiting:
                 raise
             # So the framework ends a turn of which the agent's own handlers decided only a part.
             raise gate.paused() from None
 
-    async def _iterate(self, segment: Segment, gate: CallGate, narrator: Narrator, usage: RunUsage) -> SegmentEnd:
+    async def _iterate(self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter) -> SegmentEnd:
         journal, calls, redaction = gate.journal, gate.recorded, gate.redaction
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         earlier = ModelMessagesTypeAdapter.validate_python(segment.history)
@@ -155,7 +157,7 @@ class PydanticAIDriver:
             message_history=history or None,
             deferred_tool_results=decisions,
             model=self._models.get(segment.run.model_choice),
-            usage=usage,
+            usage=meter.usage,
             usage_limits=self._limits(),
             capabilities=[gate, outputs, capability, ReinjectSystemPrompt()],
             output_type=output_type(segment.run.output_schema),
@@ -177,6 +179,7 @@ class PydanticAIDriver:
                         raise SegmentPaused
                     capability.unread = False
                     async with node.stream(run.ctx) as stream:
+                        meter.begin_request()
                         await narrator.tell_model_request(stream)
                 elif Agent.is_call_tools_node(node):
                     narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
@@ -189,18 +192,18 @@ class PydanticAIDriver:
             if gate.held or gate.waiting:
                 # The agent takes an answer for its last word that came beside calls which have not run.
                 raise gate.paused()
-            end = await self._finished(run, narrator, outputs, usage)
+            end = await self._finished(run, narrator, outputs, meter)
             wanted = segment.run.output_schema
             return end if wanted is None else replace(end, content_type=wanted["name"])
 
     async def _finished(
-        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, usage: RunUsage
+        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, meter: Meter
     ) -> Completed:
         outputs.correct(run.new_messages())
         narrator.record_rest(run.new_messages())
         await narrator.say_content_completed()
         final = outputs.final(run.result.output if run.result is not None else "")
-        return Completed(final.content, final.content_type, counted(usage))
+        return Completed(final.content, final.content_type, meter.counts())
 
     def _limits(self) -> RunLimits:
         return RunLimits(request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit)

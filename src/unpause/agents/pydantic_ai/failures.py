@@ -29,6 +29,23 @@ def counted(usage: RunUsage) -> dict[str, int]:
     return {name: count for name in _COUNTED if (count := int(getattr(usage, name) or 0))}
 
 
+@dataclass
+class Meter:
+    """Counts what a run has used up, with the model request that is under way."""
+
+    usage: RunUsage
+    _requests: int = 0
+
+    def begin_request(self) -> None:
+        """Count a request that the model has begun to answer: ``usage`` has it when the answer is complete."""
+        self._requests = self.usage.requests + 1
+
+    def counts(self) -> dict[str, int]:
+        """Return only what is not zero."""
+        counts = counted(self.usage)
+        return {**counts, "requests": max(self._requests, self.usage.requests)} if self._requests else counts
+
+
 class RunLimitReached(UsageLimitExceeded):
     """A limit of the server was reached, and not one that an agent's own code has set."""
 
