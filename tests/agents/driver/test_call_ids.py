@@ -9,7 +9,7 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
 from tests.agents.driver.driving import driving
-from tests.support.agents import Call, ScriptedModel, parts_of
+from tests.support.agents import Call, ScriptedModel, Turn, parts_of
 from unpause.agents.pydantic_ai.model_output import make_history_ids_unique, make_ids_unique
 from unpause.clock import RandomIds
 
@@ -24,7 +24,7 @@ def _ids(messages: list[ModelMessage], kind: type[ToolCallPart | ToolReturnPart]
 
 
 async def test_two_runs_and_two_answers_with_the_same_id_reach_the_model_with_different_ones(tmp_path: Path) -> None:
-    turns = [[Call("act", call_id="call_0")], [Call("act", call_id="call_0")], "done"]
+    turns: list[Turn] = [[Call("act", call_id="call_0")], [Call("act", call_id="call_0")], "done"]
     script = ScriptedModel(*turns, *turns)
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[act])) as server:
         first = await server.run("first", session_id="s")
