@@ -68,6 +68,11 @@ def bank_agent(executed: list[str], gates: Gates) -> Agent[None, str]:
             Tool(tools.note, requires_approval=True),
             Tool(tools.hold, metadata=policy(quorum=2, four_eyes=True)),
             Tool(tools.fill, metadata=policy(four_eyes=True, user_input=["code"])),
+            Tool(
+                tools.appoint,
+                metadata=policy(approval="required", user_input=["role"], editable=["amount"]),
+            ),
+            tools.about_an_amount("sign", policy(approval="required", editable=["amount"])),
             Tool(tools.grant, metadata=policy(four_eyes=True, approval="required", user_input=["role"])),
             tools.about_an_amount("pay", policy(four_eyes=True)),
             tools.about_an_amount("edit", policy(approvers=["bob"], editable=["amount"])),
@@ -103,6 +108,10 @@ class _Tools(NotingTools):
     def grant(self, amount: int, role: str) -> str:
         """Give somebody a role."""
         return self.done(f"grant({amount}, {role})")
+
+    def appoint(self, amount: int, role: str) -> str:
+        """Give somebody an office."""
+        return self.done(f"appoint({amount}, {role})")
 
     def about_an_amount(self, name: str, rules: dict[str, Any]) -> Tool[None]:
         """Return a tool of this name, which does it."""

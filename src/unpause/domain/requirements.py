@@ -109,6 +109,26 @@ class Requirement:
         return self.is_open and self.approval == "required" and self.approval_status in {None, "pending"}
 
     @property
+    def permits(self) -> bool:
+        """Whether everybody who has to has said yes to exactly the call that would run."""
+        answer = self.answer
+        if answer is None or answer.decision is Decision.REJECTED:
+            return False
+        return not self.is_changed_since_approval
+
+    @property
+    def is_changed_since_approval(self) -> bool:
+        """Whether values were filled in that the administrator, who approved the call before, has not seen."""
+        answer = self.answer
+        return (
+            self.approval == "required"
+            and self.kind is RequirementKind.USER_INPUT
+            and answer is not None
+            and answer.decision is Decision.ANSWERED
+            and bool(answer.values)
+        )
+
+    @property
     def changeable(self) -> tuple[str, ...]:
         """The arguments that whoever decides may change: none once an administrator has approved the call."""
         is_decided = self.approval == "required" and self.approval_status not in {None, "pending"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
@@ -12,6 +13,7 @@ from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, m
 from unpause.domain.runs import RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
+from unpause.runs.checking import write_checked
 from unpause.runs.commands import ContinueRun, Resolved
 from unpause.runs.continuing import Continuing
 from unpause.runs.deciding import Deciding
@@ -30,11 +32,16 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import Run
     from unpause.errors import Conflict
+    from unpause.runs.checking import ValueChecks
     from unpause.runs.commands import ResolveApproval
     from unpause.runs.expiring import Present
     from unpause.runs.service import ServiceTools
     from unpause.store.database import Connection
     from unpause.store.idempotency import RequestKey
+
+# The names under which clients send words with a decision, and what else is no field of a form.
+_NOTES = ("note", "reason", "message")
+_WORDS = (*_NOTES, "tool_args")
 
 _DELETED = "The approval was deleted by an administrator"
 
@@ -70,12 +77,13 @@ class ApprovalService:
         Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch, InvalidInput or IdempotencyMismatch.
 
         The run stays paused until somebody continues it. A yes to a call that also needs values or a result leaves
-        those to whoever continues, unless they come with it.
+        those to whoever continues, unless they come with it; with values that come later the call is approved again,
+        as it is then.
         """
         refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_json({"resolution_data": command.data})
 
-        def unit(connection: Connection) -> tuple[Resolved | Conflict, Present | None]:
+        def unit(connection: Connection, checks: ValueChecks) -> tuple[Resolved | Conflict, Present | None]:
             now = self._tools.clock.now()
             approval = _get(connection, principal, command.approval_id)
             earlier = find_repeated(connection, asked, now)
@@ -89,11 +97,17 @@ class ApprovalService:
                 if asked is not None:
                     forget_request(connection, asked)
                 return _already(approval), present
-            _decide(connection, present.run, approval, command, Continuing(principal, ContinueRun(), present.now))
+            _decide(
+                connection,
+                present.run,
+                approval,
+                command,
+                Continuing(principal, ContinueRun(), present.now, checks=checks),
+            )
             return Resolved(*_with_requirement(connection, principal, approval.id)), present
 
         with busy_with(f"The run of approval {command.approval_id}"):
-            outcome, present = await self._tools.database.write(unit)
+            outcome, present = await write_checked(self._tools.database, self._tools.agents, unit)
         if present is not None:
             announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Resolved):
@@ -169,7 +183,7 @@ def _decide(
         status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
         changes = {"resolved_by": continuing.principal.user_id, "resolved_at": now, "resolution_data": command.data}
         resolve(connection, approval.id, status, {**changes, "updated_at": now})
-        answer = _answer(requirement, said, continuing) if run.status is RunStatus.PAUSED else None
+        answer = _answer(run, requirement, said, continuing) if run.status is RunStatus.PAUSED else None
         if answer is not None:
             add_answer(connection, requirement.id, answer)
         deciding.note(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
@@ -185,35 +199,66 @@ def _tell_awaited(connection: Connection, run: Run, voted: Requirement, now: dat
     append_to_log(connection, run.id, 0, now, {"awaiting": awaiting_text(present)})
 
 
-def _answer(requirement: Requirement, said: ToolAnswer, continuing: Continuing) -> Answer | None:
+def _answer(run: Run, requirement: Requirement, said: ToolAnswer, continuing: Continuing) -> Answer | None:
     """Return the decision as the requirement's answer; None for a yes to a call that also needs something else."""
     try:
         matched = match_answers([requirement], [said], frozenset({requirement.tool_call_id}))
     except RequirementsOpen:
         return None
-    return next((continuing.answer(requirement, answer) for answer in matched.values()), None)
+    for given in matched.values():
+        answer = continuing.answer(requirement, continuing.checks.take(run, requirement, given))
+        if requirement.kind is RequirementKind.USER_INPUT and answer.decision is Decision.ANSWERED:
+            # Not only filled in: whoever approves the call has seen all of it.
+            return replace(answer, decision=Decision.CONFIRMED)
+        return answer
+    return None
 
 
 def _said(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
-    """Return the decision in the words of a continue (``resolution_data``: agno.md section 8)."""
+    """Return the decision in the words of a continue.
+
+    ``resolution_data`` brings ``values`` for what is to be filled in or may be changed, ``tool_args`` for the latter,
+    and the ``result`` of a call that is run elsewhere.
+    """
     data = command.data or {}
+    call = requirement.tool_call_id
     if not command.approved:
-        return ToolAnswer(requirement.tool_call_id, confirmed=False, note=_note(command))
-    match requirement.kind:
-        case RequirementKind.CONFIRMATION:
-            return ToolAnswer(requirement.tool_call_id, confirmed=True)
-        case RequirementKind.USER_INPUT:
-            values: Any = data.get("values", data)
-            return ToolAnswer(requirement.tool_call_id, values=values if isinstance(values, Mapping) else None)
-        case RequirementKind.EXTERNAL_EXECUTION:
-            result = data.get("result")
-            if result is not None and requirement.deciders is not None and requirement.deciders.quorum > 1:
-                message = "needs several people's yes: its result comes when the run is continued"
-                raise RequirementMismatch(f"{requirement.tool_name} {message}")
-            return ToolAnswer(requirement.tool_call_id, result=None if result is None else str(result))
+        return ToolAnswer(call, confirmed=False, note=_note(command))
+    if requirement.kind is RequirementKind.EXTERNAL_EXECUTION:
+        result = data.get("result")
+        if result is not None:
+            _refuse_of_several(requirement, "its result comes when the run is continued")
+        return ToolAnswer(call, result=None if result is None else str(result))
+    changes = _mapping(data, "tool_args")
+    if requirement.kind is RequirementKind.CONFIRMATION:
+        changes |= _mapping(data, "values")
+        if changes:
+            _refuse_of_several(requirement, "nobody changes it alone")
+        return ToolAnswer(call, tool_args={**requirement.tool_args, **changes}, confirmed=True)
+    names = {field.name for field in requirement.fields}
+    plain = {key: value for key, value in data.items() if key in names or key not in _WORDS}
+    values = _mapping(data, "values") if "values" in data else plain
+    shown = requirement.tool_args
+    edited = [name for name in requirement.editable if values.get(name, shown.get(name)) != shown.get(name)]
+    # All of the form, or nothing of it: what was changed would be decided without the rest.
+    needs_values = any(field.open and field.required for field in requirement.fields)
+    is_whole = bool(changes or edited) or ("values" in data and not needs_values)
+    return ToolAnswer(call, tool_args={**shown, **changes}, values=values, confirmed=True if is_whole else None)
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise RequirementMismatch(f"resolution_data: {key} must be an object")
+    return dict(value)
+
+
+def _refuse_of_several(requirement: Requirement, why: str) -> None:
+    if requirement.deciders is not None and requirement.deciders.quorum > 1:
+        raise RequirementMismatch(f"{requirement.tool_name} needs several people's yes: {why}")
 
 
 def _note(command: ResolveApproval) -> str | None:
     """Return the words that came with the decision, under any of the names that clients use."""
     data = command.data or {}
-    return next((str(data[key]) for key in ("note", "reason", "message") if data.get(key)), None)
+    return next((str(data[key]) for key in _NOTES if data.get(key)), None)

@@ -127,6 +127,11 @@ class Continuing:
                 raise
             return {}
         by_id = {requirement.id: requirement for requirement in present}
+        deciding = Deciding(connection, run, self.principal, self.now)
+        for key, said in matched.items():
+            if said.values:
+                # Before a tool's author's code is run for somebody who decides nothing.
+                deciding.refuse_others(by_id[key])
         return {key: self.answer(by_id[key], self.checks.take(run, by_id[key], said)) for key, said in matched.items()}
 
     def _is_of_now(self, calls: Sequence[ToolCall], requirements: Sequence[Requirement]) -> bool:

@@ -50,7 +50,7 @@ class Deciding:
         rules = requirement.deciders
         if rules is None or self.principal.is_server:
             return requirement, True
-        who = self._refuse_others(requirement)
+        who = self.refuse_others(requirement)
         # What follows an approval, such as the result of a call that is run elsewhere, is no further voice.
         is_approved = requirement.approval_status == ApprovalStatus.APPROVED
         if rules.quorum == 1 or decision is Decision.REJECTED or is_approved:
@@ -70,7 +70,7 @@ class Deciding:
         """Write the trail of what was decided."""
         add_entries(self.connection, self._entries)
 
-    def _refuse_others(self, requirement: Requirement) -> str | None:
+    def refuse_others(self, requirement: Requirement) -> str | None:
         """Return who decides; raise NotADecider for one who may not."""
         rules, who = requirement.deciders, self.principal.subject or self.principal.user_id
         if rules is None:
