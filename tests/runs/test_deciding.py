@@ -123,7 +123,18 @@ async def test_what_an_approved_call_still_needs_is_not_filled_in_by_who_started
     form = [{"name": "role", "value": "owner"}]
     async with bank.nothing_changes():
         await is_refused(bank, await bank.answer("alice", run, user_input_schema=form))
-    assert (await bank.answer("bob", run, user_input_schema=form)).status_code == 200
+    assert (await bank.answer("carol", run, user_input_schema=form)).status_code == 200
+    # Nobody has approved that yet, and who started the run cannot now either.
+    assert (await bank.settled(run))["status"] == "PAUSED"
+    assert bank.executed == []
+    query = {"run_id": run["run_id"], "status": "pending"}
+    listed = await bank.client.get("/approvals", params=query, headers=bank.headers("root"))
+    (pending,) = listed.json()["data"]
+    path = f"/approvals/{pending['id']}/resolve"
+    async with bank.nothing_changes():
+        await is_refused(bank, await bank.client.post(path, json={"status": "approved"}, headers=bank.headers("alice")))
+    assert (await bank.client.post(path, json={"status": "approved"}, headers=bank.headers("bob"))).is_success
+    assert (await bank.continue_with("alice", run, [])).is_success
     await bank.settled(run)
     assert bank.executed == ["grant(5, owner)"]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
     from pydantic_ai.tools import ToolDefinition
 
+    from unpause.domain.requirements import Requirement
+
 # Of the metadata that a tool gives with ApprovalRequired or CallDeferred: it is part of the run, its events and
 # messages. The messages of a nested agent have to fit in.
 MAX_METADATA_BYTES = 256 * 1024
@@ -38,7 +40,8 @@ class SegmentPaused(Exception):
 class WaitingCall:
     """A call that waits: with the arguments that are shown, and why, where whoever deferred it says so.
 
-    ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` says why it is asked again.
+    ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` says why it is asked again. One
+    that ``is_complete`` is decided as it is: nobody fills in or changes anything any more.
     """
 
     call_id: str
@@ -47,6 +50,16 @@ class WaitingCall:
     kind: str
     metadata: Mapping[str, Any] | None = None
     message: str | None = None
+    is_complete: bool = False
+
+
+def explain_filled_in(tool_name: str, requirement: Requirement) -> str:
+    """Return why an approved call is approved again."""
+    names = ", ".join(field.name for field in requirement.fields if field.open)
+    return (
+        f"What {tool_name} needs ({names}) was filled in after it was approved: "
+        "it runs once an administrator has approved it as it is now."
+    )
 
 
 def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
@@ -71,6 +84,8 @@ def _wanted_by(call: WaitingCall, tool: ToolDefinition | None) -> Wanted:
     if call.kind != "approval":
         wanted = _wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules.elsewhere)
         return replace(wanted, question=call.kind == "question")
+    if call.is_complete:
+        return replace(_wanted(call, RequirementKind.CONFIRMATION, rules), editable=())
     if tool is None:
         return _wanted(call, RequirementKind.CONFIRMATION, rules)
     kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION

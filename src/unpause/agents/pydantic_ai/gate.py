@@ -30,7 +30,7 @@ from unpause.agents.pydantic_ai.arguments import (
     show,
     show_unfilled,
 )
-from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, refuse_metadata
+from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, explain_filled_in, refuse_metadata
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, ToolCall
@@ -57,7 +57,8 @@ class CallGate(AbstractCapability[Any]):
     """The outermost capability of a segment: what it is given is what every other one has made of a call.
 
     ``recorded`` are the calls of earlier segments, ``held`` those that wait for nothing but the next segment, and
-    ``arguments`` what is shown of each call. A call in ``questions`` has to be decided again, for the reason there.
+    ``arguments`` what is shown of each call. A call in ``questions`` has to be decided again, for the reason there; one
+    in ``complete`` as it is, with nothing left to fill in.
     """
 
     journal: Journal
@@ -67,6 +68,7 @@ class CallGate(AbstractCapability[Any]):
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     questions: dict[str, str] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
     _shown: dict[str, ShownCall] = field(default_factory=dict)
     _seen: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +108,10 @@ class CallGate(AbstractCapability[Any]):
         call_id = call.tool_call_id
         recorded = self.recorded.get(call_id)
         if recorded is not None and recorded.status is CallStatus.FINISHED:
+            raise SkipToolValidation(recorded.tool_args)
+        if recorded is not None and recorded.requirement is not None and recorded.requirement.is_changed_since_approval:
+            self.ask_again(call_id, explain_filled_in(call.tool_name, recorded.requirement))
+            self.complete.add(call_id)
             raise SkipToolValidation(recorded.tool_args)
         rules = self.rules_of(tool_def)
         if rules.user_input and not self.permits(call_id):
@@ -160,9 +166,7 @@ class CallGate(AbstractCapability[Any]):
         if call_id in self._granted:
             return True
         call = self.recorded.get(call_id)
-        if call is None or call.requirement is None or call.requirement.answer is None:
-            return False
-        return call.requirement.answer.decision in {Decision.CONFIRMED, Decision.ANSWERED}
+        return call is not None and call.requirement is not None and call.requirement.permits
 
     def _decided(self, call_id: str, rules: ToolPolicy) -> ShownCall | None:
         """Return what was shown of a call that was decided or has started; None where nothing binds it yet."""
@@ -371,6 +375,7 @@ class CallGate(AbstractCapability[Any]):
             kind=kind,
             metadata=metadata,
             message=self.questions.get(call_id),
+            is_complete=call_id in self.complete,
         )
 
 
