@@ -272,16 +272,21 @@ async def test_the_decision_can_bring_the_result(office: Office) -> None:
     assert (await office.continued(run))["content"] == "Done. job ok"
 
 
-async def test_a_yes_without_the_values_leaves_them_to_whoever_continues(office: Office) -> None:
+async def test_a_yes_without_the_values_leaves_them_to_whoever_continues_and_is_asked_for_once_more(
+    office: Office,
+) -> None:
     run = await office.create(GRANT)
     body_of(await office.resolve(await office.approval_of(run)))
     async with office.nothing_changes():
         assert (await office.post_continue(run)).status_code == 400
     tool = run["tools"][0]
     schema = [{**item, "value": item["value"] or "viewer"} for item in tool["user_input_schema"]]
-    assert (await office.continued(run, [{**tool, "user_input_schema": schema}]))["content"] == (
-        "Done. did grant(bob, viewer)"
-    )
+    again = await office.continued(run, [{**tool, "user_input_schema": schema}])
+    assert (again["status"], again["tools"][0]["tool_args"]) == ("PAUSED", {"user": "bob", "role": "viewer"})
+    (pending,) = [approval for approval in await office.approvals() if approval["status"] == "pending"]
+    assert pending["tool_args"] == {"user": "bob", "role": "viewer"}
+    body_of(await office.resolve(pending))
+    assert (await office.continued(run))["content"] == "Done. did grant(bob, viewer)"
 
 
 @pytest.mark.parametrize(
