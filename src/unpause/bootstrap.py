@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -64,6 +64,13 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus
 
 
+@dataclass(slots=True)
+class Pulse:
+    """Whether the background work of a process goes on; once a part of it has died, the process has to end."""
+
+    has_died: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """A server's parts. Nothing runs before ``running`` is entered."""
@@ -91,16 +98,25 @@ class Application:
     callers: Callers
     audit: AuditTrail
     started_at: datetime
+    pulse: Pulse = field(default_factory=Pulse)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the database, take back what an earlier process left, and execute runs during the block."""
+        """Open the database, take back what an earlier process left, and execute runs during the block.
+
+        Where a part of that dies, the block is cancelled, and why is raised once the runs are given back.
+        """
         async with self.database.opened():
             if isinstance(self.clock, SystemClock) and not self.database.is_sqlite:
                 self.clock.set_by(await self.database.read(read_clock))
             # The deliverer begins before the engine and ends after it: what the last segments tell may still be sent.
             async with self.deliverer.working(), self.engine.running():
-                yield
+                try:
+                    yield
+                except BaseException:
+                    # Before anything is closed: nobody may be told that all is well meanwhile.
+                    self.pulse.has_died = True
+                    raise
 
     async def drain(self) -> None:
         """Take no more runs, give those that run here away, and then end what still follows one, within the grace.

@@ -140,6 +140,15 @@ async def _leave_behind(ctx: RunContext[Any]) -> str:
     return "left behind"
 
 
+async def _end_part(ctx: RunContext[Any]) -> str:
+    """End a part of the server's background work, by its name."""
+    for task in asyncio.all_tasks():
+        if task.get_name() == ctx.prompt:
+            task.cancel()
+    await asyncio.Event().wait()
+    return "never"
+
+
 _CALLING = FunctionModel(stream_function=_call_twice)
 
 
@@ -161,6 +170,7 @@ agents = [
     Agent(_CALLING, name="sync-tool", tools=[Tool(_sync, name="raising"), harmless]),
     Agent(_CALLING, name="async-tool", tools=[Tool(raising_later, name="raising"), harmless]),
     Agent(_CALLING, name="behind", tools=[Tool(_leave_behind, name="raising"), harmless]),
+    Agent(_CALLING, name="saboteur", tools=[Tool(_end_part, name="raising"), harmless]),
     Agent(TestModel(), name="instructions", instructions=raising),
     Agent(TestModel(), name="arguments", tools=[Tool(raising, args_validator=_validate)]),
     Agent(TestModel(), name="output-function", output_type=_output),

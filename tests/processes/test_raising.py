@@ -35,7 +35,8 @@ ELSEWHERE = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("raising"), "--agents", AGENTS) as server:
+    environment = {"UNPAUSE_SHUTDOWN_GRACE_SECONDS": "0.5"}
+    with ServerProcess(tmp_path_factory.mktemp("raising"), "--agents", AGENTS, environment=environment) as server:
         yield server
 
 
@@ -83,3 +84,14 @@ def test_the_signal_of_whoever_runs_the_server_stops_it_all_the_same(server: Ser
     with server.client() as client:
         assert run(client, "behind", "SystemExit")["status"] == "COMPLETED"
     assert server.stop() == -signal.SIGTERM
+
+
+def test_a_server_whose_background_work_dies_ends_with_a_code_that_says_so(server: ServerProcess) -> None:
+    server.start()
+    with server.client() as client:
+        data = {"message": "sweeper", "stream": "false", "background": "true"}
+        assert client.post("/agents/saboteur/runs", data=data).status_code == 202
+    assert server.wait_for_end() == 1
+    assert "a part of the background work died" in server.output
+    # Given back: its call had begun, and nobody knows how far it came.
+    assert server.rows("SELECT status FROM runs ORDER BY id DESC LIMIT 1") == [("PENDING",)]

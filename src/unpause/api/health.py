@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["Health"])
 
 
-@router.get("/health", operation_id="health_check")
-async def get_health(application: App) -> dict[str, Any]:
-    """Say that the process is alive."""
+# For whoever starts processes: another one has to take this one's place.
+_DYING = {"status": "unavailable", "reason": "A part of the background work has died; the process is about to end"}
+
+
+@router.get("/health", operation_id="health_check", response_model=dict[str, Any])
+async def get_health(application: App) -> Any:  # noqa: ANN401 - FastAPI would describe a union as two shapes
+    """Say that the process is alive, with its background work: 503 once a part of that has died."""
+    if application.pulse.has_died:
+        return JSONResponse(_DYING, 503)
     return {"status": "ok", "instantiated_at": application.started_at.isoformat().replace("+00:00", "Z")}
 
 
@@ -29,6 +35,8 @@ async def get_ready(application: App) -> Response:
 
     ``unserved`` are the runs, by agent, that no live process can go on with.
     """
+    if application.pulse.has_died:
+        return JSONResponse(_DYING, 503)
     try:
         await application.database.read(check_schema)
         unserved = await application.unserved.look()

@@ -21,11 +21,11 @@ from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
 from unpause.configuration import build_redaction, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
-from unpause.execution.background import background_tasks
 from unpause.settings import Settings
 from unpause.store.database import database_file
 from unpause.store.ownership import own_database, prepare_database
 from unpause.store.schema import plain_connection
+from unpause.tasks import background_tasks
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +52,10 @@ class _Server(uvicorn.Server):
             draining = tasks.create_task(self._application.drain(), name="drain")
             await super().shutdown(sockets)
             draining.cancel()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Stop also once a part of the background work has died."""
+        return await super().on_tick(counter) or self._application.pulse.has_died
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the port; then print the address, and for the demo what to try."""
@@ -144,5 +148,8 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         # Everything is closed: end by it as SIGTERM does, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
+    if application.pulse.has_died:
+        # The log says which part, and why; the runs are given back.
+        sys.exit(1)
     if not server.started:
         raise InvalidSetting("the server could not start; the log above says why")

@@ -39,7 +39,14 @@ def run(name: str, arguments: Sequence[str]) -> None:
     configure_logging(build_redaction(settings), readable=settings.dev)
     drivers = load_drivers(settings)
     check_database(settings.database_url)
-    run_main(_work(build_application(settings, drivers)))
+    application = build_application(settings, drivers)
+    try:
+        run_main(_work(application))
+    except BaseExceptionGroup:
+        if not application.pulse.has_died:
+            raise
+        # The log says which part, and why; the runs are given back.
+        sys.exit(1)
 
 
 async def _work(application: Application) -> None:

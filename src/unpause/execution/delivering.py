@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.execution.background import background_tasks
 from unpause.store.deliveries import (
     claim_delivery,
     delete_finished,
@@ -22,6 +21,7 @@ from unpause.store.deliveries import (
     mark_delivered,
     mark_failed,
 )
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -94,11 +94,11 @@ class Deliverer:
     async def working(self) -> AsyncIterator[None]:
         """Deliver during the block; at its end attempts that are under way are broken off, to be made again later."""
         async with background_tasks() as tasks:
-            looking = tasks.create_task(self._look(tasks), name="deliverer")
+            looking = VitalTask(tasks, self._look(tasks), "deliverer")
             try:
                 yield
             finally:
-                looking.cancel()
+                looking.stop()
                 for task in self._under_way:
                     task.cancel()
 

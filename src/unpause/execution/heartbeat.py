@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,21 +53,33 @@ class Heartbeat:
     async def beating(self, abandon: Callable[[int], None]) -> AsyncIterator[None]:
         """Renew during the block; ``abandon`` is called in the loop with each run that is held no more."""
         loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
 
         def lost(run_key: int) -> None:
             loop.call_soon_threadsafe(abandon, run_key)
 
+        def beat() -> None:
+            try:
+                self._beat(lost)
+            finally:
+                with suppress(RuntimeError):
+                    # The loop may be closed where the process is ending in disorder.
+                    loop.call_soon_threadsafe(ended.set)
+
         # Before anything is claimed: the others have to know that somebody serves these agents.
         await asyncio.to_thread(self._keep_node)
-        thread = threading.Thread(target=self._beat, args=(lost,), name="heartbeat", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._is_over.set()
-            await asyncio.to_thread(thread.join)
-            await asyncio.to_thread(self._leave)
-            self._keeper.close()
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        async with background_tasks() as tasks:
+            watching = VitalTask(tasks, ended.wait(), "heartbeat")
+            thread.start()
+            try:
+                yield
+            finally:
+                watching.stop()
+                self._is_over.set()
+                await asyncio.to_thread(thread.join)
+                await asyncio.to_thread(self._leave)
+                self._keeper.close()
 
     def _beat(self, lost: Callable[[int], None]) -> None:
         usual = self._lease.total_seconds() / _RENEWALS

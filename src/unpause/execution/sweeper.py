@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.execution.background import background_tasks
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,11 +29,11 @@ class Sweep(Protocol):
 async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterator[None]:
     """Do all the sweeps in the background during the block, one after the other."""
     async with background_tasks() as tasks:
-        sweeper = tasks.create_task(_sweep(sweeps, every_seconds), name="sweeper")
+        sweeper = VitalTask(tasks, _sweep(sweeps, every_seconds), "sweeper")
         try:
             yield
         finally:
-            sweeper.cancel()
+            sweeper.stop()
 
 
 async def _sweep(sweeps: Sequence[Sweep], every_seconds: float) -> None:

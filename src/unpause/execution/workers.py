@@ -17,9 +17,9 @@ import structlog
 
 from unpause.clock import delays
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
-from unpause.execution.background import background_tasks
 from unpause.store.readiness import list_ready
 from unpause.streaming.bus import Signal
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -113,13 +113,14 @@ class Workers:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Execute what becomes ready during the block; at its end drain, and cut the calls that take even longer."""
-        async with background_tasks() as tasks:
+        # The group of the segments is a group of its own: they are drained also where the feeding has died.
+        async with background_tasks() as vital, background_tasks() as tasks:
             self._is_working = True
-            feeding = tasks.create_task(self._feed(tasks), name="workers")
+            feeding = VitalTask(vital, self._feed(tasks), "workers")
             try:
                 yield
             finally:
-                feeding.cancel()
+                feeding.stop()
                 await self.drain()
                 for segment in list(self._segments.values()):
                     segment.cancel()

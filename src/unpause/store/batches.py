@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
 
-from unpause.errors import DatabaseBusy
+from unpause.errors import DatabaseBusy, ShuttingDown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     # What turns a driver's exceptions into ours.
@@ -58,9 +58,15 @@ class Batches:
         self._blocked: deque[_Waiting] | None = None
         self._is_blocked = asyncio.Event()
         self._is_finishing = False
+        self._is_over = False
 
     async def add(self, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk."""
+        """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk.
+
+        Raises ShuttingDown where nobody writes any more.
+        """
+        if self._is_over:
+            raise ShuttingDown
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(unit, result)
         self._waiting.append(waiting)
@@ -75,15 +81,16 @@ class Batches:
 
     async def write_all(self, lane: Lane) -> None:
         """Write batch after batch through the lane. Several lanes may share the work."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
-                await self._settle(lane, batch)
-            if self._is_finishing:
-                self._work.set()
-                return
+        with self._told_if_broken():
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                while self._waiting:
+                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
+                    await self._settle(lane, batch)
+                if self._is_finishing:
+                    self._work.set()
+                    return
 
     def finish(self) -> None:
         """Let the tasks end when nothing waits any more."""
@@ -97,14 +104,26 @@ class Batches:
         One whose caller has been cancelled is not tried for ever, nor any after ``finish``: it has changed nothing.
         """
         self._blocked = blocked = deque[_Waiting]()
-        while not self._is_finishing or blocked:
-            await self._is_blocked.wait()
-            for waiting in [blocked.popleft() for _ in range(len(blocked))]:
-                await self._settle(lane, [waiting])
-            if blocked:
-                await asyncio.sleep(_BLOCKED_SECONDS)
-            elif not self._is_finishing:
-                self._is_blocked.clear()
+        with self._told_if_broken():
+            while not self._is_finishing or blocked:
+                await self._is_blocked.wait()
+                for waiting in [blocked.popleft() for _ in range(len(blocked))]:
+                    await self._settle(lane, [waiting])
+                if blocked:
+                    await asyncio.sleep(_BLOCKED_SECONDS)
+                elif not self._is_finishing:
+                    self._is_blocked.clear()
+
+    @contextmanager
+    def _told_if_broken(self) -> Iterator[None]:
+        """Where the block is broken off, tell all who wait: nobody may wait for ever for what is written no more."""
+        try:
+            yield
+        except BaseException:
+            self._is_over = True
+            for waiting in (*self._waiting, *(self._blocked or ())):
+                _hand_over(waiting.result, _Outcome(error=ShuttingDown()))
+            raise
 
     async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
         """Run the batch in one transaction and hand every caller its own result or exception."""
@@ -113,6 +132,11 @@ class Batches:
             outcomes = await lane.run(partial(_run_all, units, self._translation))
         except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller has to know
             outcomes = [_Outcome(error=error)] * len(batch)
+        except BaseException:
+            # Who writes was cancelled: nobody knows whether this was written.
+            for waiting in batch:
+                _hand_over(waiting.result, _Outcome(error=ShuttingDown()))
+            raise
         for waiting, outcome in zip(batch, outcomes, strict=True):
             given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
             if isinstance(outcome.error, DatabaseBusy) and not given_up:

@@ -18,6 +18,7 @@ from unpause.errors import DatabaseBusy
 from unpause.store.batches import Batches, outlast
 from unpause.store.failures import Clash, LockTimeout, database_errors
 from unpause.store.json import dump_json, load_json
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -97,17 +98,18 @@ class PostgresStorage:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Hold the connections and the appenders' tasks for the length of the block; what is under way finishes."""
-        tasks = [
-            asyncio.create_task(self._batches.write_all(self._lane), name=f"database appender {number}")
-            for number in range(_APPENDERS)
-        ]
-        tasks.append(asyncio.create_task(self._batches.write_blocked(self._lane), name="database straggler"))
-        try:
-            yield
-        finally:
-            self._batches.finish()
-            await asyncio.gather(*tasks)
-            await self._lane.engine.dispose()
+        async with background_tasks() as tasks:
+            writers = [
+                VitalTask(tasks, self._batches.write_all(self._lane), f"database appender {number}")
+                for number in range(_APPENDERS)
+            ]
+            writers.append(VitalTask(tasks, self._batches.write_blocked(self._lane), "database straggler"))
+            try:
+                yield
+            finally:
+                self._batches.finish()
+                await VitalTask.finish(*writers)
+                await self._lane.engine.dispose()
 
     async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""

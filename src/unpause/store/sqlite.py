@@ -15,6 +15,7 @@ from unpause.errors import ShuttingDown
 from unpause.store.batches import Batches
 from unpause.store.failures import LockTimeout, database_errors
 from unpause.store.json import dump_json, load_json
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -130,16 +131,17 @@ class SqliteStorage:
         for lane in lanes:
             self._readers.put_nowait(lane)
         writer = await _Lane.open(self._engine, "BEGIN IMMEDIATE", self._busy_seconds)
-        writing = asyncio.create_task(self._batches.write_all(writer), name="database writer")
-        try:
-            yield
-        finally:
-            self._batches.finish()
-            await writing
-            for _ in lanes:
-                await (await self._readers.get()).close()
-            await writer.close()
-            await self._engine.dispose()
+        async with background_tasks() as tasks:
+            writing = VitalTask(tasks, self._batches.write_all(writer), "database writer")
+            try:
+                yield
+            finally:
+                self._batches.finish()
+                await VitalTask.finish(writing)
+                for _ in lanes:
+                    await (await self._readers.get()).close()
+                await writer.close()
+                await self._engine.dispose()
 
     async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` with the next commit."""

@@ -16,6 +16,7 @@ from unpause.store.events import list_events
 from unpause.store.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.readiness import last_sequences
 from unpause.streaming.bus import InProcessBus, Signal
+from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -77,19 +78,19 @@ class PostgresBus(InProcessBus):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen, speak and poll during the block."""
-        tasks = [
-            asyncio.create_task(self._listen(), name="bus listener"),
-            asyncio.create_task(_always(self._speak), name="bus speaker"),
-            asyncio.create_task(_always(self._read), name="bus reader"),
-            asyncio.create_task(_always(self._poll), name="bus poll"),
-        ]
-        try:
-            yield
-        finally:
-            await self._say_all()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with background_tasks() as tasks:
+            parts = [
+                VitalTask(tasks, self._listen(), "bus listener"),
+                VitalTask(tasks, _always(self._speak), "bus speaker"),
+                VitalTask(tasks, _always(self._read), "bus reader"),
+                VitalTask(tasks, _always(self._poll), "bus poll"),
+            ]
+            try:
+                yield
+            finally:
+                await self._say_all()
+                for part in parts:
+                    part.stop()
 
     def _say(self, what: str, run_key: int) -> None:
         self._unsaid.add((what, run_key))

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.serving import running, settings_for
 from unpause.bootstrap import build_application
-from unpause.execution.background import background_tasks
 from unpause.execution.sweeper import sweeping
+from unpause.tasks import background_tasks
 
 
 async def fail_with(error: Exception) -> None:
