@@ -24,13 +24,8 @@ from unpause.tasks import PartDied, VitalTask, background_tasks
 EVERYWHERE = ["workers", "sweeper", "deliverer"]
 ON_SQLITE = ["database writer"]
 ON_POSTGRES = [
-    "database appender 1",
-    "database straggler",
-    "bus listener",
-    "bus speaker",
-    "bus reader",
-    "bus poll",
-    "heartbeat",
+    *("database appender 1", "database straggler", "heartbeat"),
+    *("bus listener", "bus speaker", "bus reader", "bus poll"),
 ]
 
 
