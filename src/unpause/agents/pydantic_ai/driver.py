@@ -134,7 +134,7 @@ class PydanticAIDriver:
         except UserError:
             if not gate.waiting:
                 raise
-            # So the framework ends a turn of which the agent's own handlers decided only a part.
+            # So the framework ends a turn in which a call waits that the agent's own handler had let run.
             raise gate.paused() from None
 
     async def _iterate(self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter) -> SegmentEnd:
@@ -176,7 +176,8 @@ class PydanticAIDriver:
                     narrator.expect_answer(node.request)
                     if journal.stop_requested:
                         narrator.record_refusal(run.new_messages(), node.request)
-                        raise SegmentPaused
+                    if journal.stop_requested or gate.held or gate.waiting:
+                        raise gate.paused()
                     capability.unread = False
                     async with node.stream(run.ctx) as stream:
                         meter.begin_request()

@@ -296,6 +296,10 @@ class CallGate(AbstractCapability[Any]):
         results = await self._ask_agent(ctx, requests)
         if results is None:
             raise self.paused()
+        # What is left is for people: without this the framework offers it to the handlers once more. Whoever drives
+        # the loop pauses before the model is asked again.
+        requests.approvals = [call for call in requests.approvals if call.tool_call_id in results.approvals]
+        requests.calls = [call for call in requests.calls if call.tool_call_id in results.calls]
         return results
 
     def paused(self) -> SegmentPaused:
