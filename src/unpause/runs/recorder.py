@@ -19,6 +19,7 @@ from unpause.runs.notices import tell_webhooks
 from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.runs.unwritten import Unwritten, refuse_long_names
 from unpause.store.events import list_events
+from unpause.store.results import is_large
 from unpause.store.runs import reserve_sequence, transition
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Recorder:
         self._segment = segment
         self._run = segment.run
         self._calls = {call.tool_call_id: call for call in segment.calls}
+        self._large = {key: call for key, call in self._calls.items() if is_large(call)}
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
         self._unwritten = Unwritten()
@@ -314,6 +316,8 @@ class Recorder:
 
     def _settle(self, call: ToolCall) -> None:
         self._calls[call.tool_call_id] = call
+        if call.status is CallStatus.FINISHED and is_large(call):
+            self._large = {**self._large, call.tool_call_id: call}
         if call.tool_call_id in self._unwritten.added:
             self._unwritten.added[call.tool_call_id] = call
         else:
@@ -369,7 +373,7 @@ class Recorder:
         # Somebody asked another process for a pause: this one hears of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
         # What models and tools say is theirs: a character in it that no database takes must not end their run.
-        return replace_unstorable(taken).write(connection, self._segment, reserved.last, now)
+        return replace_unstorable(taken).write(connection, self._segment, reserved.last, now, self._large)
 
     def _move(
         self, connection: Connection, taken: Unwritten, trigger: Trigger, changes: Mapping[str, Any]
@@ -384,7 +388,7 @@ class Recorder:
             "events": len(taken.events),
         }
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
-        events = taken.write(connection, self._segment, run.last_sequence, now)
+        events = taken.write(connection, self._segment, run.last_sequence, now, self._large)
         if trigger is not Trigger.RELEASE:
             tell_webhooks(connection, run, now, taken.requirements)
         return events

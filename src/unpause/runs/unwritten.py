@@ -13,7 +13,7 @@ from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, 
 from unpause.store.requirements import add_requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from unpause.agents.driver import ProposedCall, Segment
@@ -43,12 +43,17 @@ class Unwritten:
     def __bool__(self) -> bool:
         return bool(self.events or self.messages or self.added or self.settled or self.audit)
 
-    def write(self, connection: Connection, segment: Segment, last: int, now: datetime) -> tuple[Event, ...]:
-        """Write all but the run's own row; the newest event gets the number ``last``."""
+    def write(
+        self, connection: Connection, segment: Segment, last: int, now: datetime, large: Mapping[str, ToolCall]
+    ) -> tuple[Event, ...]:
+        """Write all but the run's own row; the newest event gets the number ``last``.
+
+        ``large`` are the run's calls with large results, written before or now.
+        """
         key = segment.run.id
         if self.inputs_consumed:
             consume_inputs(connection, key)
-        add_messages(connection, key, self.messages, now)
+        add_messages(connection, key, self.messages, now, large)
         add_tool_calls(connection, key, self.added.values())
         for call in self.settled.values():
             settle_tool_call(connection, key, call)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from unpause.domain.events import Event, EventType
 from unpause.domain.paging import Slice
+from unpause.store.results import fold_payload, unfold
 from unpause.store.tables import events
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
                 "run_key": run_key,
                 "sequence": event.sequence,
                 "type": event.type.value,
-                "payload": event.payload,
+                "payload": fold_payload(event.payload),
                 "created_at": event.at,
             }
             for event in numbered
@@ -63,7 +64,7 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
 def list_events(connection: Connection, run_key: int, after: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run after number ``after``, in order."""
     rows = connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
-    return [_event(row) for row in rows]
+    return _whole(connection, run_key, [_event(row) for row in rows])
 
 
 def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelection) -> tuple[list[Event], int]:
@@ -77,13 +78,18 @@ def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelect
         .offset(wanted.part.offset)
     )
     counted = select(func.count()).select_from(events).where(*chosen)
-    found = [_event(row) for row in connection.execute(query)]
+    found = _whole(connection, run_key, [_event(row) for row in connection.execute(query)])
     return found, int(connection.execute(counted).scalar_one())
 
 
 def _is_shown(event_type: EventType, key: str | None) -> ColumnElement[bool]:
     of_type = events.c.type == event_type.value
     return of_type if key is None else and_(of_type, events.c.payload[key].as_string().is_not(None))
+
+
+def _whole(connection: Connection, run_key: int, found: list[Event]) -> list[Event]:
+    unfold(connection, [(run_key, event.payload) for event in found])
+    return found
 
 
 def _event(row: Row[Any, Any, Any, Any]) -> Event:

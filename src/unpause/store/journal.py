@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.store.results import fold_message, kept_text, text_of, unfold
 from unpause.store.tables import inputs, messages, tool_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, RowMapping
 
+_NONE: Mapping[str, ToolCall] = MappingProxyType({})
 _ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
 _IMAGES = TypeAdapter(tuple[Image, ...])
 
@@ -68,30 +71,41 @@ def consume_inputs(connection: Connection, run_key: int) -> None:
     connection.execute(_CONSUME, {"key": run_key})
 
 
-def add_messages(connection: Connection, run_key: int, added: Sequence[Message], now: datetime) -> None:
-    """Append messages; their positions must follow those that are there."""
-    if not added:
-        return
-    connection.execute(
-        _INSERT_MESSAGES,
-        [
+def add_messages(
+    connection: Connection,
+    run_key: int,
+    added: Sequence[Message],
+    now: datetime,
+    large: Mapping[str, ToolCall] = _NONE,
+) -> None:
+    """Append messages; their positions must follow those that are there.
+
+    ``large`` are the run's calls with large results, by id: those are not stored once more with the messages.
+    """
+    rows = []
+    for message in added:
+        entries = _ENTRIES.dump_python(message.entries, mode="json")
+        native, folded = fold_message(message.native, entries, large)
+        rows.append(
             {
                 "run_key": run_key,
                 "position": message.position,
-                "native": message.native,
-                "entries": _ENTRIES.dump_python(message.entries, mode="json"),
+                "native": native,
+                "entries": folded,
                 "created_at": now,
             }
-            for message in added
-        ],
-    )
+        )
+    if rows:
+        connection.execute(_INSERT_MESSAGES, rows)
 
 
 def list_messages(connection: Connection, run_key: int) -> list[Message]:
     """Return the run's messages in order."""
+    rows = connection.execute(_MESSAGES, {"key": run_key}).mappings().all()
+    unfold(connection, [(run_key, row[column]) for row in rows for column in ("native", "entries")])
     return [
         Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
-        for row in connection.execute(_MESSAGES, {"key": run_key}).mappings()
+        for row in rows
     ]
 
 
@@ -133,13 +147,14 @@ def _progress(call: ToolCall) -> dict[str, Any]:
         "idempotent": call.idempotent,
         "outcome": call.outcome.value if call.outcome else None,
         "result": call.result,
-        "result_text": call.result_text,
+        "result_text": kept_text(call),
         "started_at": call.started_at,
         "finished_at": call.finished_at,
     }
 
 
 def _tool_call(row: RowMapping) -> ToolCall:
+    result, text = row["result"], row["result_text"]
     return ToolCall(
         tool_call_id=row["tool_call_id"],
         tool_name=row["tool_name"],
@@ -151,8 +166,8 @@ def _tool_call(row: RowMapping) -> ToolCall:
         status=CallStatus(row["status"]),
         idempotent=row["idempotent"],
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
-        result=row["result"],
-        result_text=row["result_text"],
+        result=result,
+        result_text=text_of(result) if text is None and result is not None else text,
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         kind=CallKind(row["kind"]),

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
+from unpause.store.results import unfold
 from unpause.store.seeing import seen
 from unpause.store.tables import messages, runs, sessions
 from unpause.store.upserts import Upsert
@@ -148,9 +149,13 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     if not keys:
         return []
     query = (
-        select(messages.c.native).where(messages.c.run_key.in_(keys)).order_by(messages.c.run_key, messages.c.position)
+        select(messages.c.run_key, messages.c.native)
+        .where(messages.c.run_key.in_(keys))
+        .order_by(messages.c.run_key, messages.c.position)
     )
-    return list(connection.execute(query).scalars())
+    found = [(int(row.run_key), row.native) for row in connection.execute(query)]
+    unfold(connection, found)
+    return [native for _, native in found]
 
 
 def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]]:

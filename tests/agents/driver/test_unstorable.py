@@ -125,7 +125,7 @@ async def test_a_structured_answer_is_replaced_in_too(tmp_path: Path) -> None:
     agent = Agent(script.model, name="agent", output_type=Answer)
     async with driving(tmp_path, agent) as server:
         done = await server.run()
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"text": "\ufffd\ufffd"})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"text": "\ufffd\ufffd"})
 
 
 def test_a_text_is_joined_however_it_is_cut() -> None:
