@@ -11,7 +11,10 @@ from pydantic_ai.models.test import TestModel
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ExternalToolset, FunctionToolset
 
 from unpause.agents.policy import policy
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
+from unpause.agents.redaction import Redaction
+from unpause.clock import RandomIds
 from unpause.errors import InvalidSetting
 
 
@@ -85,6 +88,11 @@ def test_a_policy_that_names_no_parameter_of_its_tool_is_refused_wherever_the_to
 def test_a_policy_written_by_hand_is_checked_when_the_agents_are_loaded(rules: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidSetting, match=words):
         check_policies(agent_with(tools=(Tool(send, metadata={"unpause": rules}),)))
+
+
+def test_an_agent_whose_policies_do_not_fit_is_not_served() -> None:
+    with pytest.raises(InvalidSetting, match="agent 'clerk', tool 'send': user_input names no parameter of it: too"):
+        PydanticAIDriver(agent_with(tools=(Tool(send, metadata=WRONG),)), DriverOptions(RandomIds(), Redaction({})))
 
 
 def test_policies_that_fit_are_taken() -> None:

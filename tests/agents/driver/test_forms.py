@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
-from pydantic_ai import Agent, Tool
+from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessagesTypeAdapter
+from pydantic_ai.toolsets import FunctionToolset
 
 from tests.agents.driver.driving import Driving, JsonObject, driving
 from tests.support.agents import Call, ScriptedModel
@@ -300,3 +301,81 @@ async def test_what_a_tool_raises_with_a_filled_in_value_in_it_is_read_by_nobody
         assert "2024, 5, 17" not in text
     assert SECRET.upper() not in events
     assert "2024, 5, 17" not in events
+
+
+async def test_a_change_is_kept_as_the_tool_has_it_and_runs_without_a_second_question(tmp_path: Path) -> None:
+    got: list[Any] = []
+
+    def move(at: datetime, numbers: set[int], who: Person, often: int | None = 3) -> str:
+        """Move."""
+        got.append((at, numbers, who, often))
+        return "moved"
+
+    asked = {"at": "2024-01-01T00:00:00Z", "numbers": [1], "who": {"name": "al"}}
+    script = ScriptedModel([Call("move", asked)], "done")
+    names = ("at", "numbers", "who", "often")
+    agent = Agent(script.model, name="agent", tools=[Tool(move, metadata=policy(editable=names))])
+    async with driving(tmp_path, agent) as server:
+        run = await server.run()
+        (tool,) = run["tools"]
+        changes = {
+            "at": "2024-05-17 08:00Z",
+            "numbers": ["3", 3],
+            "who": {"name": "bo", "level": "high"},
+            "often": None,
+        }
+        done = await server.answer(run, {**tool, "confirmed": True, "tool_args": changes})
+    assert done["status"] == "COMPLETED", done["content"]
+    assert got == [(datetime(2024, 5, 17, 8, tzinfo=UTC), {3}, Person(name="bo", level=Level.HIGH), None)]
+    assert done["tools"][0]["tool_args"] == {
+        "at": "2024-05-17 08:00:00+00:00",
+        "numbers": [3],
+        "who": {"name": "bo", "level": "high", "friends": []},
+        "often": None,
+    }
+
+
+def long_enough(ctx: RunContext[None], user: str, word: str) -> None:
+    """Check what only a run can check."""
+    del ctx, user
+    if len(word) < 12:
+        detail = f"{word} is too short, and so is {word.upper()}"
+        raise ModelRetry(detail)
+
+
+@pytest.mark.parametrize("place", ["validator", "toolset"])
+async def test_what_only_a_run_can_check_is_asked_again_and_tells_nobody_the_value(tmp_path: Path, place: str) -> None:
+    got: list[str] = []
+
+    def tell(user: str, word: Annotated[str, Field(min_length=12)]) -> str:
+        """Tell."""
+        got.append(user + word)
+        return "told"
+
+    def hint(user: str, word: str) -> str:
+        """Tell."""
+        return tell(user, word)
+
+    script = ScriptedModel([Call("tell", {"user": "bo"})], "done")
+    rules = policy(user_input=["word"])
+    if place == "validator":
+        agent = Agent(
+            script.model, name="agent", tools=[Tool(hint, name="tell", metadata=rules, args_validator=long_enough)]
+        )
+    else:
+        toolset: FunctionToolset[None] = FunctionToolset([Tool(tell, metadata=rules)])
+        agent = Agent(script.model, name="agent", toolsets=[lambda _: toolset])
+    async with driving(tmp_path, agent) as server:
+        run = await server.run()
+        for value in ({"a": 1}, 7):
+            for said in await refusals(server, run, form(run, {"word": value})):
+                assert "field 'word': Input should be a valid string" in said
+        again = await server.answer(run, form(run, {"word": "hunter2"}))
+        assert (again["status"], got) == ("PAUSED", [])
+        message = again["requirements"][-1]["message"]
+        assert "tell did not run" in message
+        assert "hunter2" not in message.lower()
+        done = await server.answer(again, form(again, {"word": "hunter2hunter2"}))
+    assert (done["status"], got) == ("COMPLETED", ["bohunter2hunter2"])
+    for asked in script.asked:
+        assert b"hunter2" not in ModelMessagesTypeAdapter.dump_json(asked).lower()

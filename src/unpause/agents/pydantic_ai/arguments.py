@@ -73,7 +73,7 @@ class ShownCall:
             shown = _json(value, None)
             if anew is not _MISSING and is_same_json(_json(anew, None), shown):
                 merged[name] = anew
-            elif _MASK in to_json(shown).decode():
+            elif is_masked(shown):
                 return None
         return merged
 
@@ -92,6 +92,11 @@ def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -
         if name not in properties and isinstance(inner, dict):
             return inner
     return shown
+
+
+def is_masked(shown: object) -> bool:
+    """Whether a secret in a shown value stands there as asterisks."""
+    return _MASK in to_json(shown).decode()
 
 
 def read_arguments(arguments: str | dict[str, Any] | None) -> dict[str, Any]:

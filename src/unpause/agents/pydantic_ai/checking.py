@@ -10,9 +10,10 @@ from pydantic_core import to_json
 
 from unpause.agents.concealed import Concealed
 from unpause.agents.driver import ArgumentCheck
-from unpause.agents.pydantic_ai.arguments import is_alike
-from unpause.agents.pydantic_ai.schemas import property_names
+from unpause.agents.pydantic_ai.arguments import is_masked, show
+from unpause.agents.pydantic_ai.schemas import parameters_of, property_names
 from unpause.agents.pydantic_ai.tools import list_known_tools
+from unpause.domain.arguments import is_same_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -44,13 +45,27 @@ class ArgumentChecker:
         if tool is None:
             return None
         try:
-            validated = tool.function_schema.validator.validate_json(to_json(dict(arguments)), context=self._context)
+            return ArgumentCheck(values=self._kept(tool, dict(arguments), chosen))
         except ValidationError as error:
             known = property_names(tool.tool_def.parameters_json_schema)
             return _refused(error, Concealed((arguments.get(name) for name in chosen), known), chosen)
         except BaseException:  # noqa: BLE001 - an author's validator, in a thread of its own: no error of the request
             return None
-        return ArgumentCheck(values={name: _kept(tool, validated, name, arguments) for name in chosen})
+
+    def _kept(self, tool: Tool[Any], arguments: dict[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+        """Return the chosen arguments as the tool has them; as they were given where that cannot be given again."""
+        once = self._validated(tool, arguments)
+        readable = {name: once[name] for name in chosen if name in once and not is_masked(once[name])}
+        try:
+            twice = self._validated(tool, {**arguments, **readable})
+        except ValidationError:
+            twice = {}
+        same = {name for name, value in readable.items() if name in twice and is_same_json(value, twice[name])}
+        return {name: readable[name] if name in same else arguments[name] for name in chosen}
+
+    def _validated(self, tool: Tool[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        validated = tool.function_schema.validator.validate_json(to_json(arguments), context=self._context)
+        return show(validated, arguments, parameters_of(tool.tool_def))
 
 
 def _refused(error: ValidationError, concealed: Concealed, chosen: Collection[str]) -> ArgumentCheck | None:
@@ -68,14 +83,3 @@ def _reason(found: ErrorDetails, concealed: Concealed) -> str:
     place = ".".join(str(step) for step in found["loc"][1:])
     message = concealed.hide(found["msg"]) if _OWN_WORDS.fullmatch(found["type"]) else found["msg"]
     return f"{concealed.hide(place)}: {message}" if place else message
-
-
-def _kept(tool: Tool[Any], validated: dict[str, Any], name: str, arguments: Mapping[str, Any]) -> object:
-    """Return the argument as the tool has it where it only reads it, such as 5 for ``"5"``; else as it was given.
-
-    What a tool makes of a value is shown before it runs, and would be made of that once more.
-    """
-    single = tool.function_schema.single_arg_name
-    value = validated.get(name) if single is None else getattr(validated.get(single), name, None)
-    is_plain = type(value) in {int, float, bool, str}
-    return value if is_plain and is_alike(value, arguments[name]) else arguments[name]
