@@ -215,12 +215,14 @@ class Continuing:
         """
         command = self.command
         has_words = bool(command.prompt or command.images)
-        if decides and not (has_words and command.answers):
+        if decides and command.model is None and not (has_words and command.answers):
             return
         # Not the words: they are in the run's log, and go with it.
-        told = {"prompt_characters": len(command.prompt or ""), "images": len(command.images)} if has_words else None
+        told: dict[str, Any] = {} if command.model is None else {"model": command.model}
+        if has_words:
+            told |= {"prompt_characters": len(command.prompt or ""), "images": len(command.images)}
         done = done_by(
-            self.principal, AuditAction.CONTINUED, self.now, run_id=run.run_id, subject=run.run_id, details=told
+            self.principal, AuditAction.CONTINUED, self.now, run_id=run.run_id, subject=run.run_id, details=told or None
         )
         add_entries(connection, [done])
 
