@@ -10,6 +10,7 @@ from tests.support.databases import NOW
 from unpause.agents.driver import (
     AgentDriver,
     CallResult,
+    Completed,
     NewMessage,
     OwnDecision,
     Paused,
@@ -18,7 +19,8 @@ from unpause.agents.driver import (
     SegmentEnd,
 )
 from unpause.domain.events import EventType
-from unpause.domain.runs import SETUP_COMMANDS, CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
+from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
+from unpause.domain.runs import SETUP_COMMANDS, CallKind, CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 
 
 class Died(BaseException):
@@ -28,7 +30,8 @@ class Died(BaseException):
 class MortalJournal:
     """Implements ``agents.driver.Journal``: what is noted is kept at the next commit.
 
-    It dies at commit number ``dies_at``, counted from 1 over all segments: before it, or ``after`` it.
+    It dies at commit number ``dies_at``, counted from 1 over all segments: before it, or ``after`` it. Then nothing is
+    kept any more until the next segment, whoever caught the death; ``doubts`` are the calls that were in doubt at one.
     """
 
     def __init__(self, run: Run, dies_at: int = 0, *, after: bool = False) -> None:
@@ -37,17 +40,20 @@ class MortalJournal:
         self._run = run
         self._dies_at = dies_at
         self._after = after
-        self._kept: tuple[dict[str, ToolCall], int, bool] = ({}, 0, False)
+        self.is_dead = False
+        self.doubts: list[ToolCall] = []
+        self._kept: tuple[dict[str, ToolCall], tuple[Any, ...], bool] = ({}, (), False)
         self._calls: dict[str, ToolCall] = {}
-        self._messages = 0
+        self._messages: tuple[Any, ...] = ()
         self._heard = False
 
     def segment(self) -> Segment:
         """Return what a new claim finds."""
+        self.is_dead = False
         self._calls, self._messages, self._heard = dict(self._kept[0]), *self._kept[1:]
         calls = sorted(self._calls.values(), key=lambda call: (call.turn, call.position))
         inputs = () if self._heard else (RunInput(0, self._run.prompt),)
-        return Segment(self._run, messages=(None,) * self._messages, calls=tuple(calls), inputs=inputs)
+        return Segment(self._run, messages=self._messages, calls=tuple(calls), inputs=inputs)
 
     def decide(self, call_id: str, **changes: Any) -> None:  # noqa: ANN401 - any column of a call
         """Change a call as a continue does."""
@@ -56,12 +62,38 @@ class MortalJournal:
 
     def commit(self) -> None:
         """Keep everything that happened so far, unless this is where the process dies."""
+        if self.is_dead:
+            raise Died
         self.commits += 1
-        if self.commits == self._dies_at and not self._after:
+        self.is_dead = self.commits == self._dies_at
+        if not self.is_dead or self._after:
+            self._keep()
+        if self.is_dead:
             raise Died
-        self._keep()
-        if self.commits == self._dies_at:
-            raise Died
+
+    def end(self, end: SegmentEnd) -> None:
+        """Commit the end of a segment."""
+        if isinstance(end, Completed):
+            self.record_turn(end.messages, ())
+        self.commit()
+
+    def confirm(self, call_id: str) -> None:
+        """Say yes to a call that waits, or is in doubt."""
+        call = self._calls[call_id]
+        asked = Requirement(
+            id=f"about-{call_id}",
+            pause_id="pause",
+            tool_call_id=call_id,
+            call_id=call_id,
+            tool_name=call.tool_name,
+            tool_args=call.tool_args,
+            kind=RequirementKind.CONFIRMATION,
+            created_at=NOW,
+            answer=Answer(Decision.CONFIRMED, NOW),
+        )
+        if call.in_doubt:
+            self.doubts.append(call)
+        self.decide(call_id, status=CallStatus.PROPOSED, requirement=asked)
 
     def _keep(self) -> None:
         self._kept = (dict(self._calls), self._messages, self._heard)
@@ -78,15 +110,17 @@ class MortalJournal:
     def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
         """Append messages and calls."""
         turn = 1 + max((call.turn for call in self._calls.values()), default=-1)
-        self._messages += len(messages)
+        self._messages += tuple(message.native for message in messages)
         self._heard = True
         for position, made in enumerate(calls):
             call = ToolCall(made.tool_call_id, made.tool_name, made.tool_args, turn, position, NOW)
             self._calls[call.tool_call_id] = call
 
     def propose_output(self, call: ProposedCall) -> None:
-        """Refuse: no agent whose answers are processed runs on this journal."""
-        raise AssertionError(call)
+        """Add what processes an answer."""
+        if call.tool_call_id not in self._calls:
+            self.record_turn((), (call,))
+            self._calls[call.tool_call_id] = replace(self._calls[call.tool_call_id], kind=CallKind.OUTPUT)
 
     def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
         """Note what is shown of a call."""
@@ -106,7 +140,9 @@ class MortalJournal:
         self.commit()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
-        """Note the end of a call that never ran."""
+        """Note the end of a call, unless it is known."""
+        if self._calls[call_id].status is CallStatus.FINISHED:
+            return
         self._calls[call_id] = replace(
             self._calls[call_id],
             status=CallStatus.FINISHED,
@@ -124,20 +160,24 @@ class MortalJournal:
 async def run_to_the_end(driver: AgentDriver, journal: MortalJournal, answers: Mapping[str, str]) -> SegmentEnd:
     """Execute segments until the run ends, through its one death.
 
-    A call in doubt is confirmed; a question is answered with the first of ``answers`` whose key is in its message.
+    What waits for a yes or is in doubt is confirmed; a question is answered with the first of ``answers`` whose key is
+    in its message.
     """
     while True:
         segment = journal.segment()
         for doubtful in (call for call in segment.calls if call.in_doubt):
-            journal.decide(doubtful.tool_call_id, status=CallStatus.PROPOSED)
+            journal.confirm(doubtful.tool_call_id)
         try:
             end = await driver.run_segment(journal.segment(), journal)
-            journal.commit()
+            journal.end(end)
         except Died:
             continue
         if not isinstance(end, Paused):
             return end
         for wanted in end.wanted:
+            if wanted.kind is RequirementKind.CONFIRMATION:
+                journal.confirm(wanted.call_id)
+                continue
             said = next(answer for key, answer in answers.items() if key in (wanted.message or ""))
             done = {"status": CallStatus.FINISHED, "outcome": Outcome.SUCCESS, "result": said, "result_text": said}
             journal.decide(wanted.call_id, **done)

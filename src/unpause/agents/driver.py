@@ -120,11 +120,15 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The run ends with this text; ``content_type`` is ``str`` or the name of the output's type (JSON text)."""
+    """The run ends with this text; ``content_type`` is ``str`` or the name of the output's type (JSON text).
+
+    ``messages`` are those that nothing was to follow: they are appended in one commit with the end.
+    """
 
     content: str
     content_type: str = "str"
     usage: Mapping[str, int] | None = None
+    messages: tuple[NewMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,8 @@ class Recorder:
 
     async def complete(self, end: Completed) -> None:
         """End the run with its result."""
+        if end.messages:
+            self.record_turn(end.messages, ())
         usage = self._used(end.usage)
         self._note(EventType.RUN_COMPLETED, {"content": end.content, "content_type": end.content_type, "usage": usage})
         changes = {"content": end.content, "content_type": end.content_type, "usage": usage, "pause_id": None}

@@ -201,10 +201,10 @@ class PydanticAIDriver:
         self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, meter: Meter
     ) -> Completed:
         outputs.correct(run.new_messages())
-        narrator.record_rest(run.new_messages())
         await narrator.say_content_completed()
         final = outputs.final(run.result.output if run.result is not None else "")
-        return Completed(final.content, final.content_type, meter.counts())
+        rest = narrator.take_rest(run.new_messages())
+        return Completed(final.content, final.content_type, meter.counts(), rest)
 
     def _limits(self) -> RunLimits:
         return RunLimits(request_limit=self._options.request_limit, total_tokens_limit=self._options.total_tokens_limit)

@@ -136,10 +136,12 @@ class Narrator:
         self.arguments.update({call.tool_call_id: call.tool_args for call in calls})
         self._record(messages, calls)
 
-    def record_rest(self, messages: Sequence[ModelMessage]) -> None:
-        """Append what came after the last answer, such as the receipt of a structured output."""
-        if len(messages) > self._recorded:
-            self._record(messages, [])
+    def take_rest(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
+        """Return what came after the last answer, such as the receipt of a structured output.
+
+        It is to be kept with the run's end and not before: a run whose messages end in it would ask the model again.
+        """
+        return self._take(messages)
 
     def record_refusal(self, messages: Sequence[ModelMessage], request: ModelRequest) -> None:
         """Append a ``request`` that is not sent yet, if it says what was wrong with the answer that ends ``messages``.
@@ -176,6 +178,10 @@ class Narrator:
         return len({part.tool_call_id in self.arguments for part in made}) > 1
 
     def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
+        self._journal.record_turn(self._take(messages), calls)
+
+    def _take(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
+        """Return the messages that are not recorded yet, which counts them as that."""
         new = list(messages[self._recorded :])
         self._recorded = len(messages)
         natives = ModelMessagesTypeAdapter.dump_python(new, mode="json", fallback=str)
@@ -184,7 +190,7 @@ class Narrator:
             entries = entries_of(message, self.arguments, self._ids, first=self._first)
             recorded.append(NewMessage(native, entries))
             self._first = False
-        self._journal.record_turn(recorded, calls)
+        return tuple(recorded)
 
     async def _tell_piece(self, event: object) -> None:
         match event:
