@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-from pydantic_ai import Agent, ModelRetry, TextOutput
+from pydantic_ai import Agent, ModelRetry, TextOutput, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
@@ -48,17 +48,22 @@ class Story:
             end_strategy=strategy,
             retries={"output": 3},
             instructions="Be brief.",
+            tools=[
+                Tool(self._act, name="act", requires_approval=True),
+                Tool(self._do, name="do"),
+                Tool(self._look, name="look"),
+            ],
         )
-        self.agent.tool_plain(self._act, name="act", requires_approval=True)
-        self.agent.tool_plain(self._do, name="do")
-        self.agent.tool_plain(self._look, name="look")
 
     async def _stream(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
         del info
         self.wrong += unpaired(messages)
         turn = self._turns[sum(isinstance(message, ModelResponse) for message in messages)]
-        for index, piece in enumerate([turn] if isinstance(turn, str) else turn):
-            yield piece if isinstance(piece, str) else {index: piece.delta()}
+        if isinstance(turn, str):
+            yield turn
+            return
+        for index, call in enumerate(turn):
+            yield {index: call.delta()}
 
     async def _send(self, to: str) -> str:
         self.did[to] += 1

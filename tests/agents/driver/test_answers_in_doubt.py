@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -195,5 +194,5 @@ async def test_an_answer_that_was_taken_ends_the_run_after_a_restart_as_it_was(t
         assert [tool["tool_name"] for tool in paused["tools"]] == ["slow"]
         done = await server.confirm(paused)
     assert (done["status"], done["content_type"], taken) == ("COMPLETED", "Report", ["units"])
-    assert json.loads(done["content"]) == {"title": "UNITS"}
+    assert done["content"] == {"title": "UNITS"}
     assert [tool["tool_name"] for tool in done["tools"]] == ["slow"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ async def test_a_structured_output_ends_the_run_as_json_with_its_type(tmp_path: 
         done = await server.run()
         stored = (await server.client.get(f"/agents/agent/runs/{done['run_id']}")).json()
     assert (done["status"], done["content_type"]) == ("COMPLETED", "Report")
-    assert json.loads(done["content"]) == {"title": "Ünits", "pages": 3}
+    assert done["content"] == {"title": "Ünits", "pages": 3}
     assert stored["content"] == done["content"]
 
 
@@ -38,7 +37,7 @@ async def test_a_structured_output_of_the_wrong_shape_is_sent_back(tmp_path: Pat
     script = ScriptedModel([Call("final_result", {"title": 5})], [FINAL])
     async with driving(tmp_path, Agent(script.model, name="agent", output_type=Report)) as server:
         done = await server.run()
-    assert (done["status"], json.loads(done["content"])["pages"]) == ("COMPLETED", 3)
+    assert (done["status"], done["content"]["pages"]) == ("COMPLETED", 3)
     assert len(script.asked) == 2
 
 
@@ -48,7 +47,7 @@ async def test_a_prompted_output_is_read_from_the_text(tmp_path: Path) -> None:
     async with driving(tmp_path, agent) as server:
         done = await server.run()
     assert (done["status"], done["content_type"]) == ("COMPLETED", "Report")
-    assert json.loads(done["content"]) == {"title": "T", "pages": 1}
+    assert done["content"] == {"title": "T", "pages": 1}
 
 
 async def test_a_structured_output_may_follow_a_paused_tool(tmp_path: Path) -> None:

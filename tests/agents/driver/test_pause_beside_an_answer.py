@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +59,7 @@ async def test_an_answer_beside_held_calls_does_not_end_the_run_without_them(
         assert hands.did == ([] if before else ["alone a"])
         assert [tool["tool_name"] for tool in paused["tools"]] == ["alone", "alone"]
         done = await continued(server.client, paused)
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"title": "T"})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"title": "T"})
     assert hands.did == ["alone a", "alone b"]
     assert taken == ["T"]
 
@@ -72,7 +71,7 @@ async def test_an_answer_from_before_the_users_new_words_is_not_the_last(tmp_pat
     async with begun(tmp_path, hands, agent, "a") as (server, run):
         await paused_at(server, hands, run, "a")
         done = await resumed(server.client, run, "call it new")
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"title": "new"})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"title": "new"})
     assert hands.did == ["alone a", "alone b"]
     assert told(script)[-1] == ("user", "call it new")
 
@@ -94,7 +93,7 @@ async def test_a_wrong_answer_is_sent_back_after_the_pause(tmp_path: Path) -> No
         paused = await paused_at(server, hands, run, "check")
         assert len(script.asked) == 1
         done = await continued(server.client, paused)
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"title": "good"})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"title": "good"})
     assert len(script.asked) == 2
     assert "a better title" in str(script.asked[1][-1])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -101,7 +100,7 @@ async def test_an_answer_refused_beside_an_approval_stays_refused_after_it(
     judge.ready = True
     async with driving(tmp_path, agent) as server:
         done = await answer(server, run)
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"n": 20})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"n": 20})
     assert (judge.did, judge.judged) == (did, [1, 20])
     assert told(script) == {"f1": "not yet: ask again", "a": "acted" if did else "leave it"}
     assert [tool["tool_name"] for tool in done["tools"]] == ["act"]
@@ -131,7 +130,7 @@ async def test_an_answer_refused_beside_several_waits_is_judged_once(tmp_path: P
         assert (run["status"], judge.did) == ("PAUSED", [])
     async with driving(tmp_path, agent) as server:
         events = await server.events(run, yes(tools["stage"]), {**tools["shell"], "result": "listed"})
-    assert (events[-1]["event"], json.loads(events[-1]["content"])) == ("RunCompleted", {"n": 20})
+    assert (events[-1]["event"], events[-1]["content"]) == ("RunCompleted", {"n": 20})
     assert (sorted(judge.did), judge.judged) == (["act", "stage"], [1, 20])
     assert told(script) == {"f1": "not yet: ask again", "a": "acted", "s": "staged", "x": "listed"}
 
@@ -186,7 +185,7 @@ async def test_an_answer_in_text_that_was_refused_beside_a_call_does_not_win_aft
         run = await server.run()
         judge.ready = True
         done = await server.confirm(run)
-    assert (done["status"], json.loads(done["content"])) == ("COMPLETED", {"n": 20})
+    assert (done["status"], done["content"]) == ("COMPLETED", {"n": 20})
     assert (judge.did, judge.judged) == (["stage"], [1, 20])
 
 
