@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unpause.agents.deps import RunInfo, agent_deps
 from unpause.agents.policy import policy
 
-__all__ = ["policy"]
+__all__ = ["RunInfo", "agent_deps", "policy"]

@@ -8,6 +8,7 @@ import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from unpause.configuration import (
     execution_rules,
     load_jwts,
     load_vault,
+    open_lifespans,
     outbound_door,
     run_limits,
     setup_commands_driver,
@@ -157,6 +159,7 @@ def build_application(
         heartbeat=None
         if database.is_sqlite
         else Heartbeat(LeaseKeeper(database.url), executor, lease, clock, _node(agents, ids)),
+        lifespans=partial(open_lifespans, drivers),
         sweeps=sweeps if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, *sweeps),
         sweep_seconds=settings.sweep_seconds,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from unpause.store.database import secrets_in_url
 from unpause.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from unpause.agents.driver import AgentDriver
     from unpause.auth.jwts import KeySource
@@ -157,6 +158,16 @@ def load_drivers(settings: Settings) -> list[PydanticAIDriver]:
     """Return drivers for the agents that the settings name; raise InvalidSetting."""
     options = driver_options(settings)
     return [PydanticAIDriver(agent, options) for agent in load_agents(settings.agents)]
+
+
+@asynccontextmanager
+async def open_lifespans(drivers: Sequence[AgentDriver]) -> AsyncIterator[None]:
+    """Hold open during the block what the agents open once for the process; raise InvalidSetting where that fails."""
+    found = {id(driver.lifespans): driver.lifespans for driver in drivers if isinstance(driver, PydanticAIDriver)}
+    async with AsyncExitStack() as stack:
+        for lifespans in found.values():
+            await stack.enter_async_context(lifespans.opened())
+        yield
 
 
 def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from unpause.execution.sweeper import sweeping
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from unpause.execution.heartbeat import Heartbeat
     from unpause.execution.recovery import Recovery
@@ -23,13 +24,15 @@ class Engine:
     """The parts of a process that work without being asked.
 
     ``workers`` None leaves the executing of runs to other processes. ``heartbeat`` None means that no other process
-    shares the database: then whatever is RUNNING at the start was left by the process before this one.
+    shares the database: then whatever is RUNNING at the start was left by the process before this one. ``lifespans``
+    holds what the agents of this process have open while it executes runs.
     """
 
     bus: Bus
     workers: Workers | None
     recovery: Recovery
     heartbeat: Heartbeat | None
+    lifespans: Callable[[], AbstractAsyncContextManager[None]]
     sweeps: tuple[Sweep, ...]
     sweep_seconds: float
 
@@ -43,6 +46,7 @@ class Engine:
             elif self.workers is not None:
                 await stack.enter_async_context(self.heartbeat.beating(self.workers.abandon))
             if self.workers is not None:
+                await stack.enter_async_context(self.lifespans())
                 await stack.enter_async_context(self.workers.working())
             await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds))
             yield

@@ -20,6 +20,7 @@ from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
+from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
@@ -63,6 +64,7 @@ class DriverOptions:
     request_limit: int | None = None
     total_tokens_limit: int | None = None
     max_result_bytes: int = DEFAULT_RESULT_BYTES
+    lifespans: Lifespans = field(default_factory=Lifespans)
 
 
 class PydanticAIDriver:
@@ -75,6 +77,8 @@ class PydanticAIDriver:
         self._agent = agent
         self._options = options
         self._checker = ArgumentChecker(agent)
+        self._deps = SegmentDeps(agent, options.lifespans)
+        self.lifespans = options.lifespans
         self._models = ModelChoice(_model_of(agent, options), options.models)
         self.agent_id = agent.name
         self.agent_name = agent.name
@@ -114,10 +118,8 @@ class PydanticAIDriver:
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
             calls = {call.tool_call_id: call for call in segment.calls}
             gate = CallGate(journal, calls, narrator.arguments, redaction)
-            return await self._loop(segment, gate, narrator, meter)
-        except SegmentPaused as paused:
-            await narrator.say_content_completed()
-            return Paused(wanted_by(paused), narrator.text or None, meter.counts())
+            async with self._deps.opened(segment.run) as deps:
+                end = await self._loop(segment, gate, narrator, meter, deps)
         except ModelNotAllowed as error:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         except UnpauseError:
@@ -127,17 +129,26 @@ class PydanticAIDriver:
                 raise
             narrator.record_failure(_prompt(segment.inputs))
             return failure(error, usage, redaction)
+        return end
 
-    async def _loop(self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter) -> SegmentEnd:
+    async def _loop(
+        self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter, deps: object
+    ) -> SegmentEnd:
         try:
-            return await self._iterate(segment, gate, narrator, meter)
+            return await self._iterate(segment, gate, narrator, meter, deps)
+        except SegmentPaused as paused:
+            pause = paused
         except UserError:
             if not gate.waiting:
                 raise
             # So the framework ends a turn in which a call waits that the agent's own handler had let run.
-            raise gate.paused() from None
+            pause = gate.paused()
+        await narrator.say_content_completed()
+        return Paused(wanted_by(pause), narrator.text or None, meter.counts())
 
-    async def _iterate(self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter) -> SegmentEnd:
+    async def _iterate(
+        self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter, deps: object
+    ) -> SegmentEnd:
         journal, calls, redaction = gate.journal, gate.recorded, gate.redaction
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
         earlier = ModelMessagesTypeAdapter.validate_python(segment.history)
@@ -154,6 +165,7 @@ class PydanticAIDriver:
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(
             prompt,
+            deps=deps,
             message_history=history or None,
             deferred_tool_results=decisions,
             model=self._models.get(segment.run.model_choice),

@@ -12,6 +12,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 
 from unpause.agents.containment import describe_error
 from unpause.agents.driver import Failed
+from unpause.agents.pydantic_ai.dependencies import DepsFailed
 from unpause.domain.runs import EndReason
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Fail
             reason, message = EndReason.AGENT_ERROR, f"Tool {error.tool_name} reached a limit of its own: {message}"
         case UsageLimitExceeded():
             reason, message = EndReason.AGENT_ERROR, f"The agent's own code reached a limit that it has set: {message}"
+        case DepsFailed():
+            reason = EndReason.AGENT_ERROR
         case ModelHTTPError():
             # The body is the provider's, and may repeat part of the key it was sent.
             message = f"The model provider answered with status {error.status_code} ({error.model_name})"

@@ -49,7 +49,9 @@ def _load(name: str) -> ModuleType:
                 f"agents: there is no module {name!r} (looked in {here} and the installed packages)"
             ) from None
         raise InvalidSetting(f"agents: {name} needs the module {missing!r}, which is not installed") from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # such as what a script does that ends with sys.exit()
         raise InvalidSetting(f"agents: {name} failed to load: {type(error).__name__}: {error}") from error
 
 
@@ -66,6 +68,8 @@ def _load_file(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise InvalidSetting(f"agents: {path} failed to load: {type(error).__name__}: {error}") from error
     return module

@@ -1,0 +1,64 @@
+"""What an agent's tools work with beside their arguments: its author says how that is made for a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pydantic_ai import Agent
+
+_ATTRIBUTE: Final = "_unpause_deps"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """The run that `deps` are made for. `metadata`, `session_state` and `dependencies` are what its client sent."""
+
+    run_id: str
+    agent_id: str
+    session_id: str
+    organization_id: int
+    user_id: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    session_state: Mapping[str, Any] | None = None
+    dependencies: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDeps:
+    """How the `deps` of an agent's runs are made."""
+
+    factory: Callable[..., Any]
+    lifespan: Callable[[], Any] | None = None
+
+
+def agent_deps(
+    agent: Agent[Any, Any], factory: Callable[..., Any], *, lifespan: Callable[[], Any] | None = None
+) -> None:
+    """Have `factory` make the `deps` that the agent's tools find in their context.
+
+    It is called with the `RunInfo` for each segment of a run: when the run begins, and again each time it goes on after
+    a pause. It returns the deps, is a coroutine function that does, or yields them (a generator function, with or
+    without `contextlib`, or any context manager, async or not): then what stands after the `yield` closes them when the
+    segment ends, however it ends. What it raises ends that run as ERROR. It runs in the event loop.
+
+    `lifespan` is for what is opened once for the process, such as a pool of connections: a context manager function
+    without parameters, which is entered before the first run and left after the last. What it yields is the second
+    argument of `factory`. Agents that name the same function share it. Where it raises, the process does not start.
+
+    Raises `TypeError` for what cannot be called.
+    """
+    given: tuple[object, ...] = (factory,) if lifespan is None else (factory, lifespan)
+    for function in given:
+        if not callable(function):
+            message = f"agent_deps takes functions, not {function!r}"
+            raise TypeError(message)
+    setattr(agent, _ATTRIBUTE, AgentDeps(factory, lifespan))
+
+
+def find_deps(agent: Agent[Any, Any]) -> AgentDeps | None:
+    """Return how the agent's deps are made; None where its author did not say."""
+    found = getattr(agent, _ATTRIBUTE, None)
+    return found if isinstance(found, AgentDeps) else None
