@@ -91,7 +91,7 @@ async def test_a_cancel_arrives(tmp_path: Path) -> None:
 
 
 async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("one", expires_in=600.0),))
+    driver = AskingDriver((asks("one", expires_in=600.0, metadata={"reason": "it is old"}),))
     with Receiver() as receiver:
         async with hooked(tmp_path, driver, reminder_seconds=3600, sweep_seconds=0.02) as server:
             await server.configure(receiver.url, secret=SECRET)
@@ -101,6 +101,8 @@ async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) 
     assert reminder["data"]["status"] == "PAUSED"
     [requirement] = reminder["data"]["requirements"]
     assert requirement["expires_at"] is not None
+    assert (requirement["metadata"], requirement["message"]) == ({"reason": "it is old"}, "it is old")
+    assert reminder["data"]["result"].endswith(" Reason: it is old")
     assert len({each.id for each in heard}) == 2
 
 

@@ -16,7 +16,7 @@ from unpause.agents.pydantic_ai.deferred import MAX_METADATA_BYTES
 
 async def test_a_tool_that_asks_in_stages_finds_its_metadata_again_and_ends(tmp_path: Path) -> None:
     steps: list[int] = []
-    agent = Agent(ScriptedModel([Call("deploy")], "done").model, name="agent")
+    agent: Agent[None, str] = Agent(ScriptedModel([Call("deploy")], "done").model, name="agent")
 
     @agent.tool
     def deploy(ctx: RunContext[None]) -> str:
@@ -50,7 +50,7 @@ async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tm
         if not ctx.tool_call_approved:
             raise ApprovalRequired(metadata={"why": "system file"})
 
-    agent = Agent(ScriptedModel([Call("write", {"path": "/etc/x"})], "done").model, name="agent")
+    agent: Agent[None, str] = Agent(ScriptedModel([Call("write", {"path": "/etc/x"})], "done").model, name="agent")
 
     @agent.tool(args_validator=check, metadata=policy(approval="required"))
     def write(ctx: RunContext[None], path: str) -> str:
@@ -68,7 +68,7 @@ async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tm
 
 
 async def test_what_is_run_elsewhere_says_why(tmp_path: Path) -> None:
-    agent = Agent(ScriptedModel([Call("job")], "done").model, name="agent")
+    agent: Agent[None, str] = Agent(ScriptedModel([Call("job")], "done").model, name="agent")
 
     @agent.tool_plain
     def job() -> str:
@@ -96,7 +96,7 @@ async def test_metadata_that_cannot_be_kept_fails_the_call_in_so_many_words(
         if where == "validator":
             raise ApprovalRequired(metadata=metadata)
 
-    agent = Agent(ScriptedModel([Call("act")], "done").model, name="agent")
+    agent: Agent[None, str] = Agent(ScriptedModel([Call("act")], "done").model, name="agent")
 
     @agent.tool_plain(args_validator=check)
     def act() -> str:

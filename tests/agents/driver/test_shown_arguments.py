@@ -92,10 +92,10 @@ class Tools:
         """Take what can be read only once."""
         return self._keep(numbers=list(numbers))
 
-    def secret(self, word: SecretStr, at: Moment) -> str:
-        """Take what is not shown, beside what is never the same twice."""
+    def secret(self, word: SecretStr, at: Moment, amount: InCents = 1) -> str:
+        """Take what is not shown, beside what is never the same twice and what is made more of each time."""
         assert word.get_secret_value() == "sesame"
-        return self._keep(word=str(word), at=str(at))
+        return self._keep(word=str(word), at=str(at), amount=amount)
 
     def restless(self, n: Restless) -> str:
         """Never get twice what it got once."""
@@ -124,7 +124,7 @@ def _agent(tools: Tools, name: str, args: JsonObject, **options: Any) -> Agent[N
             {"price": "1.50", "data": "ab", "many": ["a", "b", "c"], "big": 1e22},
         ),
         ("lazy", {"numbers": [2, 1]}, {"numbers": [2, 1]}),
-        ("secret", {"word": "sesame", "at": "now"}, None),
+        ("secret", {"word": "sesame", "at": "now", "amount": 3}, None),
     ],
 )
 async def test_what_validation_makes_of_the_arguments_is_shown_and_runs_after_a_restart(

@@ -28,6 +28,21 @@ _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
 
 
 @dataclass(frozen=True, slots=True)
+class Validation:
+    """What validating some arguments came to: ``error`` refuses them, or where there are ``arguments`` defers them."""
+
+    arguments: Any
+    error: Exception | None = None
+
+    def take(self) -> dict[str, Any]:
+        """Return the arguments; raise what refuses them, or defers the call that they are of."""
+        if self.error is not None:
+            raise self.error
+        arguments: dict[str, Any] = self.arguments
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
 class ShownCall:
     """What was shown of a call: its ``arguments``, and the arguments that the tool's validation made them of.
 
@@ -41,41 +56,30 @@ class ShownCall:
     filled_in: Collection[str] = ()
 
     @property
-    def candidates(self) -> list[dict[str, Any]]:
-        """The arguments whose validation may give those that were shown, the likeliest first.
+    def given(self) -> dict[str, Any]:
+        """The arguments as the model and people gave them: what is shown of a secret is not enough."""
+        return {**self.sent, **self.values}
 
-        What was sent comes first: what is shown of a secret, or of an object, cannot always be read back.
-        """
-        sent = {**self.sent, **self.values}
-        return [sent] if is_same_json(sent, self.arguments) else [sent, self.arguments]
-
-    def matches(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether these validated arguments, as JSON, are those that were shown."""
+    def find_changes(self, arguments: Mapping[str, Any]) -> set[str]:
+        """Return the names of validated arguments, as JSON, that are not those that were shown."""
         fixed = ({*arguments} | {*self.arguments}) - {*self.filled_in}
-        return all(self._matches(name, arguments.get(name, _MISSING)) for name in fixed)
+        return {name for name in fixed if not self._matches(name, arguments.get(name, _MISSING))}
+
+    def read_back(self, changed: Collection[str]) -> dict[str, Any] | None:
+        """Return the arguments as they were given, but the ``changed`` ones as they were shown.
+
+        None where that cannot be: nobody can read a secret back, or what was never shown.
+        """
+        shown = {name: self.arguments.get(name, _MISSING) for name in changed}
+        if any(value is _MISSING or is_masked(value) for value in shown.values()):
+            return None
+        return {**self.given, **shown}
 
     def _matches(self, name: str, value: object) -> bool:
         if name in self.values:
             return is_alike(value, self.values[name])
         shown = self.arguments.get(name, _MISSING)
         return shown is not _MISSING and value is not _MISSING and is_same_json(value, shown)
-
-    def merge(self, read_back: Any, made_anew: Any) -> Any | None:  # noqa: ANN401 - as validation made them
-        """Return arguments that were read back from what was shown, a secret in them taken from those made anew.
-
-        None where a secret was shown that nobody can read back.
-        """
-        if not isinstance(read_back, Mapping):
-            return read_back
-        merged = dict(read_back)
-        for name, value in read_back.items():
-            anew = made_anew.get(name, _MISSING) if isinstance(made_anew, Mapping) else _MISSING
-            shown = _json(value, None)
-            if anew is not _MISSING and is_same_json(_json(anew, None), shown):
-                merged[name] = anew
-            elif is_masked(shown):
-                return None
-        return merged
 
 
 def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -> dict[str, Any]:  # noqa: ANN401

@@ -24,6 +24,7 @@ from unpause.agents.driver import OwnDecision
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.arguments import (
     ShownCall,
+    Validation,
     explain_change,
     explain_refusal,
     read_arguments,
@@ -42,14 +43,6 @@ if TYPE_CHECKING:
     from unpause.agents.redaction import Redaction
 
 _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Validation:
-    """What validating some arguments came to: ``error`` refuses them, or where there are ``arguments`` defers them."""
-
-    arguments: Any
-    error: Exception | None = None
 
 
 @dataclass
@@ -128,10 +121,7 @@ class CallGate(AbstractCapability[Any]):
         if validation.error is None or validation.arguments is not None:
             sent = self._sent(call_id, args)
             self._show(call_id, show(validation.arguments, sent, _properties(tool_def)), sent)
-        if validation.error is not None:
-            raise validation.error
-        arguments: dict[str, Any] = validation.arguments
-        return arguments
+        return validation.take()
 
     async def wrap_tool_execute(
         self,
@@ -185,45 +175,50 @@ class CallGate(AbstractCapability[Any]):
         self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, handler: _Handler
     ) -> dict[str, Any]:
         """Return the arguments of the decided call; where they cannot be had, have people decide it again."""
-        tried: list[tuple[dict[str, Any], _Validation]] = []
-        for candidate in shown.candidates:
-            validation = await self._validate(call, to_json(candidate).decode(), handler)
-            tried.append((candidate, validation))
-            if isinstance(validation.error, ModelRetry | ToolFailed):
-                # An author's own verdict: it is not asked for twice.
-                break
-            if validation.arguments is None:
-                continue
-            runs = show(validation.arguments, candidate, _properties(tool_def))
-            arguments = validation.arguments
-            if len(tried) > 1:
-                arguments = shown.merge(arguments, tried[0][1].arguments)
-            if arguments is None or not shown.matches(runs):
-                continue
-            kept = {name: value for name, value in shown.arguments.items() if name in shown.filled_in}
-            self._show(call.tool_call_id, {**runs, **kept}, candidate)
-            if validation.error is not None:
-                raise validation.error
-            taken: dict[str, Any] = arguments
-            return taken
-        self._decide_again(call, tool_def, shown, tried)
+        first = await self._validate(call, to_json(shown.given).decode(), handler)
+        if self._is_as_shown(call, tool_def, shown, shown.given, first):
+            return first.take()
+        # An author's own verdict is not asked for twice.
+        if not isinstance(first.error, ModelRetry | ToolFailed):
+            changed = set(shown.arguments)
+            if first.arguments is not None:
+                changed = shown.find_changes(show(first.arguments, shown.given, _properties(tool_def)))
+            read_back = shown.read_back(changed)
+            if read_back is not None:
+                second = await self._validate(call, to_json(read_back).decode(), handler)
+                if self._is_as_shown(call, tool_def, shown, read_back, second):
+                    return second.take()
+        self._decide_again(call, tool_def, shown, first)
         raise SkipToolValidation(shown.arguments)
 
-    def _decide_again(
+    def _is_as_shown(
         self,
         call: ToolCallPart,
         tool_def: ToolDefinition,
         shown: ShownCall,
-        tried: list[tuple[dict[str, Any], _Validation]],
+        given: dict[str, Any],
+        validation: Validation,
+    ) -> bool:
+        """Whether validation gives the arguments that were shown; then they are noted, as those that run."""
+        if validation.arguments is None:
+            return False
+        runs = show(validation.arguments, given, _properties(tool_def))
+        if shown.find_changes(runs):
+            return False
+        kept = {name: value for name, value in shown.arguments.items() if name in shown.filled_in}
+        self._show(call.tool_call_id, {**runs, **kept}, given)
+        return True
+
+    def _decide_again(
+        self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, validation: Validation
     ) -> None:
         """Note why the call does not run; raise what tells the model so, where people cannot change anything."""
-        sent, validation = tried[0]
         error = validation.error
         if validation.arguments is not None:
-            now = show(validation.arguments, sent, _properties(tool_def))
+            now = show(validation.arguments, shown.given, _properties(tool_def))
             message = explain_change(call.tool_name, shown.arguments, now, shown.filled_in)
             now = {name: value for name, value in now.items() if name not in shown.filled_in}
-            sent = {name: value for name, value in sent.items() if name not in shown.filled_in}
+            sent = {name: value for name, value in shown.given.items() if name not in shown.filled_in}
             self._show(call.tool_call_id, now, sent)
         elif error is not None and (shown.values or isinstance(error, ValidationError)):
             message = explain_refusal(call.tool_name, error, shown.values)
@@ -246,13 +241,13 @@ class CallGate(AbstractCapability[Any]):
         if call is not None and call.requirement is not None:
             self._show(call_id, call.requirement.tool_args, call.sent_args or call.requirement.tool_args)
 
-    async def _validate(self, call: ToolCallPart, args: str | dict[str, Any], handler: _Handler) -> _Validation:
+    async def _validate(self, call: ToolCallPart, args: str | dict[str, Any], handler: _Handler) -> Validation:
         """Return what validation says, but for errors that are none of the call's."""
         self._seen.pop(call.tool_call_id, None)
         try:
-            return _Validation(await handler(args))
+            return Validation(await handler(args))
         except (ValidationError, ModelRetry, ToolFailed) as error:
-            return _Validation(None, error)
+            return Validation(None, error)
         except Exception as error:
             # A deferral, from whoever validates: the framework wraps it together with the arguments, or a capability
             # around the others raises it bare. The same with SkipToolValidation, which is arguments and nothing else.
@@ -260,9 +255,9 @@ class CallGate(AbstractCapability[Any]):
             if isinstance(deferral, ApprovalRequired | CallDeferred):
                 refuse_metadata(deferral)
                 self._note_deferral(call, deferral)
-                return _Validation(getattr(error, "validated_args", self._seen.get(call.tool_call_id)), error)
+                return Validation(getattr(error, "validated_args", self._seen.get(call.tool_call_id)), error)
             if isinstance(error, SkipToolValidation):
-                return _Validation(error.validated_args, error)
+                return Validation(error.validated_args, error)
             raise
 
     def _sent(self, call_id: str, args: str | dict[str, Any]) -> dict[str, Any]:
