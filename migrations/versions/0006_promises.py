@@ -13,6 +13,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from unpause.store.results import MARK, text_of, unfold
+
 revision = "0006"
 down_revision = "0005"
 
@@ -105,6 +107,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _store_results_everywhere()
     for name, table, _, _ in reversed(_INDEXES):
         op.drop_index(name, table)
     op.create_index(
@@ -129,3 +132,26 @@ def _retype(name: str) -> None:
     for table, columns in _JSON_COLUMNS.items():
         changes = ", ".join(f'ALTER COLUMN "{column}" TYPE {name} USING "{column}"::{name}' for column in columns)
         op.execute(f'ALTER TABLE "{table}" {changes}')
+
+
+def _store_results_everywhere() -> None:
+    """Put large results back wherever the version before reads them from."""
+    bind = op.get_bind()
+    names = map(sa.column, ("run_key", "tool_call_id", "outcome", "result_text"))
+    calls = sa.table("tool_calls", *names, sa.column("result", JSON))
+    bare = sa.select(calls.c.run_key, calls.c.tool_call_id, calls.c.result).where(
+        calls.c.result_text.is_(None), calls.c.result.is_not(None), calls.c.outcome.is_not(None)
+    )
+    for row in bind.execute(bare).all():
+        named = (calls.c.run_key == row.run_key, calls.c.tool_call_id == row.tool_call_id)
+        if row.result is not None:
+            bind.execute(sa.update(calls).where(*named).values(result_text=text_of(row.result)))
+    kept_in = (("messages", "position", ("native", "entries")), ("events", "sequence", ("payload",)))
+    for name, number, columns in kept_in:
+        table = sa.table(name, *map(sa.column, ("run_key", number)), *(sa.column(column, JSON) for column in columns))
+        marked = sa.or_(*(sa.cast(table.c[column], sa.Text).like(f'%"{MARK}"%') for column in columns))
+        for row in bind.execute(sa.select(table).where(marked)).mappings().all():
+            values = {column: row[column] for column in columns}
+            unfold(bind, [(row["run_key"], value) for value in values.values()])
+            place = (table.c.run_key == row["run_key"], table.c[number] == row[number])
+            bind.execute(sa.update(table).where(*place).values(**values))

@@ -20,10 +20,11 @@ from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
-from unpause.domain.runs import Message, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import SchemaMismatch
+from unpause.runs.snapshots import call_payload, pause_payload
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
@@ -148,6 +149,35 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit", "nodes")
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
+
+
+async def test_after_a_way_down_a_large_result_stands_wherever_the_version_before_reads_it(empty_database: str) -> None:
+    long = "x" * 5000
+    value = {"kind": "tool-return", "return_value": long, "metadata": {"raw": long}}
+    call = ToolCall("call", "tool", {}, 0, 0, NOW, CallStatus.FINISHED, False, Outcome.SUCCESS, value, long)  # noqa: FBT003
+    native = {"parts": [{"tool_call_id": "call", "content": long, "metadata": {"raw": long}}]}
+    entry = TranscriptEntry("e", "tool", long, NOW, tool_call_id="call")
+    payloads = [call_payload(call), pause_payload("p", "", [call], []), {**call_payload(call), "error": long}]
+
+    def fill_large(connection: Connection) -> None:
+        run = new_run(connection)
+        add_tool_calls(connection, run.id, [call])
+        add_messages(connection, run.id, [Message(0, native, (entry,))], NOW, {"call": call})
+        kinds = (EventType.TOOL_CALL_COMPLETED, EventType.RUN_PAUSED, EventType.TOOL_CALL_FAILED)
+        add_events(
+            connection, run.id, [Event(kind, NOW, payload) for kind, payload in zip(kinds, payloads, strict=True)], 3
+        )
+
+    migrate.upgrade(empty_database)
+    async with Database(empty_database).opened() as database:
+        await database.write(fill_large)
+    assert str(Place(empty_database).dump()).count(long) == 2
+    migrate.downgrade(empty_database, "0005")
+    migrate.upgrade(empty_database)
+    rows = Place(empty_database).dump()
+    assert [row["payload"] for row in rows["events"]] == payloads
+    assert [(row["native"], row["entries"][0]["content"]) for row in rows["messages"]] == [(native, long)]
+    assert [(row["result"], row["result_text"]) for row in rows["tool_calls"]] == [(value, long)]
 
 
 async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_one_voice(empty_database: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.runs import ToolCall
 
-_MARK = "$kept"
+MARK = "$kept"
 # In JSON, a little more than the mark and the query to fill it in are worth.
 _LARGE = 4096
 
@@ -59,7 +59,7 @@ def fold_payload(payload: Mapping[str, Any]) -> Mapping[str, Any]:
             folded["call"] = call
             if payload.get("error") == payload["call"]["result_text"] and "error" in payload:
                 folded["error"] = None
-                call[_MARK]["error"] = "text"
+                call[MARK]["error"] = "text"
     elif "calls" in payload:
         folded["calls"] = [_fold_call(call) for call in payload["calls"]]
     return {**payload, **folded} if folded else payload
@@ -96,7 +96,7 @@ def unfold(connection: Connection, found: Sequence[tuple[int, Any]]) -> None:
             "metadata": result.get("metadata") if isinstance(result, dict) else None,
             "text": text_of(result) if text is None else text,
         }
-        for key, form in item.pop(_MARK).items():
+        for key, form in item.pop(MARK).items():
             (outer if key == "error" else item)[key] = forms[form]
 
 
@@ -109,7 +109,7 @@ def _marked(value: object) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             items = outer[key]
     if isinstance(outer.get("call"), dict):
         items = (outer["call"],)
-    yield from ((item, outer) for item in items if isinstance(item, dict) and isinstance(item.get(_MARK), dict))
+    yield from ((item, outer) for item in items if isinstance(item, dict) and isinstance(item.get(MARK), dict))
 
 
 def _fold_call(call: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _fold_call(call: dict[str, Any]) -> dict[str, Any]:
     if len(text or "") <= _LARGE and not is_longer(result, _LARGE):
         return call
     kept = {"result": "result", **({} if text is None else {"result_text": "text"})}
-    return {**call, "result": None, "result_text": None, _MARK: kept}
+    return {**call, "result": None, "result_text": None, MARK: kept}
 
 
 def _fold_object(item: Any, large: Mapping[str, ToolCall]) -> Any:  # noqa: ANN401 - whatever stands there
@@ -134,7 +134,7 @@ def _fold_object(item: Any, large: Mapping[str, ToolCall]) -> Any:  # noqa: ANN4
     metadata = item.get("metadata")
     if metadata is not None and isinstance(call.result, dict) and metadata == call.result.get("metadata"):
         kept["metadata"] = "metadata"
-    return {**item, **dict.fromkeys(kept), _MARK: kept} if kept else item
+    return {**item, **dict.fromkeys(kept), MARK: kept} if kept else item
 
 
 def _shown(result: object) -> object:
