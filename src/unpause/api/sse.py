@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
+
+from unpause.api.large_json import LARGE
+from unpause.domain.storable import is_longer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,7 +41,8 @@ def stream_events(
 
     async def frames() -> AsyncIterator[tuple[Frame, int | None]]:
         async for event in events:
-            yield translate(event), event.sequence
+            is_large = is_longer(event.payload, LARGE)
+            yield await asyncio.to_thread(translate, event) if is_large else translate(event), event.sequence
 
     return stream_frames(application, frames())
 

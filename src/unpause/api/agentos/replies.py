@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.translate import run_output
+from unpause.api.large_json import write_json
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
 from unpause.errors import ShuttingDown
@@ -37,7 +38,7 @@ async def answer_with_run(
         await _wait_for(application, accepted)
         # Whoever may make a run or send it on may see what becomes of it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunName(id=accepted.run.id))
-        text = to_json(run_output(view, stored=stored, for_admin=asker.is_admin)).decode()
+        text = (await write_json(run_output(view, stored=stored, for_admin=asker.is_admin))).decode()
         if asked is not None:
             await application.service.keep_answer(asked, text)
     else:

@@ -16,6 +16,7 @@ from unpause.api.agentos.translate import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.large_json import reply_large
 from unpause.domain.approvals import Page
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
@@ -116,7 +117,7 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
         views = []
     if not views:
         application.agents.get_agent(agent_id)
-    return reply([run_schema(view, for_admin=caller.is_admin) for view in views])
+    return await reply_large([run_schema(view, for_admin=caller.is_admin) for view in views])
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)
@@ -127,7 +128,7 @@ async def get_agent_run(
     name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
     with naming_agent(application, agent_id):
         view = await application.service.get_view(caller, name)
-    return reply(run_output(view, stored=True, for_admin=caller.is_admin))
+    return await reply_large(run_output(view, stored=True, for_admin=caller.is_admin))
 
 
 @router.post(

@@ -18,6 +18,7 @@ from unpause.api.agentos.responses import CONFLICT, ERRORS
 from unpause.api.agentos.translate import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.api.large_json import reply_large
 from unpause.domain.approvals import Page
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
@@ -192,7 +193,7 @@ async def get_session(application: App, session_id: str, asker: Asker, session_t
     if agent is not None:
         model = {"id": agent.model_name, "name": agent.model_name, "provider": agent.model_provider}
         output["agent_data"] = {"name": agent.agent_name, "agent_id": agent.agent_id, "model": model}
-    return reply(output)
+    return await reply_large(output)
 
 
 @router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
@@ -245,7 +246,7 @@ async def list_session_runs(
     if session_type != "agent":
         raise SessionNotFound(f"Session with ID {session_id} not found")
     views = await application.sessions.list_runs(asker, session_id, asked)
-    return reply([_without_nulls(run_schema(view, for_admin=asker.is_admin)) for view in views])
+    return await reply_large([_without_nulls(run_schema(view, for_admin=asker.is_admin)) for view in views])
 
 
 @router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
@@ -261,7 +262,7 @@ async def list_run_previews(
 async def get_session_run(application: App, session_id: str, run_id: str, asker: Asker) -> Response:
     """Return one run of a session."""
     view = await application.sessions.get_run(asker, session_id, run_id)
-    return reply(run_schema(view, for_admin=asker.is_admin))
+    return await reply_large(run_schema(view, for_admin=asker.is_admin))
 
 
 def _of_an_agent(session_id: str, session_type: SessionType) -> str:
@@ -281,7 +282,7 @@ async def _change(application: App, asker: Principal, session_id: str, changes: 
     except SessionNotFound:
         raise _no_such(session_id) from None
     nulls = {"session_summary": session.summary, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
-    return reply({**_session_json(session, views), **nulls})
+    return await reply_large({**_session_json(session, views), **nulls})
 
 
 def _entry_json(session: Session) -> dict[str, Any]:

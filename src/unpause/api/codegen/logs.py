@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from unpause.api.codegen.members import Member, address_of, get_member, naming_agent_run
 from unpause.api.codegen.pages import Part, page_numbers
@@ -14,6 +14,7 @@ from unpause.api.codegen.schemas import OF_RUNS, AgentRunWithLogsResponse
 from unpause.api.codegen.translate import agent_run
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
+from unpause.api.large_json import reply_large
 from unpause.api.rates import Bucket, limited
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import Outcome
@@ -75,7 +76,7 @@ async def get_agent_run_logs(
             principal, agent_run_id, EventSelection(_SHOWN, part, newest_first=reverse)
         )
     run = agent_run(log.run, address_of(application, request))
-    return JSONResponse(
+    return await reply_large(
         {
             **{key: run[key] for key in _OF_RUN},
             "logs": [log_entry(log.run, event) for event in log.events],
