@@ -2,7 +2,7 @@
 
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
-├── Conflict       InvalidTransition  AlreadyResolved  Collision
+├── Conflict       InvalidTransition  AlreadyResolved  Collision  RunUnreadable
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
@@ -98,6 +98,13 @@ class Collision(Conflict):
 
     def __init__(self) -> None:
         super().__init__("Another request changed the same at the same moment; nothing was changed, try again")
+
+
+class RunUnreadable(Conflict):
+    """What is stored of a run cannot be read, such as what a newer version has written."""
+
+    def __init__(self) -> None:
+        super().__init__("This version of the server cannot read what is stored of the run")
 
 
 class Unacceptable(UnpauseError):

@@ -10,7 +10,7 @@ from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
-from unpause.runs.views import view_of
+from unpause.runs.views import listed_view_of, view_of
 from unpause.store.audit import add_entries
 from unpause.store.runs import RunKey, find_run, list_session_runs
 from unpause.store.sessions import (
@@ -124,7 +124,9 @@ class SessionService:
     async def list_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""
         return await self._tools.database.read(
-            lambda connection: [view_of(connection, run) for run in _runs(connection, principal, session_id, asked)]
+            lambda connection: [
+                listed_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
+            ]
         )
 
     async def list_bare_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
@@ -149,7 +151,7 @@ class SessionService:
         def unit(connection: Connection) -> tuple[Session, list[RunView]]:
             session = _get(connection, principal, session_id)
             found = list_session_runs(connection, session.key, limit=last_runs, newest=True)
-            return session, [view_of(connection, run) for run in found]
+            return session, [listed_view_of(connection, run) for run in found]
 
         return await self._tools.database.read(unit)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from unpause.domain.runs import RunView
+from unpause.errors import RunUnreadable
 from unpause.runs.snapshots import shown_calls
 from unpause.store.journal import list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
@@ -13,9 +16,11 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run
     from unpause.store.database import Connection
 
+_log = structlog.get_logger(__name__)
+
 
 def view_of(connection: Connection, run: Run) -> RunView:
-    """Return the run with its calls, messages and requirements, as the transaction sees them."""
+    """Return the run with its calls, messages and requirements, as the transaction sees them; raise RunUnreadable."""
     requirements = tuple(list_requirements(connection, run.id))
     return RunView(
         run=run,
@@ -23,3 +28,12 @@ def view_of(connection: Connection, run: Run) -> RunView:
         messages=tuple(list_messages(connection, run.id)),
         requirements=requirements,
     )
+
+
+def listed_view_of(connection: Connection, run: Run) -> RunView:
+    """Do the same for a list: of a run that cannot be read there is only what its own row says."""
+    try:
+        return view_of(connection, run)
+    except RunUnreadable as error:
+        _log.warning("a run in a list cannot be read", run_id=run.run_id, error=type(error.__cause__).__name__)
+        return RunView(run)

@@ -11,6 +11,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.paging import Slice
 from unpause.store.results import fold_payload, unfold
 from unpause.store.tables import events
+from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,8 +64,9 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
 
 def list_events(connection: Connection, run_key: int, after: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run after number ``after``, in order."""
-    rows = connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
-    return _whole(connection, run_key, [_event(row) for row in rows])
+    with readable():
+        rows = connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
+        return _whole(connection, run_key, [_event(row) for row in rows])
 
 
 def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelection) -> tuple[list[Event], int]:
@@ -78,7 +80,8 @@ def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelect
         .offset(wanted.part.offset)
     )
     counted = select(func.count()).select_from(events).where(*chosen)
-    found = _whole(connection, run_key, [_event(row) for row in connection.execute(query)])
+    with readable():
+        found = _whole(connection, run_key, [_event(row) for row in connection.execute(query)])
     return found, int(connection.execute(counted).scalar_one())
 
 

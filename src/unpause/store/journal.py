@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, insert, select, update
 from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
 from unpause.store.results import fold_message, kept_text, text_of, unfold
 from unpause.store.tables import inputs, messages, tool_calls
+from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,12 +102,13 @@ def add_messages(
 
 def list_messages(connection: Connection, run_key: int) -> list[Message]:
     """Return the run's messages in order."""
-    rows = connection.execute(_MESSAGES, {"key": run_key}).mappings().all()
-    unfold(connection, [(run_key, row[column]) for row in rows for column in ("native", "entries")])
-    return [
-        Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
-        for row in rows
-    ]
+    with readable():
+        rows = connection.execute(_MESSAGES, {"key": run_key}).mappings().all()
+        unfold(connection, [(run_key, row[column]) for row in rows for column in ("native", "entries")])
+        return [
+            Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
+            for row in rows
+        ]
 
 
 def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCall]) -> None:
@@ -138,7 +140,8 @@ def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> No
 
 def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
     """Return the run's calls in the order the model made them, without their requirements."""
-    return [_tool_call(row) for row in connection.execute(_CALLS, {"key": run_key}).mappings()]
+    with readable():
+        return [_tool_call(row) for row in connection.execute(_CALLS, {"key": run_key}).mappings()]
 
 
 def _progress(call: ToolCall) -> dict[str, Any]:

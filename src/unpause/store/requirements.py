@@ -14,6 +14,7 @@ from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.moments import database_now, read_now
 from unpause.store.tables import approvals, requirements, runs
+from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +112,8 @@ def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all the run ever waited for, oldest first."""
-    return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
+    with readable():
+        return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
 
 
 def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
@@ -127,8 +129,9 @@ def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[lis
 
     ``own`` is the time of this process: that of the database where it owns it, or where nothing is waited for.
     """
-    rows = connection.execute(_ALL_TIMED, {"key": run_key, "now": own}).mappings().all()
-    return [_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
+    with readable():
+        rows = connection.execute(_ALL_TIMED, {"key": run_key, "now": own}).mappings().all()
+        return [_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
 
 
 def list_due_runs(connection: Connection, own: datetime) -> list[int]:

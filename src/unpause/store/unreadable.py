@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.errors import RunUnreadable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _log = structlog.get_logger(__name__)
 
@@ -16,6 +19,15 @@ _SILENT_SECONDS = 60.0
 _LONGEST_REASON = 200
 # More than these are counted and not remembered: each is then logged whenever it is met.
 _MOST_REMEMBERED = 10_000
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Raise RunUnreadable where a row of a run, read within the block, makes no sense."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunUnreadable from error
 
 
 class Unreadable:
