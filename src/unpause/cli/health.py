@@ -1,0 +1,45 @@
+"""``python -m unpause.cli.health``: the image's health check, of whatever command the container was started with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import ProxyHandler, build_opener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_USUAL_PORT = "7777"
+_TIMEOUT_SECONDS = 4
+
+
+def check(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Return 0 where the server that ``command`` started says that it works, else 1.
+
+    What is no server listens on no port: a worker whose work dies ends by itself.
+    """
+    if not {"serve", "demo"} & {*command}:
+        return 0
+    port = _option(command, "--port") or environment.get("UNPAUSE_PORT") or _USUAL_PORT
+    # An opener of its own: a proxy in the environment must not be asked for an address inside the container.
+    opener = build_opener(ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}/health", timeout=_TIMEOUT_SECONDS):
+            return 0
+    except (OSError, ValueError):
+        return 1
+
+
+def _option(command: Sequence[str], name: str) -> str | None:
+    for given, after in zip(command, [*command[1:], ""], strict=True):
+        if given == name:
+            return after
+        if given.startswith(f"{name}="):
+            return given.partition("=")[2]
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(check(Path("/proc/1/cmdline").read_text(encoding="utf-8").split("\0"), os.environ))
