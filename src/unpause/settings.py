@@ -98,7 +98,11 @@ class Settings(BaseSettings):
     )
     public_url: str | None = Field(default=None, description="Address of this server in links; else host and port.")
     history_runs: int = Field(default=10, ge=0, le=1000, description="Earlier completed runs given to the model.")
-    request_limit: int = Field(default=50, ge=1, description="Model requests in one run before it ends as ERROR.")
+    request_limit: int = Field(
+        default=50,
+        ge=1,
+        description="Model requests in one run, however often it pauses or moves, before it ends as ERROR.",
+    )
     total_tokens_limit: int | None = Field(default=None, ge=1, description="Tokens in one run; none by default.")
     pause_expires_seconds: Seconds | None = Field(
         default=None,
