@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jwt
 import pytest
 
+from tests.support.agents import plan
 from tests.support.bank import Bank, JsonObject, at_bank
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
@@ -137,6 +138,44 @@ async def test_what_an_approved_call_still_needs_is_not_filled_in_by_who_started
     assert (await bank.continue_with("alice", run, [])).is_success
     await bank.settled(run)
     assert bank.executed == ["grant(5, owner)"]
+
+
+async def test_who_gave_the_run_words_is_no_second_person_for_what_came_of_them(bank: Bank) -> None:
+    message = plan([("note", {"text": "hello"})], [("pay", {"amount": 5})])
+    for words in ("a prompt", "a reason", "an answer"):
+        run = await bank.create("alice", message=message)
+        if words == "a prompt":
+            assert (await bank.resume("bob", run, "Then pay.")).status_code == 200
+        elif words == "a reason":
+            assert (await bank.answer("bob", run, confirmed=False, confirmation_note="Pay.")).status_code == 200
+        else:
+            # A bare yes or no says nothing to the model: bob is still another person.
+            assert (await bank.answer("bob", run)).status_code == 200
+        run = await bank.settled(run)
+        if words == "an answer":
+            assert (await bank.answer("bob", run)).status_code == 200
+            continue
+        async with bank.nothing_changes():
+            refused = await bank.answer("bob", run)
+            assert "somebody who gave the run no input" in bank.refusal(refused, 403)
+            bank.refusal(await bank.resume("bob", run, "", tools=said(run)), 403)
+        assert (await bank.answer("carol", run)).status_code == 200
+        assert (await bank.settled(run))["status"] == "COMPLETED"
+
+
+async def test_who_filled_in_a_value_or_brought_a_result_is_no_second_person_afterwards(bank: Bank) -> None:
+    form = [{"name": "amount", "value": 5}, {"name": "code", "value": "1234"}]
+    answers: dict[str, JsonObject] = {
+        "wire": {"confirmed": None, "result": "sent"},
+        "fill": {"user_input_schema": form},
+    }
+    for tool, answer in answers.items():
+        run = await bank.create("alice", message=plan([(tool, {"amount": 5})], [("pay", {"amount": 5})]))
+        assert (await bank.answer("bob", run, **answer)).status_code == 200
+        run = await bank.settled(run)
+        async with bank.nothing_changes():
+            assert "somebody who gave the run no input" in bank.refusal(await bank.answer("bob", run), 403)
+        assert (await bank.answer("carol", run)).status_code == 200
 
 
 async def test_anybody_else_decides(bank: Bank) -> None:

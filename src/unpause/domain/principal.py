@@ -12,6 +12,8 @@ NAMELESS_JWT = "jwt:"
 
 # The one that the first migration makes; who is not authenticated belongs to it.
 DEFAULT_ORGANIZATION = 1
+# What `via` says where nobody asked.
+SERVER_ITSELF = frozenset({"server", "expiry"})
 
 _TOKEN = "token:"  # noqa: S105 - a word, not a token
 _USER = "user:"
@@ -74,7 +76,7 @@ class Principal:
     @property
     def is_server(self) -> bool:
         """Whether nobody asked: time is over, or the server does its own work."""
-        return self.via in {"server", "expiry"}
+        return self.via in SERVER_ITSELF
 
     @property
     def is_admin(self) -> bool:

@@ -11,7 +11,7 @@ from unpause.domain.deciders import ApproverKind, Vote, read_approver
 from unpause.domain.requirements import Decision, Requirement
 from unpause.errors import Conflict, NotADecider
 from unpause.store.audit import add_entries
-from unpause.store.requirements import add_answer, keep_votes
+from unpause.store.requirements import add_answer, keep_votes, list_authors
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,9 +82,20 @@ class Deciding:
             raise NotADecider(f"{_call(requirement)} is not for who started the run: say who you are")
         if rules.four_eyes and who == self.run.user_id:
             raise NotADecider(f"{_call(requirement)} has to be decided by somebody else than who started the run")
+        if rules.four_eyes:
+            self._refuse_authors(requirement, who)
         if rules.approvers and not any(self._is(read_approver(name), who) for name in rules.approvers):
             raise NotADecider(f"{_call(requirement)} is for others to decide")
         return who
+
+    def _refuse_authors(self, requirement: Requirement, who: str | None) -> None:
+        """Raise NotADecider for one who gave the run what made its model want the call: no second person, either."""
+        authors = list_authors(self.connection, self.run.id, requirement.pause_id)
+        if None in authors:
+            # Whoever asks may be the one.
+            raise NotADecider(f"{_call(requirement)} cannot be decided: nobody knows who gave the run its input")
+        if who in authors:
+            raise NotADecider(f"{_call(requirement)} has to be decided by somebody who gave the run no input")
 
     def _is(self, approver: Approver, who: str | None) -> bool:
         if approver.kind is ApproverKind.USER:

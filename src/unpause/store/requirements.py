@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, case, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField
+from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.moments import database_now, read_now
-from unpause.store.tables import approvals, requirements, runs
+from unpause.store.tables import approvals, inputs, requirements, runs
 from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
@@ -37,6 +38,23 @@ _CLOSE = (
     update(requirements)
     .where(requirements.c.run_key == bindparam("key"), requirements.c.due_at.is_not(None))
     .values(due_at=None)
+)
+# Who gave a run what its model read: words and pictures, or the values, results and reasons of earlier answers.
+_AUTHORS = (
+    select(inputs.c.created_by)
+    .where(inputs.c.run_key == bindparam("key"))
+    .union(
+        select(requirements.c.decided_by).where(
+            requirements.c.run_key == bindparam("key"),
+            requirements.c.pause_id != bindparam("pause"),
+            requirements.c.decided_via.not_in(SERVER_ITSELF),
+            or_(
+                requirements.c.arguments.is_not(None),
+                requirements.c.result.is_not(None),
+                and_(requirements.c.decision == Decision.REJECTED.value, requirements.c.note.is_not(None)),
+            ),
+        )
+    )
 )
 _DUE = (
     select(requirements.c.run_key)
@@ -114,6 +132,11 @@ def list_requirements(connection: Connection, run_key: int) -> list[Requirement]
     """Return all the run ever waited for, oldest first."""
     with readable():
         return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
+
+
+def list_authors(connection: Connection, run_key: int, pause_id: str) -> set[str | None]:
+    """Return who gave the run anything that its model had read before this pause; None is somebody without a name."""
+    return set(connection.execute(_AUTHORS, {"key": run_key, "pause": pause_id}).scalars())
 
 
 def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
