@@ -28,7 +28,7 @@ from unpause.bootstrap import Application, build_application
 from unpause.configuration import driver_options
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
-from unpause.store.runs import list_unfinished
+from unpause.store.runs import find_by_key, list_unfinished
 from unpause.store.tables import organizations
 
 if TYPE_CHECKING:
@@ -134,8 +134,9 @@ class Guarded:
         """Wait until no run of the organization is executed or about to be."""
 
         def unit(connection: Connection) -> list[Run]:
-            found = [run for status in _UNSETTLED for run in list_unfinished(connection, status)]
-            return [run for run in found if run.organization_id == organization]
+            keys = [key for status in _UNSETTLED for key in list_unfinished(connection, status)]
+            found = [find_by_key(connection, key) for key in keys]
+            return [run for run in found if run is not None and run.organization_id == organization]
 
         async with asyncio.timeout(DEADLINE):
             while unsettled := await self.application.database.read(unit):

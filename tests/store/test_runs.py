@@ -208,7 +208,7 @@ async def test_unfinished_runs_are_listed_oldest_first_for_every_organization(da
             for number, status in enumerate([*RunStatus, *RunStatus])
         ]
         wanted = [run.id for run in made if run.status is RunStatus.RUNNING]
-        return [wanted, [run.id for run in list_unfinished(connection, RunStatus.RUNNING)]]
+        return [wanted, list_unfinished(connection, RunStatus.RUNNING)]
 
     async with Database(database_url).opened() as database:
         wanted, found = await database.write(unit)

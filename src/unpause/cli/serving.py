@@ -63,6 +63,8 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit:
             # uvicorn has logged why, and would leave with a code of its own.
+            if self.lifespan.should_exit:
+                raise InvalidSetting("the server could not start; the log above says why") from None
             where = f"{self.config.host} port {self.config.port}"
             raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
         if not self.started:

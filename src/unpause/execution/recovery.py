@@ -17,6 +17,7 @@ from unpause.runs.notices import tell_webhooks
 from unpause.store.events import add_events
 from unpause.store.readiness import list_stale, lock_if_free
 from unpause.store.runs import find_by_key, list_unfinished, transition
+from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,23 +54,25 @@ class Recovery:
         self._patience = patience.total_seconds()
         # Since when the database has been there, by the monotonic clock; None before the first look, and while away.
         self._there_since: float | None = None
+        # Runs that are passed over, since what is stored of them cannot be read. As many as there were at the last look
+        # are looked for beside the others, so that they leave room for these.
+        self.unreadable = Unreadable()
+        self._passed_over = 0
 
     async def take_back_all(self) -> int:
         """Take back whatever is RUNNING, and return how many runs that was.
 
         Only for a database that one process owns: there, at the start, nobody executes anything.
         """
-
-        def unit(connection: Connection) -> list[int]:
-            return [run.id for run in list_unfinished(connection, RunStatus.RUNNING)]
-
-        return await self._take_back(await self._database.read(unit), stale_since=None)
+        left = await self._database.read(lambda connection: list_unfinished(connection, RunStatus.RUNNING))
+        return await self._take_back(left, stale_since=None)
 
     async def sweep(self) -> int:
         """Take back the runs whose lease is stale; return how many."""
         now, asked = self._clock.now(), monotonic()
         try:
-            stale = await self._database.read(lambda connection: list_stale(connection, now, _AT_ONCE))
+            most = _AT_ONCE + self._passed_over
+            stale = await self._database.read(lambda connection: list_stale(connection, now, most))
         except DatabaseUnavailable:
             self._there_since = None
             raise
@@ -82,9 +85,15 @@ class Recovery:
         return await self._take_back(stale, stale_since=now)
 
     async def _take_back(self, run_keys: list[int], stale_since: datetime | None) -> int:
-        count = 0
+        count = self._passed_over = 0
         for run_key in run_keys:
-            run, events = await self._database.write(partial(self._release, run_key=run_key, stale_since=stale_since))
+            try:
+                unit = partial(self._release, run_key=run_key, stale_since=stale_since)
+                run, events = await self._database.write(unit)
+            except CANNOT_BE_READ as error:
+                self.unreadable.note("runs", run_key, error)
+                self._passed_over += 1
+                continue
             if run is None:
                 continue
             count += 1

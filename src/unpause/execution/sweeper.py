@@ -27,24 +27,26 @@ class Sweep(Protocol):
 
 @asynccontextmanager
 async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterator[None]:
-    """Do all the sweeps in the background during the block, one after the other."""
+    """Do all the sweeps in the background during the block, beside one another: one that has much to do delays none."""
     async with background_tasks() as tasks:
-        sweeper = VitalTask(tasks, _sweep(sweeps, every_seconds), "sweeper")
+        sweepers = [
+            VitalTask(tasks, _sweep(sweep, every_seconds), f"sweeper {type(sweep).__name__}") for sweep in sweeps
+        ]
         try:
             yield
         finally:
-            sweeper.stop()
+            for sweeper in sweepers:
+                sweeper.stop()
 
 
-async def _sweep(sweeps: Sequence[Sweep], every_seconds: float) -> None:
+async def _sweep(sweep: Sweep, every_seconds: float) -> None:
     while True:
-        for sweep in sweeps:
-            try:
-                await sweep.sweep()
-            except DatabaseUnavailable:
-                _log.warning("nothing could be swept: the database is away")
-            except DatabaseBusy:
-                _log.warning("not all could be swept: somebody has locked a row; it is tried again")
-            except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
-                _log.exception("sweep failed; it is tried again")
+        try:
+            await sweep.sweep()
+        except DatabaseUnavailable:
+            _log.warning("nothing could be swept: the database is away")
+        except DatabaseBusy:
+            _log.warning("not all could be swept: somebody has locked a row; it is tried again")
+        except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
+            _log.exception("sweep failed; it is tried again")
         await asyncio.sleep(every_seconds)

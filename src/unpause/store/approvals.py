@@ -11,6 +11,7 @@ from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Run, RunStatus
 from unpause.store.seeing import seen
 from unpause.store.tables import approvals, runs
+from unpause.store.unreadable import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,7 +80,7 @@ def list_approvals(
         .limit(page.size)
         .offset(page.offset)
     )
-    found = [_approval(row) for row in connection.execute(query).mappings()]
+    found = read_rows(connection, query, approvals.c.id, _approval)
     counted = (
         select(func.count())
         .select_from(approvals.join(runs, runs.c.id == approvals.c.run_key))

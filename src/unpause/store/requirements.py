@@ -15,7 +15,7 @@ from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.moments import database_now, read_now
 from unpause.store.tables import approvals, inputs, requirements, runs
-from unpause.store.unreadable import readable
+from unpause.store.unreadable import read_rows, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,11 +140,11 @@ def list_authors(connection: Connection, run_key: int, pause_id: str) -> set[str
 
 
 def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
-    """Return those of these requirements that there are, by their ids."""
+    """Return those of these requirements that there are, and can be read, by their ids."""
     if not ids:
         return {}
-    rows = connection.execute(_WITH_APPROVALS.where(requirements.c.id.in_(ids))).mappings()
-    return {row["id"]: _requirement(row) for row in rows}
+    query = _WITH_APPROVALS.where(requirements.c.id.in_(ids))
+    return {found.id: found for found in read_rows(connection, query, requirements.c.id, _requirement)}
 
 
 def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[list[Requirement], datetime]:

@@ -15,6 +15,7 @@ from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.seeing import seen
 from unpause.store.tables import runs
+from unpause.store.unreadable import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -269,7 +270,7 @@ def list_runs(connection: Connection, sight: Sight, wanted: RunSelection, part: 
         conditions.append(or_(own, runs.c.user_id.is_(None)) if wanted.or_without_user else own)
     query = select(*runs.c).where(*conditions).order_by(runs.c.id.desc()).limit(part.limit).offset(part.offset)
     counted = select(func.count()).select_from(runs).where(*conditions)
-    found = [_run(row) for row in connection.execute(query).mappings()]
+    found = read_rows(connection, query, runs.c.id, _run)
     return found, int(connection.execute(counted).scalar_one())
 
 
@@ -293,14 +294,15 @@ def list_session_runs(
     if wanted.until is not None:
         query = query.where(runs.c.created_at < wanted.until)
     query = query.order_by(runs.c.id.desc() if newest else runs.c.id)
-    found = [_run(row) for row in connection.execute(query).mappings()]
+    found = read_rows(connection, query, runs.c.id, _run)
     return found[::-1] if newest else found
 
 
-def list_unfinished(connection: Connection, status: RunStatus) -> list[Run]:
-    """Return all runs of one unfinished status, oldest first, of every organization: for the executor."""
-    query = select(*runs.c).where(runs.c.status == status.value).order_by(runs.c.id)
-    return [_run(row) for row in connection.execute(query).mappings()]
+def list_unfinished(connection: Connection, status: RunStatus) -> list[int]:
+    """Return the keys of all runs of one unfinished status, oldest first, of every organization."""
+    return list(
+        connection.execute(select(runs.c.id).where(runs.c.status == status.value).order_by(runs.c.id)).scalars()
+    )
 
 
 def _columns(changes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from unpause.errors import SessionNotFound
 from unpause.store.results import unfold
 from unpause.store.seeing import seen
 from unpause.store.tables import messages, runs, sessions
+from unpause.store.unreadable import read_rows
 from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def list_sessions(connection: Connection, sight: Sight, wanted: SessionFilter, p
     order = (column.desc(), sessions.c.id.desc()) if wanted.descending else (column, sessions.c.id)
     query = select(*sessions.c).where(*conditions).order_by(*order).limit(page.size).offset(page.offset)
     counted = select(func.count()).select_from(sessions).where(*conditions)
-    found = [_session(row) for row in connection.execute(query).mappings()]
+    found = read_rows(connection, query, sessions.c.id, _session)
     return found, int(connection.execute(counted).scalar_one())
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from unpause.errors import RunUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from sqlalchemy import Column, Select
+    from sqlalchemy.engine import Connection, RowMapping
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
+
+# What reading such a row raises: an unknown word, JSON or a moment that is none, a key that is not there.
+CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError)
 
 _SILENT_SECONDS = 60.0
 _LONGEST_REASON = 200
@@ -47,6 +56,38 @@ class Unreadable:
         if len(self._logged) >= _MOST_REMEMBERED:
             self._logged.clear()
         self._logged[name] = now
-        # The first line: what follows may repeat what the row holds.
-        reason = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON]
-        _log.error("row passed over: it cannot be read", table=table, id=key, error=type(error).__name__, reason=reason)
+        _log_row(table, key, error)
+
+
+def read_rows(connection: Connection, query: Select[Any], key: Column[Any], read: Callable[[RowMapping], T]) -> list[T]:
+    """Return what ``read`` makes of each row of a list; those that it cannot read are left out, and logged.
+
+    ``key`` is the primary key of what is listed.
+    """
+    try:
+        return [read(row) for row in connection.execute(query).mappings()]
+    except CANNOT_BE_READ:
+        keys = list(connection.execute(query.with_only_columns(key)).scalars())
+    alone = query.order_by(None).limit(None).offset(None)
+
+    def read_one(name: object) -> T:
+        return read(connection.execute(alone.where(key == name)).mappings().one())
+
+    return read_each(key.table.name, keys, read_one)
+
+
+def read_each(table: str, keys: Iterable[K], read: Callable[[K], T]) -> list[T]:
+    """Return what ``read`` makes of each key; those of rows that it cannot read are left out, and logged."""
+    found: list[T] = []
+    for key in keys:
+        try:
+            found.append(read(key))
+        except CANNOT_BE_READ as error:
+            _log_row(table, key, error)
+    return found
+
+
+def _log_row(table: str, key: object, error: Exception) -> None:
+    # The first line: what follows may repeat what the row holds.
+    reason = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON]
+    _log.error("row passed over: it cannot be read", table=table, id=key, error=type(error).__name__, reason=reason)
