@@ -146,7 +146,7 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
     # The first revision has no place for these; what waits for an administrator gets its record again on the way up.
-    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit", "nodes")
+    lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit")
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
 
@@ -190,7 +190,7 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None} for row in rows["requirements"]]
-    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": [], "nodes": []}
+    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": []}
     assert Place(empty_database).dump() == kept
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from tests.support.database_clock import DatabaseClock
-from tests.support.databases import NOW, Place, new_run
+from tests.support.databases import NOW, new_run
 from unpause.domain.nodes import Node, ServedAgents, Unserved
 from unpause.domain.principal import Sight
 from unpause.domain.runs import RunStatus
@@ -22,7 +22,7 @@ from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remo
 from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
 from unpause.store.runs import RunKey, get_run, transition
 from unpause.store.schema import plain_engine
-from unpause.store.tables import organizations
+from unpause.store.tables import nodes, organizations
 
 T = TypeVar("T")
 
@@ -178,7 +178,7 @@ def test_a_node_is_alive_while_it_is_heard_of(postgres_url: str) -> None:
     clock.move(timedelta(days=1))
     # Who leaves forgets those that nobody has heard of for long.
     done(postgres_url, partial(remove_node, node_id="3"))
-    assert Place(postgres_url).dump()["nodes"] == []
+    assert done(postgres_url, lambda connection: connection.execute(select(nodes)).all()) == []
 
 
 def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str) -> None:

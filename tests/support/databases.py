@@ -25,7 +25,7 @@ from unpause.store import migrate
 from unpause.store.runs import RunKey, get_run, insert_run
 from unpause.store.schema import plain_engine
 from unpause.store.sessions import NewSession, ensure_session
-from unpause.store.tables import metadata, runs
+from unpause.store.tables import metadata, nodes, runs
 
 with warnings.catch_warnings():
     # It looks for a runtime folder when it is imported; without one, as in most containers, the one for
@@ -122,10 +122,14 @@ class Place:
 
 
 def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
-    """Return every row of every table of the schema, in the order of the primary keys."""
+    """Return every row of every table of the schema, in the order of the primary keys.
+
+    But of ``nodes``, where each process writes again and again that it is alive, whatever is asked of it.
+    """
     return {
         table.name: [dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings()]
         for table in metadata.sorted_tables
+        if table is not nodes
     }
 
 
