@@ -104,7 +104,9 @@ async def test_lists_show_the_others_and_a_server_starts_beside_a_row_that_it_ca
         assert ([run["id"] for run in listed["items"]], listed["total"]) == ([3, 2], 3)
         for path in ("/sessions/s/runs", "/agents/scripted/runs?session_id=s"):
             response = await client.get(path)
-            assert (response.status_code, len(response.json())) == (200, 1), response.text
+            # Of the one whose requirement cannot be read there is its own row.
+            assert (response.status_code, len(response.json())) == (200, 2), response.text
+        assert (await client.get(f"{CODEGEN}/1")).status_code == 409
         for path in ("/sessions/s", "/sessions/s/run-previews", "/approvals"):
             assert (await client.get(path)).status_code == 200
         # What was wrong with them can be ended all the same.

@@ -15,7 +15,7 @@ from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.seeing import seen
 from unpause.store.tables import runs
-from unpause.store.unreadable import read_rows
+from unpause.store.unreadable import read_rows, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -136,7 +136,7 @@ def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
 
 
 def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run | None:
-    """Return the run, or None where there is no such run to be seen.
+    """Return the run, or None where there is no such run to be seen; raise RunUnreadable.
 
     ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
     as the last of them left it. On SQLite a writer is alone anyway.
@@ -148,8 +148,9 @@ def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Ru
     owned = key.sight.user_id is not None
     if owned:
         given["user"] = key.sight.user_id
-    row = connection.execute(_FIND[column, locked, owned], given).mappings().first()
-    return None if row is None else _run(row)
+    with readable():
+        row = connection.execute(_FIND[column, locked, owned], given).mappings().first()
+        return None if row is None else _run(row)
 
 
 def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run:

@@ -22,7 +22,8 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 # What reading such a row raises: an unknown word, JSON or a moment that is none, a key that is not there.
-CANNOT_BE_READ = (ValueError, TypeError, LookupError, AttributeError)
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError)
+CANNOT_BE_READ = (*_SENSELESS, RunUnreadable)
 
 _SILENT_SECONDS = 60.0
 _LONGEST_REASON = 200
@@ -35,7 +36,7 @@ def readable() -> Iterator[None]:
     """Raise RunUnreadable where a row of a run, read within the block, makes no sense."""
     try:
         yield
-    except (ValueError, TypeError, KeyError) as error:
+    except _SENSELESS as error:
         raise RunUnreadable from error
 
 
@@ -87,7 +88,8 @@ def read_each(table: str, keys: Iterable[K], read: Callable[[K], T]) -> list[T]:
     return found
 
 
-def _log_row(table: str, key: object, error: Exception) -> None:
+def _log_row(table: str, key: object, error: BaseException) -> None:
+    error = error.__cause__ or error
     # The first line: what follows may repeat what the row holds.
     reason = next(iter(str(error).splitlines()), "")[:_LONGEST_REASON]
     _log.error("row passed over: it cannot be read", table=table, id=key, error=type(error).__name__, reason=reason)
