@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
-from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
 from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
@@ -18,16 +17,16 @@ from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, ModelName, Paused
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai.capability import SegmentCapability
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
 from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
 from unpause.agents.pydantic_ai.events import Narrator
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
-from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.output_schemas import output_type
-from unpause.agents.pydantic_ai.outputs import OutputCapability, is_confirmed
+from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed
 from unpause.agents.pydantic_ai.results import recorded_return
 from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
 from unpause.agents.pydantic_ai.toolset import JournalCapability
@@ -117,7 +116,7 @@ class PydanticAIDriver:
             model = self._models.get(segment.run.model_choice)
             narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
             calls = {call.tool_call_id: call for call in segment.calls}
-            gate = CallGate(journal, calls, narrator.arguments, redaction)
+            gate = SegmentCapability(journal, calls, narrator.arguments, redaction)
             async with self._deps.opened(segment.run) as deps:
                 end = await self._loop(segment, gate, narrator, meter, deps)
         except ModelNotAllowed as error:
@@ -132,7 +131,7 @@ class PydanticAIDriver:
         return end
 
     async def _loop(
-        self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter, deps: object
+        self, segment: Segment, gate: SegmentCapability, narrator: Narrator, meter: Meter, deps: object
     ) -> SegmentEnd:
         try:
             return await self._iterate(segment, gate, narrator, meter, deps)
@@ -147,7 +146,7 @@ class PydanticAIDriver:
         return Paused(wanted_by(pause), narrator.text or None, meter.counts())
 
     async def _iterate(
-        self, segment: Segment, gate: CallGate, narrator: Narrator, meter: Meter, deps: object
+        self, segment: Segment, gate: SegmentCapability, narrator: Narrator, meter: Meter, deps: object
     ) -> SegmentEnd:
         journal, calls, redaction = gate.journal, gate.recorded, gate.redaction
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
@@ -159,8 +158,15 @@ class PydanticAIDriver:
         # An answer in plain text that a human has processed again comes before what the user said since.
         words, prompt = (prompt, None) if is_confirmed(calls.get(narrator.answer_id)) else (None, prompt)
         unread = words is not None or (prompt is not None and decisions is not None)
-        capability = JournalCapability(journal, calls, redaction, gate, self._options.max_result_bytes, unread)
-        outputs = OutputCapability(journal, calls, redaction, capability, words)
+        capability = JournalCapability(
+            journal=journal,
+            calls=calls,
+            redaction=redaction,
+            gate=gate,
+            max_result_bytes=self._options.max_result_bytes,
+            unread=unread,
+        )
+        outputs = gate.outputs = OutputJudge(journal, calls, redaction, capability, words)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
         # The capability leaves the loop with the same requests instead, for every agent alike.
         async with self._agent.iter(
@@ -171,7 +177,7 @@ class PydanticAIDriver:
             model=self._models.get(segment.run.model_choice),
             usage=meter.usage,
             usage_limits=self._limits(),
-            capabilities=[gate, outputs, capability, ReinjectSystemPrompt()],
+            capabilities=[gate, capability],
             output_type=output_type(segment.run.output_schema),
             metadata=_given_with(segment.run),
             infer_name=False,
@@ -210,7 +216,7 @@ class PydanticAIDriver:
             return end if wanted is None else replace(end, content_type=wanted["name"])
 
     async def _finished(
-        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputCapability, meter: Meter
+        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputJudge, meter: Meter
     ) -> Completed:
         outputs.correct(run.new_messages())
         await narrator.say_content_completed()

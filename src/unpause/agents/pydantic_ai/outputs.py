@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_ai import Agent, CallToolsNode
-from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import ModelRetry, ToolRetryError
 from pydantic_ai.messages import (
     BinaryContent,
@@ -69,8 +68,8 @@ class Final:
 
 
 @dataclass
-class OutputCapability(AbstractCapability[Any]):
-    """Stands outside all other hooks of an agent's outputs.
+class OutputJudge:
+    """What stands outside all other hooks of an agent's outputs.
 
     A verdict that was written down is given again instead of being made again: the value of an answer that was taken,
     the words with which one was sent back, what a function raised. An answer that a human would not have processed
@@ -90,10 +89,6 @@ class OutputCapability(AbstractCapability[Any]):
     _text_id: str = ""
     _given: list[tuple[object, Final]] = field(default_factory=list)
     _denied: dict[str, str] = field(default_factory=dict)
-
-    def get_ordering(self) -> CapabilityOrdering:
-        """Stand outside the agent's own hooks: what they do to an output is part of the verdict."""
-        return CapabilityOrdering(position="outermost")
 
     def attach(self, run: AgentRun[Any, Any]) -> None:
         """Learn what the agent does with its outputs."""

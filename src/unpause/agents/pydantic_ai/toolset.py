@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.capabilities import ReinjectSystemPrompt
 from pydantic_ai.exceptions import (
     AgentRunError,
     ApprovalRequired,
@@ -147,9 +147,9 @@ class JournaledToolset(WrapperToolset[Any]):
         return text
 
 
-@dataclass
-class JournalCapability(AbstractCapability[Any]):
-    """Puts the journaled toolset around an agent's tools.
+@dataclass(kw_only=True)
+class JournalCapability(ReinjectSystemPrompt[Any]):
+    """Puts the journaled toolset around an agent's tools, and the agent's instructions before each request.
 
     The ``gate`` knows which calls are held. While ``unread`` the user has said something that the model sees only
     after the calls that are being made.
@@ -178,10 +178,11 @@ class JournalCapability(AbstractCapability[Any]):
 
     async def before_model_request(
         self,
-        ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
+        ctx: RunContext[Any],
         request_context: ModelRequestContext,
     ) -> ModelRequestContext:
         """Make what the agent is about to send storable: no provider could be sent it otherwise."""
+        request_context = await super().before_model_request(ctx, request_context)
         request = request_context.messages[-1]
         if isinstance(request, ModelRequest):
             clean_request(request)
