@@ -8,6 +8,7 @@ from unpause.domain.addresses import read_url
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.runs import RunStatus
 from unpause.domain.webhooks import Delivery
+from unpause.runs.snapshots import editable_payload, form_payload
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
 from unpause.store.json import dump_json
@@ -104,6 +105,8 @@ def _news(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
                 "expires_at": requirement.expires_at.isoformat() if requirement.expires_at else None,
                 "message": requirement.message or requirement.reason,
                 "metadata": requirement.metadata,
+                "user_input_schema": form_payload(requirement) or None,
+                "editable": editable_payload(requirement).get("editable"),
             }
             for requirement in requirements
         ],
