@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from tests.domain.test_match_answers import asking, match, refused
 from unpause.domain.forms import InputField
-from unpause.domain.requirements import ToolAnswer
+from unpause.domain.requirements import Answer, Decision, ToolAnswer
 from unpause.errors import RequirementMismatch, RequirementsOpen
 
 _TO = InputField("to", "str", "Who gets it")
@@ -124,3 +125,41 @@ def test_values_and_edits_come_together() -> None:
     waits = [asking(_TO, tool_args={"subject": "Hi"}, editable=("subject",))]
     given = ToolAnswer("c1", tool_args={"subject": "Bye"}, values={"to": "a@b"})
     assert match(waits, given)["r-c1"].values == {"to": "a@b", "subject": "Bye"}
+
+
+def test_a_form_that_was_filled_in_before_may_come_again_in_the_clients_own_spelling() -> None:
+    done = Answer(Decision.ANSWERED, datetime(2026, 1, 1, tzinfo=UTC), values={"copies": 5, "to": "ada"})
+    waits = [asking(_TO, _COPIES, answer=done, editable=("subject",)), asking(_TO, call="c2")]
+    again = ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": False, "subject": "Bye"}, values={"copies": "5.0"})  # noqa: S108
+    assert set(match(waits, again, ToolAnswer("c2", values={"to": "bo"}))) == {"r-c2"}
+
+
+def test_a_form_that_an_administrator_filled_in_cannot_be_filled_in_otherwise() -> None:
+    done = Answer(Decision.CONFIRMED, datetime(2026, 1, 1, tzinfo=UTC), values={"to": "ada", "force": True})
+    approved = asking(_TO, answer=done, editable=("force",), approval="required", approval_status="approved")
+    assert match([approved], ToolAnswer("c1", values={"to": "ada"})) == {}
+    assert match([approved], ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": True})) == {}  # noqa: S108
+    assert match([approved], ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": False})) == {}  # noqa: S108
+    assert "'to'" in refused(RequirementMismatch, [approved], ToolAnswer("c1", values={"to": "eve"}))
+    other = ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": "no"})  # noqa: S108
+    assert "'force'" in refused(RequirementMismatch, [approved], other)
+
+
+def test_null_fills_in_what_takes_null_and_nothing_else() -> None:
+    maybe = InputField("n", "int", "", schema={"anyOf": [{"type": "integer"}, {"type": "null"}]})
+    assert match([asking(_TO, maybe)], ToolAnswer("c1", values={"to": "ada", "n": None}))["r-c1"].values == {
+        "to": "ada",
+        "n": None,
+    }
+    # An untouched form is none that was filled in, and what was left out was not filled in with null.
+    refused(RequirementsOpen, [asking(maybe)], ToolAnswer("c1", values={"n": None}))
+    assert "n" in refused(RequirementMismatch, [asking(_TO, maybe)], ToolAnswer("c1", values={"to": "ada"}))
+
+
+def test_what_may_be_changed_may_be_changed_in_the_form_too() -> None:
+    subject = InputField("subject", "str", "", value="Hi", open=False, editable=True)
+    waits = [asking(_TO, subject, tool_args={"subject": "Hi"}, editable=("subject",))]
+    given = ToolAnswer("c1", values={"to": "ada", "subject": "Bye"})
+    assert match(waits, given)["r-c1"].values == {"to": "ada", "subject": "Bye"}
+    approved = [asking(_TO, subject, editable=("subject",), approval="required", approval_status="approved")]
+    assert "'subject'" in refused(RequirementMismatch, approved, given)

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from unpause.domain.arguments import is_same_json
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField, read_value
 from unpause.errors import InvalidTransition, RequirementMismatch, RequirementsOpen
@@ -215,8 +216,11 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
     decided: Mapping[str, Any] = {}
     if requirement.answer is None:
         allowed.update(requirement.changeable)
-    else:
+    elif requirement.approval == "required":
         decided = requirement.answer.values or {}
+    else:
+        # What a client says once more of a call that it answered before, in its own spelling, is no second answer.
+        allowed.update(requirement.editable)
     for name in {*answer.tool_args, *requirement.tool_args} - allowed:
         sent, shown = answer.tool_args.get(name, _MISSING), requirement.tool_args.get(name, _MISSING)
         if sent not in (shown, decided.get(name, shown)):
@@ -227,9 +231,11 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
 
 
 def _refuse_other_values(requirement: Requirement, answer: ToolAnswer) -> None:
-    """Raise where a form that is filled in already, by whoever decided the call, is filled in otherwise."""
+    """Raise where a form that an administrator filled in is filled in otherwise."""
     decided = requirement.answer
-    if decided is None or decided.decision is Decision.REJECTED or answer.confirmed is False:
+    if requirement.approval != "required" or decided is None or answer.confirmed is False:
+        return
+    if decided.decision is Decision.REJECTED:
         return
     filled_in = decided.values or {}
     for field in requirement.fields:
@@ -291,7 +297,10 @@ def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
     edited: dict[str, Any] = {}
     for name in requirement.changeable:
         for sent in (answer.tool_args or {}, in_form):
-            if name in sent and sent[name] != requirement.tool_args.get(name, _MISSING):
+            if name not in sent:
+                continue
+            shown = requirement.tool_args.get(name, _MISSING)
+            if shown is _MISSING or not is_same_json(sent[name], shown):
                 edited[name] = sent[name]
     return edited
 
