@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from unpause.agents.pydantic_ai.loading import load_agents
 from unpause.agents.redaction import Redaction
 from unpause.agents.setup_commands import SetupCommandsDriver
 from unpause.agents.setup_segment import Workshop
-from unpause.agents.subprocesses import find_programs
+from unpause.agents.subprocesses import CommandUser, find_programs
 from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import RandomIds
@@ -177,6 +178,22 @@ def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:
     return [PydanticAIDriver(build_demo_agent(settings.workspace, options.model or DemoModel()), options)]
 
 
+def command_user(settings: Settings) -> CommandUser | None:
+    """Return whom setup commands run as; None for the server's own user. Raises InvalidSetting."""
+    name = settings.command_user
+    if name is None:
+        return None
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise InvalidSetting(f"command_user: there is no user {name!r} on this machine") from None
+    if found.pw_uid == 0:
+        raise InvalidSetting("command_user: that is root, who reads everything")
+    if os.geteuid() != 0:
+        raise InvalidSetting("command_user: only a server that runs as root can run commands as another user")
+    return CommandUser(found.pw_uid, found.pw_gid)
+
+
 def setup_commands_driver(
     settings: Settings, drivers: Sequence[AgentDriver], clock: Clock
 ) -> SetupCommandsDriver | None:
@@ -196,5 +213,6 @@ def setup_commands_driver(
         settings.command_timeout_seconds,
         settings.command_output_bytes,
         find_programs(os.environ),
+        command_user(settings),
     )
     return SetupCommandsDriver(model, options, workshop, clock)

@@ -151,6 +151,9 @@ class Settings(BaseSettings):
     command_output_bytes: int = Field(
         default=65_536, ge=1024, description="Output that is kept of one setup command: its end."
     )
+    command_user: str | None = Field(
+        default=None, description="User that setup commands run as, where the server runs as root; else its own."
+    )
     jwt_algorithm: JwtAlgorithm = Field(default="RS256", description="The one algorithm that JWTs may be signed with.")
     jwt_key: SecretStr | None = Field(
         default=None, description="Secret (HS…) or public key as PEM text that JWTs are checked with."

@@ -12,6 +12,7 @@ ADMIN: Final = ("agent_os:admin",)
 RUN: Final = ("agents:run",)
 # Any of them is enough.
 FOLLOW: Final = ("agents:read", "agents:run")
+SETUP: Final = ("setup:run",)
 USERS: Final = ("users:read", "system:read")
 ANYBODY: Final[tuple[str, ...]] = ()
 
@@ -211,7 +212,7 @@ _CODEGEN: Mapping[str, Row] = {
         json=_NAMED,
     ),
     "POST /setup-commands/generate": same(
-        RUN,
+        SETUP,
         message(400, "Setup commands are off here: the server was started without --workspace-root"),
         json={"repo_id": 1},
     ),

@@ -36,7 +36,7 @@ from unpause.domain.principal import Principal
 CANARY = "canary"
 KNOWN = (
     *("agents:read", "agents:run", "approvals:read", "approvals:write", "approvals:delete"),
-    *("sessions:read", "sessions:write", "sessions:delete", "system:read", "users:read"),
+    *("sessions:read", "sessions:write", "sessions:delete", "system:read", "users:read", "setup:run"),
     "finance:approve",
 )
 GUARDED = {**AGENTOS, **CODEGEN}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from unpause.agents.driver import Journal, Segment, SegmentEnd
     from unpause.agents.setup_plan import Planner
     from unpause.agents.setup_progress import Question, Step
+    from unpause.agents.subprocesses import CommandUser
     from unpause.clock import Clock, Ids
 
 # Beside the checkouts, and no number: a folder that no repository's id can name.
@@ -40,12 +42,13 @@ _HOMES = ".homes"
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What commands are run with: the folder of all checkouts, their limits, and where programs are found."""
+    """What commands are run with: the folder of all checkouts, limits, where programs are found, and as which user."""
 
     root: Path
     timeout_seconds: float
     output_bytes: int
     search_path: str
+    user: CommandUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,10 @@ class SetupSegment:
         workshop = self._tools.workshop
         home = workshop.root.resolve() / _HOMES / str(self._segment.run.repo_id)
         home.mkdir(parents=True, exist_ok=True)
+        if workshop.user is not None:
+            os.chown(home, *workshop.user)
         environment = clean_environment(workshop.search_path, home)
-        return CommandRules(workshop.timeout_seconds, workshop.output_bytes, environment)
+        return CommandRules(workshop.timeout_seconds, workshop.output_bytes, environment, workshop.user)
 
     async def _run(self, step: Step, folder: Path, rules: CommandRules) -> bool:
         """Run one command and keep its result; return False if a pause was asked for before it did anything."""

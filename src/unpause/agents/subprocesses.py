@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +27,24 @@ exec 3<&-
 exec /bin/sh -c "$1"
 """
 
+# What stands before the shell: a process of its own, which takes from itself what the command shall not have. Neither
+# the command nor what it starts gains rights by set-user-id programs, it leaves no core behind, and it is another user
+# where one is given. In the server's own process nothing of it could be done: there are other threads in it.
+_LAUNCH: Final = """\
+import os, resource, sys
+user, group, *command = sys.argv[1:]
+if sys.platform == "linux":
+    import ctypes
+    if ctypes.CDLL(None).prctl(38, 1, 0, 0, 0):
+        sys.exit("no_new_privs could not be set")
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+if user:
+    os.setgroups([])
+    os.setgid(int(group))
+    os.setuid(int(user))
+os.execv(command[0], command)
+"""
+
 _CHUNK_BYTES: Final = 65_536
 
 # How long to read on once a command and its group are gone: only what left the group may still hold the pipe open.
@@ -35,13 +53,24 @@ _REST_SECONDS: Final = 1.0
 _COULD_NOT_START: Final = 126
 
 
+class CommandUser(NamedTuple):
+    """The user that commands run as, and the group, by their numbers."""
+
+    uid: int
+    gid: int
+
+
 @dataclass(frozen=True, slots=True)
 class CommandRules:
-    """What holds for a command: its time in seconds, how many bytes of its output are kept, all of its environment."""
+    """What holds for a command: its time in seconds, how many bytes of its output are kept, all of its environment.
+
+    ``user`` None is the server's own.
+    """
 
     timeout_seconds: float
     output_bytes: int
     environment: Mapping[str, str]
+    user: CommandUser | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +107,8 @@ def find_programs(environment: Mapping[str, str]) -> str:
 async def run_command(command: str, folder: Path, rules: CommandRules) -> CommandEnd:
     """Run the command with ``/bin/sh -c`` and return how it ended; it reads nothing.
 
+    It has no files of this process open, none of its environment, and no way to more rights than it begins with.
+
     It has a process group of its own, which is killed as a whole when the command has ended, at the time limit, when
     this task is cancelled and when this process dies: what a command leaves in the background ends with it. Out of
     reach is only what makes a session of its own. One that cannot be started ends with exit code 126.
@@ -107,6 +138,8 @@ async def _watch(command: str, folder: Path, rules: CommandRules, tail: _Tail) -
             )
             ends.callback(transport.close)
             process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _LAUNCH),
+                *(("", "") if rules.user is None else map(str, rules.user)),
                 *(_SHELL, "-c", _WATCHED, "sh", command),
                 cwd=folder,
                 env=dict(rules.environment),

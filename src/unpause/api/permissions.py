@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from unpause.domain.scopes import ADMIN
+from unpause.domain.scopes import ADMIN, SETUP
 from unpause.errors import ScopeMissing
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ _OF_ORGANIZATION: dict[str, Scopes] = {
     "POST /agent/run/ban": _RUN,
     "POST /agent/run/remove-from-pr": _RUN,
     "POST /agent/run/unban": _RUN,
-    "POST /setup-commands/generate": _RUN,
+    "POST /setup-commands/generate": (SETUP,),
     "GET /users": _USERS,
     "GET /users/{user_id}": _USERS,
     "GET /models": _ANYBODY,

@@ -19,7 +19,8 @@ from unpause.cli.connections import patient_protocol
 from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
-from unpause.configuration import build_redaction, demo_drivers, load_drivers, load_jwt_keys, load_vault
+from unpause.cli.privacy import forbid_looking_in
+from unpause.configuration import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file
@@ -81,6 +82,7 @@ class _Server(uvicorn.Server):
 def run(name: str, arguments: Sequence[str]) -> None:
     """Serve until stopped; raise a ``Startup`` error for anything that makes that impossible."""
     source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
+    forbid_looking_in()
     settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
     demo = name == "demo"
     if demo:
@@ -96,6 +98,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
         raise InvalidSetting("--no-worker needs workers beside it, and those need PostgreSQL: see --database-url")
     load_vault(settings)
     load_jwt_keys(settings)
+    command_user(settings)
     configure_logging(build_redaction(settings), readable=settings.dev)
     # Before anything is made on disk: a wrong name leaves nothing behind.
     drivers = demo_drivers(settings) if demo else load_drivers(settings)

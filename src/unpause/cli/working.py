@@ -13,7 +13,8 @@ from unpause.bootstrap import build_application
 from unpause.cli.collecting import freeze_loaded
 from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
-from unpause.configuration import build_redaction, load_drivers, load_vault
+from unpause.cli.privacy import forbid_looking_in
+from unpause.configuration import build_redaction, command_user, load_drivers, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def run(name: str, arguments: Sequence[str]) -> None:
     """Work until SIGTERM or SIGINT; raise a ``Startup`` error for anything that makes that impossible."""
     source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
+    forbid_looking_in()
     settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
     if not settings.agents:
         raise InvalidSetting("no agents to execute: name a module or file with --agents")
@@ -36,6 +38,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
     if not settings.worker:
         raise InvalidSetting("a worker with --no-worker would do nothing")
     load_vault(settings)
+    command_user(settings)
     configure_logging(build_redaction(settings), readable=settings.dev)
     drivers = load_drivers(settings)
     check_database(settings.database_url)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 ADMIN = "agent_os:admin"
+# To say which shell commands the server runs in a checkout. Nothing else grants it but ADMIN.
+SETUP = "setup:run"
 
 # What a token may do whose maker said nothing: work with one's own runs and sessions, and see what waits.
 USUAL = (
@@ -24,7 +26,7 @@ _ANY = "*"
 
 # All that anything here asks for; a scope of one of these resources that is not here has a spelling mistake in it.
 # Others are the operator's own, for `approvers` of a tool.
-_KNOWN = frozenset({*USUAL, ADMIN, "approvals:write", "approvals:delete", "users:read"})
+_KNOWN = frozenset({*USUAL, ADMIN, "approvals:write", "approvals:delete", "users:read", SETUP})
 _RESOURCES = frozenset(scope.partition(":")[0] for scope in _KNOWN) | _ALIASES.keys()
 _PER_AGENT = frozenset({"read", "run"})
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import RunInput, RunStatus
+from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
+from unpause.domain.scopes import SETUP
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunNotFound, busy_with
 from unpause.runs.cancelling import Cancelling, cancel
@@ -82,7 +83,10 @@ class RunService:
         IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
         agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
-        principal.refuse_agent(agent.agent_id)
+        if command.source_type == SETUP_COMMANDS:
+            principal.refuse_without(SETUP)
+        else:
+            principal.refuse_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
         kept = {
@@ -151,6 +155,9 @@ class RunService:
             earlier = find_earlier(connection, asked, self._tools.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
             run = _named_to_change(connection, principal, name)
+            if run.source_type == SETUP_COMMANDS:
+                # An answer may be a command.
+                principal.refuse_without(SETUP)
             now = self._tools.clock.now()
             if earlier is not None:
                 return _Continued(Present(run, [], now), replace(earlier, moved=False))

@@ -14,7 +14,11 @@ from tests.support.serving import serving
 from tests.support.workshop import FIVE, SETUP, at_workshop, commands_of, failed_at_three, is_open, note, traces
 from unpause.agents.demo import build_demo_agent
 from unpause.agents.demo_model import DemoModel
-from unpause.errors import InvalidSetting
+from unpause.domain.principal import Principal
+from unpause.domain.runs import SETUP_COMMANDS
+from unpause.domain.scopes import USUAL
+from unpause.errors import InvalidSetting, ScopeMissing
+from unpause.runs.commands import ContinueRun, CreateRun, RunName
 
 NOT_FOUND = {"message": "Repository not found", "status_code": 404}
 
@@ -328,3 +332,23 @@ async def test_the_question_can_be_found_among_the_requirements(tmp_path: Path, 
         "number": 3,
         "of": 5,
     }
+
+
+async def test_commands_are_chosen_only_by_whom_the_scope_of_their_own_was_given(
+    tmp_path: Path, checkout: Path
+) -> None:
+    agents = ("agents:run", "agents:*:run", "agents:setup-commands:run", "approvals:write", "users:read")
+    usual = frozenset({*USUAL, *agents})
+    async with at_workshop(tmp_path, PlanningModel(FIVE)) as workshop:
+        run = await failed_at_three(workshop, checkout)
+        service = workshop.application.service
+        name, command = RunName(id=run["id"]), ContinueRun(prompt="$ touch chosen")
+        create = CreateRun("setup-commands", "Do it.", source_type=SETUP_COMMANDS, repo_id=REPOSITORY)
+        with pytest.raises(ScopeMissing, match="setup:run"):
+            await service.continue_run(Principal(1, scopes=usual), name, command)
+        with pytest.raises(ScopeMissing, match="setup:run"):
+            await service.create_run(Principal(1, scopes=usual), create)
+        assert (await workshop.read(run["id"]))["status"] == "PAUSED"
+        await service.continue_run(Principal(1, scopes=usual | {"setup:run"}), name, command)
+        await workshop.settled(run["id"])
+        assert (checkout / "chosen").exists()
