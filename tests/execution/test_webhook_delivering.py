@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from tests.support.hooked import KEY, QUICK, all_over, hooked, once
 from tests.support.limited import MovedClock
@@ -20,9 +20,10 @@ from tests.support.receiver import Receiver
 from tests.support.serving import settings_for
 from unpause.domain.webhooks import Address, Delivery, Sent
 from unpause.execution.delivering import Deliverer, DeliveryRules
+from unpause.execution.shares import ShareRules
 from unpause.store.database import Database
 from unpause.store.deliveries import add_deliveries
-from unpause.store.tables import webhook_deliveries
+from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
 
 SECRET = "a secret to sign with"
@@ -75,9 +76,14 @@ class Outbox:
         """Keep messages."""
         await self.database.write(lambda connection: add_deliveries(connection, deliveries))
 
-    def message(self, name: str, url: str = "http://one.example/hook") -> Delivery:
+    def message(self, name: str, url: str = "http://one.example/hook", organization: int = 1) -> Delivery:
         """Return a message that is due at once."""
-        return Delivery(name, 1, Address.read(url), "{}", self.clock.now())
+        return Delivery(name, organization, Address.read(url), "{}", self.clock.now())
+
+    async def add_organizations(self, count: int) -> None:
+        """Have so many, from number 1 on."""
+        rows = [{"id": number, "name": f"o{number}", "created_at": self.clock.now()} for number in range(2, count + 1)]
+        await self.database.write(lambda connection: connection.execute(insert(organizations), rows))
 
     @asynccontextmanager
     async def delivering(self, rules: DeliveryRules | None = None) -> AsyncIterator[None]:
@@ -192,17 +198,47 @@ async def test_two_that_look_into_one_database_send_each_message_once(tmp_path: 
     assert sorted(name for name, _ in box.sender.sent) == sorted(f"m{number}" for number in range(200))
 
 
-async def test_not_more_than_16_are_sent_at_once_and_not_more_than_4_to_one_server(tmp_path: Path) -> None:
-    servers = [f"http://s{number}.example" for number in range(6)]
+async def test_attempts_are_bounded_in_all_and_for_one_organization_and_one_server(tmp_path: Path) -> None:
+    shares = ShareRules(at_once=40, to_one_organization=20, to_one_server=3, unproven=0.5)
+    servers = [f"http://s{number}.example" for number in range(30)]
     stuck = frozenset(f"{server}/{number}" for server in servers for number in range(10))
     async with outbox(tmp_path, stuck=stuck) as box:
-        await box.add(*(box.message(url, url) for url in sorted(stuck)))
-        async with box.delivering():
-            await box.sender.has_sent(16)
+        await box.add_organizations(3)
+        for organization in (1, 2, 3):
+            await box.add(*(box.message(f"{organization} {url}", url, organization) for url in sorted(stuck)))
+        async with box.delivering(replace(box.rules, shares=shares)):
+            await box.sender.has_sent(20)
             await looks(box)
-            assert box.sender.most_at_once == 16
-    counts = [sum(name.startswith(f"{server}/") for name, _ in box.sender.sent) for server in servers]
-    assert max(counts) == 4
+            assert box.sender.most_at_once == 20, "half of all, since none of them was seen to answer"
+    names = [name for name, _ in box.sender.sent]
+    assert {sum(name.startswith(f"{number} ") for name in names) for number in (1, 2, 3)} == {6, 7}
+    assert max(sum(f" {server}/" in name for name in names) for server in servers) <= 3
+
+
+@pytest.mark.parametrize("organization", [1, 2])
+async def test_silent_servers_of_any_number_do_not_hold_up_one_that_answers(tmp_path: Path, organization: int) -> None:
+    """Of another organization, or of the same one."""
+    stuck = [f"http://s{number}.example/" for number in range(400)]
+    async with outbox(tmp_path, stuck=frozenset(stuck)) as box:
+        await box.add_organizations(2)
+        await box.add(box.message("first", "http://fine.example/", organization))
+        async with box.delivering():
+            await box.sender.has_sent(1)
+            await settled(box)
+            await box.add(*(box.message(f"stuck{number}", url) for number, url in enumerate(stuck * 2)))
+            await box.sender.has_sent(1 + 24)
+            await looks(box)
+            for number in range(10):
+                box.clock.move(0.1)
+                await box.add(box.message(f"fine{number}", "http://fine.example/", organization))
+                await once(lambda: sent_names(box), lambda found, name=f"fine{number}": name in found)
+            await looks(box)
+    names = await sent_names(box)
+    assert sum(name.startswith("stuck") for name in names) == 24
+
+
+async def sent_names(box: Outbox) -> list[str]:
+    return [name for name, _ in box.sender.sent]
 
 
 @pytest.mark.parametrize("ending", ["/", "/{}", "?n={}", ""])

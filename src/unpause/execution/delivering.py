@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.execution.shares import Share, ShareRules, Shares
 from unpause.store.deliveries import (
     claim_delivery,
     delete_finished,
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# So many that are due are looked at together.
-_LOOKED_AT = 64
+# So many that are due are looked at together: more than silent servers alone can fill.
+_LOOKED_AT = 1000
+# Each makes the question longer.
+_MOST_OMITTED = 50
 _CLEAN_EVERY = timedelta(minutes=10)
 # A delay is this much shorter or longer by chance, so that what failed together does not come back together.
 _JITTER = 0.25
@@ -48,9 +50,8 @@ _MOST_DOUBLINGS = 30
 class DeliveryRules:
     """How often, how soon and how many at a time.
 
-    ``timeout_seconds`` is what one attempt takes at most. Of ``at_once`` attempts not more than ``to_one_server`` are
-    to the same one, so that a slow server does not hold up what others are to hear. Messages that are over are kept for
-    ``keep``.
+    ``timeout_seconds`` is what one attempt takes at most; ``shares`` say how many are under way for whom. Messages that
+    are over are kept for ``keep``.
     """
 
     attempts: int
@@ -58,8 +59,7 @@ class DeliveryRules:
     first_delay_seconds: float = 5.0
     longest_delay_seconds: float = 3600.0
     poll_seconds: float = 0.5
-    at_once: int = 16
-    to_one_server: int = 4
+    shares: ShareRules = field(default_factory=ShareRules)
     keep: timedelta = timedelta(days=7)
 
     def delay_after(self, attempts: int, chance: float) -> timedelta:
@@ -85,8 +85,8 @@ class Deliverer:
         self._clock = clock
         self._rules = rules
         self._chance = chance
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._servers: Counter[str] = Counter()
+        self._under_way: set[asyncio.Task[float | None]] = set()
+        self._shares = Shares(rules.shares)
         self._freed = asyncio.Event()
         self._clean_at = clock.now()
 
@@ -119,27 +119,20 @@ class Deliverer:
 
     async def _start_due(self, tasks: asyncio.TaskGroup) -> bool:
         """Begin as many attempts as there is room for; return whether more may be due."""
-        if len(self._under_way) >= self._rules.at_once:
+        shares = self._shares
+        if shares.room <= 0:
             return True
         now = self._clock.now()
-        full = [server for server, count in self._servers.items() if count >= self._rules.to_one_server]
+        servers, organizations = shares.full_servers, shares.full_organizations
         # Reading first keeps an idle server from writing.
-        due = await self._database.read(lambda connection: list_due(connection, now, _LOOKED_AT, full))
-        chosen = self._choose(due)
+        due = await self._database.read(
+            lambda connection: list_due(connection, now, _LOOKED_AT, servers[:_MOST_OMITTED], organizations)
+        )
+        chosen = shares.choose(due)
         if chosen:
             for delivery in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
                 self._start(tasks, delivery)
         return len(chosen) < len(due) or len(due) == _LOOKED_AT
-
-    def _choose(self, due: list[Due]) -> list[Due]:
-        chosen: list[Due] = []
-        counts = Counter(self._servers)
-        for each in due:
-            server = each.address.server
-            if counts[server] < self._rules.to_one_server:
-                counts[server] += 1
-                chosen.append(each)
-        return chosen[: self._rules.at_once - len(self._under_way)]
 
     def _claim(self, connection: Connection, chosen: list[Due], now: datetime) -> list[Delivery]:
         claimed = (claim_delivery(connection, due, self._lost_at(due, now)) for due in chosen)
@@ -151,26 +144,29 @@ class Deliverer:
         return now + longest + self._rules.delay_after(due.attempts + 1, self._chance())
 
     def _start(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
-        server = delivery.address.server
-        self._servers[server] += 1
+        share = self._shares.begin(delivery)
         task = tasks.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
         self._under_way.add(task)
         # Not in the task itself: one that is cancelled before its first step never gets there.
-        task.add_done_callback(partial(self._ended, server))
+        task.add_done_callback(partial(self._ended, share))
 
-    def _ended(self, server: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, share: Share, task: asyncio.Task[float | None]) -> None:
         self._under_way.discard(task)
-        self._servers[server] -= 1
-        if not self._servers[server]:
-            del self._servers[server]
+        share.end(None if task.cancelled() or task.exception() is not None else task.result())
         self._freed.set()
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> float | None:
+        """Make one attempt; return how many seconds the server took, None where that is not known."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        seconds = None
         try:
             sent = await self._sender.send_message(delivery)
+            seconds = loop.time() - began
             await self._note(delivery, sent)
         except Exception:  # noqa: BLE001 - one message's trouble must not stop the others; it is due again by its claim
             _log.exception("a webhook could not be delivered", message_id=delivery.id, attempt=delivery.attempts)
+        return seconds
 
     async def _note(self, delivery: Delivery, sent: Sent) -> None:
         now = self._clock.now()

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _INSERT = insert(webhook_deliveries)
 _DUE = (
-    select(webhook_deliveries.c.id, webhook_deliveries.c.url, webhook_deliveries.c.attempts)
+    select(
+        webhook_deliveries.c.id,
+        webhook_deliveries.c.organization_id,
+        webhook_deliveries.c.url,
+        webhook_deliveries.c.attempts,
+    )
     .where(webhook_deliveries.c.next_attempt_at <= bindparam("now"))
     .order_by(webhook_deliveries.c.next_attempt_at, webhook_deliveries.c.id)
     .limit(bindparam("at_most"))
@@ -62,6 +67,7 @@ class Due(NamedTuple):
     id: str
     address: Address
     attempts: int
+    organization_id: int = 1
 
 
 def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
@@ -83,11 +89,22 @@ def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> No
     )
 
 
-def list_due(connection: Connection, now: datetime, at_most: int, without: Collection[str] = ()) -> list[Due]:
-    """Return what is due now, the longest due first; ``without`` names servers, such as ``https://host:1``, to omit."""
+def list_due(
+    connection: Connection,
+    now: datetime,
+    at_most: int,
+    without: Collection[str] = (),
+    organizations: Collection[int] = (),
+) -> list[Due]:
+    """Return what is due now, the longest due first.
+
+    ``without`` names servers to omit, such as ``https://host:1``, ``organizations`` those to omit.
+    """
     statement = _DUE.where(*(~_is_at(server) for server in without)) if without else _DUE
+    if organizations:
+        statement = statement.where(webhook_deliveries.c.organization_id.not_in(organizations))
     found = connection.execute(statement, {"now": now, "at_most": at_most})
-    return [Due(row.id, Address.read(row.url), row.attempts) for row in found]
+    return [Due(row.id, Address.read(row.url), row.attempts, row.organization_id) for row in found]
 
 
 def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Delivery | None:

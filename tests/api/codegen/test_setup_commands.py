@@ -349,6 +349,6 @@ async def test_commands_are_chosen_only_by_whom_the_scope_of_their_own_was_given
         with pytest.raises(ScopeMissing, match="setup:run"):
             await service.create_run(Principal(1, scopes=usual), create)
         assert (await workshop.read(run["id"]))["status"] == "PAUSED"
-        await service.continue_run(Principal(1, scopes=usual | {"setup:run"}), name, command)
-        await workshop.settled(run["id"])
+        accepted = await service.continue_run(Principal(1, scopes=usual | {"setup:run"}), name, command)
+        await workshop.settled(run["id"], accepted.after)
         assert (checkout / "chosen").exists()
