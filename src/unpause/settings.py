@@ -205,7 +205,8 @@ class Settings(BaseSettings):
         description="Largest result of a tool, as JSON with its pictures; over it the call has failed, though it ran.",
     )
     max_tools: int = Field(default=256, ge=1, le=1000, description="Tool executions in one continue; at most 1000.")
-    max_streams: int = Field(default=100, ge=1, description="Open streams of one token, in this process.")
+    max_streams: int = Field(default=100, ge=1, description="Open streams of one token, in this process; over it: 429.")
+    max_requests: int = Field(default=100, ge=1, description="Other open requests of one token, in this process.")
     max_unfinished: int | None = Field(
         default=1000, ge=1, description="Runs of one organization that wait to be executed or are; over it: 429."
     )

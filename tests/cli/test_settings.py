@@ -63,6 +63,7 @@ VALUES = {
     "command_timeout_seconds": "30",
     "command_output_bytes": "4096",
     "max_body_bytes": "2048",
+    "max_requests": "7",
     "command_user": "nobody",
     "max_plain_body_bytes": "1024",
     "max_image_bytes": "77",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from unpause.api.access import Authentication
+from unpause.api.access import Authentication, Places
 from unpause.api.agentos import approvals, attach, audit, config, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import audit as codegen_audit
@@ -63,7 +63,12 @@ def create_app(application: Application) -> FastAPI:
         plain_limit=settings.max_plain_body_bytes,
         seconds=settings.request_seconds,
     )
-    app.add_middleware(Authentication, callers=application.callers, max_open=settings.max_streams)
+    app.add_middleware(
+        Authentication,
+        callers=application.callers,
+        places=Places(settings.max_requests, settings.max_streams),
+        patience=settings.keepalive_seconds,
+    )
     app.add_middleware(
         CORSMiddleware,
         # AgentOS's control plane is a page that brings a token; a server without tokens answers no page from elsewhere.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from unpause.domain.webhooks import Delivery
     from unpause.store.deliveries import Due
+
+T = TypeVar("T")
 
 # Of more servers nothing is remembered than how many attempts are under way.
 _MOST_REMEMBERED = 10_000
@@ -138,7 +140,7 @@ class Share:
             self.shares._note(self.server, answers_soon=soon)  # noqa: SLF001 - its own shares
 
 
-def _take(counts: Counter[str] | Counter[int], key: str | int) -> None:
-    counts[key] -= 1  # type: ignore[index]
-    if counts[key] <= 0:  # type: ignore[index]
-        del counts[key]  # type: ignore[arg-type]
+def _take(counts: Counter[T], key: T) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]

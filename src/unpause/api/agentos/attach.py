@@ -7,7 +7,9 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
+from starlette.requests import Request
 
+from unpause.api.access import open_stream
 from unpause.api.agentos.callers import Caller, naming_agent
 from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.responses import ERRORS, STREAM
@@ -35,8 +37,9 @@ _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
 
 
 @router.get("/agents/{agent_id}/runs/{run_id}/events", operation_id="follow_agent_run", response_model=None)
-async def follow_agent_run(
+async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
+    request: Request,
     caller: Caller,
     agent_id: str,
     run_id: str,
@@ -45,14 +48,16 @@ async def follow_agent_run(
 ) -> Response:
     """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
     run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
+    open_stream(request)
     after = _number("Last-Event-ID", last_event_id, smallest=0)
     events = application.follower.attach(run, after)
     return stream_events(application, events, framer(run))
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/resume", operation_id="resume_agent_run_stream", response_model=None)
-async def resume_agent_run_stream(
+async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
+    request: Request,
     caller: Caller,
     agent_id: str,
     run_id: str,
@@ -61,6 +66,7 @@ async def resume_agent_run_stream(
 ) -> Response:
     """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does (agno.md section 10)."""
     run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
+    open_stream(request)
     index = _number("last_event_index", last_event_index, smallest=-1)
     frames = _attached(application, run, -1 if last_event_index is None else index)
     return stream_frames(application, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -10,17 +11,24 @@ from starlette.responses import Response
 from unpause.api.agentos.event_json import framer
 from unpause.api.agentos.translate import run_output
 from unpause.api.large_json import write_json
+from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
 from unpause.errors import ShuttingDown
 from unpause.runs.commands import RunName
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from starlette.requests import Request
+
     from unpause.bootstrap import Application
     from unpause.runs.commands import Accepted
     from unpause.store.idempotency import RequestKey
 
 _ACCEPTED = 202
+# Read by nobody.
+_CLIENT_GONE = 499
 
 
 async def answer_with_stream(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
@@ -31,19 +39,43 @@ async def answer_with_stream(application: Application, accepted: Accepted, *, de
 
 
 async def answer_with_run(
-    application: Application, asker: Principal, accepted: Accepted, asked: RequestKey | None, *, stored: bool
+    application: Application, request: Request, accepted: Accepted, asked: RequestKey | None, *, stored: bool
 ) -> Response:
-    """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again."""
+    """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again.
+
+    Nobody waits for a client that is gone; the run goes on.
+    """
     if accepted.answer is None:
-        await _wait_for(application, accepted)
+        if not await still_there(request, _wait_for(application, accepted)):
+            return Response(status_code=_CLIENT_GONE)
         # Whoever may make a run or send it on may see what becomes of it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunName(id=accepted.run.id))
-        text = (await write_json(run_output(view, stored=stored, for_admin=asker.is_admin))).decode()
+        text = (await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))).decode()
         if asked is not None:
             await application.service.keep_answer(asked, text)
     else:
         text = accepted.answer
     return Response(text, media_type="application/json")
+
+
+async def still_there(request: Request, waiting: Coroutine[Any, Any, None]) -> bool:
+    """Wait for it; return False as soon as the client is gone, who sent all of the request before."""
+
+    async def listen() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            continue
+
+    tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(listen())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+            return True
+        return False
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for(application: Application, accepted: Accepted) -> None:

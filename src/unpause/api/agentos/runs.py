@@ -6,7 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Query
+from starlette.requests import Request
 
+from unpause.api.access import open_stream
 from unpause.api.agentos.callers import Caller, naming_agent
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
@@ -52,6 +54,7 @@ Text = Annotated[str | None, Form()]
 )
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
+    request: Request,
     caller: Caller,
     agent_id: str,
     message: Annotated[str, Form()],
@@ -72,6 +75,8 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 
     In the background the answer is 202 at once, to be polled for.
     """
+    if stream and not background:
+        open_stream(request)
     _check_length("message", message, application)
     longest = application.settings.max_json_chars
     command = CreateRun(
@@ -91,7 +96,7 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         return answer_at_once(accepted)
     if stream:
         return await answer_with_stream(application, accepted, deltas_only=not stream_events)
-    return await answer_with_run(application, principal, accepted, asked, stored=False)
+    return await answer_with_run(application, request, accepted, asked, stored=False)
 
 
 @router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
@@ -139,6 +144,7 @@ async def get_agent_run(
 )
 async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
+    request: Request,
     caller: Caller,
     agent_id: str,
     run_id: str,
@@ -155,6 +161,8 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     ``tools`` is a JSON array of tool executions as the run showed them, with answers filled in. The
     stored calls run, never the ones sent. The checks come in the order of agno.md section 2.
     """
+    if stream:
+        open_stream(request)
     parsed = await parse_tools(tools)
     name = RunName(
         run_id=run_id,
@@ -176,7 +184,7 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         return await answer_with_stream(application, accepted)
     if background:
         return answer_at_once(accepted)
-    return await answer_with_run(application, principal, accepted, asked, stored=True)
+    return await answer_with_run(application, request, accepted, asked, stored=True)
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)
