@@ -10,6 +10,7 @@ import pytest
 
 from tests.access.guarded import Guarded, guarded
 from tests.access.route_table import CODEGEN_UNKNOWN, MISSING, TABLE, scope_missing
+from tests.support.serving import serving
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -158,3 +159,25 @@ async def test_a_preflight_needs_no_token(office: Guarded, path: str) -> None:
 async def test_options_that_are_no_preflight_need_a_token(office: Guarded) -> None:
     assert (await office.client.options("/agents")).status_code == 401
     assert (await office.client.options("/agents", headers={"Origin": PAGE})).status_code == 401
+
+
+async def test_a_server_that_asks_nobody_answers_pages_of_this_machine_from_any_port(tmp_path: Path) -> None:
+    ours = ("http://localhost:5173", "http://127.0.0.1:8000", "https://[::1]:1", "http://localhost", PAGE)
+    foreign = ("https://evil.example", "http://localhost.evil.example", "http://127.0.0.1.evil.example:80", "null")
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-any"}
+    async with serving(tmp_path) as client:
+        for origin in ours:
+            answer = await client.get("/agents", headers={"Origin": origin})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
+            answer = await client.options("/agents", headers={"Origin": origin, **preflight})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
+        for origin in foreign:
+            for answer in (
+                await client.get("/agents", headers={"Origin": origin}),
+                await client.options("/agents", headers={"Origin": origin, **preflight}),
+            ):
+                assert answer.status_code == 403
+                assert "access-control-allow-origin" not in answer.headers
+    async with guarded(tmp_path) as office:
+        answer = await office.client.get("/agents", headers={"Origin": "http://localhost:5173"})
+        assert "access-control-allow-origin" not in answer.headers, "with tokens only the origins of the settings"
