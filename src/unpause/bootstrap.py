@@ -34,6 +34,7 @@ from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.recovery import Recovery
 from unpause.execution.sending import SigningSender
+from unpause.execution.timekeeping import Timekeeper
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
 from unpause.runs.approvals import ApprovalService
@@ -152,15 +153,16 @@ def build_application(
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
     sweeps = (callers, expiry, unserved)
+    keeper = (Timekeeper(database, clock),) if isinstance(clock, SystemClock) else ()
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,
         recovery=recovery,
         heartbeat=None
         if database.is_sqlite
-        else Heartbeat(LeaseKeeper(database.url), executor, lease, clock, _node(agents, ids)),
+        else Heartbeat(LeaseKeeper(database.url), executor, lease, _node(agents, ids)),
         lifespans=partial(open_lifespans, drivers),
-        sweeps=sweeps if database.is_sqlite else (OpenTransactions(database, 2 * lease), recovery, *sweeps),
+        sweeps=sweeps if database.is_sqlite else (*keeper, OpenTransactions(database, 2 * lease), recovery, *sweeps),
         sweep_seconds=settings.sweep_seconds,
     )
     return Application(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -17,18 +18,34 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, or where several machines work together, that of the database they share."""
+    """The machine's clock, or where several machines work together, that of the database they share.
+
+    Once it was set by another clock it counts on from there by itself: a step of the machine's clock does not move it.
+    """
 
     def __init__(self) -> None:
-        self._ahead = timedelta()
+        # What the other clock showed when so many seconds had gone by; None before it was set.
+        self._set: tuple[datetime, float] | None = None
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
-        return datetime.now(UTC) + self._ahead
+        if self._set is None:
+            return datetime.now(UTC)
+        shown, at = self._set
+        return shown + timedelta(seconds=seconds_gone_by() - at)
 
     def set_by(self, other: datetime) -> None:
         """Go with another clock from now on, which shows ``other`` at this moment."""
-        self._ahead = other - datetime.now(UTC)
+        self._set = (other, seconds_gone_by())
+
+
+def seconds_gone_by() -> float:
+    """Return the seconds since some moment, whatever is done to the machine's clock."""
+    # Where there is one that counts while the machine is suspended, too.
+    return time.clock_gettime(_COUNTER) if _COUNTER is not None else time.monotonic()
+
+
+_COUNTER: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def delays(first_seconds: float = 0.5, last_seconds: float = 30.0) -> Iterator[float]:

@@ -23,7 +23,6 @@ from tests.support.runs import start
 from tests.support.serving import running
 from tests.support.toolless import Toolless
 from unpause.agents.driver import Completed, Journal, Segment, SegmentEnd
-from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
@@ -154,9 +153,9 @@ class Keeper:
         self.renewals = 0
         self.closed = False
 
-    def renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
+    def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
         """Do the next thing; after the last one all is held."""
-        assert expires_at > datetime.now(expires_at.tzinfo)
+        assert lease == _LEASE
         self.renewals += 1
         said = self.answers.pop(0) if self.answers else {key for key, _ in held}
         if isinstance(said, Exception):
@@ -169,7 +168,7 @@ class Keeper:
 
 
 def heartbeat(keeper: Any, held: Held) -> Heartbeat:  # noqa: ANN401 - a real one or that of these tests
-    return Heartbeat(keeper, held, _LEASE, SystemClock())  # type: ignore[arg-type] # what it has of an executor
+    return Heartbeat(keeper, held, _LEASE)  # type: ignore[arg-type] # what it has of an executor
 
 
 async def test_what_is_held_no_more_is_told_and_nothing_else() -> None:
@@ -188,10 +187,10 @@ async def test_a_run_that_ended_while_its_lease_was_renewed_is_not_lost() -> Non
     lost: list[int] = []
 
     class Ending(Keeper):
-        def renew(self, held_then: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
+        def renew(self, held_then: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
             # One ends, the other is here again under the fence of another claim.
             held.held = [(2, 8)]
-            return super().renew(held_then, expires_at)
+            return super().renew(held_then, lease)
 
     keeper = Ending(set())
     async with heartbeat(keeper, held).beating(lost.append):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import insert, update
 
+from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer, dump, new_run
 from tests.support.office import SettableClock
 from tests.support.outages import away
@@ -72,11 +73,25 @@ class Meanwhile(Database):
         return await super().write(unit, waits=waits)
 
 
+class _Clock(SettableClock):
+    """One that the database goes by, too."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._url = database.url.render_as_string(hide_password=False)
+        stop_clock(self._url, self.now())
+
+    def move(self, seconds: float) -> None:
+        """Let time pass, here and there."""
+        super().move(seconds)
+        stop_clock(self._url, self.now())
+
+
 class Sweeper:
     """One process's recovery, at a time that the test sets."""
 
     def __init__(self, database: Database, *, max_crashes: int = 10, patience: timedelta = timedelta()) -> None:
-        self.clock = SettableClock()
+        self.clock = _Clock(database)
         self.heard = Heard()
         self.database = database
         self.bus = InProcessBus()
@@ -131,7 +146,7 @@ async def test_runs_whose_lease_is_not_over_and_those_that_do_not_run_are_left_a
 
 
 def renewed(run: int, until_when: timedelta) -> Callable[[Connection], object]:
-    return lambda connection: renew_leases(connection, [(run, 1)], SettableClock().now() + until_when)
+    return lambda connection: renew_leases(connection, [(run, 1)], until_when, SettableClock().now())
 
 
 def taken_over(run: int) -> Callable[[Connection], object]:
@@ -265,7 +280,7 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
         swept = asyncio.get_running_loop().time()
         assert await sweeper.recovery.sweep() == 0
         await database.write(
-            lambda connection: renew_leases(connection, [(alive, 1)], sweeper.clock.now() + timedelta(hours=1))
+            lambda connection: renew_leases(connection, [(alive, 1)], timedelta(hours=1), sweeper.clock.now())
         )
         counts: list[int] = []
         while not any(counts):
@@ -275,6 +290,24 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
         assert asyncio.get_running_loop().time() - swept >= patience.total_seconds() / 2
         assert sweeper.heard.ready_runs == [dead]
         assert (await sweeper.look(alive)).crashes == 0
+
+
+async def test_after_the_database_s_clock_stepped_those_who_live_get_time_to_say_so(postgres_url: str) -> None:
+    async with Database(postgres_url).opened() as database:
+        sweeper = Sweeper(database, patience=timedelta(seconds=1))
+        alive, dead = await sweeper.has_running(5), await sweeper.has_running(5)
+        counts = [await sweeper.recovery.sweep()]
+        await asyncio.sleep(1.1)
+        counts.append(await sweeper.recovery.sweep())
+        # Such as a standby whose clock is ahead.
+        sweeper.clock.move(3600)
+        counts.append(await sweeper.recovery.sweep())
+        await database.write(
+            lambda connection: renew_leases(connection, [(alive, 1)], timedelta(hours=1), sweeper.clock.now())
+        )
+        await asyncio.sleep(1.1)
+        assert (counts, await sweeper.recovery.sweep()) == ([0, 0, 0], 1)
+        assert sweeper.heard.ready_runs == [dead]
 
 
 async def test_a_server_takes_back_what_a_dead_worker_left_and_executes_it(tmp_path: Path, postgres_url: str) -> None:

@@ -50,6 +50,7 @@ from unpause.store.webhooks import list_targets
 
 _ROWS = 100_000
 _NOW = datetime(2026, 6, 1, tzinfo=UTC)
+_LEASE = timedelta(seconds=10)
 # What holds many rows here.
 _SCANNED = re.compile(
     r"Seq Scan on (runs|requirements|tool_calls|events|messages|inputs|sessions|webhook_deliveries)\b"
@@ -146,8 +147,8 @@ USES: dict[str, Use] = {
     "what a claim loads": lambda connection: list_history(connection, 500, 500, 10),
     "continue": continue_run,
     "look for stale leases": lambda connection: list_stale(connection, _NOW, 500),
-    "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _NOW),
-    "renew one lease": lambda connection: renew_leases(connection, [(500, 1)], _NOW),
+    "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _LEASE, _NOW),
+    "renew one lease": lambda connection: renew_leases(connection, [(500, 1)], _LEASE, _NOW),
     "look for pauses that are due": lambda connection: list_due_runs(connection, _NOW),
     "poll logs": lambda connection: last_sequences(connection, range(1, 65)),
     "read a log": lambda connection: list_events(connection, 500, 1, 500),

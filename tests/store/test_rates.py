@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text
 
+from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer
 from tests.support.limited import MovedClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
@@ -21,14 +22,32 @@ from unpause.store.tables import rate_counts
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
+class SharedClock(MovedClock):
+    """One that a database goes by, too, once that is given."""
+
+    url: str | None = None
+
+    def move(self, seconds: float) -> None:
+        """Move both."""
+        super().move(seconds)
+        self.set_database(self.url)
+
+    def set_database(self, url: str | None) -> None:
+        """Have the database show the same."""
+        self.url = url
+        if url is not None:
+            stop_clock(url, self.now())
 
 
 @pytest.fixture
-def shared_url(postgres: PostgresServer) -> Iterator[str]:
+def clock() -> SharedClock:
+    return SharedClock()
+
+
+@pytest.fixture
+def shared_url(postgres: PostgresServer, clock: SharedClock) -> Iterator[str]:
     with postgres.migrated_database() as url:
+        clock.set_database(url)
         yield url
 
 
@@ -39,13 +58,12 @@ async def database(shared_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(params=["own", "shared"])
-async def counts(request: pytest.FixtureRequest, clock: MovedClock) -> AsyncIterator[Counts]:
+async def counts(request: pytest.FixtureRequest, clock: SharedClock) -> AsyncIterator[Counts]:
     if request.param == "own":
         yield OwnCounts(clock)
         return
-    with request.getfixturevalue("postgres").migrated_database() as url:
-        async with Database(url).opened() as database:
-            yield SharedCounts(database, clock)
+    async with Database(request.getfixturevalue("shared_url")).opened() as database:
+        yield SharedCounts(database, clock)
 
 
 def count_rows(connection: Connection) -> int:
@@ -78,6 +96,13 @@ async def test_of_many_at_once_each_is_counted_with_a_number_of_its_own(counts: 
     found = await asyncio.gather(*(counts.add("key", MINUTE) for _ in range(50)))
     assert sorted(count.number for count in found) == list(range(1, 51))
     assert {count.ends_at for count in found} == {NOW + MINUTE}
+
+
+async def test_a_clock_that_is_put_back_keeps_nobody_out_for_longer_than_a_window(clock: SharedClock) -> None:
+    counts = OwnCounts(clock)
+    assert (await counts.add("key", MINUTE)).number == 1
+    clock.move(-3600)
+    assert await counts.add("key", MINUTE) == (1, clock.now() + MINUTE)
 
 
 async def test_windows_that_are_over_are_forgotten_in_memory(clock: MovedClock) -> None:
@@ -133,8 +158,8 @@ async def test_cleaning_up_waits_for_nobody_who_counts(database: Database, share
     async with Database(shared_url).opened() as second:
 
         def clean_beside(connection: Connection) -> None:
-            add_count(connection, "held", clock.now(), MINUTE)
-            cleaning = second.write(lambda other: forget_counts(other, clock.now()))
+            add_count(connection, "held", MINUTE)
+            cleaning = second.write(forget_counts)
             asyncio.run_coroutine_threadsafe(cleaning, loop).result(timeout=20)
 
         # `run_sync` holds the loop, so this transaction has a thread and a connection of its own.
@@ -151,7 +176,7 @@ async def test_nobody_waits_for_the_disk_to_keep_a_count(database: Database) -> 
     def unit(connection: Connection) -> list[object]:
         show = text("SHOW synchronous_commit")
         before = connection.execute(show).scalar_one()
-        add_count(connection, "key", NOW, MINUTE)
+        add_count(connection, "key", MINUTE)
         return [before, connection.execute(show).scalar_one()]
 
     assert await database.write(unit) == ["on", "off"]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import Connection, insert, select
 
-from tests.support.database_clock import DatabaseClock
+from tests.support.database_clock import DatabaseClock, stop_clock
 from tests.support.databases import NOW, new_run
 from unpause.domain.nodes import Node, ServedAgents, Unserved
 from unpause.domain.principal import Sight
@@ -182,6 +182,8 @@ def test_a_node_is_alive_while_it_is_heard_of(postgres_url: str) -> None:
 
 
 def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str) -> None:
+    stop_clock(database_url, NOW)
+
     def unit(connection: Connection) -> None:
         ago = [
             made(connection, 1, RunStatus.RUNNING, lease_expires_at=NOW - timedelta(seconds=seconds))[0]
@@ -201,6 +203,8 @@ def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str)
 def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
     database_url: str, *, together: bool
 ) -> None:
+    stop_clock(database_url, NOW)
+
     def unit(connection: Connection) -> None:
         held, taken_over, paused, other = (
             made(connection, 1, status, fence=fence, lease_expires_at=NOW)[0]
@@ -213,7 +217,7 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
         )
         asked = [(key, 3) for key in (held, taken_over, paused, 4711)]
         batches = [asked] if together else [[one] for one in asked]
-        assert set[int]().union(*(renew_leases(connection, batch, _LATER) for batch in batches)) == {held}
+        assert set[int]().union(*(renew_leases(connection, batch, _LATER - NOW, NOW) for batch in batches)) == {held}
         leases = {
             key: get_run(connection, RunKey(Sight(1), id=key)).lease_expires_at
             for key in (held, taken_over, paused, other)
@@ -224,7 +228,7 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
 
 
 def test_who_holds_nothing_renews_nothing(database_url: str) -> None:
-    assert done(database_url, lambda connection: renew_leases(connection, [], _LATER)) == set()
+    assert done(database_url, lambda connection: renew_leases(connection, [], _LATER - NOW, NOW)) == set()
 
 
 def test_how_far_logs_have_come_is_told_for_the_runs_asked_about(database_url: str) -> None:

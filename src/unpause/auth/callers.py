@@ -114,7 +114,8 @@ class Callers:
     async def _find(self, public: str) -> Token | None:
         now = self._clock.now()
         known = self._remembered.get(public)
-        if known is not None and known.until > now:
+        # One that counts for longer than that is of before the clock was put back.
+        if known is not None and now < known.until <= now + _REMEMBERED:
             return known.token
         token = await self._database.read(lambda connection: find_token(connection, public))
         if len(self._remembered) >= _MOST_REMEMBERED:

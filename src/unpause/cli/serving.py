@@ -24,6 +24,7 @@ from unpause.configuration import build_redaction, command_user, demo_drivers, l
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 from unpause.store.database import database_file
+from unpause.store.moments import read_now
 from unpause.store.ownership import own_database, prepare_database
 from unpause.store.schema import plain_connection
 from unpause.tasks import background_tasks
@@ -116,7 +117,7 @@ def run(name: str, arguments: Sequence[str]) -> None:
 def _make_first_token(database_url: str) -> None:
     """Print an administrator's token where there is none yet: who starts the server has to get in."""
     with plain_connection(database_url) as connection, connection.begin():
-        text = make_first_token(connection, datetime.now(UTC))
+        text = make_first_token(connection, read_now(connection, datetime.now(UTC)))
     if text is not None:
         sys.stdout.write(f"An administrator's token, shown only now: {text}\n")
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import InvalidSetting, UnpauseError
 from unpause.settings import Settings
 from unpause.store.database import database_file
+from unpause.store.moments import read_now
 from unpause.store.schema import check_schema, plain_connection
 from unpause.store.tokens import list_tokens
 from unpause.store.users import add_organization, list_organizations
@@ -51,7 +52,8 @@ def run(name: str, arguments: Sequence[str]) -> None:
 
 
 def _act(action: str, options: argparse.Namespace, connection: Connection) -> list[str]:
-    now = datetime.now(UTC)
+    # By the clock that servers compare with.
+    now = read_now(connection, datetime.now(UTC))
     organization: int = getattr(options, "org", DEFAULT_ORGANIZATION)
     by = Principal(organization, _ACTOR, via="cli")
     match action:

@@ -21,6 +21,7 @@ from unpause.store.deliveries import (
     mark_delivered,
     mark_failed,
 )
+from unpause.store.moments import read_now
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
@@ -122,17 +123,23 @@ class Deliverer:
         shares = self._shares
         if shares.room <= 0:
             return True
-        now = self._clock.now()
         servers, organizations = shares.full_servers, shares.full_organizations
+
+        def find_due(connection: Connection) -> tuple[datetime, list[Due]]:
+            now = self._now(connection)
+            return now, list_due(connection, now, _LOOKED_AT, servers[:_MOST_OMITTED], organizations)
+
         # Reading first keeps an idle server from writing.
-        due = await self._database.read(
-            lambda connection: list_due(connection, now, _LOOKED_AT, servers[:_MOST_OMITTED], organizations)
-        )
+        now, due = await self._database.read(find_due)
         chosen = shares.choose(due)
         if chosen:
             for delivery in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
                 self._start(tasks, delivery)
         return len(chosen) < len(due) or len(due) == _LOOKED_AT
+
+    def _now(self, connection: Connection) -> datetime:
+        # All processes go by one clock: else one that is ahead would send what another one is sending.
+        return read_now(connection, self._clock.now())
 
     def _claim(self, connection: Connection, chosen: list[Due], now: datetime) -> list[Delivery]:
         claimed = (claim_delivery(connection, due, self._lost_at(due, now)) for due in chosen)
@@ -169,14 +176,19 @@ class Deliverer:
         return seconds
 
     async def _note(self, delivery: Delivery, sent: Sent) -> None:
-        now = self._clock.now()
         reason = sent.error
         if reason is None:
-            await self._database.write(lambda connection: mark_delivered(connection, delivery, now))
+            await self._database.write(lambda connection: mark_delivered(connection, delivery, self._now(connection)))
             return
         is_over = delivery.attempts >= self._rules.attempts
-        again_at = None if is_over else now + self._rules.delay_after(delivery.attempts, self._chance())
-        await self._database.write(lambda connection: mark_failed(connection, delivery, reason, again_at))
+        delay = None if is_over else self._rules.delay_after(delivery.attempts, self._chance())
+
+        def unit(connection: Connection) -> datetime | None:
+            again_at = None if delay is None else self._now(connection) + delay
+            mark_failed(connection, delivery, reason, again_at)
+            return again_at
+
+        again_at = await self._database.write(unit)
         _log.warning(
             "a webhook did not take its message",
             message_id=delivery.id,
@@ -190,6 +202,6 @@ class Deliverer:
         if now < self._clean_at:
             return
         self._clean_at = now + _CLEAN_EVERY
-        before = now - self._rules.keep
+        before = await self._database.read(self._now) - self._rules.keep
         if await self._database.read(lambda connection: has_finished(connection, before)):
             await self._database.write(lambda connection: delete_finished(connection, before))

@@ -88,7 +88,7 @@ class Executor:
         segment = await self._claim(run_key)
         if segment is None:
             return False
-        recorder = self._recorders[run_key] = Recorder(self._tools, segment)
+        recorder = self._recorders[run_key] = Recorder(self._tools, segment, self._rules.lease)
         try:
             return await self._run(segment, recorder)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -205,14 +205,20 @@ class Executor:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> Segment:
-            changes = {"lease_expires_at": now + self._rules.lease, "updated_at": now}
             limit = self._rules.per_organization
             if limit is not None:
                 waiting = find_by_key(connection, run_key)
                 if waiting is None or not has_room(connection, waiting.organization_id, limit):
                     # It stays PENDING, and is found again when another run of its organization has ended.
                     raise RunNotFound
-            run = transition(connection, run_key, Trigger.CLAIM, changes=changes, served=self._served)
+            run = transition(
+                connection,
+                run_key,
+                Trigger.CLAIM,
+                lease=self._rules.lease,
+                served=self._served,
+                changes={"updated_at": now},
+            )
             return self._load(connection, run)
 
         try:

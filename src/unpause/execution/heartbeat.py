@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
 
-    from unpause.clock import Clock
     from unpause.domain.nodes import Node
     from unpause.execution.executor import Executor
     from unpause.store.leases import LeaseKeeper
@@ -39,13 +38,10 @@ class Heartbeat:
     With every beat it also writes that ``node``, this process, is alive.
     """
 
-    def __init__(
-        self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, clock: Clock, node: Node | None = None
-    ) -> None:
+    def __init__(self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, node: Node | None = None) -> None:
         self._keeper = keeper
         self._executor = executor
         self._lease = lease
-        self._clock = clock
         self._node = node
         self._is_over = threading.Event()
 
@@ -114,7 +110,7 @@ class Heartbeat:
         if not held:
             return True
         try:
-            kept = self._keeper.renew(held, self._clock.now() + self._lease)
+            kept = self._keeper.renew(held, self._lease)
         except (DatabaseUnavailable, DatabaseBusy) as error:
             _log.warning("leases could not be renewed", held=len(held), reason=error.message)
             return False

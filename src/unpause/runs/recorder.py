@@ -24,6 +24,7 @@ from unpause.store.runs import reserve_sequence, transition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import timedelta
 
     from unpause.agents.driver import (
         CallResult,
@@ -63,7 +64,8 @@ class RecorderTools:
 class Recorder:
     """The journal of one segment. It implements ``agents.driver.Journal``."""
 
-    def __init__(self, tools: RecorderTools, segment: Segment) -> None:
+    def __init__(self, tools: RecorderTools, segment: Segment, lease: timedelta) -> None:
+        """``lease`` is for how long the run was claimed."""
         self._tools = tools
         self._segment = segment
         self._run = segment.run
@@ -76,9 +78,7 @@ class Recorder:
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._last = segment.run.last_sequence
-        # For how long the run was claimed.
-        expires_at = segment.run.lease_expires_at
-        self._lease = None if expires_at is None else expires_at - segment.run.updated_at
+        self._lease = lease
         self._pause_requested = segment.run.pause_requested_at is not None
         self._release_requested = False
         # Whether nobody knows what became of the last write.

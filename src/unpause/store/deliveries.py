@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
 
 from unpause.domain.webhooks import Address, Delivery
+from unpause.store.moments import database_now_or_before
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Sealed
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
 
-_INSERT = insert(webhook_deliveries)
+_INSERT = insert(webhook_deliveries).values(next_attempt_at=database_now_or_before("due_at"))
 _DUE = (
     select(
         webhook_deliveries.c.id,
@@ -81,7 +82,7 @@ def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> No
                 "url": delivery.address.stored,
                 "secret": delivery.secret.token if delivery.secret else None,
                 "payload": delivery.payload,
-                "next_attempt_at": delivery.created_at,
+                "due_at": delivery.created_at,
                 "created_at": delivery.created_at,
             }
             for delivery in deliveries

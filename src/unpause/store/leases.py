@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from unpause.store.readiness import list_held, renew_leases
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from datetime import timedelta
 
     from sqlalchemy.engine import URL, Connection
 
@@ -32,8 +33,8 @@ class LeaseKeeper:
         self._engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args=CONNECTION)
         event.listen(self._engine, "do_connect", _connect)
 
-    def renew(self, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
-        """Renew the leases of runs, given with their fences; return the runs that are still held.
+    def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
+        """Renew the leases of runs, given with their fences, for so long; return the runs that are still held.
 
         Takes less than a second: a run whose row is locked all that time is held, but not renewed. Nobody else can take
         it either, and to wait for it, or for one row while others are locked, would cost the others their leases.
@@ -43,7 +44,7 @@ class LeaseKeeper:
         missing = set(held)
 
         def unit(connection: Connection) -> set[tuple[int, int]]:
-            renewed = renew_leases(connection, missing, expires_at)
+            renewed = renew_leases(connection, missing, lease, datetime.now(UTC))
             kept.update(renewed)
             busy = {(run_key, fence) for run_key, fence in missing if run_key not in renewed}
             return list_held(connection, busy) if busy else busy

@@ -43,6 +43,12 @@ def database_now(parameter: str = "now") -> ColumnElement[datetime]:
     )
 
 
+def database_now_or_before(parameter: str) -> ColumnElement[datetime]:
+    """Return the moment of the parameter, but the present where it is not there yet: nothing waits for a slow clock."""
+    moment = bindparam(parameter, type_=Instant, required=True)
+    return _ByDatabase(func.least(moment, func.clock_timestamp()), moment)
+
+
 _PRESENT = select(database_now())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from sqlalchemy import bindparam, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from unpause.store.moments import database_later, database_now
 from unpause.store.tables import rate_counts
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class OwnCounts:
             self._counts = {name: count for name, count in self._counts.items() if count.ends_at > now}
             self._forget_at = now + _FORGET_EVERY
         found = self._counts.get(key)
-        if found is None or found.ends_at <= now:
+        # One that ends after a window from now is of before the clock was put back.
+        if found is None or not now < found.ends_at <= now + window:
             found = Count(0, now + window)
         count = Count(found.number + 1, found.ends_at)
         self._counts[key] = count
@@ -63,8 +65,8 @@ class OwnCounts:
         return len(self._counts)
 
 
-_given = insert(rate_counts).values(key=bindparam("key"), count=1, ends_at=bindparam("ends_at"))
-_is_over = rate_counts.c.ends_at <= bindparam("now")
+_given = insert(rate_counts).values(key=bindparam("key"), count=1, ends_at=database_later("window", "ends_at"))
+_is_over = rate_counts.c.ends_at <= database_now()
 _ADD = _given.on_conflict_do_update(
     index_elements=[rate_counts.c.key],
     set_={
@@ -96,16 +98,16 @@ class SharedCounts:
         now = self._clock.now()
         if now >= self._forget_at:
             self._forget_at = now + _FORGET_EVERY
-            await self._database.write(lambda connection: forget_counts(connection, now))
-        return await self._database.write(lambda connection: add_count(connection, key, now, window))
+            await self._database.write(forget_counts)
+        return await self._database.write(lambda connection: add_count(connection, key, window))
 
 
-def add_count(connection: Connection, key: str, now: datetime, window: timedelta) -> Count:
-    """Count one request in the key's window, or in a new one where that is over."""
-    number, ends_at, _ = connection.execute(_ADD, {"key": key, "now": now, "ends_at": now + window}).one()
+def add_count(connection: Connection, key: str, window: timedelta) -> Count:
+    """Count one request in the key's window, or in a new one where that is over; by the database's clock."""
+    number, ends_at, _ = connection.execute(_ADD, {"key": key, "window": window}).one()
     return Count(number, ends_at)
 
 
-def forget_counts(connection: Connection, now: datetime) -> None:
+def forget_counts(connection: Connection) -> None:
     """Delete the windows that are over."""
-    connection.execute(_FORGET, {"now": now})
+    connection.execute(_FORGET)

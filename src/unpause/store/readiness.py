@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Integer, bindparam, case, func, literal_column, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
+from unpause.store.moments import database_later, database_now, lease_parameters
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Column, ColumnElement, ScalarSelect, Select
     from sqlalchemy.engine import Connection
@@ -72,10 +73,20 @@ _OLDEST_BY_SOURCE = {
 _PENDING_OF_ONE = select(func.count()).select_from(_OF_ONE.subquery())
 _STALE = (
     select(runs.c.id)
-    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < bindparam("now"))
+    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < database_now())
     .order_by(runs.c.lease_expires_at)
     .limit(bindparam("most", type_=Integer))
 )
+_LOCK_STALE = (
+    select(runs.c.id)
+    .where(
+        runs.c.id == bindparam("key"),
+        runs.c.status == RunStatus.RUNNING.value,
+        runs.c.lease_expires_at < database_now(),
+    )
+    .with_for_update(skip_locked=True)
+)
+_RENEWED = database_later("lease", "lease_ends")
 
 
 def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
@@ -141,7 +152,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7264, CAST(:organization AS 
 
 
 def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
-    """Return the runs whose worker has not been heard of for the length of a lease."""
+    """Return the runs whose worker has not been heard of for the length of a lease; ``now`` is for SQLite."""
     return list(connection.execute(_STALE, {"now": now, "most": most}).scalars())
 
 
@@ -151,8 +162,17 @@ def lock_if_free(connection: Connection, run_key: int) -> bool:
     return connection.execute(query).scalar() is not None
 
 
-def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expires_at: datetime) -> set[int]:
+def lock_if_stale(connection: Connection, run_key: int, now: datetime) -> bool:
+    """Lock the run as ``lock_if_free`` does, if its worker still has not been heard of; ``now`` is for SQLite."""
+    return connection.execute(_LOCK_STALE, {"key": run_key, "now": now}).scalar() is not None
+
+
+def renew_leases(
+    connection: Connection, held: Collection[tuple[int, int]], lease: timedelta, now: datetime
+) -> set[int]:
     """Renew the leases of runs, given with the fences they are held under; return those that were renewed.
+
+    They last for ``lease`` from now on: by the database's clock, or on SQLite from ``now``.
 
     Those that somebody is writing to are passed over: to wait for one while others are locked could be to wait for each
     other. ``list_held`` tells them from those that are held no more.
@@ -160,8 +180,8 @@ def renew_leases(connection: Connection, held: Collection[tuple[int, int]], expi
     if not held:
         return set()
     free = select(runs.c.id).where(*_held_as(held)).with_for_update(skip_locked=True)
-    renewing = update(runs).where(runs.c.id.in_(free)).values(lease_expires_at=expires_at).returning(runs.c.id)
-    return set(connection.execute(renewing).scalars())
+    renewing = update(runs).where(runs.c.id.in_(free)).values(lease_expires_at=_RENEWED).returning(runs.c.id)
+    return set(connection.execute(renewing, lease_parameters(now, lease)).scalars())
 
 
 def list_held(connection: Connection, held: Collection[tuple[int, int]]) -> set[tuple[int, int]]:

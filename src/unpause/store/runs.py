@@ -13,6 +13,7 @@ from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, Ru
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
+from unpause.store.moments import database_later, lease_parameters
 from unpause.store.seeing import seen
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable
@@ -56,12 +57,17 @@ def _move(trigger: Trigger, *, guarded: bool, returned: Iterable[Column[Any]] = 
 
 
 @cache
-def _claim(served: ServedAgents) -> ReturningUpdate[Any]:
+def _claim(served: ServedAgents | None, *, leased: bool) -> ReturningUpdate[Any]:
     """Return the UPDATE that claims runs of these agents: a process serves the same ones as long as it lives."""
+    claim = _move(Trigger.CLAIM, guarded=False)
+    if leased:
+        claim = claim.values(lease_expires_at=database_later("lease", "lease_ends"))
+    if served is None:
+        return claim
     is_setup = runs.c.source_type == SETUP_COMMANDS
     usual = and_(~is_setup, or_(false(), *(runs.c.agent_id == agent_id for agent_id in sorted(served.agent_ids))))
     setup = and_(is_setup, runs.c.agent_id == served.setup_agent)
-    return _move(Trigger.CLAIM, guarded=False).where(usual if served.setup_agent is None else or_(usual, setup))
+    return claim.where(usual if served.setup_agent is None else or_(usual, setup))
 
 
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
@@ -77,7 +83,10 @@ _RESERVE = (
 # Whoever writes is alive: the lease is renewed with it where that is due. A busy run's row is locked so often that its
 # worker's heartbeat may not find it free for as long as a lease.
 _RENEWED = case(
-    (runs.c.lease_expires_at < bindparam("due", type_=Instant), bindparam("until", type_=Instant)),
+    (
+        runs.c.lease_expires_at < database_later("half_lease", "lease_half_over"),
+        database_later("lease", "lease_ends"),
+    ),
     else_=runs.c.lease_expires_at,
 )
 _RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value).values(
@@ -161,28 +170,34 @@ def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run
     return run
 
 
-def transition(
+def transition(  # noqa: PLR0913 - three of them are rarely given
     connection: Connection,
     run_key: int,
     trigger: Trigger,
     *,
     fence: int | None = None,
+    lease: timedelta | None = None,
     changes: Mapping[str, Any],
     served: ServedAgents | None = None,
 ) -> Run:
     """Move the run by the table of transitions: the only UPDATE of ``status`` there is.
 
     ``changes`` are further columns to set; ``events`` in it is no column but how many numbers of the log to reserve
-    (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one; with ``served`` it
-    takes only runs of these agents.
+    (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one, and lasts for the
+    ``lease`` from now on: by the database's clock, or on SQLite from ``updated_at``. With ``served`` it takes only runs
+    of these agents.
 
     Raises, having changed nothing, RunNotFound, InvalidTransition, or for a fenced trigger LeaseLost.
     """
     rule = TRANSITIONS[trigger]
     columns = dict(changes)
-    given = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
+    given: dict[str, Any] = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
     # A fenced trigger that presents no fence fits no row.
-    statement = _MOVES[trigger, fence is not None or rule.fenced] if served is None else _claim(served)
+    statement = _MOVES[trigger, fence is not None or rule.fenced]
+    if lease is not None or served is not None:
+        statement = _claim(served, leased=lease is not None)
+    if lease is not None:
+        given |= lease_parameters(columns["updated_at"], lease)
     row = connection.execute(statement, {**_columns(columns), **given}).mappings().first()
     if row is None:
         raise _why_not(connection, run_key, fenced=rule.fenced)
@@ -219,9 +234,7 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
     """
-    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, "due": None, "until": None}
-    if lease is not None:
-        given |= {"due": now + lease / 2, "until": now + lease}
+    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, **lease_parameters(now, lease)}
     if usage is not None:
         given["usage"] = usage
     if has_progressed:
