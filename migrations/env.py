@@ -7,7 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import text
 
-from unpause.settings import DEFAULT_DATABASE_URL
+from unpause.settings import DEFAULT_DATABASE_URL, DEFAULT_LOCK_SECONDS
 from unpause.store.schema import plain_engine
 from unpause.store.tables import metadata
 
@@ -23,6 +23,9 @@ def run_migrations() -> None:
         if not sqlite:
             # Several nodes may start at once: the second one waits here, and then finds nothing to do.
             connection.execute(text("SELECT pg_advisory_xact_lock(7264)"))
+            # Who waits for a table has everybody else wait behind it, for as long as somebody's open transaction lasts.
+            seconds = float(os.environ.get("UNPAUSE_LOCK_TIMEOUT_SECONDS", DEFAULT_LOCK_SECONDS))
+            connection.execute(text(f"SET LOCAL lock_timeout = {max(1, round(seconds * 1000))}"))
         if sqlite:
             # By itself the driver begins at the first change of a row, which leaves out the tables made before.
             connection.connection.dbapi_connection.isolation_level = None

@@ -32,7 +32,7 @@ from unpause.domain.events import EventType
 from unpause.domain.principal import Sight
 from unpause.domain.runs import EndReason, Outcome, Run, RunStatus
 from unpause.domain.transitions import Trigger
-from unpause.errors import LeaseLost
+from unpause.errors import DatabaseBusy, LeaseLost
 from unpause.settings import Settings
 from unpause.store.runs import RunKey, get_run, transition
 
@@ -241,7 +241,10 @@ async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path, dat
     )
     async with application.database.opened():
         run = await start(application)
-        await asyncio.gather(*(application.executor.execute(run.id) for _ in range(20)))
+        asked = (application.executor.execute(run.id) for _ in range(20))
+        for result in await asyncio.gather(*asked, return_exceptions=True):
+            # On a slow machine some find it locked by another's claim for too long.
+            assert result is False or isinstance(result, DatabaseBusy)
         await application.executor.execute(run.id)
         await application.executor.execute(4711)
     assert claimed == [1]

@@ -8,17 +8,17 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, event, func, insert, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 
-from tests.support.databases import PostgresServer, new_run
+from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away
 from unpause.errors import DatabaseUnavailable
 from unpause.store.batches import Batches
 from unpause.store.database import Database
 from unpause.store.schema import plain_engine
-from unpause.store.tables import runs
+from unpause.store.tables import organizations, runs
 
 T = TypeVar("T")
 
@@ -195,3 +195,17 @@ async def test_appends_to_a_database_that_is_away_fail_and_work_once_it_is_back(
                 await database.read(prompts)
         assert await database.append(adding("after")) == "after"
         assert await database.read(prompts) == ["before", "after"]
+
+
+async def test_a_transaction_waits_for_locks_for_a_moment_however_it_begins(postgres_url: str) -> None:
+    def limit(connection: Connection) -> object:
+        return connection.exec_driver_sql("SHOW lock_timeout").scalar()
+
+    def by_many(connection: Connection) -> object:
+        rows = [{"name": name, "created_at": NOW} for name in ("a", "b")]
+        connection.execute(insert(organizations), rows)
+        return limit(connection)
+
+    async with Database(postgres_url).opened() as database:
+        assert [await database.write(unit) for unit in (limit, by_many)] == ["100ms", "100ms"]
+        assert (await database.append(by_many), await database.read(limit)) == ("100ms", "100ms")

@@ -20,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 # SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
 _AWAY = ("08", "53300", "57P0")
-_LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE = "55P03"
 # A deadlock, or a snapshot that is too old to be written on.
 _CLASHES = ("40P01", "40001")
 # A key that is there already, or a row that is gone; everything else that a constraint refuses is a bug.
@@ -61,7 +61,7 @@ def _translated(error: DBAPIError) -> UnpauseError | None:
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         _log.warning("a request collided with another one", constraint=constraint)
         return Collision()
-    if state == _LOCK_NOT_AVAILABLE or name.startswith(_SQLITE_BUSY):
+    if state == LOCK_NOT_AVAILABLE or name.startswith(_SQLITE_BUSY):
         return LockTimeout()
     if state in _CLASHES:
         return Clash()

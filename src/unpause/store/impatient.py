@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Long enough for what others of our own do to a row, short enough that nobody misses the connection meanwhile.
 MOMENT_SECONDS = 0.1
 
-_LIMIT = f"; SET LOCAL lock_timeout = {MOMENT_SECONDS * 1000:.0f}".encode()
+_LIMIT = f"SET LOCAL lock_timeout = {MOMENT_SECONDS * 1000:.0f}".encode()
 
 
 class ImpatientConnection(Connection[Any]):
@@ -42,7 +42,15 @@ def _begin(connection: Connection[Any] | AsyncConnection[Any]) -> PQGen[None]:
     driver = connection.pgconn
     if connection.autocommit or driver.transaction_status != TransactionStatus.IDLE:
         return
-    driver.send_query(connection._get_tx_start_command() + _LIMIT)  # noqa: SLF001 - it has no other name
+    begin = connection._get_tx_start_command()  # noqa: SLF001 - psycopg has no other name for it
+    if driver.pipeline_status:
+        # There, as in `executemany`, each command is sent by itself, and none waits for the one before.
+        for command in (begin, _LIMIT):
+            yield from connection._exec_command(command)  # noqa: SLF001
+        if connection._pipeline:  # noqa: SLF001
+            yield from connection._pipeline._sync_gen()  # noqa: SLF001
+        return
+    driver.send_query(b"; ".join((begin, _LIMIT)))
     for result in (yield from generators.execute(driver)):
         if result.status == ExecStatus.FATAL_ERROR:
             raise error_from_result(result)

@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from unpause.errors import InvalidSetting, SchemaMismatch
+from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
+from unpause.store.failures import LOCK_NOT_AVAILABLE
 from unpause.store.database import database_file
 from unpause.store.files import create_private
 from unpause.store.schema import find_revision, plain_connection
@@ -78,6 +79,11 @@ def _known_revisions() -> Iterator[None]:
     except CommandError as error:
         raise SchemaMismatch(f"The database schema was not changed: {error}") from None
     except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise DatabaseInUse(
+                "The database schema was not changed: another transaction holds one of its tables. End it (see "
+                "pg_stat_activity), or give it more time with UNPAUSE_LOCK_TIMEOUT_SECONDS, and try again"
+            ) from None
         raise InvalidSetting(f"database_url: the database cannot be used: {error.orig}") from None
 
 
