@@ -23,7 +23,7 @@ from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
-from unpause.errors import SchemaMismatch
+from unpause.errors import DatabaseInUse, SchemaMismatch
 from unpause.runs.snapshots import call_payload, pause_payload
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
@@ -335,3 +335,14 @@ async def test_on_sqlite_a_migration_that_orphans_rows_is_undone(
         migrate.upgrade(url)
     assert migrate.current(url) == SCHEMA_REVISION
     assert Place(url).dump() == rows
+
+
+def test_a_migration_does_not_wait_for_ever_for_an_open_transaction(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNPAUSE_LOCK_TIMEOUT_SECONDS", "0.2")
+    with closing(plain_engine(postgres_url).connect()) as connection:
+        connection.execute(text("SELECT count(*) FROM runs"))
+        with pytest.raises(DatabaseInUse, match="another transaction holds one of its tables"):
+            migrate.downgrade(postgres_url, revisions()[-2])
+    assert migrate.current(postgres_url) == migrate.head()

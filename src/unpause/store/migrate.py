@@ -15,8 +15,8 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
-from unpause.store.failures import LOCK_NOT_AVAILABLE
 from unpause.store.database import database_file
+from unpause.store.failures import LOCK_NOT_AVAILABLE
 from unpause.store.files import create_private
 from unpause.store.schema import find_revision, plain_connection
 from unpause.store.tables import metadata
