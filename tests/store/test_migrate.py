@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, inspect, text
-from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
 from unpause.domain.audit import AuditAction, done_by
@@ -23,7 +22,7 @@ from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
-from unpause.errors import DatabaseInUse, SchemaMismatch
+from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
 from unpause.runs.snapshots import call_payload, pause_payload
 from unpause.store import migrate
 from unpause.store.approvals import add_approvals
@@ -220,10 +219,10 @@ async def test_foreign_keys_hold(database_url: str) -> None:
     children = ["events", "inputs", "messages", "requirements", "tool_calls"]
     async with Database(database_url).opened() as database:
         for parent in ("organizations", "sessions"):
-            with pytest.raises(IntegrityError):
+            with pytest.raises(Collision):
                 await database.write(deleting(parent))
         for child in children:
-            with pytest.raises(IntegrityError):
+            with pytest.raises(Collision):
                 await database.write(orphaning(child))
         assert Place(database_url).dump() == rows
         await database.write(deleting("runs"))
