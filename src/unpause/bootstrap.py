@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import AgentDriver
     from unpause.clock import Clock, Ids
+    from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
     from unpause.store.rates import Counts
     from unpause.streaming.bus import Bus
@@ -152,17 +153,19 @@ def build_application(
     callers = Callers(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
-    sweeps = (callers, expiry, unserved)
-    keeper = (Timekeeper(database, clock),) if isinstance(clock, SystemClock) else ()
+    sweeps: tuple[Sweep, ...] = (callers, expiry, unserved)
+    heartbeat = None
+    if not database.is_sqlite:
+        heartbeat = Heartbeat(LeaseKeeper(database.url), executor, lease, _node(agents, ids))
+        keeper = (Timekeeper(database, clock),) if isinstance(clock, SystemClock) else ()
+        sweeps = (*keeper, OpenTransactions(database, 2 * lease), recovery, *sweeps)
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,
         recovery=recovery,
-        heartbeat=None
-        if database.is_sqlite
-        else Heartbeat(LeaseKeeper(database.url), executor, lease, _node(agents, ids)),
+        heartbeat=heartbeat,
         lifespans=partial(open_lifespans, drivers),
-        sweeps=sweeps if database.is_sqlite else (*keeper, OpenTransactions(database, 2 * lease), recovery, *sweeps),
+        sweeps=sweeps,
         sweep_seconds=settings.sweep_seconds,
     )
     return Application(

@@ -28,6 +28,7 @@ from unpause.store.runs import RunKey, already_ended, get_run, insert_run, reque
 from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from unpause.agents.registry import AgentRegistry
@@ -89,20 +90,15 @@ class RunService:
             principal.refuse_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
-        kept = {
-            "metadata": command.metadata,
-            "session_state": command.session_state,
-            "dependencies": command.dependencies,
-        }
-        self._tools.limits.refuse_json(kept)
+        kept = _asked_for(command)
+        self._tools.limits.refuse_json({name: kept[name] for name in ("metadata", "session_state", "dependencies")})
         now = self._tools.clock.now()
         run_id = self._tools.ids.fresh()
         session_id = command.session_id or self._tools.ids.fresh()
-        model = {"model": chosen.name, "model_provider": chosen.provider}
-        started = Event(EventType.RUN_STARTED, now, model)
         values = {
-            **_asked_for(command),
-            **model,
+            **kept,
+            "model": chosen.name,
+            "model_provider": chosen.provider,
             "run_id": run_id,
             "organization_id": principal.organization_id,
             "session_id": session_id,
@@ -117,18 +113,7 @@ class RunService:
             if earlier is not None:
                 return earlier
             self._tools.limits.refuse_run(connection, principal.organization_id, now)
-            session = ensure_session(
-                connection, principal, NewSession(session_id, command.agent_id, summary_of(command.prompt)), now
-            )
-            if not session.agent_id:
-                # Made by a client for whichever agent comes first.
-                change_session(connection, session, {"agent_id": command.agent_id})
-            state = keep_state(connection, session, command.session_state)
-            run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
-            add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
-            if command.webhooks is not None:
-                choose_targets(connection, run, command.webhooks, principal, now)
-            add_events(connection, run.id, (started,), run.last_sequence)
+            run = _add_run(connection, principal, command, values)
             if asked is not None:
                 add_effect(connection, asked, run.id, 0)
             return Accepted(run, after=0)
@@ -263,6 +248,24 @@ class RunService:
         )
 
 
+def _add_run(connection: Connection, principal: Principal, command: CreateRun, values: Mapping[str, Any]) -> Run:
+    """Add the run with its session, its words, who hears of it, and the first event of its log."""
+    now = values["created_at"]
+    wanted = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
+    session = ensure_session(connection, principal, wanted, now)
+    if not session.agent_id:
+        # Made by a client for whichever agent comes first.
+        change_session(connection, session, {"agent_id": command.agent_id})
+    state = keep_state(connection, session, command.session_state)
+    run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
+    add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
+    if command.webhooks is not None:
+        choose_targets(connection, run, command.webhooks, principal, now)
+    started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
+    add_events(connection, run.id, (started,), run.last_sequence)
+    return run
+
+
 def _asked_for(command: CreateRun) -> dict[str, Any]:
     return {
         "agent_id": command.agent_id,
@@ -270,6 +273,7 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
         "prompt": command.prompt,
         "summary": summary_of(command.prompt),
         "metadata": command.metadata,
+        "session_state": command.session_state,
         "dependencies": command.dependencies,
         "output_schema": asdict(command.output_schema) if command.output_schema else None,
         "model_choice": command.model,

@@ -184,36 +184,49 @@ class PydanticAIDriver:
         ) as run:
             outputs.attach(run)
             narrator.follow(run)
-            previous: object = None
-            async for node in run:
-                if node is previous:
-                    # The framework begins a step anew, for ever, in which an author's code raises StopAsyncIteration.
-                    raise RuntimeError("the agent did not get on: its code raised StopAsyncIteration")
-                previous = node
-                if Agent.is_model_request_node(node):
-                    narrator.expect_answer(node.request)
-                    if journal.stop_requested:
-                        narrator.record_refusal(run.new_messages(), node.request)
-                    if journal.stop_requested or gate.held or gate.waiting:
-                        raise gate.paused()
-                    capability.unread = False
-                    async with node.stream(run.ctx) as stream:
-                        meter.begin_request()
-                        await narrator.tell_model_request(stream)
-                elif Agent.is_call_tools_node(node):
-                    narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
-                    outputs.begin(node.model_response, narrator.answer_id)
-                    if journal.stop_requested and narrator.answers_beside_calls(node.model_response):
-                        # Some ways to end an agent's run do not wait for the calls beside its answer.
-                        raise SegmentPaused
-                    async with node.stream(run.ctx) as events:
-                        await narrator.tell_calls(events)
+            await self._walk(run, gate, capability, narrator, meter)
             if gate.held or gate.waiting:
                 # The agent takes an answer for its last word that came beside calls which have not run.
                 raise gate.paused()
             end = await self._finished(run, narrator, outputs, meter)
             wanted = segment.run.output_schema
             return end if wanted is None else replace(end, content_type=wanted["name"])
+
+    async def _walk(
+        self,
+        run: AgentRun[Any, Any],
+        gate: SegmentCapability,
+        capability: JournalCapability,
+        narrator: Narrator,
+        meter: Meter,
+    ) -> None:
+        """Go from step to step of the loop, until its end or until something has to wait."""
+        journal = gate.journal
+        previous: object = None
+        async for node in run:
+            if node is previous:
+                # The framework begins a step anew, for ever, in which an author's code raises StopAsyncIteration.
+                raise RuntimeError("the agent did not get on: its code raised StopAsyncIteration")
+            previous = node
+            if Agent.is_model_request_node(node):
+                narrator.expect_answer(node.request)
+                if journal.stop_requested:
+                    narrator.record_refusal(run.new_messages(), node.request)
+                if journal.stop_requested or gate.held or gate.waiting:
+                    raise gate.paused()
+                capability.unread = False
+                async with node.stream(run.ctx) as stream:
+                    meter.begin_request()
+                    await narrator.tell_model_request(stream)
+            elif Agent.is_call_tools_node(node):
+                narrator.record_response(run.new_messages(), node.model_response, capability.output_tools)
+                if gate.outputs is not None:
+                    gate.outputs.begin(node.model_response, narrator.answer_id)
+                if journal.stop_requested and narrator.answers_beside_calls(node.model_response):
+                    # Some ways to end an agent's run do not wait for the calls beside its answer.
+                    raise SegmentPaused
+                async with node.stream(run.ctx) as events:
+                    await narrator.tell_calls(events)
 
     async def _finished(
         self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputJudge, meter: Meter
