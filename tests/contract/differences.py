@@ -329,7 +329,8 @@ NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
 # Keys of ours that the captured server does not send; no client minds them (agno.md 13.1).
 EXTRA_KEYS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "run": frozenset({"pause_id", "in_doubt"}),
+        # An open server takes everybody for an administrator, who is shown where a run failed.
+        "run": frozenset({"pause_id", "in_doubt", "traceback"}),
         "session-item": frozenset({"agent_id", "metadata", "session_type", "user_id"}),
         "event": frozenset({"error_type", "event_index", "nested_depth", "pause_id", "time_to_first_token"}),
         "agent-tool": frozenset({"requires_user_input"}),
