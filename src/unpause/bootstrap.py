@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
+import platform
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -196,7 +196,7 @@ def build_application(
 
 
 def _node(agents: AgentRegistry, ids: Ids) -> Node:
-    name = f"{socket.gethostname()}:{os.getpid()}"
+    name = f"{platform.node()}:{os.getpid()}"
     return Node(ids.fresh(), name, version("unpause"), tuple(sorted(agents.served.names)))
 
 

@@ -170,6 +170,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "created_before": (2_000_000_000,),
         "db_id": ("unpause",),
         "enabled": (False, True),
+        "output_schema": ('{"type": "object"}',),
         "Last-Event-ID": ("0", "1", "3", "-1", "nothing"),
         "last_event_index": ("-1", "0", "2"),
         "limit": (1, 100),
@@ -186,15 +187,18 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "skip": (0, 1),
         "sort_by": ("created_at", "updated_at"),
         "sort_order": ("asc", "desc"),
+        "session_types": (["agent", "agent"], ["agent"]),
         "source_type": ("agent", "API", "SETUP_COMMANDS"),
         "stream": _FLAGS,
         "stream_events": _FLAGS,
         "team_id": ("a",),
         "trigger_source": ("ours",),
+        "type": ("agent", "team"),
+        "use_json_schema": _FLAGS,
         "workflow_id": ("a",),
     }
 )
-_OBJECTS: Final = frozenset({"dependencies", "metadata", "session_state"})
+_OBJECTS: Final = frozenset({"dependencies", "metadata", "session_state", "summary"})
 _STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
     {
         "GET /agents/{agent_id}/runs": ("PAUSED", "COMPLETED"),

@@ -17,6 +17,7 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from sqlalchemy import insert
 
+from tests.support.database_clock import stop_clock
 from tests.support.databases import dump
 from tests.support.gates import Gates
 from tests.support.office import JsonObject, SettableClock, body_of, office_agent
@@ -155,6 +156,9 @@ async def guarded(
     """
     clock, gates = SettableClock(), gates or Gates()
     executed: list[str] = []
+    if database_url is not None:
+        # Time stands still there, too.
+        stop_clock(database_url, clock.now())
     settings = settings_for(
         folder,
         **{

@@ -97,16 +97,17 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda value: repr(value[:40]))
-async def test_whatever_is_sent_as_a_token_is_answered_with_401_in_the_apis_own_shape(
-    office: Guarded, text: bytes
-) -> None:
+async def test_whatever_is_sent_as_a_token_is_refused_in_the_apis_own_shape(office: Guarded, text: bytes) -> None:
     headers = {b"Authorization": b"Bearer " + text}
+    # A head that is too large is not looked at any further.
+    status = 401 if len(text) < 64 * 1024 else 431
     agno = await office.client.post("/agents/office/runs", headers=headers, content=b"x")
-    assert (agno.status_code, list(agno.json())) == (401, ["detail"])
+    assert (agno.status_code, list(agno.json())) == (status, ["detail"])
     assert len(agno.content) < 200
     codegen = await office.client.post("/v1/organizations/1/agent/run", headers=headers, content=b"x")
-    expected = {"message": "Invalid or missing API token", "status_code": 401}
-    assert (codegen.status_code, codegen.json()) == (401, expected)
+    assert (codegen.status_code, set(codegen.json())) == (status, {"message", "status_code"})
+    if status == 401:
+        assert codegen.json() == {"message": "Invalid or missing API token", "status_code": 401}
 
 
 async def test_time_ends_a_token_on_a_running_server(office: Guarded) -> None:

@@ -21,7 +21,7 @@ from unpause.execution.workers import Workers
 from unpause.store.batches import Batches
 from unpause.tasks import PartDied, VitalTask, background_tasks
 
-EVERYWHERE = ["workers", "sweeper", "deliverer"]
+EVERYWHERE = ["workers", "sweeper Expiry", "deliverer"]
 ON_SQLITE = ["database writer"]
 ON_POSTGRES = [
     *("database appender 1", "database straggler", "heartbeat"),

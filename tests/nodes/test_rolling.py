@@ -97,7 +97,7 @@ def test_clients_of_killed_api_nodes_see_each_event_once(new_cluster: Callable[.
 @pytest.mark.timeout(600)
 def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Callable[..., Cluster]) -> None:
     # Longer than any call, and much shorter than a run: in the second half of it runs are given away between calls.
-    cluster = new_cluster("--shutdown-grace-seconds", "4", TEST_WORK_SECONDS="0.4")
+    cluster = new_cluster("--shutdown-grace-seconds", "2", TEST_WORK_SECONDS="0.4")
     cluster.start(apis=2, workers=2)
     live = list(cluster.apis)
     load = Load(lambda: [api.address for api in live], calls=16)

@@ -89,7 +89,7 @@ def test_the_signal_of_whoever_runs_the_server_stops_it_all_the_same(server: Ser
 def test_a_server_whose_background_work_dies_ends_with_a_code_that_says_so(server: ServerProcess) -> None:
     server.start()
     with server.client() as client:
-        data = {"message": "sweeper", "stream": "false", "background": "true"}
+        data = {"message": "sweeper Expiry", "stream": "false", "background": "true"}
         assert client.post("/agents/saboteur/runs", data=data).status_code == 202
     assert server.wait_for_end() == 1
     assert "a part of the background work died" in server.output

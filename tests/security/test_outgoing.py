@@ -30,6 +30,7 @@ ALLOWED = {
     "execution/outbound.py": {"httpx", "socket", "ssl"},  # the door
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/addresses.py": {"socket"},  # reads addresses; connects to none
+    "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
     "cli/serving.py": {"socket"},  # a type of the listening side
 }
 

@@ -236,7 +236,8 @@ def test_no_secret_is_answered_written_down_or_printed(tmp_path: Path, database_
     for answer in planting.shown:
         planting.assert_not_in("the webhook's own answer", answer, query=False)
     assert_nowhere_in_database(planting, tmp_path, database_url)
-    assert "Traceback" not in output
+    # Where an agent's own code failed is on record, what it says of secrets is not; requests leave no traceback.
+    assert "request failed" not in output
     planting.assert_not_in("the output", output)
 
 

@@ -14,6 +14,7 @@ import httpx
 from fastapi import APIRouter, Body, Path
 from starlette.responses import JSONResponse, Response
 
+from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import ADDRESS, settings_for
@@ -28,10 +29,16 @@ BUCKETS = "/v1/organizations/1/buckets"
 
 
 class MovedClock:
-    """Stands still until it is moved."""
+    """Stands still until it is moved, and a database whose clock counts with it."""
 
     def __init__(self, now: datetime = NOW) -> None:
         self._now = now
+        self._database_url: str | None = None
+
+    def set_database(self, url: str) -> None:
+        """Have the clock of this database show the same from now on."""
+        self._database_url = url
+        stop_clock(url, self._now)
 
     def now(self) -> datetime:
         """Return the moment it was last moved to."""
@@ -40,6 +47,8 @@ class MovedClock:
     def move(self, seconds: float) -> None:
         """Move it on."""
         self._now += timedelta(seconds=seconds)
+        if self._database_url is not None:
+            stop_clock(self._database_url, self._now)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.toolsets import ExternalToolset
 from sqlalchemy import select
 
+from tests.support.database_clock import stop_clock
 from tests.support.frames import read_frames
 from tests.support.gates import Gates
 from tests.support.serving import ADDRESS, settings_for
@@ -295,6 +296,8 @@ async def at_office(
     executed: list[str] = []
     # Only the test sweeps, after the one look at the start.
     settings = settings_for(folder, **{"sweep_seconds": 3600.0, **changes})
+    # On PostgreSQL the database's clock counts.
+    stop_clock(settings.database_url, clock.now())
     options = driver_options(settings)
     drivers = [PydanticAIDriver(office_agent(executed, gates, name), options) for name in ("office", "other")]
     application = build_application(settings, drivers, clock=clock)

@@ -36,6 +36,7 @@ _ALWAYS: Final = (
     *(f"POST {_AGNO}/{{run_id}}/continue", f"POST {_CODEGEN}/resume", f"GET {_CODEGEN}/{{agent_run_id}}/logs"),
     *(f"GET {_CODEGEN}s", f"GET {_AGNO}/{{run_id}}", "GET /approvals", "POST /approvals/{approval_id}/resolve"),
 )
+_RESOLVE: Final = "POST /approvals/{approval_id}/resolve"
 # What the office is told: to ask for a confirmation, to ask for an approval, to just answer.
 _CONFIRMED: Final = plan([("delete_file", {"path": "a"})])
 _MESSAGES: Final = (_CONFIRMED, _CONFIRMED, DEPLOY, _CONFIRMED, "hello")
@@ -67,6 +68,8 @@ class Walker:
         self._step(data, known, data.draw(strategies.sampled_from(_BEGINNINGS)))
         others = data.draw(strategies.lists(strategies.sampled_from(_FOLLOWING), max_size=_OTHERS))
         for label in data.draw(strategies.permutations([*_ALWAYS, *others])):
+            if label == _RESOLVE and "approval_id" not in known:
+                self._step(data, known, "GET /approvals")
             self._step(data, known, label)
 
     def _step(self, data: strategies.DataObject, known: Json, label: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ def configure_logging(redaction: Redaction, *, readable: bool) -> None:
     Bodies and headers are never among them. What an agent, a tool or a library raises is, with its message. Each line
     names its ``node``, the machine and the process that wrote it.
     """
-    node = f"{socket.gethostname()}:{os.getpid()}"
+    node = f"{platform.node()}:{os.getpid()}"
     last: list[structlog.typing.Processor]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
