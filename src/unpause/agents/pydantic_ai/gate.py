@@ -283,11 +283,12 @@ class CallGate(AbstractCapability[Any]):
         """
         if self._asks_agent:
             return None
+        metadata = requests.metadata
         for call in requests.approvals:
             if call.tool_call_id not in self.held:
-                self._wait(call, "approval", requests.metadata.get(call.tool_call_id))
+                self._wait(call, "approval", metadata.get(call.tool_call_id))
         for call in requests.calls:
-            self._wait(call, requests.kind(call.tool_call_id), requests.metadata.get(call.tool_call_id))
+            self._wait(call, requests.kind(call.tool_call_id), metadata.get(call.tool_call_id))
         results = await self._ask_agent(ctx, requests)
         if results is None:
             raise self.paused()
