@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.databases import PostgresServer, postgres_server, sqlite_url
-from unpause.store import migrate
+from unpause.store.engine import migrate
 
 # No deadline, because a busy machine is no fault; no database of examples in the working tree.
 settings.register_profile("unpause", deadline=None, database=None)

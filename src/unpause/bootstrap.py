@@ -47,7 +47,7 @@ from unpause.runs.service import RunService, ServiceTools
 from unpause.runs.sessions import SessionService
 from unpause.runs.users import UserDirectory
 from unpause.runs.webhooks import WebhookService
-from unpause.store.database import Database, parse_url
+from unpause.store.engine.database import Database, parse_url
 from unpause.store.leases import LeaseKeeper
 from unpause.store.rates import OwnCounts, SharedCounts
 from unpause.store.readiness import read_clock

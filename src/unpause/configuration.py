@@ -28,7 +28,7 @@ from unpause.execution.executor import ExecutionRules
 from unpause.execution.outbound import Door
 from unpause.execution.workers import WorkerRules
 from unpause.runs.limits import Limits
-from unpause.store.database import secrets_in_url
+from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from unpause.auth.jwts import KeySource
     from unpause.clock import Clock
     from unpause.settings import Settings
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 
 def run_limits(settings: Settings) -> Limits:

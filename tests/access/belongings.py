@@ -18,7 +18,7 @@ from tests.support.office import JsonObject, body_of, confirming, path_of, plan
 from unpause.store.tables import users
 
 if TYPE_CHECKING:
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 THEIRS: Final = 4_200_001
 OURS: Final = 4_200_777

@@ -35,7 +35,7 @@ from unpause.store.tables import organizations
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 Dump: TypeAlias = dict[str, list[dict[str, Any]]]
 

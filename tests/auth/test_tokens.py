@@ -23,15 +23,15 @@ from unpause.auth.tokens import NewToken, end_token, make_first_token, make_toke
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import InvalidInput, NotFound, Unauthenticated
-from unpause.store.database import Database, database_file
-from unpause.store.schema import plain_connection, plain_engine
+from unpause.store.engine.database import Database, database_file
+from unpause.store.engine.schema import plain_connection, plain_engine
 from unpause.store.users import add_organization
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unpause.domain.tokens import Token
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 SHAPE = re.compile(r"unp_[A-Za-z0-9]{8}\.[A-Za-z0-9_-]{43}")
 OPERATOR = Principal(1, "command line", via="cli")

@@ -25,8 +25,8 @@ from tests.support.runs import answer, finish, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.domain.requirements import ToolAnswer
-from unpause.store import migrate
-from unpause.store.schema import plain_engine
+from unpause.store.engine import migrate
+from unpause.store.engine.schema import plain_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

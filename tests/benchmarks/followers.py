@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 _PAYLOAD = {"content": "x" * 100}
 _BATCH = 4

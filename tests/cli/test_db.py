@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.here import Here
 from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, unpause
-from unpause.store.schema import SCHEMA_REVISION
+from unpause.store.engine.schema import SCHEMA_REVISION
 
 AT_HEAD = f"The database schema is at {SCHEMA_REVISION}: as the code needs it\n"
 AT_BASE = f"The database schema is at nothing: the newest is {SCHEMA_REVISION}\n"

@@ -21,7 +21,7 @@ from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
 from unpause.execution.timekeeping import Timekeeper
 from unpause.runs.commands import CreateRun
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 
 
 class WrongClock:

@@ -18,7 +18,7 @@ from unpause.domain.runs import Run, RunStatus
 from unpause.errors import ShuttingDown
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.workers import Workers
-from unpause.store.batches import Batches
+from unpause.store.engine.group_commit import Batches
 from unpause.tasks import PartDied, VitalTask, background_tasks
 
 EVERYWHERE = ["workers", "sweeper Expiry", "deliverer"]

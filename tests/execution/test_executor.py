@@ -19,7 +19,7 @@ from unpause.agents.driver import AgentDriver, Completed, Journal, NewMessage, P
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, EndReason, RunStatus
-from unpause.store.schema import plain_engine
+from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import events
 
 _SECRET = "sk-very-secret"

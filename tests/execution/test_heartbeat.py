@@ -27,10 +27,10 @@ from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.execution.heartbeat import Heartbeat
-from unpause.store.database import parse_url
+from unpause.store.engine.database import parse_url
+from unpause.store.engine.schema import plain_engine
 from unpause.store.leases import LeaseKeeper
 from unpause.store.runs import transition
-from unpause.store.schema import plain_engine
 from unpause.store.tables import runs
 
 _DEADLINE = 60

@@ -27,7 +27,7 @@ from unpause.domain.runs import EndReason, Run, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.execution.recovery import Recovery
-from unpause.store.database import Connection, Database
+from unpause.store.engine.database import Connection, Database
 from unpause.store.events import list_events
 from unpause.store.readiness import renew_leases
 from unpause.store.runs import find_by_key, transition

@@ -16,7 +16,7 @@ from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunStatus
 from unpause.runs.commands import RunName
-from unpause.store.database import Connection
+from unpause.store.engine.database import Connection
 
 T = TypeVar("T")
 

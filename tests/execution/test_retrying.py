@@ -20,7 +20,7 @@ from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
 from unpause.errors import StorageError
 from unpause.runs.commands import RunName
-from unpause.store.database import Connection
+from unpause.store.engine.database import Connection
 from unpause.store.tables import requirements
 
 T = TypeVar("T")

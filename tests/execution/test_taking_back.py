@@ -11,7 +11,7 @@ from tests.support.serving import settings_for
 from unpause.clock import SystemClock
 from unpause.domain.runs import Run, RunStatus
 from unpause.execution.recovery import Recovery
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.tables import organizations
 from unpause.streaming.bus import InProcessBus
 

@@ -18,7 +18,7 @@ from unpause.bootstrap import build_application
 from unpause.cli.serving import _Server
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidSetting
-from unpause.store.schema import plain_engine
+from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import runs
 from unpause.store.unreadable import Unreadable
 

@@ -22,8 +22,8 @@ from tests.support.serving import settings_for
 from unpause.domain.webhooks import Address, Delivery, Sent
 from unpause.execution.delivering import Deliverer, DeliveryRules
 from unpause.execution.shares import ShareRules
-from unpause.store.database import Database
 from unpause.store.deliveries import add_deliveries
+from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
 

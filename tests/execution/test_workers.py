@@ -24,7 +24,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
 from unpause.runs.commands import CreateRun, RunName
-from unpause.store.database import Connection
+from unpause.store.engine.database import Connection
 from unpause.store.tables import organizations
 
 _NEVER = 3600.0

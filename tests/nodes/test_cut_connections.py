@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.cluster import OwnPostgres
 from unpause.errors import DatabaseUnavailable
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 
 
 def cut(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from tests.support.generated import Target, application_in, examples, nobody_outside, read_document, schema_of
 from tests.support.walking import MAIN_ROAD, Walker
 from unpause.auth.tokens import make_first_token
-from unpause.store.schema import plain_connection
+from unpause.store.engine.schema import plain_connection
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

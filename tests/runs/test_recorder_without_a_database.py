@@ -29,7 +29,7 @@ from unpause.domain.runs import Outcome, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.runs import recorder
-from unpause.store.database import Connection, Database
+from unpause.store.engine.database import Connection, Database
 from unpause.store.events import add_events
 from unpause.store.runs import transition
 

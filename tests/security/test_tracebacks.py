@@ -24,7 +24,7 @@ from unpause.configuration import build_redaction
 from unpause.errors import Collision, StorageError
 from unpause.runs.service import RunService
 from unpause.settings import Settings
-from unpause.store.database import Connection, Database, secrets_in_url
+from unpause.store.engine.database import Connection, Database, secrets_in_url
 from unpause.store.tables import webhook_targets
 
 KEY = 'canary-"key"-\u00e4-0123456789'

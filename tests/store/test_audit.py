@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from tests.support.databases import NOW, Place
 from unpause.domain.audit import AuditAction, AuditEntry
 from unpause.domain.paging import Slice
-from unpause.store import migrate
 from unpause.store.audit import add_entries, list_entries
-from unpause.store.database import Database
-from unpause.store.schema import plain_engine
+from unpause.store.engine import migrate
+from unpause.store.engine.database import Database
+from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import organizations
 
 RUN = str(uuid4())

@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away
 from unpause.errors import DatabaseUnavailable
-from unpause.store.batches import Batches
-from unpause.store.database import Database
-from unpause.store.schema import plain_engine
+from unpause.store.engine.database import Database
+from unpause.store.engine.group_commit import Batches
+from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import organizations, runs
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.support.databases import Place, new_run
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 
 _TURNS = range(1, 40)
 

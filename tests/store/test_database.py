@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, select, text
 
 from tests.support.databases import new_run, sqlite_url
 from unpause.errors import Collision, InvalidSetting, ShuttingDown
-from unpause.store.database import Database, database_file, parse_url
-from unpause.store.schema import plain_engine
+from unpause.store.engine.database import Database, database_file, parse_url
+from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import runs
 
 

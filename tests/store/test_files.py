@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 
 from tests.support.databases import sqlite_url
-from unpause.store import migrate
-from unpause.store.database import Database
-from unpause.store.ownership import own_database
+from unpause.store.engine import migrate
+from unpause.store.engine.database import Database
+from unpause.store.engine.ownership import own_database
 
 
 def modes(folder: Path) -> dict[str, int]:

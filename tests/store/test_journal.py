@@ -17,7 +17,7 @@ from unpause.domain.principal import Principal, Sight
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.errors import Collision, StorageError
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.events import add_events, list_events
 from unpause.store.journal import (
     add_input,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall, TranscriptEntry
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.events import add_events, list_events
 from unpause.store.journal import add_messages, add_tool_calls, list_messages, list_tool_calls
 from unpause.store.json import dump_json, load_json

@@ -17,10 +17,10 @@ from tests.support.outages import away, cut
 from unpause.domain.principal import Sight
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseUnavailable
-from unpause.store.database import parse_url
+from unpause.store.engine.database import parse_url
+from unpause.store.engine.schema import plain_engine
 from unpause.store.leases import LeaseKeeper
 from unpause.store.runs import RunKey, get_run
-from unpause.store.schema import plain_engine
 
 _LATER = NOW + timedelta(seconds=10)
 

@@ -10,7 +10,7 @@ from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.paging import Slice
 from unpause.domain.principal import Sight
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.events import EventSelection, add_events, list_chosen_events
 from unpause.store.runs import RunSelection, count_runs, list_runs
 from unpause.store.tables import organizations, users

@@ -24,16 +24,16 @@ from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
 from unpause.runs.snapshots import call_payload, pause_payload
-from unpause.store import migrate
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
-from unpause.store.database import Database
 from unpause.store.deliveries import add_deliveries
+from unpause.store.engine import migrate
+from unpause.store.engine.database import Database
+from unpause.store.engine.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.events import add_events
 from unpause.store.idempotency import RequestKey, add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
-from unpause.store.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.tables import metadata, nodes, rate_counts
 from unpause.store.tokens import add_token
 from unpause.store.webhooks import replace_run_targets

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 from tests.support.databases import PostgresServer
 from tests.support.outages import away, cut_listeners
 from unpause.errors import DatabaseUnavailable
-from unpause.store import notifications
-from unpause.store.database import Database, parse_url
-from unpause.store.notifications import LONGEST_PAYLOAD, listen, notify
+from unpause.store.engine import notifications
+from unpause.store.engine.database import Database, parse_url
+from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen, notify
 
 _DEADLINE = 60
 

@@ -29,6 +29,7 @@ from unpause.runs.continuing import Continuing
 from unpause.runs.expiring import bring_up_to_date
 from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due
+from unpause.store.engine.schema import plain_engine
 from unpause.store.events import list_events
 from unpause.store.nodes import list_unserved
 from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, renew_leases
@@ -43,7 +44,6 @@ from unpause.store.runs import (
     list_session_runs,
     transition,
 )
-from unpause.store.schema import plain_engine
 from unpause.store.sessions import delete_session, find_session, list_history, list_sessions
 from unpause.store.tables import metadata
 from unpause.store.webhooks import list_targets

@@ -14,9 +14,9 @@ from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer
 from tests.support.limited import MovedClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
-from unpause.store.database import Connection, Database
+from unpause.store.engine.database import Connection, Database
+from unpause.store.engine.schema import plain_engine
 from unpause.store.rates import Counts, OwnCounts, SharedCounts, add_count, forget_counts
-from unpause.store.schema import plain_engine
 from unpause.store.tables import rate_counts
 
 MINUTE = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from unpause.domain.principal import Sight
 from unpause.domain.runs import Run, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.runs import RunKey, append_to_log, find_run, get_run, list_unfinished, reserve_sequence, transition
 from unpause.store.tables import organizations
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from unpause.errors import DatabaseUnavailable
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.readiness import read_clock
 
 

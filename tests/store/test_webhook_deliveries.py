@@ -10,7 +10,6 @@ import pytest
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
-from unpause.store.database import Connection, Database
 from unpause.store.deliveries import (
     Due,
     add_deliveries,
@@ -21,6 +20,7 @@ from unpause.store.deliveries import (
     mark_delivered,
     mark_failed,
 )
+from unpause.store.engine.database import Connection, Database
 from unpause.store.webhooks import (
     find_organization_target,
     list_targets,

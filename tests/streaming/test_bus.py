@@ -19,9 +19,9 @@ from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away, cut_listeners
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
-from unpause.store.database import Database, parse_url
+from unpause.store.engine.database import Database, parse_url
+from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.events import add_events
-from unpause.store.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.runs import reserve_sequence
 from unpause.streaming.bus import Bus, InProcessBus, Signal
 from unpause.streaming.follow import Follower

@@ -14,7 +14,7 @@ from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import ShuttingDown
-from unpause.store.database import Database
+from unpause.store.engine.database import Database
 from unpause.store.events import add_events
 from unpause.store.runs import reserve_sequence
 from unpause.store.tables import runs

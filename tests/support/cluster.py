@@ -23,7 +23,7 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
 from tests.support.processes import DEADLINE, ServerProcess
-from unpause.store import migrate
+from unpause.store.engine import migrate
 
 with warnings.catch_warnings():
     # Without a runtime folder, as in most containers, the one for temporary files serves it as well, and it warns.

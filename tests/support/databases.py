@@ -21,9 +21,9 @@ from sqlalchemy import Connection, delete, select, update
 
 from unpause.domain.principal import Principal, Sight
 from unpause.domain.runs import Run, RunStatus
-from unpause.store import migrate
+from unpause.store.engine import migrate
+from unpause.store.engine.schema import plain_engine
 from unpause.store.runs import RunKey, get_run, insert_run
-from unpause.store.schema import plain_engine
 from unpause.store.sessions import NewSession, ensure_session
 from unpause.store.tables import metadata, nodes, runs
 

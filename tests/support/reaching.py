@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from unpause.domain.runs import Run, RunStatus
-from unpause.store.database import Connection, Database
+from unpause.store.engine.database import Connection, Database
 from unpause.store.runs import find_by_key
 
 _DEADLINE = 60

@@ -14,7 +14,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.domain.runs import Message, RunInput, RunStatus, TranscriptEntry
 from unpause.domain.transitions import Trigger
-from unpause.store import migrate
+from unpause.store.engine import migrate
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, add_messages
 from unpause.store.json import dump_json, load_json

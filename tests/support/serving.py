@@ -17,7 +17,7 @@ from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
 from unpause.configuration import driver_options
 from unpause.settings import Settings
-from unpause.store import migrate
+from unpause.store.engine import migrate
 
 ADDRESS = "http://127.0.0.1"
 

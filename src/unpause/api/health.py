@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from unpause.api.dependencies import App
 from unpause.errors import SchemaMismatch, UnpauseError
-from unpause.store.schema import check_schema
+from unpause.store.engine.schema import check_schema
 
 if TYPE_CHECKING:
     from starlette.responses import Response

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from unpause.clock import Clock
     from unpause.domain.tokens import Token
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 _SCHEME = "bearer"
 # A token that was revoked elsewhere may still count for so long; without that each request would ask the database.

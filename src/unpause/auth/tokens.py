@@ -21,7 +21,7 @@ from unpause.store.users import ensure_user, find_organization, lock_organizatio
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 PREFIX = "unp_"
 # Letters and digits alone: an id that began with a dash would be an option on the command line.

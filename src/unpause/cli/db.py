@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from unpause.settings import Settings
-from unpause.store import migrate
-from unpause.store.ownership import own_database
+from unpause.store.engine import migrate
+from unpause.store.engine.ownership import own_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,10 +23,10 @@ from unpause.cli.privacy import forbid_looking_in
 from unpause.configuration import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
-from unpause.store.database import database_file
-from unpause.store.moments import read_now
-from unpause.store.ownership import own_database, prepare_database
-from unpause.store.schema import plain_connection
+from unpause.store.engine.database import database_file
+from unpause.store.engine.moments import read_now
+from unpause.store.engine.ownership import own_database, prepare_database
+from unpause.store.engine.schema import plain_connection
 from unpause.tasks import background_tasks
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import InvalidSetting, UnpauseError
 from unpause.settings import Settings
-from unpause.store.database import database_file
-from unpause.store.moments import read_now
-from unpause.store.schema import check_schema, plain_connection
+from unpause.store.engine.database import database_file
+from unpause.store.engine.moments import read_now
+from unpause.store.engine.schema import check_schema, plain_connection
 from unpause.store.tokens import list_tokens
 from unpause.store.users import add_organization, list_organizations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unpause.domain.tokens import Token
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
     _Actions: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - it has no other name
 

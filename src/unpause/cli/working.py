@@ -17,8 +17,8 @@ from unpause.cli.privacy import forbid_looking_in
 from unpause.configuration import build_redaction, command_user, load_drivers, load_vault
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
-from unpause.store.database import database_file
-from unpause.store.schema import check_database
+from unpause.store.engine.database import database_file
+from unpause.store.engine.schema import check_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

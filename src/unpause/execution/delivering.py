@@ -21,7 +21,7 @@ from unpause.store.deliveries import (
     mark_delivered,
     mark_failed,
 )
-from unpause.store.moments import read_now
+from unpause.store.engine.moments import read_now
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.domain.webhooks import Delivery, Sent
     from unpause.runs.webhooks import MessageSender
-    from unpause.store.database import Connection, Database
     from unpause.store.deliveries import Due
+    from unpause.store.engine.database import Connection, Database
 
 _log = structlog.get_logger(__name__)
 

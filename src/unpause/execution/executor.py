@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
     from unpause.runs.recorder import RecorderTools
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.store.frozen import end_open_transactions
+from unpause.store.engine.frozen import end_open_transactions
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 _log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.runs.notices import tell_webhooks
+from unpause.store.engine.moments import read_now
 from unpause.store.events import add_events
-from unpause.store.moments import read_now
 from unpause.store.readiness import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, list_unfinished, transition
 from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.domain.runs import Run
     from unpause.runs.dispatcher import Dispatcher
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus
 
 _log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ from unpause.store.readiness import read_clock
 
 if TYPE_CHECKING:
     from unpause.clock import SystemClock
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 # An answer that took longer says little about the present.
 _SLOW_SECONDS = 0.5

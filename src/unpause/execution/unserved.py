@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from unpause.domain.nodes import Unserved
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
 
 _log = structlog.get_logger(__name__)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from unpause.execution.executor import Executor
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
     from unpause.streaming.bus import Bus
 
 _log = structlog.get_logger(__name__)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from unpause.runs.commands import ResolveApproval
     from unpause.runs.expiring import Present
     from unpause.runs.service import ServiceTools
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
     from unpause.store.idempotency import RequestKey
 
 # The names under which clients send words with a decision, and what else is no field of a form.

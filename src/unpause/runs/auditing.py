@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unpause.domain.paging import Slice
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, ToolCall
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 
 class AuditTrail:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unpause.agents.registry import AgentRegistry
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
 
 T = TypeVar("T")
 

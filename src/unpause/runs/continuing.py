@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.principal import Principal
     from unpause.runs.commands import ContinueRun
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Answer
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
     from unpause.runs.dispatcher import Dispatcher
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
     from unpause.streaming.bus import Bus
 
 _TOO_LATE = "Nobody answered in time"

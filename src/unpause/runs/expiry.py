@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from unpause.runs.service import ServiceTools
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 # Runs that are expired at the same time: on SQLite these share a commit, on PostgreSQL each takes a connection.
 _TOGETHER_ON_SQLITE, _TOGETHER = 16, 3

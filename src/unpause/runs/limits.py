@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.runs.commands import ContinueRun
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 _LIMITED_DAYS = timedelta(days=30)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unpause.domain.events import Event
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
     from unpause.store.events import EventSelection
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement
     from unpause.domain.runs import Run
     from unpause.domain.webhooks import WebhookTarget
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 _TYPES = {
     RunStatus.PAUSED: "agent_run.paused",

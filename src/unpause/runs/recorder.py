@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus
 
 # Events of a streaming model are collected this long before they are committed together.

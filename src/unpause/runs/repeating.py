@@ -13,7 +13,7 @@ from unpause.store.runs import RunKey, get_run
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
     from unpause.store.idempotency import EarlierRequest, RequestKey
 
 

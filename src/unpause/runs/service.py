@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from unpause.runs.commands import ContinueRun, CreateRun, RunName
     from unpause.runs.dispatcher import Dispatcher
     from unpause.runs.limits import Limits
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
     from unpause.store.idempotency import RequestKey
     from unpause.store.unreadable import Unreadable
     from unpause.streaming.bus import Bus

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unpause.domain.approvals import Page
     from unpause.domain.principal import Principal
     from unpause.runs.service import ServiceTools
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unpause.domain.events import Event
     from unpause.domain.requirements import Requirement
     from unpause.domain.runs import Message, ToolCall
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 # As the columns have it.
 _LONGEST_NAME = 255

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from unpause.domain.paging import Slice
     from unpause.domain.principal import Principal
     from unpause.domain.users import Organization, User
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
 
 
 class UserDirectory:

@@ -14,7 +14,7 @@ from unpause.store.requirements import list_requirements
 
 if TYPE_CHECKING:
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)
 

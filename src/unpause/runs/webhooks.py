@@ -16,7 +16,7 @@ from unpause.store.webhooks import find_organization_target, replace_organizatio
 if TYPE_CHECKING:
     from unpause.domain.principal import Principal
     from unpause.runs.service import ServiceTools
-    from unpause.store.database import Connection
+    from unpause.store.engine.database import Connection
     from unpause.vault import Vault
 
 _TEST = "agent_run.test"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
 
 from unpause.domain.webhooks import Address, Delivery
-from unpause.store.moments import database_now_or_before
+from unpause.store.engine.moments import database_now_or_before
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Sealed
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_, update
 
+from unpause.store.engine.upserts import Upsert
 from unpause.store.tables import idempotency_keys
-from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
     from datetime import datetime

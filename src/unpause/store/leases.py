@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 
-from unpause.store.failures import database_errors
+from unpause.store.engine.failures import database_errors
+from unpause.store.engine.postgres import CONNECTION
 from unpause.store.nodes import keep_node, remove_node
-from unpause.store.postgres import CONNECTION
 from unpause.store.readiness import list_held, renew_leases
 
 if TYPE_CHECKING:
@@ -73,6 +73,6 @@ class LeaseKeeper:
 
 
 def _connect(_dialect: object, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a connection of the driver
-    from unpause.store.impatient import ImpatientConnection  # noqa: PLC0415 - psycopg is an extra
+    from unpause.store.engine.impatient import ImpatientConnection  # noqa: PLC0415 - psycopg is an extra
 
     return ImpatientConnection.connect(*arguments, **options)

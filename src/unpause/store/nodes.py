@@ -12,7 +12,7 @@ from sqlalchemy import Interval, bindparam, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from unpause.domain.nodes import Unserved
-from unpause.store.moments import database_now
+from unpause.store.engine.moments import database_now
 from unpause.store.readiness import IS_PENDING, list_pending
 from unpause.store.tables import nodes, runs
 

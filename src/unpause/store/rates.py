@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from sqlalchemy import bindparam, case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from unpause.store.moments import database_later, database_now
+from unpause.store.engine.moments import database_later, database_now
 from unpause.store.tables import rate_counts
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from unpause.clock import Clock
-    from unpause.store.database import Database
+    from unpause.store.engine.database import Database
 
 _FORGET_EVERY = timedelta(seconds=60)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Integer, bindparam, case, func, literal_column, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
-from unpause.store.moments import database_later, database_now, lease_parameters
+from unpause.store.engine.moments import database_later, database_now, lease_parameters
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
-from unpause.store.moments import database_now, read_now
+from unpause.store.engine.moments import database_now, read_now
 from unpause.store.tables import approvals, inputs, requirements, runs
 from unpause.store.unreadable import read_rows, readable
 

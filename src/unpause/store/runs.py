@@ -13,7 +13,7 @@ from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, Ru
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
-from unpause.store.moments import database_later, lease_parameters
+from unpause.store.engine.moments import database_later, lease_parameters
 from unpause.store.seeing import seen
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, select
 
 from unpause.domain.users import Organization, User
+from unpause.store.engine.upserts import Upsert
 from unpause.store.tables import organizations, users
-from unpause.store.upserts import Upsert
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.events import Event
     from unpause.domain.runs import Run
-    from unpause.store.database import Connection, Database
+    from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus, Subscription
 
 _PAGE = 500

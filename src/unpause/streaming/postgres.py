@@ -12,8 +12,8 @@ import structlog
 from pydantic_core import from_json, to_json
 
 from unpause.errors import UnpauseError
+from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.events import list_events
-from unpause.store.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.readiness import last_sequences
 from unpause.streaming.bus import InProcessBus, Signal
 from unpause.tasks import VitalTask, background_tasks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from unpause.domain.events import Event
-    from unpause.store.database import URL, Database
+    from unpause.store.engine.database import URL, Database
     from unpause.streaming.bus import Hearer
 
 _log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from unpause.errors import InvalidSetting, SchemaMismatch
-from unpause.store.database import parse_url, secrets_in_url
+from unpause.store.engine.database import parse_url, secrets_in_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import StaticPool
 
 from unpause.errors import ShuttingDown
-from unpause.store.batches import Batches
-from unpause.store.failures import LockTimeout, database_errors
+from unpause.store.engine.failures import LockTimeout, database_errors
+from unpause.store.engine.group_commit import Batches
 from unpause.store.json import dump_json, load_json
 from unpause.tasks import VitalTask, background_tasks
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from unpause.store.failures import database_errors
-from unpause.store.postgres import CONNECTION
+from unpause.store.engine.failures import database_errors
+from unpause.store.engine.postgres import CONNECTION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

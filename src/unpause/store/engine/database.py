@@ -29,8 +29,8 @@ from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import InvalidSetting, ShuttingDown
 from unpause.settings import DEFAULT_LOCK_SECONDS
-from unpause.store.postgres import PostgresStorage
-from unpause.store.sqlite import SqliteStorage
+from unpause.store.engine.postgres import PostgresStorage
+from unpause.store.engine.sqlite import SqliteStorage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -9,9 +9,9 @@ import sys
 from filelock import FileLock, Timeout
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
-from unpause.store.database import database_file
-from unpause.store.files import OWN_MODE, keep_private
-from unpause.store.schema import check_database
+from unpause.store.engine.database import database_file
+from unpause.store.engine.files import OWN_MODE, keep_private
+from unpause.store.engine.schema import check_database
 
 
 def own_database(database_url: str) -> FileLock | None:

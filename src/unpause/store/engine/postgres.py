@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.errors import DatabaseBusy
-from unpause.store.batches import Batches, outlast
-from unpause.store.failures import Clash, LockTimeout, database_errors
+from unpause.store.engine.failures import Clash, LockTimeout, database_errors
+from unpause.store.engine.group_commit import Batches, outlast
 from unpause.store.json import dump_json, load_json
 from unpause.tasks import VitalTask, background_tasks
 
@@ -45,7 +45,7 @@ _WAITER_OF = 4
 
 def postgres_engine(url: URL, connections: int) -> AsyncEngine:
     """Return an engine that fits behind a pooler in transaction mode: no prepared statements are left behind."""
-    from unpause.store.impatient import AsyncImpatientConnection  # noqa: PLC0415 - psycopg is an extra
+    from unpause.store.engine.impatient import AsyncImpatientConnection  # noqa: PLC0415 - psycopg is an extra
 
     return create_async_engine(
         url,

@@ -15,16 +15,16 @@ from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
-from unpause.store.database import database_file
-from unpause.store.failures import LOCK_NOT_AVAILABLE
-from unpause.store.files import create_private
-from unpause.store.schema import find_revision, plain_connection
+from unpause.store.engine.database import database_file
+from unpause.store.engine.failures import LOCK_NOT_AVAILABLE
+from unpause.store.engine.files import create_private
+from unpause.store.engine.schema import find_revision, plain_connection
 from unpause.store.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def migrations_folder() -> Path:

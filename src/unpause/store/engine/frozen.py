@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from unpause.store.postgres import APPLICATION
+from unpause.store.engine.postgres import APPLICATION
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -1,0 +1,1 @@
+"""Knows the two databases; nothing outside of it does."""
