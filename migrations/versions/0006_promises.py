@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from unpause.store.results import MARK, text_of, unfold
+from unpause.store.large_results import MARK, text_of, unfold
 
 revision = "0006"
 down_revision = "0005"

@@ -27,13 +27,11 @@ from unpause.configuration import (
     worker_rules,
 )
 from unpause.domain.nodes import Node
-from unpause.execution.delivering import Deliverer
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
 from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.recovery import Recovery
-from unpause.execution.sending import SigningSender
 from unpause.execution.timekeeping import Timekeeper
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
@@ -46,15 +44,17 @@ from unpause.runs.recorder import RecorderTools
 from unpause.runs.service import RunService, ServiceTools
 from unpause.runs.sessions import SessionService
 from unpause.runs.users import UserDirectory
-from unpause.runs.webhooks import WebhookService
 from unpause.store.engine.database import Database, parse_url
 from unpause.store.leases import LeaseKeeper
-from unpause.store.rates import OwnCounts, SharedCounts
-from unpause.store.readiness import read_clock
+from unpause.store.rate_limits import OwnCounts, SharedCounts
+from unpause.store.run_queue import read_clock
 from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
+from unpause.webhooks.deliverer import Deliverer
+from unpause.webhooks.sender import SigningSender
+from unpause.webhooks.service import WebhookService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from unpause.clock import Clock, Ids
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
-    from unpause.store.rates import Counts
+    from unpause.store.rate_limits import Counts
     from unpause.streaming.bus import Bus
 
 
@@ -186,7 +186,7 @@ def build_application(
         listing=RunListing(database),
         users=UserDirectory(database),
         counts=_counts(database, clock),
-        webhooks=WebhookService(tools, sender, allow_private=settings.webhook_private_targets),
+        webhooks=WebhookService(database, clock, ids, vault, sender, allow_private=settings.webhook_private_targets),
         deliverer=Deliverer(database, sender, clock, delivery_rules(settings)),
         clock=clock,
         callers=callers,

@@ -23,13 +23,13 @@ from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import RandomIds
 from unpause.domain.requirements import OnExpire
 from unpause.errors import InvalidSetting
-from unpause.execution.delivering import DeliveryRules
 from unpause.execution.executor import ExecutionRules
-from unpause.execution.outbound import Door
 from unpause.execution.workers import WorkerRules
 from unpause.runs.limits import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
+from unpause.webhooks.deliverer import DeliveryRules
+from unpause.webhooks.http import Door
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -13,7 +13,7 @@ import pytest
 from tests.access.belongings import CANARY, THEIRS, rows_of
 from tests.access.guarded import Dump, Guarded
 from unpause.domain.webhooks import Sent
-from unpause.execution.outbound import Door
+from unpause.webhooks.http import Door
 
 if TYPE_CHECKING:
     import httpx

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unpause.domain.addresses import LONGEST_URL, ServerUrl, is_public, read_url, refuse_private
+from unpause.domain.urls import LONGEST_URL, ServerUrl, is_public, read_url, refuse_private
 from unpause.errors import InvalidInput
 
 

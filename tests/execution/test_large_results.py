@@ -14,10 +14,10 @@ from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.databases import Place
 from tests.support.runs import ADA, answer, follow, look, open_requirements
 from tests.support.serving import running
+from unpause.domain.event_payloads import read_call, read_calls
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.runs.commands import CreateRun
-from unpause.runs.snapshots import read_call, read_calls
 
 _NEEDLE = "needle in the result"
 _LONG = _NEEDLE + "x" * 20_000

@@ -29,7 +29,7 @@ from unpause.errors import DatabaseUnavailable
 from unpause.execution.recovery import Recovery
 from unpause.store.engine.database import Connection, Database
 from unpause.store.events import list_events
-from unpause.store.readiness import renew_leases
+from unpause.store.run_queue import renew_leases
 from unpause.store.runs import find_by_key, transition
 from unpause.store.tables import runs, webhook_targets
 from unpause.streaming.bus import InProcessBus

@@ -20,12 +20,12 @@ from tests.support.limited import MovedClock
 from tests.support.receiver import Receiver
 from tests.support.serving import settings_for
 from unpause.domain.webhooks import Address, Delivery, Sent
-from unpause.execution.delivering import Deliverer, DeliveryRules
-from unpause.execution.shares import ShareRules
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
+from unpause.webhooks.deliverer import Deliverer, DeliveryRules
+from unpause.webhooks.fairness import ShareRules
 
 SECRET = "a secret to sign with"
 PATIENT = replace(QUICK, attempts=1000, timeout_seconds=0.5, longest_delay_seconds=0.02)
@@ -305,7 +305,7 @@ async def test_a_database_that_fails_for_a_while_does_not_end_the_delivering(
             raise OSError
 
         with monkeypatch.context() as patched:
-            patched.setattr("unpause.execution.delivering.list_due", fail)
+            patched.setattr("unpause.webhooks.deliverer.list_due", fail)
             await box.add(box.message("one"))
             async with box.delivering():
                 await box.sender.has_sent(1)

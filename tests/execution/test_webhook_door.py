@@ -16,7 +16,7 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.receiver import Receiver
 from unpause.domain.webhooks import Sent
-from unpause.execution.outbound import Door
+from unpause.webhooks.http import Door
 
 REFUSED = Sent(error="the address is private or of this machine")
 

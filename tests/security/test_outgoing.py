@@ -15,7 +15,7 @@ from tests.support.hooked import RUN, WEBHOOK, Hooked, all_over, hooked
 from tests.support.receiver import Receiver
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
-from unpause.domain.addresses import is_public, read_url, refuse_private
+from unpause.domain.urls import is_public, read_url, refuse_private
 from unpause.errors import InvalidInput
 
 SOURCE = Path(__file__).parents[2] / "src" / "unpause"
@@ -27,9 +27,9 @@ CONNECTING = {
 }
 CALLS = {"PyJWKClient", "create_connection", "open_connection", "open_unix_connection", "sock_connect", "urlopen"}
 ALLOWED = {
-    "execution/outbound.py": {"httpx", "socket", "ssl"},  # the door
+    "webhooks/http.py": {"httpx", "socket", "ssl"},  # the door
     "auth/jwks.py": {"httpx"},  # the operator's own address
-    "domain/addresses.py": {"socket"},  # reads addresses; connects to none
+    "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
     "cli/serving.py": {"socket"},  # a type of the listening side
 }

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, inspect, text
 from tests.support.databases import NOW, Place, new_run, sqlite_url
 from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.deciders import Deciders, Vote
+from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
@@ -23,7 +24,6 @@ from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatu
 from unpause.domain.tokens import Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
-from unpause.runs.snapshots import call_payload, pause_payload
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries

@@ -32,8 +32,8 @@ from unpause.store.deliveries import list_due
 from unpause.store.engine.schema import plain_engine
 from unpause.store.events import list_events
 from unpause.store.nodes import list_unserved
-from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, renew_leases
 from unpause.store.requirements import list_due_runs
+from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
 from unpause.store.runs import (
     RunKey,
     RunSelection,

@@ -16,7 +16,7 @@ from tests.support.limited import MovedClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.engine.database import Connection, Database
 from unpause.store.engine.schema import plain_engine
-from unpause.store.rates import Counts, OwnCounts, SharedCounts, add_count, forget_counts
+from unpause.store.rate_limits import Counts, OwnCounts, SharedCounts, add_count, forget_counts
 from unpause.store.tables import rate_counts
 
 MINUTE = timedelta(minutes=1)

@@ -20,7 +20,7 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
 from unpause.store.engine.schema import plain_engine
 from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remove_node
-from unpause.store.readiness import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
+from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
 from unpause.store.runs import RunKey, get_run, transition
 from unpause.store.tables import nodes, organizations
 

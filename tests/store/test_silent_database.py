@@ -8,7 +8,7 @@ import pytest
 
 from unpause.errors import DatabaseUnavailable
 from unpause.store.engine.database import Database
-from unpause.store.readiness import read_clock
+from unpause.store.run_queue import read_clock
 
 
 async def test_a_database_that_does_not_answer_in_time_is_away() -> None:

@@ -40,7 +40,7 @@ from unpause.api.app import create_app
 from unpause.bootstrap import build_application
 from unpause.configuration import driver_options
 from unpause.domain.webhooks import Sent
-from unpause.execution.outbound import Door
+from unpause.webhooks.http import Door
 
 if TYPE_CHECKING:
     from schemathesis.python.asgi import ASGIApp

@@ -19,11 +19,11 @@ from unpause.agents.driver import AgentDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
 from unpause.clock import Clock, SystemClock
-from unpause.execution.delivering import Deliverer, DeliveryRules
-from unpause.execution.outbound import Door, Resolver
-from unpause.execution.sending import SigningSender
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Vault, new_key
+from unpause.webhooks.deliverer import Deliverer, DeliveryRules
+from unpause.webhooks.http import Door, Resolver
+from unpause.webhooks.sender import SigningSender
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from unpause.agents.driver import Wanted
+from unpause.domain.event_payloads import doubt_text
 from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
-from unpause.runs.snapshots import doubt_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,20 +10,20 @@ import structlog
 
 from unpause.agents.driver import Completed, Failed, Paused, Segment
 from unpause.clock import delays
+from unpause.domain.event_payloads import with_requirements
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.asking import Asking, PauseRules, doubt_about
-from unpause.runs.notices import tell_webhooks
 from unpause.runs.recorder import Recorder
-from unpause.runs.snapshots import with_requirements
 from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
-from unpause.store.readiness import has_room
 from unpause.store.requirements import list_requirements
+from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.sessions import list_history
+from unpause.webhooks.outbox import tell_webhooks
 
 if TYPE_CHECKING:
     from datetime import timedelta

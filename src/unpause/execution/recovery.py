@@ -13,12 +13,12 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.runs.notices import tell_webhooks
 from unpause.store.engine.moments import read_now
 from unpause.store.events import add_events
-from unpause.store.readiness import list_stale, lock_if_free, lock_if_stale
+from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, list_unfinished, transition
 from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
+from unpause.webhooks.outbox import tell_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

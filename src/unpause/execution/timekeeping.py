@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpause.clock import seconds_gone_by
-from unpause.store.readiness import read_clock
+from unpause.store.run_queue import read_clock
 
 if TYPE_CHECKING:
     from unpause.clock import SystemClock

@@ -17,7 +17,7 @@ import structlog
 
 from unpause.clock import delays
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
-from unpause.store.readiness import list_ready
+from unpause.store.run_queue import list_ready
 from unpause.streaming.bus import Signal
 from unpause.tasks import VitalTask, background_tasks
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.audit import AuditAction
+from unpause.domain.event_payloads import awaiting_text
 from unpause.domain.principal import Sight
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
@@ -19,7 +20,6 @@ from unpause.runs.continuing import Continuing
 from unpause.runs.deciding import Deciding
 from unpause.runs.expiring import announce, bring_up_to_date
 from unpause.runs.repeating import find_repeated
-from unpause.runs.snapshots import awaiting_text
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements

@@ -9,11 +9,11 @@ from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
-from unpause.runs.notices import tell_webhooks
 from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
 from unpause.store.requirements import close_requirements
 from unpause.store.runs import transition
+from unpause.webhooks.outbox import tell_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,12 +10,12 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.runs.expiring import Present, announce, bring_up_to_date
-from unpause.runs.notices import REMINDER, tell_webhooks
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
-from unpause.store.readiness import lock_if_free
 from unpause.store.requirements import forget_reminders, list_due_runs
+from unpause.store.run_queue import lock_if_free
 from unpause.store.runs import append_to_log, find_by_key
+from unpause.webhooks.outbox import REMINDER, tell_webhooks
 
 if TYPE_CHECKING:
     from datetime import timedelta

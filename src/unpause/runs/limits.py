@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.errors import InvalidInput, RateLimited, RunLimitReached
 from unpause.store.json import dump_json
-from unpause.store.readiness import has_unfinished
+from unpause.store.run_queue import has_unfinished
 from unpause.store.runs import count_runs
 from unpause.store.users import lock_organization
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
 from unpause.domain.arguments import is_same_json
+from unpause.domain.event_payloads import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.runs.auditing import decided_by_agent
-from unpause.runs.notices import tell_webhooks
-from unpause.runs.snapshots import awaiting_text, call_payload, pause_payload, pause_text
 from unpause.runs.unwritten import Unwritten, refuse_long_names
 from unpause.store.events import list_events
-from unpause.store.results import is_large
+from unpause.store.large_results import is_large
 from unpause.store.runs import reserve_sequence, transition
+from unpause.webhooks.outbox import tell_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

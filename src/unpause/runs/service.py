@@ -16,7 +16,6 @@ from unpause.runs.checking import write_checked
 from unpause.runs.commands import Accepted
 from unpause.runs.continuing import Continuing
 from unpause.runs.expiring import Present, announce, bring_up_to_date
-from unpause.runs.notices import choose_targets
 from unpause.runs.repeating import find_earlier
 from unpause.runs.views import view_of
 from unpause.store.audit import add_entries
@@ -26,6 +25,7 @@ from unpause.store.journal import add_input
 from unpause.store.nodes import list_live_agents
 from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
 from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
+from unpause.webhooks.outbox import choose_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

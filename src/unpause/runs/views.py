@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.domain.event_payloads import shown_calls
 from unpause.domain.runs import RunView
 from unpause.errors import RunUnreadable
-from unpause.runs.snapshots import shown_calls
 from unpause.store.journal import list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
 

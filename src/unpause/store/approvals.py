@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Run, RunStatus
-from unpause.store.seeing import seen
 from unpause.store.tables import approvals, runs
 from unpause.store.unreadable import read_rows
+from unpause.store.visibility import seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

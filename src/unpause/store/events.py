@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from unpause.domain.events import Event, EventType
 from unpause.domain.paging import Slice
-from unpause.store.results import fold_payload, unfold
+from unpause.store.large_results import fold_payload, unfold
 from unpause.store.tables import events
 from unpause.store.unreadable import readable
 

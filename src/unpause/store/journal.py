@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
-from unpause.store.results import fold_message, kept_text, text_of, unfold
+from unpause.store.large_results import fold_message, kept_text, text_of, unfold
 from unpause.store.tables import inputs, messages, tool_calls
 from unpause.store.unreadable import readable
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, event
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.postgres import CONNECTION
 from unpause.store.nodes import keep_node, remove_node
-from unpause.store.readiness import list_held, renew_leases
+from unpause.store.run_queue import list_held, renew_leases
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

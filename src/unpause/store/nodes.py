@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from unpause.domain.nodes import Unserved
 from unpause.store.engine.moments import database_now
-from unpause.store.readiness import IS_PENDING, list_pending
+from unpause.store.run_queue import IS_PENDING, list_pending
 from unpause.store.tables import nodes, runs
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.engine.moments import database_later, lease_parameters
-from unpause.store.seeing import seen
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable
+from unpause.store.visibility import seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

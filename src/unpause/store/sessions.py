@@ -11,10 +11,10 @@ from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
 from unpause.store.engine.upserts import Upsert
-from unpause.store.results import unfold
-from unpause.store.seeing import seen
+from unpause.store.large_results import unfold
 from unpause.store.tables import messages, runs, sessions
 from unpause.store.unreadable import read_rows
+from unpause.store.visibility import seen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from unpause.clock import delays
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.events import list_events
-from unpause.store.readiness import last_sequences
+from unpause.store.run_queue import last_sequences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence

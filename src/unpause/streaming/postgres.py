@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from unpause.errors import UnpauseError
 from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen, notify
 from unpause.store.events import list_events
-from unpause.store.readiness import last_sequences
+from unpause.store.run_queue import last_sequences
 from unpause.streaming.bus import InProcessBus, Signal
 from unpause.tasks import VitalTask, background_tasks
 

@@ -8,8 +8,8 @@ from pydantic_core import to_json
 
 from unpause.api.agentos.tool_json import requirement, seconds_of, tool_execution
 from unpause.api.agentos.translate import structured
+from unpause.domain.event_payloads import read_call, read_calls, read_requirements
 from unpause.domain.events import Event, EventType
-from unpause.runs.snapshots import read_call, read_calls, read_requirements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

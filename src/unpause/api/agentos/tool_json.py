@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.event_payloads import editable_payload, form_payload, votes_payload
 from unpause.domain.requirements import Decision, Requirement, RequirementKind
 from unpause.domain.runs import Outcome
-from unpause.runs.snapshots import editable_payload, form_payload, votes_payload
 
 if TYPE_CHECKING:
     from unpause.domain.runs import ToolCall

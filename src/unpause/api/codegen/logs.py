@@ -16,9 +16,7 @@ from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.large_json import reply_large
 from unpause.api.rates import Bucket, limited
-from unpause.domain.events import Event, EventType
-from unpause.domain.runs import Outcome
-from unpause.runs.snapshots import (
+from unpause.domain.event_payloads import (
     awaiting_text,
     editable_payload,
     form_payload,
@@ -26,6 +24,8 @@ from unpause.runs.snapshots import (
     read_requirements,
     votes_payload,
 )
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import Outcome
 from unpause.store.events import EventSelection
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unpause.domain.addresses import LONGEST_URL
+from unpause.domain.urls import LONGEST_URL
 
 _LONGEST_SECRET = 10_000
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.execution.shares import Share, ShareRules, Shares
 from unpause.store.deliveries import (
     claim_delivery,
     delete_finished,
@@ -23,6 +22,7 @@ from unpause.store.deliveries import (
 )
 from unpause.store.engine.moments import read_now
 from unpause.tasks import VitalTask, background_tasks
+from unpause.webhooks.fairness import Share, ShareRules, Shares
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from unpause.clock import Clock
     from unpause.domain.webhooks import Delivery, Sent
-    from unpause.runs.webhooks import MessageSender
     from unpause.store.deliveries import Due
     from unpause.store.engine.database import Connection, Database
+    from unpause.webhooks.service import MessageSender
 
 _log = structlog.get_logger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.addresses import read_url
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.event_payloads import editable_payload, form_payload
 from unpause.domain.runs import RunStatus
+from unpause.domain.urls import read_url
 from unpause.domain.webhooks import Delivery
-from unpause.runs.snapshots import editable_payload, form_payload
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
 from unpause.store.json import dump_json

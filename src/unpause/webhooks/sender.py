@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from unpause.domain.webhooks import Sent
 from unpause.errors import SecretsNotKept
-from unpause.runs.signing import sign, unsigned
-from unpause.runs.webhooks import url_of
+from unpause.webhooks.service import url_of
+from unpause.webhooks.signing import sign, unsigned
 
 if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.domain.webhooks import Delivery
-    from unpause.execution.outbound import Door
     from unpause.vault import Vault
+    from unpause.webhooks.http import Door
 
 
 class SigningSender:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 
-from unpause.domain.addresses import IPAddress, ServerUrl, is_public, read_url
+from unpause.domain.urls import IPAddress, ServerUrl, is_public, read_url
 from unpause.domain.webhooks import Sent
 from unpause.errors import InvalidInput
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from unpause.domain.addresses import read_url, refuse_private
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.urls import read_url, refuse_private
 from unpause.domain.webhooks import Address, Delivery, Sent, WebhookTarget, split_url
 from unpause.errors import SecretsNotKept
-from unpause.runs.signing import check_secret
 from unpause.store.audit import add_entries
 from unpause.store.json import dump_json
 from unpause.store.webhooks import find_organization_target, replace_organization_target
+from unpause.webhooks.signing import check_secret
 
 if TYPE_CHECKING:
+    from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
-    from unpause.runs.service import ServiceTools
-    from unpause.store.engine.database import Connection
+    from unpause.store.engine.database import Connection, Database
     from unpause.vault import Vault
 
 _TEST = "agent_run.test"
@@ -33,8 +33,13 @@ class MessageSender(Protocol):
 class WebhookService:
     """The use cases of webhooks. Private addresses are refused unless ``allow_private``."""
 
-    def __init__(self, tools: ServiceTools, sender: MessageSender, *, allow_private: bool) -> None:
-        self._tools = tools
+    def __init__(
+        self, database: Database, clock: Clock, ids: Ids, vault: Vault, sender: MessageSender, *, allow_private: bool
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._vault = vault
         self._sender = sender
         self._allow_private = allow_private
 
@@ -52,26 +57,26 @@ class WebhookService:
         if secret is None:
             return WebhookTarget(address, enabled=enabled)
         check_secret(secret)
-        return WebhookTarget(address, self._tools.vault.seal(secret), enabled)
+        return WebhookTarget(address, self._vault.seal(secret), enabled)
 
     def url_of(self, target: WebhookTarget) -> str:
         """Return where its messages go; only the server, where the rest cannot be decrypted any more."""
         try:
-            return url_of(target.address, self._tools.vault)
+            return url_of(target.address, self._vault)
         except SecretsNotKept:
             return target.address.server
 
     async def find_target(self, principal: Principal) -> WebhookTarget | None:
         """Return who hears of the organization's runs, enabled or not."""
         organization_id = principal.organization_id
-        return await self._tools.database.read(lambda connection: find_organization_target(connection, organization_id))
+        return await self._database.read(lambda connection: find_organization_target(connection, organization_id))
 
     async def replace_target(self, principal: Principal, target: WebhookTarget | None) -> None:
         """Let this one hear of the organization's runs from now on instead of the one before; with None nobody.
 
         What was already to be told to the one before is still told.
         """
-        now = self._tools.clock.now()
+        now = self._clock.now()
         # Not the address: it may hold a token.
         details = {"server": read_url(target.address.server).host if target is not None else None}
         done = done_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
@@ -80,7 +85,7 @@ class WebhookService:
             replace_organization_target(connection, principal.organization_id, target, now)
             add_entries(connection, [done])
 
-        await self._tools.database.write(unit)
+        await self._database.write(unit)
 
     async def send_test(self, principal: Principal, url: str) -> Sent:
         """Send one message to the address now and return what came of it; it is not tried again.
@@ -93,10 +98,10 @@ class WebhookService:
         configured = await self.find_target(principal)
         # To any other address without its secret.
         own = configured if configured is not None and self.url_of(configured) == address.stored else None
-        now = self._tools.clock.now()
+        now = self._clock.now()
         told = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
         delivery = Delivery(
-            id=f"msg_{self._tools.ids.fresh().replace('-', '')}",
+            id=f"msg_{self._ids.fresh().replace('-', '')}",
             organization_id=principal.organization_id,
             address=address,
             payload=dump_json(told),
@@ -106,7 +111,7 @@ class WebhookService:
         return await self._sender.send_message(delivery)
 
     def _seal(self, url: str) -> Address:
-        vault = self._tools.vault
+        vault = self._vault
         server, rest = split_url(url)
         return Address(server, vault.seal(rest) if vault.keeps_secrets else rest)
 

@@ -1,0 +1,1 @@
+"""Tells other servers of runs: chooses whom, signs, sends, and tries again."""
