@@ -35,15 +35,15 @@ from unpause.execution.recovery import Recovery
 from unpause.execution.timekeeping import Timekeeper
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
-from unpause.runs.approvals import ApprovalService
-from unpause.runs.auditing import AuditTrail
-from unpause.runs.choosing import AgentChoice
-from unpause.runs.expiry import Expiry
-from unpause.runs.listing import RunListing
-from unpause.runs.recorder import RecorderTools
-from unpause.runs.service import RunService, ServiceTools
-from unpause.runs.sessions import SessionService
-from unpause.runs.users import UserDirectory
+from unpause.services.agent_routing import AgentChoice
+from unpause.services.approvals import ApprovalService
+from unpause.services.audit import AuditTrail
+from unpause.services.expiry import Expiry
+from unpause.services.run_lists import RunListing
+from unpause.services.runs import RunService, ServiceTools
+from unpause.services.segment_journal import RecorderTools
+from unpause.services.sessions import SessionService
+from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
 from unpause.store.leases import LeaseKeeper
 from unpause.store.rate_limits import OwnCounts, SharedCounts

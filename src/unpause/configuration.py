@@ -25,7 +25,7 @@ from unpause.domain.requirements import OnExpire
 from unpause.errors import InvalidSetting
 from unpause.execution.executor import ExecutionRules
 from unpause.execution.workers import WorkerRules
-from unpause.runs.limits import Limits
+from unpause.services.quotas import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
 from unpause.webhooks.deliverer import DeliveryRules

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.support.agents import desk_agent, plan
 from tests.support.serving import serving
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 from unpause.store.tables import metadata
 
 if TYPE_CHECKING:

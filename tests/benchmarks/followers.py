@@ -23,7 +23,7 @@ from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
-from unpause.runs.commands import CreateRun, RunName
+from unpause.services.commands import CreateRun, RunName
 from unpause.store.events import add_events
 from unpause.store.runs import append_to_log
 from unpause.streaming.bus import InProcessBus

@@ -24,7 +24,7 @@ from tests.benchmarks.load import agent_cycle, load
 from tests.support.cluster import Cluster, OwnPostgres, own_postgres
 from tests.support.runs import ADA
 from tests.support.serving import running
-from unpause.runs.commands import CreateRun
+from unpause.services.commands import CreateRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

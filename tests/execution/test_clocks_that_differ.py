@@ -20,7 +20,7 @@ from unpause.bootstrap import Application, build_application
 from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
 from unpause.execution.timekeeping import Timekeeper
-from unpause.runs.commands import CreateRun
+from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Database
 
 

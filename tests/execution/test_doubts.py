@@ -21,7 +21,7 @@ from unpause.bootstrap import Application, build_application
 from unpause.domain.requirements import OnExpire, Requirement, ToolAnswer
 from unpause.domain.runs import CallStatus, Outcome, Run, RunStatus
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
-from unpause.runs.commands import ResolveApproval
+from unpause.services.commands import ResolveApproval
 
 _EARLIER = 250
 

@@ -17,7 +17,7 @@ from tests.support.serving import running
 from unpause.domain.event_payloads import read_call, read_calls
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
-from unpause.runs.commands import CreateRun
+from unpause.services.commands import CreateRun
 
 _NEEDLE = "needle in the result"
 _LONG = _NEEDLE + "x" * 20_000

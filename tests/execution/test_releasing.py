@@ -15,7 +15,7 @@ from unpause.bootstrap import Application
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunStatus
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 from unpause.store.engine.database import Connection
 
 T = TypeVar("T")

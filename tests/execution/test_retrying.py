@@ -19,7 +19,7 @@ from unpause.clock import delays
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
 from unpause.errors import StorageError
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 from unpause.store.engine.database import Connection
 from unpause.store.tables import requirements
 

@@ -13,7 +13,7 @@ from tests.support.receiver import Receiver
 from tests.support.scripted_driver import ScriptedDriver
 from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.domain.principal import Principal
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

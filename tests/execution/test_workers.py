@@ -23,7 +23,7 @@ from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
-from unpause.runs.commands import CreateRun, RunName
+from unpause.services.commands import CreateRun, RunName
 from unpause.store.engine.database import Connection
 from unpause.store.tables import organizations
 

@@ -17,7 +17,7 @@ from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Decision, ToolAnswer
 from unpause.domain.runs import CallStatus, Image, Outcome, RunStatus, RunView
-from unpause.runs.commands import ContinueRun, RunName
+from unpause.services.commands import ContinueRun, RunName
 
 _TO = InputField("to", "str", "Who gets it")
 

@@ -15,7 +15,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import NotADecider
-from unpause.runs.commands import ContinueRun, RunName
+from unpause.services.commands import ContinueRun, RunName
 
 if TYPE_CHECKING:
     import httpx

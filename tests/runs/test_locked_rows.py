@@ -23,7 +23,7 @@ from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
 from unpause.errors import DatabaseBusy, IdempotencyMismatch, InvalidTransition
-from unpause.runs.commands import Accepted, ContinueRun, CreateRun, ResolveApproval, Resolved, RunName
+from unpause.services.commands import Accepted, ContinueRun, CreateRun, ResolveApproval, Resolved, RunName
 from unpause.store.idempotency import RequestKey
 
 _DEADLINE = 60

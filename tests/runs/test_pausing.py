@@ -16,7 +16,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunStatus
 from unpause.errors import InvalidTransition, RunNotFound
-from unpause.runs.commands import Accepted, RunName
+from unpause.services.commands import Accepted, RunName
 from unpause.store.runs import request_pause
 
 AWAITED = "The run was paused on request. Resume it with a prompt to send it on."

@@ -14,7 +14,7 @@ from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidTransition
-from unpause.runs.commands import Accepted
+from unpause.services.commands import Accepted
 
 
 async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, postgres_url: str) -> None:

@@ -15,7 +15,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidTransition
-from unpause.runs.commands import Accepted, ContinueRun, RunName
+from unpause.services.commands import Accepted, ContinueRun, RunName
 
 _CLIENTS = 64
 

@@ -20,7 +20,7 @@ from unpause.bootstrap import Application
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
 from unpause.errors import Conflict, RunNotFound
-from unpause.runs.commands import Accepted, ContinueRun, CreateRun, RunName
+from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
 from unpause.store.sessions import NewSession
 from unpause.store.users import ensure_user
 

@@ -28,7 +28,7 @@ from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Outcome, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
-from unpause.runs import recorder
+from unpause.services import segment_journal
 from unpause.store.engine.database import Connection, Database
 from unpause.store.events import add_events
 from unpause.store.runs import transition
@@ -109,8 +109,8 @@ class Losing:
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again soon."""
-    monkeypatch.setattr(recorder, "_FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(recorder, "_LAST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(segment_journal, "_FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(segment_journal, "_LAST_RETRY_SECONDS", 0.05)
 
 
 async def cycle(folder: Path, url: str, disturbed: Losing) -> tuple[dict[str, list[Any]], list[str]]:

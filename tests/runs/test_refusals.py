@@ -30,7 +30,7 @@ from unpause.errors import (
     RunNotFound,
     UnpauseError,
 )
-from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun, RunName
 from unpause.store.tables import organizations
 
 _EVERYTHING = AskingDriver(

@@ -30,7 +30,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import EndReason, Image, Outcome, RunStatus, TranscriptEntry
 from unpause.errors import InvalidInput
-from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun, RunName
 
 _NUL = "a\0b"
 _SHOWN = "a\ufffdb"

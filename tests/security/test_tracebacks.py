@@ -22,7 +22,7 @@ from unpause.agents.redaction import Redaction
 from unpause.cli.logs import configure_logging
 from unpause.configuration import build_redaction
 from unpause.errors import Collision, StorageError
-from unpause.runs.service import RunService
+from unpause.services.runs import RunService
 from unpause.settings import Settings
 from unpause.store.engine.database import Connection, Database, secrets_in_url
 from unpause.store.tables import webhook_targets

@@ -24,9 +24,9 @@ from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
-from unpause.runs.commands import ContinueRun
-from unpause.runs.continuing import Continuing
-from unpause.runs.expiring import bring_up_to_date
+from unpause.services.commands import ContinueRun
+from unpause.services.continue_run import Continuing
+from unpause.services.deadlines import bring_up_to_date
 from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due
 from unpause.store.engine.schema import plain_engine

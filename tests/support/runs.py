@@ -10,7 +10,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run, RunView
-from unpause.runs.commands import Accepted, ContinueRun, CreateRun, RunName
+from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
 
 ADA = Principal(1, "ada", "agno")
 

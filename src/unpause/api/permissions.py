@@ -137,7 +137,7 @@ def _has(principal: Principal, scope: str, request: Request) -> bool:
     agent_id = request.path_params.get("agent_id")
     if agent_id is not None:
         return principal.may(scope, agent_id)
-    # Without an agent in the path, the run says which one it is (`runs/service.py`), and AgentOS lists the agents that
+    # Without an agent in the path, the run says which one it is (`services/runs.py`), and AgentOS lists the agents that
     # may be seen. Codegen's reads show the runs of all agents.
     shows_all = request.method == "GET" and request.scope["path"].startswith(CODEGEN_PREFIX)
     return principal.may(scope) if shows_all else principal.may_any_agent(_action(scope))

@@ -16,7 +16,7 @@ from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.asking import Asking, PauseRules, doubt_about
-from unpause.runs.recorder import Recorder
+from unpause.services.segment_journal import Recorder
 from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unpause.agents.registry import AgentRegistry
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
-    from unpause.runs.recorder import RecorderTools
+    from unpause.services.segment_journal import RecorderTools
     from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)

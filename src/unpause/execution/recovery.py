@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unpause.clock import Clock
     from unpause.domain.runs import Run
-    from unpause.runs.dispatcher import Dispatcher
+    from unpause.services.dispatcher import Dispatcher
     from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus
 

@@ -16,7 +16,7 @@ from tests.contract.replaying import read_events
 from tests.support.serving import serving
 from unpause.bootstrap import Application
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 
 JsonObject: TypeAlias = dict[str, Any]
 

@@ -26,7 +26,7 @@ from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import EndReason, Run, RunStatus, RunView
 from unpause.errors import InvalidTransition, ModelNotAllowed
-from unpause.runs.commands import Accepted, ContinueRun, CreateRun, RunName
+from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
 
 YES = (ToolAnswer("a", confirmed=True),)
 

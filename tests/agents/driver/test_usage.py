@@ -14,7 +14,7 @@ from tests.support.runs import ADA, answer, follow, look, open_requirements, sta
 from unpause.agents.policy import policy
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Run, RunStatus
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 
 
 class Cut:

@@ -151,7 +151,7 @@ async def test_an_approval_that_is_deleted_while_it_is_read_is_not_there(
 ) -> None:
     approval = await office.approval_of(await office.create())
     # As PostgreSQL shows it to the second of two statements.
-    monkeypatch.setattr("unpause.runs.approvals.find_requirements", lambda *_: {})
+    monkeypatch.setattr("unpause.services.approvals.find_requirements", lambda *_: {})
     assert await office.approvals() == []
     assert (await office.client.get(f"/approvals/{approval['id']}")).status_code == 404
 

@@ -18,7 +18,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.domain.scopes import USUAL
 from unpause.errors import InvalidSetting, ScopeMissing
-from unpause.runs.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun, RunName
 
 NOT_FOUND = {"message": "Repository not found", "status_code": 404}
 

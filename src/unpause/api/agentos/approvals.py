@@ -19,7 +19,7 @@ from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.domain.approvals import ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.runs import ToolCall
-from unpause.runs.commands import ResolveApproval
+from unpause.services.commands import ResolveApproval
 
 if TYPE_CHECKING:
     from datetime import datetime

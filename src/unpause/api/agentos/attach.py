@@ -18,7 +18,7 @@ from unpause.api.errors import AgnoRoute
 from unpause.api.sse import Frame, stream_events, stream_frames
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidInput
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

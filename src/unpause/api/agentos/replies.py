@@ -15,7 +15,7 @@ from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
 from unpause.errors import ShuttingDown
-from unpause.runs.commands import RunName
+from unpause.services.commands import RunName
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from unpause.bootstrap import Application
-    from unpause.runs.commands import Accepted
+    from unpause.services.commands import Accepted
     from unpause.store.idempotency import RequestKey
 
 _ACCEPTED = 202

@@ -22,8 +22,8 @@ from unpause.api.large_json import reply_large
 from unpause.domain.approvals import Page
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
-from unpause.runs.commands import ContinueRun, CreateRun, RunName
-from unpause.runs.sessions import RunsAsked
+from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.sessions import RunsAsked
 from unpause.store.runs import not_paused
 
 if TYPE_CHECKING:

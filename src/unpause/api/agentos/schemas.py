@@ -11,7 +11,7 @@ from unpause.api.bodies import TooManyValues, read_json
 from unpause.api.tools import ToolExecutions, answers_in
 from unpause.domain.output_schema import read_output_schema
 from unpause.errors import InvalidInput, InvalidOutputSchema
-from unpause.runs.limits import too_many_tools
+from unpause.services.quotas import too_many_tools
 
 if TYPE_CHECKING:
     from unpause.api.tools import ToolExecution

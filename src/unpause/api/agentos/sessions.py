@@ -24,7 +24,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.errors import InvalidInput, NotFound, SessionNotFound
-from unpause.runs.sessions import RunsAsked
+from unpause.services.sessions import RunsAsked
 from unpause.store.sessions import NewSession
 
 if TYPE_CHECKING:

@@ -35,14 +35,14 @@ from unpause.api.images import read_images
 from unpause.api.rates import Bucket, limited
 from unpause.api.tools import answers_in
 from unpause.errors import InvalidInput, NotFound
-from unpause.runs.commands import ContinueRun, CreateRun, RunName
-from unpause.runs.listing import ListRuns
+from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.run_lists import ListRuns
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
-    from unpause.runs.commands import Accepted
+    from unpause.services.commands import Accepted
     from unpause.store.idempotency import RequestKey
 
 router = APIRouter(route_class=CodegenRoute, tags=["agents"])

@@ -21,7 +21,7 @@ from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.rates import Bucket, limited
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import InvalidInput, NotFound
-from unpause.runs.commands import CreateRun
+from unpause.services.commands import CreateRun
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application

@@ -21,9 +21,9 @@ from unpause.domain.requirements import (
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
-from unpause.runs.checking import ValueChecks
-from unpause.runs.commands import Accepted
-from unpause.runs.deciding import Deciding
+from unpause.services.commands import Accepted
+from unpause.services.decisions import Deciding
+from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.domain.principal import Principal
-    from unpause.runs.commands import ContinueRun
+    from unpause.services.commands import ContinueRun
     from unpause.store.engine.database import Connection
 
 

@@ -15,8 +15,8 @@ from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.runs.auditing import decided_by_agent
-from unpause.runs.unwritten import Unwritten, refuse_long_names
+from unpause.services.audit import decided_by_agent
+from unpause.services.segment_writes import Unwritten, refuse_long_names
 from unpause.store.events import list_events
 from unpause.store.large_results import is_large
 from unpause.store.runs import reserve_sequence, transition

@@ -11,13 +11,13 @@ from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunNotFound, busy_with
-from unpause.runs.cancelling import Cancelling, cancel
-from unpause.runs.checking import write_checked
-from unpause.runs.commands import Accepted
-from unpause.runs.continuing import Continuing
-from unpause.runs.expiring import Present, announce, bring_up_to_date
-from unpause.runs.repeating import find_earlier
-from unpause.runs.views import view_of
+from unpause.services.cancel_run import Cancelling, cancel
+from unpause.services.commands import Accepted
+from unpause.services.continue_run import Continuing
+from unpause.services.deadlines import Present, announce, bring_up_to_date
+from unpause.services.idempotency import find_earlier
+from unpause.services.value_checks import write_checked
+from unpause.services.views import view_of
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunView
-    from unpause.runs.checking import ValueChecks
-    from unpause.runs.commands import ContinueRun, CreateRun, RunName
-    from unpause.runs.dispatcher import Dispatcher
-    from unpause.runs.limits import Limits
+    from unpause.services.commands import ContinueRun, CreateRun, RunName
+    from unpause.services.dispatcher import Dispatcher
+    from unpause.services.quotas import Limits
+    from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection, Database
     from unpause.store.idempotency import RequestKey
     from unpause.store.unreadable import Unreadable

@@ -14,12 +14,12 @@ from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, m
 from unpause.domain.runs import RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
-from unpause.runs.checking import write_checked
-from unpause.runs.commands import ContinueRun, Resolved
-from unpause.runs.continuing import Continuing
-from unpause.runs.deciding import Deciding
-from unpause.runs.expiring import announce, bring_up_to_date
-from unpause.runs.repeating import find_repeated
+from unpause.services.commands import ContinueRun, Resolved
+from unpause.services.continue_run import Continuing
+from unpause.services.deadlines import announce, bring_up_to_date
+from unpause.services.decisions import Deciding
+from unpause.services.idempotency import find_repeated
+from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import Run
     from unpause.errors import Conflict
-    from unpause.runs.checking import ValueChecks
-    from unpause.runs.commands import ResolveApproval
-    from unpause.runs.expiring import Present
-    from unpause.runs.service import ServiceTools
+    from unpause.services.commands import ResolveApproval
+    from unpause.services.deadlines import Present
+    from unpause.services.runs import ServiceTools
+    from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection
     from unpause.store.idempotency import RequestKey
 

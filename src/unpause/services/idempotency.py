@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unpause.domain.principal import Sight
 from unpause.errors import IdempotencyMismatch
-from unpause.runs.commands import Accepted
+from unpause.services.commands import Accepted
 from unpause.store.idempotency import claim_request
 from unpause.store.runs import RunKey, get_run
 

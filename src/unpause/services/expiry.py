@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.runs.expiring import Present, announce, bring_up_to_date
+from unpause.services.deadlines import Present, announce, bring_up_to_date
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs
@@ -20,7 +20,7 @@ from unpause.webhooks.outbox import REMINDER, tell_webhooks
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from unpause.runs.service import ServiceTools
+    from unpause.services.runs import ServiceTools
     from unpause.store.engine.database import Connection
 
 # Runs that are expired at the same time: on SQLite these share a commit, on PostgreSQL each takes a connection.

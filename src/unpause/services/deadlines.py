@@ -14,9 +14,9 @@ from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementK
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
-from unpause.runs.cancelling import Cancelling, cancel
-from unpause.runs.commands import ContinueRun
-from unpause.runs.continuing import Continuing
+from unpause.services.cancel_run import Cancelling, cancel
+from unpause.services.commands import ContinueRun
+from unpause.services.continue_run import Continuing
 from unpause.store.approvals import resolve
 from unpause.store.audit import add_entries
 from unpause.store.requirements import list_requirements, list_timed
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from unpause.domain.events import Event
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
-    from unpause.runs.dispatcher import Dispatcher
+    from unpause.services.dispatcher import Dispatcher
     from unpause.store.engine.database import Connection
     from unpause.streaming.bus import Bus
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from unpause.runs.commands import ContinueRun
+    from unpause.services.commands import ContinueRun
     from unpause.store.engine.database import Connection
 
 _LIMITED_DAYS = timedelta(days=30)

@@ -10,7 +10,7 @@ from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
-from unpause.runs.views import listed_view_of, view_of
+from unpause.services.views import listed_view_of, view_of
 from unpause.store.audit import add_entries
 from unpause.store.runs import RunKey, find_run, list_session_runs
 from unpause.store.sessions import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.approvals import Page
     from unpause.domain.principal import Principal
-    from unpause.runs.service import ServiceTools
+    from unpause.services.runs import ServiceTools
     from unpause.store.engine.database import Connection
 
 
