@@ -27,12 +27,12 @@ from unpause.configuration import (
     worker_rules,
 )
 from unpause.domain.nodes import Node
+from unpause.execution.clock_sync import Timekeeper
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
 from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.recovery import Recovery
-from unpause.execution.timekeeping import Timekeeper
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
 from unpause.services.agent_routing import AgentChoice

@@ -11,7 +11,7 @@ from tests.support.office import SettableClock
 from unpause.clock import RandomIds
 from unpause.domain.requirements import Requirement
 from unpause.domain.runs import CallStatus, ToolCall
-from unpause.execution.asking import Asking, PauseRules, doubt_about
+from unpause.execution.requirements import Asking, PauseRules, doubt_about
 
 CLOCK = SettableClock()
 PROPOSED = ToolCall("call", "tool", {"of": 1}, 0, 0, CLOCK.now())

@@ -19,7 +19,7 @@ from tests.support.serving import settings_for
 from unpause.bootstrap import Application, build_application
 from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
-from unpause.execution.timekeeping import Timekeeper
+from unpause.execution.clock_sync import Timekeeper
 from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Database
 

@@ -15,7 +15,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
-from unpause.execution.asking import Asking, PauseRules, doubt_about
+from unpause.execution.requirements import Asking, PauseRules, doubt_about
 from unpause.services.segment_journal import Recorder
 from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
