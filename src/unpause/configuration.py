@@ -9,15 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unpause.agents.demo import build_demo_agent, prepare_workspace
-from unpause.agents.demo_model import DemoModel
+from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
+from unpause.agents.demo.model import DemoModel
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.pydantic_ai.loading import load_agents
 from unpause.agents.redaction import Redaction
-from unpause.agents.setup_commands import SetupCommandsDriver
-from unpause.agents.setup_segment import Workshop
-from unpause.agents.subprocesses import CommandUser, find_programs
+from unpause.agents.setup.driver import SetupCommandsDriver
+from unpause.agents.setup.segment import Workshop
+from unpause.agents.setup.shell import CommandUser, find_programs
 from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import RandomIds

@@ -21,7 +21,7 @@ from pydantic_ai import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from unpause.agents.demo import MAX_FILE_BYTES, MAX_LISTED_FILES, build_demo_agent, prepare_workspace
+from unpause.agents.demo.agent import MAX_FILE_BYTES, MAX_LISTED_FILES, build_demo_agent, prepare_workspace
 from unpause.agents.policy import ToolPolicy
 
 if TYPE_CHECKING:

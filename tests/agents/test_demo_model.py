@@ -26,8 +26,8 @@ from pydantic_ai import (
     UserPromptPart,
 )
 
-from unpause.agents.demo import build_demo_agent, prepare_workspace
-from unpause.agents.demo_model import DemoModel
+from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
+from unpause.agents.demo.model import DemoModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

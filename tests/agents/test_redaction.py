@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from unpause.agents.redaction import Redaction
-from unpause.agents.setup_words import find_commands
+from unpause.agents.setup.command_text import find_commands
 
 JWT = "eyJhbGciOiJub25l.eyJzdWIiOiJjYW5h.c2lnbmF0dXJl"
 LENGTH = 200_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unpause.agents.checkout import describe_checkout, find_checkout
+from unpause.agents.setup.checkout import describe_checkout, find_checkout
 
 
 def test_the_checkout_is_the_folder_named_after_the_repository(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ NOBODY = pwd.getpwnam("nobody")
 PARENT = """
 import asyncio, os, sys
 from pathlib import Path
-from unpause.agents.subprocesses import CommandRules, CommandUser, run_command
+from unpause.agents.setup.shell import CommandRules, CommandUser, run_command
 from unpause.cli.privacy import forbid_looking_in
 
 folder, user, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3].replace("PARENT", str(os.getpid()))

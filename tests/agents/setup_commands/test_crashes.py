@@ -12,8 +12,8 @@ from tests.support.planning import REPOSITORY, PlanningModel, make_checkout
 from unpause.agents.driver import Completed
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
-from unpause.agents.setup_commands import SetupCommandsDriver
-from unpause.agents.setup_segment import Workshop
+from unpause.agents.setup.driver import SetupCommandsDriver
+from unpause.agents.setup.segment import Workshop
 from unpause.clock import RandomIds, SystemClock
 
 # The third fails and is corrected verbatim; the fifth fails, and the model plans anew on advice.

@@ -10,8 +10,8 @@ from tests.support.planning import REPOSITORY, PlanningModel, make_checkout
 from unpause.agents.driver import Paused
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
-from unpause.agents.setup_commands import SetupCommandsDriver
-from unpause.agents.setup_segment import Workshop
+from unpause.agents.setup.driver import SetupCommandsDriver
+from unpause.agents.setup.segment import Workshop
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.runs import CallStatus
 

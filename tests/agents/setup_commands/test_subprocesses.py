@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unpause.agents.subprocesses import CommandEnd, CommandRules, clean_environment, find_programs, run_command
+from unpause.agents.setup.shell import CommandEnd, CommandRules, clean_environment, find_programs, run_command
 
 DEADLINE = 30.0
 RULES = CommandRules(DEADLINE, 10_000, {"PATH": os.defpath, "HOME": "/nowhere", "LANG": "C.UTF-8"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unpause.agents.setup_words import MOST_COMMANDS, find_commands
+from unpause.agents.setup.command_text import MOST_COMMANDS, find_commands
 
 
 @pytest.mark.parametrize(

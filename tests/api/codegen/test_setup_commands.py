@@ -12,8 +12,8 @@ from tests.support.planning import REPOSITORY, PlanningModel, make_checkout
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 from tests.support.workshop import FIVE, SETUP, at_workshop, commands_of, failed_at_three, is_open, note, traces
-from unpause.agents.demo import build_demo_agent
-from unpause.agents.demo_model import DemoModel
+from unpause.agents.demo.agent import build_demo_agent
+from unpause.agents.demo.model import DemoModel
 from unpause.domain.principal import Principal
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.domain.scopes import USUAL

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from unpause.agents.checkout import find_checkout
-from unpause.agents.setup_commands import DEFAULT_REQUEST
+from unpause.agents.setup.checkout import find_checkout
+from unpause.agents.setup.driver import DEFAULT_REQUEST
 from unpause.api.codegen.members import Member, address_of, get_member
 from unpause.api.codegen.schemas import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
 from unpause.api.codegen.translate import status_word, web_url

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse, TextPart, UserPromptPart
 
-from unpause.agents.checkout import describe_checkout, find_checkout
 from unpause.agents.driver import Completed, Failed, NewMessage, Paused, ProposedCall, Wanted
 from unpause.agents.pydantic_ai.failures import counted
-from unpause.agents.setup_plan import planning_prompt
-from unpause.agents.setup_progress import ASK_HUMAN, REPLACED, RUN_COMMAND, Progress, StepState, question_about
-from unpause.agents.setup_report import completed_text, planned_text, stopped_text
-from unpause.agents.setup_words import find_commands
-from unpause.agents.subprocesses import CommandRules, clean_environment, run_command
+from unpause.agents.setup.checkout import describe_checkout, find_checkout
+from unpause.agents.setup.command_text import find_commands
+from unpause.agents.setup.planner import planning_prompt
+from unpause.agents.setup.progress import ASK_HUMAN, REPLACED, RUN_COMMAND, Progress, StepState, question_about
+from unpause.agents.setup.report import completed_text, planned_text, stopped_text
+from unpause.agents.setup.shell import CommandRules, clean_environment, run_command
 from unpause.domain.events import EventType
 from unpause.domain.requirements import RequirementKind
 from unpause.domain.runs import EndReason, TranscriptEntry
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pydantic_ai.usage import RunUsage
 
     from unpause.agents.driver import Journal, Segment, SegmentEnd
-    from unpause.agents.setup_plan import Planner
-    from unpause.agents.setup_progress import Question, Step
-    from unpause.agents.subprocesses import CommandUser
+    from unpause.agents.setup.planner import Planner
+    from unpause.agents.setup.progress import Question, Step
+    from unpause.agents.setup.shell import CommandUser
     from unpause.clock import Clock, Ids
 
 # Beside the checkouts, and no number: a folder that no repository's id can name.

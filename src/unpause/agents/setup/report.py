@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unpause.agents.setup_progress import Progress, Step
+    from unpause.agents.setup.progress import Progress, Step
 
 
 def planned_text(commands: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from pydantic_ai.messages import BinaryContent
 
 from unpause.agents.containment import is_stop
 from unpause.agents.pydantic_ai.failures import counted, failure
-from unpause.agents.setup_progress import StepState, shown_output
-from unpause.agents.setup_words import MOST_COMMANDS
+from unpause.agents.setup.command_text import MOST_COMMANDS
+from unpause.agents.setup.progress import StepState, shown_output
 from unpause.domain.events import EventType
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import Failed, Journal
     from unpause.agents.redaction import Redaction
-    from unpause.agents.setup_progress import Progress
+    from unpause.agents.setup.progress import Progress
     from unpause.domain.runs import Image
 
 _INSTRUCTIONS: Final = """\

@@ -17,7 +17,7 @@ from unpause.domain.runs import CallStatus, Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from unpause.agents.subprocesses import CommandEnd
+    from unpause.agents.setup.shell import CommandEnd
     from unpause.domain.runs import ToolCall
 
 RUN_COMMAND: Final = "run_command"

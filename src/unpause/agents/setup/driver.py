@@ -10,9 +10,9 @@ from pydantic_ai.usage import RunUsage
 from unpause.agents.driver import Failed, ToolDescription
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.pydantic_ai.failures import RunLimits, counted
-from unpause.agents.setup_plan import Planner
-from unpause.agents.setup_progress import ASK_HUMAN, FIX_COMMAND, RUN_COMMAND
-from unpause.agents.setup_segment import SegmentTools, SetupSegment
+from unpause.agents.setup.planner import Planner
+from unpause.agents.setup.progress import ASK_HUMAN, FIX_COMMAND, RUN_COMMAND
+from unpause.agents.setup.segment import SegmentTools, SetupSegment
 from unpause.domain.runs import EndReason
 from unpause.errors import ModelNotAllowed
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import ArgumentCheck, Journal, ModelName, Segment, SegmentEnd
     from unpause.agents.pydantic_ai.driver import DriverOptions
-    from unpause.agents.setup_segment import Workshop
+    from unpause.agents.setup.segment import Workshop
     from unpause.clock import Clock
 
 AGENT_ID: Final = "setup-commands"

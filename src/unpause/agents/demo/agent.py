@@ -19,7 +19,7 @@ from pydantic_ai import Agent, Tool, ToolDefinition
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.toolsets import ExternalToolset
 
-from unpause.agents.demo_model import DemoModel
+from unpause.agents.demo.model import DemoModel
 from unpause.agents.policy import policy
 
 if TYPE_CHECKING:

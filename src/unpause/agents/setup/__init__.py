@@ -1,0 +1,1 @@
+"""Runs a repository's setup commands as an agent does its tools."""
