@@ -13,9 +13,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
-from unpause.auth.callers import Callers
+from unpause.auth.authenticator import Callers
 from unpause.clock import RandomIds, SystemClock
-from unpause.configuration import (
+from unpause.domain.nodes import Node
+from unpause.execution.clock_sync import Timekeeper
+from unpause.execution.engine import Engine
+from unpause.execution.executor import Executor
+from unpause.execution.frozen import OpenTransactions
+from unpause.execution.heartbeat import Heartbeat
+from unpause.execution.recovery import Recovery
+from unpause.execution.unserved import UnservedRuns
+from unpause.execution.workers import Workers
+from unpause.factories import (
     delivery_rules,
     execution_rules,
     load_jwts,
@@ -26,15 +35,6 @@ from unpause.configuration import (
     setup_commands_driver,
     worker_rules,
 )
-from unpause.domain.nodes import Node
-from unpause.execution.clock_sync import Timekeeper
-from unpause.execution.engine import Engine
-from unpause.execution.executor import Executor
-from unpause.execution.frozen import OpenTransactions
-from unpause.execution.heartbeat import Heartbeat
-from unpause.execution.recovery import Recovery
-from unpause.execution.unserved import UnservedRuns
-from unpause.execution.workers import Workers
 from unpause.services.agent_routing import AgentChoice
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail

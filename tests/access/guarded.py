@@ -26,9 +26,9 @@ from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, make_token
 from unpause.bootstrap import Application, build_application
-from unpause.configuration import driver_options
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
+from unpause.factories import driver_options
 from unpause.store.runs import find_by_key, list_unfinished
 from unpause.store.tables import organizations
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.databases import Place, dump, sqlite_url
 from tests.support.office import SettableClock
-from unpause.auth.callers import Callers
+from unpause.auth.authenticator import Callers
 from unpause.auth.tokens import NewToken, end_token, make_first_token, make_token, replace_token
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, USUAL
@@ -167,7 +167,7 @@ async def test_a_token_is_compared_in_the_same_time_whether_it_exists_or_not(
         return hmac.compare_digest(left, right)
 
     spied = type("Spied", (), {"compare_digest": staticmethod(compare)})
-    monkeypatch.setattr("unpause.auth.callers.hmac", spied)
+    monkeypatch.setattr("unpause.auth.authenticator.hmac", spied)
     for wrong in (f"unp_{token.id}.{'A' * 43}", f"unp_AAAAAAAA.{'A' * 43}", "garbage"):
         await desk.refusal(wrong)
     await desk.callers.identify(text)

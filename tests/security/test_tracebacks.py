@@ -20,8 +20,8 @@ from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 from unpause.agents.redaction import Redaction
 from unpause.cli.logs import configure_logging
-from unpause.configuration import build_redaction
 from unpause.errors import Collision, StorageError
+from unpause.factories import build_redaction
 from unpause.services.runs import RunService
 from unpause.settings import Settings
 from unpause.store.engine.database import Connection, Database, secrets_in_url

@@ -28,9 +28,9 @@ from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, make_token
 from unpause.bootstrap import build_application
-from unpause.configuration import driver_options
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, USUAL
+from unpause.factories import driver_options
 from unpause.store.users import add_organization
 
 if TYPE_CHECKING:

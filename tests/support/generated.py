@@ -38,8 +38,8 @@ from tests.support.serving import ADDRESS, settings_for
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
-from unpause.configuration import driver_options
 from unpause.domain.webhooks import Sent
+from unpause.factories import driver_options
 from unpause.webhooks.http import Door
 
 if TYPE_CHECKING:

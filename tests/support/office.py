@@ -27,7 +27,7 @@ from unpause.agents.policy import policy
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
-from unpause.configuration import driver_options
+from unpause.factories import driver_options
 from unpause.store.tables import metadata
 from unpause.streaming.bus import InProcessBus
 

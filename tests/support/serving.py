@@ -15,7 +15,7 @@ from unpause.agents.driver import AgentDriver
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
-from unpause.configuration import driver_options
+from unpause.factories import driver_options
 from unpause.settings import Settings
 from unpause.store.engine import migrate
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from unpause.auth.callers import Callers
+    from unpause.auth.authenticator import Callers
 
 # codegen.md section 4: the table of errors in its documentation.
 _CODEGEN_UNKNOWN = "Invalid or missing API token"

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unpause.api.permissions import principal_of
-from unpause.auth.callers import bearer
+from unpause.auth.authenticator import bearer
 from unpause.errors import RateLimited
 from unpause.settings import parse_rate_limit
 

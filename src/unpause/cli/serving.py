@@ -20,8 +20,8 @@ from unpause.cli.hints import demo_hints
 from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
 from unpause.cli.privacy import forbid_looking_in
-from unpause.configuration import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.errors import InvalidSetting
+from unpause.factories import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.settings import Settings
 from unpause.store.engine.database import database_file
 from unpause.store.engine.moments import read_now

@@ -17,7 +17,7 @@ from tests.support.mortal_journal import MortalJournal, run_to_the_end, setup_ru
 from tests.support.pairing import unpaired
 from unpause.agents.driver import Completed
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
-from unpause.configuration import driver_options
+from unpause.factories import driver_options
 from unpause.settings import Settings
 
 Strategy = Literal["early", "graceful", "exhaustive"]
