@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 from starlette.types import Message
 
-from unpause.api.bodies import MOST_VALUES, StrictRequest, TooManyValues, parse_json
+from unpause.api.json import MOST_VALUES, StrictRequest, TooManyValues, parse_json
 
 SPACE = " " * 100_000
 LONG = "x" * 100_000

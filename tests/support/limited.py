@@ -21,7 +21,7 @@ from tests.support.serving import ADDRESS, settings_for
 from unpause.api import permissions
 from unpause.api.app import create_app
 from unpause.api.errors import CodegenRoute
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 from unpause.bootstrap import Application, build_application
 from unpause.errors import InvalidInput, OrganizationForbidden
 

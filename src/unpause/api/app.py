@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from unpause.api.access import Authentication, Places
-from unpause.api.agentos import approvals, attach, audit, config, sessions
+from unpause.api.agentos import approvals, audit, config, follow, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import audit as codegen_audit
 from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
-from unpause.api.headers import SafeHeaders
 from unpause.api.health import router as health_router
-from unpause.api.limits import BodyLimit, HeadLimit, LoopbackOnly, PlainText, TrailingSlash, local_origins
+from unpause.api.middleware.authentication import Authentication, Places
+from unpause.api.middleware.requests import BodyLimit, HeadLimit, LoopbackOnly, PlainText, TrailingSlash, local_origins
+from unpause.api.middleware.security_headers import SafeHeaders
 from unpause.api.openapi import describe_proof
-from unpause.api.rates import RateLimits
+from unpause.api.rate_limits import RateLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,9 +11,9 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.bodies import StrictRequest
+from unpause.api.json import StrictRequest
 from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
-from unpause.api.rates import LimitedRoute, rate_headers
+from unpause.api.rate_limits import LimitedRoute, rate_headers
 from unpause.errors import (
     Conflict,
     Denied,

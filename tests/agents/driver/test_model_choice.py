@@ -19,7 +19,7 @@ from tests.support.runs import ADA, answer, finish, follow, look, start
 from tests.support.serving import running, settings_for
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
-from unpause.api.agentos.translate import run_output
+from unpause.api.agentos.wire.runs import run_output
 from unpause.bootstrap import Application
 from unpause.clock import RandomIds
 from unpause.domain.events import EventType

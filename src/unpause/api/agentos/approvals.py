@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import reply
-from unpause.api.agentos.responses import CONFLICT, ERRORS
-from unpause.api.agentos.tool_json import requirement as requirement_json
+from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
+from unpause.api.agentos.wire.tools import requirement as requirement_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key

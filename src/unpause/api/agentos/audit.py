@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from unpause.api.agentos.approvals import page_json
-from unpause.api.agentos.callers import Caller
+from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import reply
-from unpause.api.agentos.responses import ERRORS
+from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.audit_json import audit_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import File, Form, UploadFile
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unpause.api.agentos.schemas import parse_field
-from unpause.api.files import FILE_TYPES, checked_file, read_files
-from unpause.api.images import (
+from unpause.api.agentos.wire.requests import parse_field
+from unpause.api.media.files import FILE_TYPES, checked_file, read_files
+from unpause.api.media.images import (
     IMAGE_TYPES,
     checked_image,
     decode_base64,

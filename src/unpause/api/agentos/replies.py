@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from unpause.api.agentos.event_json import framer
-from unpause.api.agentos.translate import run_output
+from unpause.api.agentos.wire.events import framer
+from unpause.api.agentos.wire.runs import run_output
 from unpause.api.large_json import write_json
 from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events

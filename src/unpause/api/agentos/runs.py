@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Depends, Form, Query
 from starlette.requests import Request
 
-from unpause.api.access import open_stream
-from unpause.api.agentos.callers import Caller, naming_agent
+from unpause.api.agentos.caller import Caller, naming_agent
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
-from unpause.api.agentos.responses import CONFLICT, ERRORS, RUN
-from unpause.api.agentos.schemas import parse_object, parse_output_schema, parse_tools, read_tools
-from unpause.api.agentos.translate import run_output, run_schema
+from unpause.api.agentos.wire.requests import parse_object, parse_output_schema, parse_tools, read_tools
+from unpause.api.agentos.wire.responses import CONFLICT, ERRORS, RUN
+from unpause.api.agentos.wire.runs import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.large_json import reply_large
+from unpause.api.middleware.authentication import open_stream
 from unpause.domain.approvals import Page
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound

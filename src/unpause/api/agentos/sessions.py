@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from unpause.api.agentos.approvals import page_json
-from unpause.api.agentos.callers import Asker, Caller
+from unpause.api.agentos.caller import Asker, Caller
 from unpause.api.agentos.config import DATABASE_ID
 from unpause.api.agentos.replies import reply
-from unpause.api.agentos.responses import CONFLICT, ERRORS
-from unpause.api.agentos.translate import moment, run_output, run_preview, run_schema
+from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
+from unpause.api.agentos.wire.runs import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.large_json import reply_large

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from unpause.api.audit_json import audit_json
-from unpause.api.codegen.members import Member, get_member
-from unpause.api.codegen.pages import Page, Part, page_json
-from unpause.api.codegen.schemas import OF_MEMBERS
+from unpause.api.codegen.caller import Member, get_member
+from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.runs import OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 
 router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.codegen.identity_schemas import (
+from unpause.api.codegen.caller import Caller, Member, get_caller, get_member
+from unpause.api.codegen.wire.identity import (
     CLIRulesResponse,
     ModelsResponse,
     OAuthProviderResponse,
@@ -17,12 +18,11 @@ from unpause.api.codegen.identity_schemas import (
     UserNotFoundErrorResponse,
     UserResponse,
 )
-from unpause.api.codegen.members import Caller, Member, get_caller, get_member
-from unpause.api.codegen.pages import Page, Part, page_json
-from unpause.api.codegen.schemas import EVERYWHERE, OF_MEMBERS
+from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.runs import EVERYWHERE, OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.users import ADMIN
 from unpause.errors import ModelNotAllowed
 

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unpause.api.codegen.members import Member, address_of, get_member, naming_agent_run
-from unpause.api.codegen.pages import Part, page_numbers
-from unpause.api.codegen.schemas import OF_RUNS, AgentRunWithLogsResponse
-from unpause.api.codegen.translate import agent_run
+from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.wire.pages import Part, page_numbers
+from unpause.api.codegen.wire.runs import OF_RUNS, AgentRunWithLogsResponse
+from unpause.api.codegen.wire.translate import agent_run
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.large_json import reply_large
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.event_payloads import (
     awaiting_text,
     editable_payload,

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.codegen.members import Member, address_of, get_member, naming_agent_run
-from unpause.api.codegen.pages import Page, Part, page_json
-from unpause.api.codegen.schemas import (
+from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.webhooks import read_webhooks
+from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.runs import (
     CONFLICT,
     OF_MEMBERS,
     OF_RUNS,
@@ -26,14 +27,13 @@ from unpause.api.codegen.schemas import (
     StopAgentRunInput,
     StopAgentRunResponse,
 )
-from unpause.api.codegen.translate import agent_run, status_word
-from unpause.api.codegen.webhooks import read_webhooks
+from unpause.api.codegen.wire.translate import agent_run, status_word
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
-from unpause.api.images import read_images
-from unpause.api.rates import Bucket, limited
-from unpause.api.tools import answers_in
+from unpause.api.media.images import read_images
+from unpause.api.rate_limits import Bucket, limited
+from unpause.api.tool_answers import answers_in
 from unpause.errors import InvalidInput, NotFound
 from unpause.services.commands import ContinueRun, CreateRun, RunName
 from unpause.services.run_lists import ListRuns

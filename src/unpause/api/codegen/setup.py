@@ -12,13 +12,13 @@ from starlette.responses import JSONResponse, Response
 
 from unpause.agents.setup.checkout import find_checkout
 from unpause.agents.setup.driver import DEFAULT_REQUEST
-from unpause.api.codegen.members import Member, address_of, get_member
-from unpause.api.codegen.schemas import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
-from unpause.api.codegen.translate import status_word, web_url
+from unpause.api.codegen.caller import Member, address_of, get_member
+from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
+from unpause.api.codegen.wire.translate import status_word, web_url
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import InvalidInput, NotFound
 from unpause.services.commands import CreateRun

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
-from unpause.api.codegen.members import Member, get_member
-from unpause.api.codegen.schemas import OF_MEMBERS, Responses
-from unpause.api.codegen.webhook_schemas import (
+from unpause.api.codegen.caller import Member, get_member
+from unpause.api.codegen.wire.runs import OF_MEMBERS, Responses
+from unpause.api.codegen.wire.webhooks import (
     WebhookConfigRequest,
     WebhookConfigResponse,
     WebhookRefusedErrorResponse,
@@ -17,13 +17,13 @@ from unpause.api.codegen.webhook_schemas import (
 )
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.rates import Bucket, limited
+from unpause.api.rate_limits import Bucket, limited
 from unpause.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unpause.api.codegen.webhook_schemas import WebhookOverride
+    from unpause.api.codegen.wire.webhooks import WebhookOverride
     from unpause.bootstrap import Application
     from unpause.domain.webhooks import WebhookTarget
 

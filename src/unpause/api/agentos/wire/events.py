@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from unpause.api.agentos.tool_json import requirement, seconds_of, tool_execution
-from unpause.api.agentos.translate import structured
+from unpause.api.agentos.wire.runs import structured
+from unpause.api.agentos.wire.tools import requirement, seconds_of, tool_execution
 from unpause.domain.event_payloads import read_call, read_calls, read_requirements
 from unpause.domain.events import Event, EventType
 

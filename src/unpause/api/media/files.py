@@ -7,7 +7,7 @@ import base64
 from mimetypes import guess_type
 from typing import TYPE_CHECKING
 
-from unpause.api.images import IMAGE_TYPES, check_size, checked_image
+from unpause.api.media.images import IMAGE_TYPES, check_size, checked_image
 from unpause.domain.runs import Image
 from unpause.errors import InvalidInput
 

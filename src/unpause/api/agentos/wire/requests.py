@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from unpause.api.bodies import TooManyValues, read_json
-from unpause.api.tools import ToolExecutions, answers_in
+from unpause.api.json import TooManyValues, read_json
+from unpause.api.tool_answers import ToolExecutions, answers_in
 from unpause.domain.output_schema import read_output_schema
 from unpause.errors import InvalidInput, InvalidOutputSchema
 from unpause.services.quotas import too_many_tools
 
 if TYPE_CHECKING:
-    from unpause.api.tools import ToolExecution
+    from unpause.api.tool_answers import ToolExecution
     from unpause.domain.output_schema import OutputSchema
     from unpause.domain.requirements import ToolAnswer
 

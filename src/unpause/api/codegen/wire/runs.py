@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from unpause.api.codegen.webhook_schemas import WebhookOverride
-from unpause.api.tools import ToolExecutions
+from unpause.api.codegen.wire.webhooks import WebhookOverride
+from unpause.api.tool_answers import ToolExecutions
 
 # The settings allow fewer; this is so that nobody looks at all of a hundred thousand.
 MOST_ITEMS: Final = 100

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Form, Header, Query
 from starlette.requests import Request
 
-from unpause.api.access import open_stream
-from unpause.api.agentos.callers import Caller, naming_agent
-from unpause.api.agentos.event_json import framer
-from unpause.api.agentos.responses import ERRORS, STREAM
+from unpause.api.agentos.caller import Caller, naming_agent
+from unpause.api.agentos.wire.events import framer
+from unpause.api.agentos.wire.responses import ERRORS, STREAM
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.api.middleware.authentication import open_stream
 from unpause.api.sse import Frame, stream_events, stream_frames
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidInput

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from unpause.api.agentos.tool_json import confirmed_by, requirement, tool_execution
+from unpause.api.agentos.wire.tools import confirmed_by, requirement, tool_execution
 from unpause.domain.requirements import RequirementKind
 from unpause.domain.runs import Run, RunStatus
 

@@ -1,0 +1,1 @@
+"""The shapes of Codegen's API, and how they are made of ours."""

@@ -1,0 +1,1 @@
+"""Files and images that come with a run."""
