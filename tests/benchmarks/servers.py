@@ -17,7 +17,7 @@ from unittest import mock
 
 from tests.benchmarks.bare import OrdinaryRows, PlainRows, Work, create_bare_app
 from tests.support.scripted_driver import ScriptedDriver
-from unpause.cli import serving
+from unpause.cli import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,13 +90,13 @@ def _main(variant: Variant, folder: Path, creating: Work, continuing: Work) -> N
     arguments = ["--dev", "--agents", "tests.benchmarks.instant_agent", "--port", "0", "--database-url", url]
     with ExitStack() as replaced:
         if variant is not Variant.PYDANTIC_AI:
-            replaced.enter_context(mock.patch.object(serving, "load_drivers", return_value=[ScriptedDriver()]))
+            replaced.enter_context(mock.patch.object(serve, "load_drivers", return_value=[ScriptedDriver()]))
         if variant.agent_id is None:
             file = folder / "bare.db"
             rows = PlainRows(file) if variant is Variant.PLAIN else OrdinaryRows(file)
             app = create_bare_app(rows, creating, continuing)
-            replaced.enter_context(mock.patch.object(serving, "create_app", return_value=app))
-        serving.run("serve", arguments)
+            replaced.enter_context(mock.patch.object(serve, "create_app", return_value=app))
+        serve.run("serve", arguments)
 
 
 if __name__ == "__main__":

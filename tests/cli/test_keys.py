@@ -44,7 +44,7 @@ def test_a_new_key_never_begins_as_an_option_does() -> None:
 def test_a_key_that_begins_with_a_dash_can_be_given(first: bytes, more: str) -> None:
     key = base64.urlsafe_b64encode(first.ljust(32, b"a")).decode() + more
     assert key.startswith("-")
-    with mock.patch("unpause.cli.serving.run") as run:
+    with mock.patch("unpause.cli.serve.run") as run:
         command.main(["serve", "--encryption-key", key, "--port", "0", "--encryption-key"])
         command.main(["serve", "--encryption-key", "--dev"])
     assert [call.args[1] for call in run.call_args_list] == [

@@ -15,7 +15,7 @@ from tests.support.databases import new_run
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving, settings_for
 from unpause.bootstrap import build_application
-from unpause.cli.serving import _Server
+from unpause.cli.serve import _Server
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidSetting
 from unpause.store.engine.schema import plain_engine

@@ -31,7 +31,7 @@ ALLOWED = {
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
-    "cli/serving.py": {"socket"},  # a type of the listening side
+    "cli/serve.py": {"socket"},  # a type of the listening side
 }
 
 PRIVATE = ["http://127.0.0.1:1/", "http://[::ffff:a9fe:a9fe]/", "http://localhost/", "http://0x7f.1./"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from unpause.cli.collecting import not_collecting
+from unpause.cli.gc import not_collecting
 from unpause.errors import Startup
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ Each is also an environment variable: --database-url is UNPAUSE_DATABASE_URL.
 
 # By name, because a server should not load what only `db` needs, nor `db` what only a server needs.
 _COMMANDS = {
-    "serve": "unpause.cli.serving",
-    "worker": "unpause.cli.working",
-    "demo": "unpause.cli.serving",
+    "serve": "unpause.cli.serve",
+    "worker": "unpause.cli.worker",
+    "demo": "unpause.cli.serve",
     "db": "unpause.cli.db",
     "tokens": "unpause.cli.tokens",
     "organizations": "unpause.cli.tokens",

@@ -166,7 +166,7 @@ class _Watch:
 
 
 def _address(scope: Scope) -> str | None:
-    """Return the client's IP address: a proxy's word for it where that is trusted (``cli/serving.py``)."""
+    """Return the client's IP address: a proxy's word for it where that is trusted (``cli/serve.py``)."""
     client = scope.get("client")
     return str(client[0])[:_LONGEST_ADDRESS] if client else None
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.bootstrap import build_application
-from unpause.cli.collecting import freeze_loaded
+from unpause.cli.gc import freeze_loaded
 from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
 from unpause.cli.privacy import forbid_looking_in

@@ -14,9 +14,9 @@ from pydantic_settings import CliApp, CliSettingsSource
 from unpause.api.app import create_app
 from unpause.auth.tokens import make_first_token
 from unpause.bootstrap import build_application
-from unpause.cli.collecting import freeze_loaded
 from unpause.cli.connections import patient_protocol
-from unpause.cli.hints import demo_hints
+from unpause.cli.demo_hints import demo_hints
+from unpause.cli.gc import freeze_loaded
 from unpause.cli.logs import configure_logging
 from unpause.cli.loop import run_main
 from unpause.cli.privacy import forbid_looking_in
