@@ -13,10 +13,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
-from unpause.auth.authenticator import Callers
+from unpause.auth.authenticator import Authenticator
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.nodes import Node
-from unpause.execution.clock_sync import Timekeeper
+from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
 from unpause.execution.frozen import OpenTransactions
@@ -35,13 +35,13 @@ from unpause.factories import (
     setup_commands_driver,
     worker_rules,
 )
-from unpause.services.agent_routing import AgentChoice
+from unpause.services.agent_routing import AgentRouter
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
 from unpause.services.expiry import Expiry
-from unpause.services.run_lists import RunListing
+from unpause.services.run_lists import RunLists
 from unpause.services.runs import RunService, ServiceTools
-from unpause.services.segment_journal import RecorderTools
+from unpause.services.segment_journal import JournalTools
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
@@ -52,7 +52,7 @@ from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
-from unpause.webhooks.deliverer import Deliverer
+from unpause.webhooks.deliverer import DeliveryWorker
 from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
 
@@ -92,14 +92,14 @@ class Application:
     unserved: UnservedRuns
     follower: Follower
     agents: AgentRegistry
-    choice: AgentChoice
-    listing: RunListing
+    choice: AgentRouter
+    listing: RunLists
     users: UserDirectory
     counts: Counts
     webhooks: WebhookService
-    deliverer: Deliverer
+    deliverer: DeliveryWorker
     clock: Clock
-    callers: Callers
+    callers: Authenticator
     audit: AuditTrail
     started_at: datetime
     pulse: Pulse = field(default_factory=Pulse)
@@ -145,19 +145,19 @@ def build_application(
     database = Database(settings.database_url, settings.database_connections, settings.lock_timeout_seconds)
     bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
-    executor = Executor(RecorderTools(database, bus, clock, ids), agents, execution_rules(settings))
+    executor = Executor(JournalTools(database, bus, clock, ids), agents, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
     tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
     sender = SigningSender(vault, outbound_door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
-    callers = Callers(database, clock, load_jwts(settings, clock), is_open=settings.dev)
+    callers = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
     sweeps: tuple[Sweep, ...] = (callers, expiry, unserved)
     heartbeat = None
     if not database.is_sqlite:
         heartbeat = Heartbeat(LeaseKeeper(database.url), executor, lease, _node(agents, ids))
-        keeper = (Timekeeper(database, clock),) if isinstance(clock, SystemClock) else ()
+        keeper = (ClockSync(database, clock),) if isinstance(clock, SystemClock) else ()
         sweeps = (*keeper, OpenTransactions(database, 2 * lease), recovery, *sweeps)
     engine = Engine(
         bus=bus,
@@ -182,12 +182,12 @@ def build_application(
         unserved=unserved,
         follower=Follower(database, bus),
         agents=agents,
-        choice=AgentChoice(agents, settings.repo_agents, settings.agent_types),
-        listing=RunListing(database),
+        choice=AgentRouter(agents, settings.repo_agents, settings.agent_types),
+        listing=RunLists(database),
         users=UserDirectory(database),
         counts=_counts(database, clock),
         webhooks=WebhookService(database, clock, ids, vault, sender, allow_private=settings.webhook_private_targets),
-        deliverer=Deliverer(database, sender, clock, delivery_rules(settings)),
+        deliverer=DeliveryWorker(database, sender, clock, delivery_rules(settings)),
         clock=clock,
         callers=callers,
         audit=AuditTrail(database),

@@ -29,7 +29,7 @@ from unpause.services.quotas import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
 from unpause.webhooks.deliverer import DeliveryRules
-from unpause.webhooks.http import Door
+from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -79,9 +79,9 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
     return DeliveryRules(settings.webhook_attempts, settings.webhook_timeout_seconds)
 
 
-def outbound_door(settings: Settings) -> Door:
+def outbound_door(settings: Settings) -> SafeHttpClient:
     """Return the one way to addresses that clients give."""
-    return Door(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
+    return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 
 
 def load_vault(settings: Settings) -> Vault:

@@ -13,7 +13,7 @@ import pytest
 from tests.access.belongings import CANARY, THEIRS, rows_of
 from tests.access.guarded import Dump, Guarded
 from unpause.domain.webhooks import Sent
-from unpause.webhooks.http import Door
+from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
     import httpx
@@ -39,12 +39,12 @@ _IDS: Final[Mapping[str, tuple[str, ...]]] = {
 def nobody_outside(sent: list[bytes]) -> Iterator[None]:
     """Answer webhooks here during the block, and keep what they said."""
 
-    async def answer(_: Door, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
+    async def answer(_: SafeHttpClient, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
         sent.append(url.encode() + content + repr(headers).encode())
         return Sent(200)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Door, "post", answer)
+        patch.setattr(SafeHttpClient, "post", answer)
         yield
 
 

@@ -283,12 +283,12 @@ def failing(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-@pytest.mark.parametrize("part", ["continuing.transition", "deciding.add_entries"])
+@pytest.mark.parametrize("part", ["continue_run.transition", "decisions.add_entries"])
 async def test_a_decision_and_its_entry_are_kept_together_or_not_at_all(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     run = await bank.create("alice", "note")
-    monkeypatch.setattr(f"unpause.runs.{part}", failing(DatabaseUnavailable()))
+    monkeypatch.setattr(f"unpause.services.{part}", failing(DatabaseUnavailable()))
     async with bank.nothing_changes():
         bank.refusal(await bank.answer("bob", run), 503)
     monkeypatch.undo()

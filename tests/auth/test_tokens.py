@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.databases import Place, dump, sqlite_url
 from tests.support.office import SettableClock
-from unpause.auth.authenticator import Callers
+from unpause.auth.authenticator import Authenticator
 from unpause.auth.tokens import NewToken, end_token, make_first_token, make_token, replace_token
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, USUAL
@@ -44,7 +44,7 @@ class Desk:
 
     url: str
     clock: SettableClock
-    callers: Callers
+    callers: Authenticator
 
     def act(self, unit: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 - what the unit returns
         """Run the unit in a transaction of its own."""
@@ -84,7 +84,7 @@ class Desk:
 async def at_desk(url: str) -> AsyncIterator[Desk]:
     database, clock = Database(url, 2), SettableClock()
     async with database.opened():
-        yield Desk(url, clock, Callers(database, clock, None, is_open=False))
+        yield Desk(url, clock, Authenticator(database, clock, None, is_open=False))
 
 
 @pytest.fixture
@@ -364,6 +364,6 @@ async def test_of_nodes_that_start_at_once_one_makes_the_first_token(postgres_ur
 
 
 async def test_a_server_that_asks_nobody_takes_everybody_for_the_first_organization(desk: Desk) -> None:
-    callers = Callers(Database(desk.url, 2), desk.clock, None, is_open=True)
+    callers = Authenticator(Database(desk.url, 2), desk.clock, None, is_open=True)
     for authorization in (None, "Bearer garbage", "Basic x"):
         assert await callers.identify(authorization) == Principal(1)

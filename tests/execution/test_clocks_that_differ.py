@@ -19,7 +19,7 @@ from tests.support.serving import settings_for
 from unpause.bootstrap import Application, build_application
 from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
-from unpause.execution.clock_sync import Timekeeper
+from unpause.execution.clock_sync import ClockSync
 from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Database
 
@@ -85,7 +85,7 @@ async def test_no_node_loses_a_run_to_one_whose_clock_is_wrong_or_steps(nodes: N
 async def test_a_process_goes_by_the_database_and_not_by_its_machine(postgres_url: str) -> None:
     database_clock, clock = DatabaseClock(postgres_url), SystemClock()
     async with Database(postgres_url).opened() as database:
-        keeper = Timekeeper(database, clock)
+        keeper = ClockSync(database, clock)
         for moment in (NOW, NOW + timedelta(hours=1), NOW - timedelta(days=400)):
             database_clock.show(moment)
             assert await keeper.sweep() == 1

@@ -18,7 +18,7 @@ from unpause.domain.runs import Run, RunStatus
 from unpause.errors import ShuttingDown
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.workers import Workers
-from unpause.store.engine.group_commit import Batches
+from unpause.store.engine.group_commit import GroupCommit
 from unpause.tasks import PartDied, VitalTask, background_tasks
 
 EVERYWHERE = ["workers", "sweeper Expiry", "deliverer"]
@@ -114,7 +114,7 @@ async def test_who_waits_for_a_writer_that_died_does_not_wait_for_ever() -> None
             del work
             await asyncio.Event().wait()
 
-    batches = Batches()
+    batches = GroupCommit()
     writing = asyncio.create_task(batches.write_all(Stuck()))
     writes = [asyncio.create_task(batches.add(lambda _: None)) for _ in range(2)]
     await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.forms import InputField
-from unpause.domain.principal import Principal, Sight
+from unpause.domain.principal import Principal, Visibility
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.errors import Collision, StorageError
@@ -202,7 +202,7 @@ async def test_moments_come_back_in_utc_whatever_zone_they_were_in(database_url:
 
     def unit(connection: Connection) -> datetime:
         run = new_run(connection, created_at=abroad)
-        return get_run(connection, RunKey(Sight(1), id=run.id)).created_at
+        return get_run(connection, RunKey(Visibility(1), id=run.id)).created_at
 
     found = await kept(database_url, unit)
     assert found == abroad

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
 from unpause.domain.paging import Slice
-from unpause.domain.principal import Sight
+from unpause.domain.principal import Visibility
 from unpause.store.engine.database import Database
 from unpause.store.events import EventSelection, add_events, list_chosen_events
 from unpause.store.runs import RunSelection, count_runs, list_runs
@@ -67,7 +67,7 @@ async def test_runs_are_listed_by_source_and_user_and_only_of_the_organization(d
         new_run(connection, organization_id=2, user_id="ada")
 
         def keys(selection: RunSelection, part: Slice | None = None) -> tuple[list[int], int]:
-            found, total = list_runs(connection, Sight(1), selection, part or Slice())
+            found, total = list_runs(connection, Visibility(1), selection, part or Slice())
             return [run.id for run in found], total
 
         assert keys(RunSelection()) == ([prepared.id, nobody.id, ada.id], 3)

@@ -19,13 +19,13 @@ from tests.support.databases import PostgresServer, new_run, sqlite_url
 from unpause.domain.approvals import ApprovalFilter, Page
 from unpause.domain.nodes import ServedAgents
 from unpause.domain.paging import Slice
-from unpause.domain.principal import Principal, Sight
+from unpause.domain.principal import Principal, Visibility
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
 from unpause.services.commands import ContinueRun
-from unpause.services.continue_run import Continuing
+from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import bring_up_to_date
 from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due
@@ -120,21 +120,21 @@ def claim(connection: Connection) -> object:
 
 def continue_run(connection: Connection) -> object:
     command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
-    run = get_run(connection, RunKey(Sight(1), id=500), locked=True)
+    run = get_run(connection, RunKey(Visibility(1), id=500), locked=True)
     present = bring_up_to_date(connection, run, _NOW)
-    return Continuing(Principal(1, "ada"), command, _NOW).apply(connection, run, present.requirements)
+    return ContinueHandler(Principal(1, "ada"), command, _NOW).apply(connection, run, present.requirements)
 
 
 def list_targets_of_one(connection: Connection) -> object:
-    return list_targets(connection, get_run(connection, RunKey(Sight(1), id=500)))
+    return list_targets(connection, get_run(connection, RunKey(Visibility(1), id=500)))
 
 
 def list_own_runs(connection: Connection) -> object:
-    return list_runs(connection, Sight(1, "ada"), RunSelection(), Slice(20, 40))[0]
+    return list_runs(connection, Visibility(1, "ada"), RunSelection(), Slice(20, 40))[0]
 
 
 def delete_one_session(connection: Connection) -> object:
-    session = find_session(connection, Sight(1), "session-500")
+    session = find_session(connection, Visibility(1), "session-500")
     assert session is not None
     delete_session(connection, session)
     return session
@@ -155,24 +155,26 @@ USES: dict[str, Use] = {
     "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),
     "who hears of a run": list_targets_of_one,
     "find a run": lambda connection: find_by_key(connection, 500, locked=True),
-    "find a run by its UUID": lambda connection: get_run(connection, RunKey(Sight(1), run_id="no such run")),
+    "find a run by its UUID": lambda connection: get_run(connection, RunKey(Visibility(1), run_id="no such run")),
     "list the runs of a session": lambda connection: list_session_runs(connection, 500, RunFilter(), limit=20),
-    "list sessions": lambda connection: list_sessions(connection, Sight(1), SessionFilter(), Page(1, 20))[0],
+    "list sessions": lambda connection: list_sessions(connection, Visibility(1), SessionFilter(), Page(1, 20))[0],
     "list sessions that were used last": lambda connection: list_sessions(
-        connection, Sight(1), SessionFilter(sort_by="updated_at"), Page(1, 20)
+        connection, Visibility(1), SessionFilter(sort_by="updated_at"), Page(1, 20)
     )[0],
-    "list an organization's runs": lambda connection: list_runs(connection, Sight(1), RunSelection(), Slice(20, 40))[0],
+    "list an organization's runs": lambda connection: list_runs(
+        connection, Visibility(1), RunSelection(), Slice(20, 40)
+    )[0],
     "count the runs of a month": lambda connection: count_runs(connection, 1, _NOW),
     "look which agents nobody serves": lambda connection: list_unserved(connection, SERVED.names),
     "list a user's runs": list_own_runs,
     "list a user's sessions": lambda connection: list_sessions(
-        connection, Sight(1, "ada"), SessionFilter(), Page(1, 20)
+        connection, Visibility(1, "ada"), SessionFilter(), Page(1, 20)
     )[0],
     "list a user's approvals": lambda connection: list_approvals(
-        connection, Sight(1, "ada"), ApprovalFilter(), Page(1, 20)
+        connection, Visibility(1, "ada"), ApprovalFilter(), Page(1, 20)
     ),
     "delete a session": delete_one_session,
-    "list approvals": lambda connection: list_approvals(connection, Sight(1), ApprovalFilter(), Page(1, 20)),
+    "list approvals": lambda connection: list_approvals(connection, Visibility(1), ApprovalFilter(), Page(1, 20)),
 }
 
 

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Connection, delete, select, update
 
-from unpause.domain.principal import Principal, Sight
+from unpause.domain.principal import Principal, Visibility
 from unpause.domain.runs import Run, RunStatus
 from unpause.store.engine import migrate
 from unpause.store.engine.schema import plain_engine
@@ -152,7 +152,7 @@ def new_run(connection: Connection, status: RunStatus = RunStatus.PENDING, **val
     }
     run = insert_run(connection, columns)
     connection.execute(update(runs).where(runs.c.id == run.id).values(status=status.value))
-    return get_run(connection, RunKey(Sight(run.organization_id), id=run.id))
+    return get_run(connection, RunKey(Visibility(run.organization_id), id=run.id))
 
 
 def remove_all(connection: Connection, table: str) -> None:

@@ -40,7 +40,7 @@ from unpause.api.app import create_app
 from unpause.bootstrap import build_application
 from unpause.domain.webhooks import Sent
 from unpause.factories import driver_options
-from unpause.webhooks.http import Door
+from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
     from schemathesis.python.asgi import ASGIApp
@@ -143,7 +143,7 @@ def nobody_outside() -> Iterator[None]:
         return Sent(200)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Door, "post", answer)
+        patch.setattr(SafeHttpClient, "post", answer)
         yield
 
 

@@ -21,8 +21,8 @@ from unpause.bootstrap import Application, build_application
 from unpause.clock import Clock, SystemClock
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Vault, new_key
-from unpause.webhooks.deliverer import Deliverer, DeliveryRules
-from unpause.webhooks.http import Door, Resolver
+from unpause.webhooks.deliverer import DeliveryRules, DeliveryWorker
+from unpause.webhooks.http import Resolver, SafeHttpClient
 from unpause.webhooks.sender import SigningSender
 
 T = TypeVar("T")
@@ -89,8 +89,8 @@ async def hooked(
     clock = clock or SystemClock()
     built = build_application(settings, drivers or [ScriptedDriver()], clock)
     vault = Vault([settings.encryption_key.get_secret_value()] if settings.encryption_key else [])
-    door = Door(rules.timeout_seconds, allow_private=settings.webhook_private_targets, resolve=resolve)
-    deliverer = Deliverer(built.database, SigningSender(vault, door, clock), clock, rules, chance=lambda: 0.5)
+    door = SafeHttpClient(rules.timeout_seconds, allow_private=settings.webhook_private_targets, resolve=resolve)
+    deliverer = DeliveryWorker(built.database, SigningSender(vault, door, clock), clock, rules, chance=lambda: 0.5)
     application = replace(built, deliverer=deliverer)
     transport = httpx.ASGITransport(app=create_app(application), raise_app_exceptions=False)
     async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:

@@ -33,7 +33,7 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 # would wait for it 0.2 seconds.
 _ROUTERS = (
     health_router,
-    *(part.router for part in (config, agentos_runs, attach, approvals, sessions, audit)),
+    *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
 )
 

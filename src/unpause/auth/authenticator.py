@@ -48,7 +48,7 @@ class _Remembered:
     until: datetime
 
 
-class Callers:
+class Authenticator:
     """Says who asks. Implements ``execution.sweeper.Sweep``: when tokens were used is written down now and then.
 
     ``is_open`` asks nobody: everybody belongs to the first organization and may do everything.

@@ -22,7 +22,7 @@ _LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Visibility:
     """What a query may show: what belongs to the organization, and of that with a ``user_id`` only that user's.
 
     Every statement on what clients own starts from it.
@@ -89,15 +89,15 @@ class Principal:
         return self.token_id is not None and self.token_id.startswith(NAMELESS_JWT)
 
     @property
-    def sight(self) -> Sight:
+    def sight(self) -> Visibility:
         """What it may see of runs and sessions."""
         hidden = self.is_isolated and not self.is_admin
-        return Sight(self.organization_id, self.subject or self.user_id if hidden else None)
+        return Visibility(self.organization_id, self.subject or self.user_id if hidden else None)
 
     @property
-    def sight_of_approvals(self) -> Sight:
+    def sight_of_approvals(self) -> Visibility:
         """What it may see of approvals: who decides them sees those of everybody."""
-        return Sight(self.organization_id) if self.may("approvals:write") else self.sight
+        return Visibility(self.organization_id) if self.may("approvals:write") else self.sight
 
     def acting_for(self, user_id: str | None) -> Principal:
         """Return it acting for the user that a request names; who has proved to be somebody acts for nobody else."""

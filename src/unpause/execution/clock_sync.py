@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SLOW_SECONDS = 0.5
 
 
-class Timekeeper:
+class ClockSync:
     """Sets the clock again and again. Implements ``execution.sweeper.Sweep``."""
 
     def __init__(self, database: Database, clock: SystemClock) -> None:

@@ -15,8 +15,8 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
-from unpause.execution.requirements import Asking, PauseRules, doubt_about
-from unpause.services.segment_journal import Recorder
+from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_about
+from unpause.services.segment_journal import SegmentJournal
 from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unpause.agents.registry import AgentRegistry
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
-    from unpause.services.segment_journal import RecorderTools
+    from unpause.services.segment_journal import JournalTools
     from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)
@@ -50,13 +50,13 @@ class ExecutionRules(PauseRules):
 class Executor:
     """Runs segments, each under the fence of its own claim."""
 
-    def __init__(self, tools: RecorderTools, agents: AgentRegistry, rules: ExecutionRules) -> None:
+    def __init__(self, tools: JournalTools, agents: AgentRegistry, rules: ExecutionRules) -> None:
         self._tools = tools
         self._agents = agents
         self._served = agents.served
         self._rules = rules
-        self._asking = Asking(tools.clock, tools.ids, rules)
-        self._recorders: dict[int, Recorder] = {}
+        self._asking = RequirementFactory(tools.clock, tools.ids, rules)
+        self._recorders: dict[int, SegmentJournal] = {}
 
     @property
     def served(self) -> ServedAgents:
@@ -88,7 +88,7 @@ class Executor:
         segment = await self._claim(run_key)
         if segment is None:
             return False
-        recorder = self._recorders[run_key] = Recorder(self._tools, segment, self._rules.lease)
+        recorder = self._recorders[run_key] = SegmentJournal(self._tools, segment, self._rules.lease)
         try:
             return await self._run(segment, recorder)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -128,7 +128,7 @@ class Executor:
 
         self._tools.bus.publish(run_key, await self._tools.database.write(unit))
 
-    async def _give_back_when_possible(self, recorder: Recorder) -> None:
+    async def _give_back_when_possible(self, recorder: SegmentJournal) -> None:
         """Release the run as soon as the database takes it, however long that is."""
         for delay in delays():
             await asyncio.sleep(delay)
@@ -140,7 +140,7 @@ class Executor:
                 continue
             return
 
-    async def _run(self, segment: Segment, recorder: Recorder) -> bool:
+    async def _run(self, segment: Segment, recorder: SegmentJournal) -> bool:
         """Execute a segment that is claimed; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
@@ -160,7 +160,7 @@ class Executor:
             await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
             return False
 
-    async def _end(self, end: SegmentEnd, recorder: Recorder) -> bool:
+    async def _end(self, end: SegmentEnd, recorder: SegmentJournal) -> bool:
         """Write the end down; return whether the segment was released."""
         match end:
             case Paused(wanted=()) if recorder.releases:
@@ -175,7 +175,7 @@ class Executor:
                 await recorder.fail(end)
         return False
 
-    async def _drive(self, driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
+    async def _drive(self, driver: AgentDriver, segment: Segment, recorder: SegmentJournal) -> SegmentEnd:
         """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""
         flushing = asyncio.create_task(recorder.flush_as_it_grows(), name=f"flush run {segment.run.id}")
         driving = asyncio.create_task(_run_driver(driver, segment, recorder), name=f"drive run {segment.run.id}")
@@ -244,7 +244,7 @@ class Executor:
         )
 
 
-async def _run_driver(driver: AgentDriver, segment: Segment, recorder: Recorder) -> SegmentEnd:
+async def _run_driver(driver: AgentDriver, segment: Segment, recorder: SegmentJournal) -> SegmentEnd:
     """Run the driver; what is no ``Exception`` ends the run here, since asyncio passes it on to whoever runs the loop.
 
     All that is logged meanwhile, by whomever, names the run and its agent.
@@ -260,7 +260,7 @@ async def _run_driver(driver: AgentDriver, segment: Segment, recorder: Recorder)
             return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
 
 
-async def _give_back(recorder: Recorder) -> None:
+async def _give_back(recorder: SegmentJournal) -> None:
     try:
         await recorder.release()
     except UnpauseError:

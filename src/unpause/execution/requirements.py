@@ -28,7 +28,7 @@ class PauseRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RequirementFactory:
     """What requirements are made with."""
 
     clock: Clock

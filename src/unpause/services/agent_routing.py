@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AGENT_TYPES = ("codegen", "claude_code")
 
 
-class AgentChoice:
+class AgentRouter:
     """The settings' words about repositories and agent types, checked against the agents served.
 
     Raises InvalidSetting for an entry that is not like ``12=ops`` or ``claude_code=ops``, for one that is there twice,

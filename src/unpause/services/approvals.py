@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
 from unpause.domain.audit import AuditAction
 from unpause.domain.event_payloads import awaiting_text
-from unpause.domain.principal import Sight
+from unpause.domain.principal import Visibility
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
 from unpause.services.commands import ContinueRun, Resolved
-from unpause.services.continue_run import Continuing
+from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import announce, bring_up_to_date
-from unpause.services.decisions import Deciding
+from unpause.services.decisions import Decisions
 from unpause.services.idempotency import find_repeated
 from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
@@ -90,7 +90,7 @@ class ApprovalService:
             if earlier is not None:
                 return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer), None
             # Two who decide at once must see one another.
-            run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            run = get_run(connection, RunKey(Visibility(principal.organization_id), id=approval.run_key), locked=True)
             present = bring_up_to_date(connection, run, now)
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
@@ -102,7 +102,7 @@ class ApprovalService:
                 present.run,
                 approval,
                 command,
-                Continuing(principal, ContinueRun(), present.now, checks=checks),
+                ContinueHandler(principal, ContinueRun(), present.now, checks=checks),
             )
             return Resolved(*_with_requirement(connection, principal, approval.id)), present
 
@@ -120,17 +120,17 @@ class ApprovalService:
         def unit(connection: Connection) -> Present:
             approval = _get(connection, principal, approval_id)
             # Somebody may decide it at this moment.
-            run = get_run(connection, RunKey(Sight(principal.organization_id), id=approval.run_key), locked=True)
+            run = get_run(connection, RunKey(Visibility(principal.organization_id), id=approval.run_key), locked=True)
             present = bring_up_to_date(connection, run, self._tools.clock.now())
             run, now = present.run, present.now
             approval = _get(connection, principal, approval_id)
             requirement = _requirement(connection, approval.id)
-            deciding = Deciding(connection, run, principal, now)
+            deciding = Decisions(connection, run, principal, now)
             if requirement.is_open and run.status is RunStatus.PAUSED:
                 # Without its record nobody could decide it any more: to remove that is to say no.
                 deciding.vote(requirement, Decision.REJECTED, _DELETED)
                 said = ToolAnswer(requirement.tool_call_id, confirmed=False, note=_DELETED)
-                answer = Continuing(principal, ContinueRun(), now).answer(requirement, said)
+                answer = ContinueHandler(principal, ContinueRun(), now).answer(requirement, said)
                 add_answer(connection, requirement.id, answer)
                 deciding.note(AuditAction.APPROVAL_DELETED, requirement, answer.decision, answer.note)
             else:
@@ -171,13 +171,13 @@ def _already(approval: Approval) -> AlreadyResolved:
 
 
 def _decide(
-    connection: Connection, run: Run, approval: Approval, command: ResolveApproval, continuing: Continuing
+    connection: Connection, run: Run, approval: Approval, command: ResolveApproval, continuing: ContinueHandler
 ) -> None:
     """Count the voice, and when it decides resolve the approval and make it the answer to the requirement."""
     requirement = _requirement(connection, approval.id)
     said, note = _said(requirement, command), _note(command)
     decision, now = Decision.CONFIRMED if command.approved else Decision.REJECTED, continuing.now
-    deciding = Deciding(connection, run, continuing.principal, now)
+    deciding = Decisions(connection, run, continuing.principal, now)
     voted, is_decided = deciding.vote(requirement, decision, note)
     if is_decided:
         status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
@@ -199,7 +199,7 @@ def _tell_awaited(connection: Connection, run: Run, voted: Requirement, now: dat
     append_to_log(connection, run.id, 0, now, {"awaiting": awaiting_text(present)})
 
 
-def _answer(run: Run, requirement: Requirement, said: ToolAnswer, continuing: Continuing) -> Answer | None:
+def _answer(run: Run, requirement: Requirement, said: ToolAnswer, continuing: ContinueHandler) -> Answer | None:
     """Return the decision as the requirement's answer; None for a yes to a call that also needs something else."""
     try:
         matched = match_answers([requirement], [said], frozenset({requirement.tool_call_id}))

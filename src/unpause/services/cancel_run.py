@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelling:
+class CancelHandler:
     """Why a run ends: what it then says, what its open approvals become, and what the event in its log carries."""
 
     trigger: Trigger = Trigger.CANCEL
@@ -34,7 +34,7 @@ class Cancelling:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-def cancel(connection: Connection, run: Run, why: Cancelling, now: datetime) -> tuple[Run, tuple[Event, ...]]:
+def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) -> tuple[Run, tuple[Event, ...]]:
     """End the run, close its approvals, tell its webhooks; return the ended run and the event to publish.
 
     Raises InvalidTransition where the trigger does not fit where the run stands; then nothing changed.

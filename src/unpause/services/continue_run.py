@@ -22,7 +22,7 @@ from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, T
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
 from unpause.services.commands import Accepted
-from unpause.services.decisions import Deciding
+from unpause.services.decisions import Decisions
 from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Continuing:
+class ContinueHandler:
     """One continue: who asks, for what, when; ``model`` are the columns of another model for the rest of the run.
 
     ``checks`` are the values that the tools have checked.
@@ -78,7 +78,7 @@ class Continuing:
     ) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more."""
         by_id = {requirement.id: requirement for requirement in requirements}
-        deciding = Deciding(connection, run, self.principal, self.now)
+        deciding = Decisions(connection, run, self.principal, self.now)
         decided = {key: deciding.decide(by_id[key], answer) for key, answer in answers.items()}
         deciding.finish()
         after = [decided.get(requirement.id, requirement) for requirement in requirements]
@@ -127,7 +127,7 @@ class Continuing:
                 raise
             return {}
         by_id = {requirement.id: requirement for requirement in present}
-        deciding = Deciding(connection, run, self.principal, self.now)
+        deciding = Decisions(connection, run, self.principal, self.now)
         for key, said in matched.items():
             if said.values:
                 # Before a tool's author's code is run for somebody who decides nothing.

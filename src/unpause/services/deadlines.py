@@ -14,9 +14,9 @@ from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementK
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
-from unpause.services.cancel_run import Cancelling, cancel
+from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import ContinueRun
-from unpause.services.continue_run import Continuing
+from unpause.services.continue_run import ContinueHandler
 from unpause.store.approvals import resolve
 from unpause.store.audit import add_entries
 from unpause.store.requirements import list_requirements, list_timed
@@ -102,12 +102,12 @@ def _expire(
         if item.awaits_approval:
             resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
     answers = {item.id: _answer(item, now) for item in expired}
-    continued, events = Continuing(nobody, ContinueRun(), now).decide(connection, run, requirements, answers)
+    continued, events = ContinueHandler(nobody, ContinueRun(), now).decide(connection, run, requirements, answers)
     return continued.moved, events
 
 
-def _cancelling(reason: str) -> Cancelling:
-    return Cancelling(
+def _cancelling(reason: str) -> CancelHandler:
+    return CancelHandler(
         trigger=Trigger.EXPIRE,
         reason=EndReason.EXPIRED,
         approvals=ApprovalStatus.EXPIRED,

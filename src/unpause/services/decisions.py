@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Deciding:
+class Decisions:
     """What one request decides about a run that nobody else writes to; ``finish`` comes last."""
 
     connection: Connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpause.domain.principal import Sight
+from unpause.domain.principal import Visibility
 from unpause.errors import IdempotencyMismatch
 from unpause.services.commands import Accepted
 from unpause.store.idempotency import claim_request
@@ -27,7 +27,7 @@ def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime
         return None
     if found.run_key is None:
         raise IdempotencyMismatch
-    run = get_run(connection, RunKey(Sight(asked.organization_id), id=found.run_key))
+    run = get_run(connection, RunKey(Visibility(asked.organization_id), id=found.run_key))
     return Accepted(run, found.after, answer=found.answer)
 
 

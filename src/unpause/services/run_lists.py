@@ -36,7 +36,7 @@ class RunLog:
     total: int
 
 
-class RunListing:
+class RunLists:
     """Reads what there is to list, always of the one who asks."""
 
     def __init__(self, database: Database) -> None:

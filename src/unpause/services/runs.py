@@ -11,9 +11,9 @@ from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunNotFound, busy_with
-from unpause.services.cancel_run import Cancelling, cancel
+from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import Accepted
-from unpause.services.continue_run import Continuing
+from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import Present, announce, bring_up_to_date
 from unpause.services.idempotency import find_earlier
 from unpause.services.value_checks import write_checked
@@ -154,7 +154,7 @@ class RunService:
                     forget_request(connection, asked)
                 return _Continued(present, late)
             self._refuse_unserved(connection, run)
-            continuing = Continuing(principal, command, present.now, self._model_of(run, command.model), checks)
+            continuing = ContinueHandler(principal, command, present.now, self._model_of(run, command.model), checks)
             accepted, events = continuing.apply(connection, present.run, present.requirements)
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
@@ -221,7 +221,7 @@ class RunService:
             run = _named_to_change(connection, principal, name)
             if run.status.is_final:
                 return run, ()
-            why = Cancelling(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
+            why = CancelHandler(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
             done = done_by(principal, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id)
             add_entries(connection, [done])
             return cancel(connection, run, why, now)

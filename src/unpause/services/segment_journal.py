@@ -52,7 +52,7 @@ Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
-class RecorderTools:
+class JournalTools:
     """What a recorder writes with."""
 
     database: Database
@@ -61,10 +61,10 @@ class RecorderTools:
     ids: Ids
 
 
-class Recorder:
+class SegmentJournal:
     """The journal of one segment. It implements ``agents.driver.Journal``."""
 
-    def __init__(self, tools: RecorderTools, segment: Segment, lease: timedelta) -> None:
+    def __init__(self, tools: JournalTools, segment: Segment, lease: timedelta) -> None:
         """``lease`` is for how long the run was claimed."""
         self._tools = tools
         self._segment = segment

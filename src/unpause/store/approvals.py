@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.principal import Sight
+    from unpause.domain.principal import Visibility
 
 
 def add_approvals(connection: Connection, run: Run, wanted: Iterable[Requirement], now: datetime) -> None:
@@ -61,7 +61,7 @@ def _row(run: Run, requirement: Requirement, now: datetime) -> dict[str, Any]:
     }
 
 
-def find_approval(connection: Connection, sight: Sight, approval_id: str) -> Approval | None:
+def find_approval(connection: Connection, sight: Visibility, approval_id: str) -> Approval | None:
     """Return the approval, or None where there is no such one to be seen."""
     query = _approvals(sight).where(approvals.c.id == approval_id)
     row = connection.execute(query).mappings().first()
@@ -69,7 +69,7 @@ def find_approval(connection: Connection, sight: Sight, approval_id: str) -> App
 
 
 def list_approvals(
-    connection: Connection, sight: Sight, wanted: ApprovalFilter, page: Page
+    connection: Connection, sight: Visibility, wanted: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int]:
     """Return one page, newest first, and how many there are in all."""
     conditions = _conditions(wanted)
@@ -114,7 +114,7 @@ def delete_approval(connection: Connection, approval_id: str) -> None:
     connection.execute(delete(approvals).where(approvals.c.id == approval_id))
 
 
-def _approvals(sight: Sight) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
+def _approvals(sight: Visibility) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
     return (
         select(*approvals.c, runs.c.run_id, runs.c.session_id, runs.c.status.label("run_status"))
         .join(runs, runs.c.id == approvals.c.run_key)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.paging import Slice
-    from unpause.domain.principal import Sight
+    from unpause.domain.principal import Visibility
 
 
 # No database has others, and asking for one is an error in the driver instead of an empty answer.
@@ -118,7 +118,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class RunKey:
     """A way to name one run: by ``id`` or by ``run_id``, always among those that somebody may see."""
 
-    sight: Sight
+    sight: Visibility
     id: int | None = None
     run_id: str | None = None
 
@@ -274,7 +274,7 @@ def count_runs(connection: Connection, organization_id: int, since: datetime) ->
     return int(connection.execute(query).scalar_one())
 
 
-def list_runs(connection: Connection, sight: Sight, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
+def list_runs(connection: Connection, sight: Visibility, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
     """Return a part of the runs to be seen, newest first, and how many there are in all."""
     conditions = seen(runs, sight)
     if wanted.source_type is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
     from unpause.domain.approvals import Page
-    from unpause.domain.principal import Principal, Sight
+    from unpause.domain.principal import Principal, Visibility
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
 _ENSURE = Upsert(sessions, _KEY, ("updated_at",))
@@ -92,7 +92,7 @@ def keep_state(connection: Connection, session: Session, state: dict[str, Any] |
     return state
 
 
-def find_session(connection: Connection, sight: Sight, session_id: str, *, locked: bool = False) -> Session | None:
+def find_session(connection: Connection, sight: Visibility, session_id: str, *, locked: bool = False) -> Session | None:
     """Return the session, or None where there is none of that id to be seen.
 
     ``locked`` keeps others from changing it, and from adding runs to it, until the transaction ends.
@@ -102,7 +102,9 @@ def find_session(connection: Connection, sight: Sight, session_id: str, *, locke
     return None if row is None else _session(row)
 
 
-def list_sessions(connection: Connection, sight: Sight, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
+def list_sessions(
+    connection: Connection, sight: Visibility, wanted: SessionFilter, page: Page
+) -> tuple[list[Session], int]:
     """Return one page of the sessions to be seen, and how many there are in all."""
     conditions = _conditions(sight, wanted)
     column = sessions.c.updated_at if wanted.sort_by == "updated_at" else sessions.c.created_at
@@ -159,7 +161,7 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     return [native for _, native in found]
 
 
-def _conditions(sight: Sight, wanted: SessionFilter) -> list[ColumnElement[bool]]:
+def _conditions(sight: Visibility, wanted: SessionFilter) -> list[ColumnElement[bool]]:
     conditions = seen(sessions, sight)
     if wanted.agent_id is not None:
         # Sessions without an agent have an empty one, and no filter finds these.

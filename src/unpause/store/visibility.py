@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table
 
-    from unpause.domain.principal import Sight
+    from unpause.domain.principal import Visibility
 
 
-def seen(table: Table, sight: Sight) -> list[ColumnElement[bool]]:
+def seen(table: Table, sight: Visibility) -> list[ColumnElement[bool]]:
     """Return the conditions for rows of a table that has an ``organization_id`` and a ``user_id``."""
     conditions: list[ColumnElement[bool]] = [table.c.organization_id == sight.organization_id]
     if sight.user_id is not None:

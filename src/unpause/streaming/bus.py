@@ -28,7 +28,7 @@ class Signal(StrEnum):
 
 
 # Hears a signal about a run, or about any run at all where signals may have been missed.
-Hearer = Callable[[Signal, int | None], None]
+SignalHandler = Callable[[Signal, int | None], None]
 
 
 class Subscription:
@@ -84,7 +84,7 @@ class Bus(Protocol):
         """Tell the other processes; this one knows."""
         ...
 
-    def hear(self, hearer: Hearer) -> None:
+    def hear(self, hearer: SignalHandler) -> None:
         """Have signals of other processes told to ``hearer`` from now on."""
         ...
 
@@ -112,7 +112,7 @@ class InProcessBus:
     def signal(self, signal: Signal, run_key: int) -> None:
         """Do nothing: there is nobody else."""
 
-    def hear(self, hearer: Hearer) -> None:
+    def hear(self, hearer: SignalHandler) -> None:
         """Do nothing: there is nobody else."""
 
     @asynccontextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.events import Event
     from unpause.store.engine.database import URL, Database
-    from unpause.streaming.bus import Hearer
+    from unpause.streaming.bus import SignalHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -49,7 +49,7 @@ class PostgresBus(InProcessBus):
         self._listener_url = listener_url
         self._every_seconds = every_seconds
         self._node = uuid4().hex
-        self._hearers: list[Hearer] = []
+        self._hearers: list[SignalHandler] = []
         # What is to be said, as (what, run).
         self._unsaid: set[tuple[str, int]] = set()
         self._something_to_say = asyncio.Event()
@@ -71,7 +71,7 @@ class PostgresBus(InProcessBus):
         """Tell the other processes."""
         self._say(signal.value, run_key)
 
-    def hear(self, hearer: Hearer) -> None:
+    def hear(self, hearer: SignalHandler) -> None:
         """Have signals of other processes told to ``hearer`` from now on."""
         self._hearers.append(hearer)
 

@@ -70,7 +70,7 @@ class DeliveryRules:
         return timedelta(seconds=min(doubled, self.longest_delay_seconds) * varied)
 
 
-class Deliverer:
+class DeliveryWorker:
     """Looks for messages that are due, in a database that other processes may look at too, and sends them."""
 
     def __init__(

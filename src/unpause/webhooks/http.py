@@ -34,7 +34,7 @@ _FIRST_BAD_STATUS = 300
 _FIRST_GOOD_STATUS = 200
 
 
-class Door:
+class SafeHttpClient:
     """Sends POST requests to URLs that clients gave.
 
     ``timeout_seconds`` is for all of one request, from the name to the answer's head. ``allow_private`` lets it connect

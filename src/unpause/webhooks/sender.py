@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.domain.webhooks import Delivery
     from unpause.vault import Vault
-    from unpause.webhooks.http import Door
+    from unpause.webhooks.http import SafeHttpClient
 
 
 class SigningSender:
     """Implements ``runs.webhooks.MessageSender``: opens the secrets, signs, and sends through the door."""
 
-    def __init__(self, vault: Vault, door: Door, clock: Clock) -> None:
+    def __init__(self, vault: Vault, door: SafeHttpClient, clock: Clock) -> None:
         self._vault = vault
         self._door = door
         self._clock = clock

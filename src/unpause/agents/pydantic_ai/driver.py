@@ -21,7 +21,7 @@ from unpause.agents.pydantic_ai.capability import SegmentCapability
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
 from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
-from unpause.agents.pydantic_ai.events import Narrator
+from unpause.agents.pydantic_ai.events import EventRecorder
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
@@ -114,7 +114,7 @@ class PydanticAIDriver:
         redaction = self._options.redaction.concealing(conceal_filled_in(segment.requirements))
         try:
             model = self._models.get(segment.run.model_choice)
-            narrator = Narrator(segment, journal, self._options.ids, model.model_name, model.system)
+            narrator = EventRecorder(segment, journal, self._options.ids, model.model_name, model.system)
             calls = {call.tool_call_id: call for call in segment.calls}
             gate = SegmentCapability(journal, calls, narrator.arguments, redaction)
             async with self._deps.opened(segment.run) as deps:
@@ -131,7 +131,7 @@ class PydanticAIDriver:
         return end
 
     async def _loop(
-        self, segment: Segment, gate: SegmentCapability, narrator: Narrator, meter: Meter, deps: object
+        self, segment: Segment, gate: SegmentCapability, narrator: EventRecorder, meter: Meter, deps: object
     ) -> SegmentEnd:
         try:
             return await self._iterate(segment, gate, narrator, meter, deps)
@@ -146,7 +146,7 @@ class PydanticAIDriver:
         return Paused(wanted_by(pause), narrator.text or None, meter.counts())
 
     async def _iterate(
-        self, segment: Segment, gate: SegmentCapability, narrator: Narrator, meter: Meter, deps: object
+        self, segment: Segment, gate: SegmentCapability, narrator: EventRecorder, meter: Meter, deps: object
     ) -> SegmentEnd:
         journal, calls, redaction = gate.journal, gate.recorded, gate.redaction
         own = ModelMessagesTypeAdapter.validate_python(segment.messages)
@@ -197,7 +197,7 @@ class PydanticAIDriver:
         run: AgentRun[Any, Any],
         gate: SegmentCapability,
         capability: JournalCapability,
-        narrator: Narrator,
+        narrator: EventRecorder,
         meter: Meter,
     ) -> None:
         """Go from step to step of the loop, until its end or until something has to wait."""
@@ -229,7 +229,7 @@ class PydanticAIDriver:
                     await narrator.tell_calls(events)
 
     async def _finished(
-        self, run: AgentRun[Any, Any], narrator: Narrator, outputs: OutputJudge, meter: Meter
+        self, run: AgentRun[Any, Any], narrator: EventRecorder, outputs: OutputJudge, meter: Meter
     ) -> Completed:
         outputs.correct(run.new_messages())
         await narrator.say_content_completed()

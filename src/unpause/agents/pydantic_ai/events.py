@@ -47,7 +47,7 @@ _OUTCOMES = {
 }
 
 
-class Narrator:
+class EventRecorder:
     """Follows one segment: ``text`` is what the model said last, ``arguments`` what is shown of each call."""
 
     def __init__(self, segment: Segment, journal: Journal, ids: Ids, model_name: str, model_provider: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from unpause.auth.authenticator import Callers
+    from unpause.auth.authenticator import Authenticator
 
 # codegen.md section 4: the table of errors in its documentation.
 _CODEGEN_UNKNOWN = "Invalid or missing API token"
@@ -89,7 +89,7 @@ class Authentication:
     token counts no more: every ``patience`` seconds that is looked at again.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers, places: Places, patience: float) -> None:
+    def __init__(self, app: ASGIApp, callers: Authenticator, places: Places, patience: float) -> None:
         self._app = app
         self._callers = callers
         self._places = places
@@ -136,7 +136,7 @@ class Authentication:
 class _Watch:
     """Looks again, now and then, whether the one who is answered is still known."""
 
-    def __init__(self, callers: Callers, authorization: str | None, send: Send, patience: float) -> None:
+    def __init__(self, callers: Authenticator, authorization: str | None, send: Send, patience: float) -> None:
         self._callers = callers
         self._authorization = authorization
         self._send = send

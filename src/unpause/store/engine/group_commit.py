@@ -44,7 +44,7 @@ class _Waiting:
     is_cancelled: bool = False
 
 
-class Batches:
+class GroupCommit:
     """Units on their way into a lane. Start ``write_all`` as a task; ``finish`` lets it end once all is written.
 
     Where ``write_blocked`` is started, too, a unit that a lock is in the way of leaves its batch and is tried again by

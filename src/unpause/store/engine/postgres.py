@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.errors import DatabaseBusy
 from unpause.store.engine.failures import Clash, LockTimeout, database_errors
-from unpause.store.engine.group_commit import Batches, outlast
+from unpause.store.engine.group_commit import GroupCommit, outlast
 from unpause.store.json import dump_json, load_json
 from unpause.tasks import VitalTask, background_tasks
 
@@ -93,7 +93,7 @@ class PostgresStorage:
         self._lane = _Lane(postgres_engine(url, connections))
         # Its default shows each statement what was committed before it, which is not one moment.
         self._snapshots = _Lane(self._lane.engine.execution_options(isolation_level="REPEATABLE READ"))
-        self._batches = Batches(database_errors)
+        self._batches = GroupCommit(database_errors)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 from unpause.errors import ShuttingDown
 from unpause.store.engine.failures import LockTimeout, database_errors
-from unpause.store.engine.group_commit import Batches
+from unpause.store.engine.group_commit import GroupCommit
 from unpause.store.json import dump_json, load_json
 from unpause.tasks import VitalTask, background_tasks
 
@@ -122,7 +122,7 @@ class SqliteStorage:
         self._busy_seconds = busy_seconds
         self._engine = create_async_engine(url, pool_size=_READERS + 1, max_overflow=0, hide_parameters=True)
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
-        self._batches = Batches(database_errors)
+        self._batches = GroupCommit(database_errors)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:

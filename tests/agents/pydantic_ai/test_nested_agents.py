@@ -10,7 +10,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart,
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from tests.agents.driver.driving import driving
+from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel, parts_of
 
 _CHAPTER = Path(__file__).parents[3] / "docs" / "how-to" / "nested-agents.md"

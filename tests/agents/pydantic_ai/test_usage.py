@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_ai import Agent, Tool
 
-from tests.agents.driver.driving import Driving, driving
+from tests.agents.pydantic_ai.driving import Driving, driving
 from tests.support.agents import Call, ScriptedModel
 from tests.support.runs import ADA, answer, follow, look, open_requirements, start
 from unpause.agents.policy import policy

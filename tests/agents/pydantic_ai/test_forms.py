@@ -14,7 +14,7 @@ from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.toolsets import FunctionToolset
 
-from tests.agents.driver.driving import Driving, JsonObject, driving
+from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving
 from tests.support.agents import Call, ScriptedModel
 from tests.support.bank import CODEGEN
 from unpause.agents.policy import policy

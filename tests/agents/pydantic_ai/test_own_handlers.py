@@ -12,7 +12,7 @@ from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.driver.driving import Driving, JsonObject, driving, open_tools
+from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving, open_tools
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 from unpause.agents.policy import policy
 

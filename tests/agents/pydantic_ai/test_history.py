@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ModelMessage, SystemPromptPart, TextPart, UserPromptPart
 
-from tests.agents.driver.driving import driving, open_tools, yes
+from tests.agents.pydantic_ai.driving import driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 
 

@@ -9,8 +9,8 @@ from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.messages import UserPromptPart
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.driver.driving import driving, no, open_tools, said_by_tools, yes
-from tests.agents.driver.stopping import Hands, alone, begun, do, handy_agent, paused_at, told
+from tests.agents.pydantic_ai.driving import driving, no, open_tools, said_by_tools, yes
+from tests.agents.pydantic_ai.stopping import Hands, alone, begun, do, handy_agent, paused_at, told
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
 from tests.support.pausing import (

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, Tool
 from pydantic_ai.messages import RetryPromptPart, SystemPromptPart, ToolReturnPart
 
-from tests.agents.driver.driving import JsonObject, driving, said_by_tools
+from tests.agents.pydantic_ai.driving import JsonObject, driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, Thought, parts_of
 from unpause.agents.pydantic_ai.model_output import TextJoiner
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic_ai import Agent, Tool
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
 
-from tests.agents.driver.driving import driving, names
+from tests.agents.pydantic_ai.driving import driving, names
 from tests.support.agents import Call, ScriptedModel
 
 CODEGEN = "/v1/organizations/1/agent/run"

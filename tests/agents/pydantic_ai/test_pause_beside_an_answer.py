@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import ModelRetry, PromptedOutput, RunContext, ToolOutput
 
-from tests.agents.driver.stopping import Hands, alone, begun, handy_agent, paused_at, told
+from tests.agents.pydantic_ai.stopping import Hands, alone, begun, handy_agent, paused_at, told
 from tests.support.agents import Call, ScriptedModel, Turn
 from tests.support.pausing import continued, resumed
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select
 from tests.support.database_clock import DatabaseClock, stop_clock
 from tests.support.databases import NOW, new_run
 from unpause.domain.nodes import Node, ServedAgents, Unserved
-from unpause.domain.principal import Sight
+from unpause.domain.principal import Visibility
 from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
@@ -219,7 +219,7 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
         batches = [asked] if together else [[one] for one in asked]
         assert set[int]().union(*(renew_leases(connection, batch, _LATER - NOW, NOW) for batch in batches)) == {held}
         leases = {
-            key: get_run(connection, RunKey(Sight(1), id=key)).lease_expires_at
+            key: get_run(connection, RunKey(Visibility(1), id=key)).lease_expires_at
             for key in (held, taken_over, paused, other)
         }
         assert leases == {held: _LATER, taken_over: NOW, paused: NOW, other: NOW}

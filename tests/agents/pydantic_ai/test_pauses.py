@@ -10,7 +10,7 @@ from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.driver.driving import driving, names, no, open_tools, said_by_tools, yes
+from tests.agents.pydantic_ai.driving import driving, names, no, open_tools, said_by_tools, yes
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 
 

@@ -24,7 +24,7 @@ from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
-from unpause.webhooks.deliverer import Deliverer, DeliveryRules
+from unpause.webhooks.deliverer import DeliveryRules, DeliveryWorker
 from unpause.webhooks.fairness import ShareRules
 
 SECRET = "a secret to sign with"
@@ -89,7 +89,7 @@ class Outbox:
     @asynccontextmanager
     async def delivering(self, rules: DeliveryRules | None = None) -> AsyncIterator[None]:
         """Deliver during the block."""
-        deliverer = Deliverer(self.database, self.sender, self.clock, rules or self.rules, chance=lambda: 0.5)
+        deliverer = DeliveryWorker(self.database, self.sender, self.clock, rules or self.rules, chance=lambda: 0.5)
         async with deliverer.working():
             yield
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent, Tool
 
-from tests.agents.driver.driving import JsonObject, driving, open_tools, yes
+from tests.agents.pydantic_ai.driving import JsonObject, driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel
 from unpause.agents.policy import policy
 

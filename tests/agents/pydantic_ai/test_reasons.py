@@ -8,7 +8,7 @@ import pytest
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 
-from tests.agents.driver.driving import driving, open_tools
+from tests.agents.pydantic_ai.driving import driving, open_tools
 from tests.support.agents import Call, ScriptedModel
 from unpause.agents.policy import policy
 from unpause.agents.pydantic_ai.deferred import MAX_METADATA_BYTES

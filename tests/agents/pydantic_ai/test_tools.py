@@ -20,7 +20,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from tests.agents.driver.driving import driving, names, open_tools, said_by_tools, yes
+from tests.agents.pydantic_ai.driving import driving, names, open_tools, said_by_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 
 

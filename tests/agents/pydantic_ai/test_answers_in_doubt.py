@@ -12,7 +12,7 @@ from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.output import Choice, Choices, OutputContext
 
-from tests.agents.driver.driving import JsonObject, driving, no, open_tools, yes
+from tests.agents.pydantic_ai.driving import JsonObject, driving, no, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
 from tests.support.pairing import unpaired

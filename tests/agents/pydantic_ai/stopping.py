@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ToolReturnPart, UserPromptPart
 
-from tests.agents.driver.driving import Driving, driving
+from tests.agents.pydantic_ai.driving import Driving, driving
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
 from tests.support.pausing import JsonObject, ask_to_pause, begin, settled

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, PromptedOutput, RunContext, Tool
 from pydantic_ai.messages import RetryPromptPart, SystemPromptPart, ToolReturnPart
 
-from tests.agents.driver.driving import driving, names
+from tests.agents.pydantic_ai.driving import driving, names
 from tests.support.agents import Call, ScriptedModel, Thought, parts_of
 
 

@@ -16,7 +16,7 @@ from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolDefinition
 from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolCallPart
 
-from tests.agents.driver.driving import JsonObject, driving, open_tools, yes
+from tests.agents.pydantic_ai.driving import JsonObject, driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel
 from unpause.agents.policy import policy
 

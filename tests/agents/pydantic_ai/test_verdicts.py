@@ -14,7 +14,7 @@ from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.driver.driving import Driving, JsonObject, driving, no, open_tools, yes
+from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving, no, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.databases import Place, sqlite_url
 from tests.support.pairing import unpaired

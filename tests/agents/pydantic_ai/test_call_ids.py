@@ -8,7 +8,7 @@ import pytest
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 
-from tests.agents.driver.driving import driving
+from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel, Turn, parts_of
 from unpause.agents.pydantic_ai.model_output import make_history_ids_unique, make_ids_unique
 from unpause.clock import RandomIds

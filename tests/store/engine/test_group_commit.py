@@ -16,7 +16,7 @@ from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away
 from unpause.errors import DatabaseUnavailable
 from unpause.store.engine.database import Database
-from unpause.store.engine.group_commit import Batches
+from unpause.store.engine.group_commit import GroupCommit
 from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import organizations, runs
 
@@ -67,10 +67,10 @@ def prompts(connection: Connection) -> list[str]:
 
 
 @asynccontextmanager
-async def gated(database_url: str) -> AsyncIterator[tuple[Batches, GatedLane]]:
+async def gated(database_url: str) -> AsyncIterator[tuple[GroupCommit, GatedLane]]:
     """Write batches through a gated lane, and all of them at the end."""
     engine = plain_engine(database_url)
-    batches, lane = Batches(), GatedLane(engine)
+    batches, lane = GroupCommit(), GatedLane(engine)
     writing = asyncio.create_task(batches.write_all(lane))
     try:
         yield batches, lane
@@ -128,7 +128,7 @@ async def test_what_waits_at_the_end_is_written(database_url: str) -> None:
 
 
 async def test_without_a_database_every_caller_is_told_and_the_next_is_tried_again(database_url: str) -> None:
-    batches = Batches()
+    batches = GroupCommit()
     writing = asyncio.create_task(batches.write_all(NoLane()))
     for _ in range(2):
         results = await asyncio.gather(*(batches.add(adding("no")) for _ in range(3)), return_exceptions=True)
@@ -140,7 +140,7 @@ async def test_without_a_database_every_caller_is_told_and_the_next_is_tried_aga
 
 async def test_several_lanes_share_the_work_and_all_of_them_end(database_url: str) -> None:
     engine = plain_engine(database_url)
-    batches, lanes = Batches(), [GatedLane(engine) for _ in range(2)]
+    batches, lanes = GroupCommit(), [GatedLane(engine) for _ in range(2)]
     writing = [asyncio.create_task(batches.write_all(lane)) for lane in lanes]
     first = asyncio.create_task(batches.add(adding("first")))
     async with asyncio.timeout(60):

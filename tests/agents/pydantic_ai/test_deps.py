@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 from pydantic_ai import Agent, RunContext, Tool
 
-from tests.agents.driver.driving import driving
+from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel
 from unpause import RunInfo, agent_deps
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver

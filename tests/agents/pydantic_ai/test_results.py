@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, UserPromptPart
 
-from tests.agents.driver.driving import driving, said_by_tools
+from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, parts_of
 from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of
 from unpause.domain.runs import Outcome
