@@ -45,6 +45,7 @@ from unpause.services.segment_journal import JournalTools
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
+from unpause.store.engine.schema import check_schema
 from unpause.store.leases import LeaseKeeper
 from unpause.store.rate_limits import OwnCounts, SharedCounts
 from unpause.store.run_queue import read_clock
@@ -121,6 +122,10 @@ class Application:
                     # Before anything is closed: nobody may be told that all is well meanwhile.
                     self.pulse.has_died = True
                     raise
+
+    async def check_schema(self) -> None:
+        """Raise SchemaMismatch unless the database has the schema of this version, DatabaseUnavailable without one."""
+        await self.database.read(check_schema)
 
     async def drain(self) -> None:
         """Take no more runs, give those that run here away, and then end what still follows one, within the grace.

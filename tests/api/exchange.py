@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.support.agents import desk_agent, plan
 from tests.support.serving import serving
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.services.commands import RunName
+from unpause.domain.runs import RunRef
 from unpause.store.tables import metadata
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Desk:
 
     async def resume(self, run_key: int, prompt: str, **keys: object) -> httpx.Response:
         """Resume the run through Codegen's API; where it was accepted, wait until it pauses or ends again."""
-        name = RunName(id=run_key)
+        name = RunRef(id=run_key)
         last = (await self.application.service.get_run(_SOMEBODY, name)).last_sequence
         response = await self.client.post(
             f"{ORGANIZATION}/resume", json={"agent_run_id": run_key, "prompt": prompt, **keys}
@@ -93,7 +93,7 @@ class Desk:
 
     async def key_of(self, run: JsonObject) -> int:
         """Return Codegen's id of a run that AgentOS named."""
-        return (await self.application.service.get_run(_SOMEBODY, RunName(run_id=run["run_id"]))).id
+        return (await self.application.service.get_run(_SOMEBODY, RunRef(run_id=run["run_id"]))).id
 
     async def dump(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table."""

@@ -23,7 +23,8 @@ from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
-from unpause.services.commands import CreateRun, RunName
+from unpause.domain.runs import RunRef
+from unpause.services.commands import CreateRun
 from unpause.store.events import add_events
 from unpause.store.runs import append_to_log
 from unpause.streaming.bus import InProcessBus
@@ -79,7 +80,7 @@ async def measure(folder: Path, followers: int) -> list[str]:
             pass
         bus = InProcessBus()
         log = Log(application.database, accepted.run.id, bus, Follower(application.database, bus))
-        last = (await application.service.get_run(Principal(1), RunName(id=accepted.run.id))).last_sequence
+        last = (await application.service.get_run(Principal(1), RunRef(id=accepted.run.id))).last_sequence
         tracemalloc.start()
         return [
             await _reading(log, last, followers),

@@ -30,11 +30,11 @@ from unpause.agents.driver import (
 from unpause.bootstrap import Application, build_application
 from unpause.domain.events import EventType
 from unpause.domain.principal import Visibility
-from unpause.domain.runs import EndReason, Outcome, Run, RunStatus
+from unpause.domain.runs import EndReason, Outcome, Run, RunRef, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, LeaseLost
 from unpause.settings import Settings
-from unpause.store.runs import RunKey, get_run, transition
+from unpause.store.runs import get_run, transition
 
 _RESULT = CallResult(Outcome.SUCCESS, "did it", "did it")
 _DONE = Completed("too late")
@@ -148,7 +148,7 @@ def taken_over(run: Run) -> Callable[[Connection], None]:
     """Return what another node does with a run whose lease is stale."""
 
     def unit(connection: Connection) -> None:
-        held = get_run(connection, RunKey(Visibility(1), id=run.id))
+        held = get_run(connection, Visibility(1), RunRef(id=run.id))
         transition(connection, run.id, Trigger.RELEASE, fence=held.fence, changes={"updated_at": NOW})
         transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": NOW})
 
@@ -176,7 +176,7 @@ async def lose(settings: Settings, driver: LateDriver, how: Callable[[Run], Call
         driver.gates.open("middle")
         await segment
         assert Place(settings.database_url).dump() == before
-        return await application.database.read(lambda connection: get_run(connection, RunKey(Visibility(1), id=run.id)))
+        return await application.database.read(lambda connection: get_run(connection, Visibility(1), RunRef(id=run.id)))
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)

@@ -14,8 +14,7 @@ from tests.support.runs import ADA, answer, finish, follow, look, open_requireme
 from unpause.bootstrap import Application
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import CallStatus, Run, RunStatus
-from unpause.services.commands import RunName
+from unpause.domain.runs import CallStatus, Run, RunRef, RunStatus
 from unpause.store.engine.database import Connection
 
 T = TypeVar("T")
@@ -85,7 +84,7 @@ async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Pa
     async with worker.opened() as application:
         run = await start(application, "note")
         await worker.gates.reached("think")
-        await application.service.pause_run(ADA, RunName(id=run.id))
+        await application.service.pause_run(ADA, RunRef(id=run.id))
         application.executor.request_release()
         worker.gates.open("think")
         await follow(application, run)

@@ -17,9 +17,8 @@ from tests.support.serving import running
 from unpause.bootstrap import Application
 from unpause.clock import delays
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import Run, RunStatus
+from unpause.domain.runs import Run, RunRef, RunStatus
 from unpause.errors import StorageError
-from unpause.services.commands import RunName
 from unpause.store.engine.database import Connection
 from unpause.store.tables import requirements
 
@@ -134,7 +133,7 @@ async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
         monkeypatch.setattr(application.executor, "_claim", spoil_and_claim)
         continued = await answer(application, run, ToolAnswer(call_id, confirmed=True))
         events = await follow(application, run, continued.after)
-        ended = await application.service.get_run(ADA, RunName(id=run.id))
+        ended = await application.service.get_run(ADA, RunRef(id=run.id))
     assert events[-1].payload["reason"] == "agent_error"
     assert (ended.status, ended.content) == (RunStatus.ERROR, events[-1].payload["content"])
     assert "cannot read what is stored of it" in (ended.content or "")

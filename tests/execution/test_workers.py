@@ -22,8 +22,8 @@ from tests.support.serving import running
 from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import RunStatus
-from unpause.services.commands import CreateRun, RunName
+from unpause.domain.runs import RunRef, RunStatus
+from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Connection
 from unpause.store.tables import organizations
 
@@ -147,7 +147,7 @@ async def test_a_run_cancelled_elsewhere_is_stopped(tmp_path: Path, postgres_url
     ):
         run = await start(server)
         await driver.has_started(1)
-        await server.service.cancel_run(ADA, RunName(id=run.id))
+        await server.service.cancel_run(ADA, RunRef(id=run.id))
         await until(lambda: not driver.running[1] and not worker.executor.list_held())
         assert (await reached(worker.database, run.id, RunStatus.CANCELLED)).fence == 1
 
@@ -162,7 +162,7 @@ async def test_a_pause_asked_for_elsewhere_is_heard_by_the_segment(tmp_path: Pat
         await driver.has_started(1)
         (recorder,) = worker.executor._recorders.values()  # noqa: SLF001 - no driver here looks at it
         assert not recorder.stop_requested
-        await server.service.pause_run(ADA, RunName(id=run.id))
+        await server.service.pause_run(ADA, RunRef(id=run.id))
         await until(lambda: recorder.stop_requested)
 
 

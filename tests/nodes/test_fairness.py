@@ -13,10 +13,11 @@ from tests.nodes.load import wait_until_settled
 from tests.support.cluster import Cluster, start_all, wait_until
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunInput
+from unpause.domain.sessions import NewSession
 from unpause.store.engine.schema import plain_engine
 from unpause.store.journal import add_input
 from unpause.store.runs import insert_run
-from unpause.store.sessions import NewSession, ensure_session
+from unpause.store.sessions import ensure_session
 from unpause.store.tables import organizations
 
 MANY, FEW = 1, 2

@@ -16,8 +16,8 @@ from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Decision, ToolAnswer
-from unpause.domain.runs import CallStatus, Image, Outcome, RunStatus, RunView
-from unpause.services.commands import ContinueRun, RunName
+from unpause.domain.runs import CallStatus, Image, Outcome, RunRef, RunStatus, RunView
+from unpause.services.commands import ContinueRun
 
 _TO = InputField("to", "str", "Who gets it")
 
@@ -218,7 +218,7 @@ async def test_a_continue_may_name_the_pause_it_is_meant_for(tmp_path: Path, dat
     async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
         view = await start_and_follow(application)
         command = ContinueRun((ToolAnswer("a", confirmed=True),), pause_id=view.run.pause_id if named else None)
-        continued = await application.service.continue_run(ADA, RunName(run_id=view.run.run_id), command)
+        continued = await application.service.continue_run(ADA, RunRef(run_id=view.run.run_id), command)
         ended = await finish(application, view.run, continued)
     assert ended.run.status is RunStatus.COMPLETED
 

@@ -13,9 +13,10 @@ from tests.support.agents import plan
 from tests.support.bank import Bank, JsonObject, at_bank
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import RunRef
 from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import NotADecider
-from unpause.services.commands import ContinueRun, RunName
+from unpause.services.commands import ContinueRun
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +76,7 @@ async def test_who_somebody_has_proved_to_be_counts_before_whom_they_say_they_ac
     command = ContinueRun((ToolAnswer(tool["tool_call_id"], confirmed=True),))
     async with bank.nothing_changes():
         with pytest.raises(NotADecider, match=NOT_THE_STARTER):
-            await bank.application.service.continue_run(pretending, RunName(run_id=run["run_id"]), command)
+            await bank.application.service.continue_run(pretending, RunRef(run_id=run["run_id"]), command)
 
 
 async def test_nothing_that_comes_with_an_answer_gets_round_it(bank: Bank) -> None:

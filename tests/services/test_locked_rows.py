@@ -18,13 +18,14 @@ from tests.support.runs import ADA, answer, finish, follow, look, segments, star
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running, serving
 from unpause.bootstrap import Application
-from unpause.domain.approvals import ApprovalFilter, Page
+from unpause.domain.approvals import ApprovalFilter
 from unpause.domain.events import EventType
+from unpause.domain.idempotency import RequestKey
+from unpause.domain.paging import Page
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import Run, RunStatus
+from unpause.domain.runs import Run, RunRef, RunStatus
 from unpause.errors import DatabaseBusy, IdempotencyMismatch, InvalidTransition
-from unpause.services.commands import Accepted, ContinueRun, CreateRun, ResolveApproval, Resolved, RunName
-from unpause.store.idempotency import RequestKey
+from unpause.services.commands import Accepted, ContinueRun, CreateRun, ResolveApproval, Resolved
 
 _DEADLINE = 60
 
@@ -57,8 +58,8 @@ async def test_a_request_waits_for_a_locked_row_so_long_and_changes_nothing(tmp_
         async with locked_run(postgres_url, run):
             for asked in (
                 yes(application, run),
-                application.service.cancel_run(ADA, RunName(id=run.id)),
-                application.service.pause_run(ADA, RunName(id=run.id)),
+                application.service.cancel_run(ADA, RunRef(id=run.id)),
+                application.service.pause_run(ADA, RunRef(id=run.id)),
             ):
                 with pytest.raises(DatabaseBusy, match=f"Run {run.id} is locked by another transaction"):
                     await asked
@@ -165,7 +166,7 @@ async def test_one_key_for_a_decision_and_a_continue_at_once_is_no_deadlock(tmp_
             decision = ResolveApproval(approval.id, approved=True)
             resolved, continued = await asyncio.gather(
                 application.approvals.resolve_approval(ADA, decision, resolving),
-                application.service.continue_run(ADA, RunName(id=run.id), ContinueRun(prompt="go"), continuing),
+                application.service.continue_run(ADA, RunRef(id=run.id), ContinueRun(prompt="go"), continuing),
                 return_exceptions=True,
             )
             assert isinstance(resolved, Resolved), resolved

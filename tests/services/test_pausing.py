@@ -14,9 +14,9 @@ from unpause.bootstrap import Application
 from unpause.domain.events import EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import CallStatus, Run, RunStatus
+from unpause.domain.runs import CallStatus, Run, RunRef, RunStatus
 from unpause.errors import InvalidTransition, RunNotFound
-from unpause.services.commands import Accepted, RunName
+from unpause.services.commands import Accepted
 from unpause.store.runs import request_pause
 
 AWAITED = "The run was paused on request. Resume it with a prompt to send it on."
@@ -29,7 +29,7 @@ def place(database_url: str) -> Place:
 
 async def wish(application: Application, run: Run) -> Run:
     """Ask the run to pause."""
-    return await application.service.pause_run(ADA, RunName(id=run.id))
+    return await application.service.pause_run(ADA, RunRef(id=run.id))
 
 
 async def wish_elsewhere(application: Application, run: Run) -> None:
@@ -159,9 +159,9 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, databa
             await wish(application, run)
         assert refused.value.status == "COMPLETED"
         with pytest.raises(RunNotFound):
-            await application.service.pause_run(ADA, RunName(id=run.id + 1))
+            await application.service.pause_run(ADA, RunRef(id=run.id + 1))
         with pytest.raises(RunNotFound):
-            await application.service.pause_run(Principal(2), RunName(id=run.id))
+            await application.service.pause_run(Principal(2), RunRef(id=run.id))
         assert place.dump() == before
 
 

@@ -13,9 +13,9 @@ from tests.support.serving import running
 from unpause.domain.events import EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidTransition
-from unpause.services.commands import Accepted, ContinueRun, RunName
+from unpause.services.commands import Accepted, ContinueRun
 
 _CLIENTS = 64
 
@@ -40,7 +40,7 @@ async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_pa
         ]
         results = await asyncio.gather(
             *(
-                application.service.continue_run(by, RunName(id=paused.id), command)
+                application.service.continue_run(by, RunRef(id=paused.id), command)
                 for by, command in zip(asking, commands, strict=True)
             ),
             return_exceptions=True,
@@ -82,12 +82,12 @@ async def test_the_losers_of_a_race_change_nothing(tmp_path: Path, database_url:
     async with running(tmp_path, database_url=database_url, drivers=[ScriptedDriver()]) as application:
         paused = (await start_and_follow(application)).run
         yes = ContinueRun((ToolAnswer(f"call-{paused.id}", confirmed=True),))
-        first = await application.service.continue_run(Principal(1, "first"), RunName(id=paused.id), yes)
+        first = await application.service.continue_run(Principal(1, "first"), RunRef(id=paused.id), yes)
         await follow(application, paused, first.after)
         before = place.dump()
         late = await asyncio.gather(
             *(
-                application.service.continue_run(Principal(1, f"late {number}"), RunName(id=paused.id), yes)
+                application.service.continue_run(Principal(1, f"late {number}"), RunRef(id=paused.id), yes)
                 for number in range(_CLIENTS)
             ),
             return_exceptions=True,
@@ -102,7 +102,7 @@ async def test_many_runs_are_continued_beside_one_another(tmp_path: Path, databa
 
         async def confirm(run_id: int) -> str | None:
             command = ContinueRun((ToolAnswer(f"call-{run_id}", confirmed=True),))
-            continued = await application.service.continue_run(Principal(1), RunName(id=run_id), command)
+            continued = await application.service.continue_run(Principal(1), RunRef(id=run_id), command)
             view = next(view for view in views if view.run.id == run_id)
             await follow(application, view.run, continued.after)
             return (await look(application, view.run)).run.content

@@ -18,10 +18,10 @@ from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.bootstrap import Application
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
+from unpause.domain.sessions import NewSession
 from unpause.errors import Conflict, RunNotFound
-from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
-from unpause.store.sessions import NewSession
+from unpause.services.commands import Accepted, ContinueRun, CreateRun
 from unpause.store.users import ensure_user
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ async def test_of_a_continue_and_the_end_of_its_session_one_wins(nodes: tuple[Ap
         yes = ContinueRun((ToolAnswer(f"call-{run.id}", confirmed=True),))
         continued, deleted = await together(
             later,
-            one.service.continue_run(ADA, RunName(id=run.id), yes),
+            one.service.continue_run(ADA, RunRef(id=run.id), yes),
             other.sessions.delete_session(ADA, session_id),
         )
         if isinstance(continued, Accepted):

@@ -20,7 +20,7 @@ from unpause.bootstrap import Application
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import Run, RunStatus
+from unpause.domain.runs import Run, RunRef, RunStatus
 from unpause.errors import (
     AgentNotFound,
     ApprovalPending,
@@ -30,7 +30,7 @@ from unpause.errors import (
     RunNotFound,
     UnpauseError,
 )
-from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun
 from unpause.store.tables import organizations
 
 _EVERYTHING = AskingDriver(
@@ -56,14 +56,14 @@ class PausedRun:
         error: type[UnpauseError],
         *answers: ToolAnswer,
         by: Principal = ADA,
-        name: RunName | None = None,
+        name: RunRef | None = None,
         pause_id: str | None = None,
     ) -> UnpauseError:
         """Continue, check that it is refused with this error and that no row of any table changed."""
         before = self.place.dump()
         command = ContinueRun(answers, pause_id=pause_id)
         with pytest.raises(error) as caught:
-            await self.application.service.continue_run(by, name or RunName(id=self.run.id), command)
+            await self.application.service.continue_run(by, name or RunRef(id=self.run.id), command)
         assert type(caught.value) is error
         assert self.place.dump() == before
         return caught.value
@@ -136,7 +136,7 @@ async def test_a_run_of_another_organization_is_not_found(tmp_path: Path, databa
         )
         stranger = Principal(2, "ada", "codegen")
         yes = ToolAnswer("confirm", confirmed=True)
-        for name in (RunName(id=one.run.id), RunName(run_id=one.run.run_id)):
+        for name in (RunRef(id=one.run.id), RunRef(run_id=one.run.run_id)):
             await one.refuses(RunNotFound, yes, by=stranger, name=name)
             with pytest.raises(RunNotFound):
                 await one.application.service.get_run(stranger, name)
@@ -155,8 +155,8 @@ async def test_a_run_named_with_something_else_about_it_is_not_found(
     async with paused(tmp_path, database_url) as one:
         right = {"agent_id": one.run.agent_id, "session_id": one.run.session_id, "user_id": "ada"}
 
-        def named(said: dict[str, str]) -> RunName:
-            return RunName(None, one.run.run_id, said["agent_id"], said["session_id"], said["user_id"])
+        def named(said: dict[str, str]) -> RunRef:
+            return RunRef(None, one.run.run_id, said["agent_id"], said["session_id"], said["user_id"])
 
         await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=named({**right, wrong: "other"}))
         assert (await one.application.service.get_run(ADA, named(right))).id == one.run.id
@@ -165,7 +165,7 @@ async def test_a_run_named_with_something_else_about_it_is_not_found(
 @pytest.mark.parametrize("number", [0, -1, 4711, 2**63, 10**30, -(10**30)])
 async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, database_url: str, number: int) -> None:
     async with paused(tmp_path, database_url) as one:
-        await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunName(id=number))
+        await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunRef(id=number))
 
 
 async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path, database_url: str) -> None:
@@ -263,6 +263,6 @@ async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path, database_ur
         before = place.dump()
         command = ContinueRun(prompt="no", pause_id=first.pause_id)
         with pytest.raises(InvalidTransition):
-            await application.service.continue_run(ADA, RunName(id=first.id), command)
+            await application.service.continue_run(ADA, RunRef(id=first.id), command)
         assert place.dump() == before
         assert (await look(application, first)).run.status is RunStatus.PAUSED

@@ -28,9 +28,9 @@ from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import EndReason, Image, Outcome, RunStatus, TranscriptEntry
+from unpause.domain.runs import EndReason, Image, Outcome, RunRef, RunStatus, TranscriptEntry
 from unpause.errors import InvalidInput
-from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun
 
 _NUL = "a\0b"
 _SHOWN = "a\ufffdb"
@@ -126,7 +126,7 @@ async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, database_url
         before = place.dump()
         for who, what in ((Principal(1, "ada"), command), (Principal(1, _NUL), ContinueRun((), "go on"))):
             with pytest.raises(InvalidInput):
-                await application.service.continue_run(who, RunName(id=run.id), what)
+                await application.service.continue_run(who, RunRef(id=run.id), what)
         assert place.dump() == before
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.databases import NOW, Place
 from unpause.domain.audit import AuditAction, AuditEntry
-from unpause.domain.paging import Slice
+from unpause.domain.paging import Page
 from unpause.store.audit import add_entries, list_entries
 from unpause.store.engine import migrate
 from unpause.store.engine.database import Database
@@ -49,7 +49,7 @@ async def written(url: str, *entries: AuditEntry) -> None:
         await database.write(lambda connection: add_entries(connection, entries))
 
 
-async def read(url: str, organization_id: int, run_id: str | None, part: Slice) -> tuple[list[AuditEntry], int]:
+async def read(url: str, organization_id: int, run_id: str | None, part: Page) -> tuple[list[AuditEntry], int]:
     async with Database(url).opened() as database:
         return await database.read(lambda connection: list_entries(connection, organization_id, run_id, part))
 
@@ -85,7 +85,7 @@ async def test_what_is_written_in_a_unit_that_is_undone_was_never_there(database
     async with Database(database_url).opened() as database:
         with pytest.raises(LookupError):
             await database.write(unit)
-    assert await read(database_url, 1, None, Slice()) == ([], 0)
+    assert await read(database_url, 1, None, Page()) == ([], 0)
 
 
 def test_a_schema_that_went_down_and_up_again_refuses_as_before(empty_database: str) -> None:
@@ -122,11 +122,11 @@ async def test_entries_are_listed_newest_first_of_one_organization_and_of_one_ru
         details={"tool_name": "pay", "fields": ["to"]},
     )
     await written(database_url, said, entry(actor="bob"), entry(actor="cleo"))
-    found, total = await read(database_url, 1, None, Slice())
+    found, total = await read(database_url, 1, None, Page())
     assert ([one.actor for one in found], total) == (["cleo", "bob", "ada"], 3)
-    found, total = await read(database_url, 1, None, Slice(1, 1))
+    found, total = await read(database_url, 1, None, Page(1, offset=1))
     assert ([one.actor for one in found], total) == (["bob"], 3)
-    (found, total), (theirs, _) = [await read(database_url, number, RUN, Slice()) for number in (1, 2)]
+    (found, total), (theirs, _) = [await read(database_url, number, RUN, Page()) for number in (1, 2)]
     assert [one.actor for one in theirs] == ["eve"]
     assert total == 1
     assert {**vars_of(found[0]), "id": None} == vars_of(said)

@@ -15,7 +15,18 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal, Visibility
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
-from unpause.domain.runs import CallStatus, Image, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.domain.runs import (
+    CallStatus,
+    Image,
+    Message,
+    Outcome,
+    RunInput,
+    RunRef,
+    RunStatus,
+    ToolCall,
+    TranscriptEntry,
+)
+from unpause.domain.sessions import NewSession
 from unpause.errors import Collision, StorageError
 from unpause.store.engine.database import Database
 from unpause.store.events import add_events, list_events
@@ -30,8 +41,8 @@ from unpause.store.journal import (
     settle_tool_call,
 )
 from unpause.store.requirements import add_answer, add_requirements, list_requirements
-from unpause.store.runs import RunKey, get_run, reserve_sequence
-from unpause.store.sessions import NewSession, ensure_session, list_history
+from unpause.store.runs import get_run, reserve_sequence
+from unpause.store.sessions import ensure_session, list_history
 
 _JSON: dict[str, Any] = {
     "text": "grüße 🙂 \u2028 \"quoted\" 'single' \\ back",
@@ -202,7 +213,7 @@ async def test_moments_come_back_in_utc_whatever_zone_they_were_in(database_url:
 
     def unit(connection: Connection) -> datetime:
         run = new_run(connection, created_at=abroad)
-        return get_run(connection, RunKey(Visibility(1), id=run.id)).created_at
+        return get_run(connection, Visibility(1), RunRef(id=run.id)).created_at
 
     found = await kept(database_url, unit)
     assert found == abroad

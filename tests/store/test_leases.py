@@ -15,12 +15,12 @@ from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away, cut
 from unpause.domain.principal import Visibility
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import DatabaseUnavailable
 from unpause.store.engine.database import parse_url
 from unpause.store.engine.schema import plain_engine
 from unpause.store.leases import LeaseKeeper
-from unpause.store.runs import RunKey, get_run
+from unpause.store.runs import get_run
 
 _LATER = NOW + timedelta(seconds=10)
 
@@ -52,7 +52,7 @@ def keeper(postgres_url: str, engine: Engine) -> Iterator[LeaseKeeper]:
 
 
 def lease(connection: Connection, key: int) -> Any:  # noqa: ANN401 - a moment or None
-    return get_run(connection, RunKey(Visibility(1), id=key)).lease_expires_at
+    return get_run(connection, Visibility(1), RunRef(id=key)).lease_expires_at
 
 
 def test_what_is_held_is_renewed_and_the_rest_is_told_by_its_absence(

@@ -7,12 +7,13 @@ from datetime import timedelta
 from sqlalchemy import Connection, insert
 
 from tests.support.databases import NOW, new_run
-from unpause.domain.events import Event, EventType
-from unpause.domain.paging import Slice
+from unpause.domain.events import Event, EventSelection, EventType
+from unpause.domain.paging import Page
 from unpause.domain.principal import Visibility
+from unpause.domain.runs import RunSelection
 from unpause.store.engine.database import Database
-from unpause.store.events import EventSelection, add_events, list_chosen_events
-from unpause.store.runs import RunSelection, count_runs, list_runs
+from unpause.store.events import add_events, list_chosen_events
+from unpause.store.runs import count_runs, list_runs
 from unpause.store.tables import organizations, users
 from unpause.store.users import (
     find_first_user,
@@ -46,10 +47,10 @@ async def test_only_the_chosen_events_are_listed_and_counted(database_url: str) 
         for selection, expected in (
             (EventSelection(types), shown),
             (EventSelection(types, newest_first=True), shown[::-1]),
-            (EventSelection(types, Slice(1, 2)), shown[1:3]),
-            (EventSelection(types, Slice(1, 2), newest_first=True), shown[::-1][1:3]),
-            (EventSelection(types, Slice(4, 2)), []),
-            (EventSelection(types, Slice(10**40, 2)), []),
+            (EventSelection(types, Page(2, offset=1)), shown[1:3]),
+            (EventSelection(types, Page(2, offset=1), newest_first=True), shown[::-1][1:3]),
+            (EventSelection(types, Page(2, offset=4)), []),
+            (EventSelection(types, Page(2, offset=10**40)), []),
         ):
             assert list_chosen_events(connection, run.id, selection) == (expected, 4)
         assert list_chosen_events(connection, run.id, EventSelection({EventType.RUN_PAUSED: None})) == ([], 0)
@@ -66,13 +67,13 @@ async def test_runs_are_listed_by_source_and_user_and_only_of_the_organization(d
         prepared = new_run(connection, user_id="ada", source_type="SETUP_COMMANDS")
         new_run(connection, organization_id=2, user_id="ada")
 
-        def keys(selection: RunSelection, part: Slice | None = None) -> tuple[list[int], int]:
-            found, total = list_runs(connection, Visibility(1), selection, part or Slice())
+        def keys(selection: RunSelection, part: Page | None = None) -> tuple[list[int], int]:
+            found, total = list_runs(connection, Visibility(1), selection, part or Page())
             return [run.id for run in found], total
 
         assert keys(RunSelection()) == ([prepared.id, nobody.id, ada.id], 3)
-        assert keys(RunSelection(), Slice(1, 1)) == ([nobody.id], 3)
-        assert keys(RunSelection(), Slice(2**70, 1)) == ([], 3)
+        assert keys(RunSelection(), Page(1, offset=1)) == ([nobody.id], 3)
+        assert keys(RunSelection(), Page(1, offset=2**70)) == ([], 3)
         assert keys(RunSelection("API")) == ([nobody.id, ada.id], 2)
         assert keys(RunSelection(user_id="ada")) == ([prepared.id, ada.id], 2)
         assert keys(RunSelection("API", "ada", or_without_user=True)) == ([nobody.id, ada.id], 2)
@@ -115,9 +116,9 @@ async def test_users_are_found_only_in_their_organization(database_url: str) -> 
         assert find_user(connection, 1, ada.id) == ada
         assert [find_user(connection, 1, key) for key in (other.id, 2**63, -1)] == [None] * 3
         assert find_user_named(connection, 1, "grace") is None
-        assert list_users(connection, 1, Slice()) == ([first, ada], 2)
-        assert list_users(connection, 1, Slice(1, 5)) == ([ada], 2)
-        assert list_users(connection, 1, Slice(2**64, 5)) == ([], 2)
+        assert list_users(connection, 1, Page()) == ([first, ada], 2)
+        assert list_users(connection, 1, Page(5, offset=1)) == ([ada], 2)
+        assert list_users(connection, 1, Page(5, offset=2**64)) == ([], 2)
         assert find_first_user(connection, 3) is None
         assert find_organization(connection, 3) is None
         found = find_organization(connection, 2)

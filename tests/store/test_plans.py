@@ -16,12 +16,12 @@ from sqlalchemy import Connection, Engine, event, inspect, text
 
 from tests.support.backlog import add_backlog
 from tests.support.databases import PostgresServer, new_run, sqlite_url
-from unpause.domain.approvals import ApprovalFilter, Page
+from unpause.domain.approvals import ApprovalFilter
 from unpause.domain.nodes import ServedAgents
-from unpause.domain.paging import Slice
+from unpause.domain.paging import Page
 from unpause.domain.principal import Principal, Visibility
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import RunFilter, RunStatus
+from unpause.domain.runs import RunFilter, RunRef, RunSelection, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
 from unpause.services.commands import ContinueRun
@@ -34,16 +34,7 @@ from unpause.store.events import list_events
 from unpause.store.nodes import list_unserved
 from unpause.store.requirements import list_due_runs
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
-from unpause.store.runs import (
-    RunKey,
-    RunSelection,
-    count_runs,
-    find_by_key,
-    get_run,
-    list_runs,
-    list_session_runs,
-    transition,
-)
+from unpause.store.runs import count_runs, find_by_key, get_run, list_runs, list_session_runs, transition
 from unpause.store.sessions import delete_session, find_session, list_history, list_sessions
 from unpause.store.tables import metadata
 from unpause.store.webhooks import list_targets
@@ -120,17 +111,17 @@ def claim(connection: Connection) -> object:
 
 def continue_run(connection: Connection) -> object:
     command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
-    run = get_run(connection, RunKey(Visibility(1), id=500), locked=True)
+    run = get_run(connection, Visibility(1), RunRef(id=500), locked=True)
     present = bring_up_to_date(connection, run, _NOW)
     return ContinueHandler(Principal(1, "ada"), command, _NOW).apply(connection, run, present.requirements)
 
 
 def list_targets_of_one(connection: Connection) -> object:
-    return list_targets(connection, get_run(connection, RunKey(Visibility(1), id=500)))
+    return list_targets(connection, get_run(connection, Visibility(1), RunRef(id=500)))
 
 
 def list_own_runs(connection: Connection) -> object:
-    return list_runs(connection, Visibility(1, "ada"), RunSelection(), Slice(20, 40))[0]
+    return list_runs(connection, Visibility(1, "ada"), RunSelection(), Page(40, offset=20))[0]
 
 
 def delete_one_session(connection: Connection) -> object:
@@ -155,26 +146,26 @@ USES: dict[str, Use] = {
     "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),
     "who hears of a run": list_targets_of_one,
     "find a run": lambda connection: find_by_key(connection, 500, locked=True),
-    "find a run by its UUID": lambda connection: get_run(connection, RunKey(Visibility(1), run_id="no such run")),
+    "find a run by its UUID": lambda connection: get_run(connection, Visibility(1), RunRef(run_id="no such run")),
     "list the runs of a session": lambda connection: list_session_runs(connection, 500, RunFilter(), limit=20),
-    "list sessions": lambda connection: list_sessions(connection, Visibility(1), SessionFilter(), Page(1, 20))[0],
+    "list sessions": lambda connection: list_sessions(connection, Visibility(1), SessionFilter(), Page(20))[0],
     "list sessions that were used last": lambda connection: list_sessions(
-        connection, Visibility(1), SessionFilter(sort_by="updated_at"), Page(1, 20)
+        connection, Visibility(1), SessionFilter(sort_by="updated_at"), Page(20)
     )[0],
     "list an organization's runs": lambda connection: list_runs(
-        connection, Visibility(1), RunSelection(), Slice(20, 40)
+        connection, Visibility(1), RunSelection(), Page(40, offset=20)
     )[0],
     "count the runs of a month": lambda connection: count_runs(connection, 1, _NOW),
     "look which agents nobody serves": lambda connection: list_unserved(connection, SERVED.names),
     "list a user's runs": list_own_runs,
     "list a user's sessions": lambda connection: list_sessions(
-        connection, Visibility(1, "ada"), SessionFilter(), Page(1, 20)
+        connection, Visibility(1, "ada"), SessionFilter(), Page(20)
     )[0],
     "list a user's approvals": lambda connection: list_approvals(
-        connection, Visibility(1, "ada"), ApprovalFilter(), Page(1, 20)
+        connection, Visibility(1, "ada"), ApprovalFilter(), Page(20)
     ),
     "delete a session": delete_one_session,
-    "list approvals": lambda connection: list_approvals(connection, Visibility(1), ApprovalFilter(), Page(1, 20)),
+    "list approvals": lambda connection: list_approvals(connection, Visibility(1), ApprovalFilter(), Page(20)),
 }
 
 

@@ -15,13 +15,13 @@ from tests.support.database_clock import DatabaseClock, stop_clock
 from tests.support.databases import NOW, new_run
 from unpause.domain.nodes import Node, ServedAgents, Unserved
 from unpause.domain.principal import Visibility
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
 from unpause.store.engine.schema import plain_engine
 from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remove_node
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
-from unpause.store.runs import RunKey, get_run, transition
+from unpause.store.runs import get_run, transition
 from unpause.store.tables import nodes, organizations
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
         batches = [asked] if together else [[one] for one in asked]
         assert set[int]().union(*(renew_leases(connection, batch, _LATER - NOW, NOW) for batch in batches)) == {held}
         leases = {
-            key: get_run(connection, RunKey(Visibility(1), id=key)).lease_expires_at
+            key: get_run(connection, Visibility(1), RunRef(id=key)).lease_expires_at
             for key in (held, taken_over, paused, other)
         }
         assert leases == {held: _LATER, taken_over: NOW, paused: NOW, other: NOW}

@@ -14,11 +14,11 @@ import unpause
 from tests.domain.test_transitions import grid
 from tests.support.databases import NOW, dump, new_run
 from unpause.domain.principal import Visibility
-from unpause.domain.runs import Run, RunStatus
+from unpause.domain.runs import Run, RunRef, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.engine.database import Database
-from unpause.store.runs import RunKey, append_to_log, find_run, get_run, list_unfinished, reserve_sequence, transition
+from unpause.store.runs import append_to_log, find_run, get_run, list_unfinished, reserve_sequence, transition
 from unpause.store.tables import organizations
 
 _FENCE = 3
@@ -161,7 +161,7 @@ async def test_a_note_about_a_run_that_nobody_executes_counts_on(database_url: s
     def unit(connection: Connection) -> tuple[int, Run]:
         run = new_run(connection, RunStatus.PAUSED, last_sequence=5)
         last = append_to_log(connection, run.id, 2, _LATER)
-        return last, get_run(connection, RunKey(Visibility(1), id=run.id))
+        return last, get_run(connection, Visibility(1), RunRef(id=run.id))
 
     async with Database(database_url).opened() as database:
         last, run = await database.write(unit)
@@ -175,12 +175,12 @@ async def test_a_run_is_found_by_either_id_and_only_in_its_organization(database
         other = new_run(connection, organization_id=2)
         assert other.organization_id == 2
         for mine, found in ((1, run), (2, other)):
-            assert get_run(connection, RunKey(Visibility(mine), id=found.id)) == found
-            assert get_run(connection, RunKey(Visibility(mine), run_id=found.run_id)) == found
-            for key in (RunKey(Visibility(3 - mine), id=found.id), RunKey(Visibility(3 - mine), run_id=found.run_id)):
-                assert find_run(connection, key) is None
+            assert get_run(connection, Visibility(mine), RunRef(id=found.id)) == found
+            assert get_run(connection, Visibility(mine), RunRef(run_id=found.run_id)) == found
+            for ref in (RunRef(id=found.id), RunRef(run_id=found.run_id)):
+                assert find_run(connection, Visibility(3 - mine), ref) is None
                 with pytest.raises(RunNotFound):
-                    get_run(connection, key)
+                    get_run(connection, Visibility(3 - mine), ref)
 
     async with Database(database_url).opened() as database:
         await database.write(unit)
@@ -190,14 +190,14 @@ async def test_a_run_is_found_by_either_id_and_only_in_its_organization(database
 async def test_an_id_that_no_database_has_is_not_found(database_url: str, number: int) -> None:
     async with Database(database_url).opened() as database:
         await database.write(new_run)
-        assert await database.read(lambda connection: find_run(connection, RunKey(Visibility(1), id=number))) is None
+        assert await database.read(lambda connection: find_run(connection, Visibility(1), RunRef(id=number))) is None
 
 
 @pytest.mark.parametrize("name", ["", "no-such-run", "' OR 1=1 --", "%", "é" * 5000])
 async def test_a_run_id_that_is_none_is_not_found(database_url: str, name: str) -> None:
     async with Database(database_url).opened() as database:
         await database.write(new_run)
-        assert await database.read(lambda connection: find_run(connection, RunKey(Visibility(1), run_id=name))) is None
+        assert await database.read(lambda connection: find_run(connection, Visibility(1), RunRef(run_id=name))) is None
 
 
 async def test_unfinished_runs_are_listed_oldest_first_for_every_organization(database_url: str) -> None:

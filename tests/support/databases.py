@@ -20,11 +20,12 @@ from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Connection, delete, select, update
 
 from unpause.domain.principal import Principal, Visibility
-from unpause.domain.runs import Run, RunStatus
+from unpause.domain.runs import Run, RunRef, RunStatus
+from unpause.domain.sessions import NewSession
 from unpause.store.engine import migrate
 from unpause.store.engine.schema import plain_engine
-from unpause.store.runs import RunKey, get_run, insert_run
-from unpause.store.sessions import NewSession, ensure_session
+from unpause.store.runs import get_run, insert_run
+from unpause.store.sessions import ensure_session
 from unpause.store.tables import metadata, nodes, runs
 
 with warnings.catch_warnings():
@@ -152,7 +153,7 @@ def new_run(connection: Connection, status: RunStatus = RunStatus.PENDING, **val
     }
     run = insert_run(connection, columns)
     connection.execute(update(runs).where(runs.c.id == run.id).values(status=status.value))
-    return get_run(connection, RunKey(Visibility(run.organization_id), id=run.id))
+    return get_run(connection, Visibility(run.organization_id), RunRef(id=run.id))
 
 
 def remove_all(connection: Connection, table: str) -> None:

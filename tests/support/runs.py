@@ -9,8 +9,8 @@ from unpause.bootstrap import Application
 from unpause.domain.events import Event, EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, ToolAnswer
-from unpause.domain.runs import Image, Run, RunView
-from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
+from unpause.domain.runs import Image, Run, RunRef, RunView
+from unpause.services.commands import Accepted, ContinueRun, CreateRun
 
 ADA = Principal(1, "ada", "agno")
 
@@ -39,17 +39,17 @@ async def start_and_follow(application: Application, prompt: str = "hello") -> R
 
 async def look(application: Application, run: Run) -> RunView:
     """Return all there is to see of the run."""
-    return await application.service.get_view(replace(ADA, organization_id=run.organization_id), RunName(id=run.id))
+    return await application.service.get_view(replace(ADA, organization_id=run.organization_id), RunRef(id=run.id))
 
 
 async def answer(application: Application, run: Run, *answers: ToolAnswer, by: Principal = ADA) -> Accepted:
     """Continue the run with these answers."""
-    return await application.service.continue_run(by, RunName(id=run.id), ContinueRun(answers))
+    return await application.service.continue_run(by, RunRef(id=run.id), ContinueRun(answers))
 
 
 async def say(application: Application, run: Run, prompt: str, *images: Image, by: Principal = ADA) -> Accepted:
     """Continue the run with the user's words."""
-    return await application.service.continue_run(by, RunName(id=run.id), ContinueRun((), prompt, images))
+    return await application.service.continue_run(by, RunRef(id=run.id), ContinueRun((), prompt, images))
 
 
 async def finish(application: Application, run: Run, continued: Accepted) -> RunView:

@@ -13,7 +13,7 @@ from tests.support.receiver import Receiver
 from tests.support.scripted_driver import ScriptedDriver
 from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.domain.principal import Principal
-from unpause.services.commands import RunName
+from unpause.domain.runs import RunRef
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -84,7 +84,7 @@ async def test_a_cancel_arrives(tmp_path: Path) -> None:
             await server.configure(receiver.url, secret=SECRET)
             run = await server.create()
             await receiver.hears(1)
-            await server.application.service.cancel_run(Principal(1), RunName(id=run["id"]))
+            await server.application.service.cancel_run(Principal(1), RunRef(id=run["id"]))
             [_, heard] = await receiver.hears(2)
     told = heard.verified(SECRET)
     assert (told["type"], told["data"]["status"]) == ("agent_run.cancelled", "CANCELLED")

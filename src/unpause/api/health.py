@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse
 
 from unpause.api.dependencies import App
 from unpause.errors import SchemaMismatch, UnpauseError
-from unpause.store.engine.schema import check_schema
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -38,7 +37,7 @@ async def get_ready(application: App) -> Response:
     if application.pulse.has_died:
         return JSONResponse(_DYING, 503)
     try:
-        await application.database.read(check_schema)
+        await application.check_schema()
         unserved = await application.unserved.look()
     except SchemaMismatch as error:
         return JSONResponse({"status": "unavailable", "reason": error.message}, 503, {"Retry-After": "5"})

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import Header
 from pydantic_core import to_json
 
+from unpause.domain.idempotency import RequestKey
 from unpause.domain.principal import Principal
 from unpause.errors import InvalidInput
-from unpause.store.idempotency import RequestKey
 
 _LONGEST_KEY = 255
 

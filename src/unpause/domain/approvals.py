@@ -55,20 +55,3 @@ class ApprovalFilter:
     agent_id: str | None = None
     user_id: str | None = None
     run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list: ``number`` counts from 1."""
-
-    number: int = 1
-    size: int = 100
-
-    @property
-    def offset(self) -> int:
-        """How many items come before it."""
-        return (self.number - 1) * self.size
-
-    def count_of(self, total: int) -> int:
-        """Return how many pages ``total`` items fill."""
-        return -(-total // self.size)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from unpause.domain.paging import Page
 
 
 class EventType(StrEnum):
@@ -43,3 +46,15 @@ class Event:
     at: datetime
     payload: dict[str, Any] = field(default_factory=dict)
     sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventSelection:
+    """Which events of a run a list shows.
+
+    ``types`` maps each type to the key that its payload must have; None shows every event of the type.
+    """
+
+    types: Mapping[EventType, str | None]
+    page: Page = field(default_factory=Page)
+    newest_first: bool = False

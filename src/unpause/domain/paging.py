@@ -1,30 +1,22 @@
-"""A part of a list, named by how many items to leave out and how many to give."""
+"""A page of a list. Each API translates its own page numbers into this."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# No database counts further: what begins there is empty anyway.
-_LAST_OFFSET = 2**63 - 1
-
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """``limit`` items after the first ``skip``."""
+class Page:
+    """Up to ``limit`` items after the first ``offset``."""
 
-    skip: int = 0
     limit: int = 100
+    offset: int = 0
 
     @property
-    def offset(self) -> int:
-        """How many items come before it, as far as a database can say."""
-        return min(self.skip, _LAST_OFFSET)
-
-    @property
-    def page(self) -> int:
-        """The number, from 1, of the page of ``limit`` items that it begins in."""
-        return self.skip // self.limit + 1
+    def number(self) -> int:
+        """The number of the page, counted from 1, that begins at ``offset`` where all pages have ``limit`` items."""
+        return self.offset // self.limit + 1
 
     def count_pages(self, total: int) -> int:
-        """Return how many pages of ``limit`` items there are."""
+        """Return how many pages of ``limit`` items hold ``total`` items."""
         return -(-total // self.limit)

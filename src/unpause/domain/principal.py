@@ -89,15 +89,15 @@ class Principal:
         return self.token_id is not None and self.token_id.startswith(NAMELESS_JWT)
 
     @property
-    def sight(self) -> Visibility:
+    def visibility(self) -> Visibility:
         """What it may see of runs and sessions."""
         hidden = self.is_isolated and not self.is_admin
         return Visibility(self.organization_id, self.subject or self.user_id if hidden else None)
 
     @property
-    def sight_of_approvals(self) -> Visibility:
+    def visibility_of_approvals(self) -> Visibility:
         """What it may see of approvals: who decides them sees those of everybody."""
-        return Visibility(self.organization_id) if self.may("approvals:write") else self.sight
+        return Visibility(self.organization_id) if self.may("approvals:write") else self.visibility
 
     def acting_for(self, user_id: str | None) -> Principal:
         """Return it acting for the user that a request names; who has proved to be somebody acts for nobody else."""
@@ -108,7 +108,7 @@ class Principal:
 
         An empty name is a name, which nobody has; None looks for what belongs to anybody.
         """
-        return replace(self, user_id=user_id) if self.sight.user_id is None else self
+        return replace(self, user_id=user_id) if self.visibility.user_id is None else self
 
     def may(self, scope: str, agent_id: str | None = None) -> bool:
         """Whether it has the scope, for this agent or for all."""

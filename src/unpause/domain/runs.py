@@ -152,6 +152,28 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRef:
+    """Names one run, by its integer ``id`` or its UUID ``run_id``.
+
+    ``agent_id``, ``session_id`` and ``user_id``, where present, must be those of the run: else it is not found.
+    """
+
+    id: int | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"Run {self.id if self.run_id is None else self.run_id}"
+
+    def matches(self, run: Run) -> bool:
+        """Whether the run belongs to the agent, session and user of the reference; a run of nobody matches any."""
+        pairs = ((self.agent_id, run.agent_id), (self.session_id, run.session_id), (self.user_id, run.user_id))
+        return all(own is None or stored is None or own == stored for own, stored in pairs)
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call the model made. ``turn`` counts the model's answers in the run, from 0.
 
@@ -221,6 +243,15 @@ class RunFilter:
     agent_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSelection:
+    """Which runs of an organization a list shows; None means any. ``user_id`` is the name that runs carry."""
+
+    source_type: str | None = None
+    user_id: str | None = None
+    or_without_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,17 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class NewSession:
+    """A session to create, where there is none with its id."""
+
+    session_id: str
+    agent_id: str
+    name: str | None = None
+    state: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionFilter:
     """Which sessions a list shows, and in which order; None means any, and an empty text what nobody has."""
 

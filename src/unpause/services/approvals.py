@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
+from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus
 from unpause.domain.audit import AuditAction
 from unpause.domain.event_payloads import awaiting_text
+from unpause.domain.paging import Page
 from unpause.domain.principal import Visibility
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
 from unpause.services.commands import ContinueRun, Resolved
@@ -23,11 +24,12 @@ from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements
-from unpause.store.runs import RunKey, append_to_log, get_run
+from unpause.store.runs import append_to_log, get_run
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import Run
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from unpause.services.runs import ServiceTools
     from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection
-    from unpause.store.idempotency import RequestKey
 
 # The names under which clients send words with a decision, and what else is no field of a form.
 _NOTES = ("note", "reason", "message")
@@ -58,7 +59,7 @@ class ApprovalService:
         """Return one page, newest first, each with the requirement it decides, and how many there are in all."""
 
         def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement]], int]:
-            found, total = list_approvals(connection, principal.sight_of_approvals, wanted, page)
+            found, total = list_approvals(connection, principal.visibility_of_approvals, wanted, page)
             by_id = find_requirements(connection, [approval.id for approval in found])
             # Without those that were deleted a moment ago.
             return [(approval, by_id[approval.id]) for approval in found if approval.id in by_id], total
@@ -90,7 +91,7 @@ class ApprovalService:
             if earlier is not None:
                 return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer), None
             # Two who decide at once must see one another.
-            run = get_run(connection, RunKey(Visibility(principal.organization_id), id=approval.run_key), locked=True)
+            run = get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
             present = bring_up_to_date(connection, run, now)
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
@@ -120,7 +121,7 @@ class ApprovalService:
         def unit(connection: Connection) -> Present:
             approval = _get(connection, principal, approval_id)
             # Somebody may decide it at this moment.
-            run = get_run(connection, RunKey(Visibility(principal.organization_id), id=approval.run_key), locked=True)
+            run = get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
             present = bring_up_to_date(connection, run, self._tools.clock.now())
             run, now = present.run, present.now
             approval = _get(connection, principal, approval_id)
@@ -145,7 +146,7 @@ class ApprovalService:
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:
-    approval = find_approval(connection, principal.sight_of_approvals, approval_id)
+    approval = find_approval(connection, principal.visibility_of_approvals, approval_id)
     if approval is None:
         raise ApprovalNotFound
     return approval

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.agents.driver import OwnDecision
-    from unpause.domain.paging import Slice
+    from unpause.domain.paging import Page
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, ToolCall
     from unpause.store.engine.database import Database
@@ -23,10 +23,10 @@ class AuditTrail:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_entries(self, principal: Principal, run_id: str | None, part: Slice) -> tuple[list[AuditEntry], int]:
-        """Return a part of it, newest first, and how many entries there are in all; of one run, or of all."""
+    async def list_entries(self, principal: Principal, run_id: str | None, page: Page) -> tuple[list[AuditEntry], int]:
+        """Return a page of it, newest first, and how many entries there are in all; of one run, or of all."""
         return await self._database.read(
-            lambda connection: list_entries(connection, principal.organization_id, run_id, part)
+            lambda connection: list_entries(connection, principal.organization_id, run_id, page)
         )
 
 

@@ -36,20 +36,6 @@ class CreateRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RunName:
-    """Which run is meant: its integer ``id`` or its UUID ``run_id``.
-
-    ``agent_id``, ``session_id`` and ``user_id``, where given, must be those of the run, else it is not found.
-    """
-
-    id: int | None = None
-    run_id: str | None = None
-    agent_id: str | None = None
-    session_id: str | None = None
-    user_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ContinueRun:
     """Send a paused run on.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.conflicts import not_paused
 from unpause.domain.event_payloads import awaiting_text, decision_payload, pause_payload, pause_text
 from unpause.domain.events import Event, EventType
 from unpause.domain.requirements import (
@@ -28,7 +29,7 @@ from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.runs import append_to_log, not_paused, transition
+from unpause.store.runs import append_to_log, transition
 from unpause.webhooks.outbox import choose_targets
 
 if TYPE_CHECKING:

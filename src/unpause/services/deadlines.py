@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.conflicts import not_paused
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
 from unpause.domain.runs import EndReason, RunStatus
@@ -20,7 +21,7 @@ from unpause.services.continue_run import ContinueHandler
 from unpause.store.approvals import resolve
 from unpause.store.audit import add_entries
 from unpause.store.requirements import list_requirements, list_timed
-from unpause.store.runs import find_by_key, not_paused
+from unpause.store.runs import find_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpause.domain.principal import Visibility
+from unpause.domain.runs import RunRef
 from unpause.errors import IdempotencyMismatch
 from unpause.services.commands import Accepted
 from unpause.store.idempotency import claim_request
-from unpause.store.runs import RunKey, get_run
+from unpause.store.runs import get_run
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from unpause.domain.idempotency import RequestKey
     from unpause.store.engine.database import Connection
-    from unpause.store.idempotency import EarlierRequest, RequestKey
+    from unpause.store.idempotency import EarlierRequest
 
 
 def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime) -> Accepted | None:
@@ -27,7 +29,7 @@ def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime
         return None
     if found.run_key is None:
         raise IdempotencyMismatch
-    run = get_run(connection, RunKey(Visibility(asked.organization_id), id=found.run_key))
+    run = get_run(connection, Visibility(asked.organization_id), RunRef(id=found.run_key))
     return Accepted(run, found.after, answer=found.answer)
 
 

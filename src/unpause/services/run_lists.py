@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from unpause.domain.paging import Slice
+from unpause.domain.paging import Page
+from unpause.domain.runs import RunRef, RunSelection
 from unpause.store.events import list_chosen_events
-from unpause.store.runs import RunKey, RunSelection, get_run, list_runs
+from unpause.store.runs import get_run, list_runs
 from unpause.store.users import find_first_user, find_user
 
 if TYPE_CHECKING:
-    from unpause.domain.events import Event
+    from unpause.domain.events import Event, EventSelection
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
     from unpause.store.engine.database import Connection, Database
-    from unpause.store.events import EventSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class ListRuns:
 
     user_key: int | None = None
     source_type: str | None = None
-    part: Slice = field(default_factory=Slice)
+    page: Page = field(default_factory=Page)
 
 
 @dataclass(frozen=True, slots=True)
 class RunLog:
-    """A run and a part of its log, of one moment; ``total`` counts the whole log."""
+    """A run and a page of its log, read at the same moment; ``total`` counts the whole log."""
 
     run: Run
     events: list[Event]
@@ -43,7 +43,7 @@ class RunLists:
         self._database = database
 
     async def list_runs(self, principal: Principal, wanted: ListRuns) -> tuple[list[Run], int]:
-        """Return a part of the organization's runs, newest first, and how many there are in all.
+        """Return a page of the organization's runs, newest first, and how many there are in all.
 
         Runs belong to the user whose name they carry. Those without one belong to the organization's first user where
         nobody says who asks. A user that does not exist has none.
@@ -58,15 +58,15 @@ class RunLists:
                     return [], 0
                 everybody = principal.user_id is None and user == find_first_user(connection, user.organization_id)
                 selection = RunSelection(wanted.source_type, user.name, or_without_user=everybody)
-            return list_runs(connection, principal.sight, selection, wanted.part)
+            return list_runs(connection, principal.visibility, selection, wanted.page)
 
         return await self._database.read(unit)
 
     async def read_log(self, principal: Principal, run_key: int, wanted: EventSelection) -> RunLog:
-        """Return the run with a part of its log; raise RunNotFound."""
+        """Return the run with a page of its log; raise RunNotFound."""
 
         def unit(connection: Connection) -> RunLog:
-            run = get_run(connection, RunKey(principal.sight, id=run_key))
+            run = get_run(connection, principal.visibility, RunRef(id=run_key))
             return RunLog(run, *list_chosen_events(connection, run.id, wanted))
 
         return await self._database.read(unit)

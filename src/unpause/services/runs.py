@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.conflicts import already_ended
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
+from unpause.domain.sessions import NewSession
 from unpause.domain.storable import refuse_unstorable
-from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunNotFound, busy_with
+from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, busy_with
 from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
@@ -23,8 +25,8 @@ from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
 from unpause.store.nodes import list_live_agents
-from unpause.store.runs import RunKey, already_ended, get_run, insert_run, request_pause
-from unpause.store.sessions import NewSession, change_session, ensure_session, keep_state
+from unpause.store.runs import get_run, insert_run, request_pause
+from unpause.store.sessions import change_session, ensure_session, keep_state
 from unpause.webhooks.outbox import choose_targets
 
 if TYPE_CHECKING:
@@ -33,14 +35,14 @@ if TYPE_CHECKING:
 
     from unpause.agents.registry import AgentRegistry
     from unpause.clock import Clock, Ids
+    from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
-    from unpause.domain.runs import Run, RunView
-    from unpause.services.commands import ContinueRun, CreateRun, RunName
+    from unpause.domain.runs import Run, RunRef, RunView
+    from unpause.services.commands import ContinueRun, CreateRun
     from unpause.services.dispatcher import Dispatcher
     from unpause.services.quotas import Limits
     from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection, Database
-    from unpause.store.idempotency import RequestKey
     from unpause.store.unreadable import Unreadable
     from unpause.streaming.bus import Bus
     from unpause.vault import Vault
@@ -125,7 +127,7 @@ class RunService:
         return accepted
 
     async def continue_run(
-        self, principal: Principal, name: RunName, command: ContinueRun, asked: RequestKey | None = None
+        self, principal: Principal, ref: RunRef, command: ContinueRun, asked: RequestKey | None = None
     ) -> Accepted:
         """Take a client's answers and, when nothing is open any more, send the run on.
 
@@ -139,7 +141,7 @@ class RunService:
             # The key before the run, as everywhere: see the order of locks in `store.database`.
             earlier = find_earlier(connection, asked, self._tools.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
-            run = _named_to_change(connection, principal, name)
+            run = _lock_run(connection, principal, ref)
             if run.source_type == SETUP_COMMANDS:
                 # An answer may be a command.
                 principal.refuse_without(SETUP)
@@ -160,14 +162,14 @@ class RunService:
                 add_effect(connection, asked, run.id, accepted.after)
             return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
 
-        with busy_with(_told(name)):
+        with busy_with(str(ref)):
             present, outcome = await write_checked(self._tools.database, self._tools.agents, unit)
         announce(present, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome
 
-    async def pause_run(self, principal: Principal, name: RunName) -> Run:
+    async def pause_run(self, principal: Principal, ref: RunRef) -> Run:
         """Ask an unfinished run to pause before its next model or tool call; one that is paused stays as it is.
 
         Raises RunNotFound, or InvalidTransition for one that has ended.
@@ -175,7 +177,7 @@ class RunService:
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, bool]:
-            run = _named_to_change(connection, principal, name)
+            run = _lock_run(connection, principal, ref)
             if run.status.is_final:
                 raise already_ended(run)
             requested = request_pause(connection, run.id, now)
@@ -184,7 +186,7 @@ class RunService:
                 add_entries(connection, [done_by(principal, asked_for, now, run_id=run.run_id, subject=run.run_id)])
             return run, requested
 
-        with busy_with(_told(name)):
+        with busy_with(str(ref)):
             run, requested = await self._tools.database.write(unit)
         if requested:
             self._tools.dispatcher.pause_requested(run.id)
@@ -213,12 +215,12 @@ class RunService:
             return {}
         return {"model": present.name, "model_provider": present.provider}
 
-    async def cancel_run(self, principal: Principal, name: RunName) -> Run:
+    async def cancel_run(self, principal: Principal, ref: RunRef) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
-            run = _named_to_change(connection, principal, name)
+            run = _lock_run(connection, principal, ref)
             if run.status.is_final:
                 return run, ()
             why = CancelHandler(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
@@ -226,7 +228,7 @@ class RunService:
             add_entries(connection, [done])
             return cancel(connection, run, why, now)
 
-        with busy_with(_told(name)):
+        with busy_with(str(ref)):
             run, events = await self._tools.database.write(unit)
         self._tools.bus.publish(run.id, events)
         if events:
@@ -237,14 +239,14 @@ class RunService:
         """Keep what was answered to a request with a key, for when it is sent again."""
         await self._tools.database.write(lambda connection: keep_answer(connection, asked, answer))
 
-    async def get_run(self, principal: Principal, name: RunName) -> Run:
+    async def get_run(self, principal: Principal, ref: RunRef) -> Run:
         """Return the run; raise RunNotFound."""
-        return await self._tools.database.read(lambda connection: _named(connection, principal, name))
+        return await self._tools.database.read(lambda connection: get_run(connection, principal.visibility, ref))
 
-    async def get_view(self, principal: Principal, name: RunName) -> RunView:
+    async def get_view(self, principal: Principal, ref: RunRef) -> RunView:
         """Return the run with its calls, messages and requirements, all of one moment; raise RunNotFound."""
         return await self._tools.database.read(
-            lambda connection: view_of(connection, _named(connection, principal, name))
+            lambda connection: view_of(connection, get_run(connection, principal.visibility, ref))
         )
 
 
@@ -281,26 +283,10 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
     }
 
 
-def _told(name: RunName) -> str:
-    return f"Run {name.id if name.run_id is None else name.run_id}"
-
-
-def _named_to_change(connection: Connection, principal: Principal, name: RunName) -> Run:
+def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:
     """Return the run, locked; raise RunNotFound, or AgentForbidden for one of an agent that is not for who asks."""
-    run = _named(connection, principal, name, locked=True)
+    run = get_run(connection, principal.visibility, ref, locked=True)
     principal.refuse_agent(run.agent_id)
-    return run
-
-
-def _named(connection: Connection, principal: Principal, name: RunName, *, locked: bool = False) -> Run:
-    run = get_run(connection, RunKey(principal.sight, name.id, name.run_id), locked=locked)
-    for said, stored in (
-        (name.agent_id, run.agent_id),
-        (name.session_id, run.session_id),
-        (name.user_id, run.user_id),
-    ):
-        if said is not None and stored is not None and said != stored:
-            raise RunNotFound
     return run
 
 

@@ -6,27 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.audit import AuditAction, done_by
-from unpause.domain.runs import Run, RunFilter, RunStatus, RunView
-from unpause.domain.sessions import Session, SessionFilter
+from unpause.domain.runs import Run, RunFilter, RunRef, RunStatus, RunView
+from unpause.domain.sessions import NewSession, Session, SessionFilter
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
 from unpause.services.views import listed_view_of, view_of
 from unpause.store.audit import add_entries
-from unpause.store.runs import RunKey, find_run, list_session_runs
-from unpause.store.sessions import (
-    NewSession,
-    add_session,
-    change_session,
-    delete_session,
-    find_session,
-    list_sessions,
-    lock_runs,
-)
+from unpause.store.runs import find_run, list_session_runs
+from unpause.store.sessions import add_session, change_session, delete_session, find_session, list_sessions, lock_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unpause.domain.approvals import Page
+    from unpause.domain.paging import Page
     from unpause.domain.principal import Principal
     from unpause.services.runs import ServiceTools
     from unpause.store.engine.database import Connection
@@ -53,7 +45,7 @@ class SessionService:
     async def list_sessions(self, principal: Principal, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
         """Return one page of sessions, and how many there are in all."""
         return await self._tools.database.read(
-            lambda connection: list_sessions(connection, principal.sight, wanted, page)
+            lambda connection: list_sessions(connection, principal.visibility, wanted, page)
         )
 
     async def get_session(self, principal: Principal, session_id: str) -> Session:
@@ -138,7 +130,7 @@ class SessionService:
 
         def unit(connection: Connection) -> RunView:
             session = _get(connection, principal, session_id)
-            run = find_run(connection, RunKey(principal.sight, run_id=run_id))
+            run = find_run(connection, principal.visibility, RunRef(run_id=run_id))
             if run is None or run.session_key != session.key:
                 raise RunNotFound(f"Run with ID {run_id} not found in session {session_id}")
             return view_of(connection, run)
@@ -158,7 +150,7 @@ class SessionService:
 
 def _runs(connection: Connection, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
     key, page = _get(connection, principal, session_id).key, asked.page
-    return list_session_runs(connection, key, asked.wanted, limit=page.size, offset=page.offset, newest=asked.newest)
+    return list_session_runs(connection, key, asked.wanted, limit=page.limit, offset=page.offset, newest=asked.newest)
 
 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:
@@ -173,7 +165,7 @@ def _not_found(session_id: str) -> SessionNotFound:
 
 
 def _find(connection: Connection, principal: Principal, session_id: str, *, locked: bool = False) -> Session | None:
-    session = find_session(connection, principal.sight, session_id, locked=locked)
+    session = find_session(connection, principal.visibility, session_id, locked=locked)
     if session is None or principal.user_id in {None, session.user_id}:
         return session
     # To one user another user's session is not there; one of nobody is there for everybody that has a name.

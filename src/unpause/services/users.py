@@ -8,7 +8,7 @@ from unpause.errors import NotFound
 from unpause.store.users import find_first_user, find_organization, find_user, find_user_named, list_users
 
 if TYPE_CHECKING:
-    from unpause.domain.paging import Slice
+    from unpause.domain.paging import Page
     from unpause.domain.principal import Principal
     from unpause.domain.users import Organization, User
     from unpause.store.engine.database import Connection, Database
@@ -37,9 +37,9 @@ class UserDirectory:
             lambda connection: _found(find_user(connection, principal.organization_id, user_key))
         )
 
-    async def list_users(self, principal: Principal, part: Slice) -> tuple[list[User], int]:
-        """Return a part of the organization's users, and how many there are in all."""
-        return await self._database.read(lambda connection: list_users(connection, principal.organization_id, part))
+    async def list_users(self, principal: Principal, page: Page) -> tuple[list[User], int]:
+        """Return a page of the organization's users, and how many there are in all."""
+        return await self._database.read(lambda connection: list_users(connection, principal.organization_id, page))
 
     async def get_organization(self, principal: Principal) -> Organization:
         """Return the organization of the one who asks; raise NotFound."""

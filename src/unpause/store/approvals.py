@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
-from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus, Page
+from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus
+from unpause.domain.paging import Page
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import Run, RunStatus
+from unpause.store.paging import paged
 from unpause.store.tables import approvals, runs
 from unpause.store.unreadable import read_rows
-from unpause.store.visibility import seen
+from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,30 +63,24 @@ def _row(run: Run, requirement: Requirement, now: datetime) -> dict[str, Any]:
     }
 
 
-def find_approval(connection: Connection, sight: Visibility, approval_id: str) -> Approval | None:
-    """Return the approval, or None where there is no such one to be seen."""
-    query = _approvals(sight).where(approvals.c.id == approval_id)
+def find_approval(connection: Connection, visibility: Visibility, approval_id: str) -> Approval | None:
+    """Return the approval, or None where there is no such one to see."""
+    query = _approvals(visibility).where(approvals.c.id == approval_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else _approval(row)
 
 
 def list_approvals(
-    connection: Connection, sight: Visibility, wanted: ApprovalFilter, page: Page
+    connection: Connection, visibility: Visibility, wanted: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int]:
     """Return one page, newest first, and how many there are in all."""
     conditions = _conditions(wanted)
-    query = (
-        _approvals(sight)
-        .where(*conditions)
-        .order_by(approvals.c.created_at.desc(), approvals.c.id)
-        .limit(page.size)
-        .offset(page.offset)
-    )
-    found = read_rows(connection, query, approvals.c.id, _approval)
+    query = _approvals(visibility).where(*conditions).order_by(approvals.c.created_at.desc(), approvals.c.id)
+    found = read_rows(connection, paged(query, page), approvals.c.id, _approval)
     counted = (
         select(func.count())
         .select_from(approvals.join(runs, runs.c.id == approvals.c.run_key))
-        .where(*seen(approvals, sight), *conditions)
+        .where(*visible_to(approvals, visibility), *conditions)
     )
     return found, int(connection.execute(counted).scalar_one())
 
@@ -114,11 +110,11 @@ def delete_approval(connection: Connection, approval_id: str) -> None:
     connection.execute(delete(approvals).where(approvals.c.id == approval_id))
 
 
-def _approvals(sight: Visibility) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
+def _approvals(visibility: Visibility) -> Any:  # noqa: ANN401 - SQLAlchemy's type lists every column
     return (
         select(*approvals.c, runs.c.run_id, runs.c.session_id, runs.c.status.label("run_status"))
         .join(runs, runs.c.id == approvals.c.run_key)
-        .where(*seen(approvals, sight))
+        .where(*visible_to(approvals, visibility))
     )
 
 

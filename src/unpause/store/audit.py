@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 
 from unpause.domain.audit import AuditAction, AuditEntry
+from unpause.store.paging import paged
 from unpause.store.tables import audit
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.paging import Slice
+    from unpause.domain.paging import Page
 
 _INSERT = insert(audit)
 _WRITTEN = tuple(column.name for column in audit.c if column.name != "id")
@@ -27,13 +28,13 @@ def add_entries(connection: Connection, entries: Sequence[AuditEntry]) -> None:
 
 
 def list_entries(
-    connection: Connection, organization_id: int, run_id: str | None, part: Slice
+    connection: Connection, organization_id: int, run_id: str | None, page: Page
 ) -> tuple[list[AuditEntry], int]:
-    """Return a part of the organization's entries, newest first, and how many there are; of one run, or of all."""
+    """Return a page of the organization's entries, newest first, and how many there are; of one run, or of all."""
     conditions = [audit.c.organization_id == organization_id]
     if run_id is not None:
         conditions.append(audit.c.run_id == run_id)
-    query = select(*audit.c).where(*conditions).order_by(audit.c.id.desc()).limit(part.limit).offset(part.offset)
+    query = paged(select(*audit.c).where(*conditions).order_by(audit.c.id.desc()), page)
     counted = select(func.count()).select_from(audit).where(*conditions)
     found = [_entry(row) for row in connection.execute(query).mappings()]
     return found, int(connection.execute(counted).scalar_one())

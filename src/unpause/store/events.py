@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from unpause.domain.events import Event, EventType
-from unpause.domain.paging import Slice
 from unpause.store.large_results import fold_payload, unfold
+from unpause.store.paging import paged
 from unpause.store.tables import events
 from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy.engine import Connection, Row
+
+    from unpause.domain.events import EventSelection
 
 _INSERT = insert(events)
 _AFTER = (
@@ -25,19 +27,6 @@ _AFTER = (
     .order_by(events.c.sequence)
     .limit(bindparam("most"))
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EventSelection:
-    """Which events of a run a list shows.
-
-    ``types`` says for each type which key the payload must have for the event to be shown; None means that it need not
-    have any.
-    """
-
-    types: Mapping[EventType, str | None]
-    part: Slice = field(default_factory=Slice)
-    newest_first: bool = False
 
 
 def add_events(connection: Connection, run_key: int, added: Sequence[Event], last: int) -> tuple[Event, ...]:
@@ -70,18 +59,16 @@ def list_events(connection: Connection, run_key: int, after: int, limit: int) ->
 
 
 def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelection) -> tuple[list[Event], int]:
-    """Return a part of the run's events of the wanted types, and how many of these there are in all."""
+    """Return a page of the run's events of the selected types, and how many of these there are in all."""
     chosen = (events.c.run_key == run_key, or_(*(_is_shown(*item) for item in wanted.types.items())))
     query = (
         select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
         .where(*chosen)
         .order_by(events.c.sequence.desc() if wanted.newest_first else events.c.sequence)
-        .limit(wanted.part.limit)
-        .offset(wanted.part.offset)
     )
     counted = select(func.count()).select_from(events).where(*chosen)
     with readable():
-        found = _whole(connection, run_key, [_event(row) for row in connection.execute(query)])
+        found = _whole(connection, run_key, [_event(row) for row in connection.execute(paged(query, wanted.page))])
     return found, int(connection.execute(counted).scalar_one())
 
 

@@ -15,16 +15,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from unpause.domain.idempotency import RequestKey
+
 _CLAIM = Upsert(idempotency_keys, (idempotency_keys.c.organization_id, idempotency_keys.c.key))
-
-
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """A client's key within its organization, and a fingerprint of what it asked with it."""
-
-    organization_id: int
-    key: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

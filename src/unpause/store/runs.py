@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, false, func, insert, or_, select, update
 
+from unpause.domain.conflicts import not_paused
 from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
-from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
+from unpause.errors import LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.engine.moments import database_later, lease_parameters
+from unpause.store.paging import paged
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable
-from unpause.store.visibility import seen
+from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningUpdate
 
     from unpause.domain.nodes import ServedAgents
-    from unpause.domain.paging import Slice
+    from unpause.domain.paging import Page
     from unpause.domain.principal import Visibility
+    from unpause.domain.runs import RunRef, RunSelection
 
 
 # No database has others, and asking for one is an error in the driver instead of an empty answer.
@@ -114,24 +117,6 @@ _ANY = RunFilter()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class RunKey:
-    """A way to name one run: by ``id`` or by ``run_id``, always among those that somebody may see."""
-
-    sight: Visibility
-    id: int | None = None
-    run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSelection:
-    """Which runs of an organization a list shows; None means any. ``user_id`` is the name that runs carry."""
-
-    source_type: str | None = None
-    user_id: str | None = None
-    or_without_user: bool = False
-
-
 class Reserved(NamedTuple):
     """Numbers of a log: the ``last`` of them, and whether somebody wants the run to pause."""
 
@@ -144,27 +129,28 @@ def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
     return _run(connection.execute(_INSERT, values).mappings().one())
 
 
-def find_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run | None:
-    """Return the run, or None where there is no such run to be seen; raise RunUnreadable.
+def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
+    """Return the run, or None where no such run is visible; raise RunUnreadable.
 
     ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
     as the last of them left it. On SQLite a writer is alone anyway.
     """
-    if key.id is not None and key.id not in _KEYS:
+    if ref.id is not None and ref.id not in _KEYS:
         return None
-    column, name = ("run_id", key.run_id) if key.id is None else ("id", key.id)
-    given: dict[str, Any] = {"name": name, "organization": key.sight.organization_id}
-    owned = key.sight.user_id is not None
+    column, name = ("run_id", ref.run_id) if ref.id is None else ("id", ref.id)
+    parameters: dict[str, Any] = {"name": name, "organization": visibility.organization_id}
+    owned = visibility.user_id is not None
     if owned:
-        given["user"] = key.sight.user_id
+        parameters["user"] = visibility.user_id
     with readable():
-        row = connection.execute(_FIND[column, locked, owned], given).mappings().first()
-        return None if row is None else _run(row)
+        row = connection.execute(_FIND[column, locked, owned], parameters).mappings().first()
+        run = None if row is None else _run(row)
+    return run if run is not None and ref.matches(run) else None
 
 
-def get_run(connection: Connection, key: RunKey, *, locked: bool = False) -> Run:
-    """Return the run, as ``find_run`` does; raise RunNotFound where there is no such run to be seen."""
-    run = find_run(connection, key, locked=locked)
+def get_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run:
+    """Return the run, as ``find_run`` does; raise RunNotFound where no such run is visible."""
+    run = find_run(connection, visibility, ref, locked=locked)
     if run is None:
         raise RunNotFound
     return run
@@ -274,15 +260,17 @@ def count_runs(connection: Connection, organization_id: int, since: datetime) ->
     return int(connection.execute(query).scalar_one())
 
 
-def list_runs(connection: Connection, sight: Visibility, wanted: RunSelection, part: Slice) -> tuple[list[Run], int]:
-    """Return a part of the runs to be seen, newest first, and how many there are in all."""
-    conditions = seen(runs, sight)
+def list_runs(
+    connection: Connection, visibility: Visibility, wanted: RunSelection, page: Page
+) -> tuple[list[Run], int]:
+    """Return a page of the visible runs, newest first, and how many there are in all."""
+    conditions = visible_to(runs, visibility)
     if wanted.source_type is not None:
         conditions.append(runs.c.source_type == wanted.source_type)
     if wanted.user_id is not None:
         own = runs.c.user_id == wanted.user_id
         conditions.append(or_(own, runs.c.user_id.is_(None)) if wanted.or_without_user else own)
-    query = select(*runs.c).where(*conditions).order_by(runs.c.id.desc()).limit(part.limit).offset(part.offset)
+    query = paged(select(*runs.c).where(*conditions).order_by(runs.c.id.desc()), page)
     counted = select(func.count()).select_from(runs).where(*conditions)
     found = read_rows(connection, query, runs.c.id, _run)
     return found, int(connection.execute(counted).scalar_one())
@@ -332,27 +320,6 @@ def _why_not(connection: Connection, run_key: int, *, fenced: bool) -> Exception
     if fenced:
         return LeaseLost("the run is no longer held under this fence")
     return not_paused(run)
-
-
-_NOT_PAUSED = {
-    RunStatus.PENDING: "run is already running",
-    RunStatus.RUNNING: "run is already running",
-    RunStatus.PAUSED: "run is paused",
-    RunStatus.COMPLETED: "run is already continued",
-    RunStatus.CANCELLED: "run is already cancelled",
-    RunStatus.ERROR: "run is already errored",
-}
-
-
-def not_paused(run: Run) -> InvalidTransition:
-    """Return the conflict that says where the run stands and who brought it there (texts: agno.md 6.6)."""
-    details = run.continuation.as_details() if run.continuation is not None else {}
-    return InvalidTransition(_NOT_PAUSED[run.status], run.status.value, {"status": run.status.value, **details})
-
-
-def already_ended(run: Run) -> InvalidTransition:
-    """Return the conflict of something that only an unfinished run can take."""
-    return InvalidTransition(f"run has ended: {run.status.value}", run.status.value, {"status": run.status.value})
 
 
 def _run(row: RowMapping) -> Run:

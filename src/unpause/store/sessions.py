@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
@@ -12,9 +11,10 @@ from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
 from unpause.store.engine.upserts import Upsert
 from unpause.store.large_results import unfold
+from unpause.store.paging import paged
 from unpause.store.tables import messages, runs, sessions
 from unpause.store.unreadable import read_rows
-from unpause.store.visibility import seen
+from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.approvals import Page
+    from unpause.domain.paging import Page
     from unpause.domain.principal import Principal, Visibility
+    from unpause.domain.sessions import NewSession
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
 _ENSURE = Upsert(sessions, _KEY, ("updated_at",))
@@ -40,24 +41,13 @@ _RECENT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewSession:
-    """What a session is made with, where there is none of that id."""
-
-    session_id: str
-    agent_id: str
-    name: str | None = None
-    state: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
-
-
 def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
     """Return the session of that id, made now if the organization has none; raise SessionNotFound for another's.
 
     It is locked until the transaction ends: nobody deletes it before what is added to it is there.
     """
     found = connection.execute(_ENSURE.on(connection), _new_row(principal, wanted, now)).mappings().one()
-    viewer = principal.sight.user_id
+    viewer = principal.visibility.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.
         raise SessionNotFound(f"Session with ID {wanted.session_id} not found")
@@ -92,24 +82,26 @@ def keep_state(connection: Connection, session: Session, state: dict[str, Any] |
     return state
 
 
-def find_session(connection: Connection, sight: Visibility, session_id: str, *, locked: bool = False) -> Session | None:
-    """Return the session, or None where there is none of that id to be seen.
+def find_session(
+    connection: Connection, visibility: Visibility, session_id: str, *, locked: bool = False
+) -> Session | None:
+    """Return the session, or None where none of that id is visible.
 
     ``locked`` keeps others from changing it, and from adding runs to it, until the transaction ends.
     """
-    query = select(*sessions.c).where(*seen(sessions, sight), sessions.c.session_id == session_id)
+    query = select(*sessions.c).where(*visible_to(sessions, visibility), sessions.c.session_id == session_id)
     row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     return None if row is None else _session(row)
 
 
 def list_sessions(
-    connection: Connection, sight: Visibility, wanted: SessionFilter, page: Page
+    connection: Connection, visibility: Visibility, wanted: SessionFilter, page: Page
 ) -> tuple[list[Session], int]:
-    """Return one page of the sessions to be seen, and how many there are in all."""
-    conditions = _conditions(sight, wanted)
+    """Return a page of the visible sessions, and how many there are in all."""
+    conditions = _conditions(visibility, wanted)
     column = sessions.c.updated_at if wanted.sort_by == "updated_at" else sessions.c.created_at
     order = (column.desc(), sessions.c.id.desc()) if wanted.descending else (column, sessions.c.id)
-    query = select(*sessions.c).where(*conditions).order_by(*order).limit(page.size).offset(page.offset)
+    query = paged(select(*sessions.c).where(*conditions).order_by(*order), page)
     counted = select(func.count()).select_from(sessions).where(*conditions)
     found = read_rows(connection, query, sessions.c.id, _session)
     return found, int(connection.execute(counted).scalar_one())
@@ -161,8 +153,8 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     return [native for _, native in found]
 
 
-def _conditions(sight: Visibility, wanted: SessionFilter) -> list[ColumnElement[bool]]:
-    conditions = seen(sessions, sight)
+def _conditions(visibility: Visibility, wanted: SessionFilter) -> list[ColumnElement[bool]]:
+    conditions = visible_to(sessions, visibility)
     if wanted.agent_id is not None:
         # Sessions without an agent have an empty one, and no filter finds these.
         conditions.extend((sessions.c.agent_id == wanted.agent_id, sessions.c.agent_id != ""))

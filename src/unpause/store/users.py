@@ -8,6 +8,7 @@ from sqlalchemy import func, insert, select
 
 from unpause.domain.users import Organization, User
 from unpause.store.engine.upserts import Upsert
+from unpause.store.paging import paged
 from unpause.store.tables import organizations, users
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
-    from unpause.domain.paging import Slice
+    from unpause.domain.paging import Page
 
 # No database has others, and asking for one is an error in the driver instead of an empty answer.
 _KEYS = range(2**63)
@@ -55,9 +56,9 @@ def ensure_user(connection: Connection, organization_id: int, name: str, role: s
     connection.execute(_ENSURE_USER.on(connection), added)
 
 
-def list_users(connection: Connection, organization_id: int, part: Slice) -> tuple[list[User], int]:
-    """Return a part of the organization's users in the order they came, and how many there are in all."""
-    query = _of(organization_id).order_by(users.c.id).limit(part.limit).offset(part.offset)
+def list_users(connection: Connection, organization_id: int, page: Page) -> tuple[list[User], int]:
+    """Return a page of the organization's users in the order they came, and how many there are in all."""
+    query = paged(_of(organization_id).order_by(users.c.id), page)
     counted = select(func.count()).select_from(users).where(users.c.organization_id == organization_id)
     found = [User(**row) for row in connection.execute(query).mappings()]
     return found, int(connection.execute(counted).scalar_one())

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Visibility
 
 
-def seen(table: Table, sight: Visibility) -> list[ColumnElement[bool]]:
+def visible_to(table: Table, visibility: Visibility) -> list[ColumnElement[bool]]:
     """Return the conditions for rows of a table that has an ``organization_id`` and a ``user_id``."""
-    conditions: list[ColumnElement[bool]] = [table.c.organization_id == sight.organization_id]
-    if sight.user_id is not None:
-        conditions.append(table.c.user_id == sight.user_id)
+    conditions: list[ColumnElement[bool]] = [table.c.organization_id == visibility.organization_id]
+    if visibility.user_id is not None:
+        conditions.append(table.c.user_id == visibility.user_id)
     return conditions

@@ -16,7 +16,7 @@ from tests.contract.replaying import read_events
 from tests.support.serving import serving
 from unpause.bootstrap import Application
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.services.commands import RunName
+from unpause.domain.runs import RunRef
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -56,7 +56,7 @@ class Driving:
     async def resume(self, run_key: int, prompt: str) -> None:
         """Resume the run through Codegen's API and wait until it pauses or ends."""
         principal = Principal(DEFAULT_ORGANIZATION)
-        last = (await self.application.service.get_run(principal, RunName(id=run_key))).last_sequence
+        last = (await self.application.service.get_run(principal, RunRef(id=run_key))).last_sequence
         path = f"/v1/organizations/{DEFAULT_ORGANIZATION}/agent/run/resume"
         response = await self.client.post(path, json={"agent_run_id": run_key, "prompt": prompt})
         assert response.status_code == 200, response.text

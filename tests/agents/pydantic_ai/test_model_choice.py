@@ -24,9 +24,9 @@ from unpause.bootstrap import Application
 from unpause.clock import RandomIds
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import EndReason, Run, RunStatus, RunView
+from unpause.domain.runs import EndReason, Run, RunRef, RunStatus, RunView
 from unpause.errors import InvalidTransition, ModelNotAllowed
-from unpause.services.commands import Accepted, ContinueRun, CreateRun, RunName
+from unpause.services.commands import Accepted, ContinueRun, CreateRun
 
 YES = (ToolAnswer("a", confirmed=True),)
 
@@ -88,7 +88,7 @@ async def made(application: Application, model: str | None = None, session_id: s
 
 async def sent_on(application: Application, run: Run, **command: Any) -> Accepted:  # noqa: ANN401
     """Continue the run."""
-    return await application.service.continue_run(ADA, RunName(id=run.id), ContinueRun(**command))
+    return await application.service.continue_run(ADA, RunRef(id=run.id), ContinueRun(**command))
 
 
 def shown(view: RunView) -> tuple[str | None, str | None]:

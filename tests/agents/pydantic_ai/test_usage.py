@@ -13,8 +13,7 @@ from tests.support.agents import Call, ScriptedModel
 from tests.support.runs import ADA, answer, follow, look, open_requirements, start
 from unpause.agents.policy import policy
 from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import Run, RunStatus
-from unpause.services.commands import RunName
+from unpause.domain.runs import Run, RunRef, RunStatus
 
 
 class Cut:
@@ -38,7 +37,7 @@ class Cut:
 
 async def used(server: Driving, run: Run) -> dict[str, int]:
     """Return what the run has used up as it is written."""
-    return (await server.application.service.get_run(ADA, RunName(id=run.id))).usage or {}
+    return (await server.application.service.get_run(ADA, RunRef(id=run.id))).usage or {}
 
 
 async def test_a_limit_counts_the_requests_of_processes_that_stopped_amid_a_call(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from tests.support.workshop import FIVE, SETUP, at_workshop, commands_of, failed
 from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
 from unpause.domain.principal import Principal
-from unpause.domain.runs import SETUP_COMMANDS
+from unpause.domain.runs import SETUP_COMMANDS, RunRef
 from unpause.domain.scopes import USUAL
 from unpause.errors import InvalidSetting, ScopeMissing
-from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun
 
 NOT_FOUND = {"message": "Repository not found", "status_code": 404}
 
@@ -342,7 +342,7 @@ async def test_commands_are_chosen_only_by_whom_the_scope_of_their_own_was_given
     async with at_workshop(tmp_path, PlanningModel(FIVE)) as workshop:
         run = await failed_at_three(workshop, checkout)
         service = workshop.application.service
-        name, command = RunName(id=run["id"]), ContinueRun(prompt="$ touch chosen")
+        name, command = RunRef(id=run["id"]), ContinueRun(prompt="$ touch chosen")
         create = CreateRun("setup-commands", "Do it.", source_type=SETUP_COMMANDS, repo_id=REPOSITORY)
         with pytest.raises(ScopeMissing, match="setup:run"):
             await service.continue_run(Principal(1, scopes=usual), name, command)

@@ -18,6 +18,7 @@ from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
+from unpause.domain.idempotency import RequestKey
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
@@ -31,7 +32,7 @@ from unpause.store.engine import migrate
 from unpause.store.engine.database import Database
 from unpause.store.engine.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.events import add_events
-from unpause.store.idempotency import RequestKey, add_effect, claim_request
+from unpause.store.idempotency import add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
 from unpause.store.tables import metadata, nodes, rate_counts

@@ -12,12 +12,14 @@ from starlette.responses import Response
 
 from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import reply
+from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.tools import requirement as requirement_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
-from unpause.domain.approvals import ApprovalFilter, ApprovalStatus, Page
+from unpause.domain.approvals import ApprovalFilter, ApprovalStatus
+from unpause.domain.paging import Page
 from unpause.domain.runs import ToolCall
 from unpause.services.commands import ResolveApproval
 
@@ -74,18 +76,18 @@ async def list_approvals(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of approvals, newest first."""
-    of = Page(page, limit)
+    chosen = page_at(page, limit)
     if wanted is None:
-        return reply({"data": [], "meta": page_json(of, 0)})
-    found, total = await application.approvals.list_approvals(caller, wanted, of)
-    return reply({"data": [approval_json(*item) for item in found], "meta": page_json(of, total)})
+        return reply({"data": [], "meta": page_json(chosen, 0)})
+    found, total = await application.approvals.list_approvals(caller, wanted, chosen)
+    return reply({"data": [approval_json(*item) for item in found], "meta": page_json(chosen, total)})
 
 
 @router.get("/approvals/count", operation_id="count_approvals", response_model=None)
 async def count_approvals(application: App, caller: Caller, user_id: Annotated[str | None, Query()] = None) -> Response:
     """Return how many approvals are pending."""
     wanted = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
-    _, total = await application.approvals.list_approvals(caller, wanted, Page(size=1))
+    _, total = await application.approvals.list_approvals(caller, wanted, Page(limit=1))
     return reply({"count": total})
 
 
@@ -139,17 +141,6 @@ async def delete_approval(application: App, caller: Caller, approval_id: str) ->
     """Remove the record; a call that still waits for it is declined."""
     await application.approvals.delete_approval(caller, approval_id)
     return Response(status_code=204)
-
-
-def page_json(page: Page, total: int) -> dict[str, Any]:
-    """Return the ``meta`` of a list."""
-    return {
-        "page": page.number,
-        "limit": page.size,
-        "total_pages": page.count_of(total),
-        "total_count": total,
-        "search_time_ms": 0.0,
-    }
 
 
 def approval_json(approval: Approval, requirement: Requirement) -> dict[str, Any]:

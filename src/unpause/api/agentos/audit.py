@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 
-from unpause.api.agentos.approvals import page_json
 from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import reply
+from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.audit_json import audit_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.domain.approvals import Page
-from unpause.domain.paging import Slice
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -31,6 +29,6 @@ async def list_audit_entries(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of who did what, newest first: of one run, or of the whole organization."""
-    of = Page(page, limit)
-    found, total = await application.audit.list_entries(caller, run_id, Slice(of.offset, limit))
-    return reply({"data": [audit_json(entry) for entry in found], "meta": page_json(of, total)})
+    chosen = page_at(page, limit)
+    found, total = await application.audit.list_entries(caller, run_id, chosen)
+    return reply({"data": [audit_json(entry) for entry in found], "meta": page_json(chosen, total)})

@@ -16,9 +16,8 @@ from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.middleware.authentication import open_stream
 from unpause.api.sse import Frame, stream_events, stream_frames
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidInput
-from unpause.services.commands import RunName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +46,7 @@ async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wi
     session_id: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
-    run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
+    run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
     open_stream(request)
     after = _number("Last-Event-ID", last_event_id, smallest=0)
     events = application.follower.attach(run, after)
@@ -65,7 +64,7 @@ async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the
     session_id: Annotated[str | None, Form()] = None,
 ) -> Response:
     """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does (agno.md section 10)."""
-    run = await _find(application, caller, RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
+    run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
     open_stream(request)
     index = _number("last_event_index", last_event_index, smallest=-1)
     frames = _attached(application, run, -1 if last_event_index is None else index)
@@ -122,7 +121,7 @@ def _meta(name: str, run: Run, status: str, message: str, **numbers: int) -> Fra
     return name, json.dumps(body, ensure_ascii=False)
 
 
-async def _find(application: Application, caller: Principal, name: RunName) -> Run:
+async def _find(application: Application, caller: Principal, name: RunRef) -> Run:
     with naming_agent(application, name.agent_id or ""):
         return await application.service.get_run(caller, name)
 

@@ -14,8 +14,8 @@ from unpause.api.large_json import write_json
 from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
+from unpause.domain.runs import RunRef
 from unpause.errors import ShuttingDown
-from unpause.services.commands import RunName
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from unpause.bootstrap import Application
+    from unpause.domain.idempotency import RequestKey
     from unpause.services.commands import Accepted
-    from unpause.store.idempotency import RequestKey
 
 _ACCEPTED = 202
 # Read by nobody.
@@ -49,7 +49,7 @@ async def answer_with_run(
         if not await still_there(request, _wait_for(application, accepted)):
             return Response(status_code=_CLIENT_GONE)
         # Whoever may make a run or send it on may see what becomes of it.
-        view = await application.service.get_view(Principal(accepted.run.organization_id), RunName(id=accepted.run.id))
+        view = await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
         text = (await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))).decode()
         if asked is not None:
             await application.service.keep_answer(asked, text)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from unpause.api.agentos.caller import Caller, naming_agent
 from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import answer_at_once, answer_with_run, answer_with_stream, reply
+from unpause.api.agentos.wire.pages import page_at
 from unpause.api.agentos.wire.requests import parse_object, parse_output_schema, parse_tools, read_tools
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS, RUN
 from unpause.api.agentos.wire.runs import run_output, run_schema
@@ -19,12 +20,11 @@ from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.large_json import reply_large
 from unpause.api.middleware.authentication import open_stream
-from unpause.domain.approvals import Page
-from unpause.domain.runs import RunFilter, RunStatus
+from unpause.domain.conflicts import not_paused
+from unpause.domain.runs import RunFilter, RunRef, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
-from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun
 from unpause.services.sessions import RunsAsked
-from unpause.store.runs import not_paused
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -117,7 +117,7 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
     try:
         # Nobody's in particular: of those who see everybody's sessions, not only their own.
         asker = caller.looking_for(None)
-        views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, Page(page, limit)))
+        views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, page_at(page, limit)))
     except SessionNotFound:
         views = []
     if not views:
@@ -130,7 +130,7 @@ async def get_agent_run(
     application: App, caller: Caller, agent_id: str, run_id: str, session_id: Annotated[str | None, Query()] = None
 ) -> Response:
     """Return a run as it stands."""
-    name = RunName(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
+    name = RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None)
     with naming_agent(application, agent_id):
         view = await application.service.get_view(caller, name)
     return await reply_large(run_output(view, stored=True, for_admin=caller.is_admin))
@@ -164,7 +164,7 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     if stream:
         open_stream(request)
     parsed = await parse_tools(tools)
-    name = RunName(
+    name = RunRef(
         run_id=run_id,
         agent_id=agent_id,
         session_id=caller.session_id or session_id or None,
@@ -191,7 +191,7 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """End a run for good, whether it runs, waits or is paused; one that has ended stays as it is."""
     with naming_agent(application, agent_id):
-        await application.service.cancel_run(caller, RunName(run_id=run_id, agent_id=agent_id))
+        await application.service.cancel_run(caller, RunRef(run_id=run_id, agent_id=agent_id))
     return {}
 
 
@@ -201,12 +201,12 @@ async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_
 async def pause_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """Have a run pause before its next model or tool call; one that is paused stays as it is. Not in AgentOS."""
     with naming_agent(application, agent_id):
-        await application.service.pause_run(caller, RunName(run_id=run_id, agent_id=agent_id))
+        await application.service.pause_run(caller, RunRef(run_id=run_id, agent_id=agent_id))
     return {}
 
 
 async def _read_answers(
-    application: Application, principal: Principal, name: RunName, parsed: object
+    application: Application, principal: Principal, name: RunRef, parsed: object
 ) -> tuple[ToolAnswer, ...]:
     """Return the answers; where their shape is wrong, raise what is wrong with the run, and only then InvalidInput.
 

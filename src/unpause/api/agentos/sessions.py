@@ -10,22 +10,20 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from unpause.api.agentos.approvals import page_json
 from unpause.api.agentos.caller import Asker, Caller
 from unpause.api.agentos.config import DATABASE_ID
 from unpause.api.agentos.replies import reply
+from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.runs import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.large_json import reply_large
-from unpause.domain.approvals import Page
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
-from unpause.domain.sessions import SessionFilter
+from unpause.domain.sessions import NewSession, SessionFilter
 from unpause.errors import InvalidInput, NotFound, SessionNotFound
 from unpause.services.sessions import RunsAsked
-from unpause.store.sessions import NewSession
 
 if TYPE_CHECKING:
     from unpause.domain.runs import RunView
@@ -130,7 +128,7 @@ def read_runs_asked(
         since=None if created_after is None else datetime.fromtimestamp(created_after, UTC),
         until=None if created_before is None else datetime.fromtimestamp(created_before + 1, UTC),
     )
-    return RunsAsked(wanted, Page(page or 1, limit), newest=page is None)
+    return RunsAsked(wanted, page_at(page or 1, limit), newest=page is None)
 
 
 def _statuses(words: list[str]) -> frozenset[RunStatus]:
@@ -153,11 +151,11 @@ async def list_sessions(
     session_type: OfType = "agent",
 ) -> Response:
     """Return a page of sessions; of teams and workflows there are none."""
-    of = Page(page, limit)
+    chosen = page_at(page, limit)
     if session_type != "agent":
-        return reply({"data": [], "meta": page_json(of, 0)})
-    found, total = await application.sessions.list_sessions(caller, wanted, of)
-    return reply({"data": [_entry_json(session) for session in found], "meta": page_json(of, total)})
+        return reply({"data": [], "meta": page_json(chosen, 0)})
+    found, total = await application.sessions.list_sessions(caller, wanted, chosen)
+    return reply({"data": [_entry_json(session) for session in found], "meta": page_json(chosen, total)})
 
 
 @router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)

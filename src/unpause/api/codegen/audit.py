@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from unpause.api.audit_json import audit_json
 from unpause.api.codegen.caller import Member, get_member
-from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
@@ -45,8 +45,8 @@ class AuditEntryResponse(BaseModel):
     dependencies=limited(Bucket.READ, get_member),
 )
 async def list_audit_entries(
-    application: App, principal: Member, part: Part, run_id: Annotated[str | None, Query(max_length=36)] = None
+    application: App, principal: Member, page: Paging, run_id: Annotated[str | None, Query(max_length=36)] = None
 ) -> Response:
-    """Return a part of who did what, newest first: of one run, by its UUID, or of the whole organization."""
-    found, total = await application.audit.list_entries(principal, run_id, part)
-    return JSONResponse(page_json([audit_json(entry) for entry in found], total, part))
+    """Return a page of who did what, newest first: of one run, by its UUID, or of the whole organization."""
+    found, total = await application.audit.list_entries(principal, run_id, page)
+    return JSONResponse(page_json([audit_json(entry) for entry in found], total, page))

@@ -18,7 +18,7 @@ from unpause.api.codegen.wire.identity import (
     UserNotFoundErrorResponse,
     UserResponse,
 )
-from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import EVERYWHERE, OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
@@ -59,12 +59,12 @@ async def get_current_user(application: App, principal: Caller) -> Response:
     dependencies=_OF_CALLER,
     tags=["organizations"],
 )
-async def list_organizations(application: App, principal: Caller, part: Part) -> Response:
+async def list_organizations(application: App, principal: Caller, page: Paging) -> Response:
     """Return the organization of the one who asks: everybody is a member of one."""
     organization = await application.users.get_organization(principal)
     settings = {"enable_pr_creation": True, "enable_rules_detection": True}
     found = [{"id": organization.id, "name": organization.name, "settings": settings}]
-    return JSONResponse(page_json(found[part.skip : part.skip + part.limit], len(found), part))
+    return JSONResponse(page_json(found[page.offset : page.offset + page.limit], len(found), page))
 
 
 @router.get(
@@ -75,10 +75,10 @@ async def list_organizations(application: App, principal: Caller, part: Part) ->
     dependencies=_OF_MEMBER,
     tags=["users"],
 )
-async def list_users(application: App, principal: Member, part: Part) -> Response:
-    """Return a part of the organization's users."""
-    users, total = await application.users.list_users(principal, part)
-    return JSONResponse(page_json([user_json(user) for user in users], total, part))
+async def list_users(application: App, principal: Member, page: Paging) -> Response:
+    """Return a page of the organization's users."""
+    users, total = await application.users.list_users(principal, page)
+    return JSONResponse(page_json([user_json(user) for user in users], total, page))
 
 
 @router.get(
@@ -123,10 +123,10 @@ async def list_models(application: App, principal: Member) -> Response:
     dependencies=_OF_MEMBER,
     tags=["repositories"],
 )
-async def list_repositories(principal: Member, part: Part) -> Response:
+async def list_repositories(principal: Member, page: Paging) -> Response:
     """Return no repositories: nothing here knows of any but their numbers."""
     del principal
-    return JSONResponse(page_json([], 0, part))
+    return JSONResponse(page_json([], 0, page))
 
 
 @router.get(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
-from unpause.api.codegen.wire.pages import Part, page_numbers
+from unpause.api.codegen.wire.pages import Paging, page_numbers
 from unpause.api.codegen.wire.runs import OF_RUNS, AgentRunWithLogsResponse
 from unpause.api.codegen.wire.translate import agent_run
 from unpause.api.dependencies import App
@@ -24,9 +24,8 @@ from unpause.domain.event_payloads import (
     read_requirements,
     votes_payload,
 )
-from unpause.domain.events import Event, EventType
+from unpause.domain.events import Event, EventSelection, EventType
 from unpause.domain.runs import Outcome
-from unpause.store.events import EventSelection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,13 +66,13 @@ async def get_agent_run_logs(
     principal: Member,
     request: Request,
     agent_run_id: Annotated[int, Path()],
-    part: Part,
+    page: Paging,
     reverse: Annotated[bool, Depends(read_reverse)],
 ) -> Response:
-    """Return a part of what happened in a run, oldest first unless in reverse."""
+    """Return a page of what happened in a run, oldest first unless in reverse."""
     with naming_agent_run():
         log = await application.listing.read_log(
-            principal, agent_run_id, EventSelection(_SHOWN, part, newest_first=reverse)
+            principal, agent_run_id, EventSelection(_SHOWN, page, newest_first=reverse)
         )
     run = agent_run(log.run, address_of(application, request))
     return await reply_large(
@@ -81,7 +80,7 @@ async def get_agent_run_logs(
             **{key: run[key] for key in _OF_RUN},
             "logs": [log_entry(log.run, event) for event in log.events],
             "total_logs": log.total,
-            **page_numbers(log.total, part),
+            **page_numbers(log.total, page),
         }
     )
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
 from unpause.api.codegen.webhooks import read_webhooks
-from unpause.api.codegen.wire.pages import Page, Part, page_json
+from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import (
     CONFLICT,
     OF_MEMBERS,
@@ -34,16 +34,17 @@ from unpause.api.idempotency import IdempotencyKey, request_key
 from unpause.api.media.images import read_images
 from unpause.api.rate_limits import Bucket, limited
 from unpause.api.tool_answers import answers_in
+from unpause.domain.runs import RunRef
 from unpause.errors import InvalidInput, NotFound
-from unpause.services.commands import ContinueRun, CreateRun, RunName
+from unpause.services.commands import ContinueRun, CreateRun
 from unpause.services.run_lists import ListRuns
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
+    from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
     from unpause.services.commands import Accepted
-    from unpause.store.idempotency import RequestKey
 
 router = APIRouter(route_class=CodegenRoute, tags=["agents"])
 
@@ -111,7 +112,7 @@ async def get_agent_run(
 ) -> Response:
     """Return a run as it stands."""
     with naming_agent_run():
-        run = await application.service.get_run(principal, RunName(id=agent_run_id))
+        run = await application.service.get_run(principal, RunRef(id=agent_run_id))
     return JSONResponse(agent_run(run, address_of(application, request), for_admin=principal.is_admin))
 
 
@@ -126,15 +127,15 @@ async def list_agent_runs(
     application: App,
     principal: Member,
     request: Request,
-    part: Part,
+    page: Paging,
     user_id: Annotated[int | None, Query(description="Runs of this user only")] = None,
     source_type: Annotated[ApiAgentRunSourceType | None, Query(description="Runs from there only")] = None,
 ) -> Response:
-    """Return a part of the organization's runs, newest first."""
-    wanted = ListRuns(user_id, source_type.value if source_type is not None else None, part)
+    """Return a page of the organization's runs, newest first."""
+    wanted = ListRuns(user_id, source_type.value if source_type is not None else None, page)
     runs, total = await application.listing.list_runs(principal, wanted)
     address = address_of(application, request)
-    return JSONResponse(page_json([agent_run(run, address) for run in runs], total, part))
+    return JSONResponse(page_json([agent_run(run, address) for run in runs], total, page))
 
 
 @router.post(
@@ -164,7 +165,7 @@ async def resume_agent_run(
         model=body.model,
         webhooks=read_webhooks(body.webhooks, application),
     )
-    name = RunName(id=body.agent_run_id)
+    name = RunRef(id=body.agent_run_id)
     asked = request_key(principal, idempotency_key, "codegen resume", name, command)
     with naming_agent_run():
         accepted = await application.service.continue_run(principal, name, command, asked)
@@ -183,7 +184,7 @@ async def resume_agent_run(
 async def pause_agent_run(application: App, principal: Member, request: Request, body: PauseAgentRunInput) -> Response:
     """Have an unfinished run pause before its next model or tool call; one that is paused stays so. An extension."""
     with naming_agent_run():
-        run = await application.service.pause_run(principal, RunName(id=body.agent_run_id))
+        run = await application.service.pause_run(principal, RunRef(id=body.agent_run_id))
     return _answer(run, application, request)
 
 
@@ -222,14 +223,14 @@ async def remove_agent_run_from_pull_request(application: App, principal: Member
 async def unban_agent_run(application: App, principal: Member, body: StopAgentRunInput) -> Response:
     """Change nothing: there is no mark on pull requests here that could be taken off."""
     with naming_agent_run():
-        run = await application.service.get_run(principal, RunName(id=body.agent_run_id))
+        run = await application.service.get_run(principal, RunRef(id=body.agent_run_id))
     principal.refuse_agent(run.agent_id)
     return JSONResponse({"message": f"Nothing is banned here. Agent run {run.id} stays {status_word(run)}."})
 
 
 async def _stop(application: Application, principal: Principal, body: StopAgentRunInput) -> Response:
     with naming_agent_run():
-        run = await application.service.cancel_run(principal, RunName(id=body.agent_run_id))
+        run = await application.service.cancel_run(principal, RunRef(id=body.agent_run_id))
     return JSONResponse({"message": f"Agent run {run.id} has ended: {status_word(run)}."})
 
 

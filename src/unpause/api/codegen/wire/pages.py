@@ -1,4 +1,4 @@
-"""Parts of lists: read from ``skip`` and ``limit``, answered with the keys of Codegen's pages."""
+"""Pages of lists: read from ``skip`` and ``limit``, answered with the keys of Codegen's pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
-from unpause.domain.paging import Slice
+from unpause.domain import paging
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Page(BaseModel, Generic[T]):
-    """A part of a list; ``page`` counts from 1."""
+    """A page of a list; ``page`` counts from 1."""
 
     items: list[T]
     total: int
@@ -25,19 +25,21 @@ class Page(BaseModel, Generic[T]):
     pages: int
 
 
-async def read_slice(skip: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=100)] = 100) -> Slice:
-    """Return the part that is asked for."""
-    return Slice(skip, limit)
+async def read_page(
+    skip: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=100)] = 100
+) -> paging.Page:
+    """Return the page that the query parameters name."""
+    return paging.Page(limit, skip)
 
 
-Part = Annotated[Slice, Depends(read_slice)]
+Paging = Annotated[paging.Page, Depends(read_page)]
 
 
-def page_json(items: Sequence[Any], total: int, part: Slice) -> dict[str, Any]:
+def page_json(items: Sequence[Any], total: int, page: paging.Page) -> dict[str, Any]:
     """Return the items as a page."""
-    return {"items": items, "total": total, **page_numbers(total, part)}
+    return {"items": items, "total": total, **page_numbers(total, page)}
 
 
-def page_numbers(total: int, part: Slice) -> dict[str, int]:
-    """Return which page this is, how many items one has, and how many there are."""
-    return {"page": part.page, "size": part.limit, "pages": part.count_pages(total)}
+def page_numbers(total: int, page: paging.Page) -> dict[str, int]:
+    """Return the number of the page, how many items a page has, and how many pages there are."""
+    return {"page": page.number, "size": page.limit, "pages": page.count_pages(total)}
