@@ -112,8 +112,8 @@ def claim(connection: Connection) -> object:
 def continue_run(connection: Connection) -> object:
     command = ContinueRun((ToolAnswer("call-500", confirmed=True),))
     run = get_run(connection, Visibility(1), RunRef(id=500), locked=True)
-    present = bring_up_to_date(connection, run, _NOW)
-    return ContinueHandler(Principal(1, "ada"), command, _NOW).apply(connection, run, present.requirements)
+    locked = bring_up_to_date(connection, run, _NOW)
+    return ContinueHandler(connection, run, locked.requirements, Principal(1, "ada"), command, _NOW).apply()
 
 
 def list_targets_of_one(connection: Connection) -> object:

@@ -63,19 +63,19 @@ def read_requirements(payload: Mapping[str, Any]) -> tuple[Requirement, ...]:
     return _REQUIREMENTS.validate_python(payload["requirements"])
 
 
-def decision_payload(requirement: Requirement, answer: Answer, prompt: str | None) -> dict[str, Any]:
-    """Return what ``run_continued`` says of one decision; words that are the prompt's are not repeated."""
-    told = {
+def decision_payload(requirement: Requirement, answer: Answer) -> dict[str, Any]:
+    """Return one decision in ``run_continued``; the prompt, which stands beside it, is not repeated."""
+    payload = {
         **votes_payload(requirement),
         "tool_call_id": requirement.tool_call_id,
         "tool_name": requirement.tool_name,
         "decision": answer.decision.value,
-        "note": answer.note if answer.note != prompt else None,
+        "note": None if answer.from_prompt else answer.note,
         "values": answer.values,
-        "result": answer.result if answer.result != prompt else None,
+        "result": None if answer.from_prompt else answer.result,
         "by": answer.by,
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in payload.items() if value is not None}
 
 
 def form_payload(requirement: Requirement) -> list[dict[str, Any]]:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from unpause.domain.arguments import is_same_json
 from unpause.domain.deciders import Deciders, Vote
@@ -48,7 +50,10 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was said, by whom, when and through which API; ``values`` are arguments, ``result`` an outcome."""
+    """A decision, by whom, when and through which API; ``values`` are arguments, ``result`` an outcome.
+
+    ``from_prompt`` is True in the request whose prompt decided the call; it is not stored.
+    """
 
     decision: Decision
     at: datetime
@@ -57,6 +62,7 @@ class Answer:
     result: str | None = None
     by: str | None = None
     via: str = "server"
+    from_prompt: Annotated[bool, Field(exclude=True)] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, m
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
-from unpause.services.commands import ContinueRun, Resolved
-from unpause.services.continue_run import ContinueHandler
+from unpause.services.commands import Resolved
 from unpause.services.deadlines import announce, bring_up_to_date
-from unpause.services.decisions import Decisions
+from unpause.services.decisions import Decisions, answer_of
 from unpause.services.idempotency import find_repeated
 from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run
     from unpause.errors import Conflict
     from unpause.services.commands import ResolveApproval
-    from unpause.services.deadlines import Present
+    from unpause.services.deadlines import LockedRun
     from unpause.services.runs import ServiceTools
     from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection
 
-# The names under which clients send words with a decision, and what else is no field of a form.
+# The keys under which clients send a note with a decision; these and `tool_args` are no fields of a form.
 _NOTES = ("note", "reason", "message")
-_WORDS = (*_NOTES, "tool_args")
+_NO_FIELDS = (*_NOTES, "tool_args")
 
 _DELETED = "The approval was deleted by an administrator"
 
@@ -84,33 +83,27 @@ class ApprovalService:
         refuse_unstorable(command, principal.user_id)
         self._tools.limits.refuse_json({"resolution_data": command.data})
 
-        def unit(connection: Connection, checks: ValueChecks) -> tuple[Resolved | Conflict, Present | None]:
+        def unit(connection: Connection, checks: ValueChecks) -> tuple[Resolved | Conflict, LockedRun | None]:
             now = self._tools.clock.now()
             approval = _get(connection, principal, command.approval_id)
             earlier = find_repeated(connection, asked, now)
             if earlier is not None:
                 return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer), None
             # Two who decide at once must see one another.
-            run = get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
-            present = bring_up_to_date(connection, run, now)
+            locked = bring_up_to_date(connection, _lock_run(connection, principal, approval), now)
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
                 if asked is not None:
                     forget_request(connection, asked)
-                return _already(approval), present
-            _decide(
-                connection,
-                present.run,
-                approval,
-                command,
-                ContinueHandler(principal, ContinueRun(), present.now, checks=checks),
-            )
-            return Resolved(*_with_requirement(connection, principal, approval.id)), present
+                return _already(approval), locked
+            with Decisions(connection, locked.run, principal, locked.now) as decisions:
+                _resolve(decisions, approval, command, checks)
+            return Resolved(*_with_requirement(connection, principal, approval.id)), locked
 
         with busy_with(f"The run of approval {command.approval_id}"):
-            outcome, present = await write_checked(self._tools.database, self._tools.agents, unit)
-        if present is not None:
-            announce(present, self._tools.bus, self._tools.dispatcher)
+            outcome, locked = await write_checked(self._tools.database, self._tools.agents, unit)
+        if locked is not None:
+            announce(locked, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Resolved):
             return outcome
         raise outcome
@@ -118,31 +111,31 @@ class ApprovalService:
     async def delete_approval(self, principal: Principal, approval_id: str) -> None:
         """Remove the record; a call that still waits is declined. Raises ApprovalNotFound, or NotADecider for that."""
 
-        def unit(connection: Connection) -> Present:
+        def unit(connection: Connection) -> LockedRun:
             approval = _get(connection, principal, approval_id)
             # Somebody may decide it at this moment.
-            run = get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
-            present = bring_up_to_date(connection, run, self._tools.clock.now())
-            run, now = present.run, present.now
-            approval = _get(connection, principal, approval_id)
-            requirement = _requirement(connection, approval.id)
-            deciding = Decisions(connection, run, principal, now)
-            if requirement.is_open and run.status is RunStatus.PAUSED:
-                # Without its record nobody could decide it any more: to remove that is to say no.
-                deciding.vote(requirement, Decision.REJECTED, _DELETED)
-                said = ToolAnswer(requirement.tool_call_id, confirmed=False, note=_DELETED)
-                answer = ContinueHandler(principal, ContinueRun(), now).answer(requirement, said)
-                add_answer(connection, requirement.id, answer)
-                deciding.note(AuditAction.APPROVAL_DELETED, requirement, answer.decision, answer.note)
-            else:
-                deciding.note(AuditAction.APPROVAL_DELETED, requirement)
-            delete_approval(connection, approval_id)
-            deciding.finish()
-            return present
+            locked = bring_up_to_date(connection, _lock_run(connection, principal, approval), self._tools.clock.now())
+            requirement = _requirement(connection, _get(connection, principal, approval_id).id)
+            with Decisions(connection, locked.run, principal, locked.now) as decisions:
+                if requirement.is_open and locked.run.status is RunStatus.PAUSED:
+                    # Without its record nobody could decide the call any more, so its deletion is a no.
+                    decisions.vote(requirement, Decision.REJECTED, _DELETED)
+                    rejection = ToolAnswer(requirement.tool_call_id, confirmed=False, note=_DELETED)
+                    answer = answer_of(requirement, rejection, principal, locked.now)
+                    add_answer(connection, requirement.id, answer)
+                    decisions.record(AuditAction.APPROVAL_DELETED, requirement, answer.decision, answer.note)
+                else:
+                    decisions.record(AuditAction.APPROVAL_DELETED, requirement)
+                delete_approval(connection, approval_id)
+            return locked
 
         with busy_with(f"The run of approval {approval_id}"):
-            present = await self._tools.database.write(unit)
-        announce(present, self._tools.bus, self._tools.dispatcher)
+            locked = await self._tools.database.write(unit)
+        announce(locked, self._tools.bus, self._tools.dispatcher)
+
+
+def _lock_run(connection: Connection, principal: Principal, approval: Approval) -> Run:
+    return get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:
@@ -171,43 +164,42 @@ def _already(approval: Approval) -> AlreadyResolved:
     return AlreadyResolved(approval.status.value, {key: value for key, value in details.items() if value is not None})
 
 
-def _decide(
-    connection: Connection, run: Run, approval: Approval, command: ResolveApproval, continuing: ContinueHandler
-) -> None:
-    """Count the voice, and when it decides resolve the approval and make it the answer to the requirement."""
+def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval, checks: ValueChecks) -> None:
+    """Count the vote; when it decides, resolve the approval and make it the answer to the requirement."""
+    connection, run, now = decisions.connection, decisions.run, decisions.now
     requirement = _requirement(connection, approval.id)
-    said, note = _said(requirement, command), _note(command)
-    decision, now = Decision.CONFIRMED if command.approved else Decision.REJECTED, continuing.now
-    deciding = Decisions(connection, run, continuing.principal, now)
-    voted, is_decided = deciding.vote(requirement, decision, note)
-    if is_decided:
-        status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
-        changes = {"resolved_by": continuing.principal.user_id, "resolved_at": now, "resolution_data": command.data}
-        resolve(connection, approval.id, status, {**changes, "updated_at": now})
-        answer = _answer(run, requirement, said, continuing) if run.status is RunStatus.PAUSED else None
-        if answer is not None:
-            add_answer(connection, requirement.id, answer)
-        deciding.note(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
-    else:
-        _tell_awaited(connection, run, voted, now)
-    deciding.finish()
+    sent, note = _tool_answer(requirement, command), _note(command)
+    decision = Decision.CONFIRMED if command.approved else Decision.REJECTED
+    voted, is_decided = decisions.vote(requirement, decision, note)
+    if not is_decided:
+        _update_awaiting(decisions, voted)
+        return
+    status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
+    changes = {"resolved_by": decisions.principal.user_id, "resolved_at": now, "resolution_data": command.data}
+    resolve(connection, approval.id, status, {**changes, "updated_at": now})
+    answer = _answer(decisions, requirement, sent, checks) if run.status is RunStatus.PAUSED else None
+    if answer is not None:
+        add_answer(connection, requirement.id, answer)
+    decisions.record(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
 
 
-def _tell_awaited(connection: Connection, run: Run, voted: Requirement, now: datetime) -> None:
-    """Have the run say that one more has said yes."""
+def _update_awaiting(decisions: Decisions, voted: Requirement) -> None:
+    """Write the votes so far into the text that says what the run waits for."""
+    connection, run = decisions.connection, decisions.run
     requirements = [voted if item.id == voted.id else item for item in list_requirements(connection, run.id)]
     present = [item for item in requirements if item.pause_id == run.pause_id]
-    append_to_log(connection, run.id, 0, now, {"awaiting": awaiting_text(present)})
+    append_to_log(connection, run.id, 0, decisions.now, {"awaiting": awaiting_text(present)})
 
 
-def _answer(run: Run, requirement: Requirement, said: ToolAnswer, continuing: ContinueHandler) -> Answer | None:
+def _answer(decisions: Decisions, requirement: Requirement, sent: ToolAnswer, checks: ValueChecks) -> Answer | None:
     """Return the decision as the requirement's answer; None for a yes to a call that also needs something else."""
     try:
-        matched = match_answers([requirement], [said], frozenset({requirement.tool_call_id}))
+        matched = match_answers([requirement], [sent], frozenset({requirement.tool_call_id}))
     except RequirementsOpen:
         return None
-    for given in matched.values():
-        answer = continuing.answer(requirement, continuing.checks.take(run, requirement, given))
+    for fitting in matched.values():
+        checked = checks.take(decisions.run, requirement, fitting)
+        answer = answer_of(requirement, checked, decisions.principal, decisions.now)
         if requirement.kind is RequirementKind.USER_INPUT and answer.decision is Decision.ANSWERED:
             # Not only filled in: whoever approves the call has seen all of it.
             return replace(answer, decision=Decision.CONFIRMED)
@@ -215,8 +207,8 @@ def _answer(run: Run, requirement: Requirement, said: ToolAnswer, continuing: Co
     return None
 
 
-def _said(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
-    """Return the decision in the words of a continue.
+def _tool_answer(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
+    """Return the decision as a continue would send it.
 
     ``resolution_data`` brings ``values`` for what is to be filled in or may be changed, ``tool_args`` for the latter,
     and the ``result`` of a call that is run elsewhere.
@@ -237,7 +229,7 @@ def _said(requirement: Requirement, command: ResolveApproval) -> ToolAnswer:
             _refuse_of_several(requirement, "nobody changes it alone")
         return ToolAnswer(call, tool_args={**requirement.tool_args, **changes}, confirmed=True)
     names = {field.name for field in requirement.fields}
-    plain = {key: value for key, value in data.items() if key in names or key not in _WORDS}
+    plain = {key: value for key, value in data.items() if key in names or key not in _NO_FIELDS}
     values = _mapping(data, "values") if "values" in data else plain
     shown = requirement.tool_args
     edited = [name for name in requirement.editable if values.get(name, shown.get(name)) != shown.get(name)]
@@ -260,6 +252,6 @@ def _refuse_of_several(requirement: Requirement, why: str) -> None:
 
 
 def _note(command: ResolveApproval) -> str | None:
-    """Return the words that came with the decision, under any of the names that clients use."""
+    """Return the note that came with the decision, under any of the keys that clients use."""
     data = command.data or {}
     return next((str(data[key]) for key in _NOTES if data.get(key)), None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
-from unpause.domain.audit import AuditAction, done_by
 from unpause.domain.conflicts import not_paused
 from unpause.domain.event_payloads import awaiting_text, decision_payload, pause_payload, pause_text
 from unpause.domain.events import Event, EventType
@@ -16,17 +16,15 @@ from unpause.domain.requirements import (
     Decision,
     Requirement,
     RequirementKind,
-    ToolAnswer,
     match_answers,
 )
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
 from unpause.services.commands import Accepted
-from unpause.services.decisions import Decisions
+from unpause.services.decisions import Decisions, answer_from_prompt, answer_of
 from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
-from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.runs import append_to_log, transition
@@ -41,201 +39,168 @@ if TYPE_CHECKING:
     from unpause.store.engine.database import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ContinueHandler:
-    """One continue: who asks, for what, when; ``model`` are the columns of another model for the rest of the run.
+    """Continues one locked run; ``requirements`` are all it ever waited for, none of its present pause expired.
 
-    ``checks`` are the values that the tools have checked.
+    ``model`` are the columns of another model for the rest of the run, ``checks`` the values that tools have checked.
     """
 
+    connection: Connection
+    run: Run
+    requirements: Sequence[Requirement]
     principal: Principal
     command: ContinueRun
     now: datetime
     model: Mapping[str, str] = field(default_factory=dict)
     checks: ValueChecks = field(default_factory=ValueChecks)
 
-    def apply(
-        self, connection: Connection, run: Run, requirements: Sequence[Requirement]
-    ) -> tuple[Accepted, tuple[Event, ...]]:
-        """Keep the answers and move the run if nothing is open any more; return what happened and the new events.
+    def apply(self) -> tuple[Accepted, tuple[Event, ...]]:
+        """Keep the answers and, when nothing is open any more, move the run; return the outcome and the new events.
 
-        ``requirements`` are all of the run's, none of its present pause expired.
-
-        The order of the checks is that of the contract (agno.md section 2, design section 5).
+        The order of the checks is part of the contract: a late continue is a conflict before anything else is wrong
+        with it, and a pending approval is refused before the answers are looked at.
         """
+        run = self.run
         if run.status is not RunStatus.PAUSED:
             raise not_paused(run)
         if self.command.pause_id is not None and self.command.pause_id != run.pause_id:
             raise _late(run)
-        present = [requirement for requirement in requirements if requirement.pause_id == run.pause_id]
-        if any(requirement.awaits_approval for requirement in present):
+        if any(requirement.awaits_approval for requirement in self._present):
             raise ApprovalPending
-        answers = self._answers(connection, run, requirements, present)
-        self._audit_words(connection, run, decides=bool(answers))
-        return self.decide(connection, run, requirements, answers)
+        answers = self._answers()
+        return self.decide(answers, details=self._continue_details(decides=bool(answers)))
 
     def decide(
-        self, connection: Connection, run: Run, requirements: Sequence[Requirement], answers: dict[str, Answer]
+        self, answers: Mapping[str, Answer], details: Mapping[str, Any] | None = None
     ) -> tuple[Accepted, tuple[Event, ...]]:
-        """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more."""
-        by_id = {requirement.id: requirement for requirement in requirements}
-        deciding = Decisions(connection, run, self.principal, self.now)
-        decided = {key: deciding.decide(by_id[key], answer) for key, answer in answers.items()}
-        deciding.finish()
-        after = [decided.get(requirement.id, requirement) for requirement in requirements]
-        present = [requirement for requirement in after if requirement.pause_id == run.pause_id]
-        calls = list_tool_calls(connection, run.id)
+        """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more.
+
+        ``details`` go into the audit trail as an entry of their own; None makes no such entry.
+        """
+        by_id = {requirement.id: requirement for requirement in self.requirements}
+        with Decisions(self.connection, self.run, self.principal, self.now) as decisions:
+            if details is not None:
+                decisions.record_continue(dict(details) or None)
+            decided = {key: decisions.decide(by_id[key], answer) for key, answer in answers.items()}
+        after = [decided.get(requirement.id, requirement) for requirement in self.requirements]
+        present = [requirement for requirement in after if requirement.pause_id == self.run.pause_id]
         still_open = [requirement for requirement in present if requirement.is_open]
         if still_open:
-            return self._stay(connection, run, calls, after, still_open)
-        self._audit(connection, run, present)
-        return self._move(connection, run, calls, present)
+            return self._stay(after, still_open)
+        self._record_audit_approvals(present)
+        return self._move(present)
 
-    def _answers(
-        self,
-        connection: Connection,
-        run: Run,
-        requirements: Sequence[Requirement],
-        present: Sequence[Requirement],
-    ) -> dict[str, Answer]:
-        """Return what the request says, by requirement id: the answers, and of the rest what a prompt means for it."""
+    @cached_property
+    def _calls(self) -> list[ToolCall]:
+        return list_tool_calls(self.connection, self.run.id)
+
+    @cached_property
+    def _present(self) -> list[Requirement]:
+        """The requirements of the run's present pause."""
+        return [requirement for requirement in self.requirements if requirement.pause_id == self.run.pause_id]
+
+    def _answers(self) -> dict[str, Answer]:
+        """Return the decisions in the request, by requirement id: its answers, and what its prompt means for the rest.
+
+        The prompt decides everything that the answers leave open.
+        """
         prompt = self.command.prompt
         answers: dict[str, Answer] = {}
         if self.command.answers or prompt is None:
-            answers = self._given(connection, run, requirements, present)
+            answers = self._matched()
         if prompt is None:
             return answers
-        rest = (item for item in present if item.is_open and item.id not in answers)
-        return {**answers, **{item.id: self._from_prompt(item, prompt) for item in rest}}
+        rest = (item for item in self._present if item.is_open and item.id not in answers)
+        return {**answers, **{item.id: answer_from_prompt(item, prompt, self.principal, self.now) for item in rest}}
 
-    def _given(
-        self,
-        connection: Connection,
-        run: Run,
-        requirements: Sequence[Requirement],
-        present: Sequence[Requirement],
-    ) -> dict[str, Answer]:
-        calls = list_tool_calls(connection, run.id) if self.command.answers else []
-        known = {call.tool_call_id for call in calls} | {requirement.tool_call_id for requirement in requirements}
+    def _matched(self) -> dict[str, Answer]:
+        """Return the answers to single calls, by requirement id, once they fit what is open."""
+        calls = self._calls if self.command.answers else []
+        known = {call.tool_call_id for call in calls} | {item.tool_call_id for item in self.requirements}
         try:
-            matched = match_answers(present, self.command.answers, frozenset(known))
+            matched = match_answers(self._present, self.command.answers, frozenset(known))
         except InvalidTransition:
-            if present or not self._is_of_now(calls, requirements):
-                raise _late(run) from None
+            if self._present or not self._is_of_now(calls):
+                raise
             return {}
         except RequirementsOpen:
             if self.command.prompt is None:
                 raise
             return {}
-        by_id = {requirement.id: requirement for requirement in present}
-        deciding = Decisions(connection, run, self.principal, self.now)
-        for key, said in matched.items():
-            if said.values:
-                # Before a tool's author's code is run for somebody who decides nothing.
-                deciding.refuse_others(by_id[key])
-        return {key: self.answer(by_id[key], self.checks.take(run, by_id[key], said)) for key, said in matched.items()}
+        by_id = {requirement.id: requirement for requirement in self._present}
+        decisions = Decisions(self.connection, self.run, self.principal, self.now)
+        for key, answer in matched.items():
+            if answer.values:
+                # Before an author's validator runs for a caller who may not decide.
+                decisions.refuse_others(by_id[key])
+        return {
+            key: answer_of(by_id[key], self.checks.take(self.run, by_id[key], answer), self.principal, self.now)
+            for key, answer in matched.items()
+        }
 
-    def _is_of_now(self, calls: Sequence[ToolCall], requirements: Sequence[Requirement]) -> bool:
-        """Whether what was sent to a run paused on request echoes this pause, and not an earlier one once more.
+    def _is_of_now(self, calls: Sequence[ToolCall]) -> bool:
+        """Whether a request to a run that was paused on request echoes this pause, and not an earlier one.
 
-        It does where it names the pause; or a call that has not run, and that nobody was ever asked about; or the
-        result of a call that people were asked about, which only came after.
+        It does where it names the pause; or a call that has not run and never had a requirement; or the result of a
+        call that had one, since the result came only after it.
         """
         if self.command.pause_id is not None:
             return True
         by_id = {call.tool_call_id: call for call in calls}
-        asked = {item.call_id: item for item in requirements}
-        for said in self.command.answers:
-            call, wanted = by_id.get(said.tool_call_id), asked.get(said.tool_call_id)
+        required = {item.call_id: item for item in self.requirements}
+        for answer in self.command.answers:
+            call, requirement = by_id.get(answer.tool_call_id), required.get(answer.tool_call_id)
             if call is None:
                 continue
-            if wanted is None and call.status is not CallStatus.FINISHED:
+            if requirement is None and call.status is not CallStatus.FINISHED:
                 return True
-            brought = wanted is None or wanted.kind is RequirementKind.EXTERNAL_EXECUTION
-            if call.status is CallStatus.FINISHED and said.result is not None and not brought:
+            is_external = requirement is None or requirement.kind is RequirementKind.EXTERNAL_EXECUTION
+            if call.status is CallStatus.FINISHED and answer.result is not None and not is_external:
                 return True
         return False
 
-    def answer(self, requirement: Requirement, said: ToolAnswer) -> Answer:
-        """Return what was said, which fits the requirement, as a decision of the one who asks."""
-        if said.confirmed is False:
-            decision = Decision.REJECTED
-        elif requirement.kind is RequirementKind.CONFIRMATION:
-            decision = Decision.CONFIRMED
-        else:
-            decision = Decision.ANSWERED
-        return Answer(
-            decision=decision,
-            at=self.now,
-            note=said.note,
-            values=dict(said.values) if said.values else None,
-            result=said.result if decision is Decision.ANSWERED else None,
-            by=self.principal.user_id,
-            via=self.principal.via,
-        )
-
-    def _from_prompt(self, requirement: Requirement, prompt: str) -> Answer:
-        """Return what the user's words mean for this requirement: an answer to a question, else a no with a note."""
-        asked = requirement.question
-        return Answer(
-            decision=Decision.ANSWERED if asked else Decision.REJECTED,
-            at=self.now,
-            note=None if asked else prompt or None,
-            result=prompt if asked else None,
-            by=self.principal.user_id,
-            via=self.principal.via,
-        )
-
     def _stay(
-        self,
-        connection: Connection,
-        run: Run,
-        calls: Sequence[ToolCall],
-        requirements: Sequence[Requirement],
-        still_open: Sequence[Requirement],
+        self, requirements: Sequence[Requirement], still_open: Sequence[Requirement]
     ) -> tuple[Accepted, tuple[Event, ...]]:
-        payload = pause_payload(run.pause_id or "", pause_text(still_open), calls, requirements)
+        run = self.run
+        payload = pause_payload(run.pause_id or "", pause_text(still_open), self._calls, requirements)
         changes = {"awaiting": awaiting_text(still_open), **self.model}
-        last = append_to_log(connection, run.id, 1, self.now, changes)
-        self._keep(connection, run)
-        events = add_events(connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
+        last = append_to_log(self.connection, run.id, 1, self.now, changes)
+        self._add_input()
+        events = add_events(self.connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
         return Accepted(run, run.last_sequence, moved=False), events
 
-    def _audit(self, connection: Connection, run: Run, answered: Sequence[Requirement]) -> None:
-        """Keep a record of the user's own decisions where the tool's author wants one."""
+    def _record_audit_approvals(self, answered: Sequence[Requirement]) -> None:
+        """Add a decided approval for each call whose policy is ``approval="audit"``."""
         for requirement in answered:
             if requirement.approval == "audit" and requirement.answer is not None:
                 rejected = requirement.answer.decision is Decision.REJECTED
                 status = ApprovalStatus.REJECTED if rejected else ApprovalStatus.APPROVED
-                add_decided_approval(connection, run, requirement, status)
+                add_decided_approval(self.connection, self.run, requirement, status)
 
-    def _audit_words(self, connection: Connection, run: Run, *, decides: bool) -> None:
-        """Keep a record of who sends the run on without a decision, or has more to say than that.
+    def _continue_details(self, *, decides: bool) -> dict[str, Any] | None:
+        """Return what the trail says of a continue without a decision, or with a prompt or model beside its answers.
 
-        What is decided is in the trail anyway, with the words for a reason where they decide it.
+        Decisions have entries of their own, with the prompt as the note where it decides; None for nothing more.
         """
         command = self.command
-        has_words = bool(command.prompt or command.images)
-        if decides and command.model is None and not (has_words and command.answers):
-            return
-        # Not the words: they are in the run's log, and go with it.
-        told: dict[str, Any] = {} if command.model is None else {"model": command.model}
-        if has_words:
-            told |= {"prompt_characters": len(command.prompt or ""), "images": len(command.images)}
-        done = done_by(
-            self.principal, AuditAction.CONTINUED, self.now, run_id=run.run_id, subject=run.run_id, details=told or None
-        )
-        add_entries(connection, [done])
+        has_input = bool(command.prompt or command.images)
+        if decides and command.model is None and not (has_input and command.answers):
+            return None
+        # Not the prompt itself: that is in the run's log, and is deleted with it.
+        details: dict[str, Any] = {} if command.model is None else {"model": command.model}
+        if has_input:
+            details |= {"prompt_characters": len(command.prompt or ""), "images": len(command.images)}
+        return details
 
-    def _move(
-        self, connection: Connection, run: Run, calls: Sequence[ToolCall], answered: Sequence[Requirement]
-    ) -> tuple[Accepted, tuple[Event, ...]]:
-        by_id = {call.tool_call_id: call for call in calls}
+    def _move(self, answered: Sequence[Requirement]) -> tuple[Accepted, tuple[Event, ...]]:
+        run = self.run
+        by_id = {call.tool_call_id: call for call in self._calls}
         for requirement in answered:
             if requirement.answer is not None:
-                settle_tool_call(
-                    connection, run.id, _decided(by_id[requirement.call_id], requirement, requirement.answer)
-                )
+                call = _decided(by_id[requirement.call_id], requirement, requirement.answer)
+                settle_tool_call(self.connection, run.id, call)
         changes = {
             "events": 1,
             "updated_at": self.now,
@@ -248,29 +213,28 @@ class ContinueHandler:
             "continued_via": self.principal.via,
             "continued_decision": _decision_word(answered),
         }
-        moved = transition(connection, run.id, Trigger.CONTINUE, changes=changes)
-        self._keep(connection, run)
-        event = Event(EventType.RUN_CONTINUED, self.now, self._told(run, answered))
-        events = add_events(connection, run.id, (event,), moved.last_sequence)
+        moved = transition(self.connection, run.id, Trigger.CONTINUE, changes=changes)
+        self._add_input()
+        event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
+        events = add_events(self.connection, run.id, (event,), moved.last_sequence)
         return Accepted(moved, run.last_sequence), events
 
-    def _keep(self, connection: Connection, run: Run) -> None:
-        """Keep what came with the decisions: the user's words and pictures for the model, and who hears of the run."""
+    def _add_input(self) -> None:
+        """Keep what came with the decisions: prompt and images for the model, and the webhooks of the run."""
         prompt, images = self.command.prompt, self.command.images
         if prompt is not None or images:
-            given = RunInput(len(list_inputs(connection, run.id)), prompt or "", images)
-            add_input(connection, run.id, given, self.principal.user_id, self.now)
+            added = RunInput(len(list_inputs(self.connection, self.run.id)), prompt or "", images)
+            add_input(self.connection, self.run.id, added, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
-            choose_targets(connection, run, self.command.webhooks, self.principal, self.now)
+            choose_targets(self.connection, self.run, self.command.webhooks, self.principal, self.now)
 
-    def _told(self, run: Run, answered: Sequence[Requirement]) -> dict[str, Any]:
-        """Return what the event says: who continued the run, with which words and decisions."""
-        prompt = self.command.prompt
-        told: dict[str, Any] = {"pause_id": run.pause_id, "by": self.principal.user_id}
-        if prompt is not None:
-            told["prompt"] = prompt
-        told["answers"] = [decision_payload(item, item.answer, prompt) for item in answered if item.answer is not None]
-        return told
+    def _payload(self, answered: Sequence[Requirement]) -> dict[str, Any]:
+        """Return the event's payload: who continued the run, with which prompt and decisions."""
+        payload: dict[str, Any] = {"pause_id": self.run.pause_id, "by": self.principal.user_id}
+        if self.command.prompt is not None:
+            payload["prompt"] = self.command.prompt
+        payload["answers"] = [decision_payload(item, item.answer) for item in answered if item.answer is not None]
+        return payload
 
 
 def _decided(call: ToolCall, requirement: Requirement, answer: Answer) -> ToolCall:

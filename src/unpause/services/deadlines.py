@@ -38,7 +38,7 @@ _TOO_LATE = "Nobody answered in time"
 _APPROVAL_TOO_LATE = "The approval expired: nobody decided in time"
 
 
-class Present(NamedTuple):
+class LockedRun(NamedTuple):
     """A locked run as it stands once what ran out of time is decided.
 
     ``expired`` are the requirements whose time was up, ``events`` what the log got for them; then the run ``moved`` on
@@ -63,25 +63,25 @@ class Present(NamedTuple):
         return _late(self.run, late[0]) if late else None
 
 
-def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> Present:
+def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedRun:
     """Decide what of a locked run has run out of time, and return it as it stands then; ``own`` is our own time."""
     if run.status is not RunStatus.PAUSED:
-        return Present(run, [], own)
+        return LockedRun(run, [], own)
     requirements, now = list_timed(connection, run.id, own)
     waiting = [item for item in requirements if item.pause_id == run.pause_id and item.is_open]
     expired = tuple(item for item in waiting if item.expires_at is not None and item.expires_at <= now)
     if not expired:
-        return Present(run, requirements, now)
+        return LockedRun(run, requirements, now)
     moved, events = _expire(connection, run, requirements, expired, now)
     after = find_by_key(connection, run.id) or run
-    return Present(after, list_requirements(connection, run.id), now, expired, events, moved)
+    return LockedRun(after, list_requirements(connection, run.id), now, expired, events, moved)
 
 
-def announce(present: Present, bus: Bus, dispatcher: Dispatcher) -> None:
+def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher) -> None:
     """Tell whoever follows and executes the run what became of it, once that is on disk."""
-    bus.publish(present.run.id, present.events)
-    if present.moved:
-        dispatcher.ready(present.run.id)
+    bus.publish(locked.run.id, locked.events)
+    if locked.moved:
+        dispatcher.ready(locked.run.id)
 
 
 def _expire(
@@ -103,7 +103,8 @@ def _expire(
         if item.awaits_approval:
             resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
     answers = {item.id: _answer(item, now) for item in expired}
-    continued, events = ContinueHandler(nobody, ContinueRun(), now).decide(connection, run, requirements, answers)
+    handler = ContinueHandler(connection, run, requirements, nobody, ContinueRun(), now)
+    continued, events = handler.decide(answers)
     return continued.moved, events
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.services.deadlines import Present, announce, bring_up_to_date
+from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs
@@ -59,26 +59,26 @@ class Expiry:
                 self._tools.unreadable.note("runs", run_key, outcome)
 
     async def _expire_one(self, run_key: int) -> None:
-        def unit(connection: Connection) -> Present | None:
+        def unit(connection: Connection) -> LockedRun | None:
             # Other processes look for the same; and who holds a run for long must not hold up the others.
             run = find_by_key(connection, run_key) if lock_if_free(connection, run_key) else None
             if run is None or run.status is not RunStatus.PAUSED:
                 return None
-            present = bring_up_to_date(connection, run, self._tools.clock.now())
-            return present if present.expired else present._replace(events=_remind(connection, present))
+            locked = bring_up_to_date(connection, run, self._tools.clock.now())
+            return locked if locked.expired else locked._replace(events=_remind(connection, locked))
 
         try:
-            present = await self._tools.database.write(unit, waits=False)
+            locked = await self._tools.database.write(unit, waits=False)
         except DatabaseBusy:
             # Something of it is locked: the next sweep finds it again.
             return
-        if present is not None:
-            announce(present, self._tools.bus, self._tools.dispatcher)
+        if locked is not None:
+            announce(locked, self._tools.bus, self._tools.dispatcher)
 
 
-def _remind(connection: Connection, present: Present) -> tuple[Event, ...]:
-    run, now = present.run, present.now
-    waiting = [item for item in present.requirements if item.pause_id == run.pause_id and item.is_open]
+def _remind(connection: Connection, locked: LockedRun) -> tuple[Event, ...]:
+    run, now = locked.run, locked.now
+    waiting = [item for item in locked.requirements if item.pause_id == run.pause_id and item.is_open]
     due = [item for item in waiting if item.remind_at is not None and item.remind_at <= now]
     if not due:
         return ()

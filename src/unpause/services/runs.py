@@ -16,7 +16,7 @@ from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, busy_wit
 from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
-from unpause.services.deadlines import Present, announce, bring_up_to_date
+from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
 from unpause.services.idempotency import find_earlier
 from unpause.services.value_checks import write_checked
 from unpause.services.views import view_of
@@ -69,7 +69,7 @@ class ServiceTools:
 class _Continued(NamedTuple):
     """A run as a continue left it, and what that is answered with: refused ones were too late."""
 
-    present: Present
+    locked: LockedRun
     outcome: Accepted | Conflict
 
 
@@ -147,24 +147,33 @@ class RunService:
                 principal.refuse_without(SETUP)
             now = self._tools.clock.now()
             if earlier is not None:
-                return _Continued(Present(run, [], now), replace(earlier, moved=False))
-            present = bring_up_to_date(connection, run, now)
-            late = present.refusal_of(command.answers, command.prompt)
+                return _Continued(LockedRun(run, [], now), replace(earlier, moved=False))
+            locked = bring_up_to_date(connection, run, now)
+            late = locked.refusal_of(command.answers, command.prompt)
             if late is not None:
                 # It is refused, but what expired stays decided.
                 if asked is not None:
                     forget_request(connection, asked)
-                return _Continued(present, late)
+                return _Continued(locked, late)
             self._refuse_unserved(connection, run)
-            continuing = ContinueHandler(principal, command, present.now, self._model_of(run, command.model), checks)
-            accepted, events = continuing.apply(connection, present.run, present.requirements)
+            handler = ContinueHandler(
+                connection,
+                locked.run,
+                locked.requirements,
+                principal,
+                command,
+                locked.now,
+                model=self._model_of(run, command.model),
+                checks=checks,
+            )
+            accepted, events = handler.apply()
             if asked is not None:
                 add_effect(connection, asked, run.id, accepted.after)
-            return _Continued(present._replace(events=(*present.events, *events), moved=accepted.moved), accepted)
+            return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
 
         with busy_with(str(ref)):
-            present, outcome = await write_checked(self._tools.database, self._tools.agents, unit)
-        announce(present, self._tools.bus, self._tools.dispatcher)
+            locked, outcome = await write_checked(self._tools.database, self._tools.agents, unit)
+        announce(locked, self._tools.bus, self._tools.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome
@@ -210,10 +219,10 @@ class RunService:
             return {"model_choice": choice, "model": chosen.name, "model_provider": chosen.provider}
         try:
             # The settings may have changed since the run paused.
-            present = driver.describe_model(run.model_choice)
+            own = driver.describe_model(run.model_choice)
         except ModelNotAllowed:
             return {}
-        return {"model": present.name, "model_provider": present.provider}
+        return {"model": own.name, "model_provider": own.provider}
 
     async def cancel_run(self, principal: Principal, ref: RunRef) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
