@@ -13,7 +13,7 @@ from tests.nodes.following import Following, stored_numbers
 from tests.nodes.load import IS_FULL, begin, begin_many, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import CODEGEN, RUNS, Json, agno_name, create_codegen_run, read_run, read_settled_run
 from tests.support.cluster import Cluster, OwnPostgres, wait_until
-from tests.support.processes import DEADLINE, SafeHttpClient
+from tests.support.processes import DEADLINE, Barrier
 
 AWAY_SECONDS = 10.0 if IS_FULL else 3.0
 LOAD = 12
@@ -40,7 +40,7 @@ def test_a_database_that_was_away_costs_nothing_but_time(
     cluster = new_cluster("--poll-seconds", "600", TEST_WORK_SECONDS="1.5")
     cluster.start(apis=2, workers=2)
     with (
-        SafeHttpClient(cluster.folder, "0-0") as door,
+        Barrier(cluster.folder, "0-0") as door,
         cluster.apis[0].client() as client,
         cluster.apis[1].client() as other,
     ):

@@ -12,7 +12,7 @@ import pytest
 from tests.nodes.load import begin
 from tests.processes.conversation import Json, begin_to_continue, confirming, create_run, read_run, read_settled_run
 from tests.support.cluster import Cluster, wait_until
-from tests.support.processes import SafeHttpClient
+from tests.support.processes import Barrier
 
 LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 
@@ -21,7 +21,7 @@ LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], tool: str) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=2)
-    with SafeHttpClient(cluster.folder, "frozen") as door, cluster.apis[0].client() as client:
+    with Barrier(cluster.folder, "frozen") as door, cluster.apis[0].client() as client:
         run = create_run(client, f"confirmed first, {tool} frozen, confirmed last")
         begin_to_continue(client, run, confirming(run))
         door.wait_for_arrival()
@@ -59,8 +59,8 @@ def test_what_a_worker_that_froze_had_locked_holds_up_nobody_for_long(new_cluste
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=1)
     with (
-        SafeHttpClient(cluster.folder, "locked") as locked,
-        SafeHttpClient(cluster.folder, "beside") as beside,
+        Barrier(cluster.folder, "locked") as locked,
+        Barrier(cluster.folder, "beside") as beside,
         cluster.apis[0].client() as client,
     ):
         runs = [begin(client, f"regated {name}") for name in ("locked", "beside")]
@@ -85,7 +85,7 @@ def test_a_row_that_is_locked_for_long_costs_the_other_runs_no_lease(new_cluster
     cluster.start(apis=1, workers=2)
     names = ("locked", "first", "second", "third")
     with ExitStack() as stack:
-        doors = [stack.enter_context(SafeHttpClient(cluster.folder, name)) for name in names]
+        doors = [stack.enter_context(Barrier(cluster.folder, name)) for name in names]
         client = stack.enter_context(cluster.apis[0].client())
         runs = [begin(client, f"gated {name}") for name in names]
         for door in doors:

@@ -15,7 +15,7 @@ from tests.nodes.following import Following, stored_numbers
 from tests.nodes.load import IS_FULL, begin, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import Json, read_settled_run
 from tests.support.cluster import Cluster, wait_until
-from tests.support.processes import SafeHttpClient, ServerProcess
+from tests.support.processes import Barrier, ServerProcess
 
 CLIENTS = 50 if IS_FULL else 12
 ROUNDS = 6 if IS_FULL else 3
@@ -125,7 +125,7 @@ def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Cal
 def test_a_worker_that_stops_gives_back_what_does_not_end_in_time(new_cluster: Callable[..., Cluster]) -> None:
     cluster = new_cluster("--shutdown-grace-seconds", "1")
     cluster.start(apis=1, workers=2)
-    with SafeHttpClient(cluster.folder, "stuck") as door, cluster.apis[0].client() as client:
+    with Barrier(cluster.folder, "stuck") as door, cluster.apis[0].client() as client:
         run = begin(client, "regated stuck")
         door.wait_for_arrival()
         stopping = cluster.worker_of(cluster.noted("stuck")[0].pid)

@@ -23,7 +23,7 @@ from tests.processes.conversation import (
     read_settled_run,
 )
 from tests.support.cluster import Cluster, OwnPostgres
-from tests.support.processes import DEADLINE, SafeHttpClient
+from tests.support.processes import DEADLINE, Barrier
 
 CLIENTS = 64
 
@@ -51,8 +51,8 @@ def follow(cluster: Cluster, run: Json, after: int = 0) -> list[Following]:
 def test_a_run_of_one_node_is_continued_on_another_and_followed_on_both(cluster: Cluster) -> None:
     first, second = cluster.apis
     with (
-        SafeHttpClient(cluster.folder, "before") as before,
-        SafeHttpClient(cluster.folder, "after") as after,
+        Barrier(cluster.folder, "before") as before,
+        Barrier(cluster.folder, "after") as after,
         first.client() as on_first,
         second.client() as on_second,
     ):

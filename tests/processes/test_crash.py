@@ -31,7 +31,7 @@ from tests.processes.conversation import (
     rejecting,
     resume_run,
 )
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 
 # All these hold a place among the running; the run that stays PENDING finds none.
 CONFIRMED_AND_CUT_OFF = ("confirm-again", "reject-then", "resume-then")
@@ -44,7 +44,7 @@ class Crash:
 
     server: ServerProcess
     client: httpx.Client
-    doors: dict[str, SafeHttpClient]
+    doors: dict[str, Barrier]
     runs: dict[str, Json] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Crash:
 def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     folder = tmp_path_factory.mktemp("crash")
     with ExitStack() as stack:
-        doors = {name: stack.enter_context(SafeHttpClient(folder, name)) for name in RUNNING}
+        doors = {name: stack.enter_context(Barrier(folder, name)) for name in RUNNING}
         server = stack.enter_context(ServerProcess(folder, "--max-running", str(len(RUNNING))))
         with server.client() as before:
             crash = Crash(server, before, doors)
@@ -226,7 +226,7 @@ def test_a_client_that_streamed_sees_its_connection_end_and_reads_the_run_after_
 
 
 def test_a_call_cut_off_twice_is_asked_about_twice(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SafeHttpClient(tmp_path, "often") as door:
+    with ServerProcess(tmp_path) as server, Barrier(tmp_path, "often") as door:
         with server.client() as client:
             shown = [create_run(client, "guarded often")]
         for _ in range(2):

@@ -19,7 +19,7 @@ from tests.processes.conversation import (
     read_settled_run,
     resume_run,
 )
-from tests.support.processes import SafeHttpClient, ServerProcess
+from tests.support.processes import Barrier, ServerProcess
 
 
 def _ask_to_pause(client: httpx.Client, run: Json) -> None:
@@ -28,7 +28,7 @@ def _ask_to_pause(client: httpx.Client, run: Json) -> None:
 
 
 def test_a_run_killed_in_a_model_request_pauses_when_it_is_taken_up(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SafeHttpClient(tmp_path, "asked") as door:
+    with ServerProcess(tmp_path) as server, Barrier(tmp_path, "asked") as door:
         with server.client() as client:
             made = create_codegen_run(client, "write before, think asked: write after")
             run = agno_name(made)
@@ -53,7 +53,7 @@ def test_a_run_killed_in_a_model_request_pauses_when_it_is_taken_up(tmp_path: Pa
 
 
 def test_a_call_cut_off_after_the_wish_is_asked_about_and_the_wish_is_done_with(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SafeHttpClient(tmp_path, "cut") as door:
+    with ServerProcess(tmp_path) as server, Barrier(tmp_path, "cut") as door:
         with server.client() as client:
             asked = create_run(client, "guarded cut, write rest")
             tools = confirming(asked)
@@ -75,7 +75,7 @@ def test_a_call_cut_off_after_the_wish_is_asked_about_and_the_wish_is_done_with(
 
 
 def test_a_run_paused_on_request_is_still_that_after_a_kill(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SafeHttpClient(tmp_path, "asked") as door:
+    with ServerProcess(tmp_path) as server, Barrier(tmp_path, "asked") as door:
         with server.client() as client:
             run = agno_name(create_codegen_run(client, "think asked: write one & write two"))
             door.wait_for_arrival()

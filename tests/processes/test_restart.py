@@ -25,7 +25,7 @@ from tests.processes.conversation import (
     rejecting,
     resume_run,
 )
-from tests.support.processes import SafeHttpClient, ServerProcess
+from tests.support.processes import Barrier, ServerProcess
 
 # Of each run the first word says through which API it is made, the second through which it is continued.
 SCRIPTS = {name: f"delete {name}" for name in ("agno-agno", "agno-codegen", "codegen-agno", "codegen-codegen")}
@@ -91,7 +91,7 @@ def test_a_run_that_pauses_twice_is_continued_over_two_restarts(tmp_path: Path) 
 
 
 def test_a_stop_lets_a_running_call_end_and_its_run_with_it(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path) as server, SafeHttpClient(tmp_path, "short") as door:
+    with ServerProcess(tmp_path) as server, Barrier(tmp_path, "short") as door:
         with server.client() as client:
             run = create_run(client, "guarded short")
             begin_to_continue(client, run, confirming(run))
@@ -107,7 +107,7 @@ def test_a_stop_lets_a_running_call_end_and_its_run_with_it(tmp_path: Path) -> N
 def test_a_stop_does_not_wait_for_a_stuck_call_which_is_in_doubt_afterwards(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    with ServerProcess(tmp_path, "--shutdown-grace-seconds", "1") as server, SafeHttpClient(tmp_path, "stuck") as door:
+    with ServerProcess(tmp_path, "--shutdown-grace-seconds", "1") as server, Barrier(tmp_path, "stuck") as door:
         with server.client() as client:
             run = create_run(client, "guarded stuck")
             begin_to_continue(client, run, confirming(run))
@@ -126,7 +126,7 @@ def test_a_stop_does_not_wait_for_a_stuck_call_which_is_in_doubt_afterwards(
 def test_a_stop_by_ctrl_c_does_not_wait_for_a_stuck_call_where_it_was_ignored_at_the_start(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, "--shutdown-grace-seconds", "1")
     with ExitStack() as stack:
-        door = stack.enter_context(SafeHttpClient(tmp_path, "stuck"))
+        door = stack.enter_context(Barrier(tmp_path, "stuck"))
         # As a shell does for what it starts in the background.
         usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.processes.conversation import Json, begin_to_continue, confirming, continue_path, create_run
-from tests.support.processes import SafeHttpClient, ServerProcess
+from tests.support.processes import Barrier, ServerProcess
 
 
 def read_stream(server: ServerProcess, run: Json) -> list[str]:
@@ -35,7 +35,7 @@ def test_streams_go_on_for_the_grace_and_end_cleanly_and_waits_get_their_run_or_
         tmp_path, "--shutdown-grace-seconds", "2", environment={"UNPAUSE_DATABASE_URL": database_url}
     )
     with ExitStack() as stack:
-        doors = {name: stack.enter_context(SafeHttpClient(tmp_path, name)) for name in ("a", "b", "c", "d")}
+        doors = {name: stack.enter_context(Barrier(tmp_path, name)) for name in ("a", "b", "c", "d")}
         threads = stack.enter_context(ThreadPoolExecutor())
         stack.enter_context(server)
         with server.client() as client:

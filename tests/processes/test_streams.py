@@ -21,7 +21,7 @@ from tests.processes.conversation import (
     read_run,
     read_settled_run,
 )
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def client(server: ServerProcess) -> Iterator[httpx.Client]:
 def test_a_client_that_leaves_a_streamed_continue_does_not_stop_its_run(
     server: ServerProcess, client: httpx.Client
 ) -> None:
-    with SafeHttpClient(server.folder, "left") as door:
+    with Barrier(server.folder, "left") as door:
         run = create_run(client, "guarded left")
         with (
             server.client() as leaving,
@@ -58,7 +58,7 @@ def test_a_client_that_leaves_a_streamed_continue_does_not_stop_its_run(
 def test_a_client_that_leaves_a_continue_without_a_stream_does_not_stop_its_run(
     server: ServerProcess, client: httpx.Client
 ) -> None:
-    with SafeHttpClient(server.folder, "hung-up") as door:
+    with Barrier(server.folder, "hung-up") as door:
         run = create_run(client, "guarded hung-up")
         form = urlencode({"tools": confirming(run), "stream": "false"})
         head = [
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_a_continue_without_a_stream_does_not_stop_its_run(
 
 def test_events_arrive_while_the_run_goes_on(server: ServerProcess, client: httpx.Client) -> None:
     with (
-        SafeHttpClient(server.folder, "halfway") as door,
+        Barrier(server.folder, "halfway") as door,
         client.stream("POST", RUNS, data={"message": "pieces halfway"}) as response,
     ):
         frames = read_frames(response.iter_lines())
@@ -99,7 +99,7 @@ def test_events_arrive_while_the_run_goes_on(server: ServerProcess, client: http
 def test_a_silent_stream_is_kept_alive_by_comments(server: ServerProcess, client: httpx.Client) -> None:
     script = "think silent: say Done."
     with (
-        SafeHttpClient(server.folder, "silent") as door,
+        Barrier(server.folder, "silent") as door,
         client.stream("POST", RUNS, data={"message": script}) as response,
     ):
         lines = response.iter_lines()

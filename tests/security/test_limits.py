@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.security.connecting import connected, head, read_answer
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 from tests.support.tokens import first_token, new_token, proof
 
 RUNS = "/agents/scripted/runs"
@@ -78,7 +78,7 @@ def paused(client: httpx.Client) -> dict[str, Any]:
 def test_a_token_has_so_many_open_streams_and_gets_them_back(
     server: ServerProcess, client: httpx.Client, admin: Headers
 ) -> None:
-    with SafeHttpClient(server.folder, "streams") as door, ExitStack() as streams:
+    with Barrier(server.folder, "streams") as door, ExitStack() as streams:
         for _ in range(MOST):
             form = {"message": "think streams: say hi", "stream": "true"}
             streams.enter_context(client.stream("POST", RUNS, data=form))
@@ -98,7 +98,7 @@ def test_a_token_has_so_many_open_streams_and_gets_them_back(
 
 
 def test_an_organization_has_so_many_unfinished_runs(server: ServerProcess, client: httpx.Client) -> None:
-    with SafeHttpClient(server.folder, "unfinished") as door:
+    with Barrier(server.folder, "unfinished") as door:
         form = {"message": "think unfinished: say hi", "background": "true", "stream": "false"}
         once(lambda: client.post(RUNS, data={"message": "say free", "stream": "false"}), 200)
         accepted = [client.post(RUNS, data=form).status_code for _ in range(4)]

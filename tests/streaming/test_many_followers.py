@@ -14,7 +14,7 @@ import pytest
 from tests.support.frames import Frame, iterate_frames
 from tests.support.gates import Gates
 from tests.support.office import Office, at_office, body_of, confirming, plan
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 from unpause.domain.events import Event, EventType
 from unpause.store.events import add_events
 from unpause.store.runs import append_to_log
@@ -142,7 +142,7 @@ async def commit_by_threes(office: Office, bus: InProcessBus, batches: int) -> N
 
 
 async def test_100_streams_over_http_get_every_event_once_even_those_that_read_late(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--agents", AGENTS) as server, SafeHttpClient(tmp_path, "crowd") as door:
+    with ServerProcess(tmp_path, "--agents", AGENTS) as server, Barrier(tmp_path, "crowd") as door:
         everywhere = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(
             base_url=server.address, timeout=DEADLINE, trust_env=False, limits=everywhere

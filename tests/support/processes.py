@@ -209,7 +209,7 @@ class ServerProcess:
             self.kill()
 
 
-class SafeHttpClient:
+class Barrier:
     """Where a test meets a tool or model of a server: it waits until someone is there, and lets them go on.
 
     Two FIFOs in `folder`, `NAME.arrived` and `NAME.leave`; `agents_file.py` has the other side. The test holds both

@@ -9,7 +9,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 from tests.weaknesses.conversation import (
     body_of,
     calls_of,
@@ -122,7 +122,7 @@ def test_18_a_request_with_an_idempotency_key_takes_effect_once(server: ServerPr
 
 
 def test_21_a_running_run_cannot_be_continued(server: ServerProcess, client: httpx.Client) -> None:
-    with SafeHttpClient(server.folder, "busy") as door:
+    with Barrier(server.folder, "busy") as door:
         run = create(client, "guarded busy")
         body_of(post_continue(client, run, confirming(run), background="true"), 202)
         door.wait_for_arrival()

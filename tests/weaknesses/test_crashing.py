@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.support.processes import SafeHttpClient, ServerProcess
+from tests.support.processes import Barrier, ServerProcess
 from tests.weaknesses.conversation import (
     begin,
     body_of,
@@ -21,7 +21,7 @@ from tests.weaknesses.conversation import (
 
 
 def test_10_a_kill_during_a_confirmed_tool_does_not_run_it_twice_for_one_confirmation(server: ServerProcess) -> None:
-    with SafeHttpClient(server.folder, "killed") as door:
+    with Barrier(server.folder, "killed") as door:
         with server.client() as client:
             run = create(client, "guarded killed")
             body_of(post_continue(client, run, confirming(run), background="true"), 202)
@@ -40,7 +40,7 @@ def test_10_a_kill_during_a_confirmed_tool_does_not_run_it_twice_for_one_confirm
 
 
 def test_11_a_kill_during_a_background_run_does_not_leave_it_running_for_ever(server: ServerProcess) -> None:
-    with SafeHttpClient(server.folder, "background") as door:
+    with Barrier(server.folder, "background") as door:
         with server.client() as client:
             run = begin(client, "write before, think background: delete after")
             door.wait_for_arrival()

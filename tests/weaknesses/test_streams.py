@@ -6,7 +6,7 @@ import threading
 
 import httpx
 
-from tests.support.processes import DEADLINE, SafeHttpClient, ServerProcess
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 from tests.weaknesses.conversation import (
     RUNS,
     Frame,
@@ -28,7 +28,7 @@ from tests.weaknesses.conversation import (
 def test_08_a_client_that_hangs_up_in_a_streamed_continue_loses_nothing(
     server: ServerProcess, client: httpx.Client
 ) -> None:
-    with SafeHttpClient(server.folder, "hung-up") as door:
+    with Barrier(server.folder, "hung-up") as door:
         run = create(client, "guarded hung-up")
         with server.client() as leaving:
             form = {"tools": confirming(run)}
@@ -45,7 +45,7 @@ def test_08_a_client_that_hangs_up_in_a_streamed_continue_loses_nothing(
 def test_09_a_client_that_hangs_up_in_a_streamed_create_has_its_run(
     server: ServerProcess, client: httpx.Client
 ) -> None:
-    with SafeHttpClient(server.folder, "left") as door:
+    with Barrier(server.folder, "left") as door:
         with server.client() as leaving:
             started = leave_after_first_event(leaving, RUNS, {"message": "think left: write left"})
         door.wait_for_arrival()
@@ -69,7 +69,7 @@ def test_16_a_refused_request_is_no_200_and_a_failed_model_keeps_the_shape_clien
 
 
 def test_19_a_stream_is_taken_up_after_any_event_on_any_connection(server: ServerProcess, client: httpx.Client) -> None:
-    with SafeHttpClient(server.folder, "resumed") as door:
+    with Barrier(server.folder, "resumed") as door:
         run = create(client, "guarded resumed")
         form = {"tools": confirming(run)}
         with (
@@ -101,8 +101,8 @@ def test_19_a_stream_is_taken_up_after_any_event_on_any_connection(server: Serve
 def test_20_a_runs_status_can_be_seen_while_it_works(server: ServerProcess) -> None:
     with (
         server.client() as other,
-        SafeHttpClient(server.folder, "creating") as creating,
-        SafeHttpClient(server.folder, "working") as working,
+        Barrier(server.folder, "creating") as creating,
+        Barrier(server.folder, "working") as working,
     ):
         script = "think creating: guarded working"
         made: list[Frame] = []
@@ -125,7 +125,7 @@ def test_20_a_runs_status_can_be_seen_while_it_works(server: ServerProcess) -> N
 
 
 def test_24_a_cancelled_runs_stream_ends_with_run_cancelled(server: ServerProcess) -> None:
-    with server.client() as client, SafeHttpClient(server.folder, "stopped") as door:
+    with server.client() as client, Barrier(server.folder, "stopped") as door:
         run = begin(client, "think stopped")
         door.wait_for_arrival()
         with server.client() as other, other.stream("GET", f"{path_of(run)}/events") as response:
