@@ -8,10 +8,9 @@ import re
 import selectors
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 import httpx
+
+from tests.support.preloaded import Command
 
 # Seconds for anything a test waits for. Reached only when something is wrong.
 DEADLINE: Final = 60.0
@@ -48,18 +49,15 @@ class Finished:
 
 def unpause(*arguments: str | Path, folder: Path, **environment: str) -> Finished:
     """Run the command in `folder` until it ends by itself; one that does not fails the test."""
-    command = [sys.executable, "-m", "unpause", *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=clean_environment(**environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    command = Command([str(argument) for argument in arguments], folder, clean_environment(**environment))
+    with command.stdout, command.stderr, ThreadPoolExecutor(2) as readers:
+        outputs = [readers.submit(pipe.read) for pipe in (command.stdout, command.stderr)]
+        try:
+            returncode = command.wait(DEADLINE)
+        finally:
+            command.send_signal(signal.SIGKILL)
+        stdout, stderr = (output.result(DEADLINE) for output in outputs)
+    return Finished(returncode, stdout, stderr)
 
 
 class ServerProcess:
@@ -81,7 +79,7 @@ class ServerProcess:
         self._command = command
         self._options = [str(option) for option in options]
         self._environment = dict(environment or {})
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Command | None = None
         self._readers: list[threading.Thread] = []
         self._output: list[str] = []
         self.address = ""
@@ -110,10 +108,10 @@ class ServerProcess:
         """Start a process and wait until it says that it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "unpause", self._command, "--port", "0", *agents, *self._options],
-            cwd=self.folder,
-            env=clean_environment(
+        self._process = Command(
+            [self._command, "--port", "0", *agents, *self._options],
+            self.folder,
+            clean_environment(
                 **{
                     "TEST_FOLDER": str(self.folder),
                     "UNPAUSE_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
@@ -122,10 +120,6 @@ class ServerProcess:
                     **self._environment,
                 }
             ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         ready: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._readers = [
@@ -198,7 +192,7 @@ class ServerProcess:
             raise AssertionError(message)
         return address
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> Command:
         if self._process is None:
             message = "no process of this server runs"
             raise AssertionError(message)
