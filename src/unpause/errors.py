@@ -2,7 +2,8 @@
 
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
-├── Conflict       InvalidTransition  AlreadyResolved  Collision  RunUnreadable
+├── Conflict       InvalidTransition (PauseIsOver  RunHasEnded  RequirementExpired)  AlreadyResolved  Collision
+│                  RunUnreadable
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
@@ -76,14 +77,34 @@ class Conflict(UnpauseError):
 
 
 class InvalidTransition(Conflict):
-    """The run's status does not allow what was asked.
+    """The run's status does not allow the request.
 
-    ``status`` is the status found; ``details`` say who moved the run on, when and with what decision.
+    ``status`` is the run's; ``details`` repeat it and add who continued the run last, when and with which decision.
     """
 
-    def __init__(self, message: str, status: str, details: Mapping[str, object] | None = None) -> None:
-        super().__init__(message, details)
+    def __init__(self, status: str, details: Mapping[str, object] | None = None, message: str | None = None) -> None:
+        super().__init__(message or f"The run is {status}", {"status": status, **(details or {})})
         self.status = status
+
+
+class PauseIsOver(InvalidTransition):
+    """The request answers a pause that was continued before."""
+
+
+class RunHasEnded(InvalidTransition):
+    """The request needs a run that has not ended."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status, message=f"run has ended: {status}")
+
+
+class RequirementExpired(InvalidTransition):
+    """The request answers a call after its deadline."""
+
+    def __init__(self, status: str, call: str, expired_at: str | None) -> None:
+        super().__init__(
+            status, {"expired_at": expired_at}, f"{call} expired at {expired_at}: it cannot be answered any more"
+        )
 
 
 class AlreadyResolved(Conflict):
@@ -172,12 +193,10 @@ class RateLimited(Limited):
 
 
 class RunLimitReached(Limited):
-    """The organization has made as many runs as it may."""
+    """The organization has created as many runs as it may."""
 
     def __init__(self) -> None:
-        super().__init__(
-            "Alloted agent runs for the current billing plan have been reached. Please upgrade your plan to continue."
-        )
+        super().__init__("The organization has reached its limit of runs")
 
 
 class Unauthenticated(UnpauseError):

@@ -23,15 +23,14 @@ class Sealed:
     made by a vault also shows a ``mark``: the same one for the same secret, and worth nothing without the vault's key.
     """
 
-    __slots__ = ("_mark", "token")
+    __slots__ = ("mark", "token")
 
     def __init__(self, token: str, mark: str = "") -> None:
         self.token = token
-        self._mark = mark
+        self.mark = mark
 
     def __repr__(self) -> str:
-        # The fingerprint of a request with an Idempotency-Key is made of this.
-        return f"Sealed({self._mark})"
+        return f"Sealed({self.mark})"
 
 
 class Vault:

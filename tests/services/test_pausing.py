@@ -15,7 +15,7 @@ from unpause.domain.events import EventType
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunRef, RunStatus
-from unpause.errors import InvalidTransition, RunNotFound
+from unpause.errors import InvalidTransition, RunHasEnded, RunNotFound
 from unpause.services.commands import Accepted
 from unpause.store.runs import request_pause
 
@@ -155,7 +155,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, databa
         run = await start(application, "look")
         await follow(application, run)
         before = place.dump()
-        with pytest.raises(InvalidTransition, match="run has ended: COMPLETED") as refused:
+        with pytest.raises(RunHasEnded) as refused:
             await wish(application, run)
         assert refused.value.status == "COMPLETED"
         with pytest.raises(RunNotFound):

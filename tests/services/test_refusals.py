@@ -25,6 +25,7 @@ from unpause.errors import (
     AgentNotFound,
     ApprovalPending,
     InvalidTransition,
+    PauseIsOver,
     RequirementMismatch,
     RequirementsOpen,
     RunNotFound,
@@ -126,7 +127,7 @@ async def test_an_earlier_partial_answer_cannot_be_taken_back(tmp_path: Path, da
         await answer(one.application, one.run, ToolAnswer("confirm", confirmed=False, note="no"))
         await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True))
         await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="x"))
-        await one.refuses(InvalidTransition, ToolAnswer("confirm", confirmed=False))
+        await one.refuses(PauseIsOver, ToolAnswer("confirm", confirmed=False))
 
 
 async def test_a_run_of_another_organization_is_not_found(tmp_path: Path, database_url: str) -> None:
@@ -197,7 +198,7 @@ async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path, database_ur
         error = await one.refuses(
             InvalidTransition, ToolAnswer("a", confirmed=True), by=Principal(1, "late", "codegen")
         )
-        assert error.message == "run is already continued"
+        assert type(error) is InvalidTransition
         assert error.details["status"] == "COMPLETED"
         assert (error.details["continued_by"], error.details["decision"]) == ("ada", "confirmed")
         await one.refuses(InvalidTransition)
@@ -241,13 +242,12 @@ async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_p
         grace = Principal(1, "grace", "codegen")
         yes = ToolAnswer("second", confirmed=True)
         for refused in (
-            await one.refuses(InvalidTransition, repeated, by=grace),
-            await one.refuses(InvalidTransition, repeated, pause_id=first.pause_id),
-            await one.refuses(InvalidTransition, yes, pause_id=first.pause_id),
-            await one.refuses(InvalidTransition, yes, pause_id="no such pause"),
-            await one.refuses(InvalidTransition, repeated, pause_id=second.pause_id),
+            await one.refuses(PauseIsOver, repeated, by=grace),
+            await one.refuses(PauseIsOver, repeated, pause_id=first.pause_id),
+            await one.refuses(PauseIsOver, yes, pause_id=first.pause_id),
+            await one.refuses(PauseIsOver, yes, pause_id="no such pause"),
+            await one.refuses(PauseIsOver, repeated, pause_id=second.pause_id),
         ):
-            assert refused.message == "run is already continued"
             assert refused.details["continued_by"] == "ada"
             assert refused.details["status"] == "PAUSED"
         await one.refuses(RequirementsOpen, repeated, ToolAnswer("second"))

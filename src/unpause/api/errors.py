@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from unpause.api.error_texts import text_of
 from unpause.api.json import StrictRequest
 from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
 from unpause.api.rate_limits import LimitedRoute, rate_headers
@@ -106,7 +107,7 @@ class _RenderingRoute(APIRoute):
                 return await handler(StrictRequest(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
-                return JSONResponse(body(status, _cut(error.message), error.details), status, when_to_retry(error))
+                return JSONResponse(body(status, _cut(text_of(error)), error.details), status, when_to_retry(error))
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:

@@ -1,26 +1,24 @@
-"""Why a run does not take what a request would do to it."""
+"""Why a run's status does not allow a request: facts, which each API puts into its own words."""
 
 from __future__ import annotations
 
-from unpause.domain.runs import Run, RunStatus
-from unpause.errors import InvalidTransition
+from typing import TYPE_CHECKING
 
-_NOT_PAUSED = {
-    RunStatus.PENDING: "run is already running",
-    RunStatus.RUNNING: "run is already running",
-    RunStatus.PAUSED: "run is paused",
-    RunStatus.COMPLETED: "run is already continued",
-    RunStatus.CANCELLED: "run is already cancelled",
-    RunStatus.ERROR: "run is already errored",
-}
+from unpause.errors import InvalidTransition, PauseIsOver
+
+if TYPE_CHECKING:
+    from unpause.domain.runs import Run
 
 
 def not_paused(run: Run) -> InvalidTransition:
-    """Return the conflict that says where the run stands and who brought it there (texts: agno.md 6.6)."""
-    details = run.continuation.as_details() if run.continuation is not None else {}
-    return InvalidTransition(_NOT_PAUSED[run.status], run.status.value, {"status": run.status.value, **details})
+    """Return the conflict of a request that needs a paused run."""
+    return InvalidTransition(run.status.value, _continuation(run))
 
 
-def already_ended(run: Run) -> InvalidTransition:
-    """Return the conflict of something that only an unfinished run can take."""
-    return InvalidTransition(f"run has ended: {run.status.value}", run.status.value, {"status": run.status.value})
+def pause_is_over(run: Run) -> PauseIsOver:
+    """Return the conflict of a request that answers an earlier pause of the run."""
+    return PauseIsOver(run.status.value, _continuation(run))
+
+
+def _continuation(run: Run) -> dict[str, object]:
+    return run.continuation.as_details() if run.continuation is not None else {}

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# A new number for every change of what a fingerprint is made from.
+_VERSION = "2"
+# What the database keeps of one.
+_LENGTH = 64
+
+
+def versioned(fingerprint: str) -> str:
+    """Return the fingerprint with the version of the rules that made it."""
+    return f"{_VERSION}:{fingerprint}"[:_LENGTH]
+
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
@@ -12,3 +22,15 @@ class RequestKey:
     organization_id: int
     key: str
     fingerprint: str
+
+    def came_with(self, fingerprint: str) -> bool:
+        """Whether a stored fingerprint may be that of the same request.
+
+        One of another version cannot be compared: during an upgrade a retry is likelier than a key used twice.
+        """
+        return fingerprint == self.fingerprint or _version(fingerprint) != _version(self.fingerprint)
+
+
+def _version(fingerprint: str) -> str:
+    version, colon, _ = fingerprint.partition(":")
+    return version if colon else ""

@@ -13,7 +13,7 @@ from pydantic import Field
 from unpause.domain.arguments import is_same_json
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField, read_value
-from unpause.errors import InvalidTransition, RequirementMismatch, RequirementsOpen
+from unpause.errors import PauseIsOver, RequirementMismatch, RequirementsOpen
 
 DEFAULT_REJECTION = "Function call was rejected by the user"
 
@@ -175,7 +175,7 @@ def match_answers(
     None are needed where nothing is open any more, because administrators decided all of it; what they decided wins
     over whatever the client says.
 
-    Raises RequirementMismatch for an answer that does not fit, InvalidTransition for answers that belong only to
+    Raises RequirementMismatch for an answer that does not fit, PauseIsOver for answers that belong only to
     what is settled already, RequirementsOpen when nothing was said at all.
     """
     by_call = {requirement.tool_call_id: requirement for requirement in requirements}
@@ -195,7 +195,7 @@ def match_answers(
         if requirement.is_open and (checked := _checked(requirement, answer)) is not None:
             _refuse_other_answer(matched.setdefault(requirement.id, checked), checked)
     if not matched and seen and not about_now:
-        raise InvalidTransition("run is already continued", "PAUSED")
+        raise PauseIsOver("PAUSED")
     if not matched and any(requirement.is_open for requirement in requirements):
         raise RequirementsOpen(_what_is_open(requirements))
     return matched

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from unpause.agents.driver import Wanted
-from unpause.domain.event_payloads import doubt_text
+from unpause.domain.explanations import doubt_text
 from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus
 from unpause.domain.audit import AuditAction
-from unpause.domain.event_payloads import awaiting_text
+from unpause.domain.explanations import awaiting_text
 from unpause.domain.paging import Page
 from unpause.domain.principal import Visibility
 from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
-from unpause.domain.conflicts import not_paused
-from unpause.domain.event_payloads import awaiting_text, decision_payload, pause_payload, pause_text
+from unpause.domain.conflicts import not_paused, pause_is_over
+from unpause.domain.event_payloads import decision_payload, pause_payload
 from unpause.domain.events import Event, EventType
+from unpause.domain.explanations import awaiting_text
 from unpause.domain.requirements import (
     DEFAULT_REJECTION,
     Answer,
@@ -20,7 +21,7 @@ from unpause.domain.requirements import (
 )
 from unpause.domain.runs import CallStatus, Outcome, Run, RunInput, RunStatus, ToolCall
 from unpause.domain.transitions import Trigger
-from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
+from unpause.errors import ApprovalPending, PauseIsOver, RequirementsOpen
 from unpause.services.commands import Accepted
 from unpause.services.decisions import Decisions, answer_from_prompt, answer_of
 from unpause.services.value_checks import ValueChecks
@@ -65,7 +66,7 @@ class ContinueHandler:
         if run.status is not RunStatus.PAUSED:
             raise not_paused(run)
         if self.command.pause_id is not None and self.command.pause_id != run.pause_id:
-            raise _late(run)
+            raise pause_is_over(run)
         if any(requirement.awaits_approval for requirement in self._present):
             raise ApprovalPending
         answers = self._answers()
@@ -120,7 +121,7 @@ class ContinueHandler:
         known = {call.tool_call_id for call in calls} | {item.tool_call_id for item in self.requirements}
         try:
             matched = match_answers(self._present, self.command.answers, frozenset(known))
-        except InvalidTransition:
+        except PauseIsOver:
             if self._present or not self._is_of_now(calls):
                 raise
             return {}
@@ -164,7 +165,7 @@ class ContinueHandler:
         self, requirements: Sequence[Requirement], still_open: Sequence[Requirement]
     ) -> tuple[Accepted, tuple[Event, ...]]:
         run = self.run
-        payload = pause_payload(run.pause_id or "", pause_text(still_open), self._calls, requirements)
+        payload = pause_payload(run.pause_id or "", None, self._calls, requirements)
         changes = {"awaiting": awaiting_text(still_open), **self.model}
         last = append_to_log(self.connection, run.id, 1, self.now, changes)
         self._add_input()
@@ -265,8 +266,3 @@ def _decided(call: ToolCall, requirement: Requirement, answer: Answer) -> ToolCa
 def _decision_word(answered: Sequence[Requirement]) -> str:
     decisions = {requirement.answer.decision for requirement in answered if requirement.answer is not None}
     return next(iter(decisions)).value if len(decisions) == 1 else "mixed" if decisions else "continued"
-
-
-def _late(run: Run) -> InvalidTransition:
-    details = run.continuation.as_details() if run.continuation is not None else {}
-    return InvalidTransition("run is already continued", run.status.value, {"status": run.status.value, **details})

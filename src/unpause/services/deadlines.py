@@ -14,7 +14,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
-from unpause.errors import InvalidTransition
+from unpause.errors import RequirementExpired
 from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import ContinueRun
 from unpause.services.continue_run import ContinueHandler
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unpause.domain.events import Event
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
+    from unpause.errors import InvalidTransition
     from unpause.services.dispatcher import Dispatcher
     from unpause.store.engine.database import Connection
     from unpause.streaming.bus import Bus
@@ -142,8 +143,7 @@ def _reason(requirement: Requirement) -> str:
     return _APPROVAL_TOO_LATE if requirement.approval == "required" else _TOO_LATE
 
 
-def _late(run: Run, requirement: Requirement) -> InvalidTransition:
+def _late(run: Run, requirement: Requirement) -> RequirementExpired:
     moment = None if requirement.expires_at is None else requirement.expires_at.isoformat()
     call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
-    details = {"status": run.status.value, "expired_at": moment}
-    return InvalidTransition(f"{call} expired at {moment}: it cannot be answered any more", run.status.value, details)
+    return RequirementExpired(run.status.value, call, moment)

@@ -41,6 +41,6 @@ def find_repeated(connection: Connection, asked: RequestKey | None, now: datetim
     if asked is None:
         return None
     found = claim_request(connection, asked, now)
-    if found is not None and found.fingerprint != asked.fingerprint:
+    if found is not None and not asked.came_with(found.fingerprint):
         raise IdempotencyMismatch
     return found

@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
-from unpause.domain.conflicts import already_ended
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
 from unpause.domain.sessions import NewSession
 from unpause.domain.storable import refuse_unstorable
-from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, busy_with
+from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunHasEnded, busy_with
 from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
@@ -181,14 +180,14 @@ class RunService:
     async def pause_run(self, principal: Principal, ref: RunRef) -> Run:
         """Ask an unfinished run to pause before its next model or tool call; one that is paused stays as it is.
 
-        Raises RunNotFound, or InvalidTransition for one that has ended.
+        Raises RunNotFound, or RunHasEnded.
         """
         now = self._tools.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, bool]:
             run = _lock_run(connection, principal, ref)
             if run.status.is_final:
-                raise already_ended(run)
+                raise RunHasEnded(run.status.value)
             requested = request_pause(connection, run.id, now)
             if requested and run.pause_requested_at is None:
                 asked_for = AuditAction.PAUSE_REQUESTED

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
 from unpause.domain.arguments import is_same_json
-from unpause.domain.event_payloads import awaiting_text, call_payload, pause_payload, pause_text
+from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
+from unpause.domain.explanations import awaiting_text
 from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
@@ -239,7 +240,7 @@ class SegmentJournal:
         """End the segment waiting for ``requirements``; those of earlier pauses are shown along."""
         pause_id = requirements[0].pause_id if requirements else self._tools.ids.fresh()
         shown = (*self._segment.requirements, *requirements)
-        content = end.content or pause_text(requirements)
+        content = end.content or None
         self._note(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
         changes = {
             "pause_id": pause_id,

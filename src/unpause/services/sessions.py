@@ -10,7 +10,7 @@ from unpause.domain.runs import Run, RunFilter, RunRef, RunStatus, RunView
 from unpause.domain.sessions import NewSession, Session, SessionFilter
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
-from unpause.services.views import listed_view_of, view_of
+from unpause.services.views import bare_view_of, listed_view_of, view_of
 from unpause.store.audit import add_entries
 from unpause.store.runs import find_run, list_session_runs
 from unpause.store.sessions import add_session, change_session, delete_session, find_session, list_sessions, lock_runs
@@ -121,9 +121,13 @@ class SessionService:
             ]
         )
 
-    async def list_bare_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
-        """Return the same page as ``list_runs``, without what the runs are made of."""
-        return await self._tools.database.read(lambda connection: _runs(connection, principal, session_id, asked))
+    async def list_bare_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
+        """Return the same page as ``list_runs``, without calls and messages."""
+        return await self._tools.database.read(
+            lambda connection: [
+                bare_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
+            ]
+        )
 
     async def get_run(self, principal: Principal, session_id: str, run_id: str) -> RunView:
         """Return one run of the session; raise SessionNotFound or RunNotFound."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.domain.event_payloads import shown_calls
-from unpause.domain.runs import RunView
+from unpause.domain.runs import RunStatus, RunView
 from unpause.errors import RunUnreadable
 from unpause.store.journal import list_messages, list_tool_calls
 from unpause.store.requirements import list_requirements
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unpause.domain.runs import Run
     from unpause.store.engine.database import Connection
 
@@ -32,8 +34,23 @@ def view_of(connection: Connection, run: Run) -> RunView:
 
 def listed_view_of(connection: Connection, run: Run) -> RunView:
     """Do the same for a list: of a run that cannot be read there is only what its own row says."""
+    return _readable(view_of, connection, run)
+
+
+def bare_view_of(connection: Connection, run: Run) -> RunView:
+    """Return the run for a list without calls and messages: with what it waits for, where it says nothing itself."""
+    if run.status is not RunStatus.PAUSED or run.content is not None:
+        return RunView(run)
+    return _readable(_with_requirements, connection, run)
+
+
+def _with_requirements(connection: Connection, run: Run) -> RunView:
+    return RunView(run, requirements=tuple(list_requirements(connection, run.id)))
+
+
+def _readable(read: Callable[[Connection, Run], RunView], connection: Connection, run: Run) -> RunView:
     try:
-        return view_of(connection, run)
+        return read(connection, run)
     except RunUnreadable as error:
         _log.warning("a run in a list cannot be read", run_id=run.run_id, error=type(error.__cause__).__name__)
         return RunView(run)

@@ -17,7 +17,7 @@ from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.tools import requirement as requirement_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
 from unpause.domain.approvals import ApprovalFilter, ApprovalStatus
 from unpause.domain.paging import Page
 from unpause.domain.runs import ToolCall
@@ -126,13 +126,15 @@ async def resolve_approval(
         data=body.resolution_data,
     )
     decider = caller.acting_for(body.resolved_by)
-    asked = request_key(decider, idempotency_key, "resolve", command, decider.user_id)
-    resolved = await application.approvals.resolve_approval(decider, command, asked)
+    request_key = read_request_key(
+        decider, idempotency_key, "agentos.resolve_approval", **fields_of(command), user_id=decider.user_id
+    )
+    resolved = await application.approvals.resolve_approval(decider, command, request_key)
     text = resolved.answer
     if text is None:
         text = to_json(approval_json(resolved.approval, resolved.requirement)).decode()
-        if asked is not None:
-            await application.service.keep_answer(asked, text)
+        if request_key is not None:
+            await application.service.keep_answer(request_key, text)
     return Response(text, media_type="application/json")
 
 
@@ -177,7 +179,7 @@ def approval_json(approval: Approval, requirement: Requirement) -> dict[str, Any
 def _requirements(approval: Approval, requirement: Requirement) -> list[dict[str, Any]] | None:
     if approval.approval_type != "required":
         return None
-    # As it was asked: what was decided stands beside it.
+    # As the administrator was asked: the decision stands beside it.
     requirement = replace(requirement, answer=None)
     call = ToolCall(
         requirement.call_id, requirement.tool_name, requirement.tool_args, 0, 0, created_at=requirement.created_at

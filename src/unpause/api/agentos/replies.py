@@ -39,7 +39,7 @@ async def answer_with_stream(application: Application, accepted: Accepted, *, de
 
 
 async def answer_with_run(
-    application: Application, request: Request, accepted: Accepted, asked: RequestKey | None, *, stored: bool
+    application: Application, request: Request, accepted: Accepted, request_key: RequestKey | None, *, stored: bool
 ) -> Response:
     """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again.
 
@@ -51,8 +51,8 @@ async def answer_with_run(
         # Whoever may make a run or send it on may see what becomes of it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
         text = (await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))).decode()
-        if asked is not None:
-            await application.service.keep_answer(asked, text)
+        if request_key is not None:
+            await application.service.keep_answer(request_key, text)
     else:
         text = accepted.answer
     return Response(text, media_type="application/json")

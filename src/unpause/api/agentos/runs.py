@@ -17,7 +17,7 @@ from unpause.api.agentos.wire.responses import CONFLICT, ERRORS, RUN
 from unpause.api.agentos.wire.runs import run_output, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
 from unpause.api.large_json import reply_large
 from unpause.api.middleware.authentication import open_stream
 from unpause.domain.conflicts import not_paused
@@ -90,13 +90,21 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         output_schema=await parse_output_schema(output_schema, as_it_is=use_json_schema),
     )
     principal = caller.acting_for(user_id)
-    asked = request_key(principal, idempotency_key, "create", command, user_id, stream, background)
-    accepted = await application.service.create_run(principal, command, asked)
+    request_key = read_request_key(
+        principal,
+        idempotency_key,
+        "agentos.create_run",
+        **fields_of(command),
+        user_id=user_id,
+        stream=stream,
+        background=background,
+    )
+    accepted = await application.service.create_run(principal, command, request_key)
     if background:
         return answer_at_once(accepted)
     if stream:
         return await answer_with_stream(application, accepted, deltas_only=not stream_events)
-    return await answer_with_run(application, request, accepted, asked, stored=False)
+    return await answer_with_run(application, request, accepted, request_key, stored=False)
 
 
 @router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
@@ -172,19 +180,28 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         user_id=None if caller.subject is not None else user_id or None,
     )
     principal = caller.acting_for(user_id)
-    asked = request_key(principal, idempotency_key, "continue", name, tools, pause_id, stream, background)
+    request_key = read_request_key(
+        principal,
+        idempotency_key,
+        "agentos.continue_run",
+        run=fields_of(name),
+        tools=tools,
+        pause_id=pause_id,
+        stream=stream,
+        background=background,
+    )
     try:
         with naming_agent(application, agent_id):
             answers = await _read_answers(application, principal, name, parsed)
             command = ContinueRun(answers=answers, pause_id=pause_id or None)
-            accepted = await application.service.continue_run(principal, name, command, asked)
+            accepted = await application.service.continue_run(principal, name, command, request_key)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
     if stream:
         return await answer_with_stream(application, accepted)
     if background:
         return answer_at_once(accepted)
-    return await answer_with_run(application, request, accepted, asked, stored=True)
+    return await answer_with_run(application, request, accepted, request_key, stored=True)
 
 
 @router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)

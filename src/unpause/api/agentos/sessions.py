@@ -252,8 +252,8 @@ async def list_run_previews(
     application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
 ) -> Response:
     """Return the same runs in short, for clients that poll."""
-    runs = await application.sessions.list_bare_runs(asker, session_id, asked)
-    return reply([run_preview(run) for run in runs])
+    views = await application.sessions.list_bare_runs(asker, session_id, asked)
+    return reply([run_preview(view) for view in views])
 
 
 @router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)

@@ -17,7 +17,6 @@ from unpause.api.errors import CodegenRoute
 from unpause.api.large_json import reply_large
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.event_payloads import (
-    awaiting_text,
     editable_payload,
     form_payload,
     read_call,
@@ -25,6 +24,7 @@ from unpause.domain.event_payloads import (
     votes_payload,
 )
 from unpause.domain.events import Event, EventSelection, EventType
+from unpause.domain.explanations import awaiting_text
 from unpause.domain.runs import Outcome
 
 if TYPE_CHECKING:

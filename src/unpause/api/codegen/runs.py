@@ -30,7 +30,7 @@ from unpause.api.codegen.wire.runs import (
 from unpause.api.codegen.wire.translate import agent_run, status_word
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
 from unpause.api.media.images import read_images
 from unpause.api.rate_limits import Bucket, limited
 from unpause.api.tool_answers import answers_in
@@ -94,10 +94,9 @@ async def create_agent_run(
         repo_id=body.repo_id,
         webhooks=read_webhooks(body.webhooks, application),
     )
-    # Of the command, whose secrets show a keyed mark: a hash of the body would let a weak secret be guessed from it.
-    asked = request_key(principal, idempotency_key, "codegen create", command)
-    accepted = await application.service.create_run(principal, command, asked)
-    return await _answer_once(application, request, accepted, asked)
+    request_key = read_request_key(principal, idempotency_key, "codegen.create_run", **fields_of(command))
+    accepted = await application.service.create_run(principal, command, request_key)
+    return await _answer_once(application, request, accepted, request_key)
 
 
 @router.get(
@@ -166,12 +165,14 @@ async def resume_agent_run(
         webhooks=read_webhooks(body.webhooks, application),
     )
     name = RunRef(id=body.agent_run_id)
-    asked = request_key(principal, idempotency_key, "codegen resume", name, command)
+    request_key = read_request_key(
+        principal, idempotency_key, "codegen.resume_run", agent_run_id=body.agent_run_id, **fields_of(command)
+    )
     with naming_agent_run():
-        accepted = await application.service.continue_run(principal, name, command, asked)
+        accepted = await application.service.continue_run(principal, name, command, request_key)
         if not accepted.moved:
             accepted = replace(accepted, run=await application.service.get_run(principal, name))
-    return await _answer_once(application, request, accepted, asked)
+    return await _answer_once(application, request, accepted, request_key)
 
 
 @router.post(
@@ -235,14 +236,14 @@ async def _stop(application: Application, principal: Principal, body: StopAgentR
 
 
 async def _answer_once(
-    application: Application, request: Request, accepted: Accepted, asked: RequestKey | None
+    application: Application, request: Request, accepted: Accepted, request_key: RequestKey | None
 ) -> Response:
     """Answer with the run; to a key that was answered before, the same again."""
     if accepted.answer is not None:
         return Response(accepted.answer, media_type="application/json")
     response = _answer(accepted.run, application, request)
-    if asked is not None:
-        await application.service.keep_answer(asked, bytes(response.body).decode())
+    if request_key is not None:
+        await application.service.keep_answer(request_key, bytes(response.body).decode())
     return response
 
 

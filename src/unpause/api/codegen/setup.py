@@ -17,7 +17,7 @@ from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Res
 from unpause.api.codegen.wire.translate import status_word, web_url
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.idempotency import IdempotencyKey, request_key
+from unpause.api.idempotency import IdempotencyKey, read_request_key
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import InvalidInput, NotFound
@@ -88,15 +88,22 @@ async def generate_setup_commands(
     with advice. What succeeded is not run again.
     """
     command = await _command(body, application)
-    asked = request_key(principal, idempotency_key, "codegen setup commands", body)
-    accepted = await application.service.create_run(principal, command, asked)
+    request_key = read_request_key(
+        principal,
+        idempotency_key,
+        "codegen.generate_setup_commands",
+        repo_id=body.repo_id,
+        prompt=body.prompt,
+        trigger_source=body.trigger_source,
+    )
+    accepted = await application.service.create_run(principal, command, request_key)
     if accepted.answer is not None:
         return Response(accepted.answer, media_type="application/json")
     run = accepted.run
     url = web_url(run, address_of(application, request))
     response = JSONResponse({"agent_run_id": run.id, "status": status_word(run), "url": url})
-    if asked is not None:
-        await application.service.keep_answer(asked, bytes(response.body).decode())
+    if request_key is not None:
+        await application.service.keep_answer(request_key, bytes(response.body).decode())
     return response
 
 

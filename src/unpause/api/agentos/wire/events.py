@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
-from unpause.api.agentos.wire.runs import structured
+from unpause.api.agentos.wire.runs import pause_text, structured
 from unpause.api.agentos.wire.tools import requirement, seconds_of, tool_execution
 from unpause.domain.event_payloads import read_call, read_calls, read_requirements
 from unpause.domain.events import Event, EventType
@@ -96,12 +96,17 @@ def _call_failed(event: Event, _run: Run) -> Translated:
 
 
 def _paused(event: Event, _run: Run) -> Translated:
-    calls = read_calls(event.payload)
+    calls, requirements, pause_id = (
+        read_calls(event.payload),
+        read_requirements(event.payload),
+        event.payload["pause_id"],
+    )
+    waiting = [item for item in requirements if item.pause_id == pause_id and item.is_open]
     return "RunPaused", {
-        "content": event.payload["content"],
+        "content": event.payload["content"] or pause_text(waiting),
         "tools": [tool_execution(call, call.requirement) for call in calls],
-        "requirements": [requirement(wanted, calls) for wanted in read_requirements(event.payload)],
-        "pause_id": event.payload["pause_id"],
+        "requirements": [requirement(item, calls) for item in requirements],
+        "pause_id": pause_id,
     }
 
 

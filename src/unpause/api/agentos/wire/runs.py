@@ -11,10 +11,18 @@ from unpause.domain.requirements import RequirementKind
 from unpause.domain.runs import Run, RunStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from unpause.domain.requirements import Requirement
     from unpause.domain.runs import RunView, TranscriptEntry
 
+# The fixed texts of a pause in which the model said nothing; the last call that waits decides.
+_PAUSE_TEXT = {
+    RequirementKind.CONFIRMATION: "I have tools to execute, but I need confirmation.",
+    RequirementKind.USER_INPUT: "I have tools to execute, but I need user input.",
+    RequirementKind.EXTERNAL_EXECUTION: "I have tools to execute, but it needs external execution.",
+}
 # As many as 3.1.10 shows.
 _PREVIEW_CHARACTERS = 280
 
@@ -31,7 +39,7 @@ def run_output(view: RunView, *, stored: bool, for_admin: bool = False) -> dict[
         "agent_name": run.agent_id,
         "session_id": run.session_id,
         "user_id": run.user_id,
-        "content": structured(run.content, run.content_type),
+        "content": structured(content_of(view), run.content_type),
         "content_type": run.content_type,
         "model": run.model,
         "model_provider": run.model_provider,
@@ -67,7 +75,7 @@ def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
         "user_id": run.user_id,
         "status": run.status.value,
         "run_input": run.prompt,
-        "content": structured(run.content, run.content_type),
+        "content": output.get("content"),
         "run_response_format": "text" if run.content_type == "str" else "json",
         "reasoning_content": "",
         "reasoning_steps": [],
@@ -89,6 +97,22 @@ def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
     }
 
 
+def content_of(view: RunView) -> str | None:
+    """Return the run's last words; where the model said nothing before a pause, what the pause is for."""
+    run = view.run
+    if run.content is None and run.status is RunStatus.PAUSED:
+        return pause_text([item for item in view.requirements if item.pause_id == run.pause_id])
+    return run.content
+
+
+def pause_text(requirements: Sequence[Requirement]) -> str:
+    """Return the words of a pause that waits for these."""
+    again = [requirement.message for requirement in requirements if requirement.message]
+    if again:
+        return " ".join(again)
+    return _PAUSE_TEXT[requirements[-1].kind] if requirements else "The run was paused."
+
+
 def structured(content: str | None, content_type: str) -> object:
     """Return the content as AgentOS has it: an object as itself, all else as text."""
     if content is None or content_type == "str" or not content.startswith("{"):
@@ -96,8 +120,9 @@ def structured(content: str | None, content_type: str) -> object:
     return from_json(content)
 
 
-def run_preview(run: Run) -> dict[str, Any]:
-    """Return a ``SessionRunPreviewSchema`` of 3.1.10, absent keys left out: a run without what it is made of."""
+def run_preview(view: RunView) -> dict[str, Any]:
+    """Return a ``SessionRunPreviewSchema`` of 3.1.10, absent keys left out: a run without its calls and messages."""
+    run, content = view.run, content_of(view)
     output = {
         "run_id": run.run_id,
         "parent_run_id": "",
@@ -105,7 +130,7 @@ def run_preview(run: Run) -> dict[str, Any]:
         "user_id": run.user_id,
         "status": run.status.value,
         "run_input": run.prompt[:_PREVIEW_CHARACTERS],
-        "content_preview": None if run.content is None else run.content[:_PREVIEW_CHARACTERS],
+        "content_preview": None if content is None else content[:_PREVIEW_CHARACTERS],
         "created_at": moment(run.created_at),
     }
     return {key: value for key, value in output.items() if value is not None}

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.api.codegen.wire.webhooks import WebhookOverride
+from unpause.api.error_texts import ALREADY_RUNNING, RUN_LIMIT
 from unpause.api.tool_answers import ToolExecutions
 
 # The settings allow fewer; this is so that nobody looks at all of a hundred thousand.
@@ -173,9 +174,7 @@ class UnauthenticatedErrorResponse(BaseModel):
 class AgentRunLimitReachedErrorResponse(BaseModel):
     """The organization has made as many runs as it may."""
 
-    message: str = (
-        "Alloted agent runs for the current billing plan have been reached. Please upgrade your plan to continue."
-    )
+    message: str = RUN_LIMIT
     status_code: int = 402
 
 
@@ -203,7 +202,7 @@ class NoReposFoundInOrgErrorResponse(BaseModel):
 class ConflictErrorResponse(BaseModel):
     """The run is not in a state that allows it."""
 
-    message: str = "run is already running"
+    message: str = ALREADY_RUNNING
     status_code: int = 409
 
 
