@@ -1,7 +1,7 @@
 """Which thread and which transaction a piece of work on the database runs in.
 
 Work comes as a *unit*: a plain function of a SQLAlchemy connection. On PostgreSQL a unit runs in a transaction of its
-own through the async engine. On SQLite a unit is handed whole to the thread of an aiosqlite connection, because a hop
+own through the async engine. On SQLite a unit is handed whole to the thread of a connection, because a hop
 between threads for every statement costs several times what the statement does. Units that wait while a commit is under
 way share the next one (group commit): all of them on SQLite, which has one writer anyway, and on PostgreSQL those that
 only append to a run.
@@ -71,15 +71,16 @@ def parse_url(database_url: str) -> URL:
         url = make_url(database_url)
     except (ValueError, ArgumentError) as error:
         raise InvalidSetting(
-            f"database_url cannot be read ({type(error).__name__}); it looks like sqlite+aiosqlite:///unpause.db"
+            f"database_url cannot be read ({type(error).__name__}); it looks like sqlite:///unpause.db"
         ) from None
-    if url.drivername == "sqlite":
-        url = url.set(drivername="sqlite+aiosqlite")
-    if url.drivername not in {"sqlite+aiosqlite", "postgresql+psycopg"}:
+    if url.drivername == "sqlite+aiosqlite":
+        # As it was written while that driver was in use.
+        url = url.set(drivername="sqlite")
+    if url.drivername not in {"sqlite", "postgresql+psycopg"}:
         raise InvalidSetting(
-            f"database_url: {url.drivername} is not supported; use sqlite+aiosqlite:///FILE or postgresql+psycopg://…"
+            f"database_url: {url.drivername} is not supported; use sqlite:///FILE or postgresql+psycopg://…"
         )
-    if url.drivername == "sqlite+aiosqlite" and url.database in {None, "", ":memory:"}:
+    if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
         raise InvalidSetting("database_url: SQLite needs a file; what lives in memory would not survive a restart")
     return url
 
@@ -99,7 +100,7 @@ def secrets_in_url(database_url: str) -> list[str]:
 def database_file(database_url: str) -> Path | None:
     """Return the SQLite file the URL names, or None for a server database."""
     url = parse_url(database_url)
-    if url.drivername != "sqlite+aiosqlite" or url.database is None:
+    if url.drivername != "sqlite" or url.database is None:
         return None
     return Path(url.database)
 
@@ -112,7 +113,7 @@ class Database:
     ) -> None:
         """``lock_seconds`` is how long a request waits for what another transaction has locked."""
         self.url = parse_url(database_url)
-        self.is_sqlite = self.url.drivername == "sqlite+aiosqlite"
+        self.is_sqlite = self.url.drivername == "sqlite"
         self._storage: Storage = (
             SqliteStorage(self.url, lock_seconds)
             if self.is_sqlite

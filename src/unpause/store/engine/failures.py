@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,9 @@ def database_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise _translated(error) or StorageError from error
+    except sqlite3.OperationalError as error:
+        # A BEGIN, which SQLAlchemy does not see.
+        raise (LockTimeout if _is_busy(error) else StorageError) from error
     except StatementError as error:
         # What was to be written has no form in the database; the text holds the statement.
         raise StorageError from error
@@ -51,6 +55,10 @@ def database_errors() -> Iterator[None]:
         # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
         # to roll one unit of a batch back.
         raise DatabaseUnavailable from error
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    return str(getattr(error, "sqlite_errorname", None) or "").startswith(_SQLITE_BUSY)
 
 
 def _translated(error: DBAPIError) -> UnpauseError | None:
@@ -61,7 +69,7 @@ def _translated(error: DBAPIError) -> UnpauseError | None:
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         _log.warning("a request collided with another one", constraint=constraint)
         return Collision()
-    if state == LOCK_NOT_AVAILABLE or name.startswith(_SQLITE_BUSY):
+    if state == LOCK_NOT_AVAILABLE or _is_busy(error.orig):
         return LockTimeout()
     if state in _CLASHES:
         return Clash()

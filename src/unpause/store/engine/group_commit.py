@@ -122,7 +122,7 @@ class GroupCommit:
         except BaseException:
             self._is_over = True
             for waiting in (*self._waiting, *(self._blocked or ())):
-                _hand_over(waiting.result, _Outcome(error=ShuttingDown()))
+                settle(waiting.result, Outcome(error=ShuttingDown()))
             raise
 
     async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
@@ -131,18 +131,18 @@ class GroupCommit:
         try:
             outcomes = await lane.run(partial(_run_all, units, self._translation))
         except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller has to know
-            outcomes = [_Outcome(error=error)] * len(batch)
+            outcomes = [Outcome(error=error)] * len(batch)
         except BaseException:
             # Who writes was cancelled: nobody knows whether this was written.
             for waiting in batch:
-                _hand_over(waiting.result, _Outcome(error=ShuttingDown()))
+                settle(waiting.result, Outcome(error=ShuttingDown()))
             raise
         for waiting, outcome in zip(batch, outcomes, strict=True):
             given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
             if isinstance(outcome.error, DatabaseBusy) and not given_up:
                 self._put_aside(waiting)
             else:
-                _hand_over(waiting.result, outcome)
+                settle(waiting.result, outcome)
 
     def _put_aside(self, waiting: _Waiting) -> None:
         if self._blocked is not None:
@@ -166,12 +166,15 @@ def _take_note(result: asyncio.Future[Any]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
+    """What a call returned, or the exception that it raised."""
+
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
-def _hand_over(result: asyncio.Future[Any], outcome: _Outcome) -> None:
+def settle(result: asyncio.Future[Any], outcome: Outcome) -> None:
+    """Hand the outcome to whoever awaits the result; where that was cancelled, to nobody."""
     if result.done():
         return
     if outcome.error is not None:
@@ -182,14 +185,14 @@ def _hand_over(result: asyncio.Future[Any], outcome: _Outcome) -> None:
 
 def _run_all(
     units: list[Callable[[Connection], Any]], translation: Translation, connection: Connection
-) -> list[_Outcome]:
+) -> list[Outcome]:
     if len(units) == 1:
         # Alone, its failure may roll the whole transaction back: no savepoint needed.
-        return [_Outcome(value=units[0](connection))]
+        return [Outcome(value=units[0](connection))]
     return [_run_guarded(connection, unit, translation) for unit in units]
 
 
-def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> _Outcome:
+def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> Outcome:
     connection.exec_driver_sql("SAVEPOINT unit")
     try:
         with translation():
@@ -197,6 +200,6 @@ def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], tran
     except Exception as error:  # noqa: BLE001 - handed to the caller who waits for this unit
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")
-        return _Outcome(error=error)
+        return Outcome(error=error)
     connection.exec_driver_sql("RELEASE unit")
-    return _Outcome(value=value)
+    return Outcome(value=value)

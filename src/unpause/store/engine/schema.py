@@ -50,10 +50,7 @@ def plain_engine(database_url: str) -> Engine:
 
     Foreign keys stay off on SQLite: rebuilding a parent table with them on empties its children (design, section 9).
     """
-    url = parse_url(database_url)
-    if url.drivername == "sqlite+aiosqlite":
-        url = url.set(drivername="sqlite")
-    return create_engine(url, poolclass=NullPool, hide_parameters=True)
+    return create_engine(parse_url(database_url), poolclass=NullPool, hide_parameters=True)
 
 
 @contextmanager
