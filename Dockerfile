@@ -12,7 +12,7 @@ FROM python:3.13-slim
 COPY --from=build /opt/unpause /opt/unpause
 ENV PATH=/opt/unpause/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    UNPAUSE_DATABASE_URL=sqlite+aiosqlite:////data/unpause.db
+    UNPAUSE_DATABASE_URL=sqlite:////data/unpause.db
 # Fixed numbers, so that a mounted folder can be given to this user from outside.
 RUN groupadd --gid 10001 unpause \
     && useradd --uid 10001 --gid 10001 --home-dir /data --no-create-home --shell /usr/sbin/nologin unpause \

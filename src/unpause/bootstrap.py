@@ -19,7 +19,6 @@ from unpause.domain.nodes import Node
 from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
-from unpause.execution.frozen import OpenTransactions
 from unpause.execution.heartbeat import Heartbeat
 from unpause.execution.recovery import Recovery
 from unpause.execution.unserved import UnservedRuns
@@ -147,7 +146,11 @@ def build_application(
     clock = clock or SystemClock()
     ids = ids or RandomIds()
     vault, lease = load_vault(settings), timedelta(seconds=settings.lease_seconds)
-    database = Database(settings.database_url, settings.database_connections, settings.lock_timeout_seconds)
+    # Whatever a process that froze has locked is free again soon after its leases end.
+    idle_seconds = 2 * settings.lease_seconds
+    database = Database(
+        settings.database_url, settings.database_connections, settings.lock_timeout_seconds, idle_seconds
+    )
     bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
     executor = Executor(JournalTools(database, bus, clock, ids), agents, execution_rules(settings))
@@ -161,9 +164,9 @@ def build_application(
     sweeps: tuple[Sweep, ...] = (callers, expiry, unserved)
     heartbeat = None
     if not database.is_sqlite:
-        heartbeat = Heartbeat(LeaseKeeper(database.url), executor, lease, _node(agents, ids))
+        heartbeat = Heartbeat(LeaseKeeper(database.url, idle_seconds), executor, lease, _node(agents, ids))
         keeper = (ClockSync(database, clock),) if isinstance(clock, SystemClock) else ()
-        sweeps = (*keeper, OpenTransactions(database, 2 * lease), recovery, *sweeps)
+        sweeps = (*keeper, recovery, *sweeps)
     engine = Engine(
         bus=bus,
         workers=workers if settings.worker else None,

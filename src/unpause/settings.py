@@ -10,7 +10,7 @@ from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-DEFAULT_DATABASE_URL = "sqlite+aiosqlite:///unpause.db"
+DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
 
 _MEBIBYTE = 1024 * 1024
@@ -74,7 +74,12 @@ class Settings(BaseSettings):
         default=False,
         description="Ask nobody for a token, and write readable logs instead of JSON lines. Only on loopback.",
     )
-    database_url: str = Field(default=DEFAULT_DATABASE_URL, repr=False, description="Where everything is stored.")
+    database_url: str = Field(
+        default=DEFAULT_DATABASE_URL,
+        repr=False,
+        description="Where everything is stored: `sqlite:///FILE` (also as `sqlite+aiosqlite:///FILE`) or "
+        "`postgresql+psycopg://…`.",
+    )
     agents: Names = Field(
         default=(), description="Modules or files with Pydantic AI agents, comma-separated in the environment."
     )

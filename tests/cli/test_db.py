@@ -88,10 +88,10 @@ def test_a_revision_that_there_is_not_is_refused_in_one_line(here: Here, action:
 
 
 def test_db_listens_to_the_variable_and_the_option_wins(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNPAUSE_DATABASE_URL", f"sqlite+aiosqlite:///{here.folder / 'variable.db'}")
+    monkeypatch.setenv("UNPAUSE_DATABASE_URL", f"sqlite:///{here.folder / 'variable.db'}")
     here.run("db", "upgrade")
     assert (here.folder / "variable.db").exists()
-    here.run("db", "upgrade", "--database-url", "sqlite+aiosqlite:///option.db")
+    here.run("db", "upgrade", "--database-url", "sqlite:///option.db")
     assert (here.folder / "option.db").exists()
     assert not (here.folder / "unpause.db").exists()
 

@@ -51,9 +51,9 @@ WRONG_AGENTS = [
 WRONG_DATABASES = [
     ("somewhere", "database_url cannot be read"),
     ("mysql://someone:canary@localhost/x", "mysql is not supported"),
-    ("sqlite+aiosqlite:///:memory:", "SQLite needs a file"),
-    ("sqlite+aiosqlite:///no-database.txt", "file is not a database"),
-    ("sqlite+aiosqlite:///no-database.txt/unpause.db", "cannot be used: "),
+    ("sqlite:///:memory:", "SQLite needs a file"),
+    ("sqlite:///no-database.txt", "file is not a database"),
+    ("sqlite:///no-database.txt/unpause.db", "cannot be used: "),
 ]
 
 
@@ -156,7 +156,7 @@ def test_a_second_server_on_the_same_file_is_refused_and_does_not_disturb_the_fi
     link.symlink_to(server.database)
     for file in (server.database, link):
         done = unpause(
-            *("serve", "--port", "0", "--agents", AGENTS_FILE, "--database-url", f"sqlite+aiosqlite:///{file}"),
+            *("serve", "--port", "0", "--agents", AGENTS_FILE, "--database-url", f"sqlite:///{file}"),
             folder=server.folder,
             TEST_FOLDER=str(server.folder),
         )
@@ -168,7 +168,7 @@ def test_a_second_server_on_the_same_file_is_refused_and_does_not_disturb_the_fi
 
 
 def test_db_is_refused_while_a_server_owns_the_file(server: ServerProcess, here: Here) -> None:
-    url = f"sqlite+aiosqlite:///{server.database}"
+    url = f"sqlite:///{server.database}"
     for action in ("upgrade", "downgrade base", "current", "check"):
         done = here.run("db", *action.split(), "--database-url", url)
         assert_refused(done, f"Another unpause process has {server.database} open")

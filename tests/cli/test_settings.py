@@ -15,7 +15,7 @@ VALUES = {
     "host": "127.0.0.2",
     "port": "1234",
     "dev": "true",
-    "database_url": "sqlite+aiosqlite:///other.db",
+    "database_url": "sqlite:///other.db",
     "agents": "one,two.py",
     "model": "openai:some",
     "model_base_url": "http://127.0.0.1:1/v1",

@@ -194,7 +194,7 @@ def test_a_server_asks_for_a_token_and_takes_the_one_it_printed(server: ServerPr
 
 def test_a_token_made_beside_a_running_server_counts_at_once_and_no_more_once_revoked(server: ServerProcess) -> None:
     def tokens(*arguments: str) -> Finished:
-        database = f"sqlite+aiosqlite:///{server.database}"
+        database = f"sqlite:///{server.database}"
         return unpause("tokens", *arguments, "--database-url", database, folder=server.folder)
 
     public, text = created(tokens("create"))

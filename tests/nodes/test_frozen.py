@@ -15,6 +15,8 @@ from tests.support.cluster import Cluster, wait_until
 from tests.support.processes import Barrier
 
 LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
+# How long such a node lets a transaction be idle: two leases.
+IDLE_SECONDS = 4.0
 
 
 @pytest.mark.parametrize("tool", ["gated", "regated"])
@@ -68,7 +70,7 @@ def test_what_a_worker_that_froze_had_locked_holds_up_nobody_for_long(new_cluste
             door.wait_for_arrival()
         frozen = cluster.workers[0]
         # As if it had frozen between the first statement of a transaction and the commit.
-        with cluster.locking_run(runs[0]["run_id"]):
+        with cluster.locking_run(runs[0]["run_id"], IDLE_SECONDS):
             frozen.send(signal.SIGSTOP)
             cluster.start(apis=0, workers=1)
             beside.wait_for_arrival()
@@ -90,7 +92,7 @@ def test_a_row_that_is_locked_for_long_costs_the_other_runs_no_lease(new_cluster
         runs = [begin(client, f"gated {name}") for name in names]
         for door in doors:
             door.wait_for_arrival()
-        with cluster.locking_run(runs[0]["run_id"]) as locking:
+        with cluster.locking_run(runs[0]["run_id"], IDLE_SECONDS) as locking:
             wait_until(lambda: locking.has_ended, "the server ends the transaction that was left open")
         for door in doors:
             door.let_go()

@@ -158,7 +158,7 @@ def test_the_secrets_of_the_settings_are_known_however_they_were_given() -> None
         # The database's own parser ends the password at the first @.
         ("postgresql+psycopg://user:left@right@host/db", ["left@right", "left", "right"]),
         ("postgresql+psycopg://user@host/db", []),
-        ("sqlite+aiosqlite:///unpause.db", []),
+        ("sqlite:///unpause.db", []),
     ],
 )
 def test_the_password_in_a_databases_address_is_found(url: str, found: list[str]) -> None:

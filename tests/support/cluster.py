@@ -17,13 +17,15 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, LiteralString, Self, TypeVar
+from typing import Any, Final, LiteralString, Self, TypeVar, cast
 
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
+from sqlalchemy import NullPool, create_engine, text
 
 from tests.support.processes import DEADLINE, ServerProcess
 from unpause.store.engine import migrate
+from unpause.store.engine.postgres import limit_transactions
 
 with warnings.catch_warnings():
     # Without a runtime folder, as in most containers, the one for temporary files serves it as well, and it warns.
@@ -168,11 +170,16 @@ class Cluster:
             connection.execute(statement, values)
 
     @contextmanager
-    def locking_run(self, run_id: str) -> Iterator[Locking]:
+    def locking_run(self, run_id: str, idle_seconds: float) -> Iterator[Locking]:
         """Hold a run's row locked for the length of the block, as a process that froze within a transaction does."""
-        with closing(psycopg.connect(self._plain_url, application_name="unpause")) as connection:
-            connection.execute("SELECT id FROM runs WHERE run_id = %s FOR UPDATE", [run_id])
-            yield Locking(connection)
+        engine = create_engine(self.database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        limit_transactions(engine, idle_seconds)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT id FROM runs WHERE run_id = :run_id FOR UPDATE"), {"run_id": run_id})
+            try:
+                yield Locking(cast("psycopg.Connection[Any]", connection.connection.driver_connection))
+            finally:
+                connection.invalidate()
 
     def noted(self, name: str | None = None) -> list[Noted]:
         """Return what the tools of all processes wrote, all of it or that under one name."""

@@ -97,7 +97,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 def sqlite_url(file: Path) -> str:
     """Return the address of a SQLite file as the settings want it."""
-    return f"sqlite+aiosqlite:///{file}"
+    return f"sqlite:///{file}"
 
 
 def copy_database(source: Path, target: Path) -> None:

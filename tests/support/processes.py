@@ -114,7 +114,7 @@ class ServerProcess:
             clean_environment(
                 **{
                     "TEST_FOLDER": str(self.folder),
-                    "UNPAUSE_DATABASE_URL": f"sqlite+aiosqlite:///{self.database}",
+                    "UNPAUSE_DATABASE_URL": f"sqlite:///{self.database}",
                     # Nobody is asked for a token; tests of tokens say otherwise.
                     "UNPAUSE_DEV": "true",
                     **self._environment,

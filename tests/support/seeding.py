@@ -34,7 +34,7 @@ def seed_sessions(database: Path, agent_id: str, sessions: dict[str, int], answe
 
     Only while no server is writing there.
     """
-    url = f"sqlite+aiosqlite:///{database}"
+    url = f"sqlite:///{database}"
     migrate.upgrade(url)
     engine = create_engine(f"sqlite:///{database}", json_serializer=dump_json, json_deserializer=load_json)
     event.listen(engine, "connect", lambda connection, _record: connection.execute("PRAGMA foreign_keys=ON").close())

@@ -26,7 +26,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - an
     """Return settings with a database file in ``folder``, its schema made."""
     file = folder / "unpause.db"
     usual: dict[str, Any] = {
-        "database_url": f"sqlite+aiosqlite:///{file}",
+        "database_url": f"sqlite:///{file}",
         "shutdown_grace_seconds": 2.0,
         # Nobody is asked for a token; tests of tokens say otherwise.
         "dev": True,
@@ -35,7 +35,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - an
     if not file.exists() and settings.database_url.startswith("sqlite"):
         template = folder.parent / "template.db"
         if not template.exists():
-            migrate.upgrade(f"sqlite+aiosqlite:///{template}")
+            migrate.upgrade(f"sqlite:///{template}")
         shutil.copyfile(template, file)
     return settings
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from time import sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine
 
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION
+from unpause.store.engine.postgres import CONNECTION, DEFAULT_IDLE_SECONDS, limit_transactions
 from unpause.store.nodes import keep_node, remove_node
 from unpause.store.run_queue import list_held, renew_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection
     from datetime import timedelta
 
     from sqlalchemy.engine import URL, Connection
@@ -29,9 +29,16 @@ _LOOK_AGAIN_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.0)
 class LeaseKeeper:
     """One connection of one thread."""
 
-    def __init__(self, url: URL) -> None:
-        self._engine = create_engine(url, pool_size=1, max_overflow=0, hide_parameters=True, connect_args=CONNECTION)
-        event.listen(self._engine, "do_connect", _connect)
+    def __init__(self, url: URL, idle_seconds: float = DEFAULT_IDLE_SECONDS) -> None:
+        self._engine = create_engine(
+            url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=1,
+            max_overflow=0,
+            hide_parameters=True,
+            connect_args=dict(CONNECTION),
+        )
+        limit_transactions(self._engine, idle_seconds)
 
     def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
         """Renew the leases of runs, given with their fences, for so long; return the runs that are still held.
@@ -70,9 +77,3 @@ class LeaseKeeper:
     def close(self) -> None:
         """Close the connection."""
         self._engine.dispose()
-
-
-def _connect(_dialect: object, _record: object, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a connection of the driver
-    from unpause.store.engine.impatient import ImpatientConnection  # noqa: PLC0415 - psycopg is an extra
-
-    return ImpatientConnection.connect(*arguments, **options)

@@ -250,7 +250,9 @@ async def test_sqlite_is_durable_and_checks_foreign_keys(database_url: str) -> N
 @pytest.mark.parametrize(
     "address",
     [
-        "sqlite+aiosqlite://",
+        "sqlite://",
+        "sqlite+pysqlcipher:///a.db",
+        "sqlite:///:memory:",
         "sqlite+aiosqlite:///:memory:",
         "mysql+aiomysql://localhost/x",
         "postgresql+asyncpg://localhost/x",
@@ -268,6 +270,11 @@ def test_a_password_in_an_address_is_in_no_message() -> None:
     with pytest.raises(InvalidSetting) as caught:
         parse_url("mysql://root:hunter2@localhost/x")
     assert "hunter2" not in str(caught.value)
+
+
+def test_the_url_of_the_former_sqlite_driver_means_the_same_file() -> None:
+    assert parse_url("sqlite+aiosqlite:///a.db") == parse_url("sqlite:///a.db")
+    assert database_file("sqlite+aiosqlite:///a.db") == Path("a.db")
 
 
 def test_only_sqlite_has_a_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -209,3 +210,21 @@ async def test_a_transaction_waits_for_locks_for_a_moment_however_it_begins(post
     async with Database(postgres_url).opened() as database:
         assert [await database.write(unit) for unit in (limit, by_many)] == ["100ms", "100ms"]
         assert (await database.append(by_many), await database.read(limit)) == ("100ms", "100ms")
+
+
+async def test_postgresql_ends_a_transaction_that_is_left_idle_and_frees_its_locks(postgres_url: str) -> None:
+    def lock(connection: Connection) -> int:
+        return len(connection.execute(select(runs.c.id).with_for_update()).all())
+
+    def freeze(connection: Connection) -> None:
+        adding("lost")(connection)
+        lock(connection)
+        time.sleep(1.0)  # longer than the limit below
+        lock(connection)
+
+    async with Database(postgres_url, idle_seconds=0.2).opened() as database:
+        await database.write(adding("kept"))
+        with pytest.raises(DatabaseUnavailable):
+            await database.write(freeze)
+        assert await database.write(lock) == 1
+        assert await database.read(prompts) == ["kept"]

@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import InvalidSetting, ShuttingDown
 from unpause.settings import DEFAULT_LOCK_SECONDS
-from unpause.store.engine.postgres import PostgresStorage
+from unpause.store.engine.postgres import DEFAULT_IDLE_SECONDS, PostgresStorage
 from unpause.store.engine.sqlite import SqliteStorage
 
 if TYPE_CHECKING:
@@ -109,15 +109,23 @@ class Database:
     """The one way to the database. Open it with ``async with database.opened():``."""
 
     def __init__(
-        self, database_url: str, connections: int = _CONNECTIONS, lock_seconds: float = DEFAULT_LOCK_SECONDS
+        self,
+        database_url: str,
+        connections: int = _CONNECTIONS,
+        lock_seconds: float = DEFAULT_LOCK_SECONDS,
+        idle_seconds: float = DEFAULT_IDLE_SECONDS,
     ) -> None:
-        """``lock_seconds`` is how long a request waits for what another transaction has locked."""
+        """Name the database, without connecting to it.
+
+        ``lock_seconds`` is how long a request waits for what another transaction has locked; ``idle_seconds`` how long
+        PostgreSQL keeps a transaction open in which nothing happens, such as that of a process that froze.
+        """
         self.url = parse_url(database_url)
         self.is_sqlite = self.url.drivername == "sqlite"
         self._storage: Storage = (
             SqliteStorage(self.url, lock_seconds)
             if self.is_sqlite
-            else PostgresStorage(self.url, connections, lock_seconds)
+            else PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
         )
         self._is_open = False
 

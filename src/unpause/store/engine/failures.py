@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# SQLSTATE classes that say that the server is not there, is stopping, or takes no more connections.
-_AWAY = ("08", "53300", "57P0")
+# SQLSTATE classes that say that the server is not there, is stopping, takes no more connections, or has closed this one
+# because its transaction was idle.
+_AWAY = ("08", "53300", "57P0", "25P03")
 LOCK_NOT_AVAILABLE = "55P03"
 # A deadlock, or a snapshot that is too old to be written on.
 _CLASHES = ("40P01", "40001")

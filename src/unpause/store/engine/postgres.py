@@ -12,6 +12,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.errors import DatabaseBusy
@@ -23,19 +24,22 @@ from unpause.tasks import VitalTask, background_tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.engine import URL, Connection, Engine
 
 T = TypeVar("T")
 
 _APPENDERS = 2
 _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
-# No prepared statements: a pooler in transaction mode would hand them to somebody else.
-# By the name PostgreSQL tells our connections from other programs' on the same database.
-APPLICATION = "unpause"
 CONNECTION: Mapping[str, Any] = MappingProxyType(
-    {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": APPLICATION}
+    # No prepared statements: a pooler in transaction mode would hand them to somebody else.
+    {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": "unpause"}
 )
+# Long enough for what other transactions of ours do to a row, short enough that the connection is not missed.
+_LOCK_SECONDS = 0.1
+DEFAULT_IDLE_SECONDS = 60.0
+# An execution option: the isolation level of a transaction.
+_ISOLATION = "isolation"
 # How often a transaction is done again that the database ended for another's sake, and how long it waits before that.
 _CLASHES = 5
 _CLASH_SECONDS = (0.005, 0.05)
@@ -43,13 +47,37 @@ _CLASH_SECONDS = (0.005, 0.05)
 _WAITER_OF = 4
 
 
-def postgres_engine(url: URL, connections: int) -> AsyncEngine:
-    """Return an engine that fits behind a pooler in transaction mode: no prepared statements are left behind."""
-    from unpause.store.engine.impatient import AsyncImpatientConnection  # noqa: PLC0415 - psycopg is an extra
+def limit_transactions(engine: Engine, idle_seconds: float) -> None:
+    """Begin the engine's transactions with limits: a short wait for a lock, and how long one may be left idle.
 
-    return create_async_engine(
+    PostgreSQL itself ends an idle one, whose process froze or whose machine was suspended, and frees what it locked.
+
+    The limits come with the BEGIN, in one round trip, and end with the transaction. So they cost nothing, and they hold
+    behind a pooler, too, that hands a server's connection to another client after each transaction. The driver is in
+    autocommit mode, so that it sends no BEGIN of its own.
+    """
+    limits = (
+        f"SET LOCAL lock_timeout = {_milliseconds(_LOCK_SECONDS)};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(idle_seconds)}"
+    )
+
+    def begun(connection: Connection) -> None:
+        isolation = connection.get_execution_options().get(_ISOLATION, "READ COMMITTED")
+        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {isolation}; {limits}")
+
+    event.listen(engine, "begin", begun)
+
+
+def _milliseconds(seconds: float) -> int:
+    # At least one: zero would be no limit.
+    return max(1, round(seconds * 1000))
+
+
+def _create_engine(url: URL, connections: int, idle_seconds: float) -> AsyncEngine:
+    engine = create_async_engine(
         url,
-        # What a statement was given, such as a webhook's address, is not for logs.
+        isolation_level="AUTOCOMMIT",
+        # Parameters of a statement, such as the URL of a webhook, must not reach the logs.
         hide_parameters=True,
         json_serializer=dump_json,
         json_deserializer=load_json,
@@ -57,8 +85,10 @@ def postgres_engine(url: URL, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_use_lifo=True,
-        connect_args={**CONNECTION, "async_creator_fn": AsyncImpatientConnection.connect},
+        connect_args=dict(CONNECTION),
     )
+    limit_transactions(engine.sync_engine, idle_seconds)
+    return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +117,12 @@ class PostgresStorage:
     that a lock that somebody holds, such as an open transaction in psql, stops nothing but what needs that row.
     """
 
-    def __init__(self, url: URL, connections: int, lock_seconds: float) -> None:
+    def __init__(self, url: URL, connections: int, lock_seconds: float, idle_seconds: float) -> None:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
-        self._lane = _Lane(postgres_engine(url, connections))
+        self._lane = _Lane(_create_engine(url, connections, idle_seconds))
         # Its default shows each statement what was committed before it, which is not one moment.
-        self._snapshots = _Lane(self._lane.engine.execution_options(isolation_level="REPEATABLE READ"))
+        self._snapshots = _Lane(self._lane.engine.execution_options(**{_ISOLATION: "REPEATABLE READ"}))
         self._batches = GroupCommit(database_errors)
 
     @asynccontextmanager
@@ -142,9 +172,7 @@ class PostgresStorage:
 
 
 def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connection) -> T:
-    # At least a millisecond: zero would be for ever.
-    milliseconds = max(1, round((end - monotonic()) * 1000))
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(end - monotonic())}")
     return unit(connection)
 
 
