@@ -123,7 +123,7 @@ class ContinueHandler:
             matched = match_answers(self._present, self.command.answers, frozenset(known))
         except PauseIsOver:
             if self._present or not self._is_of_now(calls):
-                raise
+                raise pause_is_over(self.run) from None
             return {}
         except RequirementsOpen:
             if self.command.prompt is None:
