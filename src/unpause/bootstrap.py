@@ -39,8 +39,8 @@ from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
 from unpause.services.expiry import Expiry
 from unpause.services.run_lists import RunLists
-from unpause.services.runs import RunService, ServiceTools
-from unpause.services.segment_journal import JournalTools
+from unpause.services.runs import RunService, ServiceContext
+from unpause.services.segment_journal import JournalContext
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
@@ -153,9 +153,9 @@ def build_application(
     )
     bus = _bus(settings, database)
     agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
-    executor = Executor(JournalTools(database, bus, clock, ids), agents, execution_rules(settings))
+    executor = Executor(JournalContext(database, bus, clock, ids), agents, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
-    tools = ServiceTools(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
+    tools = ServiceContext(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
     sender = SigningSender(vault, outbound_door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
     callers = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)

@@ -104,8 +104,8 @@ def test_an_unknown_key_is_refused_and_the_known_ones_are_named() -> None:
             ({"expires_in": seconds}, "expires_in must be a positive number of seconds, a hundred years at most")
             for seconds in (0, -1, math.nan, math.inf, -math.inf, 1e12, 10**400)
         ),
-        ({"expires_in": True}, "expires_in must be a number of seconds"),
-        ({"expires_in": "60"}, "expires_in must be a number of seconds"),
+        ({"expires_in": True}, "expires_in must be a positive number of seconds"),
+        ({"expires_in": "60"}, "expires_in must be a positive number of seconds"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(rules: object, words: str) -> None:

@@ -10,9 +10,9 @@ from pydantic_ai import Agent, Tool, ToolDefinition
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.toolsets import ExternalToolset
 
-from unpause.agents.driver import Wanted
-from unpause.agents.policy import ToolPolicy, policy
-from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, wanted_by
+from unpause.agents.driver import RequirementRequest
+from unpause.agents.policy import ToolPolicies, ToolPolicy, policy
+from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, requests_of
 from unpause.agents.pydantic_ai.tools import describe_tools
 from unpause.domain.deciders import Deciders
 
@@ -24,10 +24,10 @@ def tool(kind: str, **rules: Any) -> ToolDefinition:  # noqa: ANN401 - any rule
     return ToolDefinition(name=kind, parameters_json_schema=SCHEMA, metadata=policy(**rules))
 
 
-def wanted(*, elsewhere: bool = False, **rules: Any) -> Wanted:  # noqa: ANN401 - any rule
+def wanted(*, elsewhere: bool = False, **rules: Any) -> RequirementRequest:  # noqa: ANN401 - any rule
     """Return what a call of a tool with these rules waits for."""
     call = WaitingCall("call", "tool", {}, kind="external" if elsewhere else "approval")
-    (found,) = wanted_by(SegmentPaused((call,), {"tool": tool("tool", **rules)}))
+    (found,) = requests_of(SegmentPaused((call,), {"tool": tool("tool", **rules)}), ToolPolicies())
     return found
 
 
@@ -48,7 +48,7 @@ def test_a_tool_whose_deciders_are_named_waits_for_them_whatever_else_it_says(ru
         """Act."""
 
     agent = Agent(TestModel(), tools=[Tool(act, metadata=policy(**rules))])
-    (described,) = describe_tools(agent)
+    (described,) = describe_tools(agent, ToolPolicies())
     assert described.requires_confirmation
 
 
@@ -67,7 +67,7 @@ def test_a_quorum_for_a_call_that_is_run_elsewhere_is_of_its_approval() -> None:
     assert wanted(quorum=2).approval is None
 
     agent = Agent(TestModel(), toolsets=[ExternalToolset([tool("one", four_eyes=True), tool("two", quorum=2)])])
-    assert [described.approval for described in describe_tools(agent)] == [None, "required"]
+    assert [described.approval for described in describe_tools(agent, ToolPolicies())] == [None, "required"]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_a_quorum_for_a_call_that_is_run_elsewhere_is_of_its_approval() -> None:
         ({"approvers": [""]}, "approvers must be a list of users and scopes"),
         ({"approvers": [1]}, "approvers must be a list of users and scopes"),
         ({"approvers": ["olga", "olga"]}, "approvers names a user or scope twice: olga"),
-        ({"approvers": ["olga"], "quorum": 2}, "a quorum of 2 cannot be had of olga"),
+        ({"approvers": ["olga"], "quorum": 2}, "a quorum of 2 needs more users than olga"),
         ({"approvers": ["olga", "user:olga"]}, "approvers names a user or scope twice: olga, user:olga"),
         ({"approvers": ["user:"]}, "'user:' names nobody"),
         ({"approvers": ["scope:"]}, "'scope:' names nobody"),
-        ({"approvers": ["user:finance:approve"], "quorum": 2}, "a quorum of 2 cannot be had"),
+        ({"approvers": ["user:finance:approve"], "quorum": 2}, "a quorum of 2 needs more users"),
         ({"four_eyes": True, "editable": ["x"]}, "the second person alone would choose what runs"),
         ({"quorum": 2, "user_input": ["x"]}, "could fill in differently"),
         ({"quorum": 2, "editable": ["x"]}, "could fill in differently"),

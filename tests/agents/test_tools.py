@@ -10,9 +10,9 @@ from pydantic_ai import Agent, Tool, ToolDefinition
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, ExternalToolset, FunctionToolset
 
-from unpause.agents.policy import policy
+from unpause.agents.policy import ToolPolicies, policy
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
-from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
+from unpause.agents.pydantic_ai.tools import describe_tools, read_policies
 from unpause.agents.redaction import Redaction
 from unpause.clock import RandomIds
 from unpause.errors import InvalidSetting
@@ -72,7 +72,7 @@ WRONG = policy(user_input=["too"])
 )
 def test_a_policy_that_names_no_parameter_of_its_tool_is_refused_wherever_the_tool_is(agent: Agent[Any, Any]) -> None:
     with pytest.raises(InvalidSetting, match="agent 'clerk', tool 'x_mail': user_input names no parameter of it: too "):
-        check_policies(agent)
+        read_policies(agent)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_policy_that_names_no_parameter_of_its_tool_is_refused_wherever_the_to
 )
 def test_a_policy_written_by_hand_is_checked_when_the_agents_are_loaded(rules: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidSetting, match=words):
-        check_policies(agent_with(tools=(Tool(send, metadata={"unpause": rules}),)))
+        read_policies(agent_with(tools=(Tool(send, metadata={"unpause": rules}),)))
 
 
 def test_an_agent_whose_policies_do_not_fit_is_not_served() -> None:
@@ -96,7 +96,7 @@ def test_an_agent_whose_policies_do_not_fit_is_not_served() -> None:
 
 
 def test_policies_that_fit_are_taken() -> None:
-    check_policies(
+    read_policies(
         agent_with(
             tools=(
                 Tool(send, metadata=policy(user_input=["to"], editable=["subject"])),
@@ -110,5 +110,5 @@ def test_policies_that_fit_are_taken() -> None:
 
 def test_a_tool_is_listed_under_the_name_that_the_model_calls_it_by() -> None:
     mail: FunctionToolset[Any] = FunctionToolset([Tool(send)])
-    listed = describe_tools(agent_with(mail.prefixed("mail"), mail.renamed({"dispatch": "send"})))
+    listed = describe_tools(agent_with(mail.prefixed("mail"), mail.renamed({"dispatch": "send"})), ToolPolicies())
     assert [tool.name for tool in listed] == ["mail_send", "dispatch"]

@@ -25,7 +25,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.toolsets import ExternalToolset, FunctionToolset
 
-from unpause.agents.policy import Approval, policy
+from unpause.agents.policy import ApprovalType, policy
 
 Call: TypeAlias = "tuple[str, dict[str, Any]]"
 
@@ -53,7 +53,7 @@ _SCRIPTS: Final[Mapping[str, tuple[tuple[Call, ...], ...]]] = MappingProxyType(
 )
 
 
-def _external(name: str, argument: str, approval: Approval | None = None) -> ToolDefinition:
+def _external(name: str, argument: str, approval: ApprovalType | None = None) -> ToolDefinition:
     return ToolDefinition(
         name=name,
         description="Run on the client's machine.",

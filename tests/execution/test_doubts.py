@@ -16,7 +16,7 @@ from tests.support.gates import Gates
 from tests.support.office import SettableClock
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, start, start_and_follow
 from tests.support.serving import settings_for
-from unpause.agents.driver import Journal, NewMessage, ProposedCall, Segment, SegmentEnd, Wanted
+from unpause.agents.driver import Journal, NewMessage, ProposedCall, RequirementRequest, Segment, SegmentEnd
 from unpause.bootstrap import Application, build_application
 from unpause.domain.requirements import OnExpire, Requirement, ToolAnswer
 from unpause.domain.runs import CallStatus, Outcome, Run, RunStatus
@@ -60,7 +60,7 @@ class Crashing:
         async with application.running():
             yield application
 
-    async def cut_off(self, *wanted: Wanted, **changes: object) -> Run:
+    async def cut_off(self, *wanted: RequirementRequest, **changes: object) -> Run:
         """Make a run, have its call decided if it waits, and stop the server while the call runs."""
         driver = StallingDriver(wanted, self.executed)
         async with self.server(driver, **changes) as application:

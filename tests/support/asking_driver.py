@@ -14,17 +14,17 @@ from unpause.agents.driver import (
     NewMessage,
     Paused,
     ProposedCall,
+    RequirementRequest,
     Segment,
     SegmentEnd,
-    Wanted,
 )
 from unpause.domain.requirements import RequirementKind
 from unpause.domain.runs import CallStatus, Outcome
 
 
-def asks(call_id: str, kind: str = "confirmation", **more: Any) -> Wanted:  # noqa: ANN401 - any field of Wanted
+def asks(call_id: str, kind: str = "confirmation", **more: Any) -> RequirementRequest:  # noqa: ANN401 - any field of RequirementRequest
     """Return what one call waits for."""
-    return replace(Wanted(call_id, RequirementKind(kind)), **more)
+    return replace(RequirementRequest(call_id, RequirementKind(kind)), **more)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class AskingDriver(Toolless):
     completes with JSON: what each call said, and what the user said meanwhile.
     """
 
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[RequirementRequest, ...]
     executed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     agent_id: str = "asking"
     agent_name: str = "asking"

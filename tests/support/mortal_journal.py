@@ -174,13 +174,13 @@ async def run_to_the_end(driver: AgentDriver, journal: MortalJournal, answers: M
             continue
         if not isinstance(end, Paused):
             return end
-        for wanted in end.wanted:
-            if wanted.kind is RequirementKind.CONFIRMATION:
-                journal.confirm(wanted.call_id)
+        for request in end.requests:
+            if request.kind is RequirementKind.CONFIRMATION:
+                journal.confirm(request.call_id)
                 continue
-            said = next(answer for key, answer in answers.items() if key in (wanted.message or ""))
+            said = next(answer for key, answer in answers.items() if key in (request.message or ""))
             done = {"status": CallStatus.FINISHED, "outcome": Outcome.SUCCESS, "result": said, "result_text": said}
-            journal.decide(wanted.call_id, **done)
+            journal.decide(request.call_id, **done)
 
 
 def setup_run(prompt: str, repo_id: int) -> Run:

@@ -13,10 +13,10 @@ from unpause.agents.driver import (
     NewMessage,
     Paused,
     ProposedCall,
+    RequirementRequest,
     Segment,
     SegmentEnd,
     ToolDescription,
-    Wanted,
 )
 from unpause.domain.events import EventType
 from unpause.domain.requirements import RequirementKind
@@ -66,7 +66,7 @@ class ScriptedDriver(Toolless):
             [ProposedCall(call_id, "act", {"on": segment.run.prompt})],
         )
         await journal.emit(EventType.CONTENT_COMPLETED)
-        return Paused((Wanted(call_id, RequirementKind.CONFIRMATION),))
+        return Paused((RequirementRequest(call_id, RequirementKind.CONFIRMATION),))
 
 
 def _said(role: str, text: str | None) -> NewMessage:

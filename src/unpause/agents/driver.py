@@ -79,7 +79,7 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequirementRequest:
     """What a call waits for; the server turns it into a requirement.
 
     ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message``
@@ -113,7 +113,7 @@ class OwnDecision:
 class Paused:
     """The segment ends waiting; ``content`` is what the model said before, if anything."""
 
-    wanted: tuple[Wanted, ...]
+    requests: tuple[RequirementRequest, ...]
     content: str | None = None
     usage: Mapping[str, int] | None = None
 

@@ -9,25 +9,37 @@ The rules live under the single key `"unpause"`, so they can be merged with the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Final, Literal, TypeAlias, cast
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from unpause.domain.deciders import ApproverKind, read_approver
+from unpause.domain.requirements import OnExpire
 from unpause.settings import LONGEST_SECONDS
 
-Approval: TypeAlias = Literal["required", "audit"]
-
 METADATA_KEY: Final = "unpause"
-OnExpiry: TypeAlias = Literal["reject", "approve", "cancel"]
 
-_APPROVALS: Final = ("required", "audit")
-_PARAMETERS: Final = "a list of parameter names"
-_ON_EXPIRE: Final = ("reject", "approve", "cancel")
+ApprovalType: TypeAlias = Literal["required", "audit"]
+# Lists as well as tuples, since a policy may have been JSON; never a bare string.
+_Names = Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Strict(strict=False)]
+
+_EXPECTED: Final = {
+    "approval": '"required", "audit" or None',
+    "user_input": "a list of parameter names",
+    "editable": "a list of parameter names",
+    "idempotent": "True or False",
+    "expires_in": "a positive number of seconds, a hundred years at most, or None",
+    "on_expire": '"reject", "approve", "cancel" or None',
+    "four_eyes": "True or False",
+    "approvers": "a list of users and scopes",
+    "quorum": "a whole number",
+}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(strict=True, extra="forbid"))
 class ToolPolicy:
     """The rules of one tool; the defaults are those of a tool whose author said nothing.
 
@@ -48,56 +60,52 @@ class ToolPolicy:
     Where the server asks nobody who they are, or a token acts for whomever it names, people are whoever the requests
     say.
 
-    Raises `ValueError` for a name that repeats or stands in both `user_input` and `editable`, for a time that is not
-    positive or is more than a hundred years, for a call that an administrator or several people must decide but time
-    would approve, for a quorum of more users than there are among the `approvers`, and for what several people have to
-    agree on but one of them could change: `quorum` with `user_input` or `editable`, `four_eyes` with `editable`.
+    Raises `ValueError` (Pydantic's) for a value of the wrong type, for a name that repeats or stands in both
+    `user_input` and `editable`, for a time that is not positive or is more than a hundred years, for a call that an
+    administrator or several people must decide but time would approve, for a quorum of more users than there are among
+    the `approvers`, and for what several people have to agree on but one of them could change: `quorum` with
+    `user_input` or `editable`, `four_eyes` with `editable`.
     """
 
-    approval: Approval | None = None
-    user_input: tuple[str, ...] = ()
-    editable: tuple[str, ...] = ()
+    approval: ApprovalType | None = None
+    user_input: _Names = ()
+    editable: _Names = ()
     idempotent: bool = False
-    expires_in: float | None = None
-    on_expire: OnExpiry | None = None
+    expires_in: Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)] | None = None
+    on_expire: Annotated[OnExpire, Strict(strict=False)] | None = None
     four_eyes: bool = False
-    approvers: tuple[str, ...] = ()
+    approvers: _Names = ()
     quorum: int = 1
 
-    def __post_init__(self) -> None:
-        # Neither "not a number" nor what no date can be moved by.
-        if self.expires_in is not None and not 0 < self.expires_in <= LONGEST_SECONDS:
-            message = f"expires_in must be a positive number of seconds, a hundred years at most, not {self.expires_in}"
-            raise ValueError(message)
-        if self.on_expire == "approve" and (self.approval == "required" or self.user_input):
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.on_expire is OnExpire.APPROVE and (self.approval == "required" or self.user_input):
             message = "on_expire='approve' cannot stand in for an administrator or for what the user fills in"
             raise ValueError(message)
         self._check_deciders()
-        for field, what, names in (
-            ("user_input", "a parameter", self.user_input),
-            ("editable", "a parameter", self.editable),
-        ):
+        for field, names in (("user_input", self.user_input), ("editable", self.editable)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
-                message = f"{field} names {what} twice: {', '.join(repeated)}"
+                message = f"{field} names a parameter twice: {', '.join(repeated)}"
                 raise ValueError(message)
         both = sorted(set(self.user_input) & set(self.editable))
         if both:
             message = f"a parameter is either user_input or editable, not both: {', '.join(both)}"
             raise ValueError(message)
+        return self
 
     def _check_deciders(self) -> None:
         if self.quorum < 1:
             message = f"quorum must be at least 1, not {self.quorum}"
             raise ValueError(message)
-        if self.on_expire == "approve" and (self.four_eyes or self.approvers or self.quorum > 1):
+        if self.on_expire is OnExpire.APPROVE and (self.four_eyes or self.approvers or self.quorum > 1):
             message = "on_expire='approve' cannot stand in for the people who have to decide"
             raise ValueError(message)
         if self.quorum > 1 and (self.user_input or self.editable):
-            message = "quorum cannot be had for what each of them could fill in differently"
+            message = "a quorum cannot decide values that each person could fill in differently"
             raise ValueError(message)
         if self.four_eyes and self.editable:
-            message = "four_eyes cannot be had with editable: the second person alone would choose what runs"
+            message = "four_eyes excludes editable: the second person alone would choose what runs"
             raise ValueError(message)
         approvers = set(map(read_approver, self.approvers))
         if len(approvers) < len(self.approvers):
@@ -105,7 +113,7 @@ class ToolPolicy:
             raise ValueError(message)
         by_name = all(approver.kind is ApproverKind.USER for approver in approvers)
         if approvers and by_name and len(approvers) < self.quorum:
-            message = f"a quorum of {self.quorum} cannot be had of {', '.join(self.approvers)}"
+            message = f"a quorum of {self.quorum} needs more users than {', '.join(self.approvers)}"
             raise ValueError(message)
 
     @property
@@ -120,48 +128,56 @@ class ToolPolicy:
         decided = self.four_eyes or bool(self.approvers) or self.quorum > 1
         return decided or bool(self.user_input) or self.approval == "required"
 
-    @property
-    def elsewhere(self) -> ToolPolicy:
-        """The rules for a call that somebody else runs: several people can say yes to it only before."""
+    def for_external_execution(self) -> ToolPolicy:
+        """Return the rules for a call that a client runs: several people can only confirm it beforehand."""
         return replace(self, approval="required") if self.quorum > 1 else self
 
     @classmethod
     def of(cls, metadata: Mapping[str, object] | None) -> ToolPolicy:
-        """Read the policy back from a tool's metadata; without the key `"unpause"` it is the default one.
+        """Read the policy from a tool's metadata; without the key `"unpause"` it is the default one.
 
         Raises `ValueError` for an unknown key, a wrong type or a value that `policy` would refuse.
         """
-        if metadata is None or METADATA_KEY not in metadata:
-            return cls()
-        rules = metadata[METADATA_KEY]
-        _require(isinstance(rules, Mapping), METADATA_KEY, "a mapping", rules)
-        rules = cast("Mapping[str, object]", rules)
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(str(key) for key in rules if key not in known)
-        if unknown:
-            message = f"unknown policy key: {', '.join(unknown)} (known: {', '.join(known)})"
-            raise ValueError(message)
-        return cls(
-            approval=_approval(rules.get("approval")),
-            user_input=_names("user_input", rules.get("user_input", ()), _PARAMETERS),
-            editable=_names("editable", rules.get("editable", ()), _PARAMETERS),
-            idempotent=_flag("idempotent", rules.get("idempotent", False)),
-            expires_in=_seconds(rules.get("expires_in")),
-            on_expire=_on_expire(rules.get("on_expire")),
-            four_eyes=_flag("four_eyes", rules.get("four_eyes", False)),
-            approvers=_names("approvers", rules.get("approvers", ()), "a list of users and scopes"),
-            quorum=_count("quorum", rules.get("quorum", 1)),
-        )
+        return cls._parse(metadata[METADATA_KEY]) if metadata is not None and METADATA_KEY in metadata else cls()
+
+    @classmethod
+    def _parse(cls, rules: Any) -> ToolPolicy:  # noqa: ANN401 - whatever an author wrote
+        if not isinstance(rules, Mapping):
+            message = f"{METADATA_KEY} must be a mapping, not {rules!r}"
+            raise ValueError(message)  # noqa: TRY004 - what is wrong with a policy is a ValueError
+        try:
+            return cls(**{str(name): value for name, value in rules.items()})
+        except ValidationError as error:
+            raise ValueError(_explain(error, rules)) from None
+
+
+_JSON: Final = TypeAdapter(ToolPolicy)
+
+
+class ToolPolicies:
+    """The policies of one agent's tools: each is read from the tool's metadata once, and not for every call."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, ToolPolicy]] = {}
+
+    def get(self, tool_name: str, metadata: Mapping[str, object] | None) -> ToolPolicy:
+        """Return the tool's policy; raise `ValueError` as `ToolPolicy.of` does."""
+        # A wrapped toolset makes new metadata for each run, around the same rules.
+        rules = None if metadata is None else metadata.get(METADATA_KEY)
+        known = self._known.get(tool_name)
+        if known is None or known[0] is not rules:
+            known = self._known[tool_name] = (rules, ToolPolicy.of(metadata))
+        return known[1]
 
 
 def policy(  # noqa: PLR0913 - all of them by name
     *,
-    approval: Approval | None = None,
+    approval: ApprovalType | None = None,
     user_input: Sequence[str] = (),
     editable: Sequence[str] = (),
     idempotent: bool = False,
     expires_in: float | None = None,
-    on_expire: OnExpiry | None = None,
+    on_expire: OnExpire | Literal["reject", "approve", "cancel"] | None = None,
     four_eyes: bool = False,
     approvers: Sequence[str] = (),
     quorum: int = 1,
@@ -182,68 +198,22 @@ def policy(  # noqa: PLR0913 - all of them by name
         "approvers": approvers,
         "quorum": quorum,
     }
-    checked = ToolPolicy.of({METADATA_KEY: rules})
-    return {
-        METADATA_KEY: {
-            "approval": checked.approval,
-            "user_input": list(checked.user_input),
-            "editable": list(checked.editable),
-            "idempotent": checked.idempotent,
-            "expires_in": checked.expires_in,
-            "on_expire": checked.on_expire,
-            "four_eyes": checked.four_eyes,
-            "approvers": list(checked.approvers),
-            "quorum": checked.quorum,
-        },
-    }
+    return {METADATA_KEY: _JSON.dump_python(ToolPolicy.of({METADATA_KEY: rules}), mode="json")}
+
+
+def _explain(error: ValidationError, rules: Mapping[str, object]) -> str:
+    """Return the first thing that is wrong, as its author would look for it."""
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "value_error":
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    if field not in _EXPECTED:
+        unknown = sorted(str(name) for name in rules if name not in _EXPECTED)
+        return f"unknown policy key: {', '.join(unknown)} (known: {', '.join(_EXPECTED)})"
+    return f"{field} must be {_EXPECTED[field]}, not {rules[field]!r}"
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
-    """Return the names that mean what another one means."""
-    meant = [read_approver(name) for name in names]
-    return sorted({name for name, approver in zip(names, meant, strict=True) if meant.count(approver) > 1})
-
-
-def _require(holds: bool, field: str, expected: str, value: object) -> None:  # noqa: FBT001
-    """Raise `ValueError` that says what `field` must be, unless the condition holds."""
-    if not holds:
-        message = f"{field} must be {expected}, not {value!r}"
-        raise ValueError(message)
-
-
-def _approval(value: object) -> Approval | None:
-    _require(value is None or value in _APPROVALS, "approval", '"required", "audit" or None', value)
-    return cast("Approval | None", value)
-
-
-def _seconds(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    _require(value is None or is_number, "expires_in", "a number of seconds or None", value)
-    try:
-        return None if value is None else float(cast("float", value))
-    except OverflowError:
-        return math.inf
-
-
-def _on_expire(value: object) -> OnExpiry | None:
-    _require(value is None or value in _ON_EXPIRE, "on_expire", '"reject", "approve", "cancel" or None', value)
-    return cast("OnExpiry | None", value)
-
-
-def _flag(field: str, value: object) -> bool:
-    _require(isinstance(value, bool), field, "True or False", value)
-    return cast("bool", value)
-
-
-def _count(field: str, value: object) -> int:
-    _require(isinstance(value, int) and not isinstance(value, bool), field, "a whole number", value)
-    return cast("int", value)
-
-
-def _names(field: str, value: object, expected: str) -> tuple[str, ...]:
-    """Return the names as a tuple; a bare string is refused because it would be read letter by letter."""
-    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    _require(is_sequence, field, expected, value)
-    names = tuple(cast("Sequence[object]", value))
-    _require(all(isinstance(name, str) and name for name in names), field, expected, value)
-    return cast("tuple[str, ...]", names)
+    """Return the names that mean the same as another one."""
+    approvers = [read_approver(name) for name in names]
+    return sorted({name for name, approver in zip(names, approvers, strict=True) if approvers.count(approver) > 1})

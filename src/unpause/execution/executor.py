@@ -15,7 +15,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
-from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_about
+from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.segment_journal import SegmentJournal
 from unpause.store.events import add_events
 from unpause.store.journal import list_inputs, list_messages, list_tool_calls
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unpause.agents.registry import AgentRegistry
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
-    from unpause.services.segment_journal import JournalTools
+    from unpause.services.segment_journal import JournalContext
     from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)
@@ -50,12 +50,12 @@ class ExecutionRules(PauseRules):
 class Executor:
     """Runs segments, each under the fence of its own claim."""
 
-    def __init__(self, tools: JournalTools, agents: AgentRegistry, rules: ExecutionRules) -> None:
-        self._tools = tools
+    def __init__(self, context: JournalContext, agents: AgentRegistry, rules: ExecutionRules) -> None:
+        self._context = context
         self._agents = agents
         self._served = agents.served
         self._rules = rules
-        self._asking = RequirementFactory(tools.clock, tools.ids, rules)
+        self._requirements = RequirementFactory(context.clock, context.ids, rules)
         self._recorders: dict[int, SegmentJournal] = {}
 
     @property
@@ -88,7 +88,7 @@ class Executor:
         segment = await self._claim(run_key)
         if segment is None:
             return False
-        recorder = self._recorders[run_key] = SegmentJournal(self._tools, segment, self._rules.lease)
+        recorder = self._recorders[run_key] = SegmentJournal(self._context, segment, self._rules.lease)
         try:
             return await self._run(segment, recorder)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -108,7 +108,7 @@ class Executor:
 
     async def give_up(self, run_key: int) -> None:
         """End a run as ERROR that cannot be claimed, since what is stored of it cannot be read."""
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
         message = "The run cannot be executed: this version of the server cannot read what is stored of it"
         reason = EndReason.AGENT_ERROR.value
 
@@ -126,7 +126,7 @@ class Executor:
             event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
             return add_events(connection, run_key, (event,), last)
 
-        self._tools.bus.publish(run_key, await self._tools.database.write(unit))
+        self._context.bus.publish(run_key, await self._context.database.write(unit))
 
     async def _give_back_when_possible(self, recorder: SegmentJournal) -> None:
         """Release the run as soon as the database takes it, however long that is."""
@@ -144,8 +144,8 @@ class Executor:
         """Execute a segment that is claimed; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
-            questions = self._asking.ask([(doubt_about(call), call) for call in doubtful])
-            await recorder.pause(questions, Paused(wanted=()))
+            questions = self._requirements.create([(doubt_request(call), call) for call in doubtful])
+            await recorder.pause(questions, Paused(requests=()))
             return False
         driver = self._agents.get_driver(segment.run.agent_id, segment.run.source_type)
         end = await self._drive(driver, segment, recorder)
@@ -163,12 +163,12 @@ class Executor:
     async def _end(self, end: SegmentEnd, recorder: SegmentJournal) -> bool:
         """Write the end down; return whether the segment was released."""
         match end:
-            case Paused(wanted=()) if recorder.releases:
+            case Paused(requests=()) if recorder.releases:
                 await recorder.release()
                 return True
             case Paused():
-                wanted = [(want, recorder.get_call(want.call_id)) for want in end.wanted]
-                await recorder.pause(self._asking.ask(wanted), end)
+                waiting = [(request, recorder.get_call(request.call_id)) for request in end.requests]
+                await recorder.pause(self._requirements.create(waiting), end)
             case Completed():
                 await recorder.complete(end)
             case Failed():
@@ -202,7 +202,7 @@ class Executor:
             await asyncio.gather(flushing, driving, return_exceptions=True)
 
     async def _claim(self, run_key: int) -> Segment | None:
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> Segment:
             limit = self._rules.per_organization
@@ -223,7 +223,7 @@ class Executor:
 
         try:
             # One that somebody has locked is passed over: it is found again.
-            return await self._tools.database.write(unit, waits=False)
+            return await self._context.database.write(unit, waits=False)
         except (InvalidTransition, RunNotFound):
             # Somebody else has it, it was cancelled meanwhile, or it is for another process that serves its agent.
             return None

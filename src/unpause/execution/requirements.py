@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from unpause.agents.driver import Wanted
+from unpause.agents.driver import RequirementRequest
 from unpause.domain.explanations import doubt_text
 from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
 
@@ -35,23 +35,23 @@ class RequirementFactory:
     ids: Ids
     rules: PauseRules
 
-    def ask(self, wanted: Iterable[tuple[Wanted, ToolCall]]) -> list[Requirement]:
-        """Return the requirements of a new pause: for each call what it waits for."""
+    def create(self, waiting: Iterable[tuple[RequirementRequest, ToolCall]]) -> list[Requirement]:
+        """Return the requirements of a new pause: one for each call that waits."""
         pause_id = self.ids.fresh()
-        return [self._requirement(pause_id, want, call) for want, call in wanted]
+        return [self._requirement(pause_id, request, call) for request, call in waiting]
 
-    def _requirement(self, pause_id: str, want: Wanted, call: ToolCall) -> Requirement:
+    def _requirement(self, pause_id: str, request: RequirementRequest, call: ToolCall) -> Requirement:
         now = self.clock.now()
         rules = self.rules
         requirement_id = self.ids.fresh()
-        usual = rules.approval_expires_in if want.approval == "required" else rules.pause_expires_in
-        seconds = want.expires_in or usual
+        usual = rules.approval_expires_in if request.approval == "required" else rules.pause_expires_in
+        seconds = request.expires_in or usual
         expires_at = now + timedelta(seconds=seconds) if seconds else None
         remind_at = None
         if expires_at is not None and rules.remind_before is not None:
             remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
-        on_expire = want.on_expire or rules.on_expire
-        if (call.in_doubt or want.message is not None) and on_expire is OnExpire.APPROVE:
+        on_expire = request.on_expire or rules.on_expire
+        if (call.in_doubt or request.message is not None) and on_expire is OnExpire.APPROVE:
             # What may already have run, or is not what was shown, never runs because nobody looked.
             on_expire = OnExpire.REJECT
         # A call that was answered before, or has started, may be asked about again: whatever was said about it, sent
@@ -60,34 +60,34 @@ class RequirementFactory:
         return Requirement(
             id=requirement_id,
             pause_id=pause_id,
-            tool_call_id=want.call_id if is_first else requirement_id,
-            call_id=want.call_id,
+            tool_call_id=request.call_id if is_first else requirement_id,
+            call_id=request.call_id,
             tool_name=call.tool_name,
             tool_args=call.tool_args,
-            kind=want.kind,
+            kind=request.kind,
             created_at=now,
-            fields=want.fields,
-            editable=want.editable,
-            question=want.question,
+            fields=request.fields,
+            editable=request.editable,
+            question=request.question,
             in_doubt=call.in_doubt,
-            approval=want.approval,
-            approval_status="pending" if want.approval == "required" else None,
-            message=want.message,
+            approval=request.approval,
+            approval_status="pending" if request.approval == "required" else None,
+            message=request.message,
             expires_at=expires_at,
             on_expire=on_expire,
             remind_at=remind_at,
-            deciders=want.deciders,
-            metadata=want.metadata,
+            deciders=request.deciders,
+            metadata=request.metadata,
         )
 
 
-def doubt_about(call: ToolCall) -> Wanted:
+def doubt_request(call: ToolCall) -> RequirementRequest:
     """Return the question about a call in doubt: who may answer it, and how long, is as it was before the call ran."""
     earlier = call.requirement
     expires_in = None
     if earlier is not None and earlier.expires_at is not None:
         expires_in = (earlier.expires_at - earlier.created_at).total_seconds()
-    return Wanted(
+    return RequirementRequest(
         call.tool_call_id,
         RequirementKind.CONFIRMATION,
         approval=earlier.approval if earlier is not None else None,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unpause.errors import Conflict
     from unpause.services.commands import ResolveApproval
     from unpause.services.deadlines import LockedRun
-    from unpause.services.runs import ServiceTools
+    from unpause.services.runs import ServiceContext
     from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection
 
@@ -49,8 +49,8 @@ _DELETED = "The approval was deleted by an administrator"
 class ApprovalService:
     """The use cases of approvals."""
 
-    def __init__(self, tools: ServiceTools) -> None:
-        self._tools = tools
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def list_approvals(
         self, principal: Principal, wanted: ApprovalFilter, page: Page
@@ -63,11 +63,13 @@ class ApprovalService:
             # Without those that were deleted a moment ago.
             return [(approval, by_id[approval.id]) for approval in found if approval.id in by_id], total
 
-        return await self._tools.database.read(unit)
+        return await self._context.database.read(unit)
 
     async def get_approval(self, principal: Principal, approval_id: str) -> tuple[Approval, Requirement]:
         """Return the approval and the requirement it decides; raise ApprovalNotFound."""
-        return await self._tools.database.read(lambda connection: _with_requirement(connection, principal, approval_id))
+        return await self._context.database.read(
+            lambda connection: _with_requirement(connection, principal, approval_id)
+        )
 
     async def resolve_approval(
         self, principal: Principal, command: ResolveApproval, asked: RequestKey | None = None
@@ -81,10 +83,10 @@ class ApprovalService:
         as it is then.
         """
         refuse_unstorable(command, principal.user_id)
-        self._tools.limits.refuse_json({"resolution_data": command.data})
+        self._context.limits.refuse_json({"resolution_data": command.data})
 
         def unit(connection: Connection, checks: ValueChecks) -> tuple[Resolved | Conflict, LockedRun | None]:
-            now = self._tools.clock.now()
+            now = self._context.clock.now()
             approval = _get(connection, principal, command.approval_id)
             earlier = find_repeated(connection, asked, now)
             if earlier is not None:
@@ -101,9 +103,9 @@ class ApprovalService:
             return Resolved(*_with_requirement(connection, principal, approval.id)), locked
 
         with busy_with(f"The run of approval {command.approval_id}"):
-            outcome, locked = await write_checked(self._tools.database, self._tools.agents, unit)
+            outcome, locked = await write_checked(self._context.database, self._context.agents, unit)
         if locked is not None:
-            announce(locked, self._tools.bus, self._tools.dispatcher)
+            announce(locked, self._context.bus, self._context.dispatcher)
         if isinstance(outcome, Resolved):
             return outcome
         raise outcome
@@ -114,7 +116,7 @@ class ApprovalService:
         def unit(connection: Connection) -> LockedRun:
             approval = _get(connection, principal, approval_id)
             # Somebody may decide it at this moment.
-            locked = bring_up_to_date(connection, _lock_run(connection, principal, approval), self._tools.clock.now())
+            locked = bring_up_to_date(connection, _lock_run(connection, principal, approval), self._context.clock.now())
             requirement = _requirement(connection, _get(connection, principal, approval_id).id)
             with Decisions(connection, locked.run, principal, locked.now) as decisions:
                 if requirement.is_open and locked.run.status is RunStatus.PAUSED:
@@ -130,8 +132,8 @@ class ApprovalService:
             return locked
 
         with busy_with(f"The run of approval {approval_id}"):
-            locked = await self._tools.database.write(unit)
-        announce(locked, self._tools.bus, self._tools.dispatcher)
+            locked = await self._context.database.write(unit)
+        announce(locked, self._context.bus, self._context.dispatcher)
 
 
 def _lock_run(connection: Connection, principal: Principal, approval: Approval) -> Run:

@@ -20,7 +20,7 @@ from unpause.webhooks.outbox import REMINDER, tell_webhooks
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from unpause.services.runs import ServiceTools
+    from unpause.services.runs import ServiceContext
     from unpause.store.engine.database import Connection
 
 # Runs that are expired at the same time: on SQLite these share a commit, on PostgreSQL each takes a connection.
@@ -30,15 +30,15 @@ _TOGETHER_ON_SQLITE, _TOGETHER = 16, 3
 class Expiry:
     """Looks for what is due and does all of it: one unit a run, so that none stops another."""
 
-    def __init__(self, tools: ServiceTools, keep_keys: timedelta) -> None:
-        self._tools = tools
+    def __init__(self, context: ServiceContext, keep_keys: timedelta) -> None:
+        self._context = context
         self._keep_keys = keep_keys
-        self._together = _TOGETHER_ON_SQLITE if tools.database.is_sqlite else _TOGETHER
+        self._together = _TOGETHER_ON_SQLITE if context.database.is_sqlite else _TOGETHER
 
     async def sweep(self) -> int:
         """Do all that is due now; return how many runs it was about."""
-        now = self._tools.clock.now()
-        database = self._tools.database
+        now = self._context.clock.now()
+        database = self._context.database
         oldest = now - self._keep_keys
         # Reading first keeps an idle server from writing every few seconds.
         due, old_keys = await database.read(
@@ -56,7 +56,7 @@ class Expiry:
             if isinstance(outcome, DatabaseUnavailable) or not isinstance(outcome, Exception | None):
                 raise outcome
             if outcome is not None:
-                self._tools.unreadable.note("runs", run_key, outcome)
+                self._context.unreadable.note("runs", run_key, outcome)
 
     async def _expire_one(self, run_key: int) -> None:
         def unit(connection: Connection) -> LockedRun | None:
@@ -64,16 +64,16 @@ class Expiry:
             run = find_by_key(connection, run_key) if lock_if_free(connection, run_key) else None
             if run is None or run.status is not RunStatus.PAUSED:
                 return None
-            locked = bring_up_to_date(connection, run, self._tools.clock.now())
+            locked = bring_up_to_date(connection, run, self._context.clock.now())
             return locked if locked.expired else locked._replace(events=_remind(connection, locked))
 
         try:
-            locked = await self._tools.database.write(unit, waits=False)
+            locked = await self._context.database.write(unit, waits=False)
         except DatabaseBusy:
             # Something of it is locked: the next sweep finds it again.
             return
         if locked is not None:
-            announce(locked, self._tools.bus, self._tools.dispatcher)
+            announce(locked, self._context.bus, self._context.dispatcher)
 
 
 def _remind(connection: Connection, locked: LockedRun) -> tuple[Event, ...]:

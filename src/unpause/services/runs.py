@@ -50,7 +50,7 @@ _SUMMARY_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceTools:
+class ServiceContext:
     """What the services work with."""
 
     database: Database
@@ -75,8 +75,8 @@ class _Continued(NamedTuple):
 class RunService:
     """The use cases of runs."""
 
-    def __init__(self, tools: ServiceTools) -> None:
-        self._tools = tools
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def create_run(self, principal: Principal, command: CreateRun, asked: RequestKey | None = None) -> Accepted:
         """Make a run and hand it to the executors; with a key that made one before, return that one.
@@ -84,7 +84,7 @@ class RunService:
         Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
         IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
-        agent = self._tools.agents.get_driver(command.agent_id, command.source_type)
+        agent = self._context.agents.get_driver(command.agent_id, command.source_type)
         if command.source_type == SETUP_COMMANDS:
             principal.refuse_without(SETUP)
         else:
@@ -92,10 +92,10 @@ class RunService:
         chosen = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
         kept = _asked_for(command)
-        self._tools.limits.refuse_json({name: kept[name] for name in ("metadata", "session_state", "dependencies")})
-        now = self._tools.clock.now()
-        run_id = self._tools.ids.fresh()
-        session_id = command.session_id or self._tools.ids.fresh()
+        self._context.limits.refuse_json({name: kept[name] for name in ("metadata", "session_state", "dependencies")})
+        now = self._context.clock.now()
+        run_id = self._context.ids.fresh()
+        session_id = command.session_id or self._context.ids.fresh()
         values = {
             **kept,
             "model": chosen.name,
@@ -113,16 +113,16 @@ class RunService:
             earlier = find_earlier(connection, asked, now)
             if earlier is not None:
                 return earlier
-            self._tools.limits.refuse_run(connection, principal.organization_id, now)
+            self._context.limits.refuse_run(connection, principal.organization_id, now)
             run = _add_run(connection, principal, command, values)
             if asked is not None:
                 add_effect(connection, asked, run.id, 0)
             return Accepted(run, after=0)
 
         with busy_with(f"Session {session_id}"):
-            accepted = await self._tools.database.write(unit)
+            accepted = await self._context.database.write(unit)
         if accepted.run.run_id == run_id:
-            self._tools.dispatcher.ready(accepted.run.id)
+            self._context.dispatcher.ready(accepted.run.id)
         return accepted
 
     async def continue_run(
@@ -134,17 +134,17 @@ class RunService:
         InvalidInput or IdempotencyMismatch; then nothing changed, but that what has expired is decided.
         """
         refuse_unstorable(command, principal.user_id)
-        self._tools.limits.refuse_answers(command)
+        self._context.limits.refuse_answers(command)
 
         def unit(connection: Connection, checks: ValueChecks) -> _Continued:
             # The key before the run, as everywhere: see the order of locks in `store.database`.
-            earlier = find_earlier(connection, asked, self._tools.clock.now())
+            earlier = find_earlier(connection, asked, self._context.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
             run = _lock_run(connection, principal, ref)
             if run.source_type == SETUP_COMMANDS:
                 # An answer may be a command.
                 principal.refuse_without(SETUP)
-            now = self._tools.clock.now()
+            now = self._context.clock.now()
             if earlier is not None:
                 return _Continued(LockedRun(run, [], now), replace(earlier, moved=False))
             locked = bring_up_to_date(connection, run, now)
@@ -171,8 +171,8 @@ class RunService:
             return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
 
         with busy_with(str(ref)):
-            locked, outcome = await write_checked(self._tools.database, self._tools.agents, unit)
-        announce(locked, self._tools.bus, self._tools.dispatcher)
+            locked, outcome = await write_checked(self._context.database, self._context.agents, unit)
+        announce(locked, self._context.bus, self._context.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome
@@ -182,7 +182,7 @@ class RunService:
 
         Raises RunNotFound, or RunHasEnded.
         """
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, bool]:
             run = _lock_run(connection, principal, ref)
@@ -195,22 +195,22 @@ class RunService:
             return run, requested
 
         with busy_with(str(ref)):
-            run, requested = await self._tools.database.write(unit)
+            run, requested = await self._context.database.write(unit)
         if requested:
-            self._tools.dispatcher.pause_requested(run.id)
+            self._context.dispatcher.pause_requested(run.id)
         return run
 
     def _refuse_unserved(self, connection: Connection, run: Run) -> None:
         """Raise AgentUnavailable where nobody could go on with the paused run: the decision must not be spent."""
-        tools = self._tools
-        if run.status is not RunStatus.PAUSED or tools.agents.find_driver(run) is not None:
+        context = self._context
+        if run.status is not RunStatus.PAUSED or context.agents.find_driver(run) is not None:
             return
-        if run.agent_id not in list_live_agents(connection, tools.node_patience):
+        if run.agent_id not in list_live_agents(connection, context.node_patience):
             raise AgentUnavailable(run.agent_id)
 
     def _model_of(self, run: Run, choice: str | None) -> dict[str, str]:
         """Return the columns that another model changes; raise ModelNotAllowed for a choice."""
-        driver = self._tools.agents.find_driver(run)
+        driver = self._context.agents.find_driver(run)
         if driver is None or run.status is not RunStatus.PAUSED:
             return {}
         if choice is not None:
@@ -225,7 +225,7 @@ class RunService:
 
     async def cancel_run(self, principal: Principal, ref: RunRef) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
             run = _lock_run(connection, principal, ref)
@@ -237,23 +237,23 @@ class RunService:
             return cancel(connection, run, why, now)
 
         with busy_with(str(ref)):
-            run, events = await self._tools.database.write(unit)
-        self._tools.bus.publish(run.id, events)
+            run, events = await self._context.database.write(unit)
+        self._context.bus.publish(run.id, events)
         if events:
-            self._tools.dispatcher.cancelled(run.id)
+            self._context.dispatcher.cancelled(run.id)
         return run
 
     async def keep_answer(self, asked: RequestKey, answer: str) -> None:
         """Keep what was answered to a request with a key, for when it is sent again."""
-        await self._tools.database.write(lambda connection: keep_answer(connection, asked, answer))
+        await self._context.database.write(lambda connection: keep_answer(connection, asked, answer))
 
     async def get_run(self, principal: Principal, ref: RunRef) -> Run:
         """Return the run; raise RunNotFound."""
-        return await self._tools.database.read(lambda connection: get_run(connection, principal.visibility, ref))
+        return await self._context.database.read(lambda connection: get_run(connection, principal.visibility, ref))
 
     async def get_view(self, principal: Principal, ref: RunRef) -> RunView:
         """Return the run with its calls, messages and requirements, all of one moment; raise RunNotFound."""
-        return await self._tools.database.read(
+        return await self._context.database.read(
             lambda connection: view_of(connection, get_run(connection, principal.visibility, ref))
         )
 

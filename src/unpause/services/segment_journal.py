@@ -17,7 +17,7 @@ from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.audit import decided_by_agent
-from unpause.services.segment_writes import Unwritten, refuse_long_names
+from unpause.services.segment_writes import PendingWrites, refuse_long_names
 from unpause.store.events import list_events
 from unpause.store.large_results import is_large
 from unpause.store.runs import reserve_sequence, transition
@@ -53,7 +53,7 @@ Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
 
 
 @dataclass(frozen=True, slots=True)
-class JournalTools:
+class JournalContext:
     """What a recorder writes with."""
 
     database: Database
@@ -65,16 +65,16 @@ class JournalTools:
 class SegmentJournal:
     """The journal of one segment. It implements ``agents.driver.Journal``."""
 
-    def __init__(self, tools: JournalTools, segment: Segment, lease: timedelta) -> None:
+    def __init__(self, context: JournalContext, segment: Segment, lease: timedelta) -> None:
         """``lease`` is for how long the run was claimed."""
-        self._tools = tools
+        self._context = context
         self._segment = segment
         self._run = segment.run
         self._calls = {call.tool_call_id: call for call in segment.calls}
         self._large = {key: call for key, call in self._calls.items() if is_large(call)}
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
-        self._unwritten = Unwritten()
+        self._pending = PendingWrites()
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
@@ -130,13 +130,13 @@ class SegmentJournal:
         """
         refuse_long_names(calls)
         for message in messages:
-            self._unwritten.messages.append(Message(self._positions, message.native, message.entries))
+            self._pending.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
-        self._unwritten.inputs_consumed = bool(self._segment.inputs)
-        now = self._tools.clock.now()
+        self._pending.inputs_consumed = bool(self._segment.inputs)
+        now = self._context.clock.now()
         for position, call in enumerate(calls):
             added = ToolCall(call.tool_call_id, call.tool_name, call.tool_args, self._turn, position, now)
-            self._calls[call.tool_call_id] = self._unwritten.added[call.tool_call_id] = added
+            self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
         if calls:
             self._turn += 1
 
@@ -151,10 +151,10 @@ class SegmentJournal:
             call.tool_args,
             self._turn,
             0,
-            self._tools.clock.now(),
+            self._context.clock.now(),
             kind=CallKind.OUTPUT,
         )
-        self._calls[call.tool_call_id] = self._unwritten.added[call.tool_call_id] = added
+        self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
         self._turn += 1
 
     def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
@@ -168,15 +168,15 @@ class SegmentJournal:
 
     def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
         """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
-        entry = decided_by_agent(self._run, self._calls[call_id], own, self._tools.clock.now())
-        self._unwritten.audit.append(entry)
+        entry = decided_by_agent(self._run, self._calls[call_id], own, self._context.clock.now())
+        self._pending.audit.append(entry)
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
         call = replace(
             self._calls[call_id],
             status=CallStatus.STARTED,
-            started_at=self._tools.clock.now(),
+            started_at=self._context.clock.now(),
             idempotent=idempotent,
         )
         self._settle(call)
@@ -220,7 +220,7 @@ class SegmentJournal:
             taken = self._take()
             if taken:
                 await self._write(
-                    self._tools.database.append, lambda connection, again: self._hold(connection, taken, again=again)
+                    self._context.database.append, lambda connection, again: self._hold(connection, taken, again=again)
                 )
 
     async def settle(self) -> None:
@@ -238,7 +238,7 @@ class SegmentJournal:
 
     async def pause(self, requirements: Sequence[Requirement], end: Paused) -> None:
         """End the segment waiting for ``requirements``; those of earlier pauses are shown along."""
-        pause_id = requirements[0].pause_id if requirements else self._tools.ids.fresh()
+        pause_id = requirements[0].pause_id if requirements else self._context.ids.fresh()
         shown = (*self._segment.requirements, *requirements)
         content = end.content or None
         self._note(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
@@ -276,18 +276,20 @@ class SegmentJournal:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
-            taken = Unwritten(settled=self._not_begun) if self._is_torn else self._take()
+            taken = PendingWrites(settled=self._not_begun) if self._is_torn else self._take()
             # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
             changes = {} if taken.usage is None else {"usage": taken.usage}
-            await self._tools.database.write(lambda connection: self._move(connection, taken, Trigger.RELEASE, changes))
+            await self._context.database.write(
+                lambda connection: self._move(connection, taken, Trigger.RELEASE, changes)
+            )
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
             taken = self._take()
             if trigger is not Trigger.PAUSE:
-                changes["ended_at"] = self._tools.clock.now()
+                changes["ended_at"] = self._context.clock.now()
             taken.requirements = requirements
-            write = partial(self._tools.database.write, waits=False)
+            write = partial(self._context.database.write, waits=False)
             await self._write(write, lambda connection, **_: self._move(connection, taken, trigger, changes))
 
     def _note_end(self, call: ToolCall, result: CallResult) -> None:
@@ -302,7 +304,7 @@ class SegmentJournal:
             outcome=result.outcome,
             result=result.value,
             result_text=result.text,
-            finished_at=self._tools.clock.now(),
+            finished_at=self._context.clock.now(),
         )
 
     def _used(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
@@ -315,19 +317,19 @@ class SegmentJournal:
         return self._usage
 
     def _note(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
-        self._unwritten.events.append(Event(event_type, self._tools.clock.now(), dict(payload or {})))
+        self._pending.events.append(Event(event_type, self._context.clock.now(), dict(payload or {})))
 
     def _settle(self, call: ToolCall) -> None:
         self._calls[call.tool_call_id] = call
         if call.status is CallStatus.FINISHED and is_large(call):
             self._large = {**self._large, call.tool_call_id: call}
-        if call.tool_call_id in self._unwritten.added:
-            self._unwritten.added[call.tool_call_id] = call
+        if call.tool_call_id in self._pending.added:
+            self._pending.added[call.tool_call_id] = call
         else:
-            self._unwritten.settled[call.tool_call_id] = call
+            self._pending.settled[call.tool_call_id] = call
 
-    def _take(self) -> Unwritten:
-        taken, self._unwritten = self._unwritten, Unwritten()
+    def _take(self) -> PendingWrites:
+        taken, self._pending = self._pending, PendingWrites()
         taken.usage = self._used()
         return taken
 
@@ -349,19 +351,19 @@ class SegmentJournal:
             self._is_torn = False
             if committed:
                 self._last = committed[-1].sequence
-            self._tools.bus.publish(self._run.id, committed)
+            self._context.bus.publish(self._run.id, committed)
             return
 
-    def _hold(self, connection: Connection, taken: Unwritten, *, again: bool) -> tuple[Event, ...]:
+    def _hold(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
         if again:
             # Nobody else appends to a run that is held: a log that has grown has grown by the try before. To be held
             # comes first, since whoever took the run over meanwhile writes to the same log.
-            held = reserve_sequence(connection, run.id, run.fence, 0, self._tools.clock.now())
+            held = reserve_sequence(connection, run.id, run.fence, 0, self._context.clock.now())
             if held.last > self._last:
                 return tuple(list_events(connection, run.id, self._last, held.last - self._last))
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
         reserved = reserve_sequence(
             connection,
             run.id,
@@ -379,10 +381,10 @@ class SegmentJournal:
         return replace_unstorable(taken).write(connection, self._segment, reserved.last, now, self._large)
 
     def _move(
-        self, connection: Connection, taken: Unwritten, trigger: Trigger, changes: Mapping[str, Any]
+        self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
         taken = replace_unstorable(taken)
         columns = {
             **replace_unstorable(changes),

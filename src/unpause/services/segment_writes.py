@@ -28,7 +28,7 @@ _LONGEST_NAME = 255
 
 
 @dataclass(slots=True)
-class Unwritten:
+class PendingWrites:
     """What happened since the last commit; ``usage`` is all that the run has used up so far."""
 
     events: list[Event] = field(default_factory=list)

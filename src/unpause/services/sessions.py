@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
     from unpause.domain.principal import Principal
-    from unpause.services.runs import ServiceTools
+    from unpause.services.runs import ServiceContext
     from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class RunsAsked:
+class SessionRunsQuery:
     """Which runs of a session are asked for: a page of those that pass the filter.
 
     Pages count from the oldest run, or with ``newest`` from the newest.
@@ -39,24 +39,24 @@ class RunsAsked:
 class SessionService:
     """The use cases of sessions."""
 
-    def __init__(self, tools: ServiceTools) -> None:
-        self._tools = tools
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     async def list_sessions(self, principal: Principal, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
         """Return one page of sessions, and how many there are in all."""
-        return await self._tools.database.read(
+        return await self._context.database.read(
             lambda connection: list_sessions(connection, principal.visibility, wanted, page)
         )
 
     async def get_session(self, principal: Principal, session_id: str) -> Session:
         """Return the session; raise SessionNotFound."""
-        return await self._tools.database.read(lambda connection: _get(connection, principal, session_id))
+        return await self._context.database.read(lambda connection: _get(connection, principal, session_id))
 
     async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
         """Make a session; raise Conflict where there is one of that id, InvalidInput for text that cannot be stored."""
         refuse_unstorable(wanted)
-        self._tools.limits.refuse_json({"session_state": wanted.state, "metadata": wanted.metadata})
-        now = self._tools.clock.now()
+        self._context.limits.refuse_json({"session_state": wanted.state, "metadata": wanted.metadata})
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> Session:
             session = add_session(connection, principal, wanted, now)
@@ -65,13 +65,13 @@ class SessionService:
                 raise Conflict(f"Session {wanted.session_id} exists already")
             return session
 
-        return await self._tools.database.write(unit)
+        return await self._context.database.write(unit)
 
     async def change_session(self, principal: Principal, session_id: str, changes: Mapping[str, Any]) -> Session:
         """Change name, state or metadata; raise SessionNotFound, or InvalidInput for text that cannot be stored."""
         refuse_unstorable(changes)
-        self._tools.limits.refuse_json(changes)
-        now = self._tools.clock.now()
+        self._context.limits.refuse_json(changes)
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> Session:
             session = _get(connection, principal, session_id)
@@ -85,7 +85,7 @@ class SessionService:
             return changed
 
         with busy_with(f"Session {session_id}"):
-            return await self._tools.database.write(unit)
+            return await self._context.database.write(unit)
 
     async def delete_session(self, principal: Principal, session_id: str) -> None:
         """Remove the session and its runs; one that does not exist is as good as removed.
@@ -93,7 +93,7 @@ class SessionService:
         Raises Conflict while one of its runs is being executed or about to be: its tools could not be accounted for any
         more, and whoever follows it would wait for an end that never comes.
         """
-        now = self._tools.clock.now()
+        now = self._context.clock.now()
 
         def unit(connection: Connection) -> None:
             # Whoever makes or continues a run of it at this moment comes first, or finds it gone.
@@ -111,19 +111,19 @@ class SessionService:
             add_entries(connection, [*gone, done])
 
         with busy_with(f"Session {session_id}"):
-            await self._tools.database.write(unit)
+            await self._context.database.write(unit)
 
-    async def list_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
+    async def list_runs(self, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""
-        return await self._tools.database.read(
+        return await self._context.database.read(
             lambda connection: [
                 listed_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
             ]
         )
 
-    async def list_bare_runs(self, principal: Principal, session_id: str, asked: RunsAsked) -> list[RunView]:
+    async def list_bare_runs(self, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[RunView]:
         """Return the same page as ``list_runs``, without calls and messages."""
-        return await self._tools.database.read(
+        return await self._context.database.read(
             lambda connection: [
                 bare_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
             ]
@@ -139,7 +139,7 @@ class SessionService:
                 raise RunNotFound(f"Run with ID {run_id} not found in session {session_id}")
             return view_of(connection, run)
 
-        return await self._tools.database.read(unit)
+        return await self._context.database.read(unit)
 
     async def list_chat(self, principal: Principal, session_id: str, last_runs: int) -> tuple[Session, list[RunView]]:
         """Return the session and its last runs, oldest first; raise SessionNotFound."""
@@ -149,10 +149,10 @@ class SessionService:
             found = list_session_runs(connection, session.key, limit=last_runs, newest=True)
             return session, [listed_view_of(connection, run) for run in found]
 
-        return await self._tools.database.read(unit)
+        return await self._context.database.read(unit)
 
 
-def _runs(connection: Connection, principal: Principal, session_id: str, asked: RunsAsked) -> list[Run]:
+def _runs(connection: Connection, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[Run]:
     key, page = _get(connection, principal, session_id).key, asked.page
     return list_session_runs(connection, key, asked.wanted, limit=page.limit, offset=page.offset, newest=asked.newest)
 

@@ -1,4 +1,4 @@
-"""What Pydantic AI's deferred calls wait for, in the server's words."""
+"""Turns Pydantic AI's deferred calls into requests for requirements."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_core import to_json, to_jsonable_python
 
-from unpause.agents.driver import Wanted
-from unpause.agents.policy import ToolPolicy
+from unpause.agents.driver import RequirementRequest
 from unpause.agents.pydantic_ai.forms import fields_of
 from unpause.domain.deciders import Deciders
-from unpause.domain.requirements import OnExpire, RequirementKind
+from unpause.domain.requirements import RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
     from pydantic_ai.tools import ToolDefinition
 
+    from unpause.agents.policy import ToolPolicies, ToolPolicy
     from unpause.domain.requirements import Requirement
 
 # Of the metadata that a tool gives with ApprovalRequired or CallDeferred: it is part of the run, its events and
@@ -74,32 +74,32 @@ def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
         raise ToolFailed(message)
 
 
-def wanted_by(paused: SegmentPaused) -> tuple[Wanted, ...]:
+def requests_of(paused: SegmentPaused, policies: ToolPolicies) -> tuple[RequirementRequest, ...]:
     """Return what each call waits for."""
-    return tuple(_wanted_by(call, paused.tools.get(call.tool_name)) for call in paused.waiting)
+    return tuple(_request_of(call, paused.tools.get(call.tool_name), policies) for call in paused.waiting)
 
 
-def _wanted_by(call: WaitingCall, tool: ToolDefinition | None) -> Wanted:
-    rules = ToolPolicy.of(tool.metadata if tool else None)
+def _request_of(call: WaitingCall, tool: ToolDefinition | None, policies: ToolPolicies) -> RequirementRequest:
+    rules = policies.get(call.tool_name, tool.metadata if tool is not None else None)
     if call.kind != "approval":
-        wanted = _wanted(call, RequirementKind.EXTERNAL_EXECUTION, rules.elsewhere)
-        return replace(wanted, question=call.kind == "question")
+        request = _request(call, RequirementKind.EXTERNAL_EXECUTION, rules.for_external_execution())
+        return replace(request, question=call.kind == "question")
     if call.is_complete:
-        return replace(_wanted(call, RequirementKind.CONFIRMATION, rules), editable=())
+        return replace(_request(call, RequirementKind.CONFIRMATION, rules), editable=())
     if tool is None:
-        return _wanted(call, RequirementKind.CONFIRMATION, rules)
+        return _request(call, RequirementKind.CONFIRMATION, rules)
     kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION
-    return replace(_wanted(call, kind, rules), fields=fields_of(tool, rules, call.arguments))
+    return replace(_request(call, kind, rules), fields=fields_of(tool, rules, call.arguments))
 
 
-def _wanted(call: WaitingCall, kind: RequirementKind, rules: ToolPolicy) -> Wanted:
-    return Wanted(
+def _request(call: WaitingCall, kind: RequirementKind, rules: ToolPolicy) -> RequirementRequest:
+    return RequirementRequest(
         call.call_id,
         kind,
         editable=rules.editable,
         approval=rules.approval,
         expires_in=rules.expires_in,
-        on_expire=OnExpire(rules.on_expire) if rules.on_expire else None,
+        on_expire=rules.on_expire,
         deciders=_deciders(rules),
         message=call.message,
         metadata=None if call.metadata is None else to_jsonable_python(call.metadata),

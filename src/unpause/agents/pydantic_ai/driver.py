@@ -19,7 +19,7 @@ from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.capability import SegmentCapability
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
-from unpause.agents.pydantic_ai.deferred import SegmentPaused, wanted_by
+from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
 from unpause.agents.pydantic_ai.events import EventRecorder
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
@@ -28,7 +28,7 @@ from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_u
 from unpause.agents.pydantic_ai.output_schemas import output_type
 from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed
 from unpause.agents.pydantic_ai.results import recorded_return
-from unpause.agents.pydantic_ai.tools import check_policies, describe_tools
+from unpause.agents.pydantic_ai.tools import describe_tools, read_policies
 from unpause.agents.pydantic_ai.toolset import JournalCapability
 from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import InvalidSetting, ModelNotAllowed, UnpauseError
@@ -72,7 +72,7 @@ class PydanticAIDriver:
     def __init__(self, agent: Agent[Any, Any], options: DriverOptions) -> None:
         if not agent.name:
             raise InvalidSetting("an agent needs a name to be served: Agent(..., name='…')")
-        check_policies(agent)
+        self._policies = read_policies(agent)
         self._agent = agent
         self._options = options
         self._checker = ArgumentChecker(agent)
@@ -91,7 +91,7 @@ class PydanticAIDriver:
 
     def list_tools(self) -> list[ToolDescription]:
         """Return what the agent can call, as far as its toolsets say it without a run."""
-        return describe_tools(self._agent)
+        return describe_tools(self._agent, self._policies)
 
     def check_arguments(
         self, tool_name: str, arguments: Mapping[str, Any], chosen: Collection[str]
@@ -116,7 +116,7 @@ class PydanticAIDriver:
             model = self._models.get(segment.run.model_choice)
             narrator = EventRecorder(segment, journal, self._options.ids, model.model_name, model.system)
             calls = {call.tool_call_id: call for call in segment.calls}
-            gate = SegmentCapability(journal, calls, narrator.arguments, redaction)
+            gate = SegmentCapability(journal, calls, narrator.arguments, redaction, self._policies)
             async with self._deps.opened(segment.run) as deps:
                 end = await self._loop(segment, gate, narrator, meter, deps)
         except ModelNotAllowed as error:
@@ -143,7 +143,7 @@ class PydanticAIDriver:
             # So the framework ends a turn in which a call waits that the agent's own handler had let run.
             pause = gate.paused()
         await narrator.say_content_completed()
-        return Paused(wanted_by(pause), narrator.text or None, meter.counts())
+        return Paused(requests_of(pause, self._policies), narrator.text or None, meter.counts())
 
     async def _iterate(
         self, segment: Segment, gate: SegmentCapability, narrator: EventRecorder, meter: Meter, deps: object

@@ -21,7 +21,6 @@ from pydantic_ai.tools import (
 from pydantic_core import to_json
 
 from unpause.agents.driver import OwnDecision
-from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.arguments import (
     ShownCall,
     Validation,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
 
     from unpause.agents.driver import Journal
+    from unpause.agents.policy import ToolPolicies, ToolPolicy
     from unpause.agents.redaction import Redaction
 
 _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -58,6 +58,7 @@ class CallGate(AbstractCapability[Any]):
     recorded: Mapping[str, ToolCall]
     arguments: dict[str, dict[str, Any]]
     redaction: Redaction
+    policies: ToolPolicies
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     questions: dict[str, str] = field(default_factory=dict)
@@ -67,7 +68,6 @@ class CallGate(AbstractCapability[Any]):
     _seen: dict[str, Any] = field(default_factory=dict)
     _granted: dict[str, ToolApproved] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
-    _rules: dict[str, tuple[Mapping[str, Any] | None, ToolPolicy]] = field(default_factory=dict)
     _asks_agent: bool = False
 
     def get_ordering(self) -> CapabilityOrdering:
@@ -145,11 +145,8 @@ class CallGate(AbstractCapability[Any]):
             raise
 
     def rules_of(self, tool: ToolDefinition) -> ToolPolicy:
-        """Return the rules that the tool's author gave it, read once."""
-        known = self._rules.get(tool.name)
-        if known is None or known[0] is not tool.metadata:
-            known = self._rules[tool.name] = (tool.metadata, ToolPolicy.of(tool.metadata))
-        return known[1]
+        """Return the policy of the tool."""
+        return self.policies.get(tool.name, tool.metadata)
 
     def permits(self, call_id: str) -> bool:
         """Whether somebody has said yes to exactly this call: a human, or the agent's own handler."""

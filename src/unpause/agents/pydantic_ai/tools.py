@@ -16,7 +16,7 @@ from pydantic_ai.toolsets import (
 )
 
 from unpause.agents.driver import ToolDescription
-from unpause.agents.policy import ToolPolicy
+from unpause.agents.policy import ToolPolicies
 from unpause.agents.pydantic_ai.schemas import hide_parameters, parameters_of
 from unpause.errors import InvalidSetting
 
@@ -41,18 +41,22 @@ def list_known_tools(agent: Agent[Any, Any]) -> list[KnownTool]:
     return [tool for toolset in agent.toolsets for tool in _tools(toolset)]
 
 
-def describe_tools(agent: Agent[Any, Any]) -> list[ToolDescription]:
+def describe_tools(agent: Agent[Any, Any], policies: ToolPolicies) -> list[ToolDescription]:
     """Return the tools that are known, as they are shown to people."""
-    return [_described(tool.definition) for tool in list_known_tools(agent)]
+    return [_described(tool.definition, policies) for tool in list_known_tools(agent)]
 
 
-def check_policies(agent: Agent[Any, Any]) -> None:
-    """Raise InvalidSetting for a known tool whose policy cannot be read, or names a parameter that it does not have."""
+def read_policies(agent: Agent[Any, Any]) -> ToolPolicies:
+    """Return the policies of the agent's tools.
+
+    Raises InvalidSetting for a known tool whose policy cannot be read or names a parameter that the tool does not have.
+    """
+    policies = ToolPolicies()
     for tool in list_known_tools(agent):
         definition = tool.definition
         place = f"agent {agent.name!r}, tool {definition.name!r}"
         try:
-            rules = ToolPolicy.of(definition.metadata)
+            rules = policies.get(definition.name, definition.metadata)
         except ValueError as error:
             raise InvalidSetting(f"{place}: {error}") from None
         if definition.parameters_json_schema.get("additionalProperties"):
@@ -63,6 +67,7 @@ def check_policies(agent: Agent[Any, Any]) -> None:
             if unknown := [name for name in named if name not in parameters]:
                 has = f"it has {', '.join(parameters)}" if parameters else "it has none"
                 raise InvalidSetting(f"{place}: {field} names no parameter of it: {', '.join(unknown)} ({has})")
+    return policies
 
 
 def _tools(toolset: AbstractToolset[Any]) -> Iterator[KnownTool]:
@@ -97,8 +102,8 @@ def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
     return replace(tool, definition=definition)
 
 
-def _described(definition: ToolDefinition) -> ToolDescription:
-    rules = ToolPolicy.of(definition.metadata)
+def _described(definition: ToolDefinition, policies: ToolPolicies) -> ToolDescription:
+    rules = policies.get(definition.name, definition.metadata)
     external = definition.kind == "external"
     waits = definition.kind == "unapproved" or rules.waits
     return ToolDescription(
@@ -108,5 +113,5 @@ def _described(definition: ToolDefinition) -> ToolDescription:
         requires_confirmation=waits and not external and not rules.user_input,
         requires_user_input=bool(rules.user_input),
         external_execution=external,
-        approval=(rules.elsewhere if external else rules).approval,
+        approval=(rules.for_external_execution() if external else rules).approval,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_ai.messages import ModelMessagesTypeAdapter, ModelRequest, ModelResponse, TextPart, UserPromptPart
 
-from unpause.agents.driver import Completed, Failed, NewMessage, Paused, ProposedCall, Wanted
+from unpause.agents.driver import Completed, Failed, NewMessage, Paused, ProposedCall, RequirementRequest
 from unpause.agents.pydantic_ai.failures import counted
 from unpause.agents.setup.checkout import describe_checkout, find_checkout
 from unpause.agents.setup.command_text import find_commands
@@ -183,7 +183,9 @@ class SetupSegment:
         return self._wait_for(question)
 
     def _wait_for(self, question: Question) -> Paused:
-        wanted = Wanted(question.call_id, RequirementKind.EXTERNAL_EXECUTION, question=True, message=question.message)
+        wanted = RequirementRequest(
+            question.call_id, RequirementKind.EXTERNAL_EXECUTION, question=True, message=question.message
+        )
         return Paused((wanted,), question.message, self._usage())
 
     async def _complete(self) -> Completed:

@@ -24,7 +24,7 @@ from unpause.domain.conflicts import not_paused
 from unpause.domain.runs import RunFilter, RunRef, RunStatus
 from unpause.errors import InvalidInput, RunNotFound, SessionNotFound
 from unpause.services.commands import ContinueRun, CreateRun
-from unpause.services.sessions import RunsAsked
+from unpause.services.sessions import SessionRunsQuery
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -125,7 +125,7 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
     try:
         # Nobody's in particular: of those who see everybody's sessions, not only their own.
         asker = caller.looking_for(None)
-        views = await application.sessions.list_runs(asker, session_id, RunsAsked(wanted, page_at(page, limit)))
+        views = await application.sessions.list_runs(asker, session_id, SessionRunsQuery(wanted, page_at(page, limit)))
     except SessionNotFound:
         views = []
     if not views:

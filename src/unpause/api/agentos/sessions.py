@@ -23,7 +23,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import NewSession, SessionFilter
 from unpause.errors import InvalidInput, NotFound, SessionNotFound
-from unpause.services.sessions import RunsAsked
+from unpause.services.sessions import SessionRunsQuery
 
 if TYPE_CHECKING:
     from unpause.domain.runs import RunView
@@ -118,7 +118,7 @@ def read_runs_asked(
     status: Annotated[list[str] | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
-) -> RunsAsked:
+) -> SessionRunsQuery:
     """Return which runs are wanted: of any of the statuses, and of the time between, both seconds included.
 
     Clients know no pages and want the conversation as it stands: without one they get its end.
@@ -128,7 +128,7 @@ def read_runs_asked(
         since=None if created_after is None else datetime.fromtimestamp(created_after, UTC),
         until=None if created_before is None else datetime.fromtimestamp(created_before + 1, UTC),
     )
-    return RunsAsked(wanted, page_at(page or 1, limit), newest=page is None)
+    return SessionRunsQuery(wanted, page_at(page or 1, limit), newest=page is None)
 
 
 def _statuses(words: list[str]) -> frozenset[RunStatus]:
@@ -237,7 +237,7 @@ async def list_session_runs(
     application: App,
     session_id: str,
     asker: Asker,
-    asked: Annotated[RunsAsked, Depends(read_runs_asked)],
+    asked: Annotated[SessionRunsQuery, Depends(read_runs_asked)],
     session_type: OfType = "agent",
 ) -> Response:
     """Return runs of a session, oldest first: a page of them, or without a page the newest."""
@@ -249,7 +249,7 @@ async def list_session_runs(
 
 @router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
 async def list_run_previews(
-    application: App, session_id: str, asker: Asker, asked: Annotated[RunsAsked, Depends(read_runs_asked)]
+    application: App, session_id: str, asker: Asker, asked: Annotated[SessionRunsQuery, Depends(read_runs_asked)]
 ) -> Response:
     """Return the same runs in short, for clients that poll."""
     views = await application.sessions.list_bare_runs(asker, session_id, asked)
