@@ -1,27 +1,29 @@
-"""Tasks that run beside a block and end with it; where one must not end earlier, its end is the block's."""
+"""Tasks that run beside a block and end with it: none without an owner that waits for it and reports its failure."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class PartDied(Exception):
-    """A part of a process's background work has ended that should have gone on."""
+    """A background task that has to go on has ended."""
 
 
 class VitalTask:
-    """A task of the group that has to go on: where it ends before it is told to, the group's block is cancelled.
+    """A task of the group that has to go on: when it ends before ``stop``, the group's block is cancelled.
 
-    That is so however it ends, by itself and by a cancellation of whoever it is as well. The group raises why.
+    It does not matter how it ends: it may return, fail or be cancelled by anybody. The group raises the reason.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, object], name: str) -> None:
@@ -38,7 +40,7 @@ class VitalTask:
 
     @staticmethod
     async def finish(*parts: VitalTask) -> None:
-        """Wait for work that was told to end by itself."""
+        """Wait for work that ends by itself."""
         for part in parts:
             part._may_end = True  # noqa: SLF001 - its own
         await asyncio.wait([part._task for part in parts])  # noqa: SLF001
@@ -48,19 +50,76 @@ class VitalTask:
             # Or another of the group has ended it with all the rest.
             return
         error = None if task.cancelled() else task.exception()
-        _log.critical("a part of the background work died: the process ends", part=self._name, exc_info=error)
+        _log.critical("background task died: stopping the process", part=self._name, exc_info=error)
         if not isinstance(error, Exception):
-            # The group takes note of exceptions only.
+            # The group ends for exceptions only.
             failing = _fail(self._name)
             try:
                 self._tasks.create_task(failing, name=f"end of {self._name}")
             except RuntimeError:
-                # It is about to end anyway.
+                # The group is ending already.
                 failing.close()
 
 
 async def _fail(name: str) -> None:
     raise PartDied(f"{name} has ended")
+
+
+class TaskScope:
+    """Tasks that belong to a block: when it ends, those that still run are cancelled, and waited for.
+
+    The block itself takes the results of those that end in it. What one raises while it is cancelled is logged, as is
+    one that does not end within ``patience`` seconds, which None makes unlimited.
+    """
+
+    def __init__(self, patience: float | None = None) -> None:
+        self._patience = patience
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run the work beside the block."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        return task
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        running = {task for task in self._tasks if not task.done()}
+        for task in running:
+            task.cancel()
+        if not running:
+            return
+        ended, late = await asyncio.wait(running, timeout=self._patience)
+        for task in ended:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.warning("background task failed", task=task.get_name(), exc_info=error)
+        for task in late:
+            _log.warning("background task did not end", task=task.get_name())
+
+
+class SingleTask:
+    """One piece of work at a time beside its owner, for as long as the event loop runs; its failure is logged."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin it, unless the one before still runs."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(work(), name=self._name)
+            self._task.add_done_callback(self._ended)
+
+    async def wait(self) -> None:
+        """Wait until it has ended, if it runs."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background task failed", task=self._name, exc_info=error)
 
 
 @asynccontextmanager

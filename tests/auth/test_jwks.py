@@ -93,8 +93,7 @@ class Desk:
 
     async def renewed(self) -> None:
         """Wait until nobody asks the address any more."""
-        if self.keys._renewal is not None:  # noqa: SLF001 - nobody else waits for it
-            await self.keys._renewal  # noqa: SLF001
+        await self.keys._renewal.wait()  # noqa: SLF001 - nobody else waits for it
 
     async def read(self, issuer: Issuer, kid: str | None = None) -> bool:
         """Whether a new token of the issuer counts; one that does not is refused for its key."""

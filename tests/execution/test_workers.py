@@ -160,7 +160,7 @@ async def test_a_pause_asked_for_elsewhere_is_heard_by_the_segment(tmp_path: Pat
     ):
         run = await start(server)
         await driver.has_started(1)
-        (recorder,) = worker.executor._recorders.values()  # noqa: SLF001 - no driver here looks at it
+        (recorder,) = worker.executor._journals.values()  # noqa: SLF001 - no driver here looks at it
         assert not recorder.stop_requested
         await server.service.pause_run(ADA, RunRef(id=run.id))
         await until(lambda: recorder.stop_requested)

@@ -78,9 +78,9 @@ class Unreliable:
 def disturb(application: Application, disturbed: Callable[[Write, Unit], Awaitable[Any]]) -> None:
     """Let what executing runs write pass through this from now on."""
     executor = application.executor
-    tools = executor._tools  # noqa: SLF001 - nothing else in the application may meet this database
+    tools = executor._context  # noqa: SLF001 - nothing else in the application may meet this database
     unreliable: Any = Unreliable(tools.database, disturbed)
-    executor._tools = replace(tools, database=unreliable)  # noqa: SLF001
+    executor._context = replace(tools, database=unreliable)  # noqa: SLF001
 
 
 class Losing:

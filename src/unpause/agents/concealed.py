@@ -12,6 +12,8 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus
 
+from unpause.agents.containment import write
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -112,11 +114,10 @@ def _written_object(value: object, known: frozenset[str], depth: int) -> Iterato
     attributes = getattr(value, "__dict__", None)
     if attributes and not isinstance(value, Enum):
         yield from _written(tuple(attributes.values()), known, depth + 1)
-    for write in (str, repr):
-        try:
-            yield from _encoded(write(value))
-        except Exception:  # noqa: BLE001, S112 - an author's class that cannot be written shows nothing
-            continue
+    for how in (str, repr):
+        text = write(value, how)
+        if text is not None:
+            yield from _encoded(text)
 
 
 def _encoded(text: str) -> Iterator[str]:

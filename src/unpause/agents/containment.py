@@ -1,8 +1,12 @@
-"""Tells what an author's code raised from a stop that was asked for: whatever it is, only its own run may suffer."""
+"""Tells what an author's code raised from the cancellation of its task: a failure ends only its own run."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def is_stop(error: BaseException) -> bool:
@@ -23,10 +27,17 @@ def describe_error(error: BaseException) -> str:
     What is no ``Exception`` is named as well: all that ``sys.exit(2)`` says is ``2``.
     """
     name = type(error).__name__
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001 - an author's own __str__, which may fail like all of theirs
-        return name
+    text = write(error)
     if not text:
         return name
     return text if isinstance(error, Exception) else f"{name}: {text}"
+
+
+def write(value: object, how: Callable[[object], str] = str) -> str | None:
+    """Return the text of an author's object; None where its own ``__str__`` or ``__repr__`` fails."""
+    try:
+        return how(value)
+    except BaseException as error:
+        if is_stop(error):
+            raise
+        return None

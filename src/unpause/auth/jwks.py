@@ -12,6 +12,7 @@ import structlog
 
 from unpause.auth.jwts import prepare_key
 from unpause.errors import InvalidSetting, Unavailable
+from unpause.tasks import SingleTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ class PublishedKeys:
         self._tried_at: float | None = None
         self._has_failed = False
         self._lock = asyncio.Lock()
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewal = SingleTask("renewal of the published keys")
 
     async def find_keys(self, key_id: str | None) -> Sequence[Any]:
         """Return the keys with that id, or all for a token that names none; Unavailable while there were never any.
@@ -52,8 +53,8 @@ class PublishedKeys:
         """
         if not self._named(key_id) or (self._is_older(_LONGEST_AGE_SECONDS) and not self._has_failed):
             await self._refresh(lambda: self._is_older(_LONGEST_AGE_SECONDS) or not self._named(key_id))
-        elif self._is_older(_USUAL_AGE_SECONDS) and (self._renewal is None or self._renewal.done()):
-            self._renewal = asyncio.create_task(self._refresh(lambda: self._is_older(_USUAL_AGE_SECONDS)))
+        elif self._is_older(_USUAL_AGE_SECONDS):
+            self._renewal.start(lambda: self._refresh(lambda: self._is_older(_USUAL_AGE_SECONDS)))
         if self._fetched_at is None:
             raise Unavailable("The keys that tokens are checked with cannot be had now")
         return self._named(key_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unpause.errors import InvalidOutputSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jsonschema_rs import Validator
 
@@ -53,13 +53,18 @@ def read_output_schema(sent: object, *, as_it_is: bool = False) -> OutputSchema:
     return OutputSchema(_AS_IT_IS if as_it_is else name, written_out)
 
 
-def find_misfit(schema: Mapping[str, Any], answer: object) -> str | None:
-    """Return what of the answer does not fit the schema, in words for the model; None where all of it does."""
-    errors = [
-        f"{'.'.join(map(str, error.instance_path)) or 'answer'}: {error.message}"
-        for error in _validator(schema).iter_errors(answer)
-    ]
-    return "; ".join(errors) or None
+def compile_schema(schema: Mapping[str, Any]) -> Callable[[object], str | None]:
+    """Return what says how an answer does not fit the schema, in words for the model; None where all of it does."""
+    validator = _validator(schema)
+
+    def find_misfit(answer: object) -> str | None:
+        errors = [
+            f"{'.'.join(map(str, error.instance_path)) or 'answer'}: {error.message}"
+            for error in validator.iter_errors(answer)
+        ]
+        return "; ".join(errors) or None
+
+    return find_misfit
 
 
 def _validator(schema: Mapping[str, Any]) -> Validator:

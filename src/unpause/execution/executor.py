@@ -23,6 +23,8 @@ from unpause.store.requirements import list_requirements
 from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.sessions import list_history
+from unpause.store.unreadable import CANNOT_BE_READ
+from unpause.tasks import TaskScope
 from unpause.webhooks.outbox import tell_webhooks
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Executor:
         self._served = agents.served
         self._rules = rules
         self._requirements = RequirementFactory(context.clock, context.ids, rules)
-        self._recorders: dict[int, SegmentJournal] = {}
+        self._journals: dict[int, SegmentJournal] = {}
 
     @property
     def served(self) -> ServedAgents:
@@ -65,45 +67,45 @@ class Executor:
 
     def list_held(self) -> list[tuple[int, int]]:
         """Return the runs that are executed here, with the fences they are held under; from any thread."""
-        return [(run_key, recorder.fence) for run_key, recorder in tuple(self._recorders.items())]
+        return [(run_key, journal.fence) for run_key, journal in tuple(self._journals.items())]
 
     def request_pause(self, run_key: int) -> None:
         """Have the run's segment end before its next model or tool call, if it runs here."""
-        recorder = self._recorders.get(run_key)
-        if recorder is not None:
-            recorder.request_pause()
+        journal = self._journals.get(run_key)
+        if journal is not None:
+            journal.request_pause()
 
     def request_release(self) -> None:
         """Have all segments that run here end before their next model or tool call, for other processes to go on."""
-        for recorder in self._recorders.values():
-            recorder.request_release()
+        for journal in self._journals.values():
+            journal.request_release()
 
     async def execute(self, run_key: int) -> bool:
-        """Execute the run's next segment, if it is still there to claim; return whether it has to be tried again.
+        """Execute the run's next segment, if it can still be claimed; return whether the run has to be tried again.
 
-        That is so where it was released, and where the database refused even the end of the segment: then the run is
-        PENDING again, as it is when the task is cancelled. Only a call that was running then is in doubt. What the
-        database says to a claim that it refuses is raised; the run is as it was.
+        It does where the segment was released, and where the database refused even its end: then the run is PENDING
+        again, as it is when the task is cancelled. Only a call that was running then is in doubt. An error of the
+        database at the claim is raised; the run is as it was.
         """
         segment = await self._claim(run_key)
         if segment is None:
             return False
-        recorder = self._recorders[run_key] = SegmentJournal(self._context, segment, self._rules.lease)
+        journal = self._journals[run_key] = SegmentJournal(self._context, segment, self._rules.lease)
         try:
-            return await self._run(segment, recorder)
+            return await self._run(segment, journal)
         except (LeaseLost, InvalidTransition, RunNotFound):
             _log.info("segment abandoned", run_id=segment.run.run_id, fence=segment.run.fence)
         except asyncio.CancelledError:
-            await asyncio.shield(_give_back(recorder))
+            await asyncio.shield(_give_back(journal))
             raise
         except Exception:  # noqa: BLE001 - the boundary around a segment: without a database nothing can be ended
             _log.exception("segment failed", run_id=segment.run.run_id)
-            await self._give_back_when_possible(recorder)
+            await self._give_back_when_possible(journal)
             return True
         finally:
             # The run's next segment may be here already: it is claimed before this one is done with.
-            if self._recorders.get(run_key) is recorder:
-                del self._recorders[run_key]
+            if self._journals.get(run_key) is journal:
+                del self._journals[run_key]
         return False
 
     async def give_up(self, run_key: int) -> None:
@@ -119,7 +121,8 @@ class Executor:
                 return ()
             try:
                 run = find_by_key(connection, run_key)
-            except Exception:  # noqa: BLE001 - not even the run itself can be read: nobody can be told by webhook
+            except CANNOT_BE_READ:
+                # Not even the run itself can be read, so no webhook gets a message.
                 run = None
             if run is not None:
                 tell_webhooks(connection, run, now)
@@ -128,78 +131,75 @@ class Executor:
 
         self._context.bus.publish(run_key, await self._context.database.write(unit))
 
-    async def _give_back_when_possible(self, recorder: SegmentJournal) -> None:
+    async def _give_back_when_possible(self, journal: SegmentJournal) -> None:
         """Release the run as soon as the database takes it, however long that is."""
         for delay in delays():
             await asyncio.sleep(delay)
             try:
-                await recorder.release()
+                await journal.release()
             except UnpauseError:
                 return
             except Exception:  # noqa: BLE001, S112 - the database is still away
                 continue
             return
 
-    async def _run(self, segment: Segment, recorder: SegmentJournal) -> bool:
+    async def _run(self, segment: Segment, journal: SegmentJournal) -> bool:
         """Execute a segment that is claimed; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
-            questions = self._requirements.create([(doubt_request(call), call) for call in doubtful])
-            await recorder.pause(questions, Paused(requests=()))
+            requirements = self._requirements.create([(doubt_request(call), call) for call in doubtful])
+            await journal.pause(requirements, Paused(requests=()))
             return False
         driver = self._agents.get_driver(segment.run.agent_id, segment.run.source_type)
-        end = await self._drive(driver, segment, recorder)
+        end = await self._drive(driver, segment, journal)
         try:
-            return await self._end(end, recorder)
+            return await self._end(end, journal)
         except Exception as error:
             if isinstance(error, UnpauseError) and not isinstance(error, Collision):
                 raise
             # E.g. text that no database takes: the run must not stay RUNNING.
-            _log.exception("a segment's end could not be written", run_id=segment.run.run_id)
+            _log.exception("segment end not stored", run_id=segment.run.run_id)
             message = f"The agent's answer could not be stored: {type(error).__name__}"
-            await recorder.fail(Failed(EndReason.AGENT_ERROR, message))
+            await journal.fail(Failed(EndReason.AGENT_ERROR, message))
             return False
 
-    async def _end(self, end: SegmentEnd, recorder: SegmentJournal) -> bool:
+    async def _end(self, end: SegmentEnd, journal: SegmentJournal) -> bool:
         """Write the end down; return whether the segment was released."""
         match end:
-            case Paused(requests=()) if recorder.releases:
-                await recorder.release()
+            case Paused(requests=()) if journal.releases:
+                await journal.release()
                 return True
             case Paused():
-                waiting = [(request, recorder.get_call(request.call_id)) for request in end.requests]
-                await recorder.pause(self._requirements.create(waiting), end)
+                waiting = [(request, journal.get_call(request.call_id)) for request in end.requests]
+                await journal.pause(self._requirements.create(waiting), end)
             case Completed():
-                await recorder.complete(end)
+                await journal.complete(end)
             case Failed():
-                await recorder.fail(end)
+                await journal.fail(end)
         return False
 
-    async def _drive(self, driver: AgentDriver, segment: Segment, recorder: SegmentJournal) -> SegmentEnd:
+    async def _drive(self, driver: AgentDriver, segment: Segment, journal: SegmentJournal) -> SegmentEnd:
         """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""
-        flushing = asyncio.create_task(recorder.flush_as_it_grows(), name=f"flush run {segment.run.id}")
-        driving = asyncio.create_task(_run_driver(driver, segment, recorder), name=f"drive run {segment.run.id}")
+        run = segment.run
         try:
-            await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
-            # The end is written after what came before it, and not without: another connection may be faster.
-            await recorder.settle()
-            if flushing.done():
-                flushing.result()
-            if driving.cancelled():
-                # Nobody cancelled this segment: the agent waited for something of its own that was cancelled.
-                return Failed(EndReason.AGENT_ERROR, "The agent failed: CancelledError")
-            return driving.result()
+            async with TaskScope() as tasks:
+                flushing = tasks.start(journal.flush_as_it_grows(), f"flush run {run.id}")
+                driving = tasks.start(_run_driver(driver, segment, journal), f"drive run {run.id}")
+                await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
+                # The end is written after everything before it: another connection may be faster.
+                await journal.settle()
+                if flushing.done():
+                    flushing.result()
+                if driving.cancelled():
+                    # Not by us: the agent waited for something of its own that was cancelled.
+                    return Failed(EndReason.AGENT_ERROR, "The agent failed: CancelledError")
+                return driving.result()
         except (LeaseLost, InvalidTransition):
             raise
         except InvalidInput as error:
             return Failed(EndReason.MODEL_ERROR, error.message)
         except Exception as error:  # noqa: BLE001 - the boundary around a driver: whatever it raises ends only this run
-            _log.exception("driver failed", run_id=segment.run.run_id, agent=segment.run.agent_id)
-            return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
-        finally:
-            for task in (flushing, driving):
-                task.cancel()
-            await asyncio.gather(flushing, driving, return_exceptions=True)
+            return _driver_failed(run, error)
 
     async def _claim(self, run_key: int) -> Segment | None:
         now = self._context.clock.now()
@@ -230,7 +230,7 @@ class Executor:
 
     def _load(self, connection: Connection, run: Run) -> Segment:
         history = list_history(connection, run.session_key, run.id, self._rules.history_runs)
-        inputs = tuple(given for given in list_inputs(connection, run.id) if not given.consumed)
+        inputs = tuple(item for item in list_inputs(connection, run.id) if not item.consumed)
         if run.fence == 1:
             return Segment(run=run, history=tuple(history), inputs=inputs)
         requirements = tuple(list_requirements(connection, run.id))
@@ -244,24 +244,28 @@ class Executor:
         )
 
 
-async def _run_driver(driver: AgentDriver, segment: Segment, recorder: SegmentJournal) -> SegmentEnd:
-    """Run the driver; what is no ``Exception`` ends the run here, since asyncio passes it on to whoever runs the loop.
+async def _run_driver(driver: AgentDriver, segment: Segment, journal: SegmentJournal) -> SegmentEnd:
+    """Run the driver; all that is logged meanwhile names the run and its agent.
 
-    All that is logged meanwhile, by whomever, names the run and its agent.
+    What is no ``Exception``, such as SystemExit, ends the run here: asyncio would raise it out of the event loop.
     """
     run = segment.run
     with structlog.contextvars.bound_contextvars(run_id=run.run_id, agent=run.agent_id):
         try:
-            return await driver.run_segment(segment, recorder)
+            return await driver.run_segment(segment, journal)
         except (Exception, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary around a driver
-            _log.exception("driver failed", run_id=run.run_id, agent=run.agent_id)
-            return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
+            return _driver_failed(run, error)
 
 
-async def _give_back(recorder: SegmentJournal) -> None:
+def _driver_failed(run: Run, error: BaseException) -> Failed:
+    _log.error("driver failed", run_id=run.run_id, agent=run.agent_id, exc_info=error)
+    return Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
+
+
+async def _give_back(journal: SegmentJournal) -> None:
     try:
-        await recorder.release()
+        await journal.release()
     except UnpauseError:
-        _log.info("nothing to give back: the run was cancelled, or belongs to somebody else")
+        _log.info("release skipped: the run was cancelled or taken over")

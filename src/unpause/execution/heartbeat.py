@@ -93,7 +93,7 @@ class Heartbeat:
         try:
             self._keeper.keep_node(self._node)
         except Exception as error:  # noqa: BLE001 - the boundary around a beat: leases matter more, and the next one comes
-            _log.warning("this node could not be written down as alive", error=type(error).__name__)
+            _log.warning("node heartbeat failed", error=type(error).__name__)
             return False
         return True
 
@@ -103,7 +103,7 @@ class Heartbeat:
         try:
             self._keeper.remove_node(self._node)
         except Exception as error:  # noqa: BLE001 - after a while the others take it for gone anyway
-            _log.info("this node could not be removed", error=type(error).__name__)
+            _log.info("node removal failed", error=type(error).__name__)
 
     def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
         """Renew, and tell of the runs that are held no more; return whether the database took it."""
@@ -112,10 +112,10 @@ class Heartbeat:
         try:
             kept = self._keeper.renew(held, self._lease)
         except (DatabaseUnavailable, DatabaseBusy) as error:
-            _log.warning("leases could not be renewed", held=len(held), reason=error.message)
+            _log.warning("lease renewal failed", held=len(held), reason=error.message)
             return False
         except Exception:  # noqa: BLE001 - the boundary around a beat: the next one has to come, whatever it was
-            _log.exception("leases could not be renewed", held=len(held))
+            _log.exception("lease renewal failed", held=len(held))
             return False
         for run_key, fence in held:
             # Not where it ended meanwhile, or is here again already under another fence.

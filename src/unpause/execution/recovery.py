@@ -116,7 +116,7 @@ class Recovery:
             if run is None:
                 continue
             count += 1
-            _log.warning("run taken back from a worker that is gone", run_id=run.run_id, crashes=run.crashes)
+            _log.warning("run recovered from a dead worker", run_id=run.run_id, crashes=run.crashes)
             self._bus.publish(run.id, events)
             if run.status is RunStatus.PENDING:
                 self._dispatcher.ready(run.id)

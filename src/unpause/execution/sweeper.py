@@ -44,9 +44,9 @@ async def _sweep(sweep: Sweep, every_seconds: float) -> None:
         try:
             await sweep.sweep()
         except DatabaseUnavailable:
-            _log.warning("nothing could be swept: the database is away")
+            _log.warning("sweep skipped: database unavailable")
         except DatabaseBusy:
-            _log.warning("not all could be swept: somebody has locked a row; it is tried again")
+            _log.warning("sweep incomplete: row locked")
         except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
-            _log.exception("sweep failed; it is tried again")
+            _log.exception("sweep failed")
         await asyncio.sleep(every_seconds)

@@ -1,4 +1,4 @@
-"""Sees which runs wait for agents that no live process serves, and says so: else nobody would know why they wait."""
+"""Sees which runs wait for unserved agents, and says so: else nobody would know why they wait."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class UnservedRuns:
             self._told = missing
             if found:
                 waiting = {each.agent_id: {"pending": each.pending, "paused": each.paused} for each in found}
-                _log.warning("runs wait for agents that no live process serves", agents=waiting)
+                _log.warning("runs wait for unserved agents", agents=waiting)
             else:
-                _log.info("all agents that runs wait for are served again")
+                _log.info("all agents are served again")
         return len(found)
 
     def _unit(self, connection: Connection) -> list[Unserved]:

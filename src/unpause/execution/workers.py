@@ -175,7 +175,7 @@ class Workers:
         try:
             found = await self._database.read(lambda connection: list_ready(connection, most, limit, served))
         except Exception as error:  # noqa: BLE001 - the boundary around a look: whatever it was, look again after a while
-            _log.warning("could not look for runs that are ready", error=type(error).__name__)
+            _log.warning("queue poll failed", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)
             return []
         self._again.update(self._segments.keys() & set(found))
@@ -205,12 +205,12 @@ class Workers:
             raise
         except DatabaseUnavailable:
             # Not this run's trouble: once the database is back it is claimed like every other.
-            _log.warning("run could not be claimed: the database is away", run_key=run_key)
+            _log.warning("claim failed: database unavailable", run_key=run_key)
             asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, run_key)
             return
         except DatabaseBusy:
             self._try_later(run_key, _LOCKED_SECONDS)
-            _log.info("run could not be claimed: somebody has locked it", run_key=run_key)
+            _log.info("claim deferred: run locked", run_key=run_key)
             return
         except Exception as error:  # noqa: BLE001 - the boundary around the executor: one run's trouble is not the others'
             await self._try_again_or_give_up(run_key, is_its_own=not isinstance(error, StorageError))
@@ -226,16 +226,16 @@ class Workers:
         self._tries[run_key] = self._tries.get(run_key, 0) + is_its_own
         delay = next(self._delays.setdefault(run_key, delays()))
         if self._tries[run_key] < _MOST_TRIES:
-            _log.exception("run could not be claimed; it is tried again", run_key=run_key, seconds=delay)
+            _log.exception("claim failed; retrying", run_key=run_key, seconds=delay)
             self._try_later(run_key, delay)
             return
         try:
             await self._executor.give_up(run_key)
         except Exception:  # noqa: BLE001 - the same boundary: what refuses the end may pass
-            _log.exception("run could not be ended; it is tried again", run_key=run_key, seconds=delay)
+            _log.exception("ending the run failed; retrying", run_key=run_key, seconds=delay)
             self._try_later(run_key, delay)
             return
-        _log.exception("run ended: it could not be claimed", run_key=run_key, tries=self._tries[run_key])
+        _log.exception("run ended: claims failed repeatedly", run_key=run_key, tries=self._tries[run_key])
         self._forget(run_key)
 
     def _forget(self, run_key: int) -> None:

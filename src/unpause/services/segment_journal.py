@@ -1,4 +1,4 @@
-"""Writes down what an executing run does: events, messages and calls, in few transactions, under one fence."""
+"""Commits what an executing run does: events, messages and calls, in few transactions, under one fence."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
-from unpause.domain.arguments import is_same_json
 from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
 from unpause.domain.explanations import awaiting_text
-from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
+from unpause.domain.runs import CallKind, CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.services.audit import decided_by_agent
-from unpause.services.segment_writes import PendingWrites, refuse_long_names
+from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.events import list_events
-from unpause.store.large_results import is_large
 from unpause.store.runs import reserve_sequence, transition
 from unpause.webhooks.outbox import tell_webhooks
 
@@ -31,10 +28,7 @@ if TYPE_CHECKING:
         CallResult,
         Completed,
         Failed,
-        NewMessage,
-        OwnDecision,
         Paused,
-        ProposedCall,
         Segment,
     )
     from unpause.clock import Clock, Ids
@@ -54,7 +48,7 @@ Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
 
 @dataclass(frozen=True, slots=True)
 class JournalContext:
-    """What a recorder writes with."""
+    """What every segment journal of a process writes with."""
 
     database: Database
     bus: Bus
@@ -62,30 +56,22 @@ class JournalContext:
     ids: Ids
 
 
-class SegmentJournal:
-    """The journal of one segment. It implements ``agents.driver.Journal``."""
+class SegmentJournal(SegmentState):
+    """The journal of one segment. Implements ``agents.driver.Journal``."""
 
     def __init__(self, context: JournalContext, segment: Segment, lease: timedelta) -> None:
         """``lease`` is for how long the run was claimed."""
+        super().__init__(segment, context.clock)
         self._context = context
-        self._segment = segment
-        self._run = segment.run
-        self._calls = {call.tool_call_id: call for call in segment.calls}
-        self._large = {key: call for key, call in self._calls.items() if is_large(call)}
-        self._positions = len(segment.messages)
-        self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
-        self._pending = PendingWrites()
+        self._lease = lease
+        self._last = segment.run.last_sequence
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._last = segment.run.last_sequence
-        self._lease = lease
         self._pause_requested = segment.run.pause_requested_at is not None
         self._release_requested = False
-        # Whether nobody knows what became of the last write.
+        # True while nobody knows whether the last write was committed.
         self._is_torn = False
-        self._meter: Callable[[], Mapping[str, int]] | None = None
-        self._usage = segment.run.usage
 
     @property
     def fence(self) -> int:
@@ -99,103 +85,47 @@ class SegmentJournal:
 
     @property
     def releases(self) -> bool:
-        """Whether the segment ends for another claim to go on, and not because somebody wants a pause."""
+        """Whether the segment ends for another claim to go on, and not for a pause that was requested."""
         return self._release_requested and not self._pause_requested
 
     def request_pause(self) -> None:
-        """Hear that somebody wants the run to pause."""
+        """End the segment before its next model or tool call: a pause of the run was requested."""
         self._pause_requested = True
 
     def request_release(self) -> None:
-        """Hear that this process stops and another one is to go on."""
+        """End the segment before its next model or tool call: this process stops, and another one is to go on."""
         self._release_requested = True
-
-    def get_call(self, call_id: str) -> ToolCall:
-        """Return the call as it stands now, committed or not."""
-        return self._calls[call_id]
-
-    def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
-        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
-        self._meter = meter
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds."""
-        self._note(event_type, payload)
+        self._add_event(event_type, payload)
         self._grown.set()
-
-    def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
-        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit.
-
-        Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
-        """
-        refuse_long_names(calls)
-        for message in messages:
-            self._pending.messages.append(Message(self._positions, message.native, message.entries))
-            self._positions += 1
-        self._pending.inputs_consumed = bool(self._segment.inputs)
-        now = self._context.clock.now()
-        for position, call in enumerate(calls):
-            added = ToolCall(call.tool_call_id, call.tool_name, call.tool_args, self._turn, position, now)
-            self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
-        if calls:
-            self._turn += 1
-
-    def propose_output(self, call: ProposedCall) -> None:
-        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit."""
-        if call.tool_call_id in self._calls:
-            return
-        refuse_long_names((call,))
-        added = ToolCall(
-            call.tool_call_id,
-            call.tool_name,
-            call.tool_args,
-            self._turn,
-            0,
-            self._context.clock.now(),
-            kind=CallKind.OUTPUT,
-        )
-        self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
-        self._turn += 1
-
-    def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
-        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit."""
-        call = self._calls.get(call_id)
-        if call is None:
-            return
-        sent_args = None if is_same_json(sent, arguments) else sent
-        if not (is_same_json(call.tool_args, arguments) and is_same_json(call.sent_args, sent_args)):
-            self._settle(replace(call, tool_args=arguments, sent_args=sent_args))
-
-    def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
-        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
-        entry = decided_by_agent(self._run, self._calls[call_id], own, self._context.clock.now())
-        self._pending.audit.append(entry)
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
         call = replace(
             self._calls[call_id],
             status=CallStatus.STARTED,
-            started_at=self._context.clock.now(),
+            started_at=self._clock.now(),
             idempotent=idempotent,
         )
-        self._settle(call)
+        self._update_call(call)
         if call.is_shown:
-            self._note(EventType.TOOL_CALL_STARTED, call_payload(call))
+            self._add_event(EventType.TOOL_CALL_STARTED, call_payload(call))
         try:
             await self.flush()
         except asyncio.CancelledError:
-            # Whoever stops here does not run the tool, though its start may be written: the release takes it back.
+            # The tool does not run, though its start may be written: the release takes it back.
             self._not_begun[call_id] = replace(call, status=CallStatus.PROPOSED, started_at=None)
-            self._settle(self._not_begun[call_id])
+            self._update_call(self._not_begun[call_id])
             raise
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Write how the call ended; on disk when this returns."""
         call = self._finished(call_id, result)
-        self._settle(call)
+        self._update_call(call)
         if call.is_shown:
-            self._note_end(call, result)
+            self._add_call_end(call, result)
         await self.flush()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
@@ -203,15 +133,15 @@ class SegmentJournal:
         call = self._calls[call_id]
         if call.status is CallStatus.FINISHED:
             return
-        self._settle(self._finished(call_id, result))
+        self._update_call(self._finished(call_id, result))
         if call.kind is CallKind.OUTPUT and call.status is CallStatus.STARTED:
             if call.is_shown:
-                self._note_end(self._calls[call_id], result)
+                self._add_call_end(self._calls[call_id], result)
             self._grown.set()
 
     async def defer_call(self, call_id: str) -> None:
         """Take a start back: the tool itself asked to wait for a human before it did anything."""
-        self._settle(replace(self._calls[call_id], status=CallStatus.PROPOSED, started_at=None))
+        self._update_call(replace(self._calls[call_id], status=CallStatus.PROPOSED, started_at=None))
         await self.flush()
 
     async def flush(self) -> None:
@@ -220,7 +150,8 @@ class SegmentJournal:
             taken = self._take()
             if taken:
                 await self._write(
-                    self._context.database.append, lambda connection, again: self._hold(connection, taken, again=again)
+                    self._context.database.append,
+                    lambda connection, again: self._append(connection, taken, again=again),
                 )
 
     async def settle(self) -> None:
@@ -241,13 +172,13 @@ class SegmentJournal:
         pause_id = requirements[0].pause_id if requirements else self._context.ids.fresh()
         shown = (*self._segment.requirements, *requirements)
         content = end.content or None
-        self._note(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
+        self._add_event(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
         changes = {
             "pause_id": pause_id,
             "content": content,
             "awaiting": awaiting_text(requirements),
             "pause_requested_at": None,
-            "usage": self._used(end.usage),
+            "usage": self._usage_so_far(end.usage),
         }
         await self._end(Trigger.PAUSE, changes, requirements=requirements)
 
@@ -255,18 +186,20 @@ class SegmentJournal:
         """End the run with its result."""
         if end.messages:
             self.record_turn(end.messages, ())
-        usage = self._used(end.usage)
-        self._note(EventType.RUN_COMPLETED, {"content": end.content, "content_type": end.content_type, "usage": usage})
+        usage = self._usage_so_far(end.usage)
+        self._add_event(
+            EventType.RUN_COMPLETED, {"content": end.content, "content_type": end.content_type, "usage": usage}
+        )
         changes = {"content": end.content, "content_type": end.content_type, "usage": usage, "pause_id": None}
         await self._end(Trigger.COMPLETE, changes)
 
     async def fail(self, end: Failed) -> None:
         """End the run as ERROR."""
-        self._note(EventType.RUN_FAILED, {"content": end.message, "reason": end.reason.value})
+        self._add_event(EventType.RUN_FAILED, {"content": end.message, "reason": end.reason.value})
         changes = {
             "content": end.message,
             "end_reason": end.reason.value,
-            "usage": self._used(end.usage),
+            "usage": self._usage_so_far(end.usage),
             "traceback": end.traceback,
             "pause_id": None,
         }
@@ -277,74 +210,38 @@ class SegmentJournal:
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
             taken = PendingWrites(settled=self._not_begun) if self._is_torn else self._take()
-            # Not tried again: whoever stops cannot wait, and without it the lease ends by itself.
+            # Not tried again: a process that stops cannot wait, and without it the lease ends by itself.
             changes = {} if taken.usage is None else {"usage": taken.usage}
             await self._context.database.write(
-                lambda connection: self._move(connection, taken, Trigger.RELEASE, changes)
+                lambda connection: self._transition(connection, taken, Trigger.RELEASE, changes)
             )
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
             taken = self._take()
             if trigger is not Trigger.PAUSE:
-                changes["ended_at"] = self._context.clock.now()
+                changes["ended_at"] = self._clock.now()
             taken.requirements = requirements
             write = partial(self._context.database.write, waits=False)
-            await self._write(write, lambda connection, **_: self._move(connection, taken, trigger, changes))
+            await self._write(write, lambda connection, **_: self._transition(connection, taken, trigger, changes))
 
-    def _note_end(self, call: ToolCall, result: CallResult) -> None:
-        self._note(EventType.TOOL_CALL_COMPLETED, call_payload(call))
+    def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
+        self._add_event(EventType.TOOL_CALL_COMPLETED, call_payload(call))
         if result.outcome is not Outcome.SUCCESS:
-            self._note(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
-
-    def _finished(self, call_id: str, result: CallResult) -> ToolCall:
-        return replace(
-            self._calls[call_id],
-            status=CallStatus.FINISHED,
-            outcome=result.outcome,
-            result=result.value,
-            result_text=result.text,
-            finished_at=self._context.clock.now(),
-        )
-
-    def _used(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
-        """Return what the run has used up, as far as that is known: never less than was written before."""
-        earlier = self._usage or {}
-        for counts in (usage, self._meter() if self._meter is not None else None):
-            if counts is not None:
-                earlier = {**earlier, **{name: max(count, earlier.get(name, 0)) for name, count in counts.items()}}
-                self._usage = earlier
-        return self._usage
-
-    def _note(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
-        self._pending.events.append(Event(event_type, self._context.clock.now(), dict(payload or {})))
-
-    def _settle(self, call: ToolCall) -> None:
-        self._calls[call.tool_call_id] = call
-        if call.status is CallStatus.FINISHED and is_large(call):
-            self._large = {**self._large, call.tool_call_id: call}
-        if call.tool_call_id in self._pending.added:
-            self._pending.added[call.tool_call_id] = call
-        else:
-            self._pending.settled[call.tool_call_id] = call
-
-    def _take(self) -> PendingWrites:
-        taken, self._pending = self._pending, PendingWrites()
-        taken.usage = self._used()
-        return taken
+            self._add_event(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
 
     async def _write(
         self,
         write: Callable[[Unit], Awaitable[tuple[Event, ...]]],
         unit: Callable[..., tuple[Event, ...]],
     ) -> None:
-        """Write however long the database is away; ``unit`` hears whether an earlier try may have been committed."""
+        """Write however long the database is away; ``unit`` learns whether an earlier try may have been committed."""
         again, self._is_torn = False, True
         for delay in delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS):
             try:
                 committed = await write(partial(unit, again=again))
             except (DatabaseUnavailable, DatabaseBusy) as error:
-                # Of one that is busy it is known that nothing was written.
+                # A busy database has written nothing.
                 again = again or isinstance(error, DatabaseUnavailable)
                 await asyncio.sleep(delay)
                 continue
@@ -354,16 +251,16 @@ class SegmentJournal:
             self._context.bus.publish(self._run.id, committed)
             return
 
-    def _hold(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
+    def _append(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
         if again:
-            # Nobody else appends to a run that is held: a log that has grown has grown by the try before. To be held
-            # comes first, since whoever took the run over meanwhile writes to the same log.
-            held = reserve_sequence(connection, run.id, run.fence, 0, self._context.clock.now())
+            # Nobody else appends to a run under our fence, so a log that has grown has grown by the try before. The
+            # fence is checked first: a process that took the run over meanwhile writes to the same log.
+            held = reserve_sequence(connection, run.id, run.fence, 0, self._clock.now())
             if held.last > self._last:
                 return tuple(list_events(connection, run.id, self._last, held.last - self._last))
-        now = self._context.clock.now()
+        now = self._clock.now()
         reserved = reserve_sequence(
             connection,
             run.id,
@@ -375,16 +272,16 @@ class SegmentJournal:
             has_progressed=run.crashes > 0
             and any(call.status is CallStatus.FINISHED for call in taken.settled.values()),
         )
-        # Somebody asked another process for a pause: this one hears of it at its next commit.
+        # A pause that was requested at another process: this one learns of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
-        # What models and tools say is theirs: a character in it that no database takes must not end their run.
+        # A character from a model or tool that no database takes must not end the run.
         return replace_unstorable(taken).write(connection, self._segment, reserved.last, now, self._large)
 
-    def _move(
+    def _transition(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
-        now = self._context.clock.now()
+        now = self._clock.now()
         taken = replace_unstorable(taken)
         columns = {
             **replace_unstorable(changes),

@@ -52,5 +52,5 @@ def _readable(read: Callable[[Connection, Run], RunView], connection: Connection
     try:
         return read(connection, run)
     except RunUnreadable as error:
-        _log.warning("a run in a list cannot be read", run_id=run.run_id, error=type(error.__cause__).__name__)
+        _log.warning("run in a list unreadable", run_id=run.run_id, error=type(error.__cause__).__name__)
         return RunView(run)

@@ -14,6 +14,7 @@ import structlog
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.deps import RunInfo, find_deps
 from unpause.errors import InvalidSetting
+from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
     from pydantic_ai import Agent
@@ -26,6 +27,7 @@ _log = structlog.get_logger(__name__)
 _UNNAMED = (object, NoneType, None, Any)
 # How long what a process had open may take to close.
 _CLOSE_SECONDS = 10.0
+_CANCEL_SECONDS = 1.0
 
 
 class DepsFailed(Exception):
@@ -55,19 +57,18 @@ class Lifespans:
         """Hold everything open during the block; raise InvalidSetting for what cannot be opened."""
         over = asyncio.Event()
         holding: list[asyncio.Task[None]] = []
-        try:
-            for function in self._functions:
-                is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                # In a task of its own: what an author's task group or cancel scope cancels there is no part of ours.
-                holding.append(asyncio.create_task(self._hold(function, is_open, over), name="lifespan"))
-                await is_open
-            yield
-        finally:
-            over.set()
-            if holding:
-                _, late = await asyncio.wait(holding, timeout=_CLOSE_SECONDS)
-                for task in late:
-                    task.cancel()
+        async with TaskScope(_CANCEL_SECONDS) as tasks:
+            try:
+                for function in self._functions:
+                    is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    # In a task of its own: an author's task group or cancel scope there can cancel no part of ours.
+                    holding.append(tasks.start(self._hold(function, is_open, over), f"lifespan {_name_of(function)}"))
+                    await is_open
+                yield
+            finally:
+                over.set()
+                if holding:
+                    await asyncio.wait(holding, timeout=_CLOSE_SECONDS)
 
     async def _hold(self, function: Callable[[], Any], is_open: asyncio.Future[None], over: asyncio.Event) -> None:
         name = _name_of(function)

@@ -50,14 +50,14 @@ _OUTCOMES = {
 class EventRecorder:
     """Follows one segment: ``text`` is what the model said last, ``arguments`` what is shown of each call."""
 
-    def __init__(self, segment: Segment, journal: Journal, ids: Ids, model_name: str, model_provider: str) -> None:
+    def __init__(self, segment: Segment, journal: Journal, ids: Ids) -> None:
         self._journal = journal
         self._seen_ids: set[str] = set()
         # By the number of the part in the model's answer.
         self._texts: dict[int, TextJoiner] = {}
         self._thoughts: dict[int, TextJoiner] = {}
         self._ids = ids
-        self._model = {"model": model_name, "model_provider": model_provider}
+        self._model: dict[str, str] = {}
         self.arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
         self._first = not segment.messages
         self._run_id = segment.run.run_id
@@ -76,6 +76,10 @@ class EventRecorder:
         """What stands for the call of the newest answer where it makes none; the same in every segment."""
         return f"answer-{self._run_id}-{self._before + self._recorded}"
 
+    def use_model(self, name: str, provider: str) -> None:
+        """Name this model in the events of its requests."""
+        self._model = {"model": name, "model_provider": provider}
+
     def follow(self, run: AgentRun[Any, Any]) -> None:
         """Take the messages of the segment from this run, should it fail."""
         self._run = run
@@ -85,19 +89,21 @@ class EventRecorder:
         self._request = request
         self._has_requested = True
 
-    def know_ids(self, messages: Sequence[ModelMessage]) -> None:
+    def reserve_ids(self, messages: Sequence[ModelMessage]) -> None:
         """Give no new call an id that one in these messages has, which go to the model with it."""
         self._seen_ids |= call_ids(messages)
 
-    async def tell_model_request(self, stream: AsyncIterable[Any]) -> None:
+    async def record_answer(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""
         self.text = ""
         self._calls = False
         await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
         async for event in stream:
-            await self._tell_piece(event)
+            for payload in self._pieces_of(event):
+                await self._journal.emit(EventType.CONTENT_DELTA, payload)
         for index in (*self._texts, *self._thoughts):
-            await self._tell_end(index)
+            for payload in self._ends_of(index):
+                await self._journal.emit(EventType.CONTENT_DELTA, payload)
         counts = getattr(stream, "usage", None)
         tokens = {
             name: int(getattr(counts, name, 0) or 0)
@@ -107,7 +113,7 @@ class EventRecorder:
         said = {"said": self.text} if self._calls and self.text.strip() else {}
         await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **said})
 
-    async def tell_calls(self, events: AsyncIterable[Any]) -> None:
+    async def record_results(self, events: AsyncIterable[Any]) -> None:
         """Wait for the calls of one answer; note the results of those that never ran."""
         async for event in events:
             part = event.part if isinstance(event, FunctionToolResultEvent) else None
@@ -116,7 +122,7 @@ class EventRecorder:
                 outcome = _OUTCOMES.get(part.outcome, Outcome.FAILED)
                 self._journal.settle_call(part.tool_call_id, CallResult(outcome, text, text))
 
-    async def say_content_completed(self) -> None:
+    async def emit_content_completed(self) -> None:
         """Tell that no more words come in this segment."""
         await self._journal.emit(EventType.CONTENT_COMPLETED)
 
@@ -136,7 +142,7 @@ class EventRecorder:
         self.arguments.update({call.tool_call_id: call.tool_args for call in calls})
         self._record(messages, calls)
 
-    def take_rest(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
+    def take_remaining(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
         """Return what came after the last answer, such as the receipt of a structured output.
 
         It is to be kept with the run's end and not before: a run whose messages end in it would ask the model again.
@@ -170,7 +176,7 @@ class EventRecorder:
             if len(messages) > self._recorded:
                 self._record(messages, [])
         except Exception:  # noqa: BLE001 - an agent that failed may have left anything: its failure counts, not this
-            _log.warning("the messages of a failed run could not be kept", exc_info=True)
+            _log.warning("messages of a failed run not stored", exc_info=True)
 
     def answers_beside_calls(self, response: ModelResponse) -> bool:
         """Whether some of the calls in a recorded answer carry the agent's answer, and others do not."""
@@ -192,37 +198,39 @@ class EventRecorder:
             self._first = False
         return tuple(recorded)
 
-    async def _tell_piece(self, event: object) -> None:
+    def _pieces_of(self, event: object) -> Sequence[dict[str, str]]:
+        """Return the payloads of the content events that one event of the model's stream makes."""
         match event:
             case PartStartEvent(index=index, part=TextPart(content=text)):
                 self._texts[index] = TextJoiner()
-                await self._tell_text(self._texts[index].add(text))
+                return self._text(self._texts[index].add(text))
             case PartDeltaEvent(index=index, delta=TextPartDelta(content_delta=text)):
-                await self._tell_text(self._texts.setdefault(index, TextJoiner()).add(text))
+                return self._text(self._texts.setdefault(index, TextJoiner()).add(text))
             case PartStartEvent(part=ToolCallPart()):
                 self._calls = True
             case PartStartEvent(index=index, part=ThinkingPart(content=thought)):
                 self._thoughts[index] = TextJoiner()
-                await self._tell_thought(self._thoughts[index].add(thought))
+                return _thought(self._thoughts[index].add(thought))
             case PartDeltaEvent(index=index, delta=ThinkingPartDelta(content_delta=thought)):
-                await self._tell_thought(self._thoughts.setdefault(index, TextJoiner()).add(thought or ""))
+                return _thought(self._thoughts.setdefault(index, TextJoiner()).add(thought or ""))
             case PartEndEvent(index=index):
-                await self._tell_end(index)
+                return self._ends_of(index)
             case _:
                 pass
+        return ()
 
-    async def _tell_text(self, text: str) -> None:
+    def _text(self, text: str) -> Sequence[dict[str, str]]:
         self.text += text
-        if text:
-            await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
+        return ({"content": text},) if text else ()
 
-    async def _tell_thought(self, thought: str) -> None:
-        if thought:
-            await self._journal.emit(EventType.CONTENT_DELTA, {"content": "", "reasoning": thought})
+    def _ends_of(self, index: int) -> Sequence[dict[str, str]]:
+        """Return the half characters that a part ended in."""
+        text, thought = self._texts.pop(index, None), self._thoughts.pop(index, None)
+        return (
+            *(self._text(text.finish()) if text is not None else ()),
+            *(_thought(thought.finish()) if thought is not None else ()),
+        )
 
-    async def _tell_end(self, index: int) -> None:
-        """Tell half a character that a part ended in."""
-        if text := self._texts.pop(index, None):
-            await self._tell_text(text.finish())
-        if thought := self._thoughts.pop(index, None):
-            await self._tell_thought(thought.finish())
+
+def _thought(thought: str) -> Sequence[dict[str, str]]:
+    return ({"content": "", "reasoning": thought},) if thought else ()

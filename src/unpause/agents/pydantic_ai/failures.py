@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
@@ -64,34 +64,48 @@ class ToolLimitReached(AgentRunError):
         self.tool_name = tool_name
 
 
+class _Measured(Protocol):
+    @property
+    def usage(self) -> RunUsage: ...
+
+
 @dataclass(repr=False, kw_only=True)
 class RunLimits(UsageLimits):
-    """The server's limits on one run: Pydantic AI's exception says in its text only which limit it means."""
+    """The server's limits on one run: Pydantic AI's exception says only in its text which limit was reached."""
 
     def check_before_request(self, usage: RunUsage) -> None:
         """Raise RunLimitReached if the next request would go over a limit."""
-        with self._named(usage):
-            super().check_before_request(usage)
+        self._check_total(usage)
+        if self.request_limit is not None and usage.requests >= self.request_limit:
+            message = f"The run reached its limit of {self.request_limit} model requests"
+            raise RunLimitReached(EndReason.USAGE_LIMIT, message)
+        super().check_before_request(usage)
 
-    def _check_token_limits(self, usage: RunUsage) -> None:
-        # Private, and the one that is asked after each piece of an answer, as well as by what is public.
-        with self._named(usage):
-            super()._check_token_limits(usage)
+    def check_tokens(self, usage: RunUsage) -> None:
+        """Raise RunLimitReached if the run has used more tokens than it may."""
+        self._check_total(usage)
+        super().check_tokens(usage)
 
     @contextmanager
-    def _named(self, usage: RunUsage) -> Iterator[None]:
+    def explained(self, stream: _Measured) -> Iterator[None]:
+        """Raise RunLimitReached where the framework finds, between the pieces of an answer, that a limit is reached.
+
+        It does not ask ``check_tokens`` there. ``stream`` has the usage of the whole run.
+        """
         try:
             yield
-        except UsageLimitExceeded as error:
-            if self.total_tokens_limit is not None and usage.total_tokens > self.total_tokens_limit:
-                message = f"The run used up its limit of {self.total_tokens_limit} tokens"
-                raise RunLimitReached(EndReason.TOKEN_LIMIT, message) from error
-            message = f"The run reached its limit of {self.request_limit} model requests"
-            raise RunLimitReached(EndReason.USAGE_LIMIT, message) from error
+        except UsageLimitExceeded:
+            self._check_total(stream.usage)
+            raise
+
+    def _check_total(self, usage: RunUsage) -> None:
+        if self.total_tokens_limit is not None and usage.total_tokens > self.total_tokens_limit:
+            message = f"The run used up its limit of {self.total_tokens_limit} tokens"
+            raise RunLimitReached(EndReason.TOKEN_LIMIT, message)
 
 
 def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Failed:
-    """Return the end of a run in which this was raised, and log it; what it says holds no secret."""
+    """Return the end of a run in which this was raised, and log it; neither holds a secret."""
     reason, message = EndReason.MODEL_ERROR, redaction.clean(describe_error(error))
     match error:
         case RunLimitReached():

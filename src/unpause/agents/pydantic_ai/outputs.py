@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +40,11 @@ if TYPE_CHECKING:
     from pydantic_ai.run import AgentRun
 
     from unpause.agents.driver import Journal
-    from unpause.agents.pydantic_ai.toolset import JournalCapability
     from unpause.agents.redaction import Redaction
 
 _TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
 _NOT_SHOWN = f"nested in more than {DEEPEST} levels"
-_WORDS_CAME = "The answer was processed, but is not the last: the user has said more since. Its result: "
+_INPUT_CAME = "The answer was processed, but is not the last: the user has said more since. Its result: "
 
 
 class OutputFailed(Exception):
@@ -73,15 +72,17 @@ class OutputJudge:
 
     A verdict that was written down is given again instead of being made again: the value of an answer that was taken,
     the words with which one was sent back, what a function raised. An answer that a human would not have processed
-    again ends the run with the human's words. ``words`` are the user's that no message carries yet, where the loop
-    goes on with an answer in plain text.
+    again ends the run with the human's note. ``held`` are the calls that wait for the next segment. ``prompt`` is what
+    no message carries yet, where the loop goes on with an answer in plain text; with ``has_unread`` the model has not
+    seen all that the user sent.
     """
 
     journal: Journal
     calls: Mapping[str, ToolCall]
     redaction: Redaction
-    tools: JournalCapability
-    words: str | Sequence[UserContent] | None = None
+    held: Collection[str]
+    prompt: str | Sequence[UserContent] | None = None
+    has_unread: bool = False
     _always: bool = False
     _is_parallel: bool = False
     _may_leave: bool = True
@@ -121,9 +122,9 @@ class OutputJudge:
             last = ctx.messages[-1] if ctx.messages else None
             if ctx.prompt is None and isinstance(last, ModelResponse) and last.state != "suspended":
                 return CallToolsNode(last)
-        elif self.words is not None and Agent.is_call_tools_node(node) and Agent.is_model_request_node(result):
-            result.request.parts = [*result.request.parts, UserPromptPart(self.words)]
-            self.words = None
+        elif self.prompt is not None and Agent.is_call_tools_node(node) and Agent.is_model_request_node(result):
+            result.request.parts = [*result.request.parts, UserPromptPart(self.prompt)]
+            self.prompt = None
         return result
 
     async def wrap_output_validate(
@@ -190,7 +191,7 @@ class OutputJudge:
             raise
         # Not waited for: the run's end, which mostly comes next, is one commit with it.
         self.journal.settle_call(key, CallResult(Outcome.SUCCESS, final.content_type, final.content))
-        self._refuse_before_words(ctx, output_context, final.content)
+        self._refuse_before_input(ctx, output_context, final.content)
         return result
 
     async def _start(self, key: str, output_context: OutputContext, output: object) -> None:
@@ -211,7 +212,7 @@ class OutputJudge:
 
     def _is_too_early(self, ctx: RunContext[Any]) -> bool:
         """Whether calls are held, or the user has said more; not for an answer that may not be sent back any more."""
-        return bool(self.tools.gate.held or self.tools.unread) and ctx.retry < ctx.max_retries
+        return bool(self.held or self.has_unread) and ctx.retry < ctx.max_retries
 
     def _propose(self, output_context: OutputContext, output: object) -> None:
         call = output_context.tool_call
@@ -238,10 +239,10 @@ class OutputJudge:
                 raise _retry(output_context, recorded.result)
             case Outcome.SUCCESS:
                 final = Final(text, recorded.result)
-                self._refuse_before_words(ctx, output_context, text)
+                self._refuse_before_input(ctx, output_context, text)
                 value = text if final.content_type == "str" else from_json(text)
             case Outcome.DENIED:
-                if self.tools.unread and ctx.retry < ctx.max_retries:
+                if self.has_unread and ctx.retry < ctx.max_retries:
                     raise _retry(output_context, text)
                 self._denied[recorded.tool_call_id] = text
                 final, value = Final(text, "str"), text
@@ -250,9 +251,9 @@ class OutputJudge:
         self._given.append((value, final))
         return value
 
-    def _refuse_before_words(self, ctx: RunContext[Any], output_context: OutputContext, content: str) -> None:
-        if self.tools.unread and ctx.retry < ctx.max_retries:
-            raise _retry(output_context, _WORDS_CAME + content)
+    def _refuse_before_input(self, ctx: RunContext[Any], output_context: OutputContext, content: str) -> None:
+        if self.has_unread and ctx.retry < ctx.max_retries:
+            raise _retry(output_context, _INPUT_CAME + content)
 
 
 def _retry(output_context: OutputContext, content: Any) -> ToolRetryError:  # noqa: ANN401 - text, or a validator's errors

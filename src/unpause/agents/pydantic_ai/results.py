@@ -13,6 +13,7 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_core import PydanticSerializationError, to_json
 
+from unpause.agents.containment import write
 from unpause.agents.driver import CallResult
 from unpause.domain.runs import Outcome
 from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replace_unstorable
@@ -177,10 +178,8 @@ def _plain(value: object) -> object:
 def _text_of(value: object) -> str | None:
     if value is None:
         return None
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - the author's own method, and the tool has run
-        return f"<{type(value).__name__}>"
+    text = write(value)
+    return f"<{type(value).__name__}>" if text is None else text
 
 
 def _read(value: object) -> ToolReturn[Any]:

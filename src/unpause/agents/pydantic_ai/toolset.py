@@ -67,7 +67,7 @@ class JournaledToolset(WrapperToolset[Any]):
 
     def _told(self, ctx: RunContext[Any]) -> RunContext[Any]:
         """Return the context with the human's word: the loop takes all that goes on after a pause for approved."""
-        return replace(ctx, tool_call_approved=self.gate.permits(ctx.tool_call_id or ""))
+        return replace(ctx, tool_call_approved=self.gate.shown.permits(ctx.tool_call_id or ""))
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -79,7 +79,7 @@ class JournaledToolset(WrapperToolset[Any]):
             return replay(recorded)
         if tool.tool_def.kind == "external":
             raise CallDeferred
-        if tool.tool_def.kind == "unapproved" and not self.gate.permits(call_id):
+        if tool.tool_def.kind == "unapproved" and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
         if self._is_stopping():
             raise self._hold(call_id)
@@ -151,8 +151,7 @@ class JournaledToolset(WrapperToolset[Any]):
 class JournalCapability(ReinjectSystemPrompt[Any]):
     """Puts the journaled toolset around an agent's tools, and the agent's instructions before each request.
 
-    The ``gate`` knows which calls are held. While ``unread`` the user has said something that the model sees only
-    after the calls that are being made.
+    ``output_tools`` are the names of the tools that only carry the agent's answer.
     """
 
     journal: Journal
@@ -160,7 +159,6 @@ class JournalCapability(ReinjectSystemPrompt[Any]):
     redaction: Redaction
     gate: CallGate
     max_result_bytes: int
-    unread: bool = False
     output_tools: set[str] = field(default_factory=set)
 
     async def prepare_output_tools(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from unpause.tasks import TaskScope
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -151,14 +153,14 @@ async def _watch(command: str, folder: Path, rules: CommandRules, tail: _Tail) -
         finally:
             os.close(watched)
             os.close(writable)
-        reading = asyncio.create_task(_read(reader, tail), name=f"output of command {process.pid}")
-        ends.callback(reading.cancel)
-        try:
-            exit_code = await _wait(process, rules.timeout_seconds)
-        finally:
-            _kill_group(process.pid)
-            await process.wait()
-        await asyncio.wait({reading}, timeout=_REST_SECONDS)
+        async with TaskScope() as tasks:
+            reading = tasks.start(_read(reader, tail), f"output of command {process.pid}")
+            try:
+                exit_code = await _wait(process, rules.timeout_seconds)
+            finally:
+                _kill_group(process.pid)
+                await process.wait()
+            await asyncio.wait({reading}, timeout=_REST_SECONDS)
         return exit_code
 
 

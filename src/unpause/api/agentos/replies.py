@@ -16,6 +16,7 @@ from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunRef
 from unpause.errors import ShuttingDown
+from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -65,17 +66,13 @@ async def still_there(request: Request, waiting: Coroutine[Any, Any, None]) -> b
         while (await request.receive())["type"] != "http.disconnect":
             continue
 
-    tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(listen())]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
+    async with TaskScope() as tasks:
+        answering, listening = tasks.start(waiting, "wait for a run"), tasks.start(listen(), "wait for a disconnect")
+        await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            answering.result()
             return True
         return False
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for(application: Application, accepted: Accepted) -> None:

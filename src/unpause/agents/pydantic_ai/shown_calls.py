@@ -1,0 +1,143 @@
+"""What people were shown of a segment's calls, and whether a call that was decided still is what they saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_ai.exceptions import ToolFailed
+
+from unpause.agents.pydantic_ai.arguments import (
+    ShownCall,
+    explain_change,
+    explain_refusal,
+    read_arguments,
+    show,
+)
+from unpause.domain.runs import CallStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_ai.messages import ToolCallPart
+    from pydantic_ai.tools import ToolApproved, ToolDefinition
+
+    from unpause.agents.driver import Journal
+    from unpause.agents.policy import ToolPolicy
+    from unpause.agents.pydantic_ai.arguments import Validation
+    from unpause.agents.redaction import Redaction
+    from unpause.domain.runs import ToolCall
+
+
+class ShownCalls:
+    """The calls of one segment as they are shown.
+
+    ``recorded`` are the calls of earlier segments, ``arguments`` what is shown of each call, ``granted`` those that the
+    agent's own handlers approved. A call in ``questions`` has to be decided again, for the reason there; one in
+    ``complete`` as it is, with nothing left to fill in.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        recorded: Mapping[str, ToolCall],
+        arguments: dict[str, dict[str, Any]],
+        redaction: Redaction,
+    ) -> None:
+        self.recorded = recorded
+        self.arguments = arguments
+        self.questions: dict[str, str] = {}
+        self.complete: set[str] = set()
+        self.granted: dict[str, ToolApproved] = {}
+        self._journal = journal
+        self._redaction = redaction
+        self._shown: dict[str, ShownCall] = {}
+
+    def permits(self, call_id: str) -> bool:
+        """Whether exactly this call was approved: by people, or by the agent's own handler."""
+        if call_id in self.granted:
+            return True
+        call = self.recorded.get(call_id)
+        return call is not None and call.requirement is not None and call.requirement.permits
+
+    def find_decided(self, call_id: str, rules: ToolPolicy) -> ShownCall | None:
+        """Return what was shown of a call that was decided or has started; None where nothing binds it yet."""
+        granted = self.granted.get(call_id)
+        if granted is not None:
+            return self._shown.get(call_id) if granted.override_args is None else None
+        call = self.recorded.get(call_id)
+        if call is None or not (self.permits(call_id) or call.status is CallStatus.STARTED):
+            return None
+        answer = call.requirement.answer if call.requirement is not None else None
+        values = (answer.values if answer is not None else None) or {}
+        sent = call.tool_args if call.sent_args is None else call.sent_args
+        return ShownCall(call.tool_args, sent, values, rules.user_input)
+
+    def take_if_as_shown(
+        self,
+        call: ToolCallPart,
+        tool_def: ToolDefinition,
+        shown: ShownCall,
+        given: dict[str, Any],
+        validation: Validation,
+    ) -> bool:
+        """Whether validation gives the arguments that were shown; then they are recorded, as those that run."""
+        if validation.arguments is None:
+            return False
+        runs = show(validation.arguments, given, properties_of(tool_def))
+        if shown.find_changes(runs):
+            return False
+        kept = {name: value for name, value in shown.arguments.items() if name in shown.filled_in}
+        self.show(call.tool_call_id, {**runs, **kept}, given)
+        return True
+
+    def decide_again(
+        self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, validation: Validation
+    ) -> None:
+        """Note why the call does not run; raise what tells the model so, where people cannot change anything."""
+        error = validation.error
+        if validation.arguments is not None:
+            now = show(validation.arguments, shown.given, properties_of(tool_def))
+            message = explain_change(call.tool_name, shown.arguments, now, shown.filled_in)
+            now = {name: value for name, value in now.items() if name not in shown.filled_in}
+            sent = {name: value for name, value in shown.given.items() if name not in shown.filled_in}
+            self.show(call.tool_call_id, now, sent)
+        elif error is not None and (shown.values or isinstance(error, ValidationError)):
+            message = explain_refusal(call.tool_name, error, shown.values)
+            self._show_as_before(call.tool_call_id)
+        else:
+            # The tool's own message for its model.
+            raise error or ToolFailed(f"{call.tool_name} cannot run")
+        self.ask_again(call.tool_call_id, message)
+
+    def ask_again(self, call_id: str, message: str) -> None:
+        """Have people decide a call once more; ``message`` says why, and repeats no value that a human filled in.
+
+        Takes effect where the call would run next: it does not, and pauses the segment with the others that wait.
+        """
+        self.questions[call_id] = self._redaction.hide(message)
+
+    def _show_as_before(self, call_id: str) -> None:
+        """Show a call without the values that its tool refused."""
+        call = self.recorded.get(call_id)
+        if call is not None and call.requirement is not None:
+            self.show(call_id, call.requirement.tool_args, call.sent_args or call.requirement.tool_args)
+
+    def sent_by_model(self, call_id: str, args: str | dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments that the model sent; a handler of the agent may have replaced them since."""
+        earlier = self._shown.get(call_id)
+        if earlier is not None and call_id in self.granted:
+            return earlier.sent
+        return read_arguments(args)
+
+    def show(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Show these arguments of a call, made of those that were ``sent``."""
+        self._shown[call_id] = ShownCall(arguments, sent)
+        self.arguments[call_id] = arguments
+        self._journal.show_call(call_id, arguments, sent)
+
+
+def properties_of(tool_def: ToolDefinition) -> Mapping[str, Any]:
+    """Return the parameters of a tool as its model sees them."""
+    properties: Mapping[str, Any] = tool_def.parameters_json_schema.get("properties", {})
+    return properties

@@ -1,0 +1,192 @@
+"""What an executing run did since its last commit, its calls as they stand, and how that is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from unpause.domain.arguments import is_same_json
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import CallKind, CallStatus, Message, ToolCall
+from unpause.errors import InvalidInput
+from unpause.services.audit import decided_by_agent
+from unpause.store.approvals import add_approvals
+from unpause.store.audit import add_entries
+from unpause.store.events import add_events
+from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
+from unpause.store.large_results import is_large
+from unpause.store.requirements import add_requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from unpause.agents.driver import CallResult, NewMessage, OwnDecision, ProposedCall, Segment
+    from unpause.clock import Clock
+    from unpause.domain.audit import AuditEntry
+    from unpause.domain.requirements import Requirement
+    from unpause.store.engine.database import Connection
+
+
+# As the columns have it.
+_LONGEST_NAME = 255
+
+
+@dataclass(slots=True)
+class PendingWrites:
+    """What happened since the last commit; ``usage`` is all that the run has used up so far."""
+
+    events: list[Event] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    added: dict[str, ToolCall] = field(default_factory=dict)
+    settled: dict[str, ToolCall] = field(default_factory=dict)
+    audit: list[AuditEntry] = field(default_factory=list)
+    inputs_consumed: bool = False
+    requirements: Sequence[Requirement] = ()
+    usage: dict[str, int] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.messages or self.added or self.settled or self.audit)
+
+    def write(
+        self, connection: Connection, segment: Segment, last: int, now: datetime, large: Mapping[str, ToolCall]
+    ) -> tuple[Event, ...]:
+        """Write all but the run's own row; the newest event gets the number ``last``.
+
+        ``large`` are the run's calls with large results, written before or now.
+        """
+        key = segment.run.id
+        if self.inputs_consumed:
+            consume_inputs(connection, key)
+        add_messages(connection, key, self.messages, now, large)
+        add_tool_calls(connection, key, self.added.values())
+        for call in self.settled.values():
+            settle_tool_call(connection, key, call)
+        add_entries(connection, self.audit)
+        add_requirements(connection, key, self.requirements, len(segment.requirements))
+        required = [requirement for requirement in self.requirements if requirement.approval == "required"]
+        add_approvals(connection, segment.run, required, now)
+        return add_events(connection, key, self.events, last)
+
+
+class SegmentState:
+    """The part of ``agents.driver.Journal`` that waits for no commit."""
+
+    def __init__(self, segment: Segment, clock: Clock) -> None:
+        self._segment = segment
+        self._run = segment.run
+        self._clock = clock
+        self._calls = {call.tool_call_id: call for call in segment.calls}
+        self._large = {key: call for key, call in self._calls.items() if is_large(call)}
+        self._positions = len(segment.messages)
+        self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
+        self._pending = PendingWrites()
+        self._meter: Callable[[], Mapping[str, int]] | None = None
+        self._usage = segment.run.usage
+
+    def get_call(self, call_id: str) -> ToolCall:
+        """Return the call as it stands now, committed or not."""
+        return self._calls[call_id]
+
+    def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
+        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
+        self._meter = meter
+
+    def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
+        """Append messages that end in an answer of the model, and the calls it made; kept with the next commit.
+
+        Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
+        """
+        _refuse_long_names(calls)
+        for message in messages:
+            self._pending.messages.append(Message(self._positions, message.native, message.entries))
+            self._positions += 1
+        self._pending.inputs_consumed = bool(self._segment.inputs)
+        now = self._clock.now()
+        for position, call in enumerate(calls):
+            added = ToolCall(call.tool_call_id, call.tool_name, call.tool_args, self._turn, position, now)
+            self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
+        if calls:
+            self._turn += 1
+
+    def propose_output(self, call: ProposedCall) -> None:
+        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit."""
+        if call.tool_call_id in self._calls:
+            return
+        _refuse_long_names((call,))
+        added = ToolCall(
+            call.tool_call_id,
+            call.tool_name,
+            call.tool_args,
+            self._turn,
+            0,
+            self._clock.now(),
+            kind=CallKind.OUTPUT,
+        )
+        self._calls[call.tool_call_id] = self._pending.added[call.tool_call_id] = added
+        self._turn += 1
+
+    def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
+        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return
+        sent_args = None if is_same_json(sent, arguments) else sent
+        if not (is_same_json(call.tool_args, arguments) and is_same_json(call.sent_args, sent_args)):
+            self._update_call(replace(call, tool_args=arguments, sent_args=sent_args))
+
+    def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
+        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
+        entry = decided_by_agent(self._run, self._calls[call_id], own, self._clock.now())
+        self._pending.audit.append(entry)
+
+    def _finished(self, call_id: str, result: CallResult) -> ToolCall:
+        return replace(
+            self._calls[call_id],
+            status=CallStatus.FINISHED,
+            outcome=result.outcome,
+            result=result.value,
+            result_text=result.text,
+            finished_at=self._clock.now(),
+        )
+
+    def _usage_so_far(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
+        """Return what the run has used up, as far as that is known: never less than was written before."""
+        earlier = self._usage or {}
+        for counts in (usage, self._meter() if self._meter is not None else None):
+            if counts is not None:
+                earlier = {**earlier, **{name: max(count, earlier.get(name, 0)) for name, count in counts.items()}}
+                self._usage = earlier
+        return self._usage
+
+    def _add_event(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
+        self._pending.events.append(Event(event_type, self._clock.now(), dict(payload or {})))
+
+    def _update_call(self, call: ToolCall) -> None:
+        self._calls[call.tool_call_id] = call
+        if call.status is CallStatus.FINISHED and is_large(call):
+            self._large = {**self._large, call.tool_call_id: call}
+        if call.tool_call_id in self._pending.added:
+            self._pending.added[call.tool_call_id] = call
+        else:
+            self._pending.settled[call.tool_call_id] = call
+
+    def _take(self) -> PendingWrites:
+        taken, self._pending = self._pending, PendingWrites()
+        taken.usage = self._usage_so_far()
+        return taken
+
+
+def _refuse_long_names(calls: Iterable[ProposedCall]) -> None:
+    """Raise InvalidInput for a call whose id or name is too long to be kept."""
+    for call in calls:
+        _refuse_long_name("id", call.tool_call_id)
+        _refuse_long_name("name", call.tool_name)
+
+
+def _refuse_long_name(what: str, name: str) -> None:
+    if len(name) > _LONGEST_NAME:
+        raise InvalidInput(
+            f"The model made a tool call with {'an' if what == 'id' else 'a'} {what} of {len(name)} characters: "
+            f"more than {_LONGEST_NAME} cannot be kept"
+        )
