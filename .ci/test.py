@@ -12,4 +12,6 @@ from bootstrap import EXTRAS, ROOT, ensure_environment, program
 if __name__ == "__main__":
     pytest = str(program(ensure_environment("test", EXTRAS["test"]), "pytest"))
     os.chdir(ROOT)
+    # Kept bytecode saves each of the many processes that the tests start seconds of compiling.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.execv(pytest, [pytest, *(sys.argv[1:] or ["-n", "auto"])])

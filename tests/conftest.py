@@ -1,4 +1,4 @@
-"""What holds for all tests: how the property tests run, and the databases of those that need one."""
+"""What holds for all tests: how the property tests run, which tests run, and the databases of those that need one."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support.databases import PostgresServer, postgres_server, sqlite_url
-from unpause.store.engine import migrate
+from tests.support.databases import PostgresServer, migrated_sqlite_file, postgres_server, sqlite_url
+from tests.support.full import skip_long_tests
 
 # No deadline, because a busy machine is no fault; no database of examples in the working tree.
 settings.register_profile("unpause", deadline=None, database=None)
 settings.load_profile("unpause")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_long_tests(items)
+
+
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One server for the session; with xdist each worker that needs one has its own."""
-    with postgres_server() as server:
+def postgres(testrun_uid: str) -> Iterator[PostgresServer]:
+    """One server for the whole run: the workers of pytest-xdist share it."""
+    with postgres_server(testrun_uid) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template() -> Path:
     """Return a SQLite file with the schema, to be copied."""
-    file = tmp_path_factory.mktemp("template") / "migrated.db"
-    migrate.upgrade(sqlite_url(file))
-    return file
+    return migrated_sqlite_file()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.on_postgresql)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Yield the address of a database with the schema and no runs: who asks for it runs on both kinds."""
+    """Yield the address of a database with the schema and no runs: a SQLite file, or on PostgreSQL (see `full.py`)."""
     if request.param == "sqlite":
         file = tmp_path / "unpause.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
+        shutil.copyfile(migrated_sqlite_file(), file)
         yield sqlite_url(file)
         return
     yield request.getfixturevalue("postgres_url")

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 from tests.benchmarks import instant_agent, streaming_agent
 from tests.benchmarks.load import agent_cycle, load
-from tests.support.cluster import Cluster, OwnPostgres, own_postgres
+from tests.support.cluster import Cluster
+from tests.support.databases import PostgresServer, postgres_server
 from tests.support.runs import ADA
 from tests.support.serving import running
 from unpause.services.commands import CreateRun
@@ -43,11 +44,11 @@ _DEADLINE = 300.0
 
 
 @contextmanager
-def nodes(postgres: OwnPostgres, folder: Path, workers: int) -> Iterator[Cluster]:
+def nodes(postgres: PostgresServer, folder: Path, workers: int) -> Iterator[Cluster]:
     """Run one API node and some workers on a fresh database."""
     agents = [option for module in (instant_agent, streaming_agent) for option in ("--agents", str(module.__file__))]
     folder.mkdir()
-    with postgres.database() as url, Cluster(folder, url, *agents, TEST_FOLDER=str(folder)) as cluster:
+    with postgres.migrated_database() as url, Cluster(folder, url, *agents, TEST_FOLDER=str(folder)) as cluster:
         cluster.start(apis=1, workers=workers)
         yield cluster
 
@@ -125,7 +126,7 @@ def _processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(postgres: OwnPostgres, folder: Path, clients: int, seconds: float) -> Iterator[str]:
+def measure(postgres: PostgresServer, folder: Path, clients: int, seconds: float) -> Iterator[str]:
     """Yield the lines of the table."""
     load_average = os.getloadavg()[0]
     for workers in (1, 2):
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a measurement of cycles")
     parser.add_argument("--clients", type=int, default=32, help="clients that cycle at once")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, own_postgres() as postgres:
+    with tempfile.TemporaryDirectory() as folder, postgres_server(is_safe=True) as postgres:
         sys.stdout.write("| many nodes | |\n| --- | --- |\n")
         for line in measure(postgres, Path(folder), options.clients, options.seconds):
             sys.stdout.write(f"{line}\n")

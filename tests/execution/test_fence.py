@@ -36,6 +36,8 @@ from unpause.errors import DatabaseBusy, LeaseLost
 from unpause.settings import Settings
 from unpause.store.runs import get_run, transition
 
+pytestmark = pytest.mark.sql
+
 _RESULT = CallResult(Outcome.SUCCESS, "did it", "did it")
 _DONE = Completed("too late")
 

@@ -34,6 +34,8 @@ from unpause.store.runs import find_by_key, transition
 from unpause.store.tables import runs, webhook_targets
 from unpause.streaming.bus import InProcessBus
 
+pytestmark = pytest.mark.sql
+
 T = TypeVar("T")
 
 _LEASE = timedelta(seconds=10)

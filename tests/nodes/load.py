@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +11,6 @@ import httpx
 
 from tests.processes.conversation import RUNS, Json
 from tests.support.cluster import Cluster, wait_until
-
-# Whether the long versions run, whose numbers are worth writing down.
-IS_FULL: Final = os.environ.get("UNPAUSE_FULL_TESTS") == "1"
 
 _CLIENTS: Final = 8
 

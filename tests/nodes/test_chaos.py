@@ -11,17 +11,19 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.nodes.load import IS_FULL, begin, begin_many, check_runs, script_of, wait_until_settled
+from tests.nodes.load import begin, begin_many, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import read_settled_run
 from tests.support.cluster import Cluster, start_all, wait_until
+from tests.support.full import IS_FULL
 from tests.support.processes import ServerProcess
 
-RUNS, CALLS, WORK_SECONDS, CHAOS_SECONDS = (200, 40, 1.5, 60.0) if IS_FULL else (30, 12, 1.0, 12.0)
-WORKERS = 3
-KILL_EVERY_SECONDS = 4.0
+RUNS, CALLS, WORK_SECONDS, CHAOS_SECONDS = (200, 40, 1.5, 60.0) if IS_FULL else (10, 5, 0.8, 4.0)
+WORKERS = 3 if IS_FULL else 2
+KILL_EVERY_SECONDS = 4.0 if IS_FULL else 2.0
 
-# With default settings; on a machine that does much else there is no telling.
+# With default settings in the long form; on a machine that does much else there is no telling.
 RECOVERY_SECONDS = 15.0 if IS_FULL else 60.0
+LEASES = () if IS_FULL else ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Kill:
 @pytest.mark.timeout(600)
 def test_workers_killed_at_random_lose_no_run_and_run_nothing_twice(new_cluster: Callable[..., Cluster]) -> None:
     # So many at once that every worker has some.
-    cluster = new_cluster("--max-running", str(RUNS // WORKERS + 2), TEST_WORK_SECONDS=str(WORK_SECONDS))
-    cluster.start(apis=2, workers=WORKERS)
+    cluster = new_cluster("--max-running", str(RUNS // WORKERS + 2), *LEASES, TEST_WORK_SECONDS=str(WORK_SECONDS))
+    cluster.start(apis=2 if IS_FULL else 1, workers=WORKERS)
     begin_many(cluster, [script_of(number, CALLS) for number in range(RUNS)])
     kills = _kill_at_random(cluster)
     wait_until_settled(cluster, 300)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from tests.support.cluster import OwnPostgres
+from tests.support.databases import PostgresServer
 from unpause.errors import DatabaseUnavailable
 from unpause.store.engine.database import Database
 
@@ -29,9 +29,9 @@ def look(connection: Connection) -> int:
 
 
 async def test_all_whose_units_shared_a_lost_transaction_are_told_that_the_database_was_away(
-    own_server: OwnPostgres,
+    postgres: PostgresServer,
 ) -> None:
-    with own_server.database() as url:
+    with postgres.migrated_database() as url:
         database = Database(url)
         async with database.opened():
             # The first two keep the lanes busy, so that the others share a transaction.

@@ -10,17 +10,26 @@ import httpx
 import pytest
 
 from tests.nodes.following import Following, stored_numbers
-from tests.nodes.load import IS_FULL, begin, begin_many, check_runs, script_of, wait_until_settled
+from tests.nodes.load import begin, begin_many, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import CODEGEN, RUNS, Json, agno_name, create_codegen_run, read_run, read_settled_run
-from tests.support.cluster import Cluster, OwnPostgres, wait_until
+from tests.support.cluster import Cluster, wait_until
+from tests.support.databases import PostgresServer, postgres_server
+from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, Barrier
 
-AWAY_SECONDS = 10.0 if IS_FULL else 3.0
-LOAD = 12
+AWAY_SECONDS = 10.0 if IS_FULL else 2.0
+LOAD, CALLS = (12, 5) if IS_FULL else (5, 3)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for these tests alone, which stop it; it writes to disk as PostgreSQL does by itself."""
+    with postgres_server(is_safe=True) as server:
+        yield server
 
 
 @contextmanager
-def away(server: OwnPostgres, mode: str) -> Iterator[None]:
+def away(server: PostgresServer, mode: str) -> Iterator[None]:
     """Have the database away for the length of the block, and no shorter than it is to be."""
     server.stop(mode)
     begun = time.monotonic()
@@ -32,9 +41,9 @@ def away(server: OwnPostgres, mode: str) -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
+@pytest.mark.parametrize("mode", ["fast", pytest.param("immediate", marks=pytest.mark.full)])
 def test_a_database_that_was_away_costs_nothing_but_time(
-    new_cluster: Callable[..., Cluster], own_server: OwnPostgres, mode: str
+    new_cluster: Callable[..., Cluster], postgres: PostgresServer, mode: str
 ) -> None:
     # Nobody polls within the test: whatever starts in it was told by a listener that is connected again.
     cluster = new_cluster("--poll-seconds", "600", TEST_WORK_SECONDS="1.5")
@@ -47,7 +56,7 @@ def test_a_database_that_was_away_costs_nothing_but_time(
         run = begin(client, "gated 0-0")
         door.wait_for_arrival()
         codegen = create_codegen_run(other, "rework 1-0")
-        load = begin_many(cluster, [script_of(number, 5) for number in range(2, LOAD)])
+        load = begin_many(cluster, [script_of(number, CALLS) for number in range(2, LOAD)])
         streams = [
             Following(lambda one=api: [one.address], one_run)  # type: ignore[misc]
             for api in cluster.apis
@@ -55,7 +64,7 @@ def test_a_database_that_was_away_costs_nothing_but_time(
         ]
         for stream in streams:
             assert stream.has_begun.wait(DEADLINE)
-        with away(own_server, mode):
+        with away(postgres, mode):
             for node in (client, other):
                 _assert_unavailable(node, run["run_id"])
             door.let_go()

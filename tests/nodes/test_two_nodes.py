@@ -22,16 +22,17 @@ from tests.processes.conversation import (
     read_run,
     read_settled_run,
 )
-from tests.support.cluster import Cluster, OwnPostgres
+from tests.support.cluster import Cluster
+from tests.support.databases import PostgresServer
 from tests.support.processes import DEADLINE, Barrier
 
 CLIENTS = 64
 
 
 @pytest.fixture(scope="module")
-def cluster(own_server: OwnPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("nodes")
-    with own_server.database() as url, Cluster(folder, url) as cluster:
+    with postgres.migrated_database() as url, Cluster(folder, url) as cluster:
         cluster.start()
         yield cluster
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.support.cluster import OwnPostgres
+from tests.support.databases import PostgresServer
 from tests.support.processes import unpause
 
 
-def test_upgrades_of_an_empty_database_at_once_all_succeed(own_server: OwnPostgres, tmp_path: Path) -> None:
-    with own_server.database(migrated=False) as url:
+def test_upgrades_of_an_empty_database_at_once_all_succeed(postgres: PostgresServer, tmp_path: Path) -> None:
+    with postgres.database() as url:
         with ThreadPoolExecutor(3) as threads:
             done = list(
                 threads.map(lambda _: unpause("db", "upgrade", folder=tmp_path, UNPAUSE_DATABASE_URL=url), range(3))

@@ -10,7 +10,6 @@ what the bodies, runs or rows of the rest would take: a leak of 1 KB a request w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,14 +21,14 @@ from tests.security.connecting import resident_bytes
 from tests.security.fuzzing import ANSWER_SECONDS, NO_ANSWER, Answer, Crowd, open_files, what_is_wrong
 from tests.security.odd_requests import Request, requests
 from tests.support.cluster import wait_until
+from tests.support.full import IS_FULL
 from tests.support.processes import ServerProcess
 
-_IS_FULL: Final = os.environ.get("UNPAUSE_FULL_TESTS") == "1"
-_WARM_UP: Final = 4_000 if _IS_FULL else 150
-_REQUESTS: Final = 20_000 if _IS_FULL else 450
+_WARM_UP: Final = 4_000 if IS_FULL else 150
+_REQUESTS: Final = 20_000 if IS_FULL else 450
 # Hypothesis remembers what it made, and is slower the more that is.
 _ROUND: Final = 150
-_MOST_SECONDS: Final = 3600 if _IS_FULL else 300
+_MOST_SECONDS: Final = 3600 if IS_FULL else 300
 _MOST_GROWTH: Final = 15 * 1024 * 1024
 _AGENTS: Final = Path(__file__).with_name("fuzzed_agents.py")
 _LIMITS: Final = ("CREATE", "READ", "LOGS", "RESUME", "CHANGE", "SETUP", "WEBHOOK_TEST")

@@ -6,6 +6,8 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.support.databases import Place
 from tests.support.runs import follow, look, segments, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
@@ -16,6 +18,8 @@ from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidTransition
 from unpause.services.commands import Accepted, ContinueRun
+
+pytestmark = pytest.mark.sql
 
 _CLIENTS = 64
 

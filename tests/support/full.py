@@ -1,0 +1,27 @@
+"""Which tests run: what is slow and seldom breaks, only with UNPAUSE_FULL_TESTS=1, as every night.
+
+A test with the mark `full` is skipped otherwise. One that has a short and a long form asks `IS_FULL` for its numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import pytest
+
+IS_FULL: Final = os.environ.get("UNPAUSE_FULL_TESTS") == "1"
+
+_SKIP: Final = pytest.mark.skip(reason="runs with UNPAUSE_FULL_TESTS=1, as every night")
+
+
+def skip_long_tests(items: list[pytest.Item]) -> None:
+    """Skip what is marked `full`, and on PostgreSQL the tests of rules, which SQLite shows as well.
+
+    Where SQL or locking is what is tested, in the store's tests and those with the mark `sql`, both run every time.
+    """
+    for item in items:
+        is_about_sql = "store" in item.path.parts or item.get_closest_marker("sql")
+        is_repeated = item.get_closest_marker("on_postgresql") and not is_about_sql
+        if not IS_FULL and (is_repeated or item.get_closest_marker("full")):
+            item.add_marker(_SKIP)
