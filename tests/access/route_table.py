@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.access.answers import Answer
+from tests.access.expected import Answer
 
 ADMIN: Final = ("agent_os:admin",)
 RUN: Final = ("agents:run",)
@@ -106,11 +106,11 @@ SERVER: Final[Mapping[str, Row]] = {
 
 AGENTOS: Final[Mapping[str, Row]] = {
     "GET /config": same(("system:read",), Answer(200, {"os_id": "unpause", ...: ...})),
-    "GET /models": same(("system:read",), Answer(200, [{"id": "office-1", "provider": ...}, {"id": ..., ...: ...}])),
+    "GET /models": same(("system:read",), Answer(200, [{"id": "planned-1", "provider": ...}])),
     "GET /teams": same(ANYBODY, _EMPTY),
     "GET /workflows": same(ANYBODY, _EMPTY),
-    "GET /agents": same(FOLLOW, Answer(200, [{"id": "office", ...: ...}, {"id": "parrot", ...: ...}])),
-    "GET /agents/{agent_id}": same(FOLLOW, Answer(200, {"id": "office", ...: ...})),
+    "GET /agents": same(FOLLOW, Answer(200, [{"id": "toolbox", ...: ...}, {"id": "other", ...: ...}])),
+    "GET /agents/{agent_id}": same(FOLLOW, Answer(200, {"id": "toolbox", ...: ...})),
     # Ids of sessions are given once in an organization: a stranger's is another one.
     "POST /agents/{agent_id}/runs": same(
         RUN,

@@ -13,8 +13,7 @@ import pytest_asyncio
 from fastapi import APIRouter
 from fastapi.routing import iter_route_contexts
 
-from tests.access.answers import Answer, filled_in
-from tests.access.guarded import Guarded, Person, guarded
+from tests.access.expected import Answer, filled_in
 from tests.access.route_table import (
     ADMIN,
     AGENTOS,
@@ -28,7 +27,9 @@ from tests.access.route_table import (
     Row,
     scope_missing,
 )
-from tests.support.office import body_of, plan
+from tests.support.caller import body_of
+from tests.support.server import Server, User, served
+from tests.support.toolbox import plan
 from unpause.api.errors import AgnoRoute
 from unpause.auth.tokens import NewToken, end_token, make_token
 from unpause.domain.principal import Principal
@@ -50,32 +51,32 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 class World:
     """One server with the runs of Alice, who is of organization 1, and everybody who comes to ask for them."""
 
-    office: Guarded
-    people: dict[tuple[str, tuple[str, ...]], Person] = field(default_factory=dict)
+    server: Server
+    people: dict[tuple[str, tuple[str, ...]], User] = field(default_factory=dict)
     nobodies: dict[str, tuple[str | None, Answer]] = field(default_factory=dict)
     things: dict[str, object] = field(default_factory=dict)
 
-    async def person(self, user: str, scopes: tuple[str, ...]) -> Person:
+    async def person(self, user: str, scopes: tuple[str, ...]) -> User:
         """Return somebody of organization 1 with just these scopes, the same one again."""
         found = self.people.get((user, scopes))
         if found is None:
             found = self.people[user, scopes] = await self.new_person(1, user, scopes)
         return found
 
-    async def new_person(self, organization: int, user: str, scopes: tuple[str, ...], **changes: Any) -> Person:  # noqa: ANN401
+    async def new_person(self, organization: int, user: str, scopes: tuple[str, ...], **changes: Any) -> User:  # noqa: ANN401
         """Return somebody with a new token."""
         wanted = NewToken(organization_id=organization, user_id=user, scopes=scopes, **changes)
-        now = self.office.clock.now() - timedelta(hours=1)
+        now = self.server.clock.now() - timedelta(hours=1)
         by = Principal(organization, "tests", via="cli")
-        _, text = await self.office.application.database.write(
+        _, text = await self.server.application.database.write(
             lambda connection: make_token(connection, wanted, by, now)
         )
-        return self.office.holder(text)
+        return self.server.user(text)
 
-    async def stranger(self) -> tuple[Person, int]:
+    async def stranger(self) -> tuple[User, int]:
         """Return the administrator of a new organization, and its number."""
         number = next(_NUMBERS)
-        await self.office.add_organization(number, f"organization {number}")
+        await self.server.add_organization(number, f"organization {number}")
         return await self.new_person(number, "stranger", ADMIN), number
 
     async def unknown(self) -> dict[str, tuple[str | None, Answer]]:
@@ -87,8 +88,8 @@ class World:
         expired = await self.new_person(1, "alice", ADMIN, lifetime=timedelta(minutes=59))
         revoked = await self.new_person(1, "alice", ADMIN)
         public = revoked.authorization.removeprefix("Bearer unp_").partition(".")[0]
-        now = self.office.clock.now()
-        await self.office.application.database.write(
+        now = self.server.clock.now()
+        await self.server.application.database.write(
             lambda connection: end_token(connection, public, Principal(1, via="cli"), now)
         )
         right = (await self.person("alice", ADMIN)).authorization
@@ -107,19 +108,19 @@ class World:
         alice, admin = await self.person("alice", KNOWN), await self.person("olga", ADMIN)
         # Lists find parts of names, too.
         session = f"session-{next(_NUMBERS):05}"
-        run = await alice.run(plan([("delete_file", {"path": CANARY})]), session_id=session)
-        held = await alice.run(plan([("deploy", {"env": CANARY})]), session_id=session)
-        decided = await alice.run(plan([("deploy", {"env": CANARY})]), session_id=f"{session}-decided")
+        run = await alice.create(plan([("delete_file", {"path": CANARY})]), session_id=session)
+        held = await alice.create(plan([("deploy", {"env": CANARY})]), session_id=session)
+        decided = await alice.create(plan([("deploy", {"env": CANARY})]), session_id=f"{session}-decided")
         [waiting], [settled] = [
             body_of(await admin.get("/approvals", run_id=each["run_id"]))["data"] for each in (held, decided)
         ]
         body_of(await admin.post(f"/approvals/{settled['id']}/resolve", {"status": "rejected"}))
         name = f"{CANARY} {session}"
-        body_of(await alice.ask("PATCH", f"/sessions/{session}", json={"session_name": name}))
+        body_of(await alice.request("PATCH", f"/sessions/{session}", json={"session_name": name}))
         codegen = body_of(await admin.get("/v1/organizations/1/agent/runs"))["items"]
         users = body_of(await admin.get("/v1/organizations/1/users"))["items"]
         return {
-            "agent_id": "office",
+            "agent_id": "toolbox",
             "run_id": run["run_id"],
             "tool_call_id": run["tools"][0]["tool_call_id"],
             "agent_run_id": next(each["id"] for each in codegen if each["web_url"].endswith(run["run_id"])),
@@ -158,33 +159,33 @@ class World:
         if row.json is not None:
             content["json"] = filled_in(row.json, names)
         headers = {} if authorization is None else {"Authorization": authorization}
-        response = await self.office.client.request(method, filled_in(path, names), headers=headers, **content)
-        documented = self.office.app.openapi()["paths"].get(path)
+        response = await self.server.client.request(method, filled_in(path, names), headers=headers, **content)
+        documented = self.server.app.openapi()["paths"].get(path)
         assert documented is None or str(response.status_code) in documented[method.lower()]["responses"]
         return response
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with guarded(tmp_path_factory.mktemp("routes")) as office:
-        yield World(office)
+    async with served(tmp_path_factory.mktemp("routes"), tokens={}) as server:
+        yield World(server)
 
 
-def routes_of(office: Guarded) -> set[str]:
+def routes_of(server: Server) -> set[str]:
     """Return every route of the application, whether its documents show it or not."""
     return {
         f"{method} {route.path}"
-        for route in iter_route_contexts(office.app.routes)
+        for route in iter_route_contexts(server.app.routes)
         for method in (route.methods or ())
         if method != "HEAD"
     }
 
 
 async def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None:
-    assert routes_of(world.office) == set(TABLE)
+    assert routes_of(world.server) == set(TABLE)
     documented = {
         f"{method.upper()} {path}"
-        for path, operations in world.office.app.openapi()["paths"].items()
+        for path, operations in world.server.app.openapi()["paths"].items()
         for method in operations
     }
     assert documented <= set(TABLE)
@@ -210,12 +211,12 @@ async def test_a_public_route_answers_everybody_the_same(world: World, route: st
 @pytest.mark.parametrize("route", sorted(GUARDED))
 async def test_nobody_gets_in_without_a_token_that_counts(world: World, route: str) -> None:
     unknown, names = await world.unknown(), await world.named("GET ")
-    before = await world.office.rows()
+    before = await world.server.dump()
     for authorization, answer in unknown.values():
         response = await world.ask(route, authorization, names)
         (CODEGEN_UNKNOWN if route in CODEGEN else answer).compare(response, names)
         assert "www-authenticate" not in response.headers
-    assert await world.office.rows() == before
+    assert await world.server.dump() == before
 
 
 @pytest.mark.parametrize("route", sorted(route for route, row in GUARDED.items() if row.scopes))
@@ -223,11 +224,11 @@ async def test_every_other_scope_is_not_the_one_that_is_missing(world: World, ro
     row, names = GUARDED[route], await world.named("GET ")
     without = await world.person("alice", tuple(scope for scope in KNOWN if scope not in row.scopes))
     nothing = await world.person("alice", ())
-    before = await world.office.rows()
+    before = await world.server.dump()
     for person in (without, nothing):
         response = await world.ask(route, person.authorization, names)
         scope_missing(route.partition(" ")[2], row.scopes[0]).compare(response, names)
-    assert await world.office.rows() == before
+    assert await world.server.dump() == before
 
 
 @pytest.mark.parametrize("route", sorted(GUARDED))
@@ -238,7 +239,7 @@ async def test_each_right_scope_alone_opens_the_route(world: World, route: str) 
         person = await world.person("alice", scopes)
         names = await world.named(route)
         row.done.compare(await world.ask(route, person.authorization, names), names)
-        await world.office.settle(1)
+        await world.server.settle(1)
 
 
 @pytest.mark.parametrize("route", sorted(GUARDED))
@@ -249,32 +250,32 @@ async def test_an_administrator_may_do_it_with_what_others_have(world: World, ro
         # A session has one owner; this one is Alice's.
         names = {**names, "session_id": f"{names['session_id']}-of-olga"}
     GUARDED[route].done.compare(await world.ask(route, person.authorization, names), names)
-    await world.office.settle(1)
+    await world.server.settle(1)
 
 
 @pytest.mark.parametrize("route", sorted(GUARDED))
 async def test_to_an_administrator_of_another_organization_nothing_of_it_is_there(world: World, route: str) -> None:
     row, names = GUARDED[route], await world.named("GET ")
     stranger, home = await world.stranger()
-    before = of_first(await world.office.rows())
+    before = of_first(await world.server.dump())
     there = {**names, "me": "stranger", "home": home, "org_id": home, "session_name": "session"}
     response = await world.ask(route, stranger.authorization, there)
     row.stranger.compare(response, there)
     assert CANARY not in response.text
-    await world.office.settle(home)
-    assert of_first(await world.office.rows()) == before
+    await world.server.settle(home)
+    assert of_first(await world.server.dump()) == before
 
 
 @pytest.mark.parametrize("route", OF_ORGANIZATION)
 async def test_the_path_of_another_organization_is_refused_as_such(world: World, route: str) -> None:
     names = await world.named("GET ")
     stranger, _ = await world.stranger()
-    before = await world.office.rows()
+    before = await world.server.dump()
     CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, names), names)
     # One that does not exist is answered the same.
     unheard = {**names, "org_id": 2**62}
     CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, unheard), unheard)
-    assert await world.office.rows() == before
+    assert await world.server.dump() == before
 
 
 def of_first(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.access.guarded import DEADLINE, Guarded, Person, guarded
+from tests.support.caller import DEADLINE, RUNS, body_of
 from tests.support.gates import Gates
-from tests.support.office import body_of
+from tests.support.server import Server, User, served
 from unpause.auth.tokens import end_token
 from unpause.domain.principal import Principal
 from unpause.store.tokens import expire_token
@@ -22,15 +22,13 @@ from unpause.store.tokens import expire_token
 if TYPE_CHECKING:
     from starlette.types import Message
 
-RUNS = "/agents/office/runs"
-
 
 @dataclass
 class Connection:
     """One request over ASGI whose client reads what comes, and may go away."""
 
-    server: Guarded
-    person: Person
+    server: Server
+    person: User
     sent: list[Message] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +79,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def asked(server: Guarded, person: Person, method: str, path: str, **form: str) -> AsyncIterator[Connection]:
+async def asked(server: Server, person: User, method: str, path: str, **form: str) -> AsyncIterator[Connection]:
     """Have a request open during the block, at whose end the client goes away."""
     connection = Connection(server, person)
     async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
@@ -92,14 +90,14 @@ async def asked(server: Guarded, person: Person, method: str, path: str, **form:
             connection.gone.set()
 
 
-async def expire(server: Guarded, person: Person) -> None:
+async def expire(server: Server, person: User) -> None:
     public = person.authorization.removeprefix("Bearer unp_").partition(".")[0]
     now = server.clock.now()
     await server.application.database.write(lambda db: expire_token(db, public, now))
     server.clock.move(3)
 
 
-async def revoke(server: Guarded, person: Person) -> None:
+async def revoke(server: Server, person: User) -> None:
     public = person.authorization.removeprefix("Bearer unp_").partition(".")[0]
     now = server.clock.now()
     await server.application.database.write(lambda db: end_token(db, public, Principal(1, via="cli"), now))
@@ -109,15 +107,15 @@ async def revoke(server: Guarded, person: Person) -> None:
 
 async def test_streams_and_requests_are_counted_apart(tmp_path: Path) -> None:
     gates = Gates("think")
-    async with guarded(tmp_path, gates=gates, max_streams=1, max_requests=1) as server:
-        anna = await server.person(1, "anna")
+    async with served(tmp_path, tokens={}, gates=gates, max_streams=1, max_requests=1) as server:
+        anna = await server.add_user(1, "anna")
         async with asked(server, anna, "POST", RUNS, message="hi") as stream:
             assert await stream.begun() == 200
             for path in (RUNS, f"{RUNS}/x/continue"):
-                refused = await anna.ask("POST", path, data={"message": "hi", "stream": "true"})
+                refused = await anna.request("POST", path, data={"message": "hi", "stream": "true"})
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
                 assert "1 open streams" in refused.json()["detail"]
-            assert len((await server.rows())["runs"]) == 1, "what was refused made no run"
+            assert len((await server.dump())["runs"]) == 1, "what was refused made no run"
             assert (await anna.get("/agents")).status_code == 200, "a stream takes no request's place"
             gates.open("think")
             run = body_of(await anna.form(RUNS, message="hi"))
@@ -127,11 +125,11 @@ async def test_streams_and_requests_are_counted_apart(tmp_path: Path) -> None:
 
 async def test_a_client_that_is_gone_frees_its_place_and_its_run_goes_on(tmp_path: Path) -> None:
     gates = Gates("think")
-    async with guarded(tmp_path, gates=gates, max_requests=1) as server:
-        anna = await server.person(1, "anna")
+    async with served(tmp_path, tokens={}, gates=gates, max_requests=1) as server:
+        anna = await server.add_user(1, "anna")
         for number in range(1, 4):
             async with asked(server, anna, "POST", RUNS, message="hi", stream="false", session_id="s") as waiting:
-                while len((await server.rows())["runs"]) < number:
+                while len((await server.dump())["runs"]) < number:
                     assert not waiting.sent
                 refused = await anna.get("/agents")
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
@@ -150,8 +148,8 @@ async def test_a_client_that_is_gone_frees_its_place_and_its_run_goes_on(tmp_pat
 @pytest.mark.parametrize("expires", [True, False], ids=["expired", "revoked"])
 async def test_a_stream_ends_when_its_token_counts_no_more(tmp_path: Path, *, expires: bool) -> None:
     gates = Gates("think")
-    async with guarded(tmp_path, gates=gates, keepalive_seconds=0.2) as server:
-        anna, bert = await server.person(1, "anna"), await server.person(1, "bert")
+    async with served(tmp_path, tokens={}, gates=gates, keepalive_seconds=0.2) as server:
+        anna, bert = await server.add_user(1, "anna"), await server.add_user(1, "bert")
         async with (
             asked(server, anna, "POST", RUNS, message="hi") as stream,
             asked(server, bert, "POST", RUNS, message="hi") as other,

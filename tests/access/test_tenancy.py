@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, note, settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.access.asking import (
+from tests.access.other_organization import OURS, SESSIONS, THEIRS, rows_of
+from tests.access.requests_of_strangers import (
     DELETE,
     DEPLOY,
     Names,
@@ -26,11 +27,10 @@ from tests.access.asking import (
     rows_about,
     values_for,
 )
-from tests.access.belongings import OURS, SESSIONS, THEIRS, rows_of
-from tests.access.guarded import Dump, Guarded, Person
-from tests.access.strangers import BY_JWT, PEOPLE, Furnished, on_postgres, on_sqlite, visited
-from tests.access.watching import Watch, view_of_owner
+from tests.access.two_organizations import BY_JWT, PEOPLE, Furnished, on_postgres, on_sqlite, visited
+from tests.access.watch import Watch, view_of_owner
 from tests.support.generated import examples
+from tests.support.server import Dump, Server, User
 from unpause.api.permissions import PERMISSIONS, PUBLIC
 from unpause.auth.tokens import PREFIX
 
@@ -140,7 +140,7 @@ class Stranger(RuleBasedStateMachine):
         self._succeeded = succeeded
         self._runner = asyncio.Runner()
         self._end = asyncio.Event()
-        self._server: Guarded
+        self._server: Server
         self._watch: Watch
         self._routes = furnished.routes
         self._steps = 0
@@ -151,7 +151,7 @@ class Stranger(RuleBasedStateMachine):
     @initialize(message=strategies.sampled_from([DEPLOY, DELETE]))
     def have_something(self, message: str) -> None:
         """Begin a run: that of our own which most requests are about."""
-        question = Question(self._routes[BEGINNING[0]], {"agent_id": "office", "message": message})
+        question = Question(self._routes[BEGINNING[0]], {"agent_id": "toolbox", "message": message})
         self._check("boss", question.words, self._runner.run(question.send(self._person("boss"))))
 
     @rule(seed=_seeds)
@@ -209,8 +209,8 @@ class Stranger(RuleBasedStateMachine):
             return names_in(rows_about(self._rows, run_key), OURS)
         return self._theirs if whose == "theirs" else self._ours + self._theirs
 
-    def _person(self, who: str) -> Person:
-        return Person(self._server.client, self._furnished.tokens[who])
+    def _person(self, who: str) -> User:
+        return self._server.user(self._furnished.tokens[who].removeprefix("Bearer "))
 
     def _check(self, who: str, words: str, response: Any) -> None:  # noqa: ANN401 - httpx's answer
         self._watch.check_answer(f"{words} {SESSIONS[0]}" if who == BY_JWT else words, response)
@@ -219,7 +219,7 @@ class Stranger(RuleBasedStateMachine):
     async def _settle(self) -> None:
         await self._server.settle(OURS)
         await self._watch.check_rows()
-        self._rows = rows_of(await self._server.rows(), OURS)
+        self._rows = rows_of(await self._server.dump(), OURS)
         self._ours = names_in(self._rows, OURS)
 
     async def _begin(self) -> asyncio.Task[None]:
@@ -294,7 +294,7 @@ async def test_what_another_organization_has_is_told_from_what_does_not_exist_by
 ) -> None:
     with furnished.copies() as (folder, url):
         async with visited(furnished, folder, url) as (server, watch):
-            stranger = Person(server.client, furnished.tokens[who])
+            stranger = server.user(furnished.tokens[who].removeprefix("Bearer "))
             theirs = names_in(watch.rows, THEIRS)
             theirs, nowhere = (
                 replace(names, organizations=(OURS,), agents=theirs.agents) for names in (theirs, theirs.nowhere())
@@ -331,7 +331,7 @@ def _pairs(route: Route, theirs: Names, nowhere: Names, step: int) -> Iterator[t
 async def test_the_path_of_another_organization_is_forbidden_whether_it_exists_or_not(furnished: Furnished) -> None:
     with furnished.copies() as (folder, url):
         async with visited(furnished, folder, url) as (server, watch):
-            boss = Person(server.client, furnished.tokens["boss"])
+            boss = server.user(furnished.tokens["boss"].removeprefix("Bearer "))
             theirs = names_in(watch.rows, THEIRS)
             paths = [route for route in furnished.routes.values() if "{org_id}" in route.path]
             assert len(paths) > len(MOVING)
@@ -354,5 +354,5 @@ async def test_what_is_known_of_their_tokens_opens_nothing(furnished: Furnished)
             for row in watch.rows["tokens"]:
                 for text in (f"{PREFIX}{row['id']}.{secret}", row["hash"], row["id"], f"{PREFIX}{row['id']}"):
                     for path in ("/sessions", f"/v1/organizations/{THEIRS}/agent/runs"):
-                        assert (await server.holder(text).get(path)).status_code == 401
+                        assert (await server.user(text).get(path)).status_code == 401
             await watch.check_rows()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import Connection, update
 from sqlalchemy.sql.dml import Update
 
-from tests.api.exchange import ORGANIZATION, at_desk
+from tests.support.caller import CODEGEN
+from tests.support.server import Server
 from unpause.store.tables import events, messages, requirements
 
 _SAID = "This version of the server cannot read what is stored of the run"
@@ -23,20 +22,19 @@ _SAID = "This version of the server cannot read what is stored of the run"
     ],
     ids=["kind", "fields", "entries"],
 )
-async def test_it_is_a_conflict_in_the_shape_of_each_api_and_lists_go_on(tmp_path: Path, spoiling: Update) -> None:
-    async with at_desk(tmp_path) as desk:
-        run = await desk.create([("delete_file", {"path": "a"})], session_id="s")
-        beside = await desk.create(session_id="s")
+async def test_it_is_a_conflict_in_the_shape_of_each_api_and_lists_go_on(server: Server, spoiling: Update) -> None:
+    run = await server.create([("delete_file", {"path": "a"})], session_id="s")
+    beside = await server.create(session_id="s")
 
-        def spoil(connection: Connection) -> None:
-            connection.execute(spoiling)
-            connection.execute(update(events).where(events.c.run_key == 1, events.c.sequence == 1).values(type="dream"))
+    def spoil(connection: Connection) -> None:
+        connection.execute(spoiling)
+        connection.execute(update(events).where(events.c.run_key == 1, events.c.sequence == 1).values(type="dream"))
 
-        await desk.application.database.write(spoil)
-        shown = await desk.client.get(f"/agents/desk/runs/{run['run_id']}")
-        log = await desk.client.get(f"{ORGANIZATION}/1/logs")
-        listed = await desk.client.get("/sessions/s/runs")
-        cancelled = await desk.client.post(f"/agents/desk/runs/{run['run_id']}/cancel")
+    await server.application.database.write(spoil)
+    shown = await server.client.get(f"/agents/toolbox/runs/{run['run_id']}")
+    log = await server.client.get(f"{CODEGEN}/1/logs")
+    listed = await server.client.get("/sessions/s/runs")
+    cancelled = await server.client.post(f"/agents/toolbox/runs/{run['run_id']}/cancel")
     assert (shown.status_code, shown.json()["detail"]) == (409, _SAID)
     # An event of a kind that this version does not know is none that it shows.
     assert (log.status_code, listed.status_code) == (200, 200)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from unpause.domain.principal import Principal
 
-# What `SettableClock` (tests/support/office.py) shows first.
+# What `SettableClock` (tests/support/server.py) shows first.
 NOW = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 SECRET = "a-secret-of-tests-that-is-long-enough-for-every-HMAC-canary-4711"
 

@@ -13,7 +13,7 @@ import jwt
 import pytest
 
 from tests.auth.signing import WANTED, Issuer, claims, hmac_issuer, private_text
-from tests.support.office import SettableClock
+from tests.support.server import SettableClock
 from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts
 from unpause.errors import Unauthenticated, Unavailable

@@ -20,7 +20,7 @@ from tests.auth.signing import (
     sign_by_hand,
     unsigned,
 )
-from tests.support.office import SettableClock
+from tests.support.server import SettableClock
 from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.domain.principal import Principal
 from unpause.errors import Unauthenticated

@@ -12,10 +12,10 @@ from pathlib import Path
 import jwt
 import pytest
 
-from tests.access.guarded import Guarded, guarded
 from tests.auth.signing import Issuer, claims, sign_by_hand
-from tests.support.office import body_of
+from tests.support.caller import body_of
 from tests.support.scripted_driver import ScriptedDriver
+from tests.support.server import Server, served
 from tests.support.serving import serving
 
 RUN = ["agents:run", "agents:read", "sessions:read"]
@@ -23,60 +23,60 @@ SECRET = b"a secret for tests that is long enough for HS256"
 
 
 @pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Guarded]:
-    async with guarded(tmp_path) as office:
-        yield office
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with served(tmp_path, tokens={}) as server:
+        yield server
 
 
-async def test_the_subject_overrides_the_user_that_a_form_names(office: Guarded) -> None:
-    alice = office.by_jwt(1, "alice", RUN)
-    run = await alice.run("hello", agent="parrot", user_id="mallory", session_id="s-1")
-    [row] = (await office.rows())["runs"]
+async def test_the_subject_overrides_the_user_that_a_form_names(server: Server) -> None:
+    alice = server.by_jwt("alice", *RUN)
+    run = await alice.create("hello", agent="other", user_id="mallory", session_id="s-1")
+    [row] = (await server.dump())["runs"]
     assert (row["run_id"], row["user_id"]) == (run["run_id"], "alice")
     assert body_of(await alice.get("/sessions/s-1", user_id="mallory"))["user_id"] == "alice"
-    assert (await office.by_jwt(1, "mallory", RUN).get("/sessions/s-1")).status_code == 404
+    assert (await server.by_jwt("mallory", *RUN).get("/sessions/s-1")).status_code == 404
 
 
-async def test_the_session_of_the_claim_overrides_the_one_that_a_form_names(office: Guarded) -> None:
-    bound = office.by_jwt(1, "alice", RUN, session_id="bound")
-    run = await bound.run("hello", agent="parrot", session_id="elsewhere")
+async def test_the_session_of_the_claim_overrides_the_one_that_a_form_names(server: Server) -> None:
+    bound = server.by_jwt("alice", *RUN, session_id="bound")
+    run = await bound.create("hello", agent="other", session_id="elsewhere")
     assert run["session_id"] == "bound"
-    assert [row["session_id"] for row in (await office.rows())["sessions"]] == ["bound"]
+    assert [row["session_id"] for row in (await server.dump())["sessions"]] == ["bound"]
 
 
-async def test_a_run_of_another_session_cannot_be_continued_with_the_claim(office: Guarded) -> None:
-    run = await office.by_jwt(1, "alice", RUN).run('[[["delete_file", {"path": "a"}]]]', session_id="mine")
-    before = await office.rows()
+async def test_a_run_of_another_session_cannot_be_continued_with_the_claim(server: Server) -> None:
+    run = await server.by_jwt("alice", *RUN).create('[[["delete_file", {"path": "a"}]]]', session_id="mine")
+    before = await server.dump()
     tools = json.dumps([{**run["tools"][0], "confirmed": True}])
-    path = f"/agents/office/runs/{run['run_id']}/continue"
-    bound = office.by_jwt(1, "alice", RUN, session_id="bound")
+    path = f"/agents/toolbox/runs/{run['run_id']}/continue"
+    bound = server.by_jwt("alice", *RUN, session_id="bound")
     refused = await bound.form(path, tools=tools, session_id="mine")
     assert (refused.status_code, refused.json()) == (404, {"detail": f"No runs found for run ID {run['run_id']}"})
-    assert await office.rows() == before
-    assert (await office.by_jwt(1, "alice", RUN, session_id="mine").form(path, tools=tools)).status_code == 200
+    assert await server.dump() == before
+    assert (await server.by_jwt("alice", *RUN, session_id="mine").form(path, tools=tools)).status_code == 200
 
 
-async def test_the_organization_of_the_claim_is_whose_things_are_there(office: Guarded) -> None:
-    await office.add_organization(7, "seven")
-    run = await office.by_jwt(7, "alice", RUN).run("hello", agent="parrot")
-    path = f"/agents/parrot/runs/{run['run_id']}"
-    assert (await office.by_jwt(7, "alice", RUN).get(path)).status_code == 200
-    assert (await office.by_jwt(1, "alice", RUN).get(path)).status_code == 404
-    unknown = await office.by_jwt(8, "alice", RUN).get("/agents")
+async def test_the_organization_of_the_claim_is_whose_things_are_there(server: Server) -> None:
+    await server.add_organization(7, "seven")
+    run = await server.by_jwt("alice", *RUN, organization=7).create("hello", agent="other")
+    path = f"/agents/other/runs/{run['run_id']}"
+    assert (await server.by_jwt("alice", *RUN, organization=7).get(path)).status_code == 200
+    assert (await server.by_jwt("alice", *RUN).get(path)).status_code == 404
+    unknown = await server.by_jwt("alice", *RUN, organization=8).get("/agents")
     assert (unknown.status_code, unknown.json()) == (401, {"detail": "Invalid token: unknown organization"})
 
 
-async def test_a_token_counts_with_and_without_the_name_of_the_scheme(office: Guarded) -> None:
-    text = office.by_jwt(1, "alice", RUN).authorization.removeprefix("Bearer ")
+async def test_a_token_counts_with_and_without_the_name_of_the_scheme(server: Server) -> None:
+    text = server.by_jwt("alice", *RUN).authorization.removeprefix("Bearer ")
     for sent in (text, f"Bearer {text}", f"bearer  {text} "):
-        assert (await office.client.get("/agents", headers={"Authorization": sent})).status_code == 200
+        assert (await server.client.get("/agents", headers={"Authorization": sent})).status_code == 200
     for sent in (f"Basic {text}", f"Token {text}", "Bearer", "Bearer ", ""):
-        refused = await office.client.get("/agents", headers={"Authorization": sent})
+        refused = await server.client.get("/agents", headers={"Authorization": sent})
         assert (refused.status_code, refused.json()) == (401, {"detail": "Authorization header missing"}), sent
 
 
-async def test_tokens_of_the_server_count_beside_jwts(office: Guarded) -> None:
-    person = await office.person(1, "alice")
+async def test_tokens_of_the_server_count_beside_jwts(server: Server) -> None:
+    person = await server.add_user(1, "alice")
     assert (await person.get("/agents")).status_code == 200
 
 
@@ -97,34 +97,34 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda value: repr(value[:40]))
-async def test_whatever_is_sent_as_a_token_is_refused_in_the_apis_own_shape(office: Guarded, text: bytes) -> None:
+async def test_whatever_is_sent_as_a_token_is_refused_in_the_apis_own_shape(server: Server, text: bytes) -> None:
     headers = {b"Authorization": b"Bearer " + text}
     # A head that is too large is not looked at any further.
     status = 401 if len(text) < 64 * 1024 else 431
-    agno = await office.client.post("/agents/office/runs", headers=headers, content=b"x")
+    agno = await server.client.post("/agents/toolbox/runs", headers=headers, content=b"x")
     assert (agno.status_code, list(agno.json())) == (status, ["detail"])
     assert len(agno.content) < 200
-    codegen = await office.client.post("/v1/organizations/1/agent/run", headers=headers, content=b"x")
+    codegen = await server.client.post("/v1/organizations/1/agent/run", headers=headers, content=b"x")
     assert (codegen.status_code, set(codegen.json())) == (status, {"message", "status_code"})
     if status == 401:
         assert codegen.json() == {"message": "Invalid or missing API token", "status_code": 401}
 
 
-async def test_time_ends_a_token_on_a_running_server(office: Guarded) -> None:
-    alice = office.by_jwt(1, "alice", RUN)
+async def test_time_ends_a_token_on_a_running_server(server: Server) -> None:
+    alice = server.by_jwt("alice", *RUN)
     assert (await alice.get("/agents")).status_code == 200
-    office.clock.move(86_400)
+    server.clock.move(86_400)
     refused = await alice.get("/agents")
     assert (refused.status_code, refused.json()) == (401, {"detail": "Token has expired"})
 
 
-async def test_scopes_of_a_jwt_are_those_of_the_routes(office: Guarded) -> None:
-    alice = office.by_jwt(1, "alice", ["sessions:read"])
+async def test_scopes_of_a_jwt_are_those_of_the_routes(server: Server) -> None:
+    alice = server.by_jwt("alice", "sessions:read")
     assert (await alice.get("/sessions")).status_code == 200
     refused = await alice.get("/approvals")
     missing = {"detail": "Insufficient permissions. Required scope(s): approvals:read"}
     assert (refused.status_code, refused.json()) == (403, missing)
-    assert (await office.by_jwt(1, "olga", ["agent_os:admin"]).get("/audit")).status_code == 200
+    assert (await server.by_jwt("olga", *["agent_os:admin"]).get("/audit")).status_code == 200
 
 
 @contextmanager
@@ -171,22 +171,22 @@ async def test_a_server_asks_the_address_of_the_keys_once(
     assert asked == ["/keys"]
 
 
-async def test_a_jwt_without_a_subject_is_refused_where_users_are_kept_apart(office: Guarded) -> None:
-    nobody = office.by_jwt(1, None, RUN)
+async def test_a_jwt_without_a_subject_is_refused_where_users_are_kept_apart(server: Server) -> None:
+    nobody = server.by_jwt(None, *RUN)
     refused = await nobody.get("/sessions")
     assert (refused.status_code, refused.json()) == (
         403,
         {"detail": "Authenticated request is missing a user identity"},
     )
-    before = await office.rows()
-    assert (await nobody.form("/agents/parrot/runs", message="hello", user_id="bob")).status_code == 403
-    assert await office.rows() == before
+    before = await server.dump()
+    assert (await nobody.form("/agents/other/runs", message="hello", user_id="bob")).status_code == 403
+    assert await server.dump() == before
     # An administrator sees everybody's anyway.
-    assert (await office.by_jwt(1, None, ["agent_os:admin"]).get("/sessions")).status_code == 200
+    assert (await server.by_jwt(None, "agent_os:admin").get("/sessions")).status_code == 200
 
 
 async def test_a_jwt_without_a_subject_acts_for_the_user_of_the_request_where_users_are_not(tmp_path: Path) -> None:
-    async with guarded(tmp_path, user_isolation=False) as office:
-        run = await office.by_jwt(1, None, RUN).run("hello", agent="parrot", user_id="bob")
-        assert [row["user_id"] for row in (await office.rows())["runs"]] == ["bob"]
-        assert (await office.by_jwt(1, None, RUN).get(f"/agents/parrot/runs/{run['run_id']}")).status_code == 200
+    async with served(tmp_path, tokens={}, user_isolation=False) as server:
+        run = await server.by_jwt(None, *RUN).create("hello", agent="other", user_id="bob")
+        assert [row["user_id"] for row in (await server.dump())["runs"]] == ["bob"]
+        assert (await server.by_jwt(None, *RUN).get(f"/agents/other/runs/{run['run_id']}")).status_code == 200

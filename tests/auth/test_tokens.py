@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.databases import Place, dump, sqlite_url
-from tests.support.office import SettableClock
+from tests.support.server import SettableClock
 from unpause.auth.authenticator import Authenticator
 from unpause.auth.tokens import NewToken, end_token, make_first_token, make_token, replace_token
 from unpause.domain.principal import Principal

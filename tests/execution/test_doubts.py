@@ -13,8 +13,8 @@ import pytest
 from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place, sqlite_url
 from tests.support.gates import Gates
-from tests.support.office import SettableClock
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, start, start_and_follow
+from tests.support.server import SettableClock
 from tests.support.serving import settings_for
 from unpause.agents.driver import Journal, NewMessage, ProposedCall, RequirementRequest, Segment, SegmentEnd
 from unpause.bootstrap import Application, build_application

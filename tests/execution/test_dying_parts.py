@@ -54,7 +54,7 @@ async def test_a_part_that_dies_ends_the_process_and_its_runs_are_given_back(
 ) -> None:
     if part in (ON_POSTGRES if database_url.startswith("sqlite") else ON_SQLITE):
         pytest.skip("there is no such part")
-    worker = GatedWorker(tmp_path, database_url, "think")
+    worker = GatedWorker(tmp_path, "think", database_url=database_url)
     seen: list[tuple[Application, Run]] = []
 
     async def serve() -> None:
@@ -82,19 +82,17 @@ async def test_a_thread_that_dies_is_noticed_too(
 ) -> None:
     monkeypatch.setattr(Heartbeat, "_beat", lambda *_: None)
     with pytest.raises(ExceptionGroup) as raised:
-        await serve_until_it_dies(GatedWorker(tmp_path, postgres_url))
+        await serve_until_it_dies(GatedWorker(tmp_path, database_url=postgres_url))
     assert raised.group_contains(PartDied)
 
 
-async def test_a_part_that_raises_is_the_reason(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_part_that_raises_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> None:
         raise LookupError("broken")
 
     monkeypatch.setattr(Workers, "_feed", broken)
     with pytest.raises(ExceptionGroup) as raised:
-        await serve_until_it_dies(GatedWorker(tmp_path, database_url))
+        await serve_until_it_dies(GatedWorker(tmp_path))
     assert raised.group_contains(LookupError)
 
 

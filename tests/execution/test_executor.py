@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import Place
+from tests.support.databases import Place, sqlite_url
 from tests.support.gates import Gates, working_agent
 from tests.support.runs import answer, finish, follow, look, segments, start, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
@@ -61,10 +61,10 @@ def tasks_of_segments() -> set[asyncio.Task[object]]:
 
 @pytest.mark.parametrize("error", [lookup_error, group, asyncio.CancelledError, TimeoutError])
 async def test_a_driver_that_raises_ends_its_run_alone_and_leaks_nothing(
-    tmp_path: Path, database_url: str, error: Callable[[], BaseException]
+    tmp_path: Path, error: Callable[[], BaseException]
 ) -> None:
     drivers: list[AgentDriver] = [BrokenDriver(error), ScriptedDriver()]
-    async with running(tmp_path, drivers=drivers, database_url=database_url) as application:
+    async with running(tmp_path, drivers=drivers) as application:
         view = await start_and_follow(application)
         kinds = await segments(application, view.run)
         beside = await start(application, agent_id="scripted")
@@ -83,39 +83,33 @@ async def test_a_driver_that_raises_ends_its_run_alone_and_leaks_nothing(
     assert kinds[-1] is EventType.RUN_FAILED
     assert kinds.count(EventType.RUN_FAILED) == 1
     assert EventType.CONTENT_DELTA in kinds
-    assert _SECRET not in str(Place(database_url).dump())
+    assert _SECRET not in str(Place.in_folder(tmp_path).dump())
 
 
-async def test_a_stop_gives_a_running_segment_back_and_the_next_start_goes_on(
-    tmp_path: Path, database_url: str
-) -> None:
+async def test_a_stop_gives_a_running_segment_back_and_the_next_start_goes_on(tmp_path: Path) -> None:
     executed: list[str] = []
     gates = Gates("think")
-    async with running(
-        tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0, database_url=database_url
-    ) as application:
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0) as application:
         run = await start(application, "note")
         await gates.reached("think")
-    (row,) = Place(database_url).dump()["runs"]
+    (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert (row["status"], row["lease_expires_at"], row["fence"]) == ("PENDING", None, 1)
-    async with running(tmp_path, [working_agent(executed, Gates())], database_url=database_url) as application:
+    async with running(tmp_path, [working_agent(executed, Gates())]) as application:
         await follow(application, run)
         ended = await look(application, run)
     assert (ended.run.status, ended.run.fence, executed) == (RunStatus.COMPLETED, 2, ["note"])
 
 
-async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path, database_url: str) -> None:
+async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path) -> None:
     executed: list[str] = []
     gates = Gates("note")
-    async with running(
-        tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0, database_url=database_url
-    ) as application:
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0) as application:
         run = await start(application, "note")
         await gates.reached("note")
-    rows = Place(database_url).dump()
+    rows = Place.in_folder(tmp_path).dump()
     assert [row["status"] for row in rows["runs"]] == ["PENDING"]
     assert [row["status"] for row in rows["tool_calls"]] == ["started"]
-    async with running(tmp_path, [working_agent(executed, Gates())], database_url=database_url) as application:
+    async with running(tmp_path, [working_agent(executed, Gates())]) as application:
         await follow(application, run)
         view = await look(application, run)
     assert view.run.status is RunStatus.PAUSED
@@ -124,34 +118,30 @@ async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path,
     assert executed == ["note"]
 
 
-async def test_a_stop_waits_for_a_segment_that_ends_within_the_grace_period(tmp_path: Path, database_url: str) -> None:
+async def test_a_stop_waits_for_a_segment_that_ends_within_the_grace_period(tmp_path: Path) -> None:
     executed: list[str] = []
     gates = Gates("note")
-    async with running(
-        tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=60, database_url=database_url
-    ) as application:
+    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=60) as application:
         await start(application, "note")
         await gates.reached("note")
         gates.open("note")
-    (row,) = Place(database_url).dump()["runs"]
+    (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert (row["status"], row["content"]) == ("COMPLETED", "note is done")
     assert executed == ["note"]
 
 
-async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_path: Path, database_url: str) -> None:
+async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_path: Path) -> None:
     gates = Gates("think")
 
     async def serve_and_fail() -> None:
-        async with running(
-            tmp_path, [working_agent([], gates)], shutdown_grace_seconds=0, database_url=database_url
-        ) as application:
+        async with running(tmp_path, [working_agent([], gates)], shutdown_grace_seconds=0) as application:
             await start(application, "note")
             await gates.reached("think")
             raise LookupError
 
     with pytest.raises(LookupError):
         await serve_and_fail()
-    (row,) = Place(database_url).dump()["runs"]
+    (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert row["status"] == "PENDING"
 
 
@@ -181,9 +171,9 @@ class CrowdedDriver(Toolless):
         return Completed("done")
 
 
-async def test_no_more_runs_execute_at_once_than_are_allowed(tmp_path: Path, database_url: str) -> None:
+async def test_no_more_runs_execute_at_once_than_are_allowed(tmp_path: Path) -> None:
     driver = CrowdedDriver(3)
-    async with running(tmp_path, drivers=[driver], max_running=3, database_url=database_url) as application:
+    async with running(tmp_path, drivers=[driver], max_running=3) as application:
         runs = [await start(application) for _ in range(12)]
         await asyncio.gather(*(follow(application, run) for run in runs))
         ended = [(await look(application, run)).run.status for run in runs]
@@ -191,11 +181,11 @@ async def test_no_more_runs_execute_at_once_than_are_allowed(tmp_path: Path, dat
     assert driver.most == 3
 
 
-async def test_events_of_every_segment_are_numbered_without_gaps(tmp_path: Path, database_url: str) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+async def test_events_of_every_segment_are_numbered_without_gaps(tmp_path: Path) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         view = await start_and_follow(application)
         yes = ToolAnswer(f"call-{view.run.id}", confirmed=True)
         ended = await finish(application, view.run, await answer(application, view.run, yes))
-    with plain_engine(database_url).connect() as connection:
+    with plain_engine(sqlite_url(tmp_path / "unpause.db")).connect() as connection:
         numbers = list(connection.execute(events.select().order_by(events.c.sequence)).mappings())
     assert [row["sequence"] for row in numbers] == list(range(1, ended.run.last_sequence + 1))

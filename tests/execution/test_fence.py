@@ -191,30 +191,28 @@ async def test_a_run_that_another_node_took_over_stays_as_that_node_has_it(
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 async def test_a_run_that_was_cancelled_stays_cancelled(
-    tmp_path: Path, database_url: str, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
+    tmp_path: Path, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
 ) -> None:
-    assert (
-        await lose(settings_for(tmp_path, database_url=database_url), LateDriver(attempt), cancelled)
-    ).status is RunStatus.CANCELLED
+    assert (await lose(settings_for(tmp_path), LateDriver(attempt), cancelled)).status is RunStatus.CANCELLED
 
 
 @pytest.mark.parametrize("attempt", [start_a_call, finish_a_call, defer_a_call])
 async def test_the_driver_hears_of_it_before_it_acts(
-    tmp_path: Path, database_url: str, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
+    tmp_path: Path, attempt: Callable[[Journal], Awaitable[SegmentEnd]]
 ) -> None:
     driver = LateDriver(attempt)
-    await lose(settings_for(tmp_path, database_url=database_url), driver, taken_over)
+    await lose(settings_for(tmp_path), driver, taken_over)
     assert [type(error) for error in driver.raised] == [LeaseLost]
 
 
-async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path, database_url: str) -> None:
+async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path) -> None:
     driver = LateDriver(emit_and_wait)
-    await lose(settings_for(tmp_path, database_url=database_url), driver, taken_over)
+    await lose(settings_for(tmp_path), driver, taken_over)
     assert [type(error) for error in driver.raised] == [asyncio.CancelledError]
 
 
-async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path, database_url: str) -> None:
-    settings = settings_for(tmp_path, database_url=database_url)
+async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
     driver = LateDriver(wait_until_cancelled)
     application = build_application(settings, [driver])
     async with application.database.opened():

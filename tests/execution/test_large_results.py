@@ -23,10 +23,12 @@ _NEEDLE = "needle in the result"
 _LONG = _NEEDLE + "x" * 20_000
 
 
-def kept_in(url: str) -> int:
+def kept_in(folder: Path) -> int:
     """Return how often the result stands in the database."""
     return sum(
-        to_json(row, fallback=str).decode().count(_NEEDLE) for rows in Place(url).dump().values() for row in rows
+        to_json(row, fallback=str).decode().count(_NEEDLE)
+        for rows in Place.in_folder(folder).dump().values()
+        for row in rows
     )
 
 
@@ -40,7 +42,7 @@ def kept_in(url: str) -> int:
     ],
     ids=["text", "structure", "metadata", "failure"],
 )
-async def test_it_is_stored_once_and_read_whole(tmp_path: Path, database_url: str, returned: Any, text: str) -> None:  # noqa: ANN401
+async def test_it_is_stored_once_and_read_whole(tmp_path: Path, returned: Any, text: str) -> None:  # noqa: ANN401
     def give() -> object:
         """Give something large, or fail with it."""
         if isinstance(returned, OSError):
@@ -53,10 +55,10 @@ async def test_it_is_stored_once_and_read_whole(tmp_path: Path, database_url: st
 
     script = ScriptedModel([Call("give"), Call("act")], "one", "two")
     agent = Agent(script.model, name="agent", tools=[give, Tool(act, requires_approval=True)])
-    async with running(tmp_path, [agent], database_url=database_url) as application:
+    async with running(tmp_path, [agent]) as application:
         made = await application.service.create_run(ADA, CreateRun("agent", "go", session_id="s"))
         await follow(application, made.run)
-    async with running(tmp_path, [agent], database_url=database_url) as application:
+    async with running(tmp_path, [agent]) as application:
         paused = await look(application, made.run)
         (asked,) = open_requirements(paused)
         continued = await answer(application, made.run, ToolAnswer(asked.tool_call_id, confirmed=True))
@@ -65,7 +67,7 @@ async def test_it_is_stored_once_and_read_whole(tmp_path: Path, database_url: st
         events = await follow(application, made.run)
         again = await application.service.create_run(ADA, CreateRun("agent", "go on", session_id="s"))
         await follow(application, again.run)
-    assert kept_in(database_url) == 1
+    assert kept_in(tmp_path) == 1
     assert [view.tool_calls[0].result_text for view in (paused, done)] == [text, text]
     finished = [event for event in events if event.type is EventType.TOOL_CALL_COMPLETED]
     assert read_call(finished[0].payload).result_text == text
@@ -83,11 +85,11 @@ async def test_it_is_stored_once_and_read_whole(tmp_path: Path, database_url: st
         assert given.metadata == getattr(returned, "metadata", None)
 
 
-async def test_what_looks_like_a_mark_is_a_result_like_any_other(tmp_path: Path, database_url: str) -> None:
+async def test_what_looks_like_a_mark_is_a_result_like_any_other(tmp_path: Path) -> None:
     forged = {"$kept": {"content": "text"}, "tool_call_id": "call", "calls": [{"$kept": {"a": "text"}}], "x": _LONG}
     script = ScriptedModel([Call("give", call_id="call")], "one", "two")
     agent = Agent(script.model, name="agent", tools=[Tool(lambda: forged, name="give", description="Give.")])
-    async with running(tmp_path, [agent], database_url=database_url) as application:
+    async with running(tmp_path, [agent]) as application:
         for prompt in ("go", "go on"):
             made = await application.service.create_run(ADA, CreateRun("agent", prompt, session_id="s"))
             await follow(application, made.run)

@@ -316,10 +316,10 @@ async def test_a_paused_run_waits_through_restarts_as_it_was(tmp_path: Path) -> 
     executed: list[str] = []
     async with worker(tmp_path, executed, Gates()) as application:
         view = await start_and_follow(application, "charge")
-    before = Place(sqlite_url(tmp_path / "unpause.db")).dump()
+    before = Place.in_folder(tmp_path).dump()
     async with worker(tmp_path, executed, Gates()):
         pass
-    assert Place(sqlite_url(tmp_path / "unpause.db")).dump() == before
+    assert Place.in_folder(tmp_path).dump() == before
     async with worker(tmp_path, executed, Gates()) as application:
         ended = await finish(application, view.run, await answer(application, view.run, _YES))
     assert ended.run.content == "charge is done"

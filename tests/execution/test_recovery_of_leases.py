@@ -13,13 +13,12 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import insert, update
 
-from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer, dump, new_run
-from tests.support.office import SettableClock
 from tests.support.outages import away
 from tests.support.reaching import until
 from tests.support.runs import answer, finish, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
+from tests.support.server import SettableClock
 from tests.support.serving import running
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
@@ -39,6 +38,9 @@ pytestmark = pytest.mark.sql
 T = TypeVar("T")
 
 _LEASE = timedelta(seconds=10)
+
+# Rules that no SQL is about.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 class Heard:
@@ -75,25 +77,12 @@ class Meanwhile(Database):
         return await super().write(unit, waits=waits)
 
 
-class _Clock(SettableClock):
-    """One that the database goes by, too."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__()
-        self._url = database.url.render_as_string(hide_password=False)
-        stop_clock(self._url, self.now())
-
-    def move(self, seconds: float) -> None:
-        """Let time pass, here and there."""
-        super().move(seconds)
-        stop_clock(self._url, self.now())
-
-
 class Sweeper:
     """One process's recovery, at a time that the test sets."""
 
     def __init__(self, database: Database, *, max_crashes: int = 10, patience: timedelta = timedelta()) -> None:
-        self.clock = _Clock(database)
+        self.clock = SettableClock()
+        self.clock.set_database(database.url.render_as_string(hide_password=False))
         self.heard = Heard()
         self.database = database
         self.bus = InProcessBus()
@@ -187,6 +176,7 @@ async def test_a_run_that_somebody_was_heard_of_about_meanwhile_is_left_alone(
         assert sweeper.heard.ready_runs == []
 
 
+@on_sqlite
 async def test_a_lease_that_was_renewed_for_too_short_does_not_help(database_url: str) -> None:
     async with Database(database_url).opened() as usual:
         run = await Sweeper(usual).has_running(-3)
@@ -212,6 +202,7 @@ async def test_sweepers_at_once_take_each_run_back_once(database_url: str) -> No
 # -------------------------------------------------------------------------------- crashes
 
 
+@on_sqlite
 async def test_a_run_under_which_workers_die_again_and_again_ends_and_says_why(database_url: str) -> None:
     async with Database(database_url).opened() as database:
         sweeper = Sweeper(database, max_crashes=3)
@@ -245,6 +236,7 @@ async def test_a_run_under_which_workers_die_again_and_again_ends_and_says_why(d
     assert sweeper.heard.ready_runs == [run, run]
 
 
+@on_sqlite
 async def test_one_crash_is_enough_where_no_more_are_allowed(database_url: str) -> None:
     async with Database(database_url).opened() as database:
         sweeper = Sweeper(database, max_crashes=1)
@@ -253,8 +245,8 @@ async def test_one_crash_is_enough_where_no_more_are_allowed(database_url: str) 
         assert (await sweeper.look(run)).status is RunStatus.ERROR
 
 
-async def test_a_continue_forgets_the_crashes(tmp_path: Path, database_url: str) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+async def test_a_continue_forgets_the_crashes(tmp_path: Path) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         view = await start_and_follow(application)
         await application.database.write(
             lambda connection: connection.execute(update(runs).where(runs.c.id == view.run.id).values(crashes=7))

@@ -28,8 +28,8 @@ async def kinds_of(application: Application, run: Run) -> list[EventType]:
 
 
 @pytest.mark.parametrize("place", ["think", "note"])
-async def test_a_run_released_within_a_call_goes_on_after_it(tmp_path: Path, database_url: str, place: str) -> None:
-    worker = GatedWorker(tmp_path, database_url, place)
+async def test_a_run_released_within_a_call_goes_on_after_it(tmp_path: Path, place: str) -> None:
+    worker = GatedWorker(tmp_path, place)
     async with worker.opened() as application:
         run = await start(application, "note")
         await worker.gates.reached(place)
@@ -43,10 +43,8 @@ async def test_a_run_released_within_a_call_goes_on_after_it(tmp_path: Path, dat
     assert not any(call.in_doubt for call in done.tool_calls)
 
 
-async def test_a_stop_lets_a_call_end_and_the_next_server_makes_the_one_after_it(
-    tmp_path: Path, database_url: str
-) -> None:
-    worker = GatedWorker(tmp_path, database_url, "note", "answer")
+async def test_a_stop_lets_a_call_end_and_the_next_server_makes_the_one_after_it(tmp_path: Path) -> None:
+    worker = GatedWorker(tmp_path, "note", "answer")
     async with worker.opened() as application:
         run = await start(application, "note")
         await worker.gates.reached("note")
@@ -62,10 +60,8 @@ async def test_a_stop_lets_a_call_end_and_the_next_server_makes_the_one_after_it
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])
 
 
-async def test_a_run_that_comes_to_wait_for_a_human_waits_and_is_not_given_away(
-    tmp_path: Path, database_url: str
-) -> None:
-    worker = GatedWorker(tmp_path, database_url, "think")
+async def test_a_run_that_comes_to_wait_for_a_human_waits_and_is_not_given_away(tmp_path: Path) -> None:
+    worker = GatedWorker(tmp_path, "think")
     async with worker.opened() as application:
         run = await start(application, "charge")
         await worker.gates.reached("think")
@@ -81,8 +77,8 @@ async def test_a_run_that_comes_to_wait_for_a_human_waits_and_is_not_given_away(
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["charge"])
 
 
-async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Path, database_url: str) -> None:
-    worker = GatedWorker(tmp_path, database_url, "think")
+async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Path) -> None:
+    worker = GatedWorker(tmp_path, "think")
     async with worker.opened() as application:
         run = await start(application, "note")
         await worker.gates.reached("think")
@@ -94,9 +90,9 @@ async def test_a_pause_that_somebody_wants_is_a_pause_at_a_stop_too(tmp_path: Pa
 
 
 async def test_a_call_whose_start_was_just_being_written_at_a_stop_has_not_run(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = GatedWorker(tmp_path, database_url)
+    worker = GatedWorker(tmp_path)
     is_written = asyncio.Event()
     async with worker.opened() as application:
         append = application.database.append

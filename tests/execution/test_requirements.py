@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.asking_driver import asks
-from tests.support.office import SettableClock
+from tests.support.server import SettableClock
 from unpause.clock import RandomIds
 from unpause.domain.requirements import Requirement
 from unpause.domain.runs import CallStatus, ToolCall

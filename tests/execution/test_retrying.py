@@ -85,10 +85,10 @@ async def started(application: Application, failing: FailingClaims, failures: in
 
 
 async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         run = await started(application, FailingClaims(application, monkeypatch), 8)
         await follow(application, run)
         view = await look(application, run)
@@ -96,11 +96,9 @@ async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
     assert timers.waited == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
-async def test_after_a_success_the_waits_begin_anew(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_a_success_the_waits_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         failing = FailingClaims(application, monkeypatch)
         for _ in range(2):
             await follow(application, await started(application, failing, 2))
@@ -114,10 +112,10 @@ async def test_after_a_success_the_waits_begin_anew(
 
 
 async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         run = await start(application)
         await follow(application, run)
         call_id = (await look(application, run)).tool_calls[0].tool_call_id
@@ -140,11 +138,9 @@ async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
     assert timers.waited == [0.5, 1, 2, 4]
 
 
-async def test_a_run_that_waits_for_another_try_holds_no_slot(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_run_that_waits_for_another_try_holds_no_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers = Timers(monkeypatch, retries_come=False)
-    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1, database_url=database_url) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1) as application:
         failing = FailingClaims(application, monkeypatch)
         stuck = await started(application, failing, 1)
         beside = await started(application, failing, 0)
@@ -156,6 +152,6 @@ async def test_a_run_that_waits_for_another_try_holds_no_slot(
         assert (await look(application, stuck)).run.status is RunStatus.PENDING
         assert (failing.failures[stuck.id], timers.waited) == (0, [0.5])
         assert (await look(application, beside)).run.status is RunStatus.PAUSED
-    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         await follow(application, stuck)
         assert (await look(application, stuck)).run.status is RunStatus.PAUSED

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, text
 from structlog.testing import capture_logs
 
 from tests.support.backlog import add_backlog
-from tests.support.databases import new_run
+from tests.support.databases import new_run, sqlite_url
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving, settings_for
 from unpause.bootstrap import build_application
@@ -86,20 +86,18 @@ async def test_runs_behind_an_unreadable_one_are_taken_back(database_url: str, t
     assert application.recovery.unreadable.count == 2
 
 
-async def test_lists_show_the_others_and_a_server_starts_beside_a_row_that_it_cannot_read(
-    database_url: str, tmp_path: Path
-) -> None:
-    driver, settings = ScriptedDriver(), {"database_url": database_url}
+async def test_lists_show_the_others_and_a_server_starts_beside_a_row_that_it_cannot_read(tmp_path: Path) -> None:
+    driver = ScriptedDriver()
     form = {"message": "hello", "stream": "false", "session_id": "s"}
-    async with serving(tmp_path, drivers=[driver], **settings) as client:  # type: ignore[arg-type] # the settings
+    async with serving(tmp_path, drivers=[driver]) as client:
         for _ in range(3):
             assert (await client.post("/agents/scripted/runs", data=form)).status_code == 200
     execute(
-        database_url,
+        sqlite_url(tmp_path / "unpause.db"),
         "UPDATE runs SET end_reason = 'whim', status = 'RUNNING' WHERE id = 1",
         "UPDATE requirements SET kind = 'riddle' WHERE run_key = 2",
     )
-    async with serving(tmp_path, drivers=[driver], **settings) as client:  # type: ignore[arg-type] # the settings
+    async with serving(tmp_path, drivers=[driver]) as client:
         listed = (await client.get(f"{CODEGEN}s")).json()
         assert ([run["id"] for run in listed["items"]], listed["total"]) == ([3, 2], 3)
         for path in ("/sessions/s/runs", "/agents/scripted/runs?session_id=s"):

@@ -47,9 +47,9 @@ async def unserved(client: httpx.AsyncClient) -> object:
     return ready.json().get("unserved")
 
 
-async def test_runs_of_a_missing_agent_stay_as_they_are_until_it_is_back(database_url: str, tmp_path: Path) -> None:
-    place = Place(database_url)
-    settings: dict[str, Any] = {"database_url": database_url, "sweep_seconds": 3600.0}
+async def test_runs_of_a_missing_agent_stay_as_they_are_until_it_is_back(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path)
+    settings: dict[str, Any] = {"sweep_seconds": 3600.0}
     async with serving(tmp_path, drivers=[ScriptedDriver(agent_id="old")], **settings) as client:
         first, second = await create(client), await create(client)
         assert await unserved(client) is None
@@ -97,8 +97,8 @@ async def test_runs_of_a_missing_agent_stay_as_they_are_until_it_is_back(databas
             assert (await confirm(client, run)).json()["status"] == "COMPLETED"
 
 
-async def test_a_run_can_be_cancelled_without_its_agent(database_url: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"database_url": database_url}
+async def test_a_run_can_be_cancelled_without_its_agent(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {}
     async with serving(tmp_path, drivers=[ScriptedDriver(agent_id="old")], **settings) as client:
         paused = await create(client)
     async with serving(tmp_path, drivers=[ScriptedDriver(agent_id="new")], **settings) as client:

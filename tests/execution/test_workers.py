@@ -36,7 +36,7 @@ _GRACE = 0.0
 @asynccontextmanager
 async def node(
     folder: Path,
-    url: str,
+    url: str | None,
     driver: HoldingDriver,
     **settings: Any,  # noqa: ANN401 - any setting
 ) -> AsyncIterator[Application]:
@@ -84,9 +84,9 @@ async def unheard(application: Application) -> int:
 # -------------------------------------------------------------------------------- hearing and finding
 
 
-async def test_a_run_is_executed_when_it_is_heard_of(tmp_path: Path, database_url: str) -> None:
+async def test_a_run_is_executed_when_it_is_heard_of(tmp_path: Path) -> None:
     driver = HoldingDriver()
-    async with node(tmp_path, database_url, driver) as application:
+    async with node(tmp_path, None, driver) as application:
         run = await start(application)
         await driver.has_started(1)
         await driver.let_go()
@@ -94,14 +94,14 @@ async def test_a_run_is_executed_when_it_is_heard_of(tmp_path: Path, database_ur
     assert (ended.fence, ended.lease_expires_at, ended.content) == (1, None, "hello")
 
 
-async def test_a_run_that_is_pending_at_the_start_is_found(tmp_path: Path, database_url: str) -> None:
+async def test_a_run_that_is_pending_at_the_start_is_found(tmp_path: Path) -> None:
     driver = HoldingDriver()
-    async with node(tmp_path, database_url, driver) as application:
+    async with node(tmp_path, None, driver) as application:
         run = await start(application)
         await driver.has_started(1)
     again = HoldingDriver()
     await again.let_go()
-    async with node(tmp_path, database_url, again) as application:
+    async with node(tmp_path, None, again) as application:
         await reached(application.database, run.id, _COMPLETED)
     assert (driver.started, again.started) == ([run.id], [run.id])
 
@@ -167,13 +167,13 @@ async def test_a_pause_asked_for_elsewhere_is_heard_by_the_segment(tmp_path: Pat
 
 
 async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes_on(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The pause is on disk, and its segment has something left to do, such as to tell its followers.
     lingering, may_end = asyncio.Event(), asyncio.Event()
     driver = ScriptedDriver()
     settings: dict[str, Any] = {"sweep_seconds": _NEVER, "poll_seconds": _NEVER}
-    async with running(tmp_path, drivers=[driver], database_url=database_url, **settings) as application:
+    async with running(tmp_path, drivers=[driver], **settings) as application:
         execute = application.executor.execute
 
         async def linger(run_key: int) -> bool:
@@ -255,14 +255,14 @@ async def test_many_runs_of_one_organization_do_not_keep_the_one_of_another_wait
 # -------------------------------------------------------------------------------- stopping
 
 
-async def test_a_stop_gives_running_segments_back(tmp_path: Path, database_url: str) -> None:
+async def test_a_stop_gives_running_segments_back(tmp_path: Path) -> None:
     driver = HoldingDriver()
-    async with node(tmp_path, database_url, driver) as application:
+    async with node(tmp_path, None, driver) as application:
         runs = await started_by(application, 1, 3)
         await driver.has_started(3)
         database = application.database
     again = HoldingDriver()
-    async with node(tmp_path, database_url, again, max_running=1) as application:
+    async with node(tmp_path, None, again, max_running=1) as application:
         await again.has_started(1)
         found = [await reached(application.database, run, RunStatus.PENDING, RunStatus.RUNNING) for run in runs]
         assert [run.status for run in found] == [RunStatus.RUNNING, RunStatus.PENDING, RunStatus.PENDING]
@@ -291,10 +291,10 @@ async def test_another_worker_goes_on_at_once_with_what_a_stopping_one_gives_bac
     assert (ended.fence, ended.crashes) == (2, 0)
 
 
-async def test_a_segment_that_ends_within_the_grace_period_is_not_given_back(tmp_path: Path, database_url: str) -> None:
+async def test_a_segment_that_ends_within_the_grace_period_is_not_given_back(tmp_path: Path) -> None:
     driver = HoldingDriver()
     async with AsyncExitStack() as stack:
-        application = await stack.enter_async_context(node(tmp_path, database_url, driver, shutdown_grace_seconds=60.0))
+        application = await stack.enter_async_context(node(tmp_path, None, driver, shutdown_grace_seconds=60.0))
         (held, waiting) = await started_by(application, 1, 2)
         await driver.has_started(2)
         application.workers.stop_claiming()
@@ -305,7 +305,7 @@ async def test_a_segment_that_ends_within_the_grace_period_is_not_given_back(tmp
         await stopping
     assert driver.started == [held, waiting]
     again = HoldingDriver()
-    async with node(tmp_path, database_url, again, max_running=1) as application:
+    async with node(tmp_path, None, again, max_running=1) as application:
         assert (await reached(application.database, held, _COMPLETED)).fence == 1
         await again.has_started(1)
     assert again.started == late

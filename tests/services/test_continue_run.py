@@ -28,7 +28,7 @@ def outcome(view: RunView) -> dict[str, Any]:
     return found
 
 
-async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path, database_url: str) -> None:
+async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path) -> None:
     driver = AskingDriver(
         (
             asks("yes"),
@@ -38,7 +38,7 @@ async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path, databa
             asks("bring", "external_execution"),
         )
     )
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         continued = await answer(
             application,
@@ -77,9 +77,9 @@ async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path, databa
     assert ended.run.continuation.decision == "mixed"
 
 
-async def test_a_rejection_without_a_note_gets_the_usual_words(tmp_path: Path, database_url: str) -> None:
+async def test_a_rejection_without_a_note_gets_the_usual_words(tmp_path: Path) -> None:
     driver = AskingDriver((asks("no"),))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         ended = await finish(
             application, view.run, await answer(application, view.run, ToolAnswer("no", confirmed=False))
@@ -90,10 +90,10 @@ async def test_a_rejection_without_a_note_gets_the_usual_words(tmp_path: Path, d
     assert (call.status, call.outcome) == (CallStatus.FINISHED, Outcome.DENIED)
 
 
-async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path, database_url: str) -> None:
+async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"), asks("b"), asks("c", "external_execution")))
     eve = Principal(1, "eve", "codegen")
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         first = await answer(application, view.run, ToolAnswer("b", confirmed=True))
         assert not first.moved
@@ -118,19 +118,19 @@ async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path, datab
     assert kinds.count(EventType.RUN_CONTINUED) == 1
 
 
-async def test_partial_answers_survive_a_restart(tmp_path: Path, database_url: str) -> None:
+async def test_partial_answers_survive_a_restart(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"), asks("b")))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         await answer(application, view.run, ToolAnswer("a", confirmed=True))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         continued = await answer(application, view.run, ToolAnswer("b", confirmed=True))
         ended = await finish(application, view.run, continued)
     assert ended.run.status is RunStatus.COMPLETED
     assert [name for name, _ in driver.executed] == ["tool-a", "tool-b"]
 
 
-async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path: Path, database_url: str) -> None:
+async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path: Path) -> None:
     driver = AskingDriver(
         (
             asks("ask", "external_execution", question=True),
@@ -139,7 +139,7 @@ async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path:
             asks("bring", "external_execution"),
         )
     )
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         continued = await say(application, view.run, "use the blue one", by=Principal(1, "grace", "codegen"))
         ended = await finish(application, view.run, continued)
@@ -159,9 +159,9 @@ async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path:
     assert (ended.run.continuation.by, ended.run.continuation.via) == ("grace", "codegen")
 
 
-async def test_a_prompt_leaves_answers_that_were_given_before(tmp_path: Path, database_url: str) -> None:
+async def test_a_prompt_leaves_answers_that_were_given_before(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"), asks("b")))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         await answer(application, view.run, ToolAnswer("a", confirmed=True))
         ended = await finish(application, view.run, await say(application, view.run, "rather not"))
@@ -169,17 +169,17 @@ async def test_a_prompt_leaves_answers_that_were_given_before(tmp_path: Path, da
     assert outcome(ended) == {"results": {"a": "ran", "b": "rather not"}, "said": ["rather not"]}
 
 
-async def test_an_empty_prompt_declines_with_the_usual_words(tmp_path: Path, database_url: str) -> None:
+async def test_an_empty_prompt_declines_with_the_usual_words(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         ended = await finish(application, view.run, await say(application, view.run, ""))
     assert outcome(ended)["results"] == {"a": "Function call was rejected by the user"}
 
 
-async def test_a_run_that_waits_for_nothing_just_gets_the_new_message(tmp_path: Path, database_url: str) -> None:
+async def test_a_run_that_waits_for_nothing_just_gets_the_new_message(tmp_path: Path) -> None:
     driver = AskingDriver(())
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         assert view.run.status is RunStatus.PAUSED
         ended = await finish(application, view.run, await say(application, view.run, "go on"))
@@ -188,10 +188,10 @@ async def test_a_run_that_waits_for_nothing_just_gets_the_new_message(tmp_path: 
     assert ended.run.continuation.decision == "continued"
 
 
-async def test_the_model_reads_the_note_and_the_prompt_of_the_user(tmp_path: Path, database_url: str) -> None:
+async def test_the_model_reads_the_note_and_the_prompt_of_the_user(tmp_path: Path) -> None:
     executed: list[str] = []
     agent = working_agent(executed, Gates())
-    async with running(tmp_path, [agent], database_url=database_url) as application:
+    async with running(tmp_path, [agent]) as application:
         view = await start_and_follow(application, "charge look")
         assert executed == ["look"]
         picture = Image("image/png", "aGVsbG8=")
@@ -204,18 +204,18 @@ async def test_the_model_reads_the_note_and_the_prompt_of_the_user(tmp_path: Pat
     assert "image/png" in said[2]
 
 
-async def test_what_was_said_is_given_to_the_model_once(tmp_path: Path, database_url: str) -> None:
+async def test_what_was_said_is_given_to_the_model_once(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application, "the first words")
         ended = await finish(application, view.run, await say(application, view.run, "the second words"))
     assert outcome(ended)["said"] == ["the second words"]
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_a_continue_may_name_the_pause_it_is_meant_for(tmp_path: Path, database_url: str, named: bool) -> None:  # noqa: FBT001
+async def test_a_continue_may_name_the_pause_it_is_meant_for(tmp_path: Path, named: bool) -> None:  # noqa: FBT001
     driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, database_url=database_url, drivers=[driver]) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         command = ContinueRun((ToolAnswer("a", confirmed=True),), pause_id=view.run.pause_id if named else None)
         continued = await application.service.continue_run(ADA, RunRef(run_id=view.run.run_id), command)
@@ -223,11 +223,9 @@ async def test_a_continue_may_name_the_pause_it_is_meant_for(tmp_path: Path, dat
     assert ended.run.status is RunStatus.COMPLETED
 
 
-async def test_from_the_accepted_continue_on_every_reader_sees_the_run_moving(
-    tmp_path: Path, database_url: str
-) -> None:
+async def test_from_the_accepted_continue_on_every_reader_sees_the_run_moving(tmp_path: Path) -> None:
     gates = Gates("charge")
-    async with running(tmp_path, [working_agent([], gates)], database_url=database_url) as application:
+    async with running(tmp_path, [working_agent([], gates)]) as application:
         view = await start_and_follow(application, "charge")
         continued = await answer(application, view.run, ToolAnswer("call-0", confirmed=True))
         seen = await look(application, view.run)

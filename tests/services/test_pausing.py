@@ -23,8 +23,8 @@ AWAITED = "The run was paused on request. Resume it with a prompt to send it on.
 
 
 @pytest.fixture
-def place(database_url: str) -> Place:
-    return Place(database_url)
+def place(tmp_path: Path) -> Place:
+    return Place.in_folder(tmp_path)
 
 
 async def wish(application: Application, run: Run) -> Run:
@@ -38,8 +38,8 @@ async def wish_elsewhere(application: Application, run: Run) -> None:
     assert await application.database.write(lambda connection: request_pause(connection, run.id, now))
 
 
-async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url, "think")
+async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp_path: Path) -> None:
+    shop = GatedWorker(tmp_path, "think")
     async with shop.opened() as application:
         run = await start(application, "note look")
         await shop.gates.reached("think")
@@ -63,7 +63,7 @@ async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp
 async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
     tmp_path: Path, database_url: str
 ) -> None:
-    shop = GatedWorker(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, "think", database_url=database_url)
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")
@@ -77,10 +77,8 @@ async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
     assert (done.run.content, shop.executed) == ("note is done", ["note"])
 
 
-async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_request(
-    tmp_path: Path, database_url: str
-) -> None:
-    shop = GatedWorker(tmp_path, database_url, "note")
+async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_request(tmp_path: Path) -> None:
+    shop = GatedWorker(tmp_path, "note")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("note")
@@ -91,8 +89,8 @@ async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_
     assert kinds.count(EventType.MODEL_REQUEST_STARTED) == 1
 
 
-async def test_a_wish_outlives_a_stop_of_the_server(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url, "think")
+async def test_a_wish_outlives_a_stop_of_the_server(tmp_path: Path) -> None:
+    shop = GatedWorker(tmp_path, "think")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")
@@ -106,8 +104,8 @@ async def test_a_wish_outlives_a_stop_of_the_server(tmp_path: Path, database_url
     assert (done.run.content, shop.executed) == ("note is done", ["note"])
 
 
-async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url, "think")
+async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path: Path) -> None:
+    shop = GatedWorker(tmp_path, "think")
     async with shop.opened(max_running=1) as application:
         first = await start(application, "note")
         await shop.gates.reached("think")
@@ -121,8 +119,8 @@ async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path:
     assert (done.run.content, shop.executed) == ("look is done", ["note", "look"])
 
 
-async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url, "answer")
+async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_path: Path) -> None:
+    shop = GatedWorker(tmp_path, "answer")
     async with shop.opened(max_running=1) as application:
         asked = await start(application, "charge")
         await follow(application, asked)
@@ -139,8 +137,8 @@ async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_p
     assert (done.run.content, shop.executed) == ("charge is done", ["look", "charge"])
 
 
-async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, database_url: str, place: Place) -> None:
-    shop = GatedWorker(tmp_path, database_url)
+async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, place: Place) -> None:
+    shop = GatedWorker(tmp_path)
     async with shop.opened() as application:
         run = await start(application, "charge")
         await follow(application, run)
@@ -149,8 +147,8 @@ async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, database_
         assert place.dump() == before
 
 
-async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, database_url: str, place: Place) -> None:
-    shop = GatedWorker(tmp_path, database_url)
+async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, place: Place) -> None:
+    shop = GatedWorker(tmp_path)
     async with shop.opened() as application:
         run = await start(application, "look")
         await follow(application, run)
@@ -166,7 +164,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, databa
 
 
 async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url)
+    shop = GatedWorker(tmp_path, database_url=database_url)
     async with shop.opened() as application:
         for number in range(6):
             run = await start(application, "look note")
@@ -184,7 +182,7 @@ async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Pa
 
 
 async def test_of_continues_at_once_after_a_requested_pause_one_wins(tmp_path: Path, database_url: str) -> None:
-    shop = GatedWorker(tmp_path, database_url, "think")
+    shop = GatedWorker(tmp_path, "think", database_url=database_url)
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("think")

@@ -47,9 +47,9 @@ class CountingDriver(Toolless):
         )
 
 
-async def test_a_call_that_ends_and_not_one_that_begins_makes_up_for_crashes(tmp_path: Path, database_url: str) -> None:
+async def test_a_call_that_ends_and_not_one_that_begins_makes_up_for_crashes(tmp_path: Path) -> None:
     driver = CountingDriver()
-    async with running(tmp_path, drivers=[driver], database_url=database_url, worker=False) as application:
+    async with running(tmp_path, drivers=[driver], worker=False) as application:
         driver.application = application
         run = await start(application)
 

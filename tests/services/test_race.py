@@ -77,9 +77,9 @@ async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_pa
         }
 
 
-async def test_the_losers_of_a_race_change_nothing(tmp_path: Path, database_url: str) -> None:
-    place = Place(database_url)
-    async with running(tmp_path, database_url=database_url, drivers=[ScriptedDriver()]) as application:
+async def test_the_losers_of_a_race_change_nothing(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path)
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
         paused = (await start_and_follow(application)).run
         yes = ContinueRun((ToolAnswer(f"call-{paused.id}", confirmed=True),))
         first = await application.service.continue_run(Principal(1, "first"), RunRef(id=paused.id), yes)

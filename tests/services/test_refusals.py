@@ -71,10 +71,10 @@ class PausedRun:
 
 
 @asynccontextmanager
-async def paused(folder: Path, url: str, driver: AskingDriver | None = None) -> AsyncIterator[PausedRun]:
-    async with running(folder, drivers=[driver or _EVERYTHING], database_url=url) as application:
+async def paused(folder: Path, driver: AskingDriver | None = None) -> AsyncIterator[PausedRun]:
+    async with running(folder, drivers=[driver or _EVERYTHING]) as application:
         view = await start_and_follow(application)
-        yield PausedRun(application, view.run, Place(url))
+        yield PausedRun(application, view.run, Place.in_folder(folder))
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ async def paused(folder: Path, url: str, driver: AskingDriver | None = None) -> 
     ids=repr,
 )
 async def test_an_answer_that_does_not_fit_changes_nothing_even_beside_good_ones(
-    tmp_path: Path, database_url: str, said: ToolAnswer
+    tmp_path: Path, said: ToolAnswer
 ) -> None:
     good = [
         each
         for each in (ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="brought"))
         if each.tool_call_id != said.tool_call_id
     ]
-    async with paused(tmp_path, database_url) as one:
+    async with paused(tmp_path) as one:
         await one.refuses(RequirementMismatch, said)
         await one.refuses(RequirementMismatch, *good, said)
         await one.refuses(RequirementMismatch, said, *good)
@@ -114,24 +114,24 @@ async def test_an_answer_that_does_not_fit_changes_nothing_even_beside_good_ones
         await one.refuses(RequirementMismatch, *good, *(replace(each, note="but") for each in good))
 
 
-async def test_saying_nothing_leaves_the_run_paused(tmp_path: Path, database_url: str) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_saying_nothing_leaves_the_run_paused(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
         await one.refuses(RequirementsOpen)
         await one.refuses(RequirementsOpen, ToolAnswer("confirm"), ToolAnswer("fill", values={"to": None}))
         error = await one.refuses(RequirementsOpen, ToolAnswer("bring", note="hm"))
         assert all(call in error.message for call in ("confirm", "edit", "fill", "bring"))
 
 
-async def test_an_earlier_partial_answer_cannot_be_taken_back(tmp_path: Path, database_url: str) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_an_earlier_partial_answer_cannot_be_taken_back(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
         await answer(one.application, one.run, ToolAnswer("confirm", confirmed=False, note="no"))
         await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True))
         await one.refuses(RequirementMismatch, ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="x"))
         await one.refuses(PauseIsOver, ToolAnswer("confirm", confirmed=False))
 
 
-async def test_a_run_of_another_organization_is_not_found(tmp_path: Path, database_url: str) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_a_run_of_another_organization_is_not_found(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
         await one.application.database.write(
             lambda connection: connection.execute(insert(organizations).values(name="other", created_at=NOW))
         )
@@ -150,10 +150,8 @@ async def test_a_run_of_another_organization_is_not_found(tmp_path: Path, databa
 
 
 @pytest.mark.parametrize("wrong", ["agent_id", "session_id", "user_id"])
-async def test_a_run_named_with_something_else_about_it_is_not_found(
-    tmp_path: Path, database_url: str, wrong: str
-) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_a_run_named_with_something_else_about_it_is_not_found(tmp_path: Path, wrong: str) -> None:
+    async with paused(tmp_path) as one:
         right = {"agent_id": one.run.agent_id, "session_id": one.run.session_id, "user_id": "ada"}
 
         def named(said: dict[str, str]) -> RunRef:
@@ -164,14 +162,14 @@ async def test_a_run_named_with_something_else_about_it_is_not_found(
 
 
 @pytest.mark.parametrize("number", [0, -1, 4711, 2**63, 10**30, -(10**30)])
-async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, database_url: str, number: int) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, number: int) -> None:
+    async with paused(tmp_path) as one:
         await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunRef(id=number))
 
 
-async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path, database_url: str) -> None:
+async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path) -> None:
     driver = AskingDriver((asks("free"), asks("admin", approval="required"), asks("audited", approval="audit")))
-    async with paused(tmp_path, database_url, driver) as one:
+    async with paused(tmp_path, driver) as one:
         yes = [ToolAnswer(call, confirmed=True) for call in ("free", "admin", "audited")]
         await one.refuses(ApprovalPending, *yes)
         await one.refuses(ApprovalPending, yes[0])
@@ -183,16 +181,16 @@ async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path
         assert driver.executed == []
 
 
-async def test_an_approval_that_is_only_recorded_is_the_users_to_give(tmp_path: Path, database_url: str) -> None:
+async def test_an_approval_that_is_only_recorded_is_the_users_to_give(tmp_path: Path) -> None:
     driver = AskingDriver((asks("audited", approval="audit"),))
-    async with paused(tmp_path, database_url, driver) as one:
+    async with paused(tmp_path, driver) as one:
         continued = await answer(one.application, one.run, ToolAnswer("audited", confirmed=True))
         assert (await finish(one.application, one.run, continued)).run.status is RunStatus.COMPLETED
 
 
-async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path, database_url: str) -> None:
+async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path) -> None:
     driver = AskingDriver((asks("a"),))
-    async with paused(tmp_path, database_url, driver) as one:
+    async with paused(tmp_path, driver) as one:
         continued = await answer(one.application, one.run, ToolAnswer("a", confirmed=True))
         await follow(one.application, one.run, continued.after)
         error = await one.refuses(
@@ -205,8 +203,8 @@ async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path, database_ur
         await one.refuses(InvalidTransition, ToolAnswer("unknown", confirmed=True))
 
 
-async def test_a_run_of_an_agent_that_is_not_served_is_not_made(tmp_path: Path, database_url: str) -> None:
-    async with paused(tmp_path, database_url) as one:
+async def test_a_run_of_an_agent_that_is_not_served_is_not_made(tmp_path: Path) -> None:
+    async with paused(tmp_path) as one:
         before = one.place.dump()
         with pytest.raises(AgentNotFound):
             await one.application.service.create_run(ADA, CreateRun("nobody", "hello"))
@@ -230,9 +228,9 @@ class TwoPauses(Toolless):
         return Paused((asks(name),))
 
 
-async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_path: Path, database_url: str) -> None:
-    place = Place(database_url)
-    async with running(tmp_path, drivers=[TwoPauses()], database_url=database_url) as application:
+async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path)
+    async with running(tmp_path, drivers=[TwoPauses()]) as application:
         first = (await start_and_follow(application)).run
         repeated = ToolAnswer("first", "tool", {}, confirmed=True)
         second = (await finish(application, first, await answer(application, first, repeated))).run
@@ -255,9 +253,9 @@ async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_p
         assert ended.run.content == "both answered"
 
 
-async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path, database_url: str) -> None:
-    place = Place(database_url)
-    async with running(tmp_path, drivers=[TwoPauses()], database_url=database_url) as application:
+async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path) -> None:
+    place = Place.in_folder(tmp_path)
+    async with running(tmp_path, drivers=[TwoPauses()]) as application:
         first = (await start_and_follow(application)).run
         await finish(application, first, await answer(application, first, ToolAnswer("first", confirmed=True)))
         before = place.dump()

@@ -113,7 +113,7 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_journal, "_LAST_RETRY_SECONDS", 0.05)
 
 
-async def cycle(folder: Path, url: str, disturbed: Losing) -> tuple[dict[str, list[Any]], list[str]]:
+async def cycle(folder: Path, disturbed: Losing) -> tuple[dict[str, list[Any]], list[str]]:
     """Run through a pause and to the end; return the log and the journal that stay, and what was executed."""
     executed: list[str] = []
 
@@ -121,13 +121,13 @@ async def cycle(folder: Path, url: str, disturbed: Losing) -> tuple[dict[str, li
         executed.append(prompt)
         return "done"
 
-    async with running(folder, drivers=[ScriptedDriver(tool)], database_url=url) as application:
+    async with running(folder, drivers=[ScriptedDriver(tool)]) as application:
         disturb(application, disturbed)
         run = await start(application)
         await reached(application.database, run.id, RunStatus.PAUSED)
         await answer(application, run, ToolAnswer(f"call-{run.id}", confirmed=True))
         ended = await reached(application.database, run.id, RunStatus.COMPLETED)
-    rows = Place(url).dump()
+    rows = Place.in_folder(folder).dump()
     assert ended.last_sequence == len(rows["events"])
     return {
         "events": [(row["sequence"], row["type"]) for row in rows["events"]],
@@ -140,10 +140,10 @@ async def cycle(folder: Path, url: str, disturbed: Losing) -> tuple[dict[str, li
 @pytest.mark.parametrize("after", [False, True], ids=["nothing was written", "nobody was told"])
 @pytest.mark.parametrize("failures", [1, 3])
 async def test_however_often_the_database_goes_away_all_is_written_once(
-    tmp_path: Path, database_url: str, failures: int, *, after: bool
+    tmp_path: Path, failures: int, *, after: bool
 ) -> None:
     losing = Losing(failures, after=after)
-    kept, executed = await cycle(tmp_path, database_url, losing)
+    kept, executed = await cycle(tmp_path, losing)
     assert losing.lost >= 4
     assert executed == ["hello"]
     kinds = [kind for _, kind in kept["events"]]
@@ -176,16 +176,14 @@ class SteppingDriver(Toolless):
 
 
 @asynccontextmanager
-async def built(folder: Path, url: str, driver: AgentDriver) -> AsyncIterator[Application]:
+async def built(folder: Path, driver: AgentDriver) -> AsyncIterator[Application]:
     """Have an application that executes nothing by itself."""
-    application = build_application(settings_for(folder, database_url=url), [driver])
+    application = build_application(settings_for(folder), [driver])
     async with application.database.opened():
         yield application
 
 
-async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_for_oneself(
-    tmp_path: Path, database_url: str
-) -> None:
+async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_for_oneself(tmp_path: Path) -> None:
     executed: list[str] = []
 
     async def steps(journal: Journal) -> End:
@@ -196,7 +194,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
         return Completed("done")
 
     driver = SteppingDriver(steps)
-    async with built(tmp_path, database_url, driver) as application:
+    async with built(tmp_path, driver) as application:
         run = await start(application)
 
         def taken_over(connection: Connection) -> None:
@@ -216,7 +214,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
         disturb(application, away_for_long)
         assert not await application.executor.execute(run.id)
         found = await reached(application.database, run.id, RunStatus.RUNNING)
-    rows = Place(database_url).dump()
+    rows = Place.in_folder(tmp_path).dump()
     assert [type(error).__name__ for error in driver.raised] == ["LeaseLost"]
     assert executed == []
     assert (found.fence, found.last_sequence) == (2, 3)
@@ -224,7 +222,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
     assert rows["messages"] == rows["tool_calls"] == []
 
 
-async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_path: Path, database_url: str) -> None:
+async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_path: Path) -> None:
     waiting, may_write = asyncio.Event(), asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -233,7 +231,7 @@ async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_pat
         await waiting.wait()
         return Completed("done")
 
-    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, SteppingDriver(steps)) as application:
         run = await start(application)
         slow: list[Unit] = []
 
@@ -252,14 +250,12 @@ async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_pat
         may_write.set()
         assert not await executing
         await reached(application.database, run.id, RunStatus.COMPLETED)
-    rows = Place(database_url).dump()
+    rows = Place.in_folder(tmp_path).dump()
     assert [row["type"] for row in rows["events"]] == ["run_started", "content_delta", "run_completed"]
     assert [row["native"] for row in rows["messages"]] == ["first"]
 
 
-async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_it(
-    tmp_path: Path, database_url: str
-) -> None:
+async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_it(tmp_path: Path) -> None:
     failing, recorded = asyncio.Event(), asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -271,7 +267,7 @@ async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_
         await asyncio.Event().wait()
         raise AssertionError
 
-    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, SteppingDriver(steps)) as application:
         run = await start(application)
 
         async def always_away(write: Write, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
@@ -287,14 +283,12 @@ async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_
             await executing
         # To give it back is no part of what the recorder tries again: that found the database.
         await reached(application.database, run.id, RunStatus.PENDING)
-    rows = Place(database_url).dump()
+    rows = Place.in_folder(tmp_path).dump()
     assert rows["messages"] == []
     assert [row["type"] for row in rows["events"]] == ["run_started"]
 
 
-async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as_an_error(
-    tmp_path: Path, database_url: str
-) -> None:
+async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as_an_error(tmp_path: Path) -> None:
     failing = asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -302,7 +296,7 @@ async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as
         await failing.wait()
         return Completed("done")
 
-    async with built(tmp_path, database_url, SteppingDriver(steps)) as application:
+    async with built(tmp_path, SteppingDriver(steps)) as application:
         run = await start(application)
         written: list[Unit] = []
 

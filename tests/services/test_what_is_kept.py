@@ -96,13 +96,13 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
         CreateRun("asking", "go", dependencies={"a": _NUL}),
     ],
 )
-async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, database_url: str, command: CreateRun) -> None:
-    async with running(tmp_path, drivers=[AskingDriver((asks("a"),))], database_url=database_url) as application:
+async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, command: CreateRun) -> None:
+    async with running(tmp_path, drivers=[AskingDriver((asks("a"),))]) as application:
         with pytest.raises(InvalidInput):
             await application.service.create_run(Principal(1, "ada"), command)
         with pytest.raises(InvalidInput):
             await application.service.create_run(Principal(1, _NUL), CreateRun("asking", "go"))
-        counted = Place(database_url).counted()
+        counted = Place.in_folder(tmp_path).counted()
     assert (counted["runs"], counted["sessions"]) == (0, 0)
 
 
@@ -117,12 +117,10 @@ async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, database_url
         ContinueRun((), "look", (Image("image/png", _NUL),)),
     ],
 )
-async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, database_url: str, command: ContinueRun) -> None:
-    async with running(
-        tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))], database_url=database_url
-    ) as application:
+async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, command: ContinueRun) -> None:
+    async with running(tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))]) as application:
         run = (await start_and_follow(application)).run
-        place = Place(database_url)
+        place = Place.in_folder(tmp_path)
         before = place.dump()
         for who, what in ((Principal(1, "ada"), command), (Principal(1, _NUL), ContinueRun((), "go on"))):
             with pytest.raises(InvalidInput):
@@ -130,10 +128,10 @@ async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, database_url
         assert place.dump() == before
 
 
-async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path, database_url: str) -> None:
+async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path) -> None:
     refusal = "Text must not contain the character U+0000"
     codegen = "/v1/organizations/1/agent/run"
-    async with serving(tmp_path, drivers=[AskingDriver((asks("a"),))], database_url=database_url) as client:
+    async with serving(tmp_path, drivers=[AskingDriver((asks("a"),))]) as client:
         created = await client.post("/agents/asking/runs", data={"message": _NUL, "stream": "false"})
         posted = await client.post(codegen, json={"prompt": _NUL})
         paused = (await client.post("/agents/asking/runs", data={"message": "go", "stream": "false"})).json()
@@ -167,9 +165,9 @@ class NamingDriver(AskingDriver):
     [(AskingDriver((asks("a"), asks("i" * 256))), "an id"), (NamingDriver((), tool_name="n" * 256), "a name")],
 )
 async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
-    tmp_path: Path, database_url: str, driver: AskingDriver, what: str
+    tmp_path: Path, driver: AskingDriver, what: str
 ) -> None:
-    async with running(tmp_path, drivers=[driver], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
     assert (view.run.status, view.run.end_reason) == (RunStatus.ERROR, EndReason.MODEL_ERROR)
     assert view.run.content == (

@@ -10,9 +10,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text
 
-from tests.support.database_clock import stop_clock
 from tests.support.databases import NOW, PostgresServer
-from tests.support.limited import MovedClock
+from tests.support.server import SettableClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.engine.database import Connection, Database
 from unpause.store.engine.schema import plain_engine
@@ -22,30 +21,13 @@ from unpause.store.tables import rate_counts
 MINUTE = timedelta(minutes=1)
 
 
-class SharedClock(MovedClock):
-    """One that a database goes by, too, once that is given."""
-
-    url: str | None = None
-
-    def move(self, seconds: float) -> None:
-        """Move both."""
-        super().move(seconds)
-        self.set_database(self.url)
-
-    def set_database(self, url: str | None) -> None:
-        """Have the database show the same."""
-        self.url = url
-        if url is not None:
-            stop_clock(url, self.now())
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock(NOW)
 
 
 @pytest.fixture
-def clock() -> SharedClock:
-    return SharedClock()
-
-
-@pytest.fixture
-def shared_url(postgres: PostgresServer, clock: SharedClock) -> Iterator[str]:
+def shared_url(postgres: PostgresServer, clock: SettableClock) -> Iterator[str]:
     with postgres.migrated_database() as url:
         clock.set_database(url)
         yield url
@@ -58,7 +40,7 @@ async def database(shared_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(params=["own", "shared"])
-async def counts(request: pytest.FixtureRequest, clock: SharedClock) -> AsyncIterator[Counts]:
+async def counts(request: pytest.FixtureRequest, clock: SettableClock) -> AsyncIterator[Counts]:
     if request.param == "own":
         yield OwnCounts(clock)
         return
@@ -70,13 +52,15 @@ def count_rows(connection: Connection) -> int:
     return connection.execute(select(func.count()).select_from(rate_counts)).scalar_one()
 
 
-async def test_a_window_opens_with_the_first_request_and_counts_the_others(counts: Counts, clock: MovedClock) -> None:
+async def test_a_window_opens_with_the_first_request_and_counts_the_others(
+    counts: Counts, clock: SettableClock
+) -> None:
     assert await counts.add("key", MINUTE) == (1, NOW + MINUTE)
     clock.move(59.5)
     assert await counts.add("key", MINUTE) == (2, NOW + MINUTE)
 
 
-async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: Counts, clock: MovedClock) -> None:
+async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: Counts, clock: SettableClock) -> None:
     for number in range(1, 4):
         assert (await counts.add("key", MINUTE)).number == number
     clock.move(60)
@@ -85,7 +69,7 @@ async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: Counts, cl
     assert await counts.add("key", MINUTE) == (1, NOW + 62 * MINUTE)
 
 
-async def test_each_key_has_a_window_of_its_own(counts: Counts, clock: MovedClock) -> None:
+async def test_each_key_has_a_window_of_its_own(counts: Counts, clock: SettableClock) -> None:
     await counts.add("one", MINUTE)
     clock.move(10)
     assert await counts.add("other", 2 * MINUTE) == (1, clock.now() + 2 * MINUTE)
@@ -98,14 +82,14 @@ async def test_of_many_at_once_each_is_counted_with_a_number_of_its_own(counts: 
     assert {count.ends_at for count in found} == {NOW + MINUTE}
 
 
-async def test_a_clock_that_is_put_back_keeps_nobody_out_for_longer_than_a_window(clock: SharedClock) -> None:
+async def test_a_clock_that_is_put_back_keeps_nobody_out_for_longer_than_a_window(clock: SettableClock) -> None:
     counts = OwnCounts(clock)
     assert (await counts.add("key", MINUTE)).number == 1
     clock.move(-3600)
     assert await counts.add("key", MINUTE) == (1, clock.now() + MINUTE)
 
 
-async def test_windows_that_are_over_are_forgotten_in_memory(clock: MovedClock) -> None:
+async def test_windows_that_are_over_are_forgotten_in_memory(clock: SettableClock) -> None:
     counts = OwnCounts(clock)
     for number in range(20):
         await counts.add(f"key {number}", MINUTE)
@@ -117,7 +101,7 @@ async def test_windows_that_are_over_are_forgotten_in_memory(clock: MovedClock) 
     assert (await counts.add("long", 60 * MINUTE)).number == 2
 
 
-async def test_windows_that_are_over_are_deleted_from_the_database(database: Database, clock: MovedClock) -> None:
+async def test_windows_that_are_over_are_deleted_from_the_database(database: Database, clock: SettableClock) -> None:
     counts = SharedCounts(database, clock)
     for number in range(20):
         await counts.add(f"key {number}", MINUTE)
@@ -129,7 +113,7 @@ async def test_windows_that_are_over_are_deleted_from_the_database(database: Dat
     assert (await counts.add("long", 60 * MINUTE)).number == 2
 
 
-async def test_two_processes_count_together(database: Database, shared_url: str, clock: MovedClock) -> None:
+async def test_two_processes_count_together(database: Database, shared_url: str, clock: SettableClock) -> None:
     async with Database(shared_url).opened() as second:
         both = [SharedCounts(one, clock) for one in (database, second)]
         found = await asyncio.gather(*(both[number % 2].add("key", MINUTE) for number in range(50)))
@@ -137,7 +121,7 @@ async def test_two_processes_count_together(database: Database, shared_url: str,
 
 
 async def test_the_first_requests_of_a_new_window_are_counted_once_each_by_two_processes(
-    database: Database, shared_url: str, clock: MovedClock
+    database: Database, shared_url: str, clock: SettableClock
 ) -> None:
     async with Database(shared_url).opened() as second:
         both = [SharedCounts(one, clock) for one in (database, second)]
@@ -149,7 +133,9 @@ async def test_the_first_requests_of_a_new_window_are_counted_once_each_by_two_p
     assert sorted(count.number for count in found) == list(range(1, 21))
 
 
-async def test_cleaning_up_waits_for_nobody_who_counts(database: Database, shared_url: str, clock: MovedClock) -> None:
+async def test_cleaning_up_waits_for_nobody_who_counts(
+    database: Database, shared_url: str, clock: SettableClock
+) -> None:
     counts = SharedCounts(database, clock)
     for key in ("held", "free"):
         await counts.add(key, MINUTE)
@@ -183,7 +169,7 @@ async def test_nobody_waits_for_the_disk_to_keep_a_count(database: Database) -> 
     assert await database.read(lambda connection: connection.execute(text("SHOW synchronous_commit")).scalar()) == "on"
 
 
-async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, clock: MovedClock) -> None:
+async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, clock: SettableClock) -> None:
     async with AsyncExitStack() as stack:
         with postgres.migrated_database() as url:
             database = await stack.enter_async_context(Database(url).opened())
@@ -194,6 +180,6 @@ async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, c
                 await counts.add("key", MINUTE)
 
 
-async def test_what_is_closed_counts_nothing(shared_url: str, clock: MovedClock) -> None:
+async def test_what_is_closed_counts_nothing(shared_url: str, clock: SettableClock) -> None:
     with pytest.raises(ShuttingDown):
         await SharedCounts(Database(shared_url), clock).add("key", MINUTE)

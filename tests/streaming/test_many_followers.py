@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from tests.support.caller import body_of, confirming
 from tests.support.frames import Frame, iterate_frames
 from tests.support.gates import Gates
-from tests.support.office import Office, at_office, body_of, confirming, plan
 from tests.support.processes import DEADLINE, Barrier, ServerProcess
+from tests.support.server import Server, served
+from tests.support.toolbox import plan
 from unpause.domain.events import Event, EventType
 from unpause.store.events import add_events
 from unpause.store.runs import append_to_log
@@ -42,32 +44,32 @@ def gates() -> Gates:
 
 
 @pytest.fixture
-async def office(tmp_path: Path, database_url: str, gates: Gates) -> AsyncIterator[Office]:
-    async with at_office(tmp_path, gates=gates, database_url=database_url) as office:
-        yield office
+async def server(tmp_path: Path, database_url: str, gates: Gates) -> AsyncIterator[Server]:
+    async with served(tmp_path, gates=gates, database_url=database_url) as server:
+        yield server
 
 
-async def hold_a_run(office: Office, gates: Gates) -> int:
+async def hold_a_run(server: Server, gates: Gates) -> int:
     """Make a run and bring it, in its second segment, to the gate; return the number of its pause."""
-    run = await office.create(HOLD)
-    body_of(await office.post_continue(run, confirming(run), background="true"), 202)
+    run = await server.create(HOLD)
+    body_of(await server.post_continue(run, confirming(run), background="true"), 202)
     await gates.reached("door")
-    return (await follow(office, 0))[-1].sequence
+    return (await follow(server, 0))[-1].sequence
 
 
-async def follow(office: Office, after: int) -> list[Event]:
+async def follow(server: Server, after: int) -> list[Event]:
     """Return the run's events after a number, to the end of the segment."""
-    return [event async for event in office.application.follower.follow_run(RUN, after)]
+    return [event async for event in server.application.follower.follow_run(RUN, after)]
 
 
 async def test_many_followers_wherever_they_begin_get_every_event_once_and_in_order(
-    office: Office, gates: Gates
+    server: Server, gates: Gates
 ) -> None:
-    count = FOLLOWERS if office.application.database.is_sqlite else FOLLOWERS_ON_POSTGRESQL
-    paused = await hold_a_run(office, gates)
+    count = FOLLOWERS if server.application.database.is_sqlite else FOLLOWERS_ON_POSTGRESQL
+    paused = await hold_a_run(server, gates)
     async with asyncio.TaskGroup() as tasks:
-        following = [tasks.create_task(follow(office, paused + number % 3)) for number in range(count)]
-        await office.followed_by(count)
+        following = [tasks.create_task(follow(server, paused + number % 3)) for number in range(count)]
+        await server.followed_by(count)
         gates.open("door")
     whole = following[0].result()
     assert [event.sequence for event in whole] == list(range(paused + 1, paused + 1 + len(whole)))
@@ -77,36 +79,36 @@ async def test_many_followers_wherever_they_begin_get_every_event_once_and_in_or
         assert task.result() == whole[number % 3 :]
 
 
-async def test_followers_that_come_while_events_are_committed_miss_none(office: Office, gates: Gates) -> None:
-    paused = await hold_a_run(office, gates)
+async def test_followers_that_come_while_events_are_committed_miss_none(server: Server, gates: Gates) -> None:
+    paused = await hold_a_run(server, gates)
     following: list[asyncio.Task[list[Event]]] = []
     async with asyncio.TaskGroup() as tasks:
         gates.open("door")
         for _ in range(200):
-            following.append(tasks.create_task(follow(office, paused)))
+            following.append(tasks.create_task(follow(server, paused)))
             await asyncio.sleep(0)  # a turn for the run
     assert len({tuple(event.sequence for event in task.result()) for task in following}) == 1
     assert following[0].result()[-1].type is EventType.RUN_COMPLETED
 
 
 async def test_a_follower_that_stops_reading_holds_a_bounded_backlog_and_catches_up_from_the_log(
-    office: Office, gates: Gates
+    server: Server, gates: Gates
 ) -> None:
-    paused = await hold_a_run(office, gates)
-    bus = bus_of(office)
-    events = office.application.follower.follow_run(RUN, paused)
+    paused = await hold_a_run(server, gates)
+    bus = bus_of(server)
+    events = server.application.follower.follow_run(RUN, paused)
     async with aclosing(events) as slow:
         seen = [await anext(slow)]
         (subscription,) = bus._subscriptions[RUN]  # noqa: SLF001 - what it holds is the question here
         sizes = set()
         for _ in range(4):
-            await commit_by_threes(office, bus, BACKLOG // 2)
+            await commit_by_threes(server, bus, BACKLOG // 2)
             sizes.add(backlog_of(subscription))
         assert max(sizes) <= BACKLOG
         assert backlog_of(subscription) == BACKLOG, "so that batches were dropped"
         gates.open("door")
         # The run ends before the follower reads on, so that the end is among what it was not handed.
-        whole = await follow(office, paused)
+        whole = await follow(server, paused)
         assert backlog_of(subscription) == BACKLOG
         seen += [event async for event in slow]
     assert seen == whole
@@ -115,9 +117,9 @@ async def test_a_follower_that_stops_reading_holds_a_bounded_backlog_and_catches
     assert RUN not in bus._subscriptions, "and nothing is left of it"  # noqa: SLF001 - as above
 
 
-def bus_of(office: Office) -> InProcessBus:
+def bus_of(server: Server) -> InProcessBus:
     """Return the server's bus."""
-    bus = office.application.follower._bus  # noqa: SLF001 - no server needs it from outside
+    bus = server.application.follower._bus  # noqa: SLF001 - no server needs it from outside
     assert isinstance(bus, InProcessBus)
     return bus
 
@@ -127,16 +129,16 @@ def backlog_of(subscription: Subscription) -> int:
     return subscription._batches.qsize()  # noqa: SLF001 - what it holds is the question here
 
 
-async def commit_by_threes(office: Office, bus: InProcessBus, batches: int) -> None:
+async def commit_by_threes(server: Server, bus: InProcessBus, batches: int) -> None:
     """Add three times so many events to the run's log and announce them by threes."""
-    now = office.clock.now()
+    now = server.clock.now()
 
     def unit(connection: Connection) -> tuple[Event, ...]:
         last = append_to_log(connection, RUN, 3 * batches, now)
         event = Event(EventType.CONTENT_DELTA, now, {"content": "x"})
         return add_events(connection, RUN, [event] * (3 * batches), last)
 
-    added = await office.application.database.write(unit)
+    added = await server.application.database.write(unit)
     for first in range(0, len(added), 3):
         bus.publish(RUN, added[first : first + 3])
 

@@ -1,7 +1,4 @@
-"""Pydantic AI agents for tests: models that say what a test wrote down, and an agent with a tool of every kind.
-
-No tool touches anything: each one only writes its call into the list it was made with.
-"""
+"""A model for tests of Pydantic AI agents: it answers what a test wrote down."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from pydantic_ai import Agent, Tool, ToolDefinition
-from pydantic_ai.exceptions import CallDeferred
-from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ModelResponse, UserPromptPart
+from pydantic_ai import ToolDefinition
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models.function import (
     AgentInfo,
     DeltaThinkingCalls,
@@ -21,9 +17,6 @@ from pydantic_ai.models.function import (
     DeltaToolCalls,
     FunctionModel,
 )
-from pydantic_ai.toolsets import ExternalToolset
-
-from unpause.agents.policy import policy
 
 Piece: TypeAlias = str | DeltaToolCalls | DeltaThinkingCalls
 
@@ -87,37 +80,6 @@ class ScriptedModel:
                     yield piece
 
 
-Plan: TypeAlias = list[list[tuple[str, dict[str, Any]]]]
-
-
-def plan(*turns: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """Return a message that makes the desk agent's model call these tools, one turn after the other."""
-    return json.dumps(turns)
-
-
-def desk_agent(executed: list[str], name: str = "desk") -> Agent[None, str]:
-    """Return an agent with a tool of every kind, whose model follows the ``plan`` in the message.
-
-    Every execution is appended to ``executed``. The model's last answer is ``Done.`` with what the tools and, after
-    the plan, the user said.
-    """
-    desk = _Desk(executed)
-    return Agent(
-        FunctionModel(stream_function=_follow_plan, model_name="planned-1"),
-        name=name,
-        tools=[
-            Tool(desk.note),
-            Tool(desk.delete_file, requires_approval=True),
-            Tool(desk.move_file, requires_approval=True, metadata=policy(editable=["target"])),
-            Tool(desk.send_email, metadata=policy(user_input=["to_address", "body"])),
-            Tool(desk.book, metadata=policy(user_input=["seats", "quiet"])),
-            Tool(desk.deploy, requires_approval=True, metadata=policy(approval="required")),
-            Tool(desk.ask),
-        ],
-        toolsets=[ExternalToolset([RUN_SHELL], id="shell")],
-    )
-
-
 RUN_SHELL = ToolDefinition(
     name="run_shell",
     description="Run a command on the client's machine.",
@@ -127,93 +89,6 @@ RUN_SHELL = ToolDefinition(
         "required": ["command"],
     },
 )
-
-
-@dataclass(frozen=True)
-class _Desk:
-    """The tools of the desk agent."""
-
-    executed: list[str]
-
-    def note(self, text: str) -> str:
-        """Write a note."""
-        return self._done(f"note({text})")
-
-    def delete_file(self, path: str) -> str:
-        """Delete a file."""
-        return self._done(f"delete_file({path})")
-
-    def move_file(self, source: str, target: str) -> str:
-        """Move a file."""
-        return self._done(f"move_file({source}, {target})")
-
-    def send_email(self, subject: str, to_address: str, body: str) -> str:
-        """Send an email.
-
-        Args:
-            subject: The subject.
-            to_address: The address to send to.
-            body: The body.
-        """
-        return self._done(f"send_email({subject}, {to_address}, {body})")
-
-    def book(self, day: str, seats: int, *, quiet: bool = False) -> str:
-        """Book a table."""
-        return self._done(f"book({day}, {seats!r}, {quiet!r})")
-
-    def deploy(self, env: str) -> str:
-        """Deploy."""
-        return self._done(f"deploy({env})")
-
-    def ask(self, question: str) -> str:
-        """Ask the user."""
-        del question
-        raise CallDeferred(kind="question")
-
-    def _done(self, call: str) -> str:
-        self.executed.append(call)
-        return f"did {call}"
-
-
-async def _follow_plan(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Piece]:
-    del info
-    steps, after = _newest_plan(messages)
-    answered = sum(isinstance(message, ModelResponse) for message in after)
-    if answered < len(steps):
-        yield {index: DeltaToolCall(name, json.dumps(args)) for index, (name, args) in enumerate(steps[answered])}
-        return
-    for piece in ("Done.", *(f" {words}" for words in _said(after))):
-        yield piece
-
-
-def _newest_plan(messages: list[ModelMessage]) -> tuple[Plan, list[ModelMessage]]:
-    """Return the newest plan and what was said after it; with none, an empty plan and everything."""
-    for index in range(len(messages) - 1, -1, -1):
-        for part in messages[index].parts:
-            if isinstance(part, UserPromptPart):
-                text = _words(part)[0]
-                if text.startswith("[["):
-                    return json.loads(text), messages[index + 1 :]
-    return [], messages
-
-
-def _said(messages: list[ModelMessage]) -> list[str]:
-    said: list[str] = []
-    for part in (part for message in messages if isinstance(message, ModelRequest) for part in message.parts):
-        if isinstance(part, UserPromptPart):
-            said.append(f"The user said {_words(part)}.")
-        elif getattr(part, "tool_call_id", None):
-            said.append(f"{getattr(part, 'tool_name', None)}: {getattr(part, 'content', None)}.")
-    return said
-
-
-def _words(part: UserPromptPart) -> list[str]:
-    """Return the user's words, and for each picture its type and size."""
-    pieces = [part.content] if isinstance(part.content, str) else part.content
-    return [
-        f"{piece.media_type} of {len(piece.data)} bytes" if isinstance(piece, BinaryContent) else str(piece)
-        for piece in pieces
-    ]
 
 
 def parts_of(messages: Sequence[ModelMessage], *kinds: type[Any]) -> list[Any]:

@@ -152,6 +152,11 @@ class Place:
 
     url: str
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> Place:
+        """Return the SQLite file of a server that has this folder and no other database."""
+        return cls(sqlite_url(folder / "unpause.db"))
+
     def dump(self) -> dict[str, list[dict[str, Any]]]:
         """Return every row of every table, in the order of the primary keys."""
         with closing(plain_engine(self.url).connect()) as connection:

@@ -18,7 +18,7 @@ from unpause.clock import RandomIds
 class GatedWorker:
     """The working agent on a database, behind gates."""
 
-    def __init__(self, folder: Path, database_url: str, *gates: str) -> None:
+    def __init__(self, folder: Path, *gates: str, database_url: str | None = None) -> None:
         self.gates = Gates(*gates)
         self.executed: list[str] = []
         self._folder = folder

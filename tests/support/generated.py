@@ -32,9 +32,9 @@ from schemathesis.specs.openapi.checks import (
 )
 from starlette.applications import Starlette
 
-from tests.support.gates import Gates
-from tests.support.office import CODEGEN, DEPLOY, RUNS, office_agent, plan
+from tests.support.caller import CODEGEN, RUNS
 from tests.support.serving import ADDRESS, settings_for
+from tests.support.toolbox import DEPLOY, plan, toolbox_agent
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
@@ -123,7 +123,7 @@ def schema_of(document: Json, usual: int) -> BaseSchema:
 
 
 def application_in(folder: Path, **changes: object) -> Starlette:
-    """Return the application on a database in the folder, with the office as its agent; schemathesis starts it."""
+    """Return the application on a database in the folder, with the toolbox as its agent; schemathesis starts it."""
     (folder / "checkouts" / "1").mkdir(parents=True)
     usual: dict[str, object] = {
         "workspace_root": folder / "checkouts",
@@ -131,7 +131,7 @@ def application_in(folder: Path, **changes: object) -> Starlette:
         "sweep_seconds": 3600.0,
     }
     settings = settings_for(folder, **{**usual, **changes})
-    driver = PydanticAIDriver(office_agent([], Gates()), driver_options(settings))
+    driver = PydanticAIDriver(toolbox_agent([]), driver_options(settings))
     return create_app(build_application(settings, [driver]))
 
 

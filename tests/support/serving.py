@@ -23,10 +23,11 @@ ADDRESS = "http://127.0.0.1"
 
 
 def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - any setting
-    """Return settings with a database file in ``folder``, its schema made."""
+    """Return settings with a database file in ``folder``, its schema made, unless ``database_url`` is given."""
     file = folder / "unpause.db"
+    if changes.get("database_url") is None:
+        changes["database_url"] = f"sqlite:///{file}"
     usual: dict[str, Any] = {
-        "database_url": f"sqlite:///{file}",
         "shutdown_grace_seconds": 2.0,
         # Nobody is asked for a token; tests of tokens say otherwise.
         "dev": True,

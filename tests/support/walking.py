@@ -14,8 +14,8 @@ from schemathesis.schemas import APIOperation, BaseSchema
 from starlette.applications import Starlette
 
 from tests.support.generated import Json, filled, send_checked
-from tests.support.office import DEPLOY, plan
 from tests.support.serving import ADDRESS
+from tests.support.toolbox import DEPLOY, plan
 
 if TYPE_CHECKING:
     from schemathesis.python.asgi import ASGIApp
@@ -37,7 +37,7 @@ _ALWAYS: Final = (
     *(f"GET {_CODEGEN}s", f"GET {_AGNO}/{{run_id}}", "GET /approvals", "POST /approvals/{approval_id}/resolve"),
 )
 _RESOLVE: Final = "POST /approvals/{approval_id}/resolve"
-# What the office is told: to ask for a confirmation, to ask for an approval, to just answer.
+# What the toolbox is told: to ask for a confirmation, to ask for an approval, to just answer.
 _CONFIRMED: Final = plan([("delete_file", {"path": "a"})])
 _MESSAGES: Final = (_CONFIRMED, _CONFIRMED, DEPLOY, _CONFIRMED, "hello")
 _SUCCESS: Final = range(200, 300)
@@ -63,7 +63,7 @@ class Walker:
 
     def walk(self, data: strategies.DataObject) -> None:
         """Make a run and send requests about it; fail where an answer is not as the document says."""
-        known: Json = {"agent_id": "office", "org_id": 1, "tools": []}
+        known: Json = {"agent_id": "toolbox", "org_id": 1, "tools": []}
         known["message"] = known["prompt"] = data.draw(strategies.sampled_from(_MESSAGES))
         self._step(data, known, data.draw(strategies.sampled_from(_BEGINNINGS)))
         others = data.draw(strategies.lists(strategies.sampled_from(_FOLLOWING), max_size=_OTHERS))

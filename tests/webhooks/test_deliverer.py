@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from tests.support.databases import NOW
 from tests.support.hooked import KEY, QUICK, all_over, hooked, once
-from tests.support.limited import MovedClock
 from tests.support.receiver import Receiver
+from tests.support.server import SettableClock
 from tests.support.serving import settings_for
 from unpause.domain.webhooks import Address, Delivery, Sent
 from unpause.store.deliveries import add_deliveries
@@ -35,7 +36,7 @@ PATIENT = replace(QUICK, attempts=1000, timeout_seconds=0.5, longest_delay_secon
 class Sender:
     """Answers as it is told and notes what it is given; ``stuck`` servers never answer."""
 
-    clock: MovedClock
+    clock: SettableClock
     answers: list[Sent] = field(default_factory=list)
     stuck: frozenset[str] = frozenset()
     sent: list[tuple[str, datetime]] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Outbox:
     """A database, a clock that is moved, and what looks into the database for messages."""
 
     database: Database
-    clock: MovedClock
+    clock: SettableClock
     sender: Sender
     rules: DeliveryRules
 
@@ -97,7 +98,7 @@ class Outbox:
 @asynccontextmanager
 async def outbox(folder: Path, *answers: Sent, stuck: frozenset[str] = frozenset()) -> AsyncIterator[Outbox]:
     """Open a database; nobody looks into it but who is told to."""
-    clock = MovedClock()
+    clock = SettableClock(NOW)
     rules = DeliveryRules(attempts=4, timeout_seconds=10.0, poll_seconds=0.002)
     async with Database(settings_for(folder).database_url).opened() as database:
         yield Outbox(database, clock, Sender(clock, list(answers), stuck), rules)

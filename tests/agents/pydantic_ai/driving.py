@@ -1,74 +1,58 @@
-"""One agent with a scripted model on a whole server, for tests of the Pydantic AI driver."""
+"""Agents with scripted models on a whole server, for tests of the Pydantic AI driver."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import httpx
 from pydantic_ai import Agent
 
 from tests.contract.replaying import read_events
-from tests.support.serving import serving
-from unpause.bootstrap import Application
-from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.domain.runs import RunRef
-
-JsonObject: TypeAlias = dict[str, Any]
+from tests.support.caller import path_of
+from tests.support.server import Server, served
+from tests.support.toolbox import JsonObject
 
 
-@dataclass(frozen=True)
-class Driving:
-    """A server with agents, spoken to through AgentOS's API."""
-
-    client: httpx.AsyncClient
-    application: Application
+class DrivenServer(Server):
+    """A server with the agent ``agent``."""
 
     async def run(self, message: str = "go", agent: str = "agent", **fields: str) -> JsonObject:
-        """Make a run and return it once it pauses or ends."""
-        return await self._post(f"/agents/{agent}/runs", {"message": message, **fields})
+        """Create a run and return it once it pauses or ends."""
+        return await self.create(message, agent=agent, **fields)
 
-    async def answer(self, run: JsonObject, *answers: JsonObject) -> JsonObject:
-        """Continue the run with these answers and return it once it pauses or ends."""
-        path = f"/agents/{run['agent_id']}/runs/{run['run_id']}/continue"
-        return await self._post(path, {"tools": json.dumps(answers)})
+    async def answer_with(self, run: JsonObject, *tools: JsonObject) -> JsonObject:
+        """Continue the run with these tools and return it once it pauses or ends."""
+        return await self.continued(run, list(tools))
 
     async def confirm(self, run: JsonObject) -> JsonObject:
         """Confirm everything that is open."""
-        return await self.answer(run, *(yes(tool) for tool in open_tools(run)))
+        return await self.answer_with(run, *(yes(tool) for tool in open_tools(run)))
 
-    async def events(
-        self, run: JsonObject | None = None, *answers: JsonObject, message: str = "go"
-    ) -> list[JsonObject]:
+    async def events(self, run: JsonObject | None = None, *tools: JsonObject, message: str = "go") -> list[JsonObject]:
         """Return the events of a new run, or of continuing this one."""
         if run is None:
             response = await self.client.post("/agents/agent/runs", data={"message": message})
         else:
-            path = f"/agents/{run['agent_id']}/runs/{run['run_id']}/continue"
-            response = await self.client.post(path, data={"tools": json.dumps(answers)})
+            response = await self.client.post(f"{path_of(run)}/continue", data={"tools": json.dumps(tools)})
         assert response.status_code == 200, response.text
         return read_events(response.text)
 
-    async def resume(self, run_key: int, prompt: str) -> None:
+    async def resume(
+        self, run: JsonObject | int, prompt: str = "", key: str | None = None, **keys: object
+    ) -> httpx.Response:
         """Resume the run through Codegen's API and wait until it pauses or ends."""
-        principal = Principal(DEFAULT_ORGANIZATION)
-        last = (await self.application.service.get_run(principal, RunRef(id=run_key))).last_sequence
-        path = f"/v1/organizations/{DEFAULT_ORGANIZATION}/agent/run/resume"
-        response = await self.client.post(path, json={"agent_run_id": run_key, "prompt": prompt})
-        assert response.status_code == 200, response.text
-        async for _ in self.application.follower.follow_run(run_key, last):
-            pass
+        response = await super().resume(run, prompt, key, **keys)
+        assert (response.status_code, response.json()["status"]) == (200, "ACTIVE"), response.text
+        return response
 
-    async def _post(self, path: str, form: dict[str, str]) -> JsonObject:
-        response = await self.client.post(path, data={"stream": "false", **form})
-        assert response.status_code == 200, response.text
-        body = response.json()
-        assert isinstance(body, dict)
-        return body
+    async def resumed(self, run: JsonObject, prompt: str, **keys: Any) -> JsonObject:  # noqa: ANN401 - any key
+        """Resume the run through Codegen's API and return it once it pauses or ends."""
+        await self.resume(run, prompt, **keys)
+        return await self.read(run)
 
 
 @asynccontextmanager
@@ -76,11 +60,10 @@ async def driving(
     folder: Path,
     *agents: Agent[Any, Any],
     **changes: Any,  # noqa: ANN401 - any setting
-) -> AsyncIterator[Driving]:
+) -> AsyncIterator[DrivenServer]:
     """Serve these agents on a database in ``folder``; the same folder again is a restart."""
-    seen: list[Application] = []
-    async with serving(folder, agents, seen=seen.append, **changes) as client:
-        yield Driving(client, seen[0])
+    async with served(folder, *agents, **changes) as server:
+        yield DrivenServer(**vars(server))
 
 
 def open_tools(run: JsonObject) -> list[JsonObject]:

@@ -10,10 +10,10 @@ from typing import Any
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import ToolReturnPart, UserPromptPart
 
-from tests.agents.pydantic_ai.driving import Driving, driving
+from tests.agents.pydantic_ai.driving import DrivenServer, driving
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
-from tests.support.pausing import JsonObject, ask_to_pause, begin, settled
+from tests.support.toolbox import JsonObject
 
 
 class Hands:
@@ -48,19 +48,21 @@ def handy_agent(script: ScriptedModel, hands: Hands, **more: Any) -> Agent[None,
 
 
 @asynccontextmanager
-async def begun(folder: Path, hands: Hands, agent: Agent[None, Any], gate: str) -> AsyncIterator[tuple[Driving, Any]]:
+async def begun(
+    folder: Path, hands: Hands, agent: Agent[None, Any], gate: str
+) -> AsyncIterator[tuple[DrivenServer, Any]]:
     """Serve the agent with a run that stands at the gate."""
     async with driving(folder, agent) as server:
-        run = await begin(server.client)
+        run = await server.begin("go", agent="agent")
         await hands.gates.reached(gate)
         yield server, run
 
 
-async def paused_at(server: Driving, hands: Hands, run: JsonObject, gate: str) -> JsonObject:
+async def paused_at(server: DrivenServer, hands: Hands, run: JsonObject, gate: str) -> JsonObject:
     """Ask the run, which stands at the gate, to pause; open the gate and return the run, paused."""
-    await ask_to_pause(server.client, run)
+    await server.pause(run)
     hands.gates.open(gate)
-    paused = await settled(server.client, run)
+    paused = await server.settled(run)
     assert paused["status"] == "PAUSED"
     return paused
 

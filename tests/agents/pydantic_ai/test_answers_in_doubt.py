@@ -12,11 +12,11 @@ from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.output import Choice, Choices, OutputContext
 
-from tests.agents.pydantic_ai.driving import JsonObject, driving, no, open_tools, yes
+from tests.agents.pydantic_ai.driving import driving, no, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
 from tests.support.pairing import unpaired
-from tests.support.pausing import begin, resumed, settled
+from tests.support.toolbox import JsonObject
 
 
 class Report(BaseModel):
@@ -81,7 +81,7 @@ class Office:
 async def interrupted(folder: Path, agent: Agent[None, Any], office: Office, gate: str = "send") -> JsonObject:
     """Stop a server that waits for nobody while its run stands at the gate."""
     async with driving(folder, agent, shutdown_grace_seconds=0) as server:
-        run = await begin(server.client)
+        run = await server.begin("go", agent="agent")
         await office.gates.reached(gate)
     office.gates.open(gate)
     return run
@@ -93,7 +93,7 @@ async def test_processing_that_was_cut_off_is_asked_about_and_confirmed_once(tmp
     script, agent = office.agent(kind)
     run = await interrupted(tmp_path, agent, office)
     async with driving(tmp_path, agent) as server:
-        paused = await settled(server.client, run)
+        paused = await server.settled(run)
         assert (paused["status"], office.sent, len(paused["tools"])) == ("PAUSED", ["ann"], 1)
         assert "it may already have run" in paused["content"]
         done = await server.confirm(paused)
@@ -109,8 +109,8 @@ async def test_processing_that_a_human_would_not_have_again_ends_the_run_with_th
     script, agent = office.agent(kind)
     run = await interrupted(tmp_path, agent, office)
     async with driving(tmp_path, agent) as server:
-        paused = await settled(server.client, run)
-        done = await server.answer(paused, *(no(tool, "it went out at ten") for tool in open_tools(paused)))
+        paused = await server.settled(run)
+        done = await server.answer_with(paused, *(no(tool, "it went out at ten") for tool in open_tools(paused)))
         assert (done["status"], done["content"], done["content_type"]) == ("COMPLETED", "it went out at ten", "str")
         assert (office.sent, len(script.asked)) == (["ann"], 1)
         # The model reads of it in the session's next run.
@@ -128,8 +128,8 @@ async def test_the_users_words_decline_what_is_in_doubt_and_the_model_goes_on(tm
     run = await interrupted(tmp_path, agent, office)
     script.add([Call("final_result", {"to": "bob"}, "o2")] if kind == "function" else "bob")
     async with driving(tmp_path, agent) as server:
-        await settled(server.client, run)
-        done = await resumed(server.client, run, "send it to bob")
+        await server.settled(run)
+        done = await server.resumed(run, "send it to bob")
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["ann", "bob"])
     assert "send it to bob" in str(script.asked[-1][-1])
     assert unpaired(script.asked[-1]) == []
@@ -142,9 +142,9 @@ async def test_what_is_confirmed_runs_before_the_users_words_are_read(tmp_path: 
     run = await interrupted(tmp_path, agent, office)
     script.add([Call("final_result", {"to": "bob"}, "o2")] if kind == "function" else "bob")
     async with driving(tmp_path, agent) as server:
-        paused = await settled(server.client, run)
+        paused = await server.settled(run)
         tools = [yes(tool) for tool in open_tools(paused)]
-        done = await resumed(server.client, run, "then to bob", tools=tools)
+        done = await server.resumed(run, "then to bob", tools=tools)
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["ann", "ann", "bob"])
     told = str(script.asked[-1][-1])
     assert told.index("Its result: sent to ann") < told.index("then to bob")
@@ -166,7 +166,7 @@ async def test_an_answer_that_was_sent_back_stays_so_after_a_restart(tmp_path: P
     office.gates.open("send")
     run = await interrupted(tmp_path, agent, office, "think")
     async with driving(tmp_path, agent) as server:
-        done = await settled(server.client, run)
+        done = await server.settled(run)
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["nobody", "bob"])
     assert [part.content for part in parts_of(script.asked[-1], ToolReturnPart)] == ["no such person"]
 
@@ -190,7 +190,7 @@ async def test_an_answer_that_was_taken_ends_the_run_after_a_restart_as_it_was(t
     agent = Agent(script.model, name="agent", output_type=output, tools=[Tool(slow)], end_strategy="exhaustive")
     run = await interrupted(tmp_path, agent, office, "think")
     async with driving(tmp_path, agent) as server:
-        paused = await settled(server.client, run)
+        paused = await server.settled(run)
         assert [tool["tool_name"] for tool in paused["tools"]] == ["slow"]
         done = await server.confirm(paused)
     assert (done["status"], done["content_type"], taken) == ("COMPLETED", "Report", ["units"])

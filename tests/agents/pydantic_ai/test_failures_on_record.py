@@ -18,8 +18,9 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import UsageLimits
 
-from tests.agents.pydantic_ai.driving import JsonObject, driving
+from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel
+from tests.support.toolbox import JsonObject
 from unpause.agents.redaction import Redaction
 from unpause.auth.tokens import NewToken, make_token
 from unpause.bootstrap import Application

@@ -14,9 +14,10 @@ from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.toolsets import FunctionToolset
 
-from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving
+from tests.agents.pydantic_ai.driving import DrivenServer, driving
 from tests.support.agents import Call, ScriptedModel
-from tests.support.bank import CODEGEN
+from tests.support.caller import CODEGEN
+from tests.support.toolbox import JsonObject
 from unpause.agents.policy import policy
 
 SECRET = "Hunter-2-Hunter"
@@ -137,7 +138,7 @@ def form(run: JsonObject, values: dict[str, Any]) -> JsonObject:
     }
 
 
-async def refusals(server: Driving, run: JsonObject, tool: JsonObject) -> list[str]:
+async def refusals(server: DrivenServer, run: JsonObject, tool: JsonObject) -> list[str]:
     """Return what both APIs say to an answer, JSON and stream, each a 400 that changes nothing."""
     path = f"/agents/agent/runs/{run['run_id']}"
     before = (await server.client.get(path)).json()
@@ -196,7 +197,7 @@ async def test_a_form_shows_the_schema_of_each_field_and_the_tool_gets_what_was_
         assert shown["user_input_schema"] == run["requirements"][0]["user_input_schema"]
         assert shown["user_input_schema"] == run["tools"][0]["user_input_schema"]
 
-        done = await server.answer(run, form(run, FILLED))
+        done = await server.answer_with(run, form(run, FILLED))
     assert done["status"] == "COMPLETED"
     bo, al = Person(name="bo", level=Level.HIGH), Person(name="al", friends=[Person(name="cy")])
     noon = datetime(2024, 5, 17, 8, tzinfo=UTC)
@@ -214,7 +215,7 @@ async def test_a_single_model_that_refers_to_itself_is_a_form_like_any_other(tmp
         assert fields == {"room": "7", "guest": None}
         for said in await refusals(server, run, form(run, {"guest": {"level": "high"}})):
             assert "field 'guest': name: Field required" in said
-        done = await server.answer(run, form(run, {"guest": {"name": "bo"}}))
+        done = await server.answer_with(run, form(run, {"guest": {"name": "bo"}}))
     assert done["status"] == "COMPLETED"
     assert tools.got == [Booking(room="7", guest=Person(name="bo"))]
 
@@ -269,7 +270,7 @@ async def test_what_may_be_changed_is_shown_and_a_change_that_does_not_fit_chang
             assert "field 'level': Input should be 'high' or 'low'" in said
         assert tools.got == []
         # What pydantic takes for a number is one, and is kept as one.
-        done = await server.answer(run, {**tool, "confirmed": True, "tool_args": {"n": "5", "level": "high"}})
+        done = await server.answer_with(run, {**tool, "confirmed": True, "tool_args": {"n": "5", "level": "high"}})
     assert (done["status"], tools.got) == ("COMPLETED", [(5, Level.HIGH)])
     assert done["tools"][0]["tool_args"] == {"n": 5, "level": "high"}
     assert "editable" not in done["tools"][0]
@@ -290,7 +291,7 @@ async def test_what_a_tool_raises_with_a_filled_in_value_in_it_is_read_by_nobody
     tools, script = Tools(), ScriptedModel([Call("fail", {"user": "bo"})], "done")
     async with driving(tmp_path, agent_of(tools, script)) as server:
         run = await server.run()
-        done = await server.answer(run, form(run, {"word": SECRET, "day": "2024-05-17"}))
+        done = await server.answer_with(run, form(run, {"word": SECRET, "day": "2024-05-17"}))
         events = (await server.client.get(f"/agents/agent/runs/{run['run_id']}/events")).text
     sent = ModelMessagesTypeAdapter.dump_json(script.asked[-1]).decode()
     assert "bo: [hidden] on [hidden]" in sent
@@ -324,7 +325,7 @@ async def test_a_change_is_kept_as_the_tool_has_it_and_runs_without_a_second_que
             "who": {"name": "bo", "level": "high"},
             "often": None,
         }
-        done = await server.answer(run, {**tool, "confirmed": True, "tool_args": changes})
+        done = await server.answer_with(run, {**tool, "confirmed": True, "tool_args": changes})
     assert done["status"] == "COMPLETED", done["content"]
     assert got == [(datetime(2024, 5, 17, 8, tzinfo=UTC), {3}, Person(name="bo", level=Level.HIGH), None)]
     assert done["tools"][0]["tool_args"] == {
@@ -370,12 +371,12 @@ async def test_what_only_a_run_can_check_is_asked_again_and_tells_nobody_the_val
         for value in ({"a": 1}, 7):
             for said in await refusals(server, run, form(run, {"word": value})):
                 assert "field 'word': Input should be a valid string" in said
-        again = await server.answer(run, form(run, {"word": "hunter2"}))
+        again = await server.answer_with(run, form(run, {"word": "hunter2"}))
         assert (again["status"], got) == ("PAUSED", [])
         message = again["requirements"][-1]["message"]
         assert "tell did not run" in message
         assert "hunter2" not in message.lower()
-        done = await server.answer(again, form(again, {"word": "hunter2hunter2"}))
+        done = await server.answer_with(again, form(again, {"word": "hunter2hunter2"}))
     assert (done["status"], got) == ("COMPLETED", ["bohunter2hunter2"])
     for asked in script.asked:
         assert b"hunter2" not in ModelMessagesTypeAdapter.dump_json(asked).lower()

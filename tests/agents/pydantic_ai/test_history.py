@@ -104,5 +104,5 @@ async def test_ids_that_repeat_what_an_earlier_run_used_do_no_harm(tmp_path: Pat
     async with driving(tmp_path, _agent(script)) as server:
         for content in ("one", "two"):
             run = await server.run("go", session_id="s")
-            done = await server.answer(run, *map(yes, open_tools(run)))
+            done = await server.answer_with(run, *map(yes, open_tools(run)))
             assert (done["status"], done["content"]) == ("COMPLETED", content)

@@ -12,8 +12,9 @@ from pydantic_ai.exceptions import ApprovalRequired
 from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving, open_tools
+from tests.agents.pydantic_ai.driving import DrivenServer, driving, open_tools
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
+from tests.support.toolbox import JsonObject
 from unpause.agents.policy import policy
 
 
@@ -66,7 +67,7 @@ def _agent(files: Files, *calls: Call, **rules: Any) -> tuple[ScriptedModel, Age
     return script, Agent(script.model, name="agent", tools=tools, toolsets=toolsets, capabilities=[handler])
 
 
-async def _trail(server: Driving) -> list[tuple[str, str, str]]:
+async def _trail(server: DrivenServer) -> list[tuple[str, str, str]]:
     entries = (await server.client.get("/audit")).json()["data"]
     return [(entry["via"], entry["actor"], entry["decision"]) for entry in reversed(entries)]
 

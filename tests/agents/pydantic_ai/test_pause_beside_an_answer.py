@@ -11,7 +11,6 @@ from pydantic_ai import ModelRetry, PromptedOutput, RunContext, ToolOutput
 
 from tests.agents.pydantic_ai.stopping import Hands, alone, begun, handy_agent, paused_at, told
 from tests.support.agents import Call, ScriptedModel, Turn
-from tests.support.pausing import continued, resumed
 
 
 class Report(BaseModel):
@@ -58,7 +57,7 @@ async def test_an_answer_beside_held_calls_does_not_end_the_run_without_them(
         paused = await paused_at(server, hands, run, gate)
         assert hands.did == ([] if before else ["alone a"])
         assert [tool["tool_name"] for tool in paused["tools"]] == ["alone", "alone"]
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], done["content"]) == ("COMPLETED", {"title": "T"})
     assert hands.did == ["alone a", "alone b"]
     assert taken == ["T"]
@@ -70,7 +69,7 @@ async def test_an_answer_from_before_the_users_new_words_is_not_the_last(tmp_pat
     agent = handy_agent(script, hands, output_type=Report)
     async with begun(tmp_path, hands, agent, "a") as (server, run):
         await paused_at(server, hands, run, "a")
-        done = await resumed(server.client, run, "call it new")
+        done = await server.resumed(run, "call it new")
     assert (done["status"], done["content"]) == ("COMPLETED", {"title": "new"})
     assert hands.did == ["alone a", "alone b"]
     assert told(script)[-1] == ("user", "call it new")
@@ -92,7 +91,7 @@ async def test_a_wrong_answer_is_sent_back_after_the_pause(tmp_path: Path) -> No
     async with begun(tmp_path, hands, agent, "check") as (server, run):
         paused = await paused_at(server, hands, run, "check")
         assert len(script.asked) == 1
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], done["content"]) == ("COMPLETED", {"title": "good"})
     assert len(script.asked) == 2
     assert "a better title" in str(script.asked[1][-1])
@@ -115,7 +114,7 @@ async def test_a_wrong_answer_is_sent_back_with_the_users_new_words(tmp_path: Pa
 
     async with begun(tmp_path, hands, agent, "check") as (server, run):
         await paused_at(server, hands, run, "check")
-        asked = await resumed(server.client, run, "be kind, too")
+        asked = await server.resumed(run, "be kind, too")
         done = await server.confirm(asked)
     assert (done["status"], done["content"]) == ("COMPLETED", "good")
     for messages in script.asked[1:]:

@@ -13,16 +13,6 @@ from tests.agents.pydantic_ai.driving import driving, no, open_tools, said_by_to
 from tests.agents.pydantic_ai.stopping import Hands, alone, begun, do, handy_agent, paused_at, told
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
-from tests.support.pausing import (
-    ask_to_pause,
-    begin,
-    continued,
-    frames,
-    post_continue,
-    read,
-    resumed,
-    settled,
-)
 
 
 async def test_a_run_in_a_tool_pauses_before_the_next_model_request(tmp_path: Path) -> None:
@@ -34,7 +24,7 @@ async def test_a_run_in_a_tool_pauses_before_the_next_model_request(tmp_path: Pa
         assert [tool["result"] for tool in paused["tools"]] == ["do door done"]
         assert "requirements" not in paused
         assert paused["content"] == "Let me see."
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], done["content"], hands.did) == ("COMPLETED", "all done", ["do door"])
     assert "pause_id" not in done
     assert told(script) == [("user", "go"), ("do", "do door done")]
@@ -49,7 +39,7 @@ async def test_calls_that_have_not_started_are_held_and_run_once_after_the_pause
         assert [tool["result"] for tool in paused["tools"]] == ["alone a done", "alone b done", None, None, None]
         assert "requirements" not in paused
         assert not any(tool["requires_confirmation"] for tool in paused["tools"])
-        done = await resumed(server.client, run, "carry on, but quietly")
+        done = await server.resumed(run, "carry on, but quietly")
     assert (done["status"], done["content"]) == ("COMPLETED", "all done")
     assert sorted(hands.did) == ["alone a", "alone b", "alone e", "do c", "do d"]
     results = [("alone", "a"), ("alone", "b"), ("do", "c"), ("do", "d"), ("alone", "e")]
@@ -67,8 +57,8 @@ async def test_what_is_held_outlives_a_restart(tmp_path: Path) -> None:
     async with begun(tmp_path, hands, handy_agent(script, hands), "a") as (server, run):
         await paused_at(server, hands, run, "a")
     async with driving(tmp_path, handy_agent(script, hands)) as server:
-        assert (await read(server.client, run))["status"] == "PAUSED"
-        done = await resumed(server.client, run, "go on")
+        assert (await server.read(run))["status"] == "PAUSED"
+        done = await server.resumed(run, "go on")
     assert (done["status"], hands.did) == ("COMPLETED", ["alone a", "alone b", "alone c"])
 
 
@@ -77,11 +67,11 @@ async def test_parallel_calls_that_run_already_may_end(tmp_path: Path) -> None:
     script = ScriptedModel([*do("a", "b"), *alone("c")], "all done")
     async with begun(tmp_path, hands, handy_agent(script, hands), "a") as (server, run):
         await hands.gates.reached("b")
-        await ask_to_pause(server.client, run)
+        await server.pause(run)
         hands.gates.open("b")
         paused = await paused_at(server, hands, run, "a")
         assert [tool["result"] for tool in paused["tools"]] == ["do a done", "do b done", None]
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], sorted(hands.did)) == ("COMPLETED", ["alone c", "do a", "do b"])
 
 
@@ -101,7 +91,7 @@ async def test_the_answer_that_streams_is_recorded_whole_and_none_of_its_calls_r
         assert (paused["content"], hands.did) == ("I will.", [])
         assert [tool["tool_args"]["what"] for tool in paused["tools"]] == ["a", "b", "c"]
         assert paused["messages"][-1]["role"] == "assistant"
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], sorted(hands.did)) == ("COMPLETED", ["alone c", "do a", "do b"])
     assert len(script.asked) == 2
 
@@ -118,7 +108,7 @@ async def test_calls_that_need_a_human_are_asked_about_and_those_held_beside_the
         asked = [item["tool_execution"]["tool_name"] for item in paused["requirements"]]
         assert sorted(asked) == ["act", "run_shell"]
         brought = next(tool for tool in paused["tools"] if tool["tool_name"] == "run_shell")
-        done = await server.answer(paused, *map(yes, open_tools(paused)), {**brought, "result": "files"})
+        done = await server.answer_with(paused, *map(yes, open_tools(paused)), {**brought, "result": "files"})
     assert done["status"] == "COMPLETED"
     assert sorted(hands.did) == ["act x", "alone a", "do b"]
     assert [text for _, text in said_by_tools(done)] == ["alone a done", "act x done", "do b done", "files"]
@@ -129,10 +119,10 @@ async def test_confirmed_calls_that_are_held_run_once_without_another_question(t
     acts = [Call("act", {"what": "x"}), Call("act", {"what": "y"})]
     script = ScriptedModel([*alone("a"), *acts], "all done")
     async with driving(tmp_path, handy_agent(script, hands)) as server:
-        run = await begin(server.client)
+        run = await server.begin("go", agent="agent")
         await hands.gates.reached("a")
         hands.gates.open("a")
-        asked = await settled(server.client, run)
+        asked = await server.settled(run)
         first, second = open_tools(asked)
         # Both confirmed, and asked to pause before anything of that could run.
         held = Gates("claim")
@@ -143,16 +133,16 @@ async def test_confirmed_calls_that_are_held_run_once_without_another_question(t
             return await enter(run_key)
 
         server.application.executor.execute = execute  # type: ignore[method-assign]
-        response = await post_continue(server.client, asked, yes(first), no(second, "not y"), background="true")
+        response = await server.post_continue(asked, [yes(first), no(second, "not y")], background="true")
         assert response.status_code == 202
         await held.reached("claim")
-        await ask_to_pause(server.client, run)
+        await server.pause(run)
         held.open("claim")
-        paused = await settled(server.client, run)
+        paused = await server.settled(run)
         assert (paused["status"], hands.did) == ("PAUSED", ["alone a"])
         assert [tool["confirmed"] for tool in paused["tools"]] == [None, True, False]
         assert open_tools(paused) == []
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], hands.did) == ("COMPLETED", ["alone a", "act x"])
     assert said_by_tools(done)[1:] == [("act", "act x done"), ("act", "not y")]
 
@@ -210,7 +200,7 @@ async def test_a_tool_that_wants_another_try_before_the_pause_is_told_after_it(t
 
     async with begun(tmp_path, hands, agent, "a") as (server, run):
         paused = await paused_at(server, hands, run, "a")
-        done = await continued(server.client, paused)
+        done = await server.continued(paused)
     assert (done["status"], hands.did) == ("COMPLETED", ["alone a", "do b"])
     assert "not like this" in str(script.asked[-1][-1])
 
@@ -219,13 +209,13 @@ async def test_words_to_a_run_that_had_not_begun_are_read_after_those_it_was_mad
     hands = Hands("a")
     script = ScriptedModel(do("a"), "all done", "both done")
     async with driving(tmp_path, handy_agent(script, hands), max_running=1) as server:
-        await begin(server.client)
+        await server.begin("go", agent="agent")
         await hands.gates.reached("a")
-        waiting = await begin(server.client, "one")
-        await ask_to_pause(server.client, waiting)
+        waiting = await server.begin("one", agent="agent")
+        await server.pause(waiting)
         hands.gates.open("a")
-        assert (await settled(server.client, waiting))["status"] == "PAUSED"
-        done = await resumed(server.client, waiting, "two", key=2)
+        assert (await server.settled(waiting))["status"] == "PAUSED"
+        done = await server.resumed(waiting, "two")
     assert (done["status"], done["content"]) == ("COMPLETED", "both done")
     assert [part.content for part in parts_of(script.asked[-1], UserPromptPart)] == [["one", "two"]]
     assert [message["content"] for message in done["messages"]] == ["one\ntwo", "both done"]
@@ -237,12 +227,12 @@ async def test_a_run_may_be_paused_again_and_again(tmp_path: Path) -> None:
     async with begun(tmp_path, hands, handy_agent(script, hands), "a") as (server, run):
         pauses = [await paused_at(server, hands, run, "a")]
         for gate in ("b", "c"):
-            response = await post_continue(server.client, run, background="true")
+            response = await server.post_continue(run, background="true")
             assert response.status_code == 202
             await hands.gates.reached(gate)
             pauses.append(await paused_at(server, hands, run, gate))
-        done = await continued(server.client, run)
-        events = [frame.event for frame in await frames(server.client, run)]
+        done = await server.continued(run)
+        events = [frame.event for frame in await server.frames(run)]
     assert (done["status"], hands.did) == ("COMPLETED", ["alone a", "alone b", "do c"])
     assert len({paused["pause_id"] for paused in pauses}) == 3
     assert events.count("RunPaused") == events.count("RunContinued") == 3

@@ -70,7 +70,7 @@ async def test_of_several_calls_in_a_pause_only_the_confirmed_ones_run(tmp_path:
     async with driving(tmp_path, _agent(script, hands)) as server:
         run = await server.run()
         tools = run["tools"]
-        done = await server.answer(run, yes(tools[0]), no(tools[1], "not this"), no(tools[2]), yes(tools[3]))
+        done = await server.answer_with(run, yes(tools[0]), no(tools[1], "not this"), no(tools[2]), yes(tools[3]))
     assert sorted(hands.did) == ["act 0", "act 3"]
     assert said_by_tools(done) == [("act", "act 0 done"), ("act", "not this"), ("act", "no"), ("act", "act 3 done")]
     outcomes = [part.outcome for part in parts_of(script.asked[-1], ToolReturnPart)]
@@ -101,7 +101,7 @@ async def test_a_free_call_beside_an_external_one_runs_once(tmp_path: Path) -> N
     async with driving(tmp_path, agent) as server:
         run = await server.run()
         assert run["tools"][1]["external_execution_required"] is True
-        done = await server.answer(run, {**run["tools"][1], "result": "a file"})
+        done = await server.answer_with(run, {**run["tools"][1], "result": "a file"})
     assert (done["status"], hands.did) == ("COMPLETED", ["free 1"])
     assert said_by_tools(done) == [("free", "free 1 done"), ("run_shell", "a file")]
 
@@ -126,7 +126,7 @@ async def test_ids_that_a_model_repeats_in_every_answer_stay_distinct(tmp_path: 
         for n in range(3):
             assert [tool["tool_args"]["n"] for tool in open_tools(run)] == [2 * n, 2 * n + 1]
             first, second = open_tools(run)
-            run = await server.answer(run, yes(first), no(second))
+            run = await server.answer_with(run, yes(first), no(second))
     assert (run["status"], hands.did) == ("COMPLETED", ["act 0", "act 2", "act 4"])
     shown = [tool["tool_call_id"] for tool in run["tools"]]
     assert len(set(shown)) == 6
@@ -166,7 +166,7 @@ async def test_a_tool_that_defers_itself_takes_the_result_that_is_brought(tmp_pa
         run = await server.run()
         (tool,) = run["tools"]
         assert (tool["external_execution_required"], tool["requires_confirmation"]) == (True, None)
-        done = await server.answer(run, {**tool, "result": "on its way"})
+        done = await server.answer_with(run, {**tool, "result": "on its way"})
     assert said_by_tools(done) == [("order", "on its way")]
 
 
@@ -226,7 +226,7 @@ async def test_a_call_that_was_approved_may_then_be_deferred(tmp_path: Path) -> 
         deferred = await server.confirm(run)
         (tool,) = deferred["tools"]
         assert (deferred["status"], tool["external_execution_required"]) == ("PAUSED", True)
-        done = await server.answer(deferred, {**tool, "result": "ordered"})
+        done = await server.answer_with(deferred, {**tool, "result": "ordered"})
     assert (done["status"], said_by_tools(done)) == ("COMPLETED", [("order", "ordered")])
 
 
@@ -293,6 +293,6 @@ async def test_all_that_a_run_ever_waited_for_may_be_sent_back_at_each_pause(tmp
         run = await server.run()
         for _ in range(3):
             shown = [requirement["tool_execution"] for requirement in run["requirements"]]
-            run = await server.answer(run, *(yes(tool) if tool["confirmed"] is None else tool for tool in shown))
+            run = await server.answer_with(run, *(yes(tool) if tool["confirmed"] is None else tool for tool in shown))
     assert (run["status"], run["content"], len(run["requirements"])) == ("COMPLETED", "done", 3)
     assert [item["tool_execution"]["tool_call_id"] for item in run["requirements"]] == ["p", "p", "a"]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent, Tool
 
-from tests.agents.pydantic_ai.driving import JsonObject, driving, open_tools, yes
+from tests.agents.pydantic_ai.driving import driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel
+from tests.support.toolbox import JsonObject
 from unpause.agents.policy import policy
 
 
@@ -55,7 +56,7 @@ async def test_the_model_never_sees_what_the_user_fills_in(tmp_path: Path) -> No
             ("to", "str", "Who gets it.", None),
             ("copies", "int", "How often.", None),
         ]
-        done = await server.answer(run, _fill(run["tools"][0], to="ada", copies=2))
+        done = await server.answer_with(run, _fill(run["tools"][0], to="ada", copies=2))
     assert (done["status"], mail.sent) == ("COMPLETED", [("Hi", "ada", 2)])
 
 
@@ -67,7 +68,7 @@ async def test_what_the_model_put_into_a_hidden_field_is_no_answer(tmp_path: Pat
         assert (run["status"], mail.sent) == ("PAUSED", [])
         values = {item["name"]: item["value"] for item in run["tools"][0]["user_input_schema"]}
         assert values["to"] is None
-        await server.answer(run, _fill(run["tools"][0], to="ada"))
+        await server.answer_with(run, _fill(run["tools"][0], to="ada"))
     assert mail.sent == [("Hi", "ada", 1)]
 
 
@@ -80,7 +81,7 @@ async def test_an_editable_argument_makes_a_call_wait_and_may_be_changed(tmp_pat
         run = await server.run()
         (tool,) = open_tools(run)
         changed = {**yes(tool), "tool_args": {"subject": "Hi", "to": "ada", "copies": 7}}
-        done = await server.answer(run, changed)
+        done = await server.answer_with(run, changed)
     assert (done["status"], mail.sent) == ("COMPLETED", [("Hi", "ada", 7)])
     assert done["tools"][0]["tool_args"] == {"subject": "Hi", "to": "ada", "copies": 7}
 
@@ -157,7 +158,7 @@ async def test_the_author_s_own_metadata_stays_beside_the_rules(tmp_path: Path) 
     agent = _agent(script, mail, policy(user_input=["to"]) | {"team": "mail"})
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-        await server.answer(run, _fill(run["tools"][0], to="ada"))
+        await server.answer_with(run, _fill(run["tools"][0], to="ada"))
     assert (script.infos[0].function_tools[0].metadata or {})["team"] == "mail"
     assert mail.sent == [("Hi", "ada", 1)]
 
@@ -169,7 +170,7 @@ async def test_arguments_that_are_no_object_never_reach_who_would_fill_in_the_re
     async with driving(tmp_path, _agent(script, mail, policy(user_input=["to"]))) as server:
         run = await server.run()
         assert (run["status"], len(script.asked)) == ("PAUSED", 2)
-        await server.answer(run, _fill(run["tools"][1], to="ada"))
+        await server.answer_with(run, _fill(run["tools"][1], to="ada"))
     assert mail.sent == [("Hi", "ada", 1)]
 
 

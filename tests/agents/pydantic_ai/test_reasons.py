@@ -78,7 +78,7 @@ async def test_what_is_run_elsewhere_says_why(tmp_path: Path) -> None:
     async with driving(tmp_path, agent) as server:
         run = await server.run()
         assert run["requirements"][0]["metadata"] == {"job": 17}
-        done = await server.answer(run, {**run["tools"][0], "result": "built"})
+        done = await server.answer_with(run, {**run["tools"][0], "result": "built"})
     assert done["status"] == "COMPLETED"
 
 

@@ -16,8 +16,9 @@ from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolDefinition
 from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolCallPart
 
-from tests.agents.pydantic_ai.driving import JsonObject, driving, open_tools, yes
+from tests.agents.pydantic_ai.driving import driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel
+from tests.support.toolbox import JsonObject
 from unpause.agents.policy import policy
 
 _MOMENTS = itertools.count()
@@ -188,7 +189,7 @@ async def test_a_call_that_would_not_be_what_was_shown_does_not_run_and_is_asked
             f"/agents/agent/runs/{run['run_id']}/continue", data={"tools": f'[{{"tool_call_id": "{first["id"]}"}}]'}
         )
         assert late.status_code == 400
-        stopped = await server.answer(again, {"tool_call_id": second["id"], "confirmed": False})
+        stopped = await server.answer_with(again, {"tool_call_id": second["id"], "confirmed": False})
     assert (stopped["status"], tools.ran) == ("COMPLETED", [])
 
 
@@ -197,11 +198,11 @@ async def test_an_edit_runs_as_it_was_made_or_is_shown_again(tmp_path: Path) -> 
     agent = _agent(tools, "cents", {"amount": 1}, metadata=policy(editable=["amount"]))
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-        again = await server.answer(run, {**yes(open_tools(run)[0]), "tool_args": {"amount": 200}})
+        again = await server.answer_with(run, {**yes(open_tools(run)[0]), "tool_args": {"amount": 200}})
         assert (again["status"], tools.ran) == ("PAUSED", [])
         (tool,) = open_tools(again)
         assert tool["tool_args"] == {"amount": 20_000}
-        done = await server.answer(again, yes(tool))
+        done = await server.answer_with(again, yes(tool))
     assert (done["status"], tools.ran) == ("COMPLETED", [{"amount": 20_000}])
 
 
@@ -239,13 +240,13 @@ async def test_a_form_s_values_are_validated_once_with_all_the_rest_and_not_befo
         (tool,) = run["tools"]
         assert tool["tool_args"] == {"currency": "EUR"}
         form = {"tool_call_id": tool["tool_call_id"], "user_input_schema": [{"name": "amount", "value": 13}]}
-        again = await server.answer(run, form)
+        again = await server.answer_with(run, form)
         (requirement,) = again["requirements"][-1:]
         assert (again["status"], "13" in requirement["message"]) == ("PAUSED", False)
         assert "is bad luck" in requirement["message"]
         assert requirement["tool_execution"]["tool_args"] == {"currency": "EUR"}
         form = {"tool_call_id": requirement["id"], "user_input_schema": [{"name": "amount", "value": "30"}]}
-        done = await server.answer(again, form)
+        done = await server.answer_with(again, form)
     assert (done["status"], tools.ran) == ("COMPLETED", [{"amount": 30, "currency": "EUR"}])
     assert seen == [(13, "EUR", True), (30, "EUR", True)]
     assert "bad luck" not in str(done["messages"])

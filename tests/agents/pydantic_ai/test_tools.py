@@ -342,9 +342,9 @@ async def test_a_call_answered_while_another_waits_runs_only_when_all_are_answer
     agent = Agent(script.model, name="agent", tools=[Tool(act, requires_approval=True)])
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-        partly = await server.answer(run, yes(run["tools"][1]))
+        partly = await server.answer_with(run, yes(run["tools"][1]))
         assert (partly["status"], did) == ("PAUSED", [])
-        done = await server.answer(partly, yes(partly["tools"][0]))
+        done = await server.answer_with(partly, yes(partly["tools"][0]))
     assert (done["status"], sorted(did)) == ("COMPLETED", [1, 2])
 
 

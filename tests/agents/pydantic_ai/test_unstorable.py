@@ -11,8 +11,9 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, Tool
 from pydantic_ai.messages import RetryPromptPart, SystemPromptPart, ToolReturnPart
 
-from tests.agents.pydantic_ai.driving import JsonObject, driving, said_by_tools
+from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, Thought, parts_of
+from tests.support.toolbox import JsonObject
 from unpause.agents.pydantic_ai.model_output import TextJoiner
 
 _HIGH, _LOW = "\ud83d", "\ude00"

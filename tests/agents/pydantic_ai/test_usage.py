@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_ai import Agent, Tool
 
-from tests.agents.pydantic_ai.driving import Driving, driving
+from tests.agents.pydantic_ai.driving import DrivenServer, driving
 from tests.support.agents import Call, ScriptedModel
 from tests.support.runs import ADA, answer, follow, look, open_requirements, start
 from unpause.agents.policy import policy
@@ -35,7 +35,7 @@ class Cut:
         return f"did {n}"
 
 
-async def used(server: Driving, run: Run) -> dict[str, int]:
+async def used(server: DrivenServer, run: Run) -> dict[str, int]:
     """Return what the run has used up as it is written."""
     return (await server.application.service.get_run(ADA, RunRef(id=run.id))).usage or {}
 

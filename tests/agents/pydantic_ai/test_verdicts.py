@@ -14,10 +14,11 @@ from pydantic_ai.messages import ToolReturnPart
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
-from tests.agents.pydantic_ai.driving import Driving, JsonObject, driving, no, open_tools, yes
+from tests.agents.pydantic_ai.driving import DrivenServer, driving, no, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
 from tests.support.databases import Place, sqlite_url
 from tests.support.pairing import unpaired
+from tests.support.toolbox import JsonObject
 
 Strategy = Literal["early", "graceful", "exhaustive"]
 
@@ -71,12 +72,12 @@ def calls_kept(folder: Path) -> list[tuple[str, str, str]]:
     return sorted((str(row["kind"]), str(row["status"]), str(row["outcome"])) for row in rows)
 
 
-async def _confirm(server: Driving, run: JsonObject) -> JsonObject:
+async def _confirm(server: DrivenServer, run: JsonObject) -> JsonObject:
     return await server.confirm(run)
 
 
-async def _reject(server: Driving, run: JsonObject) -> JsonObject:
-    return await server.answer(run, *(no(tool, "leave it") for tool in open_tools(run)))
+async def _reject(server: DrivenServer, run: JsonObject) -> JsonObject:
+    return await server.answer_with(run, *(no(tool, "leave it") for tool in open_tools(run)))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ async def _reject(server: Driving, run: JsonObject) -> JsonObject:
     ],
 )
 async def test_an_answer_refused_beside_an_approval_stays_refused_after_it(
-    tmp_path: Path, strategy: Strategy, answer: Callable[[Driving, JsonObject], Any], did: list[str]
+    tmp_path: Path, strategy: Strategy, answer: Callable[[DrivenServer, JsonObject], Any], did: list[str]
 ) -> None:
     judge = Judge()
     script = ScriptedModel([_final(1), Call("act", {}, "a")], [_final(20)])
@@ -126,7 +127,7 @@ async def test_an_answer_refused_beside_several_waits_is_judged_once(tmp_path: P
         judge.ready = True
         # One of three is answered: the run stays paused. Then the rest, as events of a stream.
         tools = {tool["tool_name"]: tool for tool in run["tools"]}
-        run = await server.answer(run, yes(tools["act"]))
+        run = await server.answer_with(run, yes(tools["act"]))
         assert (run["status"], judge.did) == ("PAUSED", [])
     async with driving(tmp_path, agent) as server:
         events = await server.events(run, yes(tools["stage"]), {**tools["shell"], "result": "listed"})

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.exchange import read_object
+from tests.support.caller import body_of
 from tests.support.planning import PlanningModel, make_checkout
-from tests.support.workshop import FIVE, at_workshop, failed_at_three, note, traces
+from tests.support.setup_server import FIVE, failed_at_three, note, served_setup, traces
 
 
 @pytest.fixture
@@ -25,19 +25,19 @@ def move(checkout: Path, target: Path) -> None:
 
 @pytest.mark.usefixtures("checkout")
 async def test_an_empty_plan_completes_at_once(tmp_path: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel([])) as workshop:
-        run = await workshop.prepared()
+    async with served_setup(tmp_path, PlanningModel([])) as server:
+        run = await server.prepared()
     assert (run["status"], run["result"]) == ("COMPLETE", "Nothing had to be run.")
 
 
 async def test_declining_the_question_ends_the_run_as_an_error_that_says_what_was_done(
     tmp_path: Path, checkout: Path
 ) -> None:
-    async with at_workshop(tmp_path, PlanningModel(FIVE)) as workshop:
-        run = await failed_at_three(workshop, checkout)
-        shown = read_object(await workshop.answered(run, confirmed=False, confirmation_note="Leave it."))
+    async with served_setup(tmp_path, PlanningModel(FIVE)) as server:
+        run = await failed_at_three(server, checkout)
+        shown = body_of(await server.answered(run, confirmed=False, confirmation_note="Leave it."))
         assert shown["status"] == "ERROR"
-        run = await workshop.read(run["id"])
+        run = await server.read_by_codegen(run["id"])
     assert run["status"] == "ERROR"
     assert "nobody said how to go on. Leave it." in run["result"]
     assert f"Script:\n```sh\n{note('1')}\n{note('2')}\n```" in run["result"]
@@ -46,8 +46,8 @@ async def test_declining_the_question_ends_the_run_as_an_error_that_says_what_wa
 
 @pytest.mark.usefixtures("checkout")
 async def test_a_model_that_fails_ends_the_run_without_its_secrets(tmp_path: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel(RuntimeError("no route, key sk-abcdef123456"))) as workshop:
-        run = await workshop.prepared()
+    async with served_setup(tmp_path, PlanningModel(RuntimeError("no route, key sk-abcdef123456"))) as server:
+        run = await server.prepared()
     assert run["status"] == "ERROR"
     assert "no route" in run["result"]
     assert "sk-abcdef" not in run["result"]
@@ -55,27 +55,27 @@ async def test_a_model_that_fails_ends_the_run_without_its_secrets(tmp_path: Pat
 
 async def test_a_plan_that_cannot_be_one_is_asked_for_again(tmp_path: Path, checkout: Path) -> None:
     model = PlanningModel({"commands": [" "]}, {"commands": ["a\x00b"]}, [note("1")])
-    async with at_workshop(tmp_path, model) as workshop:
-        run = await workshop.prepared()
+    async with served_setup(tmp_path, model) as server:
+        run = await server.prepared()
     assert run["status"] == "COMPLETE"
     assert traces(checkout) == ["1"]
 
 
 async def test_a_checkout_that_is_gone_ends_the_run(tmp_path: Path, checkout: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel(FIVE)) as workshop:
-        run = await failed_at_three(workshop, checkout)
+    async with served_setup(tmp_path, PlanningModel(FIVE)) as server:
+        run = await failed_at_three(server, checkout)
         move(checkout, tmp_path / "elsewhere")
-        run = await workshop.resumed(run, f"$ {note('3b')}")
+        run = await server.resumed(run, f"$ {note('3b')}")
     assert (run["status"], run["result"]) == ("ERROR", "The checkout of the repository is not there")
 
 
 async def test_a_command_over_its_time_is_stopped_and_asked_about(tmp_path: Path, checkout: Path) -> None:
     plan = ["echo begun; sleep 1000", note("2")]
-    async with at_workshop(tmp_path, PlanningModel(plan), command_timeout_seconds=0.5) as workshop:
-        run = await workshop.prepared()
+    async with served_setup(tmp_path, PlanningModel(plan), command_timeout_seconds=0.5) as server:
+        run = await server.prepared()
         assert run["result"].startswith("Command 1 of 2 was stopped at its time limit: `echo begun;")
         assert "\nbegun\n" in run["result"]
-        run = await workshop.resumed(run, f"$ {note('1')}")
+        run = await server.resumed(run, f"$ {note('1')}")
     assert run["status"] == "COMPLETE"
     assert "stopped at its time limit" in run["result"]
     assert traces(checkout) == ["1", "2"]
@@ -87,9 +87,9 @@ async def test_a_command_over_its_time_is_stopped_and_asked_about(tmp_path: Path
 @pytest.mark.usefixtures("checkout")
 async def test_a_runaway_output_is_bounded_everywhere(tmp_path: Path) -> None:
     plan = ["yes | head -c 50000000", "yes no | head -c 50000000; exit 1"]
-    async with at_workshop(tmp_path, PlanningModel(plan), command_output_bytes=20_000) as workshop:
-        run = await workshop.prepared()
-        shown = await workshop.as_agno(run)
+    async with served_setup(tmp_path, PlanningModel(plan), command_output_bytes=20_000) as server:
+        run = await server.prepared()
+        shown = await server.as_agno(run)
     assert len(run["result"]) < 5_000
     first = shown["tools"][0]["result"]
     assert first.startswith("exit code 0 after")
@@ -100,8 +100,8 @@ async def test_commands_see_nothing_of_the_servers_environment(
     tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNPAUSE_CANARY", "tweet-tweet")
-    async with at_workshop(tmp_path, PlanningModel(["env > seen", "echo kept > $HOME/kept"])) as workshop:
-        run = await workshop.prepared()
+    async with served_setup(tmp_path, PlanningModel(["env > seen", "echo kept > $HOME/kept"])) as server:
+        run = await server.prepared()
     assert run["status"] == "COMPLETE"
     seen = (checkout / "seen").read_text(encoding="utf-8")
     assert "tweet" not in seen
@@ -112,16 +112,16 @@ async def test_commands_see_nothing_of_the_servers_environment(
 
 @pytest.mark.usefixtures("checkout")
 async def test_output_that_no_database_takes_is_kept_all_the_same(tmp_path: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel([r"printf 'a\000\377b'"])) as workshop:
-        shown = await workshop.as_agno(await workshop.prepared())
+    async with served_setup(tmp_path, PlanningModel([r"printf 'a\000\377b'"])) as server:
+        shown = await server.as_agno(await server.prepared())
     assert shown["tools"][0]["result"].endswith("\na\ufffd\ufffdb")
 
 
 @pytest.mark.usefixtures("checkout")
 async def test_the_conversation_can_be_read(tmp_path: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel(["echo one", "exit 1"])) as workshop:
-        run = await workshop.resumed(await workshop.prepared(prompt="Please."), "$ echo two")
-        shown = await workshop.as_agno(run)
+    async with served_setup(tmp_path, PlanningModel(["echo one", "exit 1"])) as server:
+        run = await server.resumed(await server.prepared(prompt="Please."), "$ echo two")
+        shown = await server.as_agno(run)
     said = [(message["role"], message["content"].partition("\n")[0]) for message in shown["messages"]]
     assert [role for role, _ in said] == [
         *("user", "assistant", "tool", "tool", "assistant"),
@@ -135,9 +135,9 @@ async def test_the_conversation_can_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("checkout")
 async def test_the_log_shows_the_commands(tmp_path: Path) -> None:
-    async with at_workshop(tmp_path, PlanningModel(["echo one", "echo two; exit 1"])) as workshop:
-        run = await workshop.prepared(prompt="Please.")
-        logs = await workshop.client.get(f"/v1/alpha/organizations/1/agent/run/{run['id']}/logs")
+    async with served_setup(tmp_path, PlanningModel(["echo one", "echo two; exit 1"])) as server:
+        run = await server.prepared(prompt="Please.")
+        logs = await server.client.get(f"/v1/alpha/organizations/1/agent/run/{run['id']}/logs")
     actions = [entry for entry in logs.json()["logs"] if entry["tool_name"] == "run_command"]
     assert [entry["tool_input"]["command"] for entry in actions][:1] == ["echo one"]
     assert "two" in logs.text
@@ -146,10 +146,10 @@ async def test_the_log_shows_the_commands(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("checkout")
 async def test_another_agent_can_go_on_in_the_session(tmp_path: Path) -> None:
     model = PlanningModel(["echo one"])
-    async with at_workshop(tmp_path, model) as workshop:
-        shown = await workshop.as_agno(await workshop.prepared())
+    async with served_setup(tmp_path, model) as server:
+        shown = await server.as_agno(await server.prepared())
         form = {"message": "What was run?", "stream": "true", "session_id": shown["session_id"]}
-        response = await workshop.client.post("/agents/ops/runs", data=form)
+        response = await server.client.post("/agents/ops/runs", data=form)
     # The history is read before this model, which cannot stream, is asked.
     assert "RunError" in response.text
     assert "stream" in response.text.lower()
@@ -162,18 +162,18 @@ async def test_another_agent_can_go_on_in_the_session(tmp_path: Path) -> None:
 async def test_a_wish_to_pause_is_heard_between_commands(tmp_path: Path, checkout: Path) -> None:
     plan = [f"{note('1')}; while [ ! -e go ]; do sleep 0.02; done", note("2")]
     model = PlanningModel(plan, [note("2b")])
-    async with at_workshop(tmp_path, model) as workshop:
-        key = read_object(await workshop.generate())["agent_run_id"]
+    async with served_setup(tmp_path, model) as server:
+        key = body_of(await server.generate())["agent_run_id"]
         while not traces(checkout):
-            assert (await workshop.read(key))["status"] == "ACTIVE"
-        paused = await workshop.client.post("/v1/organizations/1/agent/run/pause", json={"agent_run_id": key})
+            assert (await server.read_by_codegen(key))["status"] == "ACTIVE"
+        paused = await server.client.post("/v1/organizations/1/agent/run/pause", json={"agent_run_id": key})
         assert paused.status_code == 200, paused.text
         (checkout / "go").touch()
-        run = await workshop.settled(key)
+        run = await server.settled_by_codegen(key)
         assert run["status"] == "PAUSED"
         assert traces(checkout) == ["1"]
-        run = await workshop.resumed(run, "Go on, the other way.")
-        shown = await workshop.as_agno(run)
+        run = await server.resumed(run, "Go on, the other way.")
+        shown = await server.as_agno(run)
     assert run["status"] == "COMPLETE"
     assert traces(checkout) == ["1", "2b"]
     assert "What the person says now:\nGo on, the other way." in model.prompts[1]
@@ -182,12 +182,12 @@ async def test_a_wish_to_pause_is_heard_between_commands(tmp_path: Path, checkou
 
 async def test_a_run_that_is_cancelled_ends_its_command(tmp_path: Path, checkout: Path) -> None:
     plan = ["echo $$ > pid.new; mv pid.new pid; sleep 1000 & sleep 1000"]
-    async with at_workshop(tmp_path, PlanningModel(plan)) as workshop:
-        key = read_object(await workshop.generate())["agent_run_id"]
+    async with served_setup(tmp_path, PlanningModel(plan)) as server:
+        key = body_of(await server.generate())["agent_run_id"]
         while not (checkout / "pid").exists():
-            assert (await workshop.read(key))["status"] == "ACTIVE"
-        await workshop.client.post("/v1/organizations/1/agent/run/ban", json={"agent_run_id": key})
-        assert (await workshop.read(key))["status"] == "CANCELLED"
+            assert (await server.read_by_codegen(key))["status"] == "ACTIVE"
+        await server.client.post("/v1/organizations/1/agent/run/ban", json={"agent_run_id": key})
+        assert (await server.read_by_codegen(key))["status"] == "CANCELLED"
     leader = int((checkout / "pid").read_text(encoding="ascii"))
     assert leader not in groups_alive()
 

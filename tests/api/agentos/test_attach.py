@@ -3,122 +3,117 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.caller import RUNS, body_of, confirming, path_of
 from tests.support.frames import Frame, read_frames
 from tests.support.gates import Gates
-from tests.support.office import RUNS, JsonObject, Office, at_office, body_of, confirming, path_of, plan
+from tests.support.server import Server, served
+from tests.support.toolbox import DEPLOY, JsonObject, plan
 
 HOLD = plan([("hold", {"name": "door"})])
 # Many more events than a page of the log holds would take long to make; many more than one segment has will do.
 LONG = plan(*([("note", {"text": str(number)})] for number in range(5)), [("delete_file", {"path": "a"})])
 
 
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with at_office(tmp_path) as office:
-        yield office
-
-
-async def resume(office: Office, run: JsonObject, **form: str) -> httpx.Response:
+async def resume(server: Server, run: JsonObject, **form: str) -> httpx.Response:
     """Re-attach as AgentOS 3.1.10 does."""
-    return await office.client.post(f"{path_of(run)}/resume", data=form)
+    return await server.client.post(f"{path_of(run)}/resume", data=form)
 
 
-async def finished(office: Office) -> JsonObject:
+async def finished(server: Server) -> JsonObject:
     """Return a completed run of two segments."""
-    run = await office.create(LONG)
-    await office.continued(run, confirming(run))
+    run = await server.create(LONG)
+    await server.continued(run, confirming(run))
     return run
 
 
-async def test_the_whole_log_is_numbered_without_gaps_and_says_so_twice(office: Office) -> None:
-    run = await finished(office)
-    frames = await office.frames(run)
+async def test_the_whole_log_is_numbered_without_gaps_and_says_so_twice(server: Server) -> None:
+    run = await finished(server)
+    frames = await server.frames(run)
     assert [frame.id for frame in frames] == [str(number) for number in range(1, len(frames) + 1)]
     assert [frame.data["event_index"] for frame in frames] == list(range(len(frames)))
     assert [frame.event for frame in frames] == [frame.data["event"] for frame in frames]
 
 
-async def test_what_was_streamed_is_what_is_read_again(office: Office) -> None:
-    created = await office.post(RUNS, message=LONG, stream="true")
+async def test_what_was_streamed_is_what_is_read_again(server: Server) -> None:
+    created = await server.form(RUNS, message=LONG, stream="true")
     run = read_frames(created.text)[-1].data
-    continued = await office.post_continue(run, confirming(run), stream="true")
-    assert await office.frames(run) == read_frames(created.text + continued.text)
+    continued = await server.post_continue(run, confirming(run), stream="true")
+    assert await server.frames(run) == read_frames(created.text + continued.text)
 
 
-async def test_after_any_event_exactly_the_later_ones_follow(office: Office) -> None:
-    run = await finished(office)
-    frames = await office.frames(run)
+async def test_after_any_event_exactly_the_later_ones_follow(server: Server) -> None:
+    run = await finished(server)
+    frames = await server.frames(run)
     for number in range(len(frames) + 1):
-        assert await office.frames(run, str(number)) == frames[number:]
-    assert await office.frames(run, str(len(frames) + 7)) == []
+        assert await server.frames(run, str(number)) == frames[number:]
+    assert await server.frames(run, str(len(frames) + 7)) == []
 
 
 @pytest.mark.parametrize("text", ["abc", "-1", "1.5", "1 2", "0x1", "--1", "99999999999999999999", "1e3"])
-async def test_a_last_event_id_that_is_no_number_is_refused(office: Office, text: str) -> None:
-    run = await office.create("hello")
-    response = await office.client.get(f"{path_of(run)}/events", headers={"Last-Event-ID": text})
+async def test_a_last_event_id_that_is_no_number_is_refused(server: Server, text: str) -> None:
+    run = await server.create("hello")
+    response = await server.client.get(f"{path_of(run)}/events", headers={"Last-Event-ID": text})
     assert response.status_code == 400
     assert response.json() == {"detail": "Last-Event-ID must be the number of an event"}
 
 
 @pytest.mark.parametrize("text", ["abc", "-2", "1.5", "--1"])
-async def test_a_last_event_index_that_is_no_number_is_refused(office: Office, text: str) -> None:
-    run = await office.create("hello")
-    response = await resume(office, run, last_event_index=text)
+async def test_a_last_event_index_that_is_no_number_is_refused(server: Server, text: str) -> None:
+    run = await server.create("hello")
+    response = await resume(server, run, last_event_index=text)
     assert response.status_code == 400
     assert response.json() == {"detail": "last_event_index must be the number of an event"}
 
 
-async def test_a_run_that_cannot_be_named_is_refused_before_the_stream(office: Office) -> None:
-    run = await office.create("hello", session_id="s")
+async def test_a_run_that_cannot_be_named_is_refused_before_the_stream(server: Server) -> None:
+    run = await server.create("hello", session_id="s")
     paths = {
-        "/agents/office/runs/nope": "Run not found",
+        "/agents/toolbox/runs/nope": "Run not found",
         f"/agents/other/runs/{run['run_id']}": "Run not found",
         f"/agents/nobody/runs/{run['run_id']}": "Agent not found",
     }
     for path, detail in paths.items():
-        for answer in (await office.client.get(f"{path}/events"), await office.client.post(f"{path}/resume")):
+        for answer in (await server.client.get(f"{path}/events"), await server.client.post(f"{path}/resume")):
             assert (answer.status_code, answer.json()) == (404, {"detail": detail})
-    wrong = await office.client.get(f"{path_of(run)}/events", params={"session_id": "t"})
-    assert wrong.status_code == (await resume(office, run, session_id="t")).status_code == 404
+    wrong = await server.client.get(f"{path_of(run)}/events", params={"session_id": "t"})
+    assert wrong.status_code == (await resume(server, run, session_id="t")).status_code == 404
 
 
 async def test_the_log_outlives_a_restart(tmp_path: Path) -> None:
-    async with at_office(tmp_path) as office:
-        run = await finished(office)
-        frames = await office.frames(run)
-        answer = await resume(office, run, last_event_index="3")
-    async with at_office(tmp_path) as office:
-        assert await office.frames(run) == frames
-        assert await office.frames(run, "4") == frames[4:]
-        assert (await resume(office, run, last_event_index="3")).text == answer.text
+    async with served(tmp_path) as server:
+        run = await finished(server)
+        frames = await server.frames(run)
+        answer = await resume(server, run, last_event_index="3")
+    async with served(tmp_path) as server:
+        assert await server.frames(run) == frames
+        assert await server.frames(run, "4") == frames[4:]
+        assert (await resume(server, run, last_event_index="3")).text == answer.text
 
 
-async def held(office: Office, gates: Gates) -> JsonObject:
+async def held(server: Server, gates: Gates) -> JsonObject:
     """Return a run whose second segment stands at the gate."""
-    run = await office.create(HOLD)
-    await office.post_continue(run, confirming(run), background="true")
+    run = await server.create(HOLD)
+    await server.post_continue(run, confirming(run), background="true")
     await gates.reached("door")
     return run
 
 
 async def test_a_live_run_is_followed_from_its_past_to_its_end(tmp_path: Path) -> None:
     gates = Gates("door")
-    async with at_office(tmp_path, gates=gates) as office:
-        run = await held(office, gates)
+    async with served(tmp_path, gates=gates) as server:
+        run = await held(server, gates)
         async with asyncio.TaskGroup() as tasks:
             following = [
-                tasks.create_task(office.frames(run, text)) for text in (None, "0", "3", "7", "1000", "2147483647")
+                tasks.create_task(server.frames(run, text)) for text in (None, "0", "3", "7", "1000", "2147483647")
             ]
-            await office.followed_by(len(following))
+            await server.followed_by(len(following))
             gates.open("door")
-        whole = await office.frames(run)
+        whole = await server.frames(run)
         assert whole[-1].event == "RunCompleted"
         assert following[0].result() == following[1].result() == whole
         assert following[2].result() == whole[3:]
@@ -129,10 +124,10 @@ async def test_a_live_run_is_followed_from_its_past_to_its_end(tmp_path: Path) -
             assert bogus.result()[-1].event == "RunCompleted"
 
 
-async def test_a_settled_run_is_replayed_with_a_word_before(office: Office) -> None:
-    run = await finished(office)
-    whole = await office.frames(run)
-    answer = await resume(office, run, last_event_index="2")
+async def test_a_settled_run_is_replayed_with_a_word_before(server: Server) -> None:
+    run = await finished(server)
+    whole = await server.frames(run)
+    answer = await resume(server, run, last_event_index="2")
     told, *frames = read_frames(answer.text)
     count = len(whole)
     assert told == Frame(
@@ -153,24 +148,24 @@ async def test_a_settled_run_is_replayed_with_a_word_before(office: Office) -> N
 
 
 @pytest.mark.parametrize("form", [{}, {"last_event_index": "-1"}, {"last_event_index": ""}])
-async def test_without_an_index_everything_is_replayed(office: Office, form: dict[str, str]) -> None:
-    run = await office.create(LONG)
-    told, *frames = read_frames((await resume(office, run, **form)).text)
+async def test_without_an_index_everything_is_replayed(server: Server, form: dict[str, str]) -> None:
+    run = await server.create(LONG)
+    told, *frames = read_frames((await resume(server, run, **form)).text)
     assert (told.data["status"], told.data["last_event_index_requested"]) == ("PAUSED", -1)
-    assert frames == await office.frames(run)
+    assert frames == await server.frames(run)
 
 
 async def test_a_live_run_is_caught_up_with_and_then_subscribed_to(tmp_path: Path) -> None:
     gates = Gates("door")
-    async with at_office(tmp_path, gates=gates) as office:
-        run = await held(office, gates)
+    async with served(tmp_path, gates=gates) as server:
+        run = await held(server, gates)
         count = 7
         async with asyncio.TaskGroup() as tasks:
-            behind = tasks.create_task(resume(office, run, last_event_index="1"))
-            level = tasks.create_task(resume(office, run, last_event_index=str(count - 1)))
-            await office.followed_by(2)
+            behind = tasks.create_task(resume(server, run, last_event_index="1"))
+            level = tasks.create_task(resume(server, run, last_event_index=str(count - 1)))
+            await server.followed_by(2)
             gates.open("door")
-        whole = await office.frames(run)
+        whole = await server.frames(run)
         subscribed = {
             "event": "subscribed",
             "run_id": run["run_id"],
@@ -191,10 +186,10 @@ async def test_a_live_run_is_caught_up_with_and_then_subscribed_to(tmp_path: Pat
         assert read_frames(level.result().text) == [Frame("subscribed", None, subscribed), *whole[count:]]
 
 
-async def test_a_paused_run_is_told_to_its_pause(office: Office) -> None:
-    run = await office.create()
-    frames = await office.frames(run)
+async def test_a_paused_run_is_told_to_its_pause(server: Server) -> None:
+    run = await server.create(DEPLOY)
+    frames = await server.frames(run)
     assert frames[-1].event == "RunPaused"
     assert frames[-1].data["pause_id"] == run["pause_id"]
-    body_of(await office.resolve(await office.approval_of(run)))
-    assert await office.frames(run) == frames
+    body_of(await server.resolve(await server.approval_of(run)))
+    assert await server.frames(run) == frames

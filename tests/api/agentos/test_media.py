@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.exchange import Desk, JsonObject, at_desk
+from tests.support.caller import RUNS
+from tests.support.server import Server, served
+from tests.support.toolbox import JsonObject
 
-RUNS = "/agents/desk/runs"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 JPEG = b"\xff\xd8\xff\xe0" + b"j" * 20
 GIF = b"GIF89a" + b"g" * 30
@@ -35,18 +36,18 @@ def shown(media_type: str, content: bytes) -> str:
     return f"{media_type} of {len(content)} bytes"
 
 
-async def post(desk: Desk, fields: JsonObject, *, multipart: bool = False) -> httpx.Response:
+async def post(server: Server, fields: JsonObject, *, multipart: bool = False) -> httpx.Response:
     """Send a create; fields that are no text are sent as JSON."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
     form = {"message": "look", "stream": "false", **texts}
     if multipart:
-        return await desk.client.post(RUNS, files={name: (None, value) for name, value in form.items()})
-    return await desk.client.post(RUNS, data=form)
+        return await server.client.post(RUNS, files={name: (None, value) for name, value in form.items()})
+    return await server.client.post(RUNS, data=form)
 
 
-async def told(desk: Desk, *, multipart: bool = False, **fields: object) -> list[Any]:
+async def told(server: Server, *, multipart: bool = False, **fields: object) -> list[Any]:
     """Send a create that must work; return what the model was given with the message."""
-    response = await post(desk, fields, multipart=multipart)
+    response = await post(server, fields, multipart=multipart)
     assert response.status_code == 200, response.text
     content = response.json()["content"]
     words: list[Any] = json.loads(content.removeprefix("Done. The user said ").removesuffix(".").replace("'", '"'))
@@ -55,25 +56,23 @@ async def told(desk: Desk, *, multipart: bool = False, **fields: object) -> list
 
 
 @pytest.mark.parametrize("multipart", [True, False])
-async def test_pictures_and_files_reach_the_model_behind_the_message(tmp_path: Path, *, multipart: bool) -> None:
-    async with at_desk(tmp_path) as desk:
-        images = [sent(PNG), sent(JPEG, mime_type="image/jpeg", format="jpg")]
-        files = [sent(PDF, mime_type="application/pdf", filename="a.pdf")]
-        assert await told(desk, multipart=multipart, images=images, input_files=files) == [
-            shown("image/png", PNG),
-            shown("image/jpeg", JPEG),
-            shown("application/pdf", PDF),
-        ]
+async def test_pictures_and_files_reach_the_model_behind_the_message(server: Server, *, multipart: bool) -> None:
+    images = [sent(PNG), sent(JPEG, mime_type="image/jpeg", format="jpg")]
+    files = [sent(PDF, mime_type="application/pdf", filename="a.pdf")]
+    assert await told(server, multipart=multipart, images=images, input_files=files) == [
+        shown("image/png", PNG),
+        shown("image/jpeg", JPEG),
+        shown("application/pdf", PDF),
+    ]
 
 
-async def test_uploads_come_along_with_them(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        form = {"message": "look", "stream": "false", "images": json.dumps([sent(PNG)])}
-        response = await desk.client.post(RUNS, data=form, files={"files": ("a.txt", b"abc", "text/plain")})
-        assert (
-            response.json()["content"]
-            == f"Done. The user said ['look', 'text/plain of 3 bytes', '{shown('image/png', PNG)}']."
-        )
+async def test_uploads_come_along_with_them(server: Server) -> None:
+    form = {"message": "look", "stream": "false", "images": json.dumps([sent(PNG)])}
+    response = await server.client.post(RUNS, data=form, files={"files": ("a.txt", b"abc", "text/plain")})
+    assert (
+        response.json()["content"]
+        == f"Done. The user said ['look', 'text/plain of 3 bytes', '{shown('image/png', PNG)}']."
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,9 +89,8 @@ async def test_uploads_come_along_with_them(tmp_path: Path) -> None:
         ({"content": encoded(PNG), "url": None, "filepath": None, "detail": "low"}, shown("image/png", PNG)),
     ],
 )
-async def test_the_type_of_a_picture_is_said_or_seen(tmp_path: Path, item: JsonObject, expected: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        assert await told(desk, images=[item]) == [expected]
+async def test_the_type_of_a_picture_is_said_or_seen(server: Server, item: JsonObject, expected: str) -> None:
+    assert await told(server, images=[item]) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -112,17 +110,15 @@ async def test_the_type_of_a_picture_is_said_or_seen(tmp_path: Path, item: JsonO
         ({"url": f"data:application/pdf;base64,{encoded(PDF)}"}, shown("application/pdf", PDF)),
     ],
 )
-async def test_the_type_of_a_file_is_said_or_seen(tmp_path: Path, item: JsonObject, expected: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        assert await told(desk, input_files=[item]) == [expected]
+async def test_the_type_of_a_file_is_said_or_seen(server: Server, item: JsonObject, expected: str) -> None:
+    assert await told(server, input_files=[item]) == [expected]
 
 
 @pytest.mark.parametrize("field", ["images", "audio", "videos", "input_files"])
 @pytest.mark.parametrize("text", ["", " ", "[]", "null"])
-async def test_an_empty_field_brings_nothing(tmp_path: Path, field: str, text: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await post(desk, {field: text})
-        assert response.json()["content"] == "Done. The user said ['look']."
+async def test_an_empty_field_brings_nothing(server: Server, field: str, text: str) -> None:
+    response = await post(server, {field: text})
+    assert response.json()["content"] == "Done. The user said ['look']."
 
 
 _ELSEWHERE = "send the content itself, as base64 in `content`"
@@ -177,65 +173,58 @@ _PICTURES = "image/png, image/jpeg, image/gif, image/webp"
 async def test_what_the_model_cannot_be_given_is_refused_by_name(
     tmp_path: Path, field: str, value: object, detail: str
 ) -> None:
-    async with at_desk(tmp_path, max_image_bytes=1000) as desk:
-        response = await post(desk, {field: value})
+    async with served(tmp_path, max_image_bytes=1000) as server:
+        response = await post(server, {field: value})
         assert (response.status_code, response.json()) == (400, {"detail": detail})
-        dump = await desk.dump()
+        dump = await server.dump()
         assert (dump["runs"], dump["sessions"], dump["inputs"]) == ([], [], [])
 
 
-async def test_a_type_of_file_that_is_not_taken_is_named_with_those_that_are(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await post(desk, {"input_files": [sent(b"PK", mime_type="application/zip")]})
-        assert response.status_code == 400
-        assert response.json()["detail"].startswith(
-            "input_files[0]: application/zip is not taken; use application/json, "
-        )
-        assert (await desk.dump())["runs"] == []
+async def test_a_type_of_file_that_is_not_taken_is_named_with_those_that_are(server: Server) -> None:
+    response = await post(server, {"input_files": [sent(b"PK", mime_type="application/zip")]})
+    assert response.status_code == 400
+    assert response.json()["detail"].startswith("input_files[0]: application/zip is not taken; use application/json, ")
+    assert (await server.dump())["runs"] == []
 
 
 async def test_there_is_one_limit_to_the_number_of_all_of_them(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, max_images=3) as desk:
+    async with served(tmp_path, max_images=3) as server:
         form = {"message": "look", "stream": "false", "images": json.dumps([sent(PNG)])}
         uploads = {"files": ("a.txt", b"abc", "text/plain")}
         files = [sent("x", mime_type="text/plain")]
-        fitting = await desk.client.post(RUNS, data={**form, "input_files": json.dumps(files)}, files=uploads)
+        fitting = await server.client.post(RUNS, data={**form, "input_files": json.dumps(files)}, files=uploads)
         assert fitting.status_code == 200
-        before = await desk.dump()
-        response = await desk.client.post(RUNS, data={**form, "input_files": json.dumps(files * 2)}, files=uploads)
+        before = await server.dump()
+        response = await server.client.post(RUNS, data={**form, "input_files": json.dumps(files * 2)}, files=uploads)
         assert response.status_code == 400
         assert response.json() == {"detail": "files, images and input_files: 4 given, at most 3 are taken"}
-        assert await desk.dump() == before
+        assert await server.dump() == before
 
 
 @pytest.mark.parametrize("multipart", [True, False])
-async def test_a_picture_in_a_field_may_be_as_large_as_an_upload(tmp_path: Path, *, multipart: bool) -> None:
-    async with at_desk(tmp_path) as desk:
-        large = PNG + bytes(2_000_000)
-        assert await told(desk, multipart=multipart, images=[sent(large)]) == [shown("image/png", large)]
+async def test_a_picture_in_a_field_may_be_as_large_as_an_upload(server: Server, *, multipart: bool) -> None:
+    large = PNG + bytes(2_000_000)
+    assert await told(server, multipart=multipart, images=[sent(large)]) == [shown("image/png", large)]
 
 
-async def test_a_form_without_a_message_is_told_before_its_media(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await desk.client.post(RUNS, data={"stream": "false", "images": "[{"})
-        assert response.status_code == 422
+async def test_a_form_without_a_message_is_told_before_its_media(server: Server) -> None:
+    response = await server.client.post(RUNS, data={"stream": "false", "images": "[{"})
+    assert response.status_code == 422
 
 
-async def test_other_pictures_under_the_same_key_are_another_request(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        headers = {"Idempotency-Key": "k"}
-        for picture, status in ((PNG, 200), (PNG, 200), (JPEG, 422)):
-            form = {"message": "look", "stream": "false", "images": json.dumps([sent(picture)])}
-            assert (await desk.client.post(RUNS, data=form, headers=headers)).status_code == status
-        assert len((await desk.dump())["runs"]) == 1
+async def test_other_pictures_under_the_same_key_are_another_request(server: Server) -> None:
+    headers = {"Idempotency-Key": "k"}
+    for picture, status in ((PNG, 200), (PNG, 200), (JPEG, 422)):
+        form = {"message": "look", "stream": "false", "images": json.dumps([sent(picture)])}
+        assert (await server.client.post(RUNS, data=form, headers=headers)).status_code == status
+    assert len((await server.dump())["runs"]) == 1
 
 
 @pytest.mark.parametrize(("name", "status"), [("a.csv", 200), ("a.md", 200), ("a.exe", 400), ("a", 400)])
-async def test_an_upload_of_no_known_type_goes_by_its_name(tmp_path: Path, name: str, status: int) -> None:
-    async with at_desk(tmp_path) as desk:
-        files = {"files": (name, b"abc", "application/octet-stream")}
-        response = await desk.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
-        assert response.status_code == status, response.text
+async def test_an_upload_of_no_known_type_goes_by_its_name(server: Server, name: str, status: int) -> None:
+    files = {"files": (name, b"abc", "application/octet-stream")}
+    response = await server.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
+    assert response.status_code == status, response.text
 
 
 @pytest.mark.parametrize(
@@ -257,12 +246,11 @@ async def test_an_upload_of_no_known_type_goes_by_its_name(tmp_path: Path, name:
     ],
 )
 async def test_an_upload_is_what_it_is_said_to_be(
-    tmp_path: Path, name: str, content: bytes, media_type: str, *, taken: bool
+    server: Server, name: str, content: bytes, media_type: str, *, taken: bool
 ) -> None:
-    async with at_desk(tmp_path) as desk:
-        form = {"message": "x", "stream": "false"}
-        response = await desk.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
-        assert response.status_code == (200 if taken else 400), response.text
-        if not taken:
-            assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
-            assert not (await desk.dump())["runs"]
+    form = {"message": "x", "stream": "false"}
+    response = await server.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
+    assert response.status_code == (200 if taken else 400), response.text
+    if not taken:
+        assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
+        assert not (await server.dump())["runs"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.caller import body_of, confirming, path_of
 from tests.support.frames import read_frames
-from tests.support.office import JsonObject, Office, at_office, body_of, confirming, path_of, plan
+from tests.support.server import Server
+from tests.support.toolbox import JsonObject, plan
 
 YEAR = {"type": "integer"}
 MOVIE: dict[str, Any] = {
@@ -24,44 +24,38 @@ ALIEN = {"name": "Alien", "year": 1979}
 ANSWER = ("final_result", ALIEN)
 
 
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncIterator[Office]:
-    async with at_office(tmp_path) as office:
-        yield office
-
-
-async def create(office: Office, message: str, schema: object = MOVIE, **form: str) -> JsonObject:
+async def create(server: Server, message: str, schema: object = MOVIE, **form: str) -> JsonObject:
     sent = {"message": message, "stream": "false", "output_schema": json.dumps(schema), **form}
-    return body_of(await office.client.post("/agents/office/runs", data=sent))
+    return body_of(await server.client.post("/agents/toolbox/runs", data=sent))
 
 
-async def test_the_answer_is_an_object_under_the_name_of_its_schema(office: Office) -> None:
-    run = await create(office, plan([ANSWER]))
+async def test_the_answer_is_an_object_under_the_name_of_its_schema(server: Server) -> None:
+    run = await create(server, plan([ANSWER]))
     assert (run["status"], run["content"], run["content_type"]) == ("COMPLETED", ALIEN, "Movie")
-    stored = body_of(await office.client.get(path_of(run)))
+    stored = body_of(await server.client.get(path_of(run)))
     assert (stored["content"], stored["content_type"]) == (ALIEN, "Movie")
-    [listed] = (await office.client.get(f"/sessions/{run['session_id']}/runs")).json()
+    [listed] = (await server.client.get(f"/sessions/{run['session_id']}/runs")).json()
     assert (listed["content"], listed["run_response_format"]) == (ALIEN, "json")
 
 
-async def test_a_stream_ends_with_the_object(office: Office) -> None:
+async def test_a_stream_ends_with_the_object(server: Server) -> None:
     sent = {"message": plan([ANSWER]), "output_schema": json.dumps(MOVIE)}
-    response = await office.client.post("/agents/office/runs", data=sent)
+    response = await server.client.post("/agents/toolbox/runs", data=sent)
     last = read_frames(response.text)[-1]
     assert (last.event, last.data["content"], last.data["content_type"]) == ("RunCompleted", ALIEN, "Movie")
 
 
-async def test_an_answer_that_does_not_fit_goes_back_to_the_model(office: Office) -> None:
-    run = await create(office, plan([("final_result", {"name": "Alien", "year": "soon"})], [ANSWER]))
+async def test_an_answer_that_does_not_fit_goes_back_to_the_model(server: Server) -> None:
+    run = await create(server, plan([("final_result", {"name": "Alien", "year": "soon"})], [ANSWER]))
     assert run["content"] == ALIEN
     assert "year" in json.dumps(run["messages"])
 
 
-async def test_the_schema_counts_after_a_pause_too(office: Office) -> None:
-    run = await create(office, plan([("delete_file", {"path": "a"})], [ANSWER]))
+async def test_the_schema_counts_after_a_pause_too(server: Server) -> None:
+    run = await create(server, plan([("delete_file", {"path": "a"})], [ANSWER]))
     assert run["status"] == "PAUSED"
     done = body_of(
-        await office.client.post(
+        await server.client.post(
             f"{path_of(run)}/continue", data={"tools": json.dumps(confirming(run)), "stream": "false"}
         )
     )
@@ -76,13 +70,13 @@ async def test_the_schema_counts_after_a_pause_too(office: Office) -> None:
         {"type": "json_schema", "json_schema": {"name": "Movie", "schema": {"type": "object", "required": ["name"]}}},
     ],
 )
-async def test_a_schema_is_taken_as_it_is_with_use_json_schema(office: Office, schema: object) -> None:
-    run = await create(office, plan([ANSWER]), schema, use_json_schema="true")
+async def test_a_schema_is_taken_as_it_is_with_use_json_schema(server: Server, schema: object) -> None:
+    run = await create(server, plan([ANSWER]), schema, use_json_schema="true")
     assert (run["content"], run["content_type"]) == (ALIEN, "dict")
 
 
-async def test_without_a_title_the_schema_has_the_name_that_agentos_gives_it(office: Office) -> None:
-    run = await create(office, plan([ANSWER]), {"type": "object"})
+async def test_without_a_title_the_schema_has_the_name_that_agentos_gives_it(server: Server) -> None:
+    run = await create(server, plan([ANSWER]), {"type": "object"})
     assert (run["content"], run["content_type"]) == (ALIEN, "DynamicModel")
 
 
@@ -114,10 +108,10 @@ BOMB = {
     ],
 )
 async def test_what_is_no_schema_of_an_object_is_refused_and_changes_nothing(
-    office: Office, sent: str, detail: str
+    server: Server, sent: str, detail: str
 ) -> None:
-    async with office.nothing_changes():
-        refused = await office.client.post("/agents/office/runs", data={"message": "hello", "output_schema": sent})
+    async with server.nothing_changes():
+        refused = await server.client.post("/agents/toolbox/runs", data={"message": "hello", "output_schema": sent})
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("Invalid output_schema: ")
     assert detail in refused.json()["detail"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.api.exchange import Desk, JsonObject, at_desk
+from tests.support.server import Server
+from tests.support.toolbox import JsonObject
 
 # Everything but lone surrogates, which no UTF-8 body can carry.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -57,46 +57,45 @@ def _is_answer(item: object, tool: JsonObject) -> bool:
     )
 
 
-async def test_random_tools_neither_break_the_server_nor_move_a_run(tmp_path: Path) -> None:
+async def test_random_tools_neither_break_the_server_nor_move_a_run(server: Server) -> None:
     loop = asyncio.get_running_loop()
 
     def wait_for(work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever the work gives
         return asyncio.run_coroutine_threadsafe(work, loop).result(timeout=60)
 
-    async with at_desk(tmp_path) as desk:
-        run = await desk.create([("delete_file", {"path": "/a"})])
+    run = await server.create([("delete_file", {"path": "/a"})])
 
-        @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(ANYTHING | st.lists(_changed(run["tools"][0]) | ANYTHING, max_size=3))
-        def property_holds(tools: object) -> None:
-            wait_for(_check(desk, run, tools))
+    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(ANYTHING | st.lists(_changed(run["tools"][0]) | ANYTHING, max_size=3))
+    def property_holds(tools: object) -> None:
+        wait_for(_check(server, run, tools))
 
-        await asyncio.to_thread(property_holds)
-        assert desk.executed == []
+    await asyncio.to_thread(property_holds)
+    assert server.executed == []
 
 
-async def _check(desk: Desk, run: JsonObject, tools: object) -> None:
+async def _check(server: Server, run: JsonObject, tools: object) -> None:
     if isinstance(tools, list) and any(_is_answer(item, run["tools"][0]) for item in tools):
-        await _check_genuine(desk, run, tools)
+        await _check_genuine(server, run, tools)
         return
-    status, body = await desk.refused(run, json.dumps(tools))
+    status, body = await server.refused(run, json.dumps(tools))
     assert status in {400, 409}
     assert isinstance(body["detail"], str)
 
 
-async def _check_genuine(desk: Desk, run: JsonObject, tools: list[Any]) -> None:
+async def _check_genuine(server: Server, run: JsonObject, tools: list[Any]) -> None:
     """Send what holds a genuine answer to a run of its own: it either counts as a whole or changes nothing."""
     del run
-    fresh = await desk.create([("delete_file", {"path": "/a"})])
+    fresh = await server.create([("delete_file", {"path": "/a"})])
     shown = fresh["tools"][0]["tool_call_id"]
     mine = [{**item, "tool_call_id": shown} if isinstance(item, dict) else item for item in tools]
-    before = await desk.dump()
-    response = await desk.post_continue(fresh, json.dumps(mine))
-    ran, desk.executed[:] = list(desk.executed), []
+    before = await server.dump()
+    response = await server.post_continue(fresh, json.dumps(mine))
+    ran, server.executed[:] = list(server.executed), []
     if response.status_code == 200:
         (answer,) = [item for item in mine if isinstance(item, dict)]
         assert ran == (["delete_file(/a)"] if answer["confirmed"] else [])
     else:
         assert response.status_code == 400, response.text
         assert ran == []
-        assert await desk.dump() == before
+        assert await server.dump() == before

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai import Agent
 from sqlalchemy import update
 
-from tests.api.exchange import ORGANIZATION, Desk, JsonObject, at_desk, confirmed, read_object
-from tests.support.agents import desk_agent, plan
-from tests.support.serving import running, serving
-from unpause.bootstrap import Application
+from tests.support.caller import CODEGEN, confirmed
+from tests.support.server import Server, served
+from tests.support.serving import running
+from tests.support.toolbox import JsonObject, plan, toolbox_agent
 from unpause.errors import InvalidSetting
 from unpause.store.tables import runs
 
@@ -27,13 +26,9 @@ LIMIT_REACHED = {
 }
 
 
-@asynccontextmanager
-async def three_desks(folder: Path, **changes: Any) -> AsyncIterator[Desk]:  # noqa: ANN401 - any setting
-    """Serve the agents ``first``, the default one, ``ops`` and ``docs``."""
-    agents = [desk_agent([], name) for name in ("first", "ops", "docs")]
-    seen: list[Application] = []
-    async with serving(folder, agents, seen=seen.append, **changes) as client:
-        yield Desk(client, seen[0])
+def three_agents() -> list[Agent[None, str]]:
+    """Return the agents ``first``, the default one, ``ops`` and ``docs``."""
+    return [toolbox_agent([], name=name) for name in ("first", "ops", "docs")]
 
 
 def agent_of(run: JsonObject) -> str:
@@ -59,24 +54,23 @@ def agent_of(run: JsonObject) -> str:
 async def test_the_repository_chooses_the_agent_else_the_type_does(
     tmp_path: Path, keys: JsonObject, agent: str
 ) -> None:
-    settings = {"repo_agents": ("12=ops", " 14 = docs "), "agent_types": ("claude_code=docs",)}
-    async with three_desks(tmp_path, **settings) as desk:
-        made = await desk.create_by_codegen("x", **keys)
+    settings: JsonObject = {"repo_agents": ("12=ops", " 14 = docs "), "agent_types": ("claude_code=docs",)}
+    async with served(tmp_path, *three_agents(), **settings) as server:
+        made = await server.create_by_codegen("x", **keys)
         assert (agent_of(made), made["status"]) == (agent, "COMPLETE")
 
 
 async def test_without_settings_repository_and_type_mean_the_default_agent(tmp_path: Path) -> None:
-    async with three_desks(tmp_path, default_agent="docs") as desk:
-        assert agent_of(await desk.create_by_codegen("x", repo_id=12, agent_type="claude_code")) == "docs"
+    async with served(tmp_path, *three_agents(), default_agent="docs") as server:
+        assert agent_of(await server.create_by_codegen("x", repo_id=12, agent_type="claude_code")) == "docs"
 
 
 @pytest.mark.parametrize("repo_id", [2**63, -(2**63) - 1, 10**40])
-async def test_a_number_that_no_repository_has_is_refused(tmp_path: Path, repo_id: int) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await desk.client.post(ORGANIZATION, json={"prompt": "x", "repo_id": repo_id})
-        expected = {"message": f"repo_id {repo_id} is not the number of a repository", "status_code": 400}
-        assert (response.status_code, response.json()) == (400, expected)
-        assert (await desk.dump())["runs"] == []
+async def test_a_number_that_no_repository_has_is_refused(server: Server, repo_id: int) -> None:
+    response = await server.client.post(CODEGEN, json={"prompt": "x", "repo_id": repo_id})
+    expected = {"message": f"repo_id {repo_id} is not the number of a repository", "status_code": 400}
+    assert (response.status_code, response.json()) == (400, expected)
+    assert (await server.dump())["runs"] == []
 
 
 @pytest.mark.parametrize(
@@ -91,11 +85,10 @@ async def test_a_number_that_no_repository_has_is_refused(tmp_path: Path, repo_i
         ("webhooks", "http://x", "list_type"),
     ],
 )
-async def test_a_value_of_the_wrong_kind_is_a_422(tmp_path: Path, key: str, value: object, error: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await desk.client.post(ORGANIZATION, json={"prompt": "x", key: value})
-        assert response.status_code == 422
-        assert [(item["type"], item["loc"]) for item in response.json()["detail"]] == [(error, ["body", key])]
+async def test_a_value_of_the_wrong_kind_is_a_422(server: Server, key: str, value: object, error: str) -> None:
+    response = await server.client.post(CODEGEN, json={"prompt": "x", key: value})
+    assert response.status_code == 422
+    assert [(item["type"], item["loc"]) for item in response.json()["detail"]] == [(error, ["body", key])]
 
 
 @pytest.mark.parametrize(
@@ -115,118 +108,117 @@ async def test_a_value_of_the_wrong_kind_is_a_422(tmp_path: Path, key: str, valu
     ],
 )
 async def test_a_choice_that_cannot_be_made_stops_the_server_at_its_start(
-    tmp_path: Path, settings: dict[str, tuple[str, ...]], words: str
+    tmp_path: Path, settings: JsonObject, words: str
 ) -> None:
     with pytest.raises(InvalidSetting, match=next(iter(settings))) as refused:
-        async with three_desks(tmp_path, **settings):
+        async with served(tmp_path, *three_agents(), **settings):
             pass
     assert words in refused.value.message
 
 
 async def test_a_chosen_model_runs_the_run_and_no_other(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, models=("test",)) as desk:
-        chosen = await desk.create_by_codegen(plan([("note", {"text": "x"})]), model="test")
-        usual = await desk.create_by_codegen(plan([("note", {"text": "x"})]))
-        assert [await _model_of(desk, run) for run in (chosen, usual)] == ["test", "planned-1"]
+    async with served(tmp_path, models=("test",)) as server:
+        chosen = await server.create_by_codegen(plan([("note", {"text": "x"})]), model="test")
+        usual = await server.create_by_codegen(plan([("note", {"text": "x"})]))
+        assert [await _model_of(server, run) for run in (chosen, usual)] == ["test", "planned-1"]
         assert chosen["status"] == "PAUSED"  # It calls every tool there is, and some need a confirmation.
         assert usual["status"] == "COMPLETE"
 
 
 async def test_a_chosen_model_stays_over_a_pause(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, models=("test",)) as desk:
-        chosen = await desk.create_by_codegen("x", model="test")
-        run = await desk.get({"agent_id": "desk", "run_id": chosen["web_url"].rpartition("/")[2]})
+    async with served(tmp_path, models=("test",)) as server:
+        chosen = await server.create_by_codegen("x", model="test")
+        run = await server.read({"agent_id": "toolbox", "run_id": chosen["web_url"].rpartition("/")[2]})
         assert run["model"] == "test"
-        response = await desk.resume(chosen["id"], "no")
+        response = await server.resume(chosen["id"], "no")
         # An administrator has to decide about the deployment first: the run is as it was.
         assert response.status_code == 403
-        assert (await desk.get(run))["model"] == "test"
+        assert (await server.read(run))["model"] == "test"
 
 
 @pytest.mark.parametrize("model", ["", "test:other", "TEST", "function:planned-2"])
 async def test_a_model_that_is_not_allowed_is_refused_with_those_that_are(tmp_path: Path, model: str) -> None:
-    async with at_desk(tmp_path, models=("test",)) as desk:
-        paused = await desk.create_by_codegen(plan([DELETE]))
-        before = await desk.dump()
+    async with served(tmp_path, models=("test",)) as server:
+        paused = await server.create_by_codegen(plan([DELETE]))
+        before = await server.dump()
         for path, keys in (("", {}), ("/resume", {"agent_run_id": paused["id"]})):
-            response = await desk.client.post(ORGANIZATION + path, json={"prompt": "x", "model": model, **keys})
+            response = await server.client.post(CODEGEN + path, json={"prompt": "x", "model": model, **keys})
             assert response.status_code == 400
-            body = read_object(response)
+            body = response.json()
             assert body["status_code"] == 400
             assert body["message"].startswith(f"Model {model!r} is not available here; available: ")
             assert "test" in body["message"]
-        assert await desk.dump() == before
+        assert await server.dump() == before
 
 
-async def test_the_agents_own_model_may_be_named(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        models = (await desk.client.get("/v1/organizations/1/models")).json()
-        made = await desk.create_by_codegen("x", model=models["default_model"])
-        assert (made["status"], await _model_of(desk, made)) == ("COMPLETE", "planned-1")
+async def test_the_agents_own_model_may_be_named(server: Server) -> None:
+    models = (await server.client.get("/v1/organizations/1/models")).json()
+    made = await server.create_by_codegen("x", model=models["default_model"])
+    assert (made["status"], await _model_of(server, made)) == ("COMPLETE", "planned-1")
 
 
 async def test_more_runs_than_the_limit_are_refused(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=2) as desk:
+    async with served(tmp_path, run_limit=2) as server:
         for _ in range(2):
-            await desk.create_by_codegen("x")
-        before = await desk.dump()
-        response = await desk.client.post(ORGANIZATION, json={"prompt": "x"})
+            await server.create_by_codegen("x")
+        before = await server.dump()
+        response = await server.client.post(CODEGEN, json={"prompt": "x"})
         assert (response.status_code, response.json()) == (402, LIMIT_REACHED)
-        response = await desk.client.post("/agents/desk/runs", data={"message": "x", "stream": "false"})
+        response = await server.client.post("/agents/toolbox/runs", data={"message": "x", "stream": "false"})
         assert (response.status_code, response.json()) == (402, {"detail": LIMIT_REACHED["message"]})
-        assert await desk.dump() == before
+        assert await server.dump() == before
 
 
 async def test_a_limit_of_none_refuses_all(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=0) as desk:
-        assert (await desk.client.post(ORGANIZATION, json={"prompt": "x"})).status_code == 402
+    async with served(tmp_path, run_limit=0) as server:
+        assert (await server.client.post(CODEGEN, json={"prompt": "x"})).status_code == 402
 
 
 async def test_only_the_runs_of_thirty_days_count(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=1) as desk:
-        made = await desk.create_by_codegen("x")
-        await _move_back(desk, timedelta(days=29, hours=23))
-        assert (await desk.client.post(ORGANIZATION, json={"prompt": "x"})).status_code == 402
-        await _move_back(desk, timedelta(hours=2))
-        again = await desk.create_by_codegen("x")
+    async with served(tmp_path, run_limit=1) as server:
+        made = await server.create_by_codegen("x")
+        await _move_back(server, timedelta(days=29, hours=23))
+        assert (await server.client.post(CODEGEN, json={"prompt": "x"})).status_code == 402
+        await _move_back(server, timedelta(hours=2))
+        again = await server.create_by_codegen("x")
         assert again["id"] > made["id"]
 
 
 async def test_of_many_at_once_no_more_than_the_limit_get_through(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=3) as desk:
-        asked = [desk.client.post(ORGANIZATION, json={"prompt": "x"}) for _ in range(8)]
+    async with served(tmp_path, run_limit=3) as server:
+        asked = [server.client.post(CODEGEN, json={"prompt": "x"}) for _ in range(8)]
         statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
         assert statuses == [200] * 3 + [402] * 5
 
 
 async def test_a_repeated_request_is_answered_over_the_limit(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=1) as desk:
+    async with served(tmp_path, run_limit=1) as server:
         headers = {"Idempotency-Key": "k"}
-        first = await desk.client.post(ORGANIZATION, json={"prompt": "x"}, headers=headers)
-        again = await desk.client.post(ORGANIZATION, json={"prompt": "x"}, headers=headers)
+        first = await server.client.post(CODEGEN, json={"prompt": "x"}, headers=headers)
+        again = await server.client.post(CODEGEN, json={"prompt": "x"}, headers=headers)
         assert (again.status_code, again.json()) == (200, first.json())
 
 
 async def test_a_paused_run_goes_on_over_the_limit(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, run_limit=1) as desk:
-        run = await desk.create([DELETE])
-        done = await desk.continued(run, [confirmed(run["tools"][0])])
+    async with served(tmp_path, run_limit=1) as server:
+        run = await server.create([DELETE])
+        done = await server.continued(run, [confirmed(run["tools"][0])])
         assert done["status"] == "COMPLETED"
 
 
 async def test_a_run_without_an_agent_type_in_the_settings_needs_no_setting(tmp_path: Path) -> None:
-    async with running(tmp_path, [desk_agent([])]) as application:
-        assert application.choice.choose_agent(1, "codegen") == "desk"
+    async with running(tmp_path, [toolbox_agent([])]) as application:
+        assert application.choice.choose_agent(1, "codegen") == "toolbox"
 
 
-async def _model_of(desk: Desk, run: JsonObject) -> str:
-    shown = await desk.get({"agent_id": "desk", "run_id": run["web_url"].rpartition("/")[2]})
+async def _model_of(server: Server, run: JsonObject) -> str:
+    shown = await server.read({"agent_id": "toolbox", "run_id": run["web_url"].rpartition("/")[2]})
     return str(shown["model"])
 
 
-async def _move_back(desk: Desk, by: timedelta) -> None:
+async def _move_back(server: Server, by: timedelta) -> None:
     def unit(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's connection, which only the store names
         for key, at in connection.execute(runs.select().with_only_columns(runs.c.id, runs.c.created_at)).all():
             connection.execute(update(runs).where(runs.c.id == key).values(created_at=at - by))
 
-    await desk.application.database.write(unit)
+    await server.application.database.write(unit)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.exchange import ORGANIZATION, at_desk
-from tests.support.agents import plan
+from tests.support.caller import CODEGEN
+from tests.support.server import Server, served
+from tests.support.toolbox import plan
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 JPEG = b"\xff\xd8\xff\xe0" + b"j" * 20
@@ -20,22 +21,20 @@ def uri(content: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-async def test_a_picture_reaches_the_model_with_the_prompt(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        paused = await desk.create_by_codegen(plan([("delete_file", {"path": "/a"})]))
-        response = await desk.resume(paused["id"], "look", images=[uri(PNG), uri(JPEG, "image/jpeg")])
-        assert response.status_code == 200
-        done = await desk.read(paused["id"])
-        assert f"['look', 'image/png of {len(PNG)} bytes', 'image/jpeg of {len(JPEG)} bytes']" in done["result"]
+async def test_a_picture_reaches_the_model_with_the_prompt(server: Server) -> None:
+    paused = await server.create_by_codegen(plan([("delete_file", {"path": "/a"})]))
+    response = await server.resume(paused["id"], "look", images=[uri(PNG), uri(JPEG, "image/jpeg")])
+    assert response.status_code == 200
+    done = await server.read_by_codegen(paused["id"])
+    assert f"['look', 'image/png of {len(PNG)} bytes', 'image/jpeg of {len(JPEG)} bytes']" in done["result"]
 
 
 @pytest.mark.parametrize(
     ("content", "media_type"), [(PNG, "image/png"), (JPEG, "image/jpeg"), (GIF, "image/gif"), (WEBP, "image/webp")]
 )
-async def test_every_accepted_type_may_come_with_a_new_run(tmp_path: Path, content: bytes, media_type: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        made = await desk.create_by_codegen(plan([("note", {"text": "x"})]), images=[uri(content, media_type)])
-        assert made["status"] == "COMPLETE"
+async def test_every_accepted_type_may_come_with_a_new_run(server: Server, content: bytes, media_type: str) -> None:
+    made = await server.create_by_codegen(plan([("note", {"text": "x"})]), images=[uri(content, media_type)])
+    assert made["status"] == "COMPLETE"
 
 
 WRONG = {
@@ -56,23 +55,23 @@ WRONG = {
 
 @pytest.mark.parametrize("image", WRONG.values(), ids=WRONG.keys())
 async def test_a_picture_that_is_not_acceptable_changes_nothing(tmp_path: Path, image: str) -> None:
-    async with at_desk(tmp_path, max_image_bytes=1000) as desk:
-        paused = await desk.create_by_codegen(plan([("delete_file", {"path": "/a"})]))
-        before = await desk.dump()
+    async with served(tmp_path, max_image_bytes=1000) as server:
+        paused = await server.create_by_codegen(plan([("delete_file", {"path": "/a"})]))
+        before = await server.dump()
         for path, keys in (("", {}), ("/resume", {"agent_run_id": paused["id"]})):
             body = {"prompt": "x", "images": [uri(PNG), image], **keys}
-            response = await desk.client.post(f"{ORGANIZATION}{path}", json=body)
+            response = await server.client.post(f"{CODEGEN}{path}", json=body)
             assert response.status_code == 400, response.text
             assert response.json().keys() == {"message", "status_code"}
             assert response.json()["status_code"] == 400
             assert response.json()["message"].startswith("images[1]: ")
-        assert await desk.dump() == before
+        assert await server.dump() == before
 
 
 async def test_too_many_pictures_change_nothing(tmp_path: Path) -> None:
-    async with at_desk(tmp_path, max_images=2) as desk:
-        response = await desk.client.post(ORGANIZATION, json={"prompt": "x", "images": [uri(PNG)] * 3})
+    async with served(tmp_path, max_images=2) as server:
+        response = await server.client.post(CODEGEN, json={"prompt": "x", "images": [uri(PNG)] * 3})
         assert response.status_code == 400
         assert response.json() == {"message": "images: 3 given, at most 2 are taken", "status_code": 400}
-        assert (await desk.dump())["runs"] == []
-        assert (await desk.create_by_codegen("x", images=[uri(PNG)] * 2))["status"] == "COMPLETE"
+        assert (await server.dump())["runs"] == []
+        assert (await server.create_by_codegen("x", images=[uri(PNG)] * 2))["status"] == "COMPLETE"

@@ -3,47 +3,45 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
 
-from tests.api.exchange import ORGANIZATION, Desk, JsonObject, at_desk, read_object
-from tests.support.agents import plan
+from tests.support.caller import CODEGEN
+from tests.support.server import Server
+from tests.support.toolbox import JsonObject, plan
 from unpause.store.tables import organizations, runs, users
 
-LIST = f"{ORGANIZATION}s"
+LIST = f"{CODEGEN}s"
 NOTHING = {"items": [], "total": 0, "page": 1, "size": 100, "pages": 0}
 
 
-async def listed(desk: Desk, **asked: object) -> JsonObject:
+async def listed(server: Server, **asked: object) -> JsonObject:
     """Return the page that is asked for."""
-    response = await desk.client.get(LIST, params={key: str(value) for key, value in asked.items()})
+    response = await server.client.get(LIST, params={key: str(value) for key, value in asked.items()})
     assert response.status_code == 200, response.text
-    return read_object(response)
+    return dict(response.json())
 
 
-async def test_runs_are_listed_newest_first_as_they_are_read_one_by_one(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        made = [
-            await desk.create_by_codegen("x", metadata={"n": 1}),
-            await desk.create_by_codegen(plan([("delete_file", {"path": "/a"})])),
-            await desk.create_by_codegen("[[["),
-        ]
-        # Only who reads the one run is shown where it failed.
-        assert made[2].pop("traceback")
-        page = await listed(desk)
-        assert page == {"items": made[::-1], "total": 3, "page": 1, "size": 100, "pages": 1}
-        assert [item["status"] for item in page["items"]] == ["ERROR", "PAUSED", "COMPLETE"]
-        for item in page["items"]:
-            assert datetime.fromisoformat(item["created_at"]).tzinfo is not None
-            assert item["github_pull_requests"] == []
+async def test_runs_are_listed_newest_first_as_they_are_read_one_by_one(server: Server) -> None:
+    made = [
+        await server.create_by_codegen("x", metadata={"n": 1}),
+        await server.create_by_codegen(plan([("delete_file", {"path": "/a"})])),
+        await server.create_by_codegen("[[["),
+    ]
+    # Only who reads the one run is shown where it failed.
+    assert made[2].pop("traceback")
+    page = await listed(server)
+    assert page == {"items": made[::-1], "total": 3, "page": 1, "size": 100, "pages": 1}
+    assert [item["status"] for item in page["items"]] == ["ERROR", "PAUSED", "COMPLETE"]
+    for item in page["items"]:
+        assert datetime.fromisoformat(item["created_at"]).tzinfo is not None
+        assert item["github_pull_requests"] == []
 
 
-async def test_no_runs_are_an_empty_page(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        assert await listed(desk) == NOTHING
+async def test_no_runs_are_an_empty_page(server: Server) -> None:
+    assert await listed(server) == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -63,15 +61,14 @@ async def test_no_runs_are_an_empty_page(tmp_path: Path) -> None:
     ],
 )
 async def test_a_page_is_what_skip_and_limit_leave(
-    tmp_path: Path, asked: JsonObject, summaries: list[str], page: int, pages: int
+    server: Server, asked: JsonObject, summaries: list[str], page: int, pages: int
 ) -> None:
-    async with at_desk(tmp_path) as desk:
-        for number in range(5):
-            await desk.create_by_codegen(str(number))
-        found = await listed(desk, **asked)
-        assert [item["summary"] for item in found["items"]] == summaries
-        numbers = (found["total"], found["size"], found["page"], found["pages"])
-        assert numbers == (5, asked["limit"], page, pages)
+    for number in range(5):
+        await server.create_by_codegen(str(number))
+    found = await listed(server, **asked)
+    assert [item["summary"] for item in found["items"]] == summaries
+    numbers = (found["total"], found["size"], found["page"], found["pages"])
+    assert numbers == (5, asked["limit"], page, pages)
 
 
 @pytest.mark.parametrize(
@@ -86,74 +83,68 @@ async def test_a_page_is_what_skip_and_limit_leave(
         ({"source_type": "api"}, "source_type"),
     ],
 )
-async def test_a_parameter_that_does_not_fit_is_a_422(tmp_path: Path, asked: JsonObject, place: str) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await desk.client.get(LIST, params=asked)
-        assert response.status_code == 422
-        assert [item["loc"] for item in response.json()["detail"]] == [["query", place]]
+async def test_a_parameter_that_does_not_fit_is_a_422(server: Server, asked: JsonObject, place: str) -> None:
+    response = await server.client.get(LIST, params=asked)
+    assert response.status_code == 422
+    assert [item["loc"] for item in response.json()["detail"]] == [["query", place]]
 
 
-async def test_parameters_that_are_not_known_are_ignored(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        await desk.create_by_codegen("x")
-        assert (await listed(desk, page=7, size=50, status="PAUSED"))["total"] == 1
+async def test_parameters_that_are_not_known_are_ignored(server: Server) -> None:
+    await server.create_by_codegen("x")
+    assert (await listed(server, page=7, size=50, status="PAUSED"))["total"] == 1
 
 
-async def test_a_source_keeps_the_runs_from_elsewhere_out(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        first, second = [await desk.create_by_codegen("x") for _ in range(2)]
-        await _change(desk, update(runs).where(runs.c.id == first["id"]).values(source_type="SETUP_COMMANDS"))
-        assert [item["id"] for item in (await listed(desk, source_type="API"))["items"]] == [second["id"]]
-        prepared = await listed(desk, source_type="SETUP_COMMANDS")
-        assert [(item["id"], item["source_type"]) for item in prepared["items"]] == [(first["id"], "SETUP_COMMANDS")]
-        assert await listed(desk, source_type="SLACK") == NOTHING
+async def test_a_source_keeps_the_runs_from_elsewhere_out(server: Server) -> None:
+    first, second = [await server.create_by_codegen("x") for _ in range(2)]
+    await _change(server, update(runs).where(runs.c.id == first["id"]).values(source_type="SETUP_COMMANDS"))
+    assert [item["id"] for item in (await listed(server, source_type="API"))["items"]] == [second["id"]]
+    prepared = await listed(server, source_type="SETUP_COMMANDS")
+    assert [(item["id"], item["source_type"]) for item in prepared["items"]] == [(first["id"], "SETUP_COMMANDS")]
+    assert await listed(server, source_type="SLACK") == NOTHING
 
 
-async def test_runs_of_nobody_belong_to_the_first_user_of_an_open_server(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        await _change(desk, insert(users), _user("alice"), _user("bob"))
-        nobodys = await desk.create_by_codegen("x")
-        alices = await desk.key_of(await desk.create(user_id="alice"))
-        locals_ = await desk.key_of(await desk.create(user_id="local"))
-        ids = {user["github_username"]: user["id"] for user in await _users(desk)}
-        assert await _keys(desk, user_id=ids["local"]) == [locals_, nobodys["id"]]
-        assert await _keys(desk, user_id=ids["alice"]) == [alices]
-        assert await _keys(desk, user_id=ids["bob"]) == []
-        assert await _keys(desk) == [locals_, alices, nobodys["id"]]
-        page = await listed(desk, user_id=ids["local"], source_type="API", limit=1, skip=1)
-        assert ([item["id"] for item in page["items"]], page["total"], page["page"]) == ([nobodys["id"]], 2, 2)
+async def test_runs_of_nobody_belong_to_the_first_user_of_an_open_server(server: Server) -> None:
+    await _change(server, insert(users), _user("alice"), _user("bob"))
+    nobodys = await server.create_by_codegen("x")
+    alices = await server.key_of(await server.create(user_id="alice"))
+    locals_ = await server.key_of(await server.create(user_id="local"))
+    ids = {user["github_username"]: user["id"] for user in await _users(server)}
+    assert await _keys(server, user_id=ids["local"]) == [locals_, nobodys["id"]]
+    assert await _keys(server, user_id=ids["alice"]) == [alices]
+    assert await _keys(server, user_id=ids["bob"]) == []
+    assert await _keys(server) == [locals_, alices, nobodys["id"]]
+    page = await listed(server, user_id=ids["local"], source_type="API", limit=1, skip=1)
+    assert ([item["id"] for item in page["items"]], page["total"], page["page"]) == ([nobodys["id"]], 2, 2)
 
 
 @pytest.mark.parametrize("user_id", [999, 0, -1, 2**63 - 1, 2**63, 10**40])
-async def test_a_user_that_does_not_exist_has_no_runs(tmp_path: Path, user_id: int) -> None:
-    async with at_desk(tmp_path) as desk:
-        await desk.create_by_codegen("x")
-        assert await listed(desk, user_id=user_id) == NOTHING
+async def test_a_user_that_does_not_exist_has_no_runs(server: Server, user_id: int) -> None:
+    await server.create_by_codegen("x")
+    assert await listed(server, user_id=user_id) == NOTHING
 
 
-async def test_runs_and_users_of_another_organization_are_not_seen(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        await _change(
-            desk, insert(organizations), {"id": 2, "name": "others", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
-        )
-        await _change(desk, insert(users), _user("carol", 2, id=50))
-        mine, other = [await desk.create_by_codegen("x") for _ in range(2)]
-        await _change(desk, update(runs).where(runs.c.id == other["id"]).values(organization_id=2, user_id="carol"))
-        assert await _keys(desk) == [mine["id"]]
-        assert await _keys(desk, user_id=50) == []
-        response = await desk.client.get("/v1/organizations/2/agent/runs")
-        assert (response.status_code, response.json()) == (
-            403,
-            {"message": "You do not have access to this organization.", "status_code": 403},
-        )
+async def test_runs_and_users_of_another_organization_are_not_seen(server: Server) -> None:
+    await _change(
+        server, insert(organizations), {"id": 2, "name": "others", "created_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    )
+    await _change(server, insert(users), _user("carol", 2, id=50))
+    mine, other = [await server.create_by_codegen("x") for _ in range(2)]
+    await _change(server, update(runs).where(runs.c.id == other["id"]).values(organization_id=2, user_id="carol"))
+    assert await _keys(server) == [mine["id"]]
+    assert await _keys(server, user_id=50) == []
+    response = await server.client.get("/v1/organizations/2/agent/runs")
+    assert (response.status_code, response.json()) == (
+        403,
+        {"message": "You do not have access to this organization.", "status_code": 403},
+    )
 
 
-async def _keys(desk: Desk, **asked: object) -> list[int]:
-    return [item["id"] for item in (await listed(desk, **asked))["items"]]
+async def _keys(server: Server, **asked: object) -> list[int]:
+    return [item["id"] for item in (await listed(server, **asked))["items"]]
 
 
-async def _users(desk: Desk) -> list[JsonObject]:
-    response = await desk.client.get("/v1/organizations/1/users")
+async def _users(server: Server) -> list[JsonObject]:
+    response = await server.client.get("/v1/organizations/1/users")
     items: list[JsonObject] = response.json()["items"]
     return items
 
@@ -163,8 +154,8 @@ def _user(name: str, organization_id: int = 1, **more: object) -> JsonObject:
     return {**made, "created_at": datetime(2026, 1, 1, tzinfo=UTC), **more}
 
 
-async def _change(desk: Desk, statement: Any, *rows: JsonObject) -> None:  # noqa: ANN401 - SQLAlchemy's statements
+async def _change(server: Server, statement: Any, *rows: JsonObject) -> None:  # noqa: ANN401 - SQLAlchemy's statements
     def unit(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's connection, which only the store names
         connection.execute(statement, list(rows) or None)
 
-    await desk.application.database.write(unit)
+    await server.application.database.write(unit)

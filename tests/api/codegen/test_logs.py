@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pydantic_ai import Agent
 
-from tests.api.exchange import ORGANIZATION, Desk, JsonObject, at_desk, confirmed, read_object, rejected
-from tests.support.agents import Call, ScriptedModel, Thought, Turn, plan
-from tests.support.serving import serving
-from unpause.bootstrap import Application
+from tests.support.agents import Call, ScriptedModel, Thought, Turn
+from tests.support.caller import CODEGEN, confirmed, rejected
+from tests.support.server import Server, served
+from tests.support.toolbox import JsonObject, plan
 
 DELETE = ("delete_file", {"path": "/a"})
 ENTRY_KEYS = {
@@ -43,14 +43,14 @@ LOG_KEYS = {
 }
 
 
-async def log_of(desk: Desk, run_key: int, **asked: object) -> JsonObject:
+async def log_of(server: Server, run_key: int, **asked: object) -> JsonObject:
     """Return the part of the run's log that is asked for, the same by either path."""
     params = {key: str(value) for key, value in asked.items()}
-    response = await desk.client.get(f"/v1/alpha/organizations/1/agent/run/{run_key}/logs", params=params)
+    response = await server.client.get(f"/v1/alpha/organizations/1/agent/run/{run_key}/logs", params=params)
     assert response.status_code == 200, response.text
-    plain = await desk.client.get(f"{ORGANIZATION}/{run_key}/logs", params=params)
+    plain = await server.client.get(f"{CODEGEN}/{run_key}/logs", params=params)
     assert (plain.status_code, plain.json()) == (200, response.json())
-    log = read_object(response)
+    log: JsonObject = response.json()
     assert set(log) == LOG_KEYS
     for entry in log["logs"]:
         assert set(entry) == ENTRY_KEYS
@@ -70,7 +70,7 @@ def message(**said: object) -> JsonObject:
 
 
 @asynccontextmanager
-async def talking(folder: Path, *turns: Turn, **changes: Any) -> AsyncIterator[Desk]:  # noqa: ANN401 - any setting
+async def talking(folder: Path, *turns: Turn, **changes: Any) -> AsyncIterator[Server]:  # noqa: ANN401 - any setting
     """Serve an agent whose model says and calls what the turns say, with tools that note, fail, and have to wait."""
     agent: Agent[None, Any] = Agent(ScriptedModel(*turns).model, name="talker")
 
@@ -86,9 +86,8 @@ async def talking(folder: Path, *turns: Turn, **changes: Any) -> AsyncIterator[D
     def delete_file(path: str) -> str:
         return f"deleted {path}"
 
-    seen: list[Application] = []
-    async with serving(folder, [agent], seen=seen.append, **changes) as client:
-        yield Desk(client, seen[0])
+    async with served(folder, agent, **changes) as server:
+        yield server
 
 
 async def test_a_log_tells_the_whole_story_in_order(tmp_path: Path) -> None:
@@ -98,11 +97,11 @@ async def test_a_log_tells_the_whole_story_in_order(tmp_path: Path) -> None:
         ["Now I delete.", Call("delete_file", {"path": "/a"}, "c4")],
         "All done.",
     ]
-    async with talking(tmp_path, *turns) as desk:
-        made = await desk.create_by_codegen("tidy up", metadata={"team": "x"})
-        paused = (await log_of(desk, made["id"]))["logs"]
-        await desk.resume(made["id"], "not that")
-        log = await log_of(desk, made["id"])
+    async with talking(tmp_path, *turns) as server:
+        made = await server.create_by_codegen("tidy up", metadata={"team": "x"})
+        paused = (await log_of(server, made["id"]))["logs"]
+        await server.resume(made["id"], "not that")
+        log = await log_of(server, made["id"])
     pause_id = log["logs"][-3]["observation"]["pause_id"]
     # Calls of one answer run at once: whichever ends first stands first.
     calls = sorted((told(entry) for entry in log["logs"][2:4]), key=lambda entry: str(entry["tool_name"]))
@@ -162,28 +161,24 @@ async def test_a_log_tells_the_whole_story_in_order(tmp_path: Path) -> None:
     assert (log["total_logs"], log["page"], log["size"], log["pages"]) == (9, 1, 100, 1)
 
 
-async def test_the_run_beside_its_log_is_the_run_as_it_is_read_alone(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        paused = await desk.create_by_codegen(plan([DELETE]))
-        log = await log_of(desk, paused["id"])
-        keys = LOG_KEYS & paused.keys()
-        assert len(keys) == 7
-        assert {key: log[key] for key in keys} == {key: paused[key] for key in keys}
-        assert paused["result"] == log["logs"][-1]["thought"]
+async def test_the_run_beside_its_log_is_the_run_as_it_is_read_alone(server: Server) -> None:
+    paused = await server.create_by_codegen(plan([DELETE]))
+    log = await log_of(server, paused["id"])
+    keys = LOG_KEYS & paused.keys()
+    assert len(keys) == 7
+    assert {key: log[key] for key in keys} == {key: paused[key] for key in keys}
+    assert paused["result"] == log["logs"][-1]["thought"]
 
 
-async def test_decisions_that_came_through_agno_are_in_the_log(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        run = await desk.create(
-            [DELETE, ("run_shell", {"command": "ls"}), ("book", {"day": "Monday"})], user_id="alice"
-        )
-        key = await desk.key_of(run)
-        tools = {tool["tool_name"]: tool for tool in run["tools"]}
-        delete, shell, book = (tools[name] for name in ("delete_file", "run_shell", "book"))
-        await desk.continued(run, [rejected(delete, "keep it")], user_id="alice")
-        values = [{"name": "seats", "value": 2}]
-        await desk.continued(run, [{**shell, "result": "a.txt"}, {**book, "user_input_schema": values}])
-        entries = [told(entry) for entry in (await log_of(desk, key))["logs"]]
+async def test_decisions_that_came_through_agno_are_in_the_log(server: Server) -> None:
+    run = await server.create([DELETE, ("run_shell", {"command": "ls"}), ("book", {"day": "Monday"})], user_id="alice")
+    key = await server.key_of(run)
+    tools = {tool["tool_name"]: tool for tool in run["tools"]}
+    delete, shell, book = (tools[name] for name in ("delete_file", "run_shell", "book"))
+    await server.continued(run, [rejected(delete, "keep it")], user_id="alice")
+    values = [{"name": "seats", "value": 2}]
+    await server.continued(run, [{**shell, "result": "a.txt"}, {**book, "user_input_schema": values}])
+    entries = [told(entry) for entry in (await log_of(server, key))["logs"]]
     first, pause, still, answered, *_ = entries
     assert (first["message_type"], pause["message_type"]) == ("USER_MESSAGE", "PLAN_EVALUATION")
     assert [len(entry["observation"]["requirements"]) for entry in (pause, still)] == [3, 2]
@@ -219,33 +214,31 @@ async def test_decisions_that_came_through_agno_are_in_the_log(tmp_path: Path) -
     )
 
 
-async def test_an_approval_that_is_awaited_is_named(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        paused = await desk.create_by_codegen(plan([("deploy", {"env": "prod"})]))
-        entry = (await log_of(desk, paused["id"], reverse=True, limit=1))["logs"][0]
-        approval = (await desk.client.get("/approvals")).json()["data"][0]
-        assert entry["thought"] == 'Waiting for an administrator to approve deploy(env="prod").'
-        assert entry["observation"]["requirements"][0]["approval_id"] == approval["id"]
+async def test_an_approval_that_is_awaited_is_named(server: Server) -> None:
+    paused = await server.create_by_codegen(plan([("deploy", {"env": "prod"})]))
+    entry = (await log_of(server, paused["id"], reverse=True, limit=1))["logs"][0]
+    approval = (await server.client.get("/approvals")).json()["data"][0]
+    assert entry["thought"] == 'Waiting for an administrator to approve deploy(env="prod").'
+    assert entry["observation"]["requirements"][0]["approval_id"] == approval["id"]
 
 
 async def test_a_failed_run_ends_with_an_error(tmp_path: Path) -> None:
-    async with talking(tmp_path, ConnectionError("no route")) as desk:
-        made = await desk.create_by_codegen("x")
-        log = await log_of(desk, made["id"])
+    async with talking(tmp_path, ConnectionError("no route")) as server:
+        made = await server.create_by_codegen("x")
+        log = await log_of(server, made["id"])
         assert log["status"] == "ERROR"
         assert told(log["logs"][-1]) == {"message_type": "ERROR", "observation": "no route"}
         assert log["total_logs"] == 2
 
 
-async def test_a_cancelled_run_ends_with_an_error_that_says_so(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        paused = await desk.create_by_codegen(plan([DELETE]))
-        await desk.client.post(f"{ORGANIZATION}/ban", json={"agent_run_id": paused["id"]})
-        log = await log_of(desk, paused["id"])
-        last = told(log["logs"][-1])
-        assert (log["status"], last["message_type"]) == ("CANCELLED", "ERROR")
-        assert last["observation"] == log["result"]
-        assert "was cancelled" in last["observation"]
+async def test_a_cancelled_run_ends_with_an_error_that_says_so(server: Server) -> None:
+    paused = await server.create_by_codegen(plan([DELETE]))
+    await server.client.post(f"{CODEGEN}/ban", json={"agent_run_id": paused["id"]})
+    log = await log_of(server, paused["id"])
+    last = told(log["logs"][-1])
+    assert (log["status"], last["message_type"]) == ("CANCELLED", "ERROR")
+    assert last["observation"] == log["result"]
+    assert "was cancelled" in last["observation"]
 
 
 @pytest.mark.parametrize(
@@ -272,9 +265,9 @@ async def test_a_part_of_a_log_is_cut_from_what_is_shown(
     pages: int,
 ) -> None:
     turns: list[Turn] = [["One.", Call("note", {"text": "a"})], [Call("note", {"text": "b"})], "Done."]
-    async with talking(tmp_path, *turns) as desk:
-        made = await desk.create_by_codegen("x")
-        whole = (await log_of(desk, made["id"]))["logs"]
+    async with talking(tmp_path, *turns) as server:
+        made = await server.create_by_codegen("x")
+        whole = (await log_of(server, made["id"]))["logs"]
         assert [entry["message_type"] for entry in whole] == [
             "USER_MESSAGE",
             "PLAN_EVALUATION",
@@ -282,46 +275,42 @@ async def test_a_part_of_a_log_is_cut_from_what_is_shown(
             "ACTION",
             "FINAL_ANSWER",
         ]
-        part = await log_of(desk, made["id"], **asked)
+        part = await log_of(server, made["id"], **asked)
         assert part["logs"] == shown(whole)
         assert (part["total_logs"], part["page"], part["pages"]) == (5, page, pages)
         assert part["size"] == asked.get("limit", 100)
 
 
 @pytest.mark.parametrize("asked", [{"skip": -1}, {"limit": 0}, {"limit": 101}, {"reverse": "maybe"}])
-async def test_a_parameter_that_does_not_fit_is_a_422(tmp_path: Path, asked: JsonObject) -> None:
-    async with at_desk(tmp_path) as desk:
-        made = await desk.create_by_codegen("x")
-        response = await desk.client.get(f"{ORGANIZATION}/{made['id']}/logs", params=asked)
-        assert response.status_code == 422
-        assert [item["loc"] for item in response.json()["detail"]] == [["query", next(iter(asked))]]
+async def test_a_parameter_that_does_not_fit_is_a_422(server: Server, asked: JsonObject) -> None:
+    made = await server.create_by_codegen("x")
+    response = await server.client.get(f"{CODEGEN}/{made['id']}/logs", params=asked)
+    assert response.status_code == 422
+    assert [item["loc"] for item in response.json()["detail"]] == [["query", next(iter(asked))]]
 
 
 @pytest.mark.parametrize("run_id", [999, 0, -1, 2**63, 10**40])
 @pytest.mark.parametrize("prefix", ["/v1", "/v1/alpha"])
-async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, prefix: str, run_id: int) -> None:
-    async with at_desk(tmp_path) as desk:
-        response = await desk.client.get(f"{prefix}/organizations/1/agent/run/{run_id}/logs")
-        assert (response.status_code, response.json()) == (404, {"message": "Agent run not found.", "status_code": 404})
-        response = await desk.client.get(f"{prefix}/organizations/2/agent/run/{run_id}/logs")
-        assert response.status_code == 403
-        assert response.json() == {"message": "You do not have access to this organization.", "status_code": 403}
+async def test_a_run_that_is_not_there_is_not_found(server: Server, prefix: str, run_id: int) -> None:
+    response = await server.client.get(f"{prefix}/organizations/1/agent/run/{run_id}/logs")
+    assert (response.status_code, response.json()) == (404, {"message": "Agent run not found.", "status_code": 404})
+    response = await server.client.get(f"{prefix}/organizations/2/agent/run/{run_id}/logs")
+    assert response.status_code == 403
+    assert response.json() == {"message": "You do not have access to this organization.", "status_code": 403}
 
 
-async def test_a_new_run_has_its_prompt_in_the_log_before_anything_happens(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        made = read_object(await desk.client.post(ORGANIZATION, json={"prompt": ""}))
-        # Read once: the run goes on meanwhile.
-        log = read_object(await desk.client.get(f"{ORGANIZATION}/{made['id']}/logs"))
-        assert told(log["logs"][0]) == message(prompt="")
+async def test_a_new_run_has_its_prompt_in_the_log_before_anything_happens(server: Server) -> None:
+    made = (await server.client.post(CODEGEN, json={"prompt": ""})).json()
+    # Read once: the run goes on meanwhile.
+    log = (await server.client.get(f"{CODEGEN}/{made['id']}/logs")).json()
+    assert told(log["logs"][0]) == message(prompt="")
 
 
-async def test_a_log_goes_on_after_a_continue_through_agno(tmp_path: Path) -> None:
-    async with at_desk(tmp_path) as desk:
-        paused = await desk.create_by_codegen(plan([DELETE]))
-        run = await desk.get({"agent_id": "desk", "run_id": paused["web_url"].rpartition("/")[2]})
-        done = await desk.continued(run, [confirmed(run["tools"][0])])
-        entries = [told(entry) for entry in (await log_of(desk, paused["id"], skip=2))["logs"]]
+async def test_a_log_goes_on_after_a_continue_through_agno(server: Server) -> None:
+    paused = await server.create_by_codegen(plan([DELETE]))
+    run = await server.read({"agent_id": "toolbox", "run_id": paused["web_url"].rpartition("/")[2]})
+    done = await server.continued(run, [confirmed(run["tools"][0])])
+    entries = [told(entry) for entry in (await log_of(server, paused["id"], skip=2))["logs"]]
     decision = {"tool_call_id": run["tools"][0]["tool_call_id"], "tool_name": "delete_file", "decision": "confirmed"}
     assert entries == [
         message(answers=[decision]),

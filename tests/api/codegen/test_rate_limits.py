@@ -15,8 +15,9 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from tests.support.databases import PostgresServer
-from tests.support.limited import BUCKETS, Limited, MovedClock, serving_limited
+from tests.support.databases import NOW, PostgresServer
+from tests.support.limited import BUCKETS, LimitedServer, served_with_buckets
+from tests.support.server import SettableClock
 from unpause.settings import Settings
 from unpause.store.tables import rate_counts
 
@@ -35,7 +36,7 @@ DEFAULTS = {
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, clock: MovedClock) -> Iterator[dict[str, str]]:
+def database(request: pytest.FixtureRequest, clock: SettableClock) -> Iterator[dict[str, str]]:
     """Yield the settings of a database: the one that each process has for itself, or the one that all share."""
     if request.param == "sqlite":
         yield {}
@@ -52,19 +53,19 @@ def shared(postgres: PostgresServer) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
+def clock() -> SettableClock:
+    return SettableClock(NOW)
 
 
 @pytest.fixture
-async def server(tmp_path: Path, clock: MovedClock, database: dict[str, str]) -> AsyncIterator[Limited]:
-    async with serving_limited(tmp_path, clock, **database) as server:
+async def server(tmp_path: Path, clock: SettableClock, database: dict[str, str]) -> AsyncIterator[LimitedServer]:
+    async with served_with_buckets(tmp_path, clock, **database) as server:
         yield server
 
 
 @pytest.fixture
-async def alone(tmp_path: Path, clock: MovedClock) -> AsyncIterator[Limited]:
-    async with serving_limited(tmp_path, clock) as server:
+async def alone(tmp_path: Path, clock: SettableClock) -> AsyncIterator[LimitedServer]:
+    async with served_with_buckets(tmp_path, clock) as server:
         yield server
 
 
@@ -75,14 +76,14 @@ def said(response: httpx.Response) -> tuple[str | None, str | None, str | None]:
     return policy, limit, retry_after
 
 
-async def statuses(server: Limited, times: int, bearer: str = "t") -> list[int]:
+async def statuses(server: LimitedServer, times: int, bearer: str = "t") -> list[int]:
     """Return how as many requests to the bucket of five a minute are answered, one after the other."""
     return [(await server.ask("setup", bearer)).status_code for _ in range(times)]
 
 
 @pytest.mark.parametrize(("bucket", "limit"), DEFAULTS.items())
 async def test_each_bucket_lets_as_many_through_as_the_contract_says(
-    alone: Limited, bucket: str, limit: tuple[int, int]
+    alone: LimitedServer, bucket: str, limit: tuple[int, int]
 ) -> None:
     quota, window = limit
     for number in range(1, quota + 1):
@@ -100,14 +101,14 @@ def test_the_buckets_are_those_of_the_settings() -> None:
     assert names == set(DEFAULTS)
 
 
-async def test_a_used_up_bucket_leaves_the_others_full(server: Limited) -> None:
+async def test_a_used_up_bucket_leaves_the_others_full(server: LimitedServer) -> None:
     assert await statuses(server, 6) == [200] * 5 + [429]
     for bucket in DEFAULTS:
         expected = 429 if bucket == "setup" else 200
         assert (await server.ask(bucket)).status_code == expected
 
 
-async def test_the_next_window_begins_when_the_first_is_over(server: Limited, clock: MovedClock) -> None:
+async def test_the_next_window_begins_when_the_first_is_over(server: LimitedServer, clock: SettableClock) -> None:
     assert await statuses(server, 5) == [200] * 5
     clock.move(18)
     assert said(await server.ask("setup")) == ('"setup";q=5;w=60', '"setup";r=0;t=42', "42")
@@ -120,7 +121,7 @@ async def test_the_next_window_begins_when_the_first_is_over(server: Limited, cl
 
 @pytest.mark.parametrize("later", [0.0, 0.000001, 0.5, 17.3, 58.999999, 59.000001, 59.999999])
 async def test_who_waits_as_long_as_was_said_and_no_longer_is_let_through(
-    alone: Limited, clock: MovedClock, later: float
+    alone: LimitedServer, clock: SettableClock, later: float
 ) -> None:
     assert await statuses(alone, 5) == [200] * 5
     clock.move(later)
@@ -131,7 +132,7 @@ async def test_who_waits_as_long_as_was_said_and_no_longer_is_let_through(
     assert await statuses(alone, 1) == [200]
 
 
-async def test_what_is_refused_makes_the_wait_no_longer(server: Limited, clock: MovedClock) -> None:
+async def test_what_is_refused_makes_the_wait_no_longer(server: LimitedServer, clock: SettableClock) -> None:
     assert await statuses(server, 5) == [200] * 5
     for left in (60, 40, 20):
         assert said(await server.ask("setup"))[2] == str(left)
@@ -139,7 +140,9 @@ async def test_what_is_refused_makes_the_wait_no_longer(server: Limited, clock: 
     assert await statuses(server, 6) == [200] * 5 + [429]
 
 
-async def test_a_clock_that_was_put_back_sends_nobody_to_sleep_for_long(server: Limited, clock: MovedClock) -> None:
+async def test_a_clock_that_was_put_back_sends_nobody_to_sleep_for_long(
+    server: LimitedServer, clock: SettableClock
+) -> None:
     assert await statuses(server, 6) == [200] * 5 + [429]
     clock.move(-3600)
     wait = said(await server.ask("setup"))[2]
@@ -147,44 +150,44 @@ async def test_a_clock_that_was_put_back_sends_nobody_to_sleep_for_long(server: 
     assert wait in {None, "60"}
 
 
-async def test_two_tokens_do_not_share(server: Limited) -> None:
+async def test_two_tokens_do_not_share(server: LimitedServer) -> None:
     assert await statuses(server, 6, bearer="one") == [200] * 5 + [429]
     assert await statuses(server, 6, bearer="other") == [200] * 5 + [429]
 
 
 @pytest.mark.parametrize("authorization", ["bearer one", "Bearer   one ", "one"])
-async def test_a_token_is_the_same_however_it_is_sent(alone: Limited, authorization: str) -> None:
+async def test_a_token_is_the_same_however_it_is_sent(alone: LimitedServer, authorization: str) -> None:
     assert await statuses(alone, 5, bearer="one") == [200] * 5
     response = await alone.client.post(f"{BUCKETS}/setup", json={"n": 1}, headers={"Authorization": authorization})
     assert response.status_code == 429
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Bearer ", "bearer"])
-async def test_who_has_no_token_is_not_limited(alone: Limited, authorization: str | None) -> None:
+async def test_who_has_no_token_is_not_limited(alone: LimitedServer, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     for _ in range(20):
         response = await alone.client.post(f"{BUCKETS}/setup", json={"n": 1}, headers=headers)
         assert (response.status_code, said(response)) == (200, (None, None, None))
 
 
-async def test_only_a_hash_of_the_token_is_kept(tmp_path: Path, clock: MovedClock, shared: dict[str, str]) -> None:
-    async with serving_limited(tmp_path, clock, **shared) as server:
+async def test_only_a_hash_of_the_token_is_kept(tmp_path: Path, clock: SettableClock, shared: dict[str, str]) -> None:
+    async with served_with_buckets(tmp_path, clock, **shared) as server:
         await server.ask("setup", bearer="very-secret")
         [row] = await server.application.database.read(lambda connection: connection.execute(select(rate_counts)).all())
     assert "very-secret" not in repr(row)
     assert hashlib.sha256(b"very-secret").hexdigest() in row.key
 
 
-async def test_an_empty_text_lifts_a_limit(tmp_path: Path, clock: MovedClock, database: dict[str, str]) -> None:
-    async with serving_limited(tmp_path, clock, rate_limit_setup="", **database) as server:
+async def test_an_empty_text_lifts_a_limit(tmp_path: Path, clock: SettableClock, database: dict[str, str]) -> None:
+    async with served_with_buckets(tmp_path, clock, rate_limit_setup="", **database) as server:
         for _ in range(20):
             response = await server.ask("setup")
             assert (response.status_code, said(response)) == (200, (None, None, None))
         assert said(await server.ask("create"))[1] == '"create";r=9;t=60'
 
 
-async def test_a_limit_may_be_set(tmp_path: Path, clock: MovedClock) -> None:
-    async with serving_limited(tmp_path, clock, rate_limit_setup="2 per 90 seconds") as server:
+async def test_a_limit_may_be_set(tmp_path: Path, clock: SettableClock) -> None:
+    async with served_with_buckets(tmp_path, clock, rate_limit_setup="2 per 90 seconds") as server:
         assert await statuses(server, 3) == [200, 200, 429]
         assert said(await server.ask("setup")) == ('"setup";q=2;w=90', '"setup";r=0;t=90', "90")
 
@@ -212,7 +215,7 @@ def test_a_text_that_is_no_limit_is_refused_by_the_name_of_its_setting(text: str
     assert error["loc"] == (f"rate_limit_{bucket}",)
 
 
-async def test_a_body_that_does_not_fit_counts(server: Limited) -> None:
+async def test_a_body_that_does_not_fit_counts(server: LimitedServer) -> None:
     for left in (4, 3):
         response = await server.ask("setup", json={"n": "many"})
         assert (response.status_code, said(response)[1]) == (422, f'"setup";r={left};t=60')
@@ -221,7 +224,7 @@ async def test_a_body_that_does_not_fit_counts(server: Limited) -> None:
     assert (response.status_code, response.json()) == (429, TOO_MANY)
 
 
-async def test_a_body_that_is_no_json_counts(server: Limited) -> None:
+async def test_a_body_that_is_no_json_counts(server: LimitedServer) -> None:
     headers = {"Authorization": "Bearer t", "Content-Type": "application/json"}
     for left in (4, 3, 2, 1, 0):
         response = await server.client.post(f"{BUCKETS}/setup", content=b"{", headers=headers)
@@ -232,12 +235,12 @@ async def test_a_body_that_is_no_json_counts(server: Limited) -> None:
     assert await statuses(server, 1) == [429]
 
 
-async def test_what_the_route_refuses_counts_and_says_so(server: Limited) -> None:
+async def test_what_the_route_refuses_counts_and_says_so(server: LimitedServer) -> None:
     response = await server.ask("setup", json={"n": -1})
     assert (response.status_code, said(response)[1]) == (400, '"setup";r=4;t=60')
 
 
-async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_counted(server: Limited) -> None:
+async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_counted(server: LimitedServer) -> None:
     assert await statuses(server, 6) == [200] * 5 + [429]
     path = f"{BUCKETS}/setup".replace("/organizations/1/", "/organizations/2/")
     for token in ("t", "other"):
@@ -246,7 +249,7 @@ async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_co
     assert said(await server.ask("setup", bearer="other"))[1] == '"setup";r=4;t=60'
 
 
-async def test_of_fifty_requests_at_once_ten_pass(server: Limited) -> None:
+async def test_of_fifty_requests_at_once_ten_pass(server: LimitedServer) -> None:
     responses = await asyncio.gather(*(server.ask("create") for _ in range(50)))
     passed = [response for response in responses if response.status_code == 200]
     assert (len(passed), len(server.executed)) == (10, 10)
@@ -261,11 +264,11 @@ def read_remaining(response: httpx.Response) -> int:
 
 
 async def test_two_processes_with_one_database_count_together(
-    tmp_path: Path, clock: MovedClock, shared: dict[str, str]
+    tmp_path: Path, clock: SettableClock, shared: dict[str, str]
 ) -> None:
     async with (
-        serving_limited(tmp_path, clock, **shared) as first,
-        serving_limited(tmp_path, clock, **shared) as second,
+        served_with_buckets(tmp_path, clock, **shared) as first,
+        served_with_buckets(tmp_path, clock, **shared) as second,
     ):
         servers = (first, second)
         responses = await asyncio.gather(*(servers[number % 2].ask("create") for number in range(50)))
@@ -274,26 +277,26 @@ async def test_two_processes_with_one_database_count_together(
         clock.move(60)
         assert await statuses(first, 3) == [200] * 3
         assert await statuses(second, 3) == [200, 200, 429]
-    async with serving_limited(tmp_path, clock, **shared) as restarted:
+    async with served_with_buckets(tmp_path, clock, **shared) as restarted:
         assert await statuses(restarted, 1) == [429]
 
 
 async def test_a_limit_that_was_changed_begins_to_count_anew(
-    tmp_path: Path, clock: MovedClock, shared: dict[str, str]
+    tmp_path: Path, clock: SettableClock, shared: dict[str, str]
 ) -> None:
-    async with serving_limited(tmp_path, clock, **shared) as server:
+    async with served_with_buckets(tmp_path, clock, **shared) as server:
         assert await statuses(server, 6) == [200] * 5 + [429]
-    async with serving_limited(tmp_path, clock, rate_limit_setup="6/minute", **shared) as server:
+    async with served_with_buckets(tmp_path, clock, rate_limit_setup="6/minute", **shared) as server:
         assert await statuses(server, 7) == [200] * 6 + [429]
 
 
 async def test_without_its_database_a_server_answers_503_and_lets_nothing_through(
-    tmp_path: Path, clock: MovedClock, postgres: PostgresServer
+    tmp_path: Path, clock: SettableClock, postgres: PostgresServer
 ) -> None:
     async with AsyncExitStack() as stack:
         with postgres.migrated_database() as url:
             server = await stack.enter_async_context(
-                serving_limited(tmp_path, clock, database_url=url, sweep_seconds=3600)
+                served_with_buckets(tmp_path, clock, database_url=url, sweep_seconds=3600)
             )
             assert await statuses(server, 1) == [200]
         for _ in range(2):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.limited import Limited, MovedClock, serving_limited
+from tests.support.databases import NOW
+from tests.support.limited import LimitedServer, served_with_buckets
+from tests.support.server import SettableClock
 
 ORGANIZATION = "/v1/organizations/{org_id}"
 RUN = f"{ORGANIZATION}/agent/run"
@@ -43,12 +45,12 @@ EXPECTED = {
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Limited]:
-    async with serving_limited(tmp_path, MovedClock()) as server:
+async def server(tmp_path: Path) -> AsyncIterator[LimitedServer]:
+    async with served_with_buckets(tmp_path, SettableClock(NOW)) as server:
         yield server
 
 
-async def operations(server: Limited) -> set[tuple[str, str]]:
+async def operations(server: LimitedServer) -> set[tuple[str, str]]:
     """Return the operations of the server's document that are Codegen's."""
     paths = (await server.client.get("/openapi.json")).json()["paths"]
     return {
@@ -59,7 +61,7 @@ async def operations(server: Limited) -> set[tuple[str, str]]:
     }
 
 
-async def ask(server: Limited, method: str, path: str, **headers: str) -> str | None:
+async def ask(server: LimitedServer, method: str, path: str, **headers: str) -> str | None:
     """Send one request that changes nothing and return the policy that it was counted under."""
     filled = path.format(org_id=1, agent_run_id=1, user_id=1)
     response = await server.client.request(
@@ -73,7 +75,7 @@ async def ask(server: Limited, method: str, path: str, **headers: str) -> str | 
     return policy
 
 
-async def test_every_operation_has_its_limit(server: Limited) -> None:
+async def test_every_operation_has_its_limit(server: LimitedServer) -> None:
     found = {}
     for method, path in sorted(await operations(server)):
         policy = await ask(server, method, path, Authorization="Bearer t")
@@ -82,12 +84,12 @@ async def test_every_operation_has_its_limit(server: Limited) -> None:
     assert found == EXPECTED
 
 
-async def test_without_a_token_no_operation_has_a_limit(server: Limited) -> None:
+async def test_without_a_token_no_operation_has_a_limit(server: LimitedServer) -> None:
     for method, path in sorted(await operations(server)):
         assert await ask(server, method, path) is None
 
 
-async def test_the_original_and_the_extension_share_one_count(server: Limited) -> None:
+async def test_the_original_and_the_extension_share_one_count(server: LimitedServer) -> None:
     body = {"agent_run_id": 1, "prompt": "go on"}
     headers = {"Authorization": "Bearer t"}
     left = []
@@ -98,7 +100,7 @@ async def test_the_original_and_the_extension_share_one_count(server: Limited) -
     assert left == [f'"resume";r={number};t=60' for number in (59, 58, 57)]
 
 
-async def test_making_runs_leaves_reading_them_free(server: Limited) -> None:
+async def test_making_runs_leaves_reading_them_free(server: LimitedServer) -> None:
     """A client that made all its runs must still learn how they go (codegen.md section 8)."""
     headers = {"Authorization": "Bearer t"}
     path = RUN.format(org_id=1)
@@ -109,7 +111,7 @@ async def test_making_runs_leaves_reading_them_free(server: Limited) -> None:
     assert len((await server.client.get(f"{path}s", headers=headers)).json()["items"]) == 10
 
 
-async def test_who_may_not_ask_is_not_counted_anywhere(server: Limited) -> None:
+async def test_who_may_not_ask_is_not_counted_anywhere(server: LimitedServer) -> None:
     for method, path in sorted(await operations(server)):
         if "{org_id}" not in path or method == "post":
             continue

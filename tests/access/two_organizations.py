@@ -13,13 +13,13 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import make_url
 
-from tests.access.asking import Route, read_routes
-from tests.access.belongings import GATE, OURS, SESSIONS, SHARED_USER, Belongings, furnish
-from tests.access.guarded import Guarded, guarded
-from tests.access.watching import Watch, nobody_outside
+from tests.access.other_organization import GATE, OURS, SESSIONS, SHARED_USER, Belongings, furnish
+from tests.access.requests_of_strangers import Route, read_routes
+from tests.access.watch import Watch, nobody_outside
+from tests.support.caller import body_of, confirming, path_of
 from tests.support.databases import PostgresServer, copy_database, sqlite_url
 from tests.support.gates import Gates
-from tests.support.office import body_of, confirming, path_of
+from tests.support.server import Server, served
 from unpause.domain.scopes import ADMIN, USUAL
 
 # A folder to serve in, and a database in which both organizations are.
@@ -52,13 +52,15 @@ class Furnished:
 
 
 @asynccontextmanager
-async def visited(furnished: Furnished, folder: Path, database_url: str) -> AsyncIterator[tuple[Guarded, Watch]]:
+async def visited(furnished: Furnished, folder: Path, database_url: str) -> AsyncIterator[tuple[Server, Watch]]:
     """Serve a copy, in which a run of theirs is executed all the time; yield the server and who watches."""
     gates, sent = Gates(GATE), list[bytes]()
     (folder / "checkouts" / "1").mkdir(parents=True)
     with nobody_outside(sent):
-        async with guarded(folder, database_url, gates, workspace_root=folder / "checkouts") as server:
-            held, boss = furnished.theirs.held, server.holder(furnished.theirs.admin)
+        async with served(
+            folder, tokens={}, database_url=database_url, gates=gates, workspace_root=folder / "checkouts"
+        ) as server:
+            held, boss = furnished.theirs.held, server.user(furnished.theirs.admin)
             answers = json.dumps(confirming(held))
             body_of(await boss.form(f"{path_of(held)}/continue", tools=answers, background="true"), 202)
             await gates.reached(GATE)
@@ -70,11 +72,11 @@ async def visited(furnished: Furnished, folder: Path, database_url: str) -> Asyn
 
 async def _furnish(folder: Path, database_url: str) -> tuple[Belongings, dict[str, str], dict[str, Route]]:
     with nobody_outside([]):
-        async with guarded(folder, database_url) as server:
+        async with served(folder, tokens={}, database_url=database_url) as server:
             await server.add_organization(OURS, "ours")
             theirs = await furnish(server)
-            people = {name: await server.person(OURS, user, *scopes) for name, (user, scopes) in PEOPLE.items()}
-            people[BY_JWT] = server.by_jwt(OURS, SHARED_USER, [*USUAL, *_DECIDING], session_id=SESSIONS[0])
+            people = {name: await server.add_user(OURS, user, *scopes) for name, (user, scopes) in PEOPLE.items()}
+            people[BY_JWT] = server.by_jwt(SHARED_USER, *USUAL, *_DECIDING, organization=OURS, session_id=SESSIONS[0])
             tokens = {name: person.authorization for name, person in people.items()}
             return theirs, tokens, read_routes(server.app.openapi())
 

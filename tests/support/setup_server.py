@@ -10,38 +10,35 @@ from typing import Any
 
 import httpx
 
-from tests.api.exchange import Desk, JsonObject, read_object
+from tests.support.caller import body_of
 from tests.support.planning import REPOSITORY, PlanningModel
-from tests.support.serving import serving
-from unpause.bootstrap import Application
+from tests.support.server import Server, served
+from tests.support.toolbox import JsonObject
 
 SETUP = "/v1/organizations/1/setup-commands/generate"
 AGENT = "setup-commands"
 
 
 @dataclass(frozen=True)
-class Workshop(Desk):
+class SetupServer(Server):
     """One server, whose default agent has the scripted model."""
 
     async def generate(self, **body: object) -> httpx.Response:
         """Ask for a run that prepares the repository."""
-        return await self.client.post(SETUP, json={"repo_id": REPOSITORY, **body})
+        return await self.post(SETUP, {"repo_id": REPOSITORY, **body})
 
     async def prepared(self, **body: object) -> JsonObject:
         """Start such a run and return it as Codegen shows it once it paused or ended."""
-        response = await self.generate(**body)
-        assert response.status_code == 200, response.text
-        return await self.settled(read_object(response)["agent_run_id"])
+        return await self.settled_by_codegen(body_of(await self.generate(**body))["agent_run_id"])
 
-    async def resumed(self, run: JsonObject, prompt: str, **keys: object) -> JsonObject:
+    async def resumed(self, run: JsonObject, prompt: str, **keys: Any) -> JsonObject:  # noqa: ANN401 - any key
         """Resume the run through Codegen's API and return it once it paused or ended again."""
-        response = await self.resume(run["id"], prompt, **keys)
-        assert response.status_code == 200, response.text
-        return await self.read(run["id"])
+        body_of(await self.resume(run["id"], prompt, **keys))
+        return await self.read_by_codegen(run["id"])
 
     async def as_agno(self, run: JsonObject) -> JsonObject:
         """Return the run as AgentOS shows it."""
-        return await self.get({"agent_id": AGENT, "run_id": run["web_url"].rpartition("/")[2]})
+        return await self.read({"agent_id": AGENT, "run_id": run["web_url"].rpartition("/")[2]})
 
     async def answered(self, run: JsonObject, **answer: object) -> httpx.Response:
         """Continue the run through AgentOS's API with this answer to the one thing it waits for."""
@@ -63,12 +60,11 @@ def commands_of(shown: JsonObject) -> list[tuple[str, bool | None]]:
 
 
 @asynccontextmanager
-async def at_workshop(folder: Path, model: PlanningModel, **changes: Any) -> AsyncIterator[Workshop]:  # noqa: ANN401
+async def served_setup(folder: Path, model: PlanningModel, **changes: Any) -> AsyncIterator[SetupServer]:  # noqa: ANN401
     """Serve during the block; the checkouts are in ``folder/checkouts``."""
-    applications: list[Application] = []
     settings = {"workspace_root": folder / "checkouts", **changes}
-    async with serving(folder, [model.agent()], seen=applications.append, **settings) as client:
-        yield Workshop(client, applications[0])
+    async with served(folder, model.agent(), **settings) as server:
+        yield SetupServer(**vars(server))
 
 
 def note(number: str) -> str:
@@ -86,9 +82,9 @@ def traces(checkout: Path) -> list[str]:
     return file.read_text(encoding="utf-8").split() if file.exists() else []
 
 
-async def failed_at_three(workshop: Workshop, checkout: Path) -> JsonObject:
+async def failed_at_three(server: SetupServer, checkout: Path) -> JsonObject:
     """Start the run of FIVE and return it once it waits for a correction of its third command."""
-    run = await workshop.prepared()
+    run = await server.prepared()
     assert run["status"] == "PAUSED"
     assert traces(checkout) == ["1", "2", "3"]
     return run

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.access.belongings import KNOWN_USER, OURS, THEIRS, URL
-from tests.access.guarded import Dump, Person
-from tests.support.office import JsonObject, plan
+from tests.access.other_organization import KNOWN_USER, OURS, THEIRS, URL
+from tests.support.server import Dump, User
+from tests.support.toolbox import JsonObject, plan
 
 if TYPE_CHECKING:
     import httpx
@@ -43,7 +43,7 @@ class Names:
     urls: Sequence[str] = ()
     keys: Sequence[str] = ()
     organizations: Sequence[int] = (OURS,)
-    agents: Sequence[str] = ("office",)
+    agents: Sequence[str] = ("toolbox",)
 
     def __add__(self, other: Names) -> Names:
         """Return the names of both."""
@@ -165,7 +165,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "approval_type": ("required", "audit"),
         "background": _FLAGS,
         "before_card_order_id": ("b",),
-        "component_id": ("office",),
+        "component_id": ("toolbox",),
         "created_after": (0,),
         "created_before": (2_000_000_000,),
         "db_id": ("unpause",),
@@ -261,7 +261,7 @@ class Question:
         """Return it with more fields."""
         return replace(self, said={**self.said, **said})
 
-    async def send(self, person: Person) -> httpx.Response:
+    async def send(self, person: User) -> httpx.Response:
         """Have the person send it."""
         placed: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}, "form": {}, "json": {}}
         for each in self.route.fields:
@@ -274,7 +274,7 @@ class Question:
         elif "json" in places:
             content["json"] = placed["json"]
         path = self.route.path.format(**placed["path"])
-        return await person.ask(self.route.method, path, placed["header"], params=placed["query"], **content)
+        return await person.request(self.route.method, path, placed["header"], params=placed["query"], **content)
 
     @property
     def words(self) -> str:

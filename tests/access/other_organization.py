@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert, text
 
-from tests.access.guarded import DEADLINE, Dump, Guarded, Person
-from tests.support.office import JsonObject, body_of, confirming, path_of, plan
+from tests.support.caller import DEADLINE, body_of, confirming, path_of
+from tests.support.server import Dump, Server, User
+from tests.support.toolbox import JsonObject, plan
 from unpause.store.tables import users
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Asked:
     form: dict[str, str] | None = None
     body: JsonObject | None = None
 
-    async def send(self, person: Person, path: str | None = None) -> Any:  # noqa: ANN401 - httpx's answer
+    async def send(self, person: User, path: str | None = None) -> Any:  # noqa: ANN401 - httpx's answer
         """Have the person make this request, or the same one at another path."""
         if self.form is not None:
             return await person.form(path or self.path, self.key, **self.form)
@@ -64,34 +65,34 @@ class Belongings:
     held: JsonObject = field(default_factory=dict)
 
 
-async def furnish(server: Guarded) -> Belongings:
+async def furnish(server: Server) -> Belongings:
     """Make the organization with all it has, and return what a test needs of it."""
     await server.add_organization(THEIRS, "canary organization")
     await server.application.database.write(lambda connection: _number(connection, server))
-    boss = await server.person(THEIRS, "canary-boss", "agent_os:admin")
-    known = await server.person(THEIRS, KNOWN_USER, "agents:run", "sessions:read", "sessions:write", "approvals:read")
-    anna = await server.person(THEIRS, SHARED_USER)
-    await server.person(THEIRS, None)
+    boss = await server.add_user(THEIRS, "canary-boss", "agent_os:admin")
+    known = await server.add_user(THEIRS, KNOWN_USER, "agents:run", "sessions:read", "sessions:write", "approvals:read")
+    anna = await server.add_user(THEIRS, SHARED_USER)
+    await server.add_user(THEIRS, None)
     has = Belongings(boss.authorization.removeprefix("Bearer "))
     hook = {"url": URL, "secret": "canary-secret-of-the-webhook"}
     body_of(await boss.post(f"/v1/organizations/{THEIRS}/webhooks/agent-run", hook))
     await _converse(boss, known)
     await _decide(boss, known)
     await _repeatable(has, anna, boss)
-    has.held.update(await boss.run(plan([("hold", {"name": GATE})])))
+    has.held.update(await boss.create(plan([("hold", {"name": GATE})])))
     await server.settle(THEIRS)
     await _delivered(server)
     return has
 
 
-async def _delivered(server: Guarded) -> None:
+async def _delivered(server: Server) -> None:
     """Wait until every message to their webhooks is sent, and that is written down."""
     async with asyncio.timeout(DEADLINE):
-        while any(row["next_attempt_at"] for row in (await server.rows())["webhook_deliveries"]):  # noqa: ASYNC110
+        while any(row["next_attempt_at"] for row in (await server.dump())["webhook_deliveries"]):  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the deliverer tells nobody
 
 
-def _number(connection: Connection, server: Guarded) -> None:
+def _number(connection: Connection, server: Server) -> None:
     """Have their runs and users begin at numbers of their own."""
     if server.application.database.is_sqlite:
         connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', :seq)"), {"seq": _FIRST_RUN})
@@ -105,38 +106,38 @@ def _number(connection: Connection, server: Guarded) -> None:
     connection.execute(insert(users), [{**row, **private}])
 
 
-async def _converse(boss: Person, known: Person) -> None:
+async def _converse(boss: User, known: User) -> None:
     """Leave runs that are completed, cancelled and paused, in sessions with names and state."""
     kept = json.dumps({"canary": "kept canary"})
     paused = plan([("delete_file", {"path": "canary/to/delete"})])
-    await known.run(
+    await known.create(
         plan([("deploy", {"env": "canary-environment"})]),
         session_id=SESSIONS[0],
         session_state=kept,
         metadata=kept,
         dependencies=kept,
     )
-    await known.run("canary words to the parrot", agent="parrot", session_id=SESSIONS[1])
-    await known.run(plan([("note", {"text": "canary note"})]), session_id=SESSIONS[1])
+    await known.create("canary words to the parrot", agent="other", session_id=SESSIONS[1])
+    await known.create(plan([("note", {"text": "canary note"})]), session_id=SESSIONS[1])
     changes = {"session_name": "canary session", "metadata": {"is": "canary"}, "session_state": {"has": "canary"}}
-    body_of(await known.ask("PATCH", f"/sessions/{SESSIONS[1]}", json=changes))
+    body_of(await known.request("PATCH", f"/sessions/{SESSIONS[1]}", json=changes))
     made = {"session_id": SESSIONS[2], "session_name": "canary without runs", "user_id": "canary-user"}
     body_of(await boss.post("/sessions", made), 201)
-    await boss.run(paused)
-    cancelled = await boss.run(paused)
+    await boss.create(paused)
+    cancelled = await boss.create(paused)
     body_of(await boss.form(f"{path_of(cancelled)}/cancel"))
 
 
-async def _decide(boss: Person, known: Person) -> None:
+async def _decide(boss: User, known: User) -> None:
     """Leave runs that people have decided about, in every way there is."""
-    rejected = await known.run(plan([("delete_file", {"path": "canary/to/keep"})]))
+    rejected = await known.create(plan([("delete_file", {"path": "canary/to/keep"})]))
     await _continue(known, rejected, confirming(rejected, confirmed=False, confirmation_note="canary, keep it"))
-    shell = await known.run(plan([("run_shell", {"command": "echo canary"})]))
+    shell = await known.create(plan([("run_shell", {"command": "echo canary"})]))
     await _continue(known, shell, [{**shell["tools"][0], "result": "the canary's result"}])
-    audited = await known.run(plan([("pay", {"amount": 7})]))
+    audited = await known.create(plan([("pay", {"amount": 7})]))
     await _continue(known, audited, confirming(audited))
-    granted = await known.run(plan([("grant", {"user": "canary", "role": "?"})]))
-    approved = await known.run(plan([("deploy", {"env": "canary-production"})]))
+    granted = await known.create(plan([("grant", {"user": "canary", "role": "?"})]))
+    approved = await known.create(plan([("deploy", {"env": "canary-production"})]))
     for run, data in ((granted, {"values": {"role": "canary-role"}}), (approved, {"note": "canary approves"})):
         (tool,) = run["tools"]
         decision = {"status": "approved", "resolution_data": data}
@@ -144,14 +145,14 @@ async def _decide(boss: Person, known: Person) -> None:
     await _continue(known, approved, [])
 
 
-async def _repeatable(has: Belongings, anna: Person, boss: Person) -> None:
+async def _repeatable(has: Belongings, anna: User, boss: User) -> None:
     """Make requests with an Idempotency-Key that another organization can send word by word."""
     message = plan([("delete_file", {"path": "known/path"})])
     form = {"message": message}
-    created = body_of(await _ask(has, anna, Asked("/agents/office/runs", "known-key-create", form)))
+    created = body_of(await _ask(has, anna, Asked("/agents/toolbox/runs", "known-key-create", form)))
     tools = {"tools": json.dumps([{"tool_call_id": created["tools"][0]["tool_call_id"], "confirmed": True}])}
     body_of(await _ask(has, anna, Asked(f"{path_of(created)}/continue", "known-key-continue", tools)))
-    deploy = await boss.run(plan([("deploy", {"env": "known-environment"})]))
+    deploy = await boss.create(plan([("deploy", {"env": "known-environment"})]))
     resolve = f"/approvals/{deploy['tools'][0]['approval_id']}/resolve"
     body_of(await _ask(has, boss, Asked(resolve, "known-key-resolve", body={"status": "approved"})))
     prompt = plan([("run_shell", {"command": "known command"})])
@@ -163,19 +164,19 @@ async def _repeatable(has: Belongings, anna: Person, boss: Person) -> None:
     body_of(await _ask(has, anna, Asked(f"{_RUNS}/resume", "known-key-resume", body=resume)))
 
 
-async def _ask(has: Belongings, person: Person, asked: Asked) -> Any:  # noqa: ANN401 - httpx's answer
+async def _ask(has: Belongings, person: User, asked: Asked) -> Any:  # noqa: ANN401 - httpx's answer
     has.asked.append(asked)
     return await asked.send(person)
 
 
-async def _paused(person: Person, run_key: int) -> None:
+async def _paused(person: User, run_key: int) -> None:
     """Wait for a run that Codegen's API made: its stream, through AgentOS's, ends when it pauses."""
     run = body_of(await person.get(f"{_RUNS}/{run_key}"))
     run_id = run["web_url"].rpartition("/")[2]
-    assert (await person.get(f"/agents/office/runs/{run_id}/events")).status_code == 200
+    assert (await person.get(f"/agents/toolbox/runs/{run_id}/events")).status_code == 200
 
 
-async def _continue(person: Person, run: JsonObject, tools: list[JsonObject]) -> None:
+async def _continue(person: User, run: JsonObject, tools: list[JsonObject]) -> None:
     done = body_of(await person.form(f"{path_of(run)}/continue", tools=json.dumps(tools)))
     assert done["status"] == "COMPLETED", done
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.access.belongings import CANARY, THEIRS, rows_of
-from tests.access.guarded import Dump, Guarded
+from tests.access.other_organization import CANARY, THEIRS, rows_of
+from tests.support.server import Dump, Server
 from unpause.domain.webhooks import Sent
 from unpause.webhooks.http import SafeHttpClient
 
@@ -52,7 +52,7 @@ def nobody_outside(sent: list[bytes]) -> Iterator[None]:
 class Watch:
     """What is theirs at the beginning; ``known`` are names of it that a stranger has used with success."""
 
-    server: Guarded
+    server: Server
     rows: Dump
     executed: list[str]
     sent: list[bytes]
@@ -60,10 +60,10 @@ class Watch:
     known: set[str] = field(default_factory=set)
 
     @classmethod
-    async def begin(cls, server: Guarded, sent: list[bytes]) -> Watch:
+    async def begin(cls, server: Server, sent: list[bytes]) -> Watch:
         """Begin now."""
         sent.clear()
-        rows = rows_of(await server.rows(), THEIRS)
+        rows = rows_of(await server.dump(), THEIRS)
         return cls(server, rows, list(server.executed), sent, frozenset(_ids_in(rows)))
 
     def check_answer(self, words: str, response: httpx.Response) -> None:
@@ -82,7 +82,7 @@ class Watch:
 
     async def check_rows(self) -> None:
         """Fail where anything of theirs is not as it was: a row, a tool that ran, a message that went out."""
-        now = rows_of(await self.server.rows(), THEIRS)
+        now = rows_of(await self.server.dump(), THEIRS)
         for table, rows in self.rows.items():
             assert now[table] == rows, table
         told = [call for call in self.server.executed if CANARY in call]
@@ -100,11 +100,11 @@ def _is_in(name: str, answer: str) -> bool:
     return name in _NUMBER.findall(answer) if name.isdecimal() else name in answer
 
 
-async def view_of_owner(server: Guarded, token: str) -> dict[str, str]:
+async def view_of_owner(server: Server, token: str) -> dict[str, str]:
     """Return all that the owner's administrator sees through both APIs, by address."""
-    admin = server.holder(token)
+    admin = server.user(token)
     organization = f"/v1/organizations/{THEIRS}"
-    rows = rows_of(await server.rows(), THEIRS)
+    rows = rows_of(await server.dump(), THEIRS)
     addresses = ["/sessions?limit=1000", "/approvals?limit=1000", "/approvals/count", "/audit?limit=1000"]
     addresses += ["/v1/users/me", "/v1/organizations", f"{organization}/users", f"{organization}/webhooks/agent-run"]
     addresses += [f"{organization}/agent/runs?limit=100", f"{organization}/audit?limit=100"]
