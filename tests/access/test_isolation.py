@@ -108,6 +108,7 @@ def of_alice(users: Users) -> dict[str, str]:
     }
 
 
+@pytest.mark.sql
 async def test_what_one_user_has_is_not_there_for_another_one_on_any_route(users_on_both: Users) -> None:
     names = of_alice(users_on_both)
     nowhere = {**names, "run_id": NOWHERE, "session_id": NOWHERE, "approval_id": NOWHERE}
@@ -124,6 +125,7 @@ async def test_what_one_user_has_is_not_there_for_another_one_on_any_route(users
         assert SECRET not in response.text, ask
 
 
+@pytest.mark.sql
 async def test_lists_and_counts_hold_only_what_is_ones_own(users_on_both: Users) -> None:
     for query in ({}, {"user_id": "alice"}):
         for path in ("/sessions", "/approvals"):

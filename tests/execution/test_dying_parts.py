@@ -49,6 +49,7 @@ async def serve_until_it_dies(worker: GatedWorker, part: str | None = None) -> N
 
 
 @pytest.mark.parametrize("part", [*EVERYWHERE, *ON_SQLITE, *ON_POSTGRES])
+@pytest.mark.sql
 async def test_a_part_that_dies_ends_the_process_and_its_runs_are_given_back(
     tmp_path: Path, database_url: str, part: str
 ) -> None:

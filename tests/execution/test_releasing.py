@@ -17,8 +17,6 @@ from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunRef, RunStatus
 from unpause.store.engine.database import Connection
 
-pytestmark = pytest.mark.sql
-
 T = TypeVar("T")
 
 

@@ -54,6 +54,7 @@ def statuses(connection: Connection) -> dict[int, str]:
     return {int(row.id): row.status for row in connection.execute(select(runs.c.id, runs.c.status))}
 
 
+@pytest.mark.sql
 async def test_pauses_behind_an_unreadable_one_expire(database_url: str, tmp_path: Path) -> None:
     damages = DAMAGES + (ON_SQLITE if database_url.startswith("sqlite") else ())
     bad = list(range(1, len(damages) + 1))
@@ -69,6 +70,7 @@ async def test_pauses_behind_an_unreadable_one_expire(database_url: str, tmp_pat
     assert sorted(passed_over(logs)) == [("runs", key) for key in bad]
 
 
+@pytest.mark.sql
 async def test_runs_behind_an_unreadable_one_are_taken_back(database_url: str, tmp_path: Path) -> None:
     application = build_application(settings_for(tmp_path, database_url=database_url), [])
 

@@ -198,6 +198,7 @@ async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes
 # -------------------------------------------------------------------------------- slots, limits, fairness
 
 
+@pytest.mark.sql
 async def test_no_more_runs_are_executed_at_once_than_there_are_slots(tmp_path: Path, database_url: str) -> None:
     driver = HoldingDriver()
     async with node(tmp_path, database_url, driver, max_running=2) as application:
@@ -215,6 +216,7 @@ async def test_no_more_runs_are_executed_at_once_than_there_are_slots(tmp_path: 
     assert [set(driver.started[:2]), *driver.started[2:]] == [set(runs[:2]), *runs[2:]]
 
 
+@pytest.mark.sql
 async def test_an_organization_runs_no_more_at_once_than_it_may_on_all_workers_together(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -236,6 +238,7 @@ async def test_an_organization_runs_no_more_at_once_than_it_may_on_all_workers_t
     assert Counter(driver.started) == Counter([*runs, other])
 
 
+@pytest.mark.sql
 async def test_many_runs_of_one_organization_do_not_keep_the_one_of_another_waiting(
     tmp_path: Path, database_url: str
 ) -> None:

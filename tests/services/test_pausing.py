@@ -60,6 +60,7 @@ async def test_calls_that_have_not_started_stay_proposed_and_no_one_is_asked(tmp
     assert kinds.count(EventType.RUN_PAUSED) == 1
 
 
+@pytest.mark.sql
 async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -163,6 +164,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, place:
         assert place.dump() == before
 
 
+@pytest.mark.sql
 async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Path, database_url: str) -> None:
     shop = GatedWorker(tmp_path, database_url=database_url)
     async with shop.opened() as application:
@@ -181,6 +183,7 @@ async def test_many_wishes_and_a_completion_at_once_leave_one_truth(tmp_path: Pa
     assert sorted(shop.executed) == ["look"] * 6 + ["note"] * 6
 
 
+@pytest.mark.sql
 async def test_of_continues_at_once_after_a_requested_pause_one_wins(tmp_path: Path, database_url: str) -> None:
     shop = GatedWorker(tmp_path, "think", database_url=database_url)
     async with shop.opened() as application:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place
 from tests.support.gates import Gates, working_agent
@@ -56,6 +58,7 @@ async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
     assert kinds.index(EventType.RUN_CONTINUED) > len(kinds) - 1 - kinds[::-1].index(EventType.RUN_PAUSED)
 
 
+@pytest.mark.sql
 async def test_nothing_that_was_said_before_a_pause_is_lost(tmp_path: Path, database_url: str) -> None:
     # The pause is written while events of the same segment are: in one of three runs, on the machine this was found on.
     agents = [working_agent([], Gates())]

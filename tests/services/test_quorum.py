@@ -108,6 +108,7 @@ async def test_one_no_is_enough_even_of_somebody_who_said_yes_before(server: Ser
     assert server.executed == []
 
 
+@pytest.mark.sql
 async def test_of_eight_yeses_of_two_people_at_once_two_count_and_the_call_runs_once(on_both: Server) -> None:
     run = await on_both.user("alice").run_tools("move")
     tools = said(run)
@@ -146,6 +147,7 @@ async def test_an_approval_stays_pending_until_enough_have_approved_it(server: S
     assert server.executed == ["close(5)"]
 
 
+@pytest.mark.sql
 async def test_of_eight_approvals_of_two_people_at_once_two_count(on_both: Server) -> None:
     run = await on_both.user("alice").run_tools("close")
     answers = await asyncio.gather(*(on_both.user(who).resolve(run) for who in ("bob", "carol") for _ in range(4)))

@@ -64,6 +64,7 @@ class NulDriver(Toolless):
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.sql
 async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
     tmp_path: Path, database_url: str, *, fails: bool
 ) -> None:
@@ -176,6 +177,7 @@ async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
     assert view.tool_calls == ()
 
 
+@pytest.mark.sql
 async def test_a_call_with_the_longest_id_is_asked_about_and_runs(tmp_path: Path, database_url: str) -> None:
     call_id = "i" * 250
     async with running(tmp_path, drivers=[AskingDriver((asks(call_id),))], database_url=database_url) as application:

@@ -177,6 +177,7 @@ async def test_a_yes_in_time_whose_values_never_came_is_not_told_as_silence(tmp_
         assert server.executed == []
 
 
+@pytest.mark.sql
 async def test_late_voices_count_on_both_databases_by_the_clock_of_the_database(on_both: Server) -> None:
     moved, closed, dropped = [await on_both.user("alice").run_tools(tool) for tool in ("move", "close", "drop")]
     for run in (moved, dropped):
@@ -192,6 +193,7 @@ async def test_late_voices_count_on_both_databases_by_the_clock_of_the_database(
     assert on_both.executed == []
 
 
+@pytest.mark.sql
 async def test_one_sweep_does_all_that_is_due(database_url: str, tmp_path: Path) -> None:
     application = build_application(settings_for(tmp_path, database_url=database_url), [])
 
