@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support.databases import PostgresServer, migrated_sqlite_file, postgres_server, sqlite_url
+from tests.support.databases import (
+    PostgresServer,
+    migrated_sqlite_file,
+    postgres_server,
+    share_compiled_statements,
+    sqlite_url,
+)
 from tests.support.full import skip_long_tests
 
 # No deadline, because a busy machine is no fault; no database of examples in the working tree.
 settings.register_profile("unpause", deadline=None, database=None)
 settings.load_profile("unpause")
+
+share_compiled_statements()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
@@ -52,6 +51,7 @@ from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.streaming.postgres import PostgresBus
+from unpause.version import VERSION
 from unpause.webhooks.deliverer import DeliveryWorker
 from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
@@ -205,7 +205,7 @@ def build_application(
 
 def _node(agents: AgentRegistry, ids: Ids) -> Node:
     name = f"{platform.node()}:{os.getpid()}"
-    return Node(ids.fresh(), name, version("unpause"), tuple(sorted(agents.served.names)))
+    return Node(ids.fresh(), name, VERSION, tuple(sorted(agents.served.names)))
 
 
 def _bus(settings: Settings, database: Database) -> Bus:

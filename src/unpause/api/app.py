@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -21,6 +20,7 @@ from unpause.api.middleware.requests import BodyLimit, HeadLimit, LoopbackOnly, 
 from unpause.api.middleware.security_headers import SafeHeaders
 from unpause.api.openapi import describe_proof
 from unpause.api.rate_limits import RateLimits
+from unpause.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ def create_app(application: Application) -> FastAPI:
 
     app = FastAPI(
         title="Unpause",
-        version=version("unpause"),
+        version=VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
         routes=[route for router in _ROUTERS for route in router.routes],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from unpause.domain.webhooks import Sent
 from unpause.errors import SecretsNotKept
+from unpause.version import VERSION
 from unpause.webhooks.service import url_of
 from unpause.webhooks.signing import sign, unsigned
 
@@ -24,7 +24,7 @@ class SigningSender:
         self._vault = vault
         self._door = door
         self._clock = clock
-        self._said = {"Content-Type": "application/json", "User-Agent": f"Unpause/{version('unpause')}"}
+        self._said = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
 
     async def send_message(self, delivery: Delivery) -> Sent:
         """Send it once; one whose address or secret cannot be opened any more is not sent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -12,6 +11,7 @@ from unpause.api.agentos.replies import reply
 from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.version import VERSION
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -27,7 +27,7 @@ DATABASE_ID = "unpause"
 @router.get("/", operation_id="get_root", response_model=None)
 async def get_root() -> Response:
     """Say what this is."""
-    return reply({"name": "Unpause", "version": version("unpause"), "docs": "/docs"})
+    return reply({"name": "Unpause", "version": VERSION, "docs": "/docs"})
 
 
 @router.get("/config", operation_id="get_config", response_model=None)
