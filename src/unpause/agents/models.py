@@ -17,6 +17,7 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import infer_model
 from pydantic_ai.providers import infer_provider_class
 
+from unpause.agents.redaction import Redaction
 from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
@@ -46,8 +47,6 @@ _HOW_TO_NAME = "A model is written PROVIDER:NAME, for example openai:NAME or ant
 
 _EXTRA = re.compile(r"pydantic-ai-slim\[([\w-]+)\]")
 _UNSET_VARIABLE = re.compile(r"Set the `(\w+)` environment variable or")
-_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
-_SHORTEST_SECRET = 8
 
 
 def resolve_model(name: str, base_url: str | None = None) -> Model:
@@ -65,7 +64,7 @@ def resolve_model(name: str, base_url: str | None = None) -> Model:
     another variable the provider needs is missing, or the URL or key cannot work. No message holds a secret.
     """
     if not name.rpartition(":")[2]:
-        raise InvalidSetting(_without_secrets(f"The model {name!r} has no name. {_HOW_TO_NAME}"))
+        raise InvalidSetting(Redaction(os.environ).hide(f"The model {name!r} has no name. {_HOW_TO_NAME}"))
     try:
         return infer_model(name) if base_url is None else _model_on_server(name, base_url)
     except ImportError as error:
@@ -74,8 +73,8 @@ def resolve_model(name: str, base_url: str | None = None) -> Model:
         message = _unusable(name, str(error))
     except _loaded_sdk_errors() as error:
         message = _unusable(name, str(error))
-    # Raised out here, so without a cause: its words are the provider's and were not searched for secrets.
-    raise InvalidSetting(_without_secrets(message))
+    # Raised out here, so without a cause: the provider's own message was not searched for secrets.
+    raise InvalidSetting(Redaction(os.environ).hide(message))
 
 
 def _model_on_server(name: str, base_url: str) -> Model:
@@ -137,12 +136,3 @@ def _unusable(name: str, reason: str) -> str:
     if reason.startswith("Unknown model"):
         return f"{reason.removesuffix('.')}. {_HOW_TO_NAME}"
     return f"The model {name!r} cannot be used: {reason}"
-
-
-def _without_secrets(text: str) -> str:
-    """Replace the values of environment variables that look like secrets, whoever put them into the text."""
-    for variable, value in os.environ.items():
-        secret = value.strip()
-        if len(secret) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(variable.upper()):
-            text = text.replace(secret, f"[{variable}]")
-    return text

@@ -1,4 +1,4 @@
-"""Takes secrets out of texts that others wrote, such as a provider's error message or a traceback."""
+"""The one place that knows what a secret looks like, by its name or its text, and takes it out of texts of others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _LONGEST_TRACEBACK = 16_000
 _MOST_SEARCHED = 200_000
 # Of a text of which only a message is kept, what lies behind this is not searched.
 _SEARCHED = 8_000
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+# Environment variables that hold a secret, and fields of a request: the address of a webhook may hold a token.
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|DATABASE_URL", re.IGNORECASE)
+_SECRET_FIELD = re.compile(r"secret|token|password|url|webhook", re.IGNORECASE)
 # Each takes time in proportion to the text, whatever stands in it: no place is looked at again for every place before.
 _PATTERNS = (
     re.compile(r"(?i)\b(bearer|basic)\s{1,100}[\w.~+/=-]{8,}"),
@@ -39,11 +41,16 @@ _SHORTEST_PART = 6
 _PARTS = 3
 
 
+def is_secret_field(name: object) -> bool:
+    """Whether the value of a request's field of this name must not be repeated."""
+    return _SECRET_FIELD.search(str(name)) is not None
+
+
 class Redaction:
-    """Knows the secret values of the environment it was made with, further ``secrets``, and what secrets look like."""
+    """Hides the secret values of an environment, further ``secrets``, and what looks like a secret."""
 
     def __init__(self, environment: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
-        values = {value for name, value in environment.items() if _SECRET_NAME.search(name)}
+        values = {value.strip() for name, value in environment.items() if _SECRET_VARIABLE.search(name)}
         values.update(secrets)
         self._concealed: tuple[Concealed, ...] = ()
         self._values = sorted((value for value in values if len(value) >= _SHORTEST_SECRET), key=len, reverse=True)

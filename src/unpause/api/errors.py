@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from unpause.agents.redaction import is_secret_field
 from unpause.api.error_texts import text_of
 from unpause.api.json import StrictRequest
 from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
@@ -56,8 +57,6 @@ _STATUS: tuple[tuple[type[UnpauseError], int], ...] = (
 
 _INTERNAL = "Internal server error"
 _RETRY_AFTER_SECONDS = "1"
-# What a field is called whose value is not said again; a webhook's address may hold a token.
-_UNSAID = ("secret", "token", "password", "url", "webhook")
 _HIDDEN = "**********"
 # So many errors are told, of so many that are looked at; an input of more characters is not repeated.
 _MOST_ERRORS = 20
@@ -179,16 +178,12 @@ def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in item.items() if key != "input"}
     # A key of the client's own may be as long as its body.
     rest["loc"] = [step[:_LONGEST_STEP] if isinstance(step, str) else step for step in item["loc"]]
-    if "input" not in item or any(map(_is_unsaid, rest["loc"])) or item["loc"] == ("body",):
+    if "input" not in item or any(map(is_secret_field, rest["loc"])) or item["loc"] == ("body",):
         return rest
     try:
         return {**rest, "input": _Repeated().copy(item["input"])}
     except _TooLong:
         return rest
-
-
-def _is_unsaid(name: object) -> bool:
-    return any(word in str(name).lower() for word in _UNSAID)
 
 
 class _TooLong(Exception):
@@ -214,4 +209,4 @@ class _Repeated:
 
     def _is_hidden(self, key: object) -> bool:
         self.copy(key)
-        return _is_unsaid(key)
+        return is_secret_field(key)

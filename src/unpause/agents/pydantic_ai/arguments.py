@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,13 +12,13 @@ from pydantic import ValidationError
 from pydantic_ai.exceptions import ModelRetry
 from pydantic_core import SchemaValidator, core_schema, to_json, to_jsonable_python
 
+from unpause.agents.concealed import Concealed
 from unpause.domain.arguments import is_same_json
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
 
 _MISSING = object()
-_HIDDEN = "[hidden]"
 _MASK = "**********"
 _LONGEST_VALUE = 200
 _LONGEST_TEXT = 1_000
@@ -157,26 +156,7 @@ def explain_refusal(tool_name: str, error: Exception, values: Mapping[str, Any])
         reasons = "; ".join(f"{_place(detail['loc'])}: {detail['msg']}" for detail in details)
     else:
         reasons = str(error)
-    return _cut(hide_values(f"{tool_name} did not run: {reasons}", values.values()))
-
-
-def hide_values(text: str, values: Collection[Any]) -> str:
-    """Return the text without these JSON values, wherever one stands as a word of its own."""
-    for value in sorted({str(part) for item in values for part in _scalars(item)}, key=len, reverse=True):
-        if value:
-            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", _HIDDEN, text)
-    return text
-
-
-def _scalars(value: object) -> Iterator[object]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _scalars(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _scalars(item)
-    elif value is not None:
-        yield value
+    return _cut(Concealed(values.values()).hide(f"{tool_name} did not run: {reasons}"))
 
 
 def _json(value: Any, sent: object) -> Any:  # noqa: ANN401
