@@ -36,9 +36,10 @@ from unpause.factories import (
 from unpause.services.agent_routing import AgentRouter
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
+from unpause.services.context import ServiceContext
 from unpause.services.expiry import Expiry
 from unpause.services.run_lists import RunLists
-from unpause.services.runs import RunService, ServiceContext
+from unpause.services.runs import RunService
 from unpause.services.segment_journal import JournalContext
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory

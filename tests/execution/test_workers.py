@@ -190,7 +190,7 @@ async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes
         assert continued.moved
         # It was heard of and looked for in vain.
         workers = application.workers
-        await until(lambda: not workers._heard and not workers._is_behind)  # noqa: SLF001 - nothing else shows it
+        await until(lambda: not workers._announced and not workers._is_behind)  # noqa: SLF001 - nothing else shows it
         may_end.set()
         await reached(application.database, run.id, _COMPLETED)
 

@@ -1,4 +1,4 @@
-"""Finds the values that humans filled in, for a tool alone, in texts that others will read."""
+"""Hides values that humans filled in for a tool alone, in texts that others will read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "[hidden]"
 
-# So many characters in a row give a value away, so few may stand anywhere; what is longer, or deeper, is not looked at
-# in all its length.
+# Characters in a row that give a value away; the shortest text that is found within a word; what is longer or deeper
+# is not searched as a whole.
 _PIECE = 8
 _SHORTEST_ANYWHERE = 4
 _LONGEST_VALUE = 20_000
@@ -28,11 +28,11 @@ _DEEPEST = 20
 
 
 class Concealed:
-    """Values that a human filled in, for the tool alone: finds them in texts, however they are written there.
+    """Values that a human filled in for a tool alone; finds them in texts in every notation.
 
     Texts of eight characters and more are found by any eight of them in a row, since whoever repeats a long value often
     cuts it; shorter ones as a whole; and those of less than four only where they stand by themselves. ``known`` are
-    words that are none of the human's, such as the names of a form's fields.
+    texts that are none of the human's, such as the names of a form's fields.
     """
 
     def __init__(self, values: Iterable[object], known: Iterable[str] = ()) -> None:

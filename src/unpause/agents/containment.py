@@ -10,10 +10,9 @@ if TYPE_CHECKING:
 
 
 def is_stop(error: BaseException) -> bool:
-    """Whether ``error`` is how the current task learns that it was cancelled, and has to pass.
+    """Whether ``error`` is the cancellation of the current task, and has to pass.
 
-    An author's code may raise anything, ``SystemExit`` and a ``CancelledError`` of its own among it: that is a failure
-    like every other.
+    An author's code may raise ``SystemExit`` or a ``CancelledError`` of its own: that is a failure like every other.
     """
     if not isinstance(error, asyncio.CancelledError):
         return False
@@ -22,9 +21,9 @@ def is_stop(error: BaseException) -> bool:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what the error says, or its type where it says nothing; the text may hold secrets.
+    """Return the error's message, or its type without one; the text may hold secrets.
 
-    What is no ``Exception`` is named as well: all that ``sys.exit(2)`` says is ``2``.
+    What is no ``Exception`` is named as well: the message of ``sys.exit(2)`` is ``2``.
     """
     name = type(error).__name__
     text = write(error)

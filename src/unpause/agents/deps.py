@@ -1,4 +1,4 @@
-"""What an agent's tools work with beside their arguments: its author says how that is made for a run."""
+"""The `deps` that an agent's tools find in their context: how their author has them created for a run."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def agent_deps(
 
     Raises `TypeError` for what cannot be called.
     """
-    given: tuple[object, ...] = (factory,) if lifespan is None else (factory, lifespan)
-    for function in given:
+    functions: tuple[object, ...] = (factory,) if lifespan is None else (factory, lifespan)
+    for function in functions:
         if not callable(function):
             message = f"agent_deps takes functions, not {function!r}"
             raise TypeError(message)
@@ -59,6 +59,6 @@ def agent_deps(
 
 
 def find_deps(agent: Agent[Any, Any]) -> AgentDeps | None:
-    """Return how the agent's deps are made; None where its author did not say."""
+    """Return how the agent's deps are made; None for an agent without `agent_deps`."""
     found = getattr(agent, _ATTRIBUTE, None)
     return found if isinstance(found, AgentDeps) else None

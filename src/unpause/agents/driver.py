@@ -1,4 +1,4 @@
-"""What an agent framework has to do to be run here, and what it is given for that."""
+"""The port of an agent framework: what a driver has to do, and what the server does for it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class Segment:
     """All a driver needs to go on with a run from where its log stands.
 
     ``history`` are the native messages of earlier runs of the session, ``messages`` those of this run, oldest first;
-    ``calls`` are all the run's tool calls with their newest requirement and its answer; ``requirements`` is all it ever
-    waited for; ``inputs`` is what the user
-    said and no message carries yet.
+    ``calls`` are all the run's tool calls with their newest requirement and its answer; ``requirements`` are all that
+    it ever waited for; ``inputs`` is the user's input that no message carries yet.
     """
 
     run: Run
@@ -62,7 +61,7 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class ProposedCall:
-    """A tool call the model just made; nothing of it has run."""
+    """A tool call that the model has just made and that has not run."""
 
     tool_call_id: str
     tool_name: str
@@ -80,11 +79,11 @@ class CallResult:
 
 @dataclass(frozen=True, slots=True)
 class RequirementRequest:
-    """What a call waits for; the server turns it into a requirement.
+    """A driver's request that a call wait for people; the server creates a requirement from it.
 
-    ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message``
-    says why a call that was decided has to be decided again. ``metadata`` is the tool's, for people to read and for
-    itself to find again when it runs.
+    ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message`` is
+    the reason why a call that was decided has to be decided again. ``metadata`` is the tool's: people read it, and the
+    tool finds it again when it runs.
     """
 
     call_id: str
@@ -102,7 +101,7 @@ class RequirementRequest:
 
 @dataclass(frozen=True, slots=True)
 class OwnDecision:
-    """What an agent's own handler decided about a call; ``by`` is whom it names for that, if anybody."""
+    """The decision of an agent's own handler on a call; ``by`` is the name that it gives, if any."""
 
     decision: Decision
     by: str | None = None
@@ -111,7 +110,7 @@ class OwnDecision:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The segment ends waiting; ``content`` is what the model said before, if anything."""
+    """The segment ends waiting; ``content`` is the model's last text, if any."""
 
     requests: tuple[RequirementRequest, ...]
     content: str | None = None
@@ -146,10 +145,10 @@ SegmentEnd = Paused | Completed | Failed
 
 @dataclass(frozen=True, slots=True)
 class ArgumentCheck:
-    """What a tool says of arguments that a human chose.
+    """A tool's verdict on arguments that a human chose.
 
-    ``problems`` are reasons by the argument's name, which repeat no value. Where there is none, ``values`` is how the
-    arguments are kept.
+    ``problems`` are reasons by argument, which repeat no value. Without problems, ``values`` are the arguments to
+    store.
     """
 
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -157,18 +156,18 @@ class ArgumentCheck:
 
 
 class Journal(Protocol):
-    """Where a driver writes what happens. Every method raises LeaseLost once the run belongs to someone else."""
+    """Records what happens in a segment. Every method raises LeaseLost once another process has the run."""
 
     @property
     def stop_requested(self) -> bool:
         """Whether the segment should end, as paused, before its next model or tool call.
 
-        Somebody wants the run to pause, or another process is to go on with it: then it is not paused in fact.
+        A pause was requested, or another process is to go on with the run, which then is not paused in fact.
         """
         ...
 
     def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
-        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
+        """Write the usage that ``meter`` returns with every write from here on."""
         ...
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
@@ -183,21 +182,21 @@ class Journal(Protocol):
         ...
 
     def propose_output(self, call: ProposedCall) -> None:
-        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit.
+        """Record that the model's answer is processed as this call, unless it is known; kept with the next commit.
 
-        Clients are shown it only where a human was asked about it: it started, and nobody knows how it ended.
+        Clients are shown it only where it is or was in doubt.
         """
         ...
 
     def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
-        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit.
+        """Record the arguments that the tool would get, made of those that were ``sent``; kept with the next commit.
 
-        They are what people are shown, and what runs. Of a call that the journal does not know nothing is noted.
+        They are what people are shown, and what runs. A call that the journal does not know is ignored.
         """
         ...
 
     def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
-        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
+        """Add the decision of the agent's own handler to the audit trail; kept with the next commit."""
         ...
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
@@ -209,15 +208,15 @@ class Journal(Protocol):
         ...
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
-        """Note how a call ended, unless it is known already; kept with the next commit.
+        """Record how a call ended, unless it is known already; kept with the next commit.
 
-        For what need not be waited for: calls that never ran, such as those of unknown tools and those with arguments
-        that do not fit, and answers that were taken, after which the run's end is written.
+        For calls that never ran, such as those of unknown tools and those with arguments that do not fit, and for
+        answers that were taken, after which the run's end is written.
         """
         ...
 
     async def defer_call(self, call_id: str) -> None:
-        """Take a start back: the tool itself asked to wait for a human before it did anything."""
+        """Take a start back: the tool deferred itself before it did anything."""
         ...
 
 
@@ -230,7 +229,7 @@ class AgentDriver(Protocol):
     model_provider: str
 
     def list_tools(self) -> list[ToolDescription]:
-        """Return what the agent can call, as far as that is known without running it."""
+        """Return the agent's tools, as far as they are known without a run."""
         ...
 
     def check_arguments(
@@ -238,7 +237,7 @@ class AgentDriver(Protocol):
     ) -> ArgumentCheck | None:
         """Have the tool check those of the arguments that a human chose; None where only a run can do that.
 
-        May run what the tool's author wrote: to be called in a thread. Raises nothing.
+        May run the author's code: call it in a thread. Raises nothing.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Which language model an agent talks to: from the words of a setting to a Pydantic AI model.
+"""Builds the Pydantic AI model that a setting names.
 
 Nothing here opens a connection. Keys are read when a model is built, so a missing one stops the server at
 its start and not a run in its middle. The provider SDKs (tens of megabytes each) are not imported here:
@@ -83,7 +83,7 @@ def _model_on_server(name: str, base_url: str) -> Model:
     prefix = next((prefix for prefix in _CHAT_PREFIXES if name.startswith(prefix)), "")
     api_key = os.environ.get("OPENAI_API_KEY", "").strip() or _PLACEHOLDER_KEY
     if not (api_key.isascii() and api_key.isprintable()):
-        # Said here, because the HTTP client would say it only in the middle of a run.
+        # The HTTP client would raise this only in the middle of a run.
         raise InvalidSetting("OPENAI_API_KEY holds characters that no HTTP header can carry")
 
     def provider_on_server(_: str) -> Provider[Any]:
@@ -114,7 +114,7 @@ def _check_base_url(base_url: str) -> None:
 
 
 def _loaded_sdk_errors() -> tuple[type[Exception], ...]:
-    """Return the error classes of those SDKs that are loaded by now; naming one must not load it."""
+    """Return the error classes of those SDKs that are loaded; naming one must not load it."""
     modules = ((sys.modules.get(module), error) for module, error in _SDK_ERRORS)
     return tuple(getattr(module, error) for module, error in modules if module is not None)
 
@@ -131,7 +131,7 @@ def _missing_package(name: str, reason: str) -> str:
 def _unusable(name: str, reason: str) -> str:
     variable = _UNSET_VARIABLE.match(reason)
     if variable is not None:
-        # The rest of Pydantic AI's advice is about its classes, and who starts a server writes no Python.
+        # The rest of Pydantic AI's advice is about its classes, which an operator does not write.
         return f"The model {name!r} needs the environment variable {variable[1]}, which is not set"
     if reason.startswith("Unknown model"):
         return f"{reason.removesuffix('.')}. {_HOW_TO_NAME}"

@@ -41,7 +41,7 @@ _EXPECTED: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(strict=True, extra="forbid"))
 class ToolPolicy:
-    """The rules of one tool; the defaults are those of a tool whose author said nothing.
+    """The rules of one tool; the defaults are those of a tool without a policy.
 
     `approval`: `"required"` means that only an administrator may decide a paused call, `"audit"` that the
     user's decision is recorded for administrators. `user_input`: the parameters which the user fills in and
@@ -55,10 +55,9 @@ class ToolPolicy:
     (`"olga"`, `"user:olga"`) or have one of these scopes (`"finance:approve"`, `"scope:approver"`): without such a
     prefix a name with a colon is only a scope, one without only a user. An administrator has every scope, but is no
     other user.
-    `quorum`: how many different people have to say yes; one no is enough. Of a call that is run elsewhere they approve
-    the call, as with `approval="required"`, and its result comes after. Administrators are bound by all three, too.
-    Where the server asks nobody who they are, or a token acts for whomever it names, people are whoever the requests
-    say.
+    `quorum`: how many different people have to say yes; one no is enough. They approve an external call before it
+    runs, as with `approval="required"`; its result comes after. Administrators are bound by all three, too.
+    Without authentication, or with a token that acts for other users, people are those that the requests name.
 
     Raises `ValueError` (Pydantic's) for a value of the wrong type, for a name that repeats or stands in both
     `user_input` and `editable`, for a time that is not positive or is more than a hundred years, for a call that an
@@ -118,13 +117,13 @@ class ToolPolicy:
 
     @property
     def waits(self) -> bool:
-        """Whether a human has to decide each call, whatever else the tool says of itself."""
+        """Whether a human has to decide each call, even where the tool itself requires no approval."""
         decided = self.four_eyes or bool(self.approvers) or self.quorum > 1
         return decided or bool(self.editable) or self.approval is not None
 
     @property
     def asks_people(self) -> bool:
-        """Whether nobody but people can decide a call: the agent's own handlers are not asked."""
+        """Whether only people can decide a call, and the agent's own handlers cannot."""
         decided = self.four_eyes or bool(self.approvers) or self.quorum > 1
         return decided or bool(self.user_input) or self.approval == "required"
 

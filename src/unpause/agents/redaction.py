@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
-# Of a traceback: where it was raised and what was said stand at its end.
+# Of a traceback: its end has the place and the message.
 _LONGEST_TRACEBACK = 16_000
 _MOST_SEARCHED = 200_000
 # Of a text of which only a message is kept, what lies behind this is not searched.
@@ -99,13 +99,13 @@ def _hide_lookalikes(text: str) -> str:
 
 
 def _without_jwts(dotted: re.Match[str]) -> str:
-    """Return the words without JWTs, which are three of them, the last of which may be empty or missing."""
-    words = dotted[0].split(".")
+    """Return the parts without JWTs, which are three of them, the last of which may be empty or missing."""
+    parts = dotted[0].split(".")
     kept: list[str] = []
     place = 0
-    while place < len(words):
-        is_followed = place + 1 < len(words) and len(words[place + 1]) >= _SHORTEST_PART
-        found = _JWT.search(words[place]) if is_followed else None
-        kept.append(words[place] if found is None else words[place][: found.start()] + HIDDEN)
+    while place < len(parts):
+        is_followed = place + 1 < len(parts) and len(parts[place + 1]) >= _SHORTEST_PART
+        found = _JWT.search(parts[place]) if is_followed else None
+        kept.append(parts[place] if found is None else parts[place][: found.start()] + HIDDEN)
         place += 1 if found is None else _PARTS
     return ".".join(kept)

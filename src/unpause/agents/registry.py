@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AgentRegistry:
-    """A fixed set of agents. ``default_agent`` runs what names no agent; it is the first one unless said.
+    """A fixed set of agents. ``default_agent`` runs what names no agent; without one it is the first agent.
 
     ``setup_commands`` runs the runs of that source, and no others; it is not listed.
     """
@@ -34,28 +34,30 @@ class AgentRegistry:
                 raise InvalidSetting(f"two agents are named {driver.agent_id!r}: an agent's name is its id")
             self._drivers[driver.agent_id] = driver
         if setup_commands is not None and setup_commands.agent_id in self._drivers:
-            raise InvalidSetting(f"no agent can be named {setup_commands.agent_id!r}: the one of setup commands is")
+            raise InvalidSetting(
+                f"no agent can be named {setup_commands.agent_id!r}: that is the agent of setup commands"
+            )
         if default_agent is not None and default_agent not in self._drivers:
             served = ", ".join(self._drivers) or "none"
             raise InvalidSetting(f"default_agent {default_agent!r} is not served here; served: {served}")
         self.default_agent = default_agent or next(iter(self._drivers), None)
 
     def list_agents(self) -> list[AgentDriver]:
-        """Return all agents, in the order they were given."""
+        """Return all agents, in their order."""
         return list(self._drivers.values())
 
     @property
     def served(self) -> ServedAgents:
-        """Whose runs can be executed here."""
+        """The agents whose runs can be executed here."""
         setup = None if self.setup_commands is None else self.setup_commands.agent_id
         return ServedAgents(frozenset(self._drivers), setup)
 
     def find_driver(self, run: Run) -> AgentDriver | None:
-        """Return who executes and continues the run, or None."""
+        """Return the driver that executes and continues the run, or None."""
         return self._route(run.agent_id, run.source_type)
 
     def get_driver(self, agent_id: str, source_type: str) -> AgentDriver:
-        """Return who would execute a new run of this agent from this source; raise AgentNotFound where nobody does."""
+        """Return the driver for a new run of this agent from this source; raise AgentNotFound without one."""
         driver = self._route(agent_id, source_type)
         if driver is None:
             raise AgentNotFound
@@ -68,7 +70,7 @@ class AgentRegistry:
         return self._drivers.get(agent_id)
 
     def find_agent(self, agent_id: str) -> AgentDriver | None:
-        """Return the agent whose runs are asked about, or None."""
+        """Return the agent with this id, or None."""
         if self.setup_commands is not None and agent_id == self.setup_commands.agent_id:
             return self.setup_commands
         return self._drivers.get(agent_id)

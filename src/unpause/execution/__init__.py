@@ -1,1 +1,1 @@
-"""Takes runs that are ready and executes them."""
+"""Claims PENDING runs and executes them."""

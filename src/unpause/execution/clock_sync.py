@@ -1,4 +1,4 @@
-"""Keeps this process's clock with that of the database."""
+"""Keeps the clock of this process in step with the database's."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     from unpause.clock import SystemClock
     from unpause.store.engine.database import Database
 
-# An answer that took longer says little about the present.
+# After a slower answer the time in it is too old.
 _SLOW_SECONDS = 0.5
 
 
 class ClockSync:
-    """Sets the clock again and again. Implements ``execution.sweeper.Sweep``."""
+    """Sets the clock at each sweep. Implements ``execution.sweeper.Sweep``."""
 
     def __init__(self, database: Database, clock: SystemClock) -> None:
         self._database = database
         self._clock = clock
 
     async def sweep(self) -> int:
-        """Set the clock, unless the database is slow to answer; return how often that was."""
-        asked = seconds_gone_by()
+        """Set the clock, unless the database answers slowly; return 1 if it was set."""
+        began = seconds_gone_by()
         shown = await self._database.read(read_clock)
-        if seconds_gone_by() - asked > _SLOW_SECONDS:
+        if seconds_gone_by() - began > _SLOW_SECONDS:
             return 0
         self._clock.set_by(shown)
         return 1

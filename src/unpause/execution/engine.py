@@ -1,4 +1,4 @@
-"""Runs what executes, takes back and expires runs, in the right order."""
+"""Starts and stops the background parts of a process in the right order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """The parts of a process that work without being asked.
+    """The background parts of a process.
 
-    ``workers`` None leaves the executing of runs to other processes. ``heartbeat`` None means that no other process
-    shares the database: then whatever is RUNNING at the start was left by the process before this one. ``lifespans``
-    holds what the agents of this process have open while it executes runs.
+    ``workers`` None leaves the runs to other processes. ``heartbeat`` None means that no other process shares the
+    database: then every run that is RUNNING at the start was left by the process before. ``lifespans`` holds open what
+    the agents of this process need while it executes runs.
     """
 
     bus: Bus
@@ -38,7 +38,7 @@ class Engine:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work during the block; at its end running segments get their grace period and are given back."""
+        """Work during the block; at its end running segments get their grace period and are released."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.bus.running())
             if self.heartbeat is None:

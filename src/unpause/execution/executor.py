@@ -1,4 +1,4 @@
-"""Executes one segment of a run: claim, go on from the journal, and end paused, done or failed."""
+"""Executes one segment of a run: claim it, go on from the journal, and end paused, completed or failed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRules(PauseRules):
-    """What the settings say about executing: how much history, how long a claim lasts, when pauses expire."""
+    """The settings of execution: how much history, how long a lease, how many runs of one organization."""
 
     history_runs: int
     lease: timedelta
@@ -62,11 +62,11 @@ class Executor:
 
     @property
     def served(self) -> ServedAgents:
-        """Whose runs are claimed here."""
+        """The agents whose runs are claimed here."""
         return self._served
 
     def list_held(self) -> list[tuple[int, int]]:
-        """Return the runs that are executed here, with the fences they are held under; from any thread."""
+        """Return the runs that are executed here, each with its fence; from any thread."""
         return [(run_key, journal.fence) for run_key, journal in tuple(self._journals.items())]
 
     def request_pause(self, run_key: int) -> None:
@@ -76,7 +76,7 @@ class Executor:
             journal.request_pause()
 
     def request_release(self) -> None:
-        """Have all segments that run here end before their next model or tool call, for other processes to go on."""
+        """Have all segments here end before their next model or tool call, for other processes to go on."""
         for journal in self._journals.values():
             journal.request_release()
 
@@ -98,18 +98,18 @@ class Executor:
         except asyncio.CancelledError:
             await asyncio.shield(_give_back(journal))
             raise
-        except Exception:  # noqa: BLE001 - the boundary around a segment: without a database nothing can be ended
+        except Exception:  # noqa: BLE001 - the boundary around a segment: its run is released
             _log.exception("segment failed", run_id=segment.run.run_id)
             await self._give_back_when_possible(journal)
             return True
         finally:
-            # The run's next segment may be here already: it is claimed before this one is done with.
+            # The run's next segment may be here already: it is claimed before this one has returned.
             if self._journals.get(run_key) is journal:
                 del self._journals[run_key]
         return False
 
     async def give_up(self, run_key: int) -> None:
-        """End a run as ERROR that cannot be claimed, since what is stored of it cannot be read."""
+        """End a run as ERROR that cannot be claimed because its rows cannot be read."""
         now = self._context.clock.now()
         message = "The run cannot be executed: this version of the server cannot read what is stored of it"
         reason = EndReason.AGENT_ERROR.value
@@ -132,19 +132,19 @@ class Executor:
         self._context.bus.publish(run_key, await self._context.database.write(unit))
 
     async def _give_back_when_possible(self, journal: SegmentJournal) -> None:
-        """Release the run as soon as the database takes it, however long that is."""
+        """Release the run as soon as the database takes it, however long that takes."""
         for delay in delays():
             await asyncio.sleep(delay)
             try:
                 await journal.release()
             except UnpauseError:
                 return
-            except Exception:  # noqa: BLE001, S112 - the database is still away
+            except Exception:  # noqa: BLE001, S112 - the boundary around a release: it is tried again
                 continue
             return
 
     async def _run(self, segment: Segment, journal: SegmentJournal) -> bool:
-        """Execute a segment that is claimed; return whether it was released."""
+        """Execute a claimed segment; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
             requirements = self._requirements.create([(doubt_request(call), call) for call in doubtful])
@@ -157,14 +157,14 @@ class Executor:
         except Exception as error:
             if isinstance(error, UnpauseError) and not isinstance(error, Collision):
                 raise
-            # E.g. text that no database takes: the run must not stay RUNNING.
+            # E.g. text that the database refuses: the run must not stay RUNNING.
             _log.exception("segment end not stored", run_id=segment.run.run_id)
             message = f"The agent's answer could not be stored: {type(error).__name__}"
             await journal.fail(Failed(EndReason.AGENT_ERROR, message))
             return False
 
     async def _end(self, end: SegmentEnd, journal: SegmentJournal) -> bool:
-        """Write the end down; return whether the segment was released."""
+        """Write the end; return whether the segment was released."""
         match end:
             case Paused(requests=()) if journal.releases:
                 await journal.release()
@@ -209,7 +209,7 @@ class Executor:
             if limit is not None:
                 waiting = find_by_key(connection, run_key)
                 if waiting is None or not has_room(connection, waiting.organization_id, limit):
-                    # It stays PENDING, and is found again when another run of its organization has ended.
+                    # It stays PENDING until another run of its organization ends.
                     raise RunNotFound
             run = transition(
                 connection,
@@ -222,10 +222,10 @@ class Executor:
             return self._load(connection, run)
 
         try:
-            # One that somebody has locked is passed over: it is found again.
+            # A locked run is skipped: a poll finds it again.
             return await self._context.database.write(unit, waits=False)
         except (InvalidTransition, RunNotFound):
-            # Somebody else has it, it was cancelled meanwhile, or it is for another process that serves its agent.
+            # Claimed elsewhere, cancelled meanwhile, or for a process that serves its agent.
             return None
 
     def _load(self, connection: Connection, run: Run) -> Segment:

@@ -1,7 +1,6 @@
 """Renews the leases of the runs that are executed here, from a thread of its own.
 
-A model that does not answer or a tool that blocks the event loop must not look like a worker that died: so neither the
-loop nor its connections are needed here.
+A tool that blocks the event loop must not look like a dead worker, so this needs neither the loop nor its connections.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _RETRY_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Renews what the executor holds, and says of which runs it learned that somebody else has them.
+    """Renews the leases of the executor's runs, and reports those that were lost.
 
-    With every beat it also writes that ``node``, this process, is alive.
+    Each beat also records that ``node``, this process, is alive.
     """
 
     def __init__(self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, node: Node | None = None) -> None:
@@ -47,7 +46,7 @@ class Heartbeat:
 
     @asynccontextmanager
     async def beating(self, abandon: Callable[[int], None]) -> AsyncIterator[None]:
-        """Renew during the block; ``abandon`` is called in the loop with each run that is held no more."""
+        """Renew during the block; ``abandon`` is called in the loop with each run whose lease was lost."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
@@ -59,10 +58,10 @@ class Heartbeat:
                 self._beat(lost)
             finally:
                 with suppress(RuntimeError):
-                    # The loop may be closed where the process is ending in disorder.
+                    # The loop may be closed already.
                     loop.call_soon_threadsafe(ended.set)
 
-        # Before anything is claimed: the others have to know that somebody serves these agents.
+        # Before the first claim: other nodes have to know that these agents are served.
         await asyncio.to_thread(self._keep_node)
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         async with background_tasks() as tasks:
@@ -82,17 +81,17 @@ class Heartbeat:
         wait = usual
         while not self._is_over.wait(wait):
             held = self._executor.list_held()
-            # Leases first: others take the runs of who is late with them.
+            # Leases first: a late renewal loses the run.
             is_well = self._renew(held, lost) and self._keep_node()
             wait = usual if is_well else min(usual, _RETRY_SECONDS)
 
     def _keep_node(self) -> bool:
-        """Write that this node is alive; return whether the database took it."""
+        """Record that this node is alive; return whether the database took it."""
         if self._node is None:
             return True
         try:
             self._keeper.keep_node(self._node)
-        except Exception as error:  # noqa: BLE001 - the boundary around a beat: leases matter more, and the next one comes
+        except Exception as error:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
             _log.warning("node heartbeat failed", error=type(error).__name__)
             return False
         return True
@@ -102,11 +101,11 @@ class Heartbeat:
             return
         try:
             self._keeper.remove_node(self._node)
-        except Exception as error:  # noqa: BLE001 - after a while the others take it for gone anyway
+        except Exception as error:  # noqa: BLE001 - the boundary around a beat: the record expires by itself
             _log.info("node removal failed", error=type(error).__name__)
 
     def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
-        """Renew, and tell of the runs that are held no more; return whether the database took it."""
+        """Renew the leases and report those that were lost; return whether the database took it."""
         if not held:
             return True
         try:
@@ -114,11 +113,11 @@ class Heartbeat:
         except (DatabaseUnavailable, DatabaseBusy) as error:
             _log.warning("lease renewal failed", held=len(held), reason=error.message)
             return False
-        except Exception:  # noqa: BLE001 - the boundary around a beat: the next one has to come, whatever it was
+        except Exception:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
             _log.exception("lease renewal failed", held=len(held))
             return False
         for run_key, fence in held:
-            # Not where it ended meanwhile, or is here again already under another fence.
+            # Not a run that ended meanwhile, or that was claimed here again under another fence.
             if run_key not in kept and (run_key, fence) in self._executor.list_held():
                 _log.warning("lease lost", run_key=run_key, fence=fence)
                 lost(run_key)

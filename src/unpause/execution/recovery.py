@@ -1,4 +1,4 @@
-"""Takes runs back whose worker is gone: at a start those of the process before, among many those with a stale lease."""
+"""Recovers the runs of dead workers: at a start those of the process before, among nodes those with a stale lease."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unpause.clock import Clock
     from unpause.domain.runs import Run
-    from unpause.services.dispatcher import Dispatcher
+    from unpause.services.context import Dispatcher
     from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus
 
@@ -36,7 +36,7 @@ _AT_ONCE = 500
 
 
 class Recovery:
-    """Makes left runs PENDING again, or ends those under which one worker after the other died."""
+    """Makes the runs of dead workers PENDING again, and ends a run that kills its workers again and again."""
 
     def __init__(
         self,
@@ -47,33 +47,32 @@ class Recovery:
         max_crashes: int,
         patience: timedelta = timedelta(),
     ) -> None:
-        """``patience`` is how long after the database was away everybody gets to renew the leases that ended then."""
+        """``patience`` is how long, after an outage of the database, nodes get to renew leases that expired in it."""
         self._database = database
         self._bus = bus
         self._dispatcher = dispatcher
         self._clock = clock
         self._max_crashes = max_crashes
         self._patience = patience.total_seconds()
-        # Since when the database has been there, by the monotonic clock; None before the first look, and while away.
+        # Since when the database is available, by the monotonic clock; None before the first sweep and in an outage.
         self._there_since: float | None = None
-        # When the monotonic clock began, by the database's clock at the last look.
+        # When the monotonic clock began, by the database's clock at the last sweep.
         self._started: float | None = None
-        # Runs that are passed over, since what is stored of them cannot be read. As many as there were at the last look
-        # are looked for beside the others, so that they leave room for these.
+        # Runs that cannot be read are skipped; the next sweep lists that many more, so that they take no other's place.
         self.unreadable = Unreadable()
         self._passed_over = 0
 
     async def take_back_all(self) -> int:
-        """Take back whatever is RUNNING, and return how many runs that was.
+        """Recover all RUNNING runs and return their number.
 
-        Only for a database that one process owns: there, at the start, nobody executes anything.
+        Only for a database that one process owns: at its start nothing is executed.
         """
         left = await self._database.read(lambda connection: list_unfinished(connection, RunStatus.RUNNING))
         return await self._take_back(left, lock_if_free)
 
     async def sweep(self) -> int:
-        """Take back the runs whose lease is stale; return how many."""
-        now, asked = self._clock.now(), monotonic()
+        """Recover the runs with a stale lease; return their number."""
+        now, began = self._clock.now(), monotonic()
         try:
             most = _AT_ONCE + self._passed_over
             shown, stale = await self._database.read(
@@ -83,18 +82,17 @@ class Recovery:
             self._there_since = None
             raise
         answered = monotonic()
-        if self._there_since is None or answered - asked > self._patience or self._has_stepped(shown, answered):
+        if self._there_since is None or answered - began > self._patience or self._has_stepped(shown, answered):
             self._there_since = answered
         if answered - self._there_since < self._patience:
-            # Nobody could renew a lease while the database was away, or before its clock jumped: those who live must
-            # not be taken for dead.
+            # Live workers could not renew their leases in an outage, or before the clock jumped.
             return 0
         return await self._take_back(stale, partial(lock_if_stale, now=now))
 
     def _has_stepped(self, shown: datetime, at: float) -> bool:
-        """Whether the database's clock has jumped ahead since the last look, which would end leases before their time.
+        """Whether the database's clock has jumped ahead since the last sweep, which expires leases too early.
 
-        So does another database that takes over from this one.
+        A standby that takes over has such a clock, too.
         """
         started = shown.timestamp() - at
         before, self._started = self._started, started
@@ -107,7 +105,7 @@ class Recovery:
                 unit = partial(self._release, run_key=run_key, lock=lock)
                 run, events = await self._database.write(unit, waits=False)
             except DatabaseBusy:
-                # Something of it is locked: the next sweep finds it again.
+                # Some of its rows are locked: the next sweep finds it again.
                 continue
             except CANNOT_BE_READ as error:
                 self.unreadable.note("runs", run_key, error)
@@ -127,8 +125,8 @@ class Recovery:
     ) -> tuple[Run | None, tuple[Event, ...]]:
         now = self._clock.now()
         if not lock(connection, run_key):
-            # Somebody writes to it just now, or froze when he did: the others must not wait for that. Or its worker was
-            # heard of meanwhile, or somebody else has taken it back and claimed it.
+            # It is locked, perhaps by a frozen process, and no other run must wait for that; or its lease was renewed,
+            # or another node has recovered it.
             return None, ()
         run = find_by_key(connection, run_key)
         if run is None or run.status is not RunStatus.RUNNING:

@@ -1,4 +1,4 @@
-"""Makes requirements: what a pause asks people, until when, and under which ids they answer."""
+"""Creates the requirements of a pause: what people decide, until when, and under which ids they answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PauseRules:
-    """What the settings say about pauses: when they expire and what happens then. Durations are in seconds."""
+    """The settings of pauses: when they expire and what happens then. Durations are in seconds."""
 
     pause_expires_in: float | None = None
     approval_expires_in: float | None = None
@@ -29,7 +29,7 @@ class PauseRules:
 
 @dataclass(frozen=True, slots=True)
 class RequirementFactory:
-    """What requirements are made with."""
+    """Creates requirements from requests."""
 
     clock: Clock
     ids: Ids
@@ -52,10 +52,10 @@ class RequirementFactory:
             remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
         on_expire = request.on_expire or rules.on_expire
         if (call.in_doubt or request.message is not None) and on_expire is OnExpire.APPROVE:
-            # What may already have run, or is not what was shown, never runs because nobody looked.
+            # A call that may already have run, or that differs from what was shown, never runs without a human's yes.
             on_expire = OnExpire.REJECT
-        # A call that was answered before, or has started, may be asked about again: whatever was said about it, sent
-        # once more, must not count for this question.
+        # A call that was answered before, or has started, gets a new id: the earlier answer, sent once more, must not
+        # count for this requirement.
         is_first = call.requirement is None and not call.in_doubt
         return Requirement(
             id=requirement_id,
@@ -82,7 +82,7 @@ class RequirementFactory:
 
 
 def doubt_request(call: ToolCall) -> RequirementRequest:
-    """Return the question about a call in doubt: who may answer it, and how long, is as it was before the call ran."""
+    """Return the request about a call in doubt: with the deciders and the time limit of the call's last requirement."""
     earlier = call.requirement
     expires_in = None
     if earlier is not None and earlier.expires_at is not None:

@@ -1,4 +1,4 @@
-"""Looks, every few seconds, for what time has made due."""
+"""Does every few seconds what has become due."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweep(Protocol):
-    """Does whatever of its kind is due; several processes may do so at the same time."""
+    """Does what is due of one kind; several processes may do so at the same time."""
 
     async def sweep(self) -> int:
-        """Do it, and return how many things that were."""
+        """Do it, and return the number of items."""
         ...
 
 
 @asynccontextmanager
 async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterator[None]:
-    """Do all the sweeps in the background during the block, beside one another: one that has much to do delays none."""
+    """Run all sweeps in the background during the block, each in its own task: a long one delays no other."""
     async with background_tasks() as tasks:
         sweepers = [
             VitalTask(tasks, _sweep(sweep, every_seconds), f"sweeper {type(sweep).__name__}") for sweep in sweeps
@@ -47,6 +47,6 @@ async def _sweep(sweep: Sweep, every_seconds: float) -> None:
             _log.warning("sweep skipped: database unavailable")
         except DatabaseBusy:
             _log.warning("sweep incomplete: row locked")
-        except Exception:  # noqa: BLE001 - the boundary around a sweep: its trouble must not end the sweeping
+        except Exception:  # noqa: BLE001 - the boundary around a sweep: the next one tries again
             _log.exception("sweep failed")
         await asyncio.sleep(every_seconds)

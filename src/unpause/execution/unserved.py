@@ -1,4 +1,4 @@
-"""Sees which runs wait for unserved agents, and says so: else nobody would know why they wait."""
+"""Logs which runs wait for agents that no live process serves."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _log = structlog.get_logger(__name__)
 
 
 class UnservedRuns:
-    """Looks for them; ``own`` are the agents that this process executes, ``patience`` how long nodes may be silent."""
+    """Finds them; ``own`` are the agents that this process executes, ``patience`` how long nodes may be silent."""
 
     def __init__(self, database: Database, own: Collection[str], patience: timedelta) -> None:
         self._database = database
         self._own = frozenset(own)
         self._patience = patience
-        self._told: tuple[str, ...] = ()
+        self._reported: tuple[str, ...] = ()
 
     async def look(self) -> list[Unserved]:
-        """Return them by agent; none where every run that waits has somebody to go on with it."""
+        """Return the waiting runs by agent; none where a live process serves every agent."""
         return await self._database.read(self._unit)
 
     async def sweep(self) -> int:
-        """Log which agents are missing, whenever that changes; return how many."""
+        """Log the missing agents whenever they change; return their number."""
         found = await self.look()
         missing = tuple(each.agent_id for each in found)
-        if missing != self._told:
-            self._told = missing
+        if missing != self._reported:
+            self._reported = missing
             if found:
                 waiting = {each.agent_id: {"pending": each.pending, "paused": each.paused} for each in found}
                 _log.warning("runs wait for unserved agents", agents=waiting)

@@ -1,7 +1,7 @@
-"""Executes runs in this process: hears which are ready, and looks for more whenever a slot is free.
+"""Executes runs in this process: those that are announced, and those that a poll finds while a slot is free.
 
-The table of runs is the queue: to be PENDING is to be enqueued, and a claim is the guarded change to RUNNING. So there
-is nothing to keep in step with it, and whatever is not heard is found.
+The table of runs is the queue: to be PENDING is to be enqueued, and a claim is the guarded change to RUNNING. So
+nothing has to be kept in step with it, and a poll finds what was not announced.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# A run that cannot be read is tried so often, within some seconds, before it is ended.
+# Tries to claim a run that cannot be read, within some seconds, before it is ended.
 _MOST_TRIES = 5
 
-# Between tries to claim a run that somebody has locked.
+# Between tries to claim a run that is locked.
 _LOCKED_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRules:
-    """How many runs at once, in all and of one organization; ``poll_seconds`` None where every run is heard of."""
+    """How many runs at once, in all and of one organization; ``poll_seconds`` None where every run is announced."""
 
     max_running: int
     per_organization: int | None = None
@@ -48,53 +48,53 @@ class WorkerRules:
 
 
 class Workers:
-    """Implements ``runs.dispatcher.Dispatcher`` with tasks in this process, and tells other processes."""
+    """Implements ``services.context.Dispatcher`` with tasks in this process and signals to other processes."""
 
     def __init__(self, database: Database, bus: Bus, executor: Executor, rules: WorkerRules) -> None:
         self._database = database
         self._bus = bus
         self._executor = executor
         self._rules = rules
-        # Runs heard of while a slot was free. `_is_behind` says that there may be more in the table.
-        self._heard: deque[int] = deque()
+        # Runs that were announced while a slot was free. With `_is_behind` there may be more in the table.
+        self._announced: deque[int] = deque()
         self._is_behind = True
         self._is_working = False
         # Until when segments may go on, by the loop's clock; None before the stop begins.
         self._drained_by: float | None = None
-        self._something = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._segments: dict[int, asyncio.Task[None]] = {}
-        # How long runs whose claim failed wait for the next try, and which of them wait now.
+        # How long runs wait after a failed claim, and those that wait now.
         self._delays: dict[int, Iterator[float]] = {}
         self._tries: dict[int, int] = {}
         self._waiting: set[int] = set()
-        # Runs that were ready again before their segment here had quite ended: they are looked for when it has.
-        self._again: set[int] = set()
-        bus.hear(self._hear)
+        # Runs that were ready again before their segment here had ended: a poll follows when it has.
+        self._ready_again: set[int] = set()
+        bus.hear(self._on_signal)
 
     def ready(self, run_key: int) -> None:
         """Execute the run as soon as a slot is free, here or elsewhere."""
         self._bus.signal(Signal.READY, run_key)
-        self._hear(Signal.READY, run_key)
+        self._on_signal(Signal.READY, run_key)
 
     def cancelled(self, run_key: int) -> None:
         """Stop the run's segment at its next await, wherever it is."""
         self._bus.signal(Signal.CANCELLED, run_key)
-        self._hear(Signal.CANCELLED, run_key)
+        self._on_signal(Signal.CANCELLED, run_key)
 
     def pause_requested(self, run_key: int) -> None:
         """Have the run's segment end before its next model or tool call, wherever it is."""
         self._bus.signal(Signal.PAUSE, run_key)
-        self._hear(Signal.PAUSE, run_key)
+        self._on_signal(Signal.PAUSE, run_key)
 
     def stop_claiming(self) -> None:
         """Start no more segments; those that run go on."""
         self._is_working = False
 
     async def drain(self) -> None:
-        """Return when no segment runs here any more, at the latest when the grace period is over; start no more.
+        """Start no more segments and wait until none runs here, at most for the grace period.
 
         In its first half segments may end by themselves; in the second they end before their next model or tool call,
-        and others go on with them. The period begins with the first call.
+        for other processes to go on. The period begins with the first call of this method.
         """
         self.stop_claiming()
         loop, grace = asyncio.get_running_loop(), self._rules.grace_seconds
@@ -112,8 +112,8 @@ class Workers:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Execute what becomes ready during the block; at its end drain, and cut the calls that take even longer."""
-        # The group of the segments is a group of its own: they are drained also where the feeding has died.
+        """Execute runs during the block; at its end drain, and cancel the calls that take longer than that."""
+        # The segments have a group of their own, so that they are drained also where the feeding has died.
         async with background_tasks() as vital, background_tasks() as tasks:
             self._is_working = True
             feeding = VitalTask(vital, self._feed(tasks), "workers")
@@ -125,94 +125,94 @@ class Workers:
                 for segment in list(self._segments.values()):
                     segment.cancel()
 
-    def _hear(self, signal: Signal, run_key: int | None) -> None:
+    def _on_signal(self, signal: Signal, run_key: int | None) -> None:
         match signal:
             case Signal.READY:
-                self._hear_ready(run_key)
+                self._on_ready(run_key)
             case Signal.CANCELLED if run_key is not None:
                 self.abandon(run_key)
             case Signal.PAUSE if run_key is not None:
                 self._executor.request_pause(run_key)
 
-    def _hear_ready(self, run_key: int | None) -> None:
-        if run_key is not None and len(self._heard) < self._free():
-            self._heard.append(run_key)
+    def _on_ready(self, run_key: int | None) -> None:
+        if run_key is not None and len(self._announced) < self._free():
+            self._announced.append(run_key)
         else:
             self._is_behind = True
-        self._something.set()
+        self._wakeup.set()
 
     def _free(self) -> int:
         return self._rules.max_running - len(self._segments)
 
     async def _feed(self, tasks: asyncio.TaskGroup) -> None:
-        self._something.set()
+        self._wakeup.set()
         while True:
             try:
                 async with asyncio.timeout(self._rules.poll_seconds):
-                    await self._something.wait()
+                    await self._wakeup.wait()
             except TimeoutError:
                 self._is_behind = True
-            self._something.clear()
+            self._wakeup.clear()
             await self._fill(tasks)
 
     async def _fill(self, tasks: asyncio.TaskGroup) -> None:
         """Start segments until no slot is free or no run is ready."""
         while self._is_working and self._free() > 0:
-            if self._heard:
-                self._start(tasks, self._heard.popleft())
+            if self._announced:
+                self._start(tasks, self._announced.popleft())
             elif self._is_behind:
                 self._is_behind = False
-                for run_key in await self._look_for_runs():
+                for run_key in await self._poll():
                     self._start(tasks, run_key)
             else:
                 return
 
-    async def _look_for_runs(self) -> list[int]:
-        # Those that run here, and those whose claim failed, which are tried again when their time has come.
+    async def _poll(self) -> list[int]:
+        # Those that run here, and those that wait after a failed claim.
         passed_over = self._segments.keys() | self._waiting
         free, limit, served = self._free(), self._rules.per_organization, self._executor.served
         most = free + len(passed_over)
         try:
             found = await self._database.read(lambda connection: list_ready(connection, most, limit, served))
-        except Exception as error:  # noqa: BLE001 - the boundary around a look: whatever it was, look again after a while
+        except Exception as error:  # noqa: BLE001 - the boundary around a poll: the next one tries again
             _log.warning("queue poll failed", error=type(error).__name__)
-            asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, None)
+            asyncio.get_running_loop().call_later(next(delays()), self._on_ready, None)
             return []
-        self._again.update(self._segments.keys() & set(found))
+        self._ready_again.update(self._segments.keys() & set(found))
         chosen = [run_key for run_key in found if run_key not in passed_over][:free]
-        # As many as there is room for: there may be more, which are looked for when a slot is free again.
+        # With all slots taken there may be more: they are polled for when a slot is free again.
         self._is_behind = self._is_behind or len(chosen) == free
         return chosen
 
     def _start(self, tasks: asyncio.TaskGroup, run_key: int) -> None:
         if run_key in self._segments:
-            self._again.add(run_key)
+            self._ready_again.add(run_key)
             return
         if run_key in self._waiting:
-            # It was heard of before its claim failed, or by an echo since.
+            # It was announced before its claim failed, or by an echo since.
             return
         segment = tasks.create_task(self._execute(run_key), name=f"segment of run {run_key}")
         self._segments[run_key] = segment
-        # Not in the task itself: one that is cancelled before its first step never gets there.
+        # Not in the task itself: a task that is cancelled before its first step never gets there.
         segment.add_done_callback(partial(self._finished, run_key))
 
     async def _execute(self, run_key: int) -> None:
         try:
             again = await self._executor.execute(run_key)
         except asyncio.CancelledError:
-            # Given back, unless it was cancelled or lost: somebody else may go on with it.
+            # Released, unless it was cancelled or its lease lost: another process may go on.
             self._bus.signal(Signal.READY, run_key)
             raise
         except DatabaseUnavailable:
-            # Not this run's trouble: once the database is back it is claimed like every other.
+            # No failure of this run: it is claimed like every other once the database is back.
             _log.warning("claim failed: database unavailable", run_key=run_key)
-            asyncio.get_running_loop().call_later(next(delays()), self._hear_ready, run_key)
+            asyncio.get_running_loop().call_later(next(delays()), self._on_ready, run_key)
             return
         except DatabaseBusy:
-            self._try_later(run_key, _LOCKED_SECONDS)
+            self._retry_later(run_key, _LOCKED_SECONDS)
             _log.info("claim deferred: run locked", run_key=run_key)
             return
-        except Exception as error:  # noqa: BLE001 - the boundary around the executor: one run's trouble is not the others'
+        except Exception as error:  # noqa: BLE001 - the boundary around the executor: a failure must not reach other runs
             await self._try_again_or_give_up(run_key, is_its_own=not isinstance(error, StorageError))
             return
         self._forget(run_key)
@@ -222,18 +222,18 @@ class Workers:
                 self._bus.signal(Signal.READY, run_key)
 
     async def _try_again_or_give_up(self, run_key: int, *, is_its_own: bool) -> None:
-        """Have a run tried again whose claim was refused; end it where that was for a reason of its own, too often."""
+        """Retry a run whose claim failed; end it after too many failures of its own."""
         self._tries[run_key] = self._tries.get(run_key, 0) + is_its_own
         delay = next(self._delays.setdefault(run_key, delays()))
         if self._tries[run_key] < _MOST_TRIES:
             _log.exception("claim failed; retrying", run_key=run_key, seconds=delay)
-            self._try_later(run_key, delay)
+            self._retry_later(run_key, delay)
             return
         try:
             await self._executor.give_up(run_key)
-        except Exception:  # noqa: BLE001 - the same boundary: what refuses the end may pass
+        except Exception:  # noqa: BLE001 - the boundary around the executor, too: the end is retried
             _log.exception("ending the run failed; retrying", run_key=run_key, seconds=delay)
-            self._try_later(run_key, delay)
+            self._retry_later(run_key, delay)
             return
         _log.exception("run ended: claims failed repeatedly", run_key=run_key, tries=self._tries[run_key])
         self._forget(run_key)
@@ -242,23 +242,23 @@ class Workers:
         self._delays.pop(run_key, None)
         self._tries.pop(run_key, None)
 
-    def _try_later(self, run_key: int, seconds: float) -> None:
-        # A timer and not a task that sleeps: the run holds no slot meanwhile, and a stop need not wait for it.
+    def _retry_later(self, run_key: int, seconds: float) -> None:
+        # A timer and no sleeping task: it takes no slot, and a stop does not wait for it.
         self._waiting.add(run_key)
         asyncio.get_running_loop().call_later(seconds, self._try_again, run_key)
 
     def _try_again(self, run_key: int) -> None:
         self._waiting.discard(run_key)
-        self._hear_ready(run_key)
+        self._on_ready(run_key)
 
     def _finished(self, run_key: int, segment: asyncio.Task[None]) -> None:
         if self._segments.get(run_key) is segment:
             del self._segments[run_key]
-        if self._rules.per_organization is not None or run_key in self._again:
-            # Another run of its organization may have waited for this one to end, or its own next segment.
+        if self._rules.per_organization is not None or run_key in self._ready_again:
+            # Another run of its organization may wait for this end, or the run's own next segment.
             self._is_behind = True
-        self._again.discard(run_key)
-        self._something.set()
+        self._ready_again.discard(run_key)
+        self._wakeup.set()
 
     async def _wait_for_segments(self, seconds: float) -> None:
         if self._segments:

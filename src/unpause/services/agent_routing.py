@@ -1,4 +1,4 @@
-"""Which agent runs what names none: by the repository it is for, by the type of agent, else the default one."""
+"""Chooses the agent of a run that names none: by its repository, by the type of agent, else the default one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from unpause.agents.registry import AgentRegistry
 
-# The two that Codegen's contract knows (codegen.md section 3).
+# The two agent types of Codegen's API.
 AGENT_TYPES = ("codegen", "claude_code")
 
 
 class AgentRouter:
-    """The settings' words about repositories and agent types, checked against the agents served.
+    """The routes in the settings, by repository and by agent type, checked against the agents served.
 
     Raises InvalidSetting for an entry that is not like ``12=ops`` or ``claude_code=ops``, for one that is there twice,
     and for an agent that is not served.

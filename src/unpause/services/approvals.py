@@ -1,4 +1,4 @@
-"""Lists and resolves approvals: what an administrator decides becomes the answer that nobody can overrule."""
+"""Lists and resolves approvals: an administrator's decision becomes the answer that nobody can overrule."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run
     from unpause.errors import Conflict
     from unpause.services.commands import ResolveApproval
+    from unpause.services.context import ServiceContext
     from unpause.services.deadlines import LockedRun
-    from unpause.services.runs import ServiceContext
     from unpause.services.value_checks import ValueChecks
     from unpause.store.engine.database import Connection
 
@@ -53,12 +53,12 @@ class ApprovalService:
         self._context = context
 
     async def list_approvals(
-        self, principal: Principal, wanted: ApprovalFilter, page: Page
+        self, principal: Principal, filters: ApprovalFilter, page: Page
     ) -> tuple[list[tuple[Approval, Requirement]], int]:
         """Return one page, newest first, each with the requirement it decides, and how many there are in all."""
 
         def unit(connection: Connection) -> tuple[list[tuple[Approval, Requirement]], int]:
-            found, total = list_approvals(connection, principal.visibility_of_approvals, wanted, page)
+            found, total = list_approvals(connection, principal.visibility_of_approvals, filters, page)
             by_id = find_requirements(connection, [approval.id for approval in found])
             # Without those that were deleted a moment ago.
             return [(approval, by_id[approval.id]) for approval in found if approval.id in by_id], total
@@ -72,9 +72,9 @@ class ApprovalService:
         )
 
     async def resolve_approval(
-        self, principal: Principal, command: ResolveApproval, asked: RequestKey | None = None
+        self, principal: Principal, command: ResolveApproval, request_key: RequestKey | None = None
     ) -> Resolved:
-        """Decide a pending approval, once; with a key that decided it before, return it as it is and was answered.
+        """Decide a pending approval, once; a repeated key returns the approval as it is, with the earlier answer.
 
         Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch, InvalidInput or IdempotencyMismatch.
 
@@ -88,15 +88,15 @@ class ApprovalService:
         def unit(connection: Connection, checks: ValueChecks) -> tuple[Resolved | Conflict, LockedRun | None]:
             now = self._context.clock.now()
             approval = _get(connection, principal, command.approval_id)
-            earlier = find_repeated(connection, asked, now)
+            earlier = find_repeated(connection, request_key, now)
             if earlier is not None:
                 return Resolved(*_with_requirement(connection, principal, approval.id), answer=earlier.answer), None
             # Two who decide at once must see one another.
             locked = bring_up_to_date(connection, _lock_run(connection, principal, approval), now)
             approval = _get(connection, principal, command.approval_id)
             if approval.status is not ApprovalStatus.PENDING:
-                if asked is not None:
-                    forget_request(connection, asked)
+                if request_key is not None:
+                    forget_request(connection, request_key)
                 return _already(approval), locked
             with Decisions(connection, locked.run, principal, locked.now) as decisions:
                 _resolve(decisions, approval, command, checks)

@@ -1,4 +1,4 @@
-"""The audit trail: what administrators read, and what an agent itself decided."""
+"""The audit trail: lists its entries, and makes those of an agent's own decisions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AuditTrail:
-    """What was done in an organization; it stays when the run is gone."""
+    """What was done in an organization; entries outlive their runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +31,7 @@ class AuditTrail:
 
 
 def decided_by_agent(run: Run, call: ToolCall, own: OwnDecision, at: datetime) -> AuditEntry:
-    """Return the entry of what a handler of the agent's own decided: in the name that it gives, or the agent's."""
+    """Return the entry for a decision of an agent's own handler: in the name that the handler gives, or the agent's."""
     return AuditEntry(
         organization_id=run.organization_id,
         at=at,

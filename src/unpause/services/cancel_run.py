@@ -1,4 +1,4 @@
-"""Ends a run for good before its agent did: somebody cancelled it, or nobody answered it in time."""
+"""Ends a run before its agent does: it was cancelled, or a requirement expired."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelHandler:
-    """Why a run ends: what it then says, what its open approvals become, and what the event in its log carries."""
+    """Why a run ends: its last content, the status of its open approvals, and the payload of its last event."""
 
     trigger: Trigger = Trigger.CANCEL
     reason: EndReason = EndReason.CANCELLED
@@ -37,7 +37,7 @@ class CancelHandler:
 def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) -> tuple[Run, tuple[Event, ...]]:
     """End the run, close its approvals, tell its webhooks; return the ended run and the event to publish.
 
-    Raises InvalidTransition where the trigger does not fit where the run stands; then nothing changed.
+    Raises InvalidTransition where the run's status does not allow the trigger; then nothing changed.
     """
     changes = {
         "events": 1,

@@ -1,4 +1,4 @@
-"""What can be asked about runs: the same objects whichever API the request came through."""
+"""Commands on runs and their outcomes: the same objects for every API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unpause.domain.webhooks import WebhookTarget
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Make a run. ``session_id`` None or empty starts a new session.
+    """Create a run. ``session_id`` None or empty starts a new session.
 
     ``output_schema`` is what the answer is to fit instead of what the agent's own would.
     ``model`` is one of those that the settings allow. ``webhooks``, where given, hear of this run instead of the

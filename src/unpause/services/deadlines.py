@@ -1,6 +1,6 @@
-"""Decides what of a paused run has run out of time, before anybody else decides about it.
+"""Decides the expired requirements of a paused run before anything else about the run is decided.
 
-So an answer counts until its requirement expires and never after, whenever the sweep comes by.
+So an answer counts until its requirement expires and never after, at whatever time the sweep runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run
     from unpause.errors import InvalidTransition
-    from unpause.services.dispatcher import Dispatcher
+    from unpause.services.context import Dispatcher
     from unpause.store.engine.database import Connection
     from unpause.streaming.bus import Bus
 
@@ -40,10 +40,10 @@ _APPROVAL_TOO_LATE = "The approval expired: nobody decided in time"
 
 
 class LockedRun(NamedTuple):
-    """A locked run as it stands once what ran out of time is decided.
+    """A locked run whose expired requirements are decided.
 
-    ``expired`` are the requirements whose time was up, ``events`` what the log got for them; then the run ``moved`` on
-    where nothing else was open. ``now`` is the database's time. Nothing is read of a run that is not PAUSED.
+    ``expired`` are those requirements, ``events`` the events of their decisions; the run has ``moved`` on where nothing
+    else was open. ``now`` is the database's time. The requirements of a run that is not PAUSED are not read.
     """
 
     run: Run
@@ -54,7 +54,7 @@ class LockedRun(NamedTuple):
     moved: bool = False
 
     def refusal_of(self, answers: Sequence[ToolAnswer], prompt: str | None) -> InvalidTransition | None:
-        """Return the conflict of a request that answers what expired; None where it is about something else."""
+        """Return the conflict of a request that answers an expired requirement; None for every other request."""
         if not self.expired:
             return None
         if self.run.status is not RunStatus.PAUSED:
@@ -65,7 +65,7 @@ class LockedRun(NamedTuple):
 
 
 def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedRun:
-    """Decide what of a locked run has run out of time, and return it as it stands then; ``own`` is our own time."""
+    """Decide the expired requirements of a locked run and return it as it is then; ``own`` is this process's time."""
     if run.status is not RunStatus.PAUSED:
         return LockedRun(run, [], own)
     requirements, now = list_timed(connection, run.id, own)
@@ -79,7 +79,7 @@ def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedR
 
 
 def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher) -> None:
-    """Tell whoever follows and executes the run what became of it, once that is on disk."""
+    """Announce a committed change to the run's followers and executors."""
     bus.publish(locked.run.id, locked.events)
     if locked.moved:
         dispatcher.ready(locked.run.id)
@@ -92,7 +92,7 @@ def _expire(
     expired: Sequence[Requirement],
     now: datetime,
 ) -> tuple[bool, tuple[Event, ...]]:
-    """Decide the expired requirements as their authors want it; return whether the run moved on, and the events."""
+    """Decide the expired requirements by their ``on_expire``; return whether the run moved on, and the events."""
     nobody = Principal(run.organization_id, via="expiry")
     cancelling = next((item for item in expired if item.on_expire is OnExpire.CANCEL), None)
     if cancelling is not None:
@@ -124,7 +124,7 @@ def _answer(requirement: Requirement, now: datetime) -> Answer:
         requirement.on_expire is OnExpire.APPROVE
         and requirement.kind is RequirementKind.CONFIRMATION
         and requirement.approval != "required"
-        # What may already have run is never run again because nobody looked.
+        # A call that may already have run never runs again without a human's yes.
         and not requirement.in_doubt
     )
     if approves:
@@ -133,7 +133,7 @@ def _answer(requirement: Requirement, now: datetime) -> Answer:
 
 
 def _reason(requirement: Requirement) -> str:
-    """Return what was missing when the time was up: it is not said that nobody decided where somebody did."""
+    """Return what was missing at the deadline; where somebody did decide, the text says so."""
     rules = requirement.deciders
     if requirement.approval == "required" and not requirement.awaits_approval:
         missing = "its result" if requirement.kind is RequirementKind.EXTERNAL_EXECUTION else "the values it needs"

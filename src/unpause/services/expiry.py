@@ -1,4 +1,4 @@
-"""Looks for pauses that nobody answered in time, for reminders that are due, and for keys that are too old."""
+"""Expires pauses, sends reminders that are due, and deletes old idempotency keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unpause.webhooks.outbox import REMINDER, tell_webhooks
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from unpause.services.runs import ServiceContext
+    from unpause.services.context import ServiceContext
     from unpause.store.engine.database import Connection
 
 # Runs that are expired at the same time: on SQLite these share a commit, on PostgreSQL each takes a connection.
@@ -28,7 +28,7 @@ _TOGETHER_ON_SQLITE, _TOGETHER = 16, 3
 
 
 class Expiry:
-    """Looks for what is due and does all of it: one unit a run, so that none stops another."""
+    """Sweeps for what is due: one transaction a run, so that no run stops another."""
 
     def __init__(self, context: ServiceContext, keep_keys: timedelta) -> None:
         self._context = context
@@ -36,7 +36,7 @@ class Expiry:
         self._together = _TOGETHER_ON_SQLITE if context.database.is_sqlite else _TOGETHER
 
     async def sweep(self) -> int:
-        """Do all that is due now; return how many runs it was about."""
+        """Do all that is due now; return the number of runs."""
         now = self._context.clock.now()
         database = self._context.database
         oldest = now - self._keep_keys
@@ -60,7 +60,7 @@ class Expiry:
 
     async def _expire_one(self, run_key: int) -> None:
         def unit(connection: Connection) -> LockedRun | None:
-            # Other processes look for the same; and who holds a run for long must not hold up the others.
+            # Other processes sweep, too; and a run that is locked for long must not hold up the others.
             run = find_by_key(connection, run_key) if lock_if_free(connection, run_key) else None
             if run is None or run.status is not RunStatus.PAUSED:
                 return None
@@ -70,7 +70,7 @@ class Expiry:
         try:
             locked = await self._context.database.write(unit, waits=False)
         except DatabaseBusy:
-            # Something of it is locked: the next sweep finds it again.
+            # Some of its rows are locked: the next sweep finds it again.
             return
         if locked is not None:
             announce(locked, self._context.bus, self._context.dispatcher)

@@ -1,4 +1,4 @@
-"""Recognizes a request that was made before, by its Idempotency-Key, inside the transaction of what it does."""
+"""Recognizes a repeated request by its Idempotency-Key, in the transaction of what it does."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from unpause.store.idempotency import EarlierRequest
 
 
-def find_earlier(connection: Connection, asked: RequestKey | None, now: datetime) -> Accepted | None:
-    """Return what the request's key did to a run before; None where there is no key, or it is new and now taken.
+def find_earlier(connection: Connection, request_key: RequestKey | None, now: datetime) -> Accepted | None:
+    """Return what the request's key did to a run before; None without a key, and for a new one, which is taken now.
 
     Raises IdempotencyMismatch for a key that was used with something else.
     """
-    found = find_repeated(connection, asked, now)
-    if found is None or asked is None:
+    found = find_repeated(connection, request_key, now)
+    if found is None or request_key is None:
         return None
     if found.run_key is None:
         raise IdempotencyMismatch
-    run = get_run(connection, Visibility(asked.organization_id), RunRef(id=found.run_key))
+    run = get_run(connection, Visibility(request_key.organization_id), RunRef(id=found.run_key))
     return Accepted(run, found.after, answer=found.answer)
 
 
-def find_repeated(connection: Connection, asked: RequestKey | None, now: datetime) -> EarlierRequest | None:
-    """Return the request that the key did this with before; None without a key, or where it is new and now taken.
+def find_repeated(connection: Connection, request_key: RequestKey | None, now: datetime) -> EarlierRequest | None:
+    """Return the earlier request with the key; None without a key, and for a new one, which is taken now.
 
     Raises IdempotencyMismatch for a key that was used with something else.
     """
-    if asked is None:
+    if request_key is None:
         return None
-    found = claim_request(connection, asked, now)
-    if found is not None and not asked.came_with(found.fingerprint):
+    found = claim_request(connection, request_key, now)
+    if found is not None and not request_key.came_with(found.fingerprint):
         raise IdempotencyMismatch
     return found

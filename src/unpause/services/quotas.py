@@ -1,4 +1,4 @@
-"""How much of a thing clients may ask for, in numbers that the settings give."""
+"""Limits on what clients may send and create, as the settings have them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIMITED_DAYS = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """``runs`` is how many an organization may make in 30 days, ``unfinished`` how many may be so at the same time.
+    """``runs`` is how many an organization may create in 30 days, ``unfinished`` how many may be unfinished at once.
 
     ``tools`` are the answers in one continue, ``json_chars`` the characters of one JSON value that is only kept.
     """
@@ -35,7 +35,7 @@ class Limits:
     json_chars: int = 1_000_000
 
     def refuse_run(self, connection: Connection, organization_id: int, now: datetime) -> None:
-        """Raise RunLimitReached or RateLimited where the organization has made as many runs as it may."""
+        """Raise RunLimitReached or RateLimited where the organization has as many runs as it may have."""
         if self.runs is not None:
             # Two at once must not both take the last place.
             lock_organization(connection, organization_id)
@@ -58,5 +58,5 @@ class Limits:
 
 
 def too_many_tools(count: int, most: int) -> InvalidInput:
-    """Return what is wrong with a request of so many answers."""
+    """Return the error of a request with too many answers."""
     return InvalidInput(f"tools has {count} items; {most} may be sent at a time")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ListRuns:
-    """Which runs are wanted; None means any. ``user_key`` is the id of a user."""
+    """Which runs to list; None means any. ``user_key`` is the id of a user."""
 
     user_key: int | None = None
     source_type: str | None = None
@@ -37,12 +37,12 @@ class RunLog:
 
 
 class RunLists:
-    """Reads what there is to list, always of the one who asks."""
+    """Reads lists, always those of the principal's organization."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_runs(self, principal: Principal, wanted: ListRuns) -> tuple[list[Run], int]:
+    async def list_runs(self, principal: Principal, query: ListRuns) -> tuple[list[Run], int]:
         """Return a page of the organization's runs, newest first, and how many there are in all.
 
         Runs belong to the user whose name they carry. Those without one belong to the organization's first user where
@@ -50,23 +50,23 @@ class RunLists:
         """
 
         def unit(connection: Connection) -> tuple[list[Run], int]:
-            if wanted.user_key is None:
-                selection = RunSelection(wanted.source_type)
+            if query.user_key is None:
+                selection = RunSelection(query.source_type)
             else:
-                user = find_user(connection, principal.organization_id, wanted.user_key)
+                user = find_user(connection, principal.organization_id, query.user_key)
                 if user is None:
                     return [], 0
                 everybody = principal.user_id is None and user == find_first_user(connection, user.organization_id)
-                selection = RunSelection(wanted.source_type, user.name, or_without_user=everybody)
-            return list_runs(connection, principal.visibility, selection, wanted.page)
+                selection = RunSelection(query.source_type, user.name, or_without_user=everybody)
+            return list_runs(connection, principal.visibility, selection, query.page)
 
         return await self._database.read(unit)
 
-    async def read_log(self, principal: Principal, run_key: int, wanted: EventSelection) -> RunLog:
+    async def read_log(self, principal: Principal, run_key: int, selection: EventSelection) -> RunLog:
         """Return the run with a page of its log; raise RunNotFound."""
 
         def unit(connection: Connection) -> RunLog:
             run = get_run(connection, principal.visibility, RunRef(id=run_key))
-            return RunLog(run, *list_chosen_events(connection, run.id, wanted))
+            return RunLog(run, *list_chosen_events(connection, run.id, selection))
 
         return await self._database.read(unit)

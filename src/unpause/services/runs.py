@@ -1,8 +1,8 @@
-"""Creates, continues and reads runs: one transaction each, whichever API asks."""
+"""Creates, continues and reads runs: one transaction each, for every API alike."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, done_by
@@ -30,43 +30,20 @@ from unpause.webhooks.outbox import choose_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import timedelta
 
-    from unpause.agents.registry import AgentRegistry
-    from unpause.clock import Clock, Ids
     from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunRef, RunView
     from unpause.services.commands import ContinueRun, CreateRun
-    from unpause.services.dispatcher import Dispatcher
-    from unpause.services.quotas import Limits
+    from unpause.services.context import ServiceContext
     from unpause.services.value_checks import ValueChecks
-    from unpause.store.engine.database import Connection, Database
-    from unpause.store.unreadable import Unreadable
-    from unpause.streaming.bus import Bus
-    from unpause.vault import Vault
+    from unpause.store.engine.database import Connection
 
 _SUMMARY_CHARACTERS = 80
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceContext:
-    """What the services work with."""
-
-    database: Database
-    bus: Bus
-    dispatcher: Dispatcher
-    agents: AgentRegistry
-    clock: Clock
-    ids: Ids
-    vault: Vault
-    limits: Limits
-    unreadable: Unreadable
-    node_patience: timedelta
-
-
 class _Continued(NamedTuple):
-    """A run as a continue left it, and what that is answered with: refused ones were too late."""
+    """A run as a continue left it, and the outcome: a Conflict where it came too late."""
 
     locked: LockedRun
     outcome: Accepted | Conflict
@@ -78,8 +55,10 @@ class RunService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def create_run(self, principal: Principal, command: CreateRun, asked: RequestKey | None = None) -> Accepted:
-        """Make a run and hand it to the executors; with a key that made one before, return that one.
+    async def create_run(
+        self, principal: Principal, command: CreateRun, request_key: RequestKey | None = None
+    ) -> Accepted:
+        """Create a run and announce it to the executors; with a key that created one before, return that one.
 
         Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
         IdempotencyMismatch for a key used with something else, RunLimitReached.
@@ -91,7 +70,7 @@ class RunService:
             principal.refuse_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
-        kept = _asked_for(command)
+        kept = _columns_of(command)
         self._context.limits.refuse_json({name: kept[name] for name in ("metadata", "session_state", "dependencies")})
         now = self._context.clock.now()
         run_id = self._context.ids.fresh()
@@ -110,13 +89,13 @@ class RunService:
         }
 
         def unit(connection: Connection) -> Accepted:
-            earlier = find_earlier(connection, asked, now)
+            earlier = find_earlier(connection, request_key, now)
             if earlier is not None:
                 return earlier
             self._context.limits.refuse_run(connection, principal.organization_id, now)
             run = _add_run(connection, principal, command, values)
-            if asked is not None:
-                add_effect(connection, asked, run.id, 0)
+            if request_key is not None:
+                add_effect(connection, request_key, run.id, 0)
             return Accepted(run, after=0)
 
         with busy_with(f"Session {session_id}"):
@@ -126,7 +105,7 @@ class RunService:
         return accepted
 
     async def continue_run(
-        self, principal: Principal, ref: RunRef, command: ContinueRun, asked: RequestKey | None = None
+        self, principal: Principal, ref: RunRef, command: ContinueRun, request_key: RequestKey | None = None
     ) -> Accepted:
         """Take a client's answers and, when nothing is open any more, send the run on.
 
@@ -138,7 +117,7 @@ class RunService:
 
         def unit(connection: Connection, checks: ValueChecks) -> _Continued:
             # The key before the run, as everywhere: see the order of locks in `store.database`.
-            earlier = find_earlier(connection, asked, self._context.clock.now())
+            earlier = find_earlier(connection, request_key, self._context.clock.now())
             # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
             run = _lock_run(connection, principal, ref)
             if run.source_type == SETUP_COMMANDS:
@@ -151,8 +130,8 @@ class RunService:
             late = locked.refusal_of(command.answers, command.prompt)
             if late is not None:
                 # It is refused, but what expired stays decided.
-                if asked is not None:
-                    forget_request(connection, asked)
+                if request_key is not None:
+                    forget_request(connection, request_key)
                 return _Continued(locked, late)
             self._refuse_unserved(connection, run)
             handler = ContinueHandler(
@@ -166,8 +145,8 @@ class RunService:
                 checks=checks,
             )
             accepted, events = handler.apply()
-            if asked is not None:
-                add_effect(connection, asked, run.id, accepted.after)
+            if request_key is not None:
+                add_effect(connection, request_key, run.id, accepted.after)
             return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
 
         with busy_with(str(ref)):
@@ -243,9 +222,9 @@ class RunService:
             self._context.dispatcher.cancelled(run.id)
         return run
 
-    async def keep_answer(self, asked: RequestKey, answer: str) -> None:
+    async def keep_answer(self, request_key: RequestKey, answer: str) -> None:
         """Keep what was answered to a request with a key, for when it is sent again."""
-        await self._context.database.write(lambda connection: keep_answer(connection, asked, answer))
+        await self._context.database.write(lambda connection: keep_answer(connection, request_key, answer))
 
     async def get_run(self, principal: Principal, ref: RunRef) -> Run:
         """Return the run; raise RunNotFound."""
@@ -259,10 +238,10 @@ class RunService:
 
 
 def _add_run(connection: Connection, principal: Principal, command: CreateRun, values: Mapping[str, Any]) -> Run:
-    """Add the run with its session, its words, who hears of it, and the first event of its log."""
+    """Add the run with its session, its input, its webhooks and the first event of its log."""
     now = values["created_at"]
-    wanted = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
-    session = ensure_session(connection, principal, wanted, now)
+    new = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
+    session = ensure_session(connection, principal, new, now)
     if not session.agent_id:
         # Made by a client for whichever agent comes first.
         change_session(connection, session, {"agent_id": command.agent_id})
@@ -276,7 +255,7 @@ def _add_run(connection: Connection, principal: Principal, command: CreateRun, v
     return run
 
 
-def _asked_for(command: CreateRun) -> dict[str, Any]:
+def _columns_of(command: CreateRun) -> dict[str, Any]:
     return {
         "agent_id": command.agent_id,
         "source_type": command.source_type,
@@ -292,14 +271,14 @@ def _asked_for(command: CreateRun) -> dict[str, Any]:
 
 
 def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:
-    """Return the run, locked; raise RunNotFound, or AgentForbidden for one of an agent that is not for who asks."""
+    """Return the run, locked; raise RunNotFound, or AgentForbidden for an agent that the principal may not use."""
     run = get_run(connection, principal.visibility, ref, locked=True)
     principal.refuse_agent(run.agent_id)
     return run
 
 
 def summary_of(prompt: str) -> str | None:
-    """Return a short title: the beginning of the first line that says something."""
+    """Return a short title: the beginning of the first line that is not blank."""
     line = next((line.strip() for line in prompt.splitlines() if line.strip()), "")
     if len(line) <= _SUMMARY_CHARACTERS:
         return line or None

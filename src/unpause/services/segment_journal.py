@@ -140,7 +140,7 @@ class SegmentJournal(SegmentState):
             self._grown.set()
 
     async def defer_call(self, call_id: str) -> None:
-        """Take a start back: the tool itself asked to wait for a human before it did anything."""
+        """Take a start back: the tool deferred itself before it did anything."""
         self._update_call(replace(self._calls[call_id], status=CallStatus.PROPOSED, started_at=None))
         await self.flush()
 

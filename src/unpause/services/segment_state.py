@@ -89,7 +89,7 @@ class SegmentState:
         return self._calls[call_id]
 
     def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
-        """Write what ``meter`` says the run has used up with everything else that is written from here on."""
+        """Write the usage that ``meter`` returns with every write from here on."""
         self._meter = meter
 
     def record_turn(self, messages: Sequence[NewMessage], calls: Sequence[ProposedCall]) -> None:
@@ -110,7 +110,7 @@ class SegmentState:
             self._turn += 1
 
     def propose_output(self, call: ProposedCall) -> None:
-        """Note that the model's answer is processed as this call, unless it is known; kept with the next commit."""
+        """Record that the model's answer is processed as this call, unless it is known; kept with the next commit."""
         if call.tool_call_id in self._calls:
             return
         _refuse_long_names((call,))
@@ -127,7 +127,7 @@ class SegmentState:
         self._turn += 1
 
     def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
-        """Note the arguments that the tool would get, made of those that were ``sent``; kept with the next commit."""
+        """Record the arguments that the tool would get, made of those that were ``sent``; kept with the next commit."""
         call = self._calls.get(call_id)
         if call is None:
             return
@@ -136,7 +136,7 @@ class SegmentState:
             self._update_call(replace(call, tool_args=arguments, sent_args=sent_args))
 
     def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
-        """Have the audit trail say what the agent's own handler decided; kept with the next commit."""
+        """Add the decision of the agent's own handler to the audit trail; kept with the next commit."""
         entry = decided_by_agent(self._run, self._calls[call_id], own, self._clock.now())
         self._pending.audit.append(entry)
 
@@ -151,7 +151,7 @@ class SegmentState:
         )
 
     def _usage_so_far(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
-        """Return what the run has used up, as far as that is known: never less than was written before."""
+        """Return the run's usage as far as it is known: never less than was written before."""
         earlier = self._usage or {}
         for counts in (usage, self._meter() if self._meter is not None else None):
             if counts is not None:

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
     from unpause.domain.principal import Principal
-    from unpause.services.runs import ServiceContext
+    from unpause.services.context import ServiceContext
     from unpause.store.engine.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRunsQuery:
-    """Which runs of a session are asked for: a page of those that pass the filter.
+    """Which runs of a session to return: a page of those that pass the filter.
 
     Pages count from the oldest run, or with ``newest`` from the newest.
     """
 
-    wanted: RunFilter
+    filters: RunFilter
     page: Page
     newest: bool = False
 
@@ -42,27 +42,29 @@ class SessionService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def list_sessions(self, principal: Principal, wanted: SessionFilter, page: Page) -> tuple[list[Session], int]:
+    async def list_sessions(
+        self, principal: Principal, filters: SessionFilter, page: Page
+    ) -> tuple[list[Session], int]:
         """Return one page of sessions, and how many there are in all."""
         return await self._context.database.read(
-            lambda connection: list_sessions(connection, principal.visibility, wanted, page)
+            lambda connection: list_sessions(connection, principal.visibility, filters, page)
         )
 
     async def get_session(self, principal: Principal, session_id: str) -> Session:
         """Return the session; raise SessionNotFound."""
         return await self._context.database.read(lambda connection: _get(connection, principal, session_id))
 
-    async def create_session(self, principal: Principal, wanted: NewSession) -> Session:
-        """Make a session; raise Conflict where there is one of that id, InvalidInput for text that cannot be stored."""
-        refuse_unstorable(wanted)
-        self._context.limits.refuse_json({"session_state": wanted.state, "metadata": wanted.metadata})
+    async def create_session(self, principal: Principal, new: NewSession) -> Session:
+        """Create a session; raise Conflict for an id that exists, InvalidInput for text that cannot be stored."""
+        refuse_unstorable(new)
+        self._context.limits.refuse_json({"session_state": new.state, "metadata": new.metadata})
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> Session:
-            session = add_session(connection, principal, wanted, now)
+            session = add_session(connection, principal, new, now)
             if session is None:
-                # Whosesoever it is: ids are given once in an organization.
-                raise Conflict(f"Session {wanted.session_id} exists already")
+                # Of any user: an id is unique in its organization.
+                raise Conflict(f"Session {new.session_id} exists already")
             return session
 
         return await self._context.database.write(unit)
@@ -79,8 +81,8 @@ class SessionService:
             if changed is None:
                 raise _not_found(session_id)
             # Not the values: what is in a state is the user's.
-            told = {"fields": sorted(changes)}
-            done = done_by(principal, AuditAction.SESSION_CHANGED, now, subject=session_id, details=told)
+            details = {"fields": sorted(changes)}
+            done = done_by(principal, AuditAction.SESSION_CHANGED, now, subject=session_id, details=details)
             add_entries(connection, [done])
             return changed
 
@@ -88,23 +90,23 @@ class SessionService:
             return await self._context.database.write(unit)
 
     async def delete_session(self, principal: Principal, session_id: str) -> None:
-        """Remove the session and its runs; one that does not exist is as good as removed.
+        """Delete the session and its runs; one that does not exist counts as deleted.
 
-        Raises Conflict while one of its runs is being executed or about to be: its tools could not be accounted for any
-        more, and whoever follows it would wait for an end that never comes.
+        Raises Conflict while one of its runs is PENDING or RUNNING: its tool calls would be lost from the record, and
+        its followers would wait for an end that never comes.
         """
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> None:
-            # Whoever makes or continues a run of it at this moment comes first, or finds it gone.
+            # A request that creates or continues a run of it at this moment comes first, or finds it gone.
             session = _find(connection, principal, session_id, locked=True)
             if session is None:
                 return
             if lock_runs(connection, session) & {RunStatus.PENDING, RunStatus.RUNNING}:
                 raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
-            told, of_run = {"session_id": session_id}, AuditAction.RUN_DELETED
+            details, deleted = {"session_id": session_id}, AuditAction.RUN_DELETED
             gone = [
-                done_by(principal, of_run, now, run_id=run_id, subject=run_id, details=told)
+                done_by(principal, deleted, now, run_id=run_id, subject=run_id, details=details)
                 for run_id in delete_session(connection, session)
             ]
             done = done_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
@@ -113,19 +115,19 @@ class SessionService:
         with busy_with(f"Session {session_id}"):
             await self._context.database.write(unit)
 
-    async def list_runs(self, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[RunView]:
+    async def list_runs(self, principal: Principal, session_id: str, query: SessionRunsQuery) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""
         return await self._context.database.read(
             lambda connection: [
-                listed_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
+                listed_view_of(connection, run) for run in _runs(connection, principal, session_id, query)
             ]
         )
 
-    async def list_bare_runs(self, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[RunView]:
+    async def list_bare_runs(self, principal: Principal, session_id: str, query: SessionRunsQuery) -> list[RunView]:
         """Return the same page as ``list_runs``, without calls and messages."""
         return await self._context.database.read(
             lambda connection: [
-                bare_view_of(connection, run) for run in _runs(connection, principal, session_id, asked)
+                bare_view_of(connection, run) for run in _runs(connection, principal, session_id, query)
             ]
         )
 
@@ -152,9 +154,9 @@ class SessionService:
         return await self._context.database.read(unit)
 
 
-def _runs(connection: Connection, principal: Principal, session_id: str, asked: SessionRunsQuery) -> list[Run]:
-    key, page = _get(connection, principal, session_id).key, asked.page
-    return list_session_runs(connection, key, asked.wanted, limit=page.limit, offset=page.offset, newest=asked.newest)
+def _runs(connection: Connection, principal: Principal, session_id: str, query: SessionRunsQuery) -> list[Run]:
+    key, page = _get(connection, principal, session_id).key, query.page
+    return list_session_runs(connection, key, query.filters, limit=page.limit, offset=page.offset, newest=query.newest)
 
 
 def _get(connection: Connection, principal: Principal, session_id: str) -> Session:

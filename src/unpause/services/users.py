@@ -1,4 +1,4 @@
-"""Who asks, and who else is there: the users and the organization of a principal."""
+"""Reads the users and the organization of a principal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class UserDirectory:
-    """Reads users and organizations, always those of the one who asks."""
+    """Reads users, always those of the principal's organization."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def get_caller(self, principal: Principal) -> User:
-        """Return who asks; whoever has no name is the organization's first user. Raises NotFound."""
+        """Return the principal's user, or without a user id the organization's first user. Raises NotFound."""
 
         def unit(connection: Connection) -> User:
             organization_id = principal.organization_id
@@ -42,7 +42,7 @@ class UserDirectory:
         return await self._database.read(lambda connection: list_users(connection, principal.organization_id, page))
 
     async def get_organization(self, principal: Principal) -> Organization:
-        """Return the organization of the one who asks; raise NotFound."""
+        """Return the principal's organization; raise NotFound."""
 
         def unit(connection: Connection) -> Organization:
             found = find_organization(connection, principal.organization_id)

@@ -1,7 +1,7 @@
-"""Has tools check the values that humans chose for them, before anything is decided and outside of any transaction.
+"""Has tools check the values that humans chose, before anything is decided and outside of any transaction.
 
-What a tool's author wrote may take long, and must hold neither the database nor the event loop. So a transaction that
-finds such values gives up, the values are checked, and it begins again. One without, which is the usual one, costs
+An author's validator may take long, and must hold neither the database nor the event loop. So a transaction that finds
+unchecked values is rolled back, the values are checked, and it runs again. The usual transaction has none, and costs
 nothing more.
 """
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 
 class ValuesUnchecked(Exception):
-    """Leaves a transaction with values that nobody has checked yet."""
+    """Leaves a transaction that found values which are not checked yet."""
 
     def __init__(self, run: Run, requirement: Requirement, values: Mapping[str, Any]) -> None:
-        super().__init__("values are to be checked first")
+        super().__init__("the values have to be checked first")
         self.run = run
         self.requirement = requirement
         self.values = values
@@ -57,7 +57,7 @@ class ValueChecks:
 
 
 async def write_checked(database: Database, agents: AgentRegistry, unit: Callable[[Connection, ValueChecks], T]) -> T:
-    """Run ``unit`` in a transaction, once the tools have checked what it says; raise RequirementMismatch for them."""
+    """Run ``unit`` in a transaction once the tools have checked its values; raise RequirementMismatch for bad ones."""
     checks = ValueChecks()
     while True:
         try:
@@ -78,7 +78,7 @@ def _check(driver: AgentDriver | None, requirement: Requirement, values: Mapping
     if driver is not None:
         check = driver.check_arguments(requirement.tool_name, {**shown, **values}, frozenset(values))
     if check is None:
-        # Only a run can ask the tool. What is plainly wrong is found without it.
+        # Only a run can have the tool check them. What is plainly wrong is found without it.
         return {
             name: read_value(call, fields[name], value) if name in fields else value for name, value in values.items()
         }

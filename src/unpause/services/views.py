@@ -1,4 +1,4 @@
-"""Reads a run with everything a client is shown of it."""
+"""Reads runs as clients are shown them: whole, or for a list."""
 
 from __future__ import annotations
 

@@ -18,14 +18,16 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
+from pydantic_ai.output import StructuredDict
 from pydantic_ai.tools import RunContext
-from pydantic_core import from_json, to_json, to_jsonable_python
+from pydantic_core import core_schema, from_json, to_json, to_jsonable_python
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
 from unpause.agents.pydantic_ai.deferred import SegmentPaused
 from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.results import json_text
+from unpause.domain.output_schema import compile_schema
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import DEEPEST, is_nested_deeper, replace_unstorable, replace_unstorable_numbers
@@ -287,3 +289,28 @@ def _storable(value: object) -> Any:  # noqa: ANN401 - JSON
         # Bottomless, or a circle.
         return _NOT_SHOWN
     return _NOT_SHOWN if is_nested_deeper(plain) else replace_unstorable_numbers(replace_unstorable(plain))
+
+
+def output_type(stored: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - a type made from the schema
+    """Return the type for the run's ``output_schema``; None, the agent's own, where there is none.
+
+    The framework's own type for a JSON schema shows it to the model and takes any object: here one that does not fit
+    goes back to the model.
+    """
+    if stored is None:
+        return None
+    find_misfit = compile_schema(stored["schema"])
+
+    def check(answer: dict[str, Any]) -> dict[str, Any]:
+        misfit = find_misfit(answer)
+        if misfit is not None:
+            raise ValueError(misfit)
+        return answer
+
+    class Answer(StructuredDict(stored["schema"], stored["name"])):  # type: ignore[misc]  # a class made at run time
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:  # noqa: ANN401
+            values = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+            return core_schema.no_info_after_validator_function(check, values)
+
+    return Answer

@@ -14,14 +14,13 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
 from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, Paused
-from unpause.agents.pydantic_ai.capability import SegmentCapability
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.events import EventRecorder
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
+from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
-from unpause.agents.pydantic_ai.output_schemas import output_type
-from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed
+from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed, output_type
 from unpause.agents.pydantic_ai.results import recorded_return
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls
 from unpause.agents.pydantic_ai.toolset import JournalCapability
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRun
+    from pydantic_ai.tools import RunContext
 
     from unpause.agents.driver import Journal, Segment, SegmentEnd
     from unpause.agents.model_choice import ModelChoice
@@ -56,6 +56,25 @@ class AgentSetup:
     redaction: Redaction
     ids: Ids
     max_result_bytes: int
+
+
+@dataclass(kw_only=True)
+class SegmentCapability(CallGate):
+    """The gate of tool calls with the judge of outputs: one capability, since each costs every event of a run."""
+
+    judge: OutputJudge
+
+    async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
+        """Have the judge see each step."""
+        return await self.judge.after_node_run(ctx, node=node, result=result)
+
+    async def wrap_output_validate(self, ctx: RunContext[Any], **hook: Any) -> Any:  # noqa: ANN401 - any output
+        """Have the judge validate the output."""
+        return await self.judge.wrap_output_validate(ctx, **hook)
+
+    async def wrap_output_process(self, ctx: RunContext[Any], **hook: Any) -> Any:  # noqa: ANN401 - any output
+        """Have the judge process the output."""
+        return await self.judge.wrap_output_process(ctx, **hook)
 
 
 class SegmentLoop:
@@ -128,7 +147,7 @@ class SegmentLoop:
         recorder.reserve_ids(history)
         prompt, decisions = _prompt(segment.inputs), _decisions(own, self._calls)
         if is_confirmed(self._calls.get(recorder.answer_id)):
-            # An answer in plain text that a human has processed again comes before what the user said since.
+            # An answer in plain text that a human has confirmed is processed before the user's newer input.
             self._judge.prompt, prompt = prompt, None
         self._judge.has_unread = self._judge.prompt is not None or (prompt is not None and decisions is not None)
         # DeferredToolRequests is not added to the output types: that is refused for an agent with output validators.
@@ -148,7 +167,7 @@ class SegmentLoop:
         )
 
     def _before_request(self, run: AgentRun[Any, Any], request: Any) -> None:  # noqa: ANN401 - a node's request
-        """Raise SegmentPaused where the model must not be asked now."""
+        """Raise SegmentPaused where no model request may start now."""
         self._recorder.expect_answer(request)
         stops = self._journal.stop_requested
         if stops:
