@@ -19,7 +19,7 @@ from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, User
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, parts_of
-from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of
+from unpause.agents.pydantic_ai.results import read_iterator, record_of, restore
 from unpause.domain.runs import Outcome
 
 _MANY = 1_000_000
@@ -102,7 +102,7 @@ async def test_a_call_that_returned_has_succeeded_and_gives_back_its_record(retu
     assert result.outcome is Outcome.SUCCESS
     assert result.value["return_value"] == kept
     assert json.loads(json.dumps(result.value, allow_nan=False)) == result.value
-    assert given_back(result) == kept
+    assert restore(result) == kept
     text = result.text
     assert text == kept if isinstance(kept, str) else json.loads(text) == kept
 
@@ -114,10 +114,10 @@ async def test_what_refers_to_itself_is_text() -> None:
 
 async def test_what_only_the_application_reads_may_be_anything() -> None:
     returned = ToolReturn("kept", content=["look", BinaryContent(b"\xff", media_type="image/png")], metadata=_Mute())
-    back = given_back(await record_of(returned, _MANY))
+    back = restore(await record_of(returned, _MANY))
     assert (back.return_value, back.content[0], back.content[1].data) == ("kept", "look", b"\xff")
     assert back.metadata == "<_Mute>"
-    partly = given_back(await record_of(ToolReturn("kept", metadata={"n": 1, "at": _Named()}), _MANY))
+    partly = restore(await record_of(ToolReturn("kept", metadata={"n": 1, "at": _Named()}), _MANY))
     assert partly.metadata == {"n": 1, "at": "a named thing"}
 
 

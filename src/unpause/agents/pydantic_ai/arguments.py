@@ -1,4 +1,4 @@
-"""A call's arguments as people are shown them: the JSON of what the tool would get, and what differs from it."""
+"""A call's arguments as people see them: the JSON of what the tool would get, and how it differs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What validating some arguments came to: ``error`` refuses them, or where there are ``arguments`` defers them."""
+    """The result of a validation: ``error`` refuses the arguments, or defers the call where there are ``arguments``."""
 
     arguments: Any
     error: Exception | None = None
@@ -55,8 +55,8 @@ class ShownCall:
     filled_in: Collection[str] = ()
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The arguments as the model and people gave them: what is shown of a secret is not enough."""
+    def original(self) -> dict[str, Any]:
+        """The arguments as the model and people sent them: a secret is not readable from what is shown."""
         return {**self.sent, **self.values}
 
     def find_changes(self, arguments: Mapping[str, Any]) -> set[str]:
@@ -65,14 +65,14 @@ class ShownCall:
         return {name for name in fixed if not self._matches(name, arguments.get(name, _MISSING))}
 
     def read_back(self, changed: Collection[str]) -> dict[str, Any] | None:
-        """Return the arguments as they were given, but the ``changed`` ones as they were shown.
+        """Return the original arguments, but the ``changed`` ones as they were shown.
 
-        None where that cannot be: nobody can read a secret back, or what was never shown.
+        None where one of them is a secret or was never shown.
         """
         shown = {name: self.arguments.get(name, _MISSING) for name in changed}
         if any(value is _MISSING or is_masked(value) for value in shown.values()):
             return None
-        return {**self.given, **shown}
+        return {**self.original, **shown}
 
     def _matches(self, name: str, value: object) -> bool:
         if name in self.values:
@@ -98,7 +98,7 @@ def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -
 
 
 def is_masked(shown: object) -> bool:
-    """Whether a secret in a shown value stands there as asterisks."""
+    """Whether a shown value has a secret in it, as asterisks."""
     return _MASK in to_json(shown).decode()
 
 
@@ -160,7 +160,7 @@ def explain_refusal(tool_name: str, error: Exception, values: Mapping[str, Any])
 
 
 def _json(value: Any, sent: object) -> Any:  # noqa: ANN401
-    # To look at what an iterator gives would take it from the tool.
+    # Reading an iterator would take its items from the tool.
     shown = _MISSING if isinstance(value, Iterator) else _dumped(value)
     if shown is not _MISSING:
         return shown
@@ -186,16 +186,16 @@ def _dumped(value: Any) -> Any:  # noqa: ANN401
     return _MISSING
 
 
-def is_alike(value: object, given: object) -> bool:
-    """Whether a tool takes a human's value for what it is: ``"5"`` may become 5, but not 50."""
-    if is_same_json(value if value is not _MISSING else None, given):
+def is_alike(value: object, chosen: object) -> bool:
+    """Whether a validated value is the one that a human chose: ``"5"`` may become 5, but not 50."""
+    if is_same_json(value if value is not _MISSING else None, chosen):
         return True
-    if isinstance(value, dict | list) or isinstance(given, dict | list):
+    if isinstance(value, dict | list) or isinstance(chosen, dict | list):
         return False
     try:
-        return float(str(value)) == float(str(given))
+        return float(str(value)) == float(str(chosen))
     except ValueError:
-        return str(value).lower() == str(given).lower()
+        return str(value).lower() == str(chosen).lower()
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Has a tool's own schema check arguments that a human chose, without a run."""
+"""Checks arguments that a human chose with the tool's own schema, without a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic_ai.tools import Tool
     from pydantic_core import ErrorDetails
 
-# What these say of a value is the author's words, or repeats some of it.
+# The messages of these errors are the author's, or repeat a part of the value.
 _OWN_WORDS = re.compile(r"value_error|assertion_error|union_tag_invalid|.*_parsing|.*_format|.*_from_.*")
 
 
@@ -49,11 +49,11 @@ class ArgumentChecker:
         except ValidationError as error:
             known = property_names(tool.tool_def.parameters_json_schema)
             return _refused(error, Concealed((arguments.get(name) for name in chosen), known), chosen)
-        except BaseException:  # noqa: BLE001 - an author's validator, in a thread of its own: no error of the request
+        except BaseException:  # noqa: BLE001 - the boundary around a validator: its failure is none of the request's
             return None
 
     def _kept(self, tool: Tool[Any], arguments: dict[str, Any], chosen: Collection[str]) -> dict[str, Any]:
-        """Return the chosen arguments as the tool has them; as they were given where that cannot be given again."""
+        """Return the chosen arguments as the tool has them, or as they were sent where that does not validate again."""
         once = self._validated(tool, arguments)
         readable = {name: once[name] for name in chosen if name in once and not is_masked(once[name])}
         try:
@@ -71,11 +71,11 @@ class ArgumentChecker:
 def _refused(error: ValidationError, concealed: Concealed, chosen: Collection[str]) -> ArgumentCheck | None:
     problems: dict[str, str] = {}
     for found in error.errors(include_url=False, include_context=False):
-        # An error of no argument in particular is about all of them together.
+        # An error without an argument is about all of them together.
         name = str(found["loc"][0]) if found["loc"] else ", ".join(chosen)
         if name in chosen or not found["loc"]:
             problems.setdefault(name, _reason(found, concealed))
-    # What the model chose is not for the human to put right: the run tells the model.
+    # An error in what the model chose is none of the human's: the run returns it to the model.
     return ArgumentCheck(problems=problems) if problems else None
 
 

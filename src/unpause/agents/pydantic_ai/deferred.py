@@ -38,10 +38,10 @@ class SegmentPaused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall:
-    """A call that waits: with the arguments that are shown, and why, where whoever deferred it says so.
+    """A call that waits, with the arguments that are shown.
 
-    ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` says why it is asked again. One
-    that ``is_complete`` is decided as it is: nobody fills in or changes anything any more.
+    ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` is the reason why it is decided
+    again. One that ``is_complete`` is decided as it is: nobody fills in or changes anything any more.
     """
 
     call_id: str

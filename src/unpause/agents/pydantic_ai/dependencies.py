@@ -1,4 +1,4 @@
-"""Makes the ``deps`` of each segment by its agent's factory, and holds what a process opens once for all of them."""
+"""Creates the ``deps`` of each segment by its agent's factory, and holds open what a process opens once."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CANCEL_SECONDS = 1.0
 
 
 class DepsFailed(Exception):
-    """The agent's deps could not be made, or not be closed."""
+    """The agent's deps could not be made or closed."""
 
 
 class Lifespans:
-    """What a process opens once, by the function that opens it."""
+    """What a process opens once, by lifespan function."""
 
     def __init__(self) -> None:
         self._values: dict[Callable[[], Any], Any] = {}
@@ -90,10 +90,10 @@ class Lifespans:
 
 
 class SegmentDeps:
-    """How one agent gets its deps."""
+    """Creates the deps of one agent's segments."""
 
     def __init__(self, agent: Agent[Any, Any], lifespans: Lifespans) -> None:
-        """Raise InvalidSetting for an agent that needs deps and whose author did not say how they are made."""
+        """Raise InvalidSetting for an agent with a ``deps_type`` and without a factory."""
         self._type: Any = agent.deps_type
         self._rules = find_deps(agent)
         self._lifespans = lifespans
@@ -101,7 +101,7 @@ class SegmentDeps:
             if not any(self._type is unnamed for unnamed in _UNNAMED):
                 kind = getattr(self._type, "__name__", str(self._type))
                 raise InvalidSetting(
-                    f"agent {agent.name!r} has deps_type={kind}, and nobody makes them: say how with "
+                    f"agent {agent.name!r} has deps_type={kind} and no factory: add one with "
                     "unpause.agent_deps(agent, factory); an agent without a name is not served"
                 )
         elif self._rules.lifespan is not None:
@@ -169,12 +169,12 @@ async def _entered(
     *,
     always: bool = False,
 ) -> AsyncIterator[Any]:
-    """Yield what an author's function made: awaited, and entered where it is a context manager."""
+    """Yield the result of an author's function: awaited, and entered where it is a context manager."""
     value = await made if inspect.isawaitable(made) else made
     if inspect.isasyncgen(value):
-        value = asynccontextmanager(_given(value))()
+        value = asynccontextmanager(_factory_of(value))()
     elif inspect.isgenerator(value):
-        value = contextmanager(_given(value))()
+        value = contextmanager(_factory_of(value))()
     kinds = type(value).__mro__
     is_declared = AbstractAsyncContextManager in kinds or AbstractContextManager in kinds
     if not (is_declared or always or (enters is not None and enters(value))):
@@ -189,7 +189,7 @@ async def _entered(
         yield value
 
 
-def _given(value: Any) -> Callable[[], Any]:  # noqa: ANN401 - a generator
+def _factory_of(value: Any) -> Callable[[], Any]:  # noqa: ANN401 - a generator
     return lambda: value
 
 

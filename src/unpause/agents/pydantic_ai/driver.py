@@ -80,7 +80,7 @@ class PydanticAIDriver:
         return self._models.own
 
     def list_tools(self) -> list[ToolDescription]:
-        """Return what the agent can call, as far as its toolsets say it without a run."""
+        """Return the agent's tools, as far as its toolsets list them without a run."""
         return describe_tools(self._agent, self._policies)
 
     def check_arguments(

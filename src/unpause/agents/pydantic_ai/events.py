@@ -1,4 +1,4 @@
-"""Tells the journal what Pydantic AI's loop does: the model's words as they come, its messages and its calls."""
+"""Records the loop of Pydantic AI in the journal: the model's text piece by piece, its messages and its calls."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _OUTCOMES = {
 
 
 class EventRecorder:
-    """Follows one segment: ``text`` is what the model said last, ``arguments`` what is shown of each call."""
+    """Records one segment: ``text`` is the model's last text, ``arguments`` what is shown of each call."""
 
     def __init__(self, segment: Segment, journal: Journal, ids: Ids) -> None:
         self._journal = journal
@@ -66,14 +66,14 @@ class EventRecorder:
         self._usage: dict[str, int] = {}
         self._calls = False
         self._run: AgentRun[Any, Any] | None = None
-        # What the model is sent, until its answer is recorded; and whether it was sent anything yet.
+        # The request under way, until its answer is recorded; and whether there was any yet.
         self._request: ModelRequest | None = None
         self._has_requested = False
         self.text = ""
 
     @property
     def answer_id(self) -> str:
-        """What stands for the call of the newest answer where it makes none; the same in every segment."""
+        """The id in place of a call's for the newest answer without calls; the same in every segment."""
         return f"answer-{self._run_id}-{self._before + self._recorded}"
 
     def use_model(self, name: str, provider: str) -> None:
@@ -85,12 +85,12 @@ class EventRecorder:
         self._run = run
 
     def expect_answer(self, request: ModelRequest) -> None:
-        """Note that the model is about to be sent this."""
+        """Note the request that the model gets next."""
         self._request = request
         self._has_requested = True
 
     def reserve_ids(self, messages: Sequence[ModelMessage]) -> None:
-        """Give no new call an id that one in these messages has, which go to the model with it."""
+        """Give no new call the id of a call in these messages, which go to the model with it."""
         self._seen_ids |= call_ids(messages)
 
     async def record_answer(self, stream: AsyncIterable[Any]) -> None:
@@ -109,9 +109,9 @@ class EventRecorder:
             name: int(getattr(counts, name, 0) or 0)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
         }
-        # The words of an answer without calls are the run's result, and stand in its last event.
-        said = {"said": self.text} if self._calls and self.text.strip() else {}
-        await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **said})
+        # The text of an answer without calls is the run's result, and stands in its last event.
+        text = {"said": self.text} if self._calls and self.text.strip() else {}
+        await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **text})
 
     async def record_results(self, events: AsyncIterable[Any]) -> None:
         """Wait for the calls of one answer; note the results of those that never ran."""
@@ -123,7 +123,7 @@ class EventRecorder:
                 self._journal.settle_call(part.tool_call_id, CallResult(outcome, text, text))
 
     async def emit_content_completed(self) -> None:
-        """Tell that no more words come in this segment."""
+        """Record that no more text comes in this segment."""
         await self._journal.emit(EventType.CONTENT_COMPLETED)
 
     def record_response(
@@ -145,14 +145,14 @@ class EventRecorder:
     def take_remaining(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
         """Return what came after the last answer, such as the receipt of a structured output.
 
-        It is to be kept with the run's end and not before: a run whose messages end in it would ask the model again.
+        It is stored with the run's end and not before: a run whose messages end in it would repeat the model request.
         """
         return self._take(messages)
 
     def record_refusal(self, messages: Sequence[ModelMessage], request: ModelRequest) -> None:
-        """Append a ``request`` that is not sent yet, if it says what was wrong with the answer that ends ``messages``.
+        """Append a ``request`` that is not sent yet, if it refuses the answer that ends ``messages``.
 
-        All other requests can be made again from the calls and from what the user said; this one cannot.
+        All other requests can be made again from the calls and the user's input; this one cannot.
         """
         if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].tool_calls:
             self._record([*messages, request], [])
@@ -160,7 +160,7 @@ class EventRecorder:
     def record_failure(self, prompt: str | Sequence[UserContent] | None) -> None:
         """Append what the model was sent, or would have been, in a segment that fails now.
 
-        ``prompt`` is what the user said, for an agent that failed before it made a request of that.
+        ``prompt`` is the user's input, for an agent that failed before it made a request of that.
         """
         try:
             messages = list(self._run.new_messages()) if self._run is not None else []
@@ -175,7 +175,7 @@ class EventRecorder:
                 messages.append(request)
             if len(messages) > self._recorded:
                 self._record(messages, [])
-        except Exception:  # noqa: BLE001 - an agent that failed may have left anything: its failure counts, not this
+        except Exception:  # noqa: BLE001 - the boundary around a failed agent's messages: its own failure counts
             _log.warning("messages of a failed run not stored", exc_info=True)
 
     def answers_beside_calls(self, response: ModelResponse) -> bool:

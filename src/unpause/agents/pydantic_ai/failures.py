@@ -1,4 +1,4 @@
-"""What a run may use of a model, what it used, and how it ends when the model fails."""
+"""Limits and usage of a run, and its end when the model or the agent fails."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class RunLimits(UsageLimits):
     def explained(self, stream: _Measured) -> Iterator[None]:
         """Raise RunLimitReached where the framework finds, between the pieces of an answer, that a limit is reached.
 
-        It does not ask ``check_tokens`` there. ``stream`` has the usage of the whole run.
+        It does not call ``check_tokens`` there. ``stream`` has the usage of the whole run.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""What people fill in or may change of a tool's call: a field for each such parameter, with all that a form needs."""
+"""The form of a tool call: a field for each parameter that people fill in or may change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def conceal_filled_in(requirements: Iterable[Requirement]) -> Concealed:
-    """Return what finds all values that users filled in so far, but not the names of what has values."""
+    """Return a search for all values that users filled in so far, but not for the names of fields."""
     values: list[object] = []
     known: set[str] = set()
     for requirement in requirements:
@@ -32,7 +32,7 @@ def conceal_filled_in(requirements: Iterable[Requirement]) -> Concealed:
 
 
 def conceal_arguments(rules: ToolPolicy, arguments: Mapping[str, Any]) -> Concealed:
-    """Return what finds the values that the user filled in, as the tool got them: a date, say, is no text any more."""
+    """Return a search for the values that the user filled in, as the tool got them: a date, say, is no text there."""
     if not rules.user_input:
         return Concealed(())
     # The fields of a function's single model are its parameters.
@@ -56,7 +56,7 @@ def fields_of(tool: ToolDefinition, rules: ToolPolicy, arguments: Mapping[str, A
                 name=name,
                 field_type=field_type(schema),
                 description=schema.get("description", ""),
-                # What the model put into a field it was never shown is no answer of the user.
+                # The model was never shown an open field: its value there is not the user's.
                 value=None if is_open else arguments.get(name),
                 open=is_open,
                 required=name in required,

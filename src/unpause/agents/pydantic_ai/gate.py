@@ -1,4 +1,4 @@
-"""Lets a tool call run only as it was shown, and decides who is asked about it: the agent's own handlers, or people."""
+"""Lets a tool call run only as it was shown, and lets the agent's own handlers or people decide it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CallGate(AbstractCapability[Any]):
 
     @property
     def has_waiting(self) -> bool:
-        """Whether some call waits, so that the model must not be asked again."""
+        """Whether some call waits, so that no model request may follow."""
         return bool(self.held or self.waiting)
 
     def get_ordering(self) -> CapabilityOrdering:
@@ -142,14 +142,14 @@ class CallGate(AbstractCapability[Any]):
         self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, handler: _Handler
     ) -> dict[str, Any]:
         """Return the arguments of the decided call; where validation gives others, have people decide it again."""
-        first = await self._validate(call, to_json(shown.given).decode(), handler)
-        if self.shown.take_if_as_shown(call, tool_def, shown, shown.given, first):
+        first = await self._validate(call, to_json(shown.original).decode(), handler)
+        if self.shown.take_if_as_shown(call, tool_def, shown, shown.original, first):
             return first.take()
         # An author's own verdict is final.
         if not isinstance(first.error, ModelRetry | ToolFailed):
             changed = set(shown.arguments)
             if first.arguments is not None:
-                changed = shown.find_changes(show(first.arguments, shown.given, properties_of(tool_def)))
+                changed = shown.find_changes(show(first.arguments, shown.original, properties_of(tool_def)))
             read_back = shown.read_back(changed)
             if read_back is not None:
                 second = await self._validate(call, to_json(read_back).decode(), handler)
@@ -197,8 +197,8 @@ class CallGate(AbstractCapability[Any]):
         results = await self._ask_handlers(ctx, requests)
         if results is None:
             raise self.paused()
-        # What is left is for people: without this the framework offers it to the handlers once more. Whoever drives
-        # the loop pauses before the model is asked again.
+        # The rest is for people: without this the framework offers it to the handlers once more. The segment loop
+        # pauses before the next model request.
         requests.approvals = [call for call in requests.approvals if call.tool_call_id in results.approvals]
         requests.calls = [call for call in requests.calls if call.tool_call_id in results.calls]
         return results

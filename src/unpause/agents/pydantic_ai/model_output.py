@@ -1,4 +1,4 @@
-"""Makes what a model said storable, and its calls' ids usable, before anybody reads them."""
+"""Makes a model's output storable and the ids of its calls usable, before anything reads them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from unpause.clock import Ids
 
 TOO_DEEP = f"The arguments of this call are nested in more than {DEEPEST} levels, and it was not made."
-# What stands for such arguments: no object, so that nothing can be called with it.
+# The placeholder for such arguments: no object, so that nothing can be called with it.
 NOT_KEPT = '"arguments that were nested too deeply"'
 
-# What every provider takes back: some refuse longer ids.
+# Some providers refuse longer ids.
 _LONGEST_ID = 64
 _USABLE_ID = re.compile(rf"[!-~]{{1,{_LONGEST_ID}}}")
 _UNIQUE_CHARACTERS = 8
@@ -40,13 +40,13 @@ _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|NaN|Infinity|[0-9][eE]\+?[0-9
 
 
 class TextJoiner:
-    """Gives back the pieces of a text as they can be stored: a character that is cut in two comes with its end."""
+    """Returns the pieces of a text as they can be stored: a character that is cut in two comes with its second half."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def add(self, piece: str) -> str:
-        """Return what is there to be told with this piece."""
+        """Return the text that is complete with this piece."""
         text = self._half + piece
         self._half = ""
         if text and "\ud800" <= text[-1] <= "\udbff":
@@ -54,7 +54,7 @@ class TextJoiner:
         return replace_unstorable(text)
 
     def finish(self) -> str:
-        """Return what is left when the last piece has come."""
+        """Return the rest after the last piece."""
         half, self._half = self._half, ""
         return replace_unstorable(half)
 
@@ -96,7 +96,7 @@ def _clean_arguments(call: ToolCallPart) -> bool:
     except RecursionError:
         return False
     except ValueError:
-        # No JSON, which the model is told.
+        # No JSON: the model gets an error for it.
         return True
     if is_nested_deeper(arguments):
         return False
@@ -137,7 +137,7 @@ def make_ids_unique(response: ModelResponse, seen: set[str], ids: Ids) -> None:
 
 def _rename(part: ToolCallPart, call_id: str) -> None:
     part.tool_call_id = call_id
-    # The provider's own copy of the call, which it is told to use again, has the id of before.
+    # The provider's own copy of the call has the old id.
     part.id = None
 
 
@@ -153,7 +153,7 @@ def call_ids(messages: Iterable[ModelMessage]) -> set[str]:
 
 
 def make_history_ids_unique(history: Sequence[ModelMessage], taken: set[str]) -> None:
-    """See to it that no two calls in earlier runs' messages share an id, and none has one of ``taken``.
+    """Give every call in earlier runs' messages an id of its own that is not one of ``taken``.
 
     Two runs that were executed at the same time may have made theirs without knowing of each other. The new ids are
     the same each time, so that providers find the messages in their caches.

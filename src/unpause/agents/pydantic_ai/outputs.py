@@ -1,4 +1,4 @@
-"""Judges each answer of an agent once: what its functions and validators made of it is journaled, as tool calls are."""
+"""Judges each answer of an agent once: the verdict of its functions and validators is journaled like a tool call."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ class Final:
 
 @dataclass
 class OutputJudge:
-    """What stands outside all other hooks of an agent's outputs.
+    """The outermost hooks of an agent's outputs.
 
-    A verdict that was written down is given again instead of being made again: the value of an answer that was taken,
-    the words with which one was sent back, what a function raised. An answer that a human would not have processed
-    again ends the run with the human's note. ``held`` are the calls that wait for the next segment. ``prompt`` is what
-    no message carries yet, where the loop goes on with an answer in plain text; with ``has_unread`` the model has not
-    seen all that the user sent.
+    A recorded verdict is replayed: the value of an answer that was taken, the message with which one was sent back,
+    what a function raised. An answer that a human would not have processed again ends the run with the human's note.
+
+    ``held`` are the calls that wait for the next segment. ``prompt`` is the user's input that no message carries yet,
+    where the loop goes on with an answer in plain text; with ``has_unread`` the model has not seen all input.
     """
 
     journal: Journal
@@ -90,11 +90,11 @@ class OutputJudge:
     _may_leave: bool = True
     _beside: bool = False
     _text_id: str = ""
-    _given: list[tuple[object, Final]] = field(default_factory=list)
+    _restored: list[tuple[object, Final]] = field(default_factory=list)
     _denied: dict[str, str] = field(default_factory=dict)
 
     def attach(self, run: AgentRun[Any, Any]) -> None:
-        """Learn what the agent does with its outputs."""
+        """Find out what the agent does with its outputs."""
         deps = run.ctx.deps
         self._always = has_effects(deps.output_validators, deps.output_schema, deps.root_capability)
         self._is_parallel = deps.end_strategy == "exhaustive"
@@ -107,11 +107,11 @@ class OutputJudge:
         self._text_id = text_id
 
     def final(self, output: object) -> Final:
-        """Return the run's end; that of an output from the journal as it was written down."""
-        return next((final for value, final in self._given if value is output), None) or Final.of(output)
+        """Return the run's end; that of a replayed output as it was recorded."""
+        return next((final for value, final in self._restored if value is output), None) or Final.of(output)
 
     def correct(self, messages: Sequence[ModelMessage]) -> None:
-        """Have the history tell of an answer that a human would not have processed again."""
+        """Put the human's note into the history where an answer was not processed again."""
         last = messages[-1] if messages else None
         for part in last.parts if isinstance(last, ModelRequest) else ():
             if isinstance(part, ToolReturnPart) and part.tool_call_id in self._denied:
@@ -119,7 +119,7 @@ class OutputJudge:
                 part.outcome = "denied"
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
-        """Go on with an answer in plain text exactly there, also where the agent has instructions to be sent."""
+        """Go on with an answer in plain text exactly there, even where the agent has instructions to send."""
         if Agent.is_user_prompt_node(node) and Agent.is_model_request_node(result):
             last = ctx.messages[-1] if ctx.messages else None
             if ctx.prompt is None and isinstance(last, ModelResponse) and last.state != "suspended":
@@ -213,7 +213,7 @@ class OutputJudge:
         return self._always or output_context.has_function
 
     def _is_too_early(self, ctx: RunContext[Any]) -> bool:
-        """Whether calls are held, or the user has said more; not for an answer that may not be sent back any more."""
+        """Whether calls are held or the user has sent more; not for an answer that cannot be sent back any more."""
         return bool(self.held or self.has_unread) and ctx.retry < ctx.max_retries
 
     def _propose(self, output_context: OutputContext, output: object) -> None:
@@ -250,7 +250,7 @@ class OutputJudge:
                 final, value = Final(text, "str"), text
             case _:
                 raise OutputFailed(text)
-        self._given.append((value, final))
+        self._restored.append((value, final))
         return value
 
     def _refuse_before_input(self, ctx: RunContext[Any], output_context: OutputContext, content: str) -> None:

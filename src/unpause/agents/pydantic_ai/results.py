@@ -1,4 +1,4 @@
-"""Makes records of what tools gave back, and gives back what a record holds: to the model exactly that."""
+"""Records what tools return, and restores it: the model gets exactly what the record holds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def read_iterator(returned: object, max_bytes: int) -> object:
 
 
 async def record_of(returned: object, max_bytes: int) -> CallResult:
-    """Return the record of what a tool returned, whatever that is.
+    """Return the record of any value that a tool returned.
 
     The call has failed only where its result is too large or too deep to be kept.
     """
@@ -58,8 +58,8 @@ async def record_of(returned: object, max_bytes: int) -> CallResult:
     return _record(returned, max_bytes)
 
 
-def given_back(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool returned, as the record has it
-    """Return what the tool gave back when it ran, or raise what it raised."""
+def restore(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool returned, as the record has it
+    """Return what the tool returned when it ran, or raise what it raised."""
     match result.outcome:
         case Outcome.RETRIED:
             raise ModelRetry(result.text)
@@ -72,17 +72,17 @@ def given_back(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool r
 
 
 def replay(call: ToolCall) -> Any:  # noqa: ANN401
-    """Return what the tool of a finished call gave back, or raise what it raised."""
-    return given_back(CallResult(call.outcome or Outcome.FAILED, call.result, call.result_text or ""))
+    """Return what the tool of a finished call returned, or raise what it raised."""
+    return restore(CallResult(call.outcome or Outcome.FAILED, call.result, call.result_text or ""))
 
 
 def recorded_return(call: ToolCall) -> ToolReturn[Any]:
-    """Return the result of a call that succeeded: the tool's own, or the one a client brought as text."""
+    """Return the result of a call that succeeded: the tool's own, or a client's as text."""
     return _read(call.result)
 
 
 def storable_text(text: str, max_bytes: int) -> str:
-    """Return what a tool said of its failure as it can be kept: at most so many characters of it."""
+    """Return a tool's error message as it can be stored, at most ``max_bytes`` characters of it."""
     storable = replace_unstorable(text)
     return storable if len(storable) <= max_bytes else storable[:max_bytes] + "…"
 
@@ -104,7 +104,7 @@ def _record(returned: object, max_bytes: int) -> CallResult:
     elif is_nested_deeper(contents, DEEPEST + 10):
         return _failed(_TOO_DEEP)
     value = replace_unstorable(_dump(returned))
-    # What is wrapped around the result does not count.
+    # The levels of the wrapper do not count.
     if is_nested_deeper(value["return_value"]) or is_nested_deeper(value, DEEPEST + 10):
         return _failed(_TOO_DEEP)
     if len(to_json(value)) > max_bytes:
@@ -163,7 +163,7 @@ def _dump(returned: object) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """Return something of JSON for what Pydantic knows no JSON of."""
+    """Return a JSON value for an object that Pydantic cannot serialize."""
     match value:
         case memoryview():
             return value.tobytes()

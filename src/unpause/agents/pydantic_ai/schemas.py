@@ -1,4 +1,4 @@
-"""JSON schemas of tools' parameters, as forms need them: one parameter at a time, whole in itself."""
+"""JSON schemas of tools' parameters, as forms need them: one complete schema for each parameter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VALUE_TYPES: Final = ((bool, "bool"), (int, "int"), (float, "float"), (str, "st
 
 
 def parameters_schema(definition: ToolDefinition) -> Schema:
-    """Return the schema of the tool's parameters with its properties in sight.
+    """Return the schema of the tool's parameters with its properties at the top level.
 
     The one of a function that takes a single model may stand among the definitions, where the model refers to itself.
     """
@@ -63,7 +63,7 @@ def standalone(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
 
 
 def field_type(schema: Schema) -> str:
-    """Return AgentOS's word for what a standalone schema describes: of several that it may be the first."""
+    """Return AgentOS's name for the type of a standalone schema; of a union that of its first member."""
     for option in _options(schema):
         name = option.get("type")
         if isinstance(name, list):
@@ -103,7 +103,7 @@ def _type_of(value: object) -> str:
 
 
 def _resolved(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """Return the schema with what it refers to itself put in place; what stands beside the reference wins."""
+    """Return the schema with its own reference resolved; keywords beside the reference win."""
     seen: set[str] = set()
     whole = dict(schema)
     while isinstance(name := whole.get("$ref"), str) and name.startswith(_DEFINITIONS) and name not in seen:

@@ -78,29 +78,29 @@ class ShownCalls:
         call: ToolCallPart,
         tool_def: ToolDefinition,
         shown: ShownCall,
-        given: dict[str, Any],
+        original: dict[str, Any],
         validation: Validation,
     ) -> bool:
         """Whether validation gives the arguments that were shown; then they are recorded, as those that run."""
         if validation.arguments is None:
             return False
-        runs = show(validation.arguments, given, properties_of(tool_def))
+        runs = show(validation.arguments, original, properties_of(tool_def))
         if shown.find_changes(runs):
             return False
         kept = {name: value for name, value in shown.arguments.items() if name in shown.filled_in}
-        self.show(call.tool_call_id, {**runs, **kept}, given)
+        self.show(call.tool_call_id, {**runs, **kept}, original)
         return True
 
     def decide_again(
         self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, validation: Validation
     ) -> None:
-        """Note why the call does not run; raise what tells the model so, where people cannot change anything."""
+        """Record why the call does not run; raise the tool's error for the model where people can change nothing."""
         error = validation.error
         if validation.arguments is not None:
-            now = show(validation.arguments, shown.given, properties_of(tool_def))
+            now = show(validation.arguments, shown.original, properties_of(tool_def))
             message = explain_change(call.tool_name, shown.arguments, now, shown.filled_in)
             now = {name: value for name, value in now.items() if name not in shown.filled_in}
-            sent = {name: value for name, value in shown.given.items() if name not in shown.filled_in}
+            sent = {name: value for name, value in shown.original.items() if name not in shown.filled_in}
             self.show(call.tool_call_id, now, sent)
         elif error is not None and (shown.values or isinstance(error, ValidationError)):
             message = explain_refusal(call.tool_name, error, shown.values)
@@ -111,9 +111,9 @@ class ShownCalls:
         self.ask_again(call.tool_call_id, message)
 
     def ask_again(self, call_id: str, message: str) -> None:
-        """Have people decide a call once more; ``message`` says why, and repeats no value that a human filled in.
+        """Have people decide a call once more; ``message`` is the reason, without values that a human filled in.
 
-        Takes effect where the call would run next: it does not, and pauses the segment with the others that wait.
+        The call does not run when its turn comes: it pauses the segment with the others that wait.
         """
         self.questions[call_id] = self._redaction.hide(message)
 

@@ -1,4 +1,4 @@
-"""What an agent can call, as far as its Pydantic AI toolsets say it without a run."""
+"""The tools of an agent, as far as its toolsets list them without a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class KnownTool:
 
 
 def list_known_tools(agent: Agent[Any, Any]) -> list[KnownTool]:
-    """Return the tools of the agent's function and external toolsets; those of a server such as MCP are not asked."""
+    """Return the tools of the agent's function and external toolsets, and not those of a server such as MCP."""
     return [tool for toolset in agent.toolsets for tool in _tools(toolset)]
 
 
@@ -80,14 +80,14 @@ def _tools(toolset: AbstractToolset[Any]) -> Iterator[KnownTool]:
         case FunctionToolset():
             yield from (KnownTool(tool.tool_def, tool) for tool in toolset.tools.values())
         case ExternalToolset():
-            # The definitions get their kind only when a run asks the toolset for them.
+            # The definitions get their kind only in a run.
             yield from (KnownTool(replace(definition, kind="external")) for definition in toolset.tool_defs)
         case _:
             pass
 
 
 def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
-    """Return the tool as the wrapper shows it, as far as it always does the same."""
+    """Return the tool as the wrapper shows it, for wrappers that always do the same."""
     definition = tool.definition
     match toolset:
         case PrefixedToolset():

@@ -1,9 +1,10 @@
-"""Stands between Pydantic AI and the tools: no call without its permission, each call journaled, none run twice."""
+"""Stands between Pydantic AI and the tools: no call without approval, each call journaled, none run twice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -29,7 +30,7 @@ from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReache
 from unpause.agents.pydantic_ai.forms import conceal_arguments
 from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
-from unpause.agents.pydantic_ai.results import given_back, read_iterator, record_of, replay, storable_text
+from unpause.agents.pydantic_ai.results import read_iterator, record_of, replay, restore, storable_text
 from unpause.agents.pydantic_ai.schemas import hide_parameters
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
@@ -59,14 +60,14 @@ class JournaledToolset(WrapperToolset[Any]):
         return {name: _ruled(self._checking(tool), self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
 
     def _checking(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
-        """Return the tool with a validator that is told what a human said, as the tool itself is."""
+        """Return the tool with a validator that sees, as the tool does, whether a human approved the call."""
         check = tool.args_validator_func
         if check is None:
             return tool
-        return replace(tool, args_validator_func=lambda ctx, **arguments: check(self._told(ctx), **arguments))
+        return replace(tool, args_validator_func=lambda ctx, **arguments: check(self._with_approval(ctx), **arguments))
 
-    def _told(self, ctx: RunContext[Any]) -> RunContext[Any]:
-        """Return the context with the human's word: the loop takes all that goes on after a pause for approved."""
+    def _with_approval(self, ctx: RunContext[Any]) -> RunContext[Any]:
+        """Return the context with the real approval: the loop takes every call after a pause for approved."""
         return replace(ctx, tool_call_approved=self.gate.shown.permits(ctx.tool_call_id or ""))
 
     async def call_tool(
@@ -85,23 +86,23 @@ class JournaledToolset(WrapperToolset[Any]):
             raise self._hold(call_id)
         await self.journal.start_call(call_id, idempotent=self.gate.rules_of(tool.tool_def).idempotent)
         if self._is_stopping():
-            # Heard with the start itself, before the tool did anything.
+            # The request came with the commit of the start, before the tool did anything.
             await self.journal.defer_call(call_id)
             raise self._hold(call_id)
-        return await self._run(call_id, name, tool_args, self._told(ctx), self.gate.originals[name])
+        return await self._run(call_id, name, tool_args, self._with_approval(ctx), self.gate.originals[name])
 
     def _is_stopping(self) -> bool:
         return self.journal.stop_requested
 
     def _hold(self, call_id: str) -> ApprovalRequired:
-        """Keep the call for the next segment; the others of its turn that run already may end."""
+        """Keep the call for the next segment; running calls of its turn may end."""
         self.gate.held.add(call_id)
         return ApprovalRequired()
 
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401
-        given = self.gate.rules_of(tool.tool_def), arguments
+        redaction = partial(self._redaction, self.gate.rules_of(tool.tool_def), arguments)
         try:
             returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
             returned = await read_iterator(returned, self.max_result_bytes)
@@ -109,40 +110,36 @@ class JournaledToolset(WrapperToolset[Any]):
             try:
                 refuse_metadata(error)
             except ToolFailed as failure:
-                raise ToolFailed(await self._finish(call_id, Outcome.FAILED, failure, given)) from error
+                raise ToolFailed(await self._finish(call_id, Outcome.FAILED, failure, redaction())) from error
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
-            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error, given)) from error
+            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error, redaction())) from error
         except AgentRunError as error:
-            text = await self._finish(call_id, Outcome.FAILED, error, given)
+            text = await self._finish(call_id, Outcome.FAILED, error, redaction())
             if isinstance(error, UsageLimitExceeded) and not isinstance(error, RunLimitReached):
                 raise ToolLimitReached(name, text) from error
             raise
         except UnpauseError:
             raise
         except ToolFailed as error:
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, given)) from error
-        except BaseException as error:  # the boundary around a tool: the model is told, the run goes on
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, redaction())) from error
+        except BaseException as error:  # the boundary around a tool: the model gets the error, the run goes on
             if is_stop(error):
                 raise
-            _log.warning(
-                "tool failed", tool=name, call_id=call_id, exception=self._redaction(given).traceback_of(error)
-            )
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, given)) from error
+            _log.warning("tool failed", tool=name, call_id=call_id, exception=redaction().traceback_of(error))
+            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, redaction())) from error
         result = await record_of(returned, self.max_result_bytes)
         await self.journal.finish_call(call_id, result)
-        # Not what was returned: the model gets what the record holds, before a restart as after it.
-        return given_back(result)
+        # Not the tool's own object: the model gets the record's content, as it would after a restart.
+        return restore(result)
 
-    def _redaction(self, given: tuple[ToolPolicy, dict[str, Any]]) -> Redaction:
-        return self.redaction.concealing(conceal_arguments(*given))
+    def _redaction(self, rules: ToolPolicy, arguments: dict[str, Any]) -> Redaction:
+        return self.redaction.concealing(conceal_arguments(rules, arguments))
 
-    async def _finish(
-        self, call_id: str, outcome: Outcome, error: BaseException, given: tuple[ToolPolicy, dict[str, Any]]
-    ) -> str:
-        """Write down what the tool raised; return that without secrets, which is all that the model may see of it."""
-        text = self._redaction(given).hide(storable_text(describe_error(error), self.max_result_bytes))
+    async def _finish(self, call_id: str, outcome: Outcome, error: BaseException, redaction: Redaction) -> str:
+        """Record what the tool raised; return it without secrets, as the model may see it."""
+        text = redaction.hide(storable_text(describe_error(error), self.max_result_bytes))
         await self.journal.finish_call(call_id, CallResult(outcome, text, text))
         return text
 
