@@ -171,7 +171,7 @@ async def doubtful(application: Application, run: Run) -> str:
             break
     (requirement,) = waits
     assert view.run.status is RunStatus.PAUSED
-    assert view.run.content == requirement.message == _TEXT
+    assert (view.run.content, requirement.message) == (None, _TEXT)
     assert requirement.kind is RequirementKind.CONFIRMATION
     assert requirement.call_id == "call-0"
     assert requirement.tool_call_id not in {each.tool_call_id for each in view.requirements[:-1]}
