@@ -1,28 +1,25 @@
-"""A small deterministic model that needs no key and understands plain requests for the demo agent's tools.
+"""A small deterministic model that needs no key and understands a few forms of requests for the demo agent's tools.
 
-It reads the user's last words as a plan: clauses that become tool calls, in steps separated by "then". The
-place in the plan follows from the messages alone, so a paused run can go on in another process.
+It keeps no state: the messages alone say how far a request is done, so a paused run can go on in another process.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 from pydantic_ai import ModelResponse, TextContent, TextPart, ToolDenied
 from pydantic_ai.messages import ToolCallPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, DeltaToolCalls, FunctionModel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-    from pydantic_ai.messages import ModelMessage, ModelRequestPart
+    from pydantic_ai.messages import ModelMessage
 
 _HELP: Final = """\
-I am the demo model: I need no key and understand only plain requests for this agent's tools, such as:
+I am the demo model: I need no key and understand only these requests for the agent's tools:
 - list the files
 - read notes.txt
 - write hello to greeting.txt, or: overwrite notes.txt with something new (you confirm)
@@ -30,140 +27,42 @@ I am the demo model: I need no key and understand only plain requests for this a
 - send a report about the budget (you fill in the recipient and the subject)
 - run ls -la (you run the command and bring the result)
 - publish notes.txt (an administrator approves)
-Requests can be joined: "list the files and delete old.log", "read notes.txt, then delete it".
+Requests can be joined: "list the files and delete old.log", "read notes.txt, then delete notes.txt".
 To talk to a real model, start the server with --model, for example --model openai:NAME."""
 
-# All three in characters. What is longer than a request, quotations apart, is no plain one.
-_LONGEST_REQUEST: Final = 4000
-_LONGEST_QUOTED_RESULT: Final = 4000
-_SHORTEST_PIECE: Final = 24
-
-_VERBS: Final = (
-    "list|ls|show|display|read|open|print|view|cat|delete|remove|erase|rm|write|save|put|create|make"
-    "|overwrite|replace|send|mail|email|run|execute|publish"
-)
-_JOINT: Final = re.compile(
-    r"(?:\s?[,;.!?]{0,3}\s(?P<link>(?:(?:and|but|then|also|afterwards|after that|finally|next)\b,?\s)+)"
-    r"|\s?[,;.!?]{1,3}\s|\n)"
-    rf"(?:(?:please|instead|rather|now|just)\b,?\s)*(?=(?:{_VERBS})(?:\s|$))",
-    re.IGNORECASE,
-)
-_LATER: Final = re.compile(r"\b(?:then|afterwards|after that|finally|next)\b", re.IGNORECASE)
-_LEAD: Final = re.compile(
-    r"^(?:(?:please|now|ok|okay|yes|no|thanks|thank you|then|also|and|but|so|well|hi|hello|hey"
-    r"|(?:can|could|would|will) you|just|instead|rather|first|go ahead and)\b[\s,.!:;]*)+",
-    re.IGNORECASE,
-)
-_TRAIL: Final = re.compile(
-    r"(?:[\s,]{1,2}(?:please|for me|instead|now|again|too|(?:from|in) (?:the|my) (?:workspace|folder)))+"
-    r"[.!?]{0,3}$",
-    re.IGNORECASE,
-)
-_NEGATION: Final = re.compile(r"\b(?:not|never|nothing|dont)\b|n['\u2019]t\b|\bno\s+\w", re.IGNORECASE)
-_QUOTATION: Final = re.compile(r"\"[^\"]*\"|`[^`]*`|“[^“”]*”|(?<!\w)'[^']*'(?!\w)")
-# Two characters of the private use area: they stand for a quotation while a request is taken apart.
-_MARK: Final = re.compile("\ue000(\\d+)\ue001")
-_PUNCTUATION: Final = " .,!?;:"
-# A name may begin with dots, or be only dots: those are not the end of a sentence.
-_SENTENCE_END: Final = re.compile(r"(?<=[^.,!?;:/\s])[.,!?;:]+$")
-_ARTICLE: Final = re.compile(
-    r"^(?:(?:the|my)\s+)?(?:contents?\s+of\s+)?(?:(?:the|my)\s+)?(?:files?\s+)?", re.IGNORECASE
-)
-_PRONOUNS: Final = frozenset({"it", "that", "them", "both", "the file", "that file", "this file"})
-_NO_PATHS: Final = frozenset({*_PRONOUNS, "all", "everything", "something", "nothing", "file", "files"})
-
-_FILE: Final = r"(?:(?:the|a|an|my)\s+)?(?:new\s+)?(?:file\s+)?(?:(?:called|named)\s+)?(?P<path>\S+)"
-_LIST: Final = (
-    r"(?:what|which)\s+files\b.*"
-    r"|(?:list|ls|show|display)(?:\s+me)?(?:\s+all)?(?:\s+(?:the|my|your))?"
-    r"(?:\s+(?:files?|workspace|folder|directory|everything))?"
-    r"(?:\s+(?:in|of|from)\s+(?:the|this|my|your)\s+(?:workspace|folder|directory))?\W*"
-)
-_READ: Final = r"(?:(?:read|show|display|open|print|view|cat)(?:\s+me)?|what(?:['\u2019]s|\s+is)\s+in)\s+(?P<paths>.+)"
-_OVERWRITE: Final = (
-    rf"(?:create|make|overwrite|replace)\s+{_FILE}\s+(?:with|containing|saying|by)"
-    r"(?:\s+the\s+(?:text|words?|contents?))?:?\s+(?P<content>.+)"
-)
-_REPORT: Final = (
-    r"(?:send|mail|email)\s+(?:me\s+)?(?:(?:a|the|my|this)\s+)?(?:short\s+)?report(?:\s+to\s+\S+)?"
-    r"(?:(?::|\s+(?:saying|that\s+says|with\s+the\s+text))\s*(?P<body>.+)"
-    r"|\s+(?:about|on|of)\s+(?P<topic>.+?)(?:\s+to\s+\S+@\S+)?|\W*)"
-)
-_REQUESTS: Final = tuple(
-    (tool, re.compile(pattern, re.IGNORECASE | re.DOTALL))
-    for tool, pattern in (
-        ("list_files", _LIST),
-        ("read_file", _READ),
-        ("delete_file", r"(?:delete|remove|erase|rm)\s+(?P<paths>.+)"),
-        ("publish", r"publish\s+(?P<paths>.+)"),
-        ("write_file", rf"(?:write|save|put)\s+(?P<content>.+)\s(?:to|into|in|as)\s+{_FILE}"),
-        ("write_file", _OVERWRITE),
-        ("send_report", _REPORT),
-        ("run_shell", r"(?:run|execute)\s+(?:(?:the\s+)?(?:shell\s+)?command:?\s+)?(?P<command>.+)"),
+# Each form and its tool; the names of the groups are those of the tool's arguments.
+_FORMS: Final = tuple(
+    (re.compile(form, re.IGNORECASE | re.DOTALL), tool)
+    for form, tool in (
+        (r"list(?: the)? files|ls", "list_files"),
+        (r"read (?P<path>\S+)", "read_file"),
+        (r"write (?P<content>.+) to (?P<path>\S+)", "write_file"),
+        (r"overwrite (?P<path>\S+) with (?P<content>.+)", "write_file"),
+        (r"delete (?P<path>\S+)", "delete_file"),
+        (r"send a report about (?P<body>.+)", "send_report"),
+        (r"run (?P<command>.+)", "run_shell"),
+        (r"publish (?P<path>\S+)", "publish"),
     )
 )
-
-
-@dataclass(frozen=True)
-class _Call:
-    tool: str
-    args: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """The calls of each step, and the clauses that were not understood, as the user wrote them."""
-
-    steps: tuple[tuple[_Call, ...], ...]
-    unclear: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    call: _Call
-    result: ToolReturnPart
-
-
-@dataclass(frozen=True)
-class _Exchange:
-    """What happened since the user's last words.
-
-    `before` holds results that no answer has told yet and that arrived together with the words: the user
-    wrote something instead of, or besides, deciding a paused call. `rounds` counts responses with calls.
-    """
-
-    words: str
-    before: tuple[_Outcome, ...]
-    outcomes: tuple[_Outcome, ...]
-    rounds: int
-
-
-@dataclass(frozen=True)
-class _Reply:
-    text: str
-    calls: tuple[_Call, ...] = ()
+_JOINT: Final = re.compile(r",? (and|then) (?=(?:list|read|write|overwrite|delete|send|run|publish) )", re.IGNORECASE)
+_POLITENESS: Final = re.compile(r"^please |(?<=\w)[.!?]$", re.IGNORECASE)
+_PIECE_LENGTH: Final = 24
 
 
 class DemoModel(FunctionModel):
-    """The demo model, `unpause:demo`. It keeps no state and waits for nothing.
+    """The demo model, `unpause:demo`."""
 
-    `new_call_id` gives the id of each tool call; the ids must be unique over all runs.
-    """
+    def __init__(self) -> None:
+        async def respond(history: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
+            text, calls = _reply(history)
+            return ModelResponse([*([TextPart(text)] if text else []), *calls])
 
-    def __init__(self, new_call_id: Callable[[], str] = lambda: f"call_{uuid4().hex}") -> None:
-        async def respond(history: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-            reply = _reply(history, info)
-            text = [TextPart(reply.text)] if reply.text else []
-            calls = [ToolCallPart(call.tool, json.dumps(call.args), new_call_id()) for call in reply.calls]
-            return ModelResponse([*text, *calls])
-
-        async def stream(history: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
-            reply = _reply(history, info)
-            for piece in _pieces(reply.text):
-                yield piece
-            for index, call in enumerate(reply.calls):
-                yield {index: DeltaToolCall(call.tool, tool_call_id=new_call_id())}
-                yield {index: DeltaToolCall(json_args=json.dumps(call.args))}
+        async def stream(history: list[ModelMessage], _info: AgentInfo) -> AsyncIterator[str | DeltaToolCalls]:
+            text, calls = _reply(history)
+            for start in range(0, len(text), _PIECE_LENGTH):
+                yield text[start : start + _PIECE_LENGTH]
+            for index, call in enumerate(calls):
+                yield {index: DeltaToolCall(call.tool_name, json.dumps(call.args), tool_call_id=call.tool_call_id)}
 
         super().__init__(respond, stream_function=stream, model_name="demo")
 
@@ -173,224 +72,64 @@ class DemoModel(FunctionModel):
         return "unpause"
 
 
-def _pieces(text: str) -> Iterator[str]:
-    piece = ""
-    for word in re.findall(r"\S+\s*|\s+", text):
-        piece += word
-        if len(piece) >= _SHORTEST_PIECE:
-            yield piece
-            piece = ""
-    if piece:
-        yield piece
-
-
-def _reply(messages: Sequence[ModelMessage], info: AgentInfo) -> _Reply:
-    exchange = _last_exchange(messages)
-    plan = _plan(exchange.words)
-    # Results that came with the words are told at once, those of the present plan at its end.
-    told = [_told(outcome) for outcome in (exchange.outcomes if exchange.rounds else exchange.before)]
-    held_up = any(outcome.result.outcome != "success" for outcome in exchange.outcomes)
-    rest = plan.steps[exchange.rounds :]
-    tools = {tool.name for tool in info.function_tools}
-    missing = sorted({call.tool for step in rest[:1] for call in step} - tools)
-    if missing:
-        return _Reply("\n\n".join([*told, f"This agent has no tool {', '.join(missing)}.", _HELP]))
-    if rest and not held_up:
-        going_on = exchange.before and not exchange.rounds
-        return _Reply("\n\n".join([*told, "I go on with what you wrote."]) if going_on else "", rest[0])
-    if exchange.rounds:
-        skipped = [_intent(call) for step in rest for call in step]
-        told += [f"I left out the rest: {', '.join(skipped)}."] if skipped else []
-        told += [f"I did not understand: “{clause}”" for clause in plan.unclear]
-        return _Reply("\n\n".join(told) or _HELP)
-    return _Reply("\n\n".join([*told, _acknowledged(exchange)]) if exchange.before else _HELP)
-
-
-def _acknowledged(exchange: _Exchange) -> str:
-    """Answer words that came with the results of paused calls and ask for no tool."""
-    words = exchange.words.strip()
-    repeated = any(_text(outcome.result).strip() == words for outcome in exchange.before)
-    said = "I have noted it" if repeated else f"You wrote: “{words}” I have noted it"
-    return f'{said} and did nothing else. Tell me what to do next, for example "list the files".'
-
-
-def _last_exchange(messages: Sequence[ModelMessage]) -> _Exchange:
-    calls: dict[str, _Call] = {}
-    exchange = _Exchange("", (), (), 0)
-    for response, parts in _rounds(messages):
-        asked = response.tool_calls if response else []
-        calls |= {part.tool_call_id: _Call(part.tool_name, part.args_as_dict()) for part in asked}
-        results = tuple(
-            _Outcome(calls.get(part.tool_call_id, _Call(part.tool_name, {})), part)
-            for part in parts
-            if isinstance(part, ToolReturnPart)
-        )
-        said = [_words(part) for part in parts if isinstance(part, UserPromptPart)]
-        if said:
-            # A response without calls was an answer: it told what had happened until then.
-            untold = exchange.outcomes if asked else ()
-            exchange = _Exchange("\n".join(said), (*untold, *results), (), 0)
-        else:
-            outcomes = (*exchange.outcomes, *results)
-            exchange = replace(exchange, outcomes=outcomes, rounds=exchange.rounds + bool(asked))
-    return exchange
-
-
-def _rounds(messages: Sequence[ModelMessage]) -> list[tuple[ModelResponse | None, list[ModelRequestPart]]]:
-    """Group the messages into responses, each with all that came in after it and before the next one."""
-    rounds: list[tuple[ModelResponse | None, list[ModelRequestPart]]] = [(None, [])]
-    for message in messages:
+def _reply(history: Sequence[ModelMessage]) -> tuple[str, Sequence[ToolCallPart]]:
+    """Return the text of the next response and its calls."""
+    prompt, done, results = "", 0, list[ToolReturnPart]()
+    calls: dict[str, ToolCallPart] = {}
+    for message in history:
         if isinstance(message, ModelResponse):
-            rounds.append((message, []))
+            done += bool(message.tool_calls)
+            calls |= {call.tool_call_id: call for call in message.tool_calls}
+            if message.text:
+                # It told of all results so far.
+                results.clear()
         else:
-            rounds[-1][1].extend(message.parts)
-    return rounds
+            results += [part for part in message.parts if isinstance(part, ToolReturnPart)]
+            if prompts := [_text(part) for part in message.parts if isinstance(part, UserPromptPart)]:
+                prompt, done = "\n".join(prompts), 0
+    told = "\n\n".join(_describe(calls.get(result.tool_call_id), result) for result in results)
+    rest = _plan(prompt)[done:]
+    if rest and (not done or all(result.outcome == "success" for result in results)):
+        # Results that came together with the prompt belong to an earlier request.
+        return "" if done else told, rest[0]
+    if told and not done:
+        told += '\n\nTell me what to do next, for example "list the files".'
+    return told + ("\n\nI left out the rest." if rest else "") or _HELP, ()
 
 
-def _words(part: UserPromptPart) -> str:
-    if isinstance(part.content, str):
-        return part.content
-    texts = (item.content if isinstance(item, TextContent) else item for item in part.content)
-    return "\n".join(text for text in texts if isinstance(text, str))
+def _plan(prompt: str) -> list[list[ToolCallPart]]:
+    """Return the calls of each step; none at all where a part of the request is not understood."""
+    steps: list[list[ToolCallPart]] = [[]]
+    parts = ("and", *_JOINT.split(_POLITENESS.sub("", prompt.strip())))
+    for joint, request in zip(parts[::2], parts[1::2], strict=True):
+        found = next(((tool, match) for form, tool in _FORMS if (match := form.fullmatch(request))), None)
+        if found is None:
+            return []
+        tool, match = found
+        if joint.lower() == "then":
+            steps.append([])
+        steps[-1].append(ToolCallPart(tool, match.groupdict()))
+    return steps
 
 
-def _text(result: ToolReturnPart) -> str:
-    return result.model_response_str(wrap_if_error=False)
-
-
-def _told(outcome: _Outcome) -> str:
-    """Say in plain words what came of a call, with what the tool or the person said."""
-    text = _text(outcome.result).rstrip()
-    text = text if len(text) <= _LONGEST_QUOTED_RESULT else f"{text[:_LONGEST_QUOTED_RESULT]}… (shortened)"
-    match outcome.result.outcome:
+def _describe(call: ToolCallPart | None, result: ToolReturnPart) -> str:
+    text = result.model_response_str(wrap_if_error=False).rstrip()
+    arguments = call.args_as_dict() if call else {}
+    action = f"{result.tool_name.replace('_', ' ')} {arguments.get('path') or arguments.get('command') or ''}".rstrip()
+    match result.outcome:
         case "success":
-            return _told_success(outcome.call, text)
+            return text or "(nothing)"
         case "denied":
             note = "" if text in {"", ToolDenied().message} else f", with the note: “{text}”"
-            return f"I did not {_intent(outcome.call)}: it was declined{note}."
+            return f"I did not {action}: it was declined{note}."
         case "interrupted":
-            return f"I do not know whether I could {_intent(outcome.call)}: the call was cut off. {text}"
+            return f"I do not know whether I could {action}: the call was cut off. {text}"
         case _:
-            return f"I could not {_intent(outcome.call)}. {text}"
+            return f"I could not {action}. {text}"
 
 
-def _told_success(call: _Call, text: str) -> str:
-    match call.tool:
-        case "list_files":
-            return f"These files are in the workspace:\n{text}"
-        case "read_file":
-            return f"{call.args.get('path')} says:\n\n{text or '(nothing)'}"
-        case "run_shell":
-            return f"The command “{call.args.get('command')}” gave:\n\n{text or '(nothing)'}"
-        case _:
-            return text or f"Done: {_intent(call)}."
-
-
-def _intent(call: _Call) -> str:
-    path = call.args.get("path")
-    match call.tool:
-        case "list_files":
-            return "list the files"
-        case "read_file" | "write_file" | "delete_file":
-            return f"{call.tool.removesuffix('_file')} {path}"
-        case "publish":
-            return f"publish {path}"
-        case "send_report":
-            return "send the report"
-        case "run_shell":
-            return f"run “{call.args.get('command')}”"
-        case other:
-            return f"call {other}"
-
-
-def _plan(words: str) -> _Plan:
-    """Take a request apart. A clause that says what not to do, and is no request itself, voids the plan."""
-    words = re.sub("[\ue000\ue001]", "", words)
-    quotations = _QUOTATION.findall(words)
-    numbers = iter(range(len(quotations)))
-    masked = _QUOTATION.sub(lambda _: f"\ue000{next(numbers)}\ue001", words)
-    # The joints of a sentence allow for one space, so that no text makes them slow.
-    text = re.sub(r"[^\S\n]+", " ", masked).strip()
-    if len(text) > _LONGEST_REQUEST:
-        return _Plan((), (f"{text[:_SHORTEST_PIECE]}…",))
-    steps: list[list[_Call]] = []
-    unclear: list[str] = []
-    paths: list[str] = []
-    for clause, later in _clauses(text):
-        calls = _calls(clause, paths, quotations)
-        if calls is None:
-            unclear.append(clause)
-            continue
-        if later or not steps:
-            steps.append([])
-        steps[-1] += calls
-        paths = [str(call.args["path"]) for call in calls if "path" in call.args] or paths
-    if any(_NEGATION.search(clause) for clause in unclear):
-        steps = []
-    return _Plan(tuple(map(tuple, steps)), tuple(_restored(clause, quotations) for clause in unclear))
-
-
-def _clauses(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield each clause, and whether it is to wait until those before it are done."""
-    start, later = 0, False
-    for joint in (*_JOINT.finditer(text), None):
-        clause = text[start : joint.start() if joint else None].strip()
-        if _LEAD.sub("", clause).strip(_PUNCTUATION):
-            yield clause, later
-        if joint:
-            start, later = joint.end(), bool(_LATER.search(joint["link"] or ""))
-
-
-def _calls(clause: str, before: Sequence[str], quotations: Sequence[str]) -> list[_Call] | None:
-    """Return the calls that a clause asks for, None if it is not understood. `before`: what "it" means."""
-    request = _LEAD.sub("", clause)
-    for words in (request, _TRAIL.sub("", request)):
-        for tool, pattern in _REQUESTS:
-            found = pattern.fullmatch(words)
-            calls = _calls_of(tool, found.groupdict(), before, quotations) if found else None
-            if calls is not None:
-                return calls
-    return None
-
-
-def _calls_of(
-    tool: str, parts: Mapping[str, str | None], before: Sequence[str], quotations: Sequence[str]
-) -> list[_Call] | None:
-    said = {name: _plain(part, quotations) for name, part in parts.items() if part}
-    paths = _paths(parts.get("paths") or parts.get("path") or "", before, quotations)
-    match tool:
-        case "list_files":
-            return [_Call(tool, {})]
-        case "send_report":
-            topic = said.get("topic", "the workspace").rstrip(_PUNCTUATION)
-            return [_Call(tool, {"body": said.get("body", f"Report about {topic}.")})]
-        case "run_shell":
-            return [_Call(tool, {"command": re.sub(r"(?<=\w)\.$", "", said["command"])})]
-        case "write_file":
-            content = said["content"]
-            return [_Call(tool, {"path": path, "content": content}) for path in paths] or None
-        case _:
-            return [_Call(tool, {"path": path}) for path in paths] or None
-
-
-def _paths(text: str, before: Sequence[str], quotations: Sequence[str]) -> list[str]:
-    """Return the paths that the words name, each once; none if they name anything else."""
-    if text.strip(_PUNCTUATION).lower() in _PRONOUNS:
-        return list(before)
-    paths: list[str] = []
-    for piece in re.split(r"\s*,\s*(?:and\s+)?|\s+(?:and|&)\s+", text):
-        name = _SENTENCE_END.sub("", _ARTICLE.sub("", piece.strip()))
-        if not name or len(name.split()) > 1 or name.lower() in _NO_PATHS:
-            return []
-        paths.append(_plain(name, quotations))
-    return list(dict.fromkeys(paths))
-
-
-def _plain(text: str, quotations: Sequence[str]) -> str:
-    """Put the quotations back; one that is the whole text loses its marks."""
-    whole = _MARK.fullmatch(text.strip(_PUNCTUATION))
-    return quotations[int(whole[1])][1:-1] if whole else _restored(text.strip(), quotations)
-
-
-def _restored(text: str, quotations: Sequence[str]) -> str:
-    return _MARK.sub(lambda mark: quotations[int(mark[1])], text)
+def _text(part: UserPromptPart) -> str:
+    if isinstance(part.content, str):
+        return part.content
+    contents = (item.content if isinstance(item, TextContent) else item for item in part.content)
+    return "\n".join(content for content in contents if isinstance(content, str))
