@@ -112,7 +112,7 @@ class Application:
         Where a part of that dies, the block is cancelled, and why is raised once the runs are given back.
         """
         async with self.database.opened():
-            if isinstance(self.clock, SystemClock) and not self.database.is_sqlite:
+            if isinstance(self.clock, SystemClock) and self.database.is_shared:
                 self.clock.set_by(await self.database.read(read_clock))
             # The deliverer begins before the engine and ends after it: what the last segments tell may still be sent.
             async with self.deliverer.working(), self.engine.running():
@@ -135,7 +135,7 @@ class Application:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.shutdown_grace_seconds
         await self.workers.drain()
-        if not self.database.is_sqlite:
+        if self.database.is_shared:
             await asyncio.sleep(deadline - loop.time())
         self.follower.end_streams()
 
@@ -164,7 +164,7 @@ def build_application(
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
     sweeps: tuple[Sweep, ...] = (callers, expiry, unserved)
     heartbeat = None
-    if not database.is_sqlite:
+    if database.is_shared:
         heartbeat = Heartbeat(LeaseKeeper(database.url, idle_seconds), executor, lease, _node(agents, ids))
         keeper = (ClockSync(database, clock),) if isinstance(clock, SystemClock) else ()
         sweeps = (*keeper, recovery, *sweeps)
@@ -210,7 +210,7 @@ def _node(agents: AgentRegistry, ids: Ids) -> Node:
 
 
 def _bus(settings: Settings, database: Database) -> Bus:
-    if database.is_sqlite:
+    if not database.is_shared:
         return InProcessBus()
     listener_url = parse_url(settings.listener_url) if settings.listener_url else database.url
     return PostgresBus(database, listener_url, settings.poll_seconds)
@@ -218,4 +218,4 @@ def _bus(settings: Settings, database: Database) -> Bus:
 
 def _counts(database: Database, clock: Clock) -> Counts:
     # One process owns a SQLite file, and there a write for each read would cost more than the read.
-    return OwnCounts(clock) if database.is_sqlite else SharedCounts(database, clock)
+    return SharedCounts(database, clock) if database.is_shared else OwnCounts(clock)

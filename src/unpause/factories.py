@@ -57,7 +57,7 @@ def worker_rules(settings: Settings, database: Database) -> WorkerRules:
         max_running=settings.max_running,
         per_organization=settings.max_running_per_organization,
         grace_seconds=settings.shutdown_grace_seconds,
-        poll_seconds=None if database.is_sqlite else settings.poll_seconds,
+        poll_seconds=settings.poll_seconds if database.is_shared else None,
     )
 
 

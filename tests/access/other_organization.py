@@ -94,7 +94,7 @@ async def _delivered(server: Server) -> None:
 
 def _number(connection: Connection, server: Server) -> None:
     """Have their runs and users begin at numbers of their own."""
-    if server.application.database.is_sqlite:
+    if not server.application.database.is_shared:
         connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', :seq)"), {"seq": _FIRST_RUN})
     else:
         for table, first in (("runs", _FIRST_RUN), ("users", _FIRST_USER)):

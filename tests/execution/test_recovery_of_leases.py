@@ -189,7 +189,7 @@ async def test_sweepers_at_once_take_each_run_back_once(database_url: str) -> No
     count = 40
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(Database(database_url).opened())]
-        if not databases[0].is_sqlite:
+        if databases[0].is_shared:
             databases += [await stack.enter_async_context(Database(database_url).opened()) for _ in range(2)]
         sweepers = [Sweeper(databases[number % len(databases)]) for number in range(3)]
         stale = [await sweepers[0].has_running(-1) for _ in range(count)]

@@ -112,7 +112,7 @@ class Following:
 async def node(url: str, poll_seconds: float = _NEVER) -> AsyncIterator[Node]:
     """Run a bus on the database for the length of the block, which begins once it listens."""
     async with Database(url).opened() as database:
-        bus: Bus = InProcessBus() if database.is_sqlite else PostgresBus(database, parse_url(url), poll_seconds)
+        bus: Bus = PostgresBus(database, parse_url(url), poll_seconds) if database.is_shared else InProcessBus()
         made = Node(database, bus)
         async with bus.running():
             if isinstance(bus, PostgresBus):

@@ -71,7 +71,7 @@ class Log:
 @asynccontextmanager
 async def logging(url: str, bus: Bus | None = None) -> AsyncIterator[Log]:
     async with Database(url).opened() as database:
-        bus = bus or (InProcessBus() if database.is_sqlite else PostgresBus(database, database.url, _NEVER))
+        bus = bus or (PostgresBus(database, database.url, _NEVER) if database.is_shared else InProcessBus())
         run = await database.write(lambda connection: new_run(connection, RunStatus.RUNNING))
         async with bus.running():
             yield Log(database, bus, run.id)

@@ -65,7 +65,7 @@ async def follow(server: Server, after: int) -> list[Event]:
 async def test_many_followers_wherever_they_begin_get_every_event_once_and_in_order(
     server: Server, gates: Gates
 ) -> None:
-    count = FOLLOWERS if server.application.database.is_sqlite else FOLLOWERS_ON_POSTGRESQL
+    count = FOLLOWERS_ON_POSTGRESQL if server.application.database.is_shared else FOLLOWERS
     paused = await hold_a_run(server, gates)
     async with asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(follow(server, paused + number % 3)) for number in range(count)]

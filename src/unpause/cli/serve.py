@@ -24,7 +24,7 @@ from unpause.errors import InvalidSetting
 from unpause.factories import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
 from unpause.settings import Settings
 from unpause.store.engine.database import database_file
-from unpause.store.engine.moments import read_now
+from unpause.store.engine.dialects import read_now
 from unpause.store.engine.ownership import own_database, prepare_database
 from unpause.store.engine.schema import plain_connection
 from unpause.tasks import background_tasks

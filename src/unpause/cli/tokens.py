@@ -14,7 +14,7 @@ from unpause.domain.scopes import ADMIN, USUAL
 from unpause.errors import InvalidSetting, UnpauseError
 from unpause.settings import Settings
 from unpause.store.engine.database import database_file
-from unpause.store.engine.moments import read_now
+from unpause.store.engine.dialects import read_now
 from unpause.store.engine.schema import check_schema, plain_connection
 from unpause.store.tokens import list_tokens
 from unpause.store.users import add_organization, list_organizations

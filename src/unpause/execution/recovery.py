@@ -13,7 +13,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.store.engine.moments import read_now
+from unpause.store.engine.dialects import read_now
 from unpause.store.events import add_events
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, list_unfinished, transition

@@ -33,7 +33,7 @@ class Expiry:
     def __init__(self, context: ServiceContext, keep_keys: timedelta) -> None:
         self._context = context
         self._keep_keys = keep_keys
-        self._together = _TOGETHER_ON_SQLITE if context.database.is_sqlite else _TOGETHER
+        self._together = _TOGETHER if context.database.is_shared else _TOGETHER_ON_SQLITE
 
     async def sweep(self) -> int:
         """Do all that is due now; return the number of runs."""

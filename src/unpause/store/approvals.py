@@ -1,4 +1,4 @@
-"""The records of what administrators decide, and of decisions that are to be audited."""
+"""Approvals: the records of what administrators decide, and of audited decisions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from unpause.domain.principal import Visibility
 
 
-def add_approvals(connection: Connection, run: Run, wanted: Iterable[Requirement], now: datetime) -> None:
+def add_approvals(connection: Connection, run: Run, required: Iterable[Requirement], now: datetime) -> None:
     """Add a pending approval, of the requirement's own id, for each requirement."""
-    rows = [_row(run, requirement, now) for requirement in wanted]
+    rows = [_row(run, requirement, now) for requirement in required]
     if rows:
         connection.execute(insert(approvals), rows)
 
@@ -64,17 +64,17 @@ def _row(run: Run, requirement: Requirement, now: datetime) -> dict[str, Any]:
 
 
 def find_approval(connection: Connection, visibility: Visibility, approval_id: str) -> Approval | None:
-    """Return the approval, or None where there is no such one to see."""
+    """Return the approval, or None where none of that id is visible."""
     query = _approvals(visibility).where(approvals.c.id == approval_id)
     row = connection.execute(query).mappings().first()
     return None if row is None else _approval(row)
 
 
 def list_approvals(
-    connection: Connection, visibility: Visibility, wanted: ApprovalFilter, page: Page
+    connection: Connection, visibility: Visibility, selection: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int]:
     """Return one page, newest first, and how many there are in all."""
-    conditions = _conditions(wanted)
+    conditions = _conditions(selection)
     query = _approvals(visibility).where(*conditions).order_by(approvals.c.created_at.desc(), approvals.c.id)
     found = read_rows(connection, paged(query, page), approvals.c.id, _approval)
     counted = (
@@ -97,7 +97,7 @@ def resolve(connection: Connection, approval_id: str, status: ApprovalStatus, ch
 
 
 def close_approvals(connection: Connection, run_key: int, status: ApprovalStatus, now: datetime) -> None:
-    """Move the run's pending approvals to ``status``: nobody has to decide any more."""
+    """Move the run's pending approvals to ``status``: no decision is needed any more."""
     connection.execute(
         update(approvals)
         .where(approvals.c.run_key == run_key, approvals.c.status == ApprovalStatus.PENDING.value)
@@ -118,16 +118,16 @@ def _approvals(visibility: Visibility) -> Any:  # noqa: ANN401 - SQLAlchemy's ty
     )
 
 
-def _conditions(wanted: ApprovalFilter) -> list[ColumnElement[bool]]:
-    given = {
-        approvals.c.status: wanted.status.value if wanted.status else None,
-        approvals.c.approval_type: wanted.approval_type,
-        approvals.c.pause_type: wanted.pause_type,
-        approvals.c.agent_id: wanted.agent_id,
-        approvals.c.user_id: wanted.user_id,
-        runs.c.run_id: wanted.run_id,
+def _conditions(selection: ApprovalFilter) -> list[ColumnElement[bool]]:
+    values = {
+        approvals.c.status: selection.status.value if selection.status else None,
+        approvals.c.approval_type: selection.approval_type,
+        approvals.c.pause_type: selection.pause_type,
+        approvals.c.agent_id: selection.agent_id,
+        approvals.c.user_id: selection.user_id,
+        runs.c.run_id: selection.run_id,
     }
-    return [column == value for column, value in given.items() if value is not None]
+    return [column == value for column, value in values.items() if value is not None]
 
 
 def _approval(row: RowMapping) -> Approval:

@@ -1,4 +1,4 @@
-"""The audit trail: written with what it tells of, never changed."""
+"""The audit trail: written in the transaction of what it records, never changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITTEN = tuple(column.name for column in audit.c if column.name != "id")
 
 
 def add_entries(connection: Connection, entries: Sequence[AuditEntry]) -> None:
-    """Write entries down, for good."""
+    """Add entries."""
     if entries:
         connection.execute(_INSERT, [{name: getattr(entry, name) for name in _WRITTEN} for entry in entries])
 

@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 # SQLite only counts up by itself in a column that is exactly INTEGER.
 Key = BigInteger().with_variant(Integer(), "sqlite")
 
-# Not `jsonb`, which sorts keys and turns 1e22 into an integer: what was shown has to run as it was shown.
+# Not `jsonb`, which sorts keys and turns 1e22 into an integer: a call has to run exactly as it was shown.
 Json = JSON(none_as_null=True)
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment: aware datetimes in UTC in the code, whatever the database keeps."""
+    """A point in time: an aware datetime in UTC in the code, whatever the database stores."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return the moment in UTC; raise ValueError for one without a zone."""
+        """Return the time in UTC; raise ValueError for one without a zone."""
         if value is None:
             return None
         if value.tzinfo is None:
-            message = "a moment without a time zone cannot be stored"
+            message = "a time without a time zone cannot be stored"
             raise ValueError(message)
         return value.astimezone(UTC)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002
-        """Return the moment as an aware datetime in UTC."""
+        """Return the time as an aware datetime in UTC."""
         if value is None:
             return None
         stored: datetime = value

@@ -1,4 +1,4 @@
-"""The messages to webhooks: which are due, who sends one now, and what came of it."""
+"""Webhook deliveries: which are due, which worker attempts one, and the result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
 
 from unpause.domain.webhooks import Address, Delivery
-from unpause.store.engine.moments import database_now_or_before
+from unpause.store.engine.dialects import database_now_or_before
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Sealed
 
@@ -30,7 +30,7 @@ _DUE = (
     .order_by(webhook_deliveries.c.next_attempt_at, webhook_deliveries.c.id)
     .limit(bindparam("at_most"))
 )
-# As it was seen: of two that claim it at once the second finds another number of attempts.
+# Optimistic: of two workers that claim it at once, the second finds another number of attempts.
 _CLAIM = (
     update(webhook_deliveries)
     .where(
@@ -38,10 +38,10 @@ _CLAIM = (
         webhook_deliveries.c.attempts == bindparam("seen"),
         webhook_deliveries.c.next_attempt_at.is_not(None),
     )
-    .values(attempts=webhook_deliveries.c.attempts + 1, next_attempt_at=bindparam("again_at"))
+    .values(attempts=webhook_deliveries.c.attempts + 1, next_attempt_at=bindparam("retry_at"))
     .returning(*webhook_deliveries.c)
 )
-# What is over needs its secret no more.
+# A finished delivery needs no secret.
 _DELIVERED = (
     update(webhook_deliveries)
     .where(webhook_deliveries.c.id == bindparam("key"))
@@ -54,7 +54,7 @@ _FAILED = (
         webhook_deliveries.c.attempts == bindparam("seen"),
         webhook_deliveries.c.delivered_at.is_(None),
     )
-    .values(last_error=bindparam("error"), next_attempt_at=bindparam("again_at"))
+    .values(last_error=bindparam("error"), next_attempt_at=bindparam("retry_at"))
 )
 _GIVE_UP = _FAILED.values(secret=None)
 _FINISHED = (webhook_deliveries.c.created_at < bindparam("before"), webhook_deliveries.c.next_attempt_at.is_(None))
@@ -63,7 +63,7 @@ _DELETE_FINISHED = delete(webhook_deliveries).where(*_FINISHED)
 
 
 class Due(NamedTuple):
-    """A message that is due, as it was seen."""
+    """A delivery that is due, as it was read."""
 
     id: str
     address: Address
@@ -72,7 +72,7 @@ class Due(NamedTuple):
 
 
 def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Keep messages that are due at once."""
+    """Add deliveries that are due at once."""
     connection.execute(
         _INSERT,
         [
@@ -97,9 +97,9 @@ def list_due(
     without: Collection[str] = (),
     organizations: Collection[int] = (),
 ) -> list[Due]:
-    """Return what is due now, the longest due first.
+    """Return the deliveries that are due, the longest due first.
 
-    ``without`` names servers to omit, such as ``https://host:1``, ``organizations`` those to omit.
+    ``without`` names servers to omit, such as ``https://host:1``; ``organizations`` are those to omit.
     """
     statement = _DUE.where(*(~_is_at(server) for server in without)) if without else _DUE
     if organizations:
@@ -108,12 +108,12 @@ def list_due(
     return [Due(row.id, Address.read(row.url), row.attempts, row.organization_id) for row in found]
 
 
-def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Delivery | None:
-    """Count an attempt and return the message; None where somebody else was faster.
+def claim_delivery(connection: Connection, due: Due, retry_at: datetime) -> Delivery | None:
+    """Count an attempt and return the delivery; None where another worker was faster.
 
-    It is due again at ``again_at``, in case nobody ever says what came of this attempt.
+    It is due again at ``retry_at``, in case this attempt never reports its result.
     """
-    row = connection.execute(_CLAIM, {"key": due.id, "seen": due.attempts, "again_at": again_at}).first()
+    row = connection.execute(_CLAIM, {"key": due.id, "seen": due.attempts, "retry_at": retry_at}).first()
     if row is None:
         return None
     return Delivery(
@@ -128,26 +128,26 @@ def claim_delivery(connection: Connection, due: Due, again_at: datetime) -> Deli
 
 
 def mark_delivered(connection: Connection, delivery: Delivery, now: datetime) -> None:
-    """Write that the message arrived: it is over."""
+    """Write that the message arrived: the delivery is finished."""
     connection.execute(_DELIVERED, {"key": delivery.id, "now": now})
 
 
-def mark_failed(connection: Connection, delivery: Delivery, error: str, again_at: datetime | None) -> None:
-    """Write why the attempt failed and when the next one is due; None for never: it is over.
+def mark_failed(connection: Connection, delivery: Delivery, error: str, retry_at: datetime | None) -> None:
+    """Write why the attempt failed and when the next one is due; with None the delivery is finished.
 
-    Nothing happens where a later attempt is under way, or an earlier one turns out to have arrived.
+    Changes nothing where a later attempt is under way, or an earlier one has arrived after all.
     """
-    values = {"key": delivery.id, "seen": delivery.attempts, "error": error, "again_at": again_at}
-    connection.execute(_FAILED if again_at is not None else _GIVE_UP, values)
+    values = {"key": delivery.id, "seen": delivery.attempts, "error": error, "retry_at": retry_at}
+    connection.execute(_FAILED if retry_at is not None else _GIVE_UP, values)
 
 
 def has_finished(connection: Connection, before: datetime) -> bool:
-    """Whether messages from before this moment are over."""
+    """Whether there are finished deliveries from before this time."""
     return bool(connection.execute(_HAS_FINISHED, {"before": before}).scalar())
 
 
 def delete_finished(connection: Connection, before: datetime) -> None:
-    """Forget the messages from before this moment that are over."""
+    """Delete the finished deliveries from before this time."""
     connection.execute(_DELETE_FINISHED, {"before": before})
 
 

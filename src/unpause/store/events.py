@@ -58,17 +58,17 @@ def list_events(connection: Connection, run_key: int, after: int, limit: int) ->
         return _whole(connection, run_key, [_event(row) for row in rows])
 
 
-def list_chosen_events(connection: Connection, run_key: int, wanted: EventSelection) -> tuple[list[Event], int]:
+def list_chosen_events(connection: Connection, run_key: int, selection: EventSelection) -> tuple[list[Event], int]:
     """Return a page of the run's events of the selected types, and how many of these there are in all."""
-    chosen = (events.c.run_key == run_key, or_(*(_is_shown(*item) for item in wanted.types.items())))
+    conditions = (events.c.run_key == run_key, or_(*(_is_shown(*item) for item in selection.types.items())))
     query = (
         select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
-        .where(*chosen)
-        .order_by(events.c.sequence.desc() if wanted.newest_first else events.c.sequence)
+        .where(*conditions)
+        .order_by(events.c.sequence.desc() if selection.newest_first else events.c.sequence)
     )
-    counted = select(func.count()).select_from(events).where(*chosen)
+    counted = select(func.count()).select_from(events).where(*conditions)
     with readable():
-        found = _whole(connection, run_key, [_event(row) for row in connection.execute(paged(query, wanted.page))])
+        found = _whole(connection, run_key, [_event(row) for row in connection.execute(paged(query, selection.page))])
     return found, int(connection.execute(counted).scalar_one())
 
 

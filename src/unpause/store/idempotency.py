@@ -1,4 +1,4 @@
-"""What requests with an Idempotency-Key did, so that the same key does it only once."""
+"""What requests with an Idempotency-Key did, so that a repeated request does nothing twice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_, update
 
-from unpause.store.engine.upserts import Upsert
+from unpause.store.engine.dialects import Upsert
 from unpause.store.tables import idempotency_keys
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _CLAIM = Upsert(idempotency_keys, (idempotency_keys.c.organization_id, idempoten
 
 @dataclass(frozen=True, slots=True)
 class EarlierRequest:
-    """What the first request with a key did. ``answer`` is None until one was given."""
+    """What the first request with a key did. ``answer`` is None until it was answered."""
 
     fingerprint: str
     run_key: int | None
@@ -30,63 +30,63 @@ class EarlierRequest:
     answer: str | None
 
 
-def find_request(connection: Connection, asked: RequestKey) -> EarlierRequest | None:
-    """Return what the key did before, whatever was asked with it; None for a new key."""
-    row = connection.execute(select(*idempotency_keys.c).where(*_is(asked))).first()
+def find_request(connection: Connection, request: RequestKey) -> EarlierRequest | None:
+    """Return what the request with the key did, whatever its fingerprint; None for a new key."""
+    row = connection.execute(select(*idempotency_keys.c).where(*_is(request))).first()
     return None if row is None else EarlierRequest(row.fingerprint, row.run_key, row.after, row.answer)
 
 
-def claim_request(connection: Connection, asked: RequestKey, now: datetime) -> EarlierRequest | None:
-    """Take the key for this transaction; return what it did before, where it is not new.
+def claim_request(connection: Connection, request: RequestKey, now: datetime) -> EarlierRequest | None:
+    """Take the key for this transaction; return what the request with it did, where it is not new.
 
     Of two transactions with one new key the second waits for the first, and then finds it.
     """
     values = {
-        "organization_id": asked.organization_id,
-        "key": asked.key,
-        "fingerprint": asked.fingerprint,
+        "organization_id": request.organization_id,
+        "key": request.key,
+        "fingerprint": request.fingerprint,
         "created_at": now,
     }
     found = None
-    # One that is forgotten between the two statements is new after all.
+    # One that is deleted between the two statements is new after all.
     while found is None:
         if connection.execute(_CLAIM.on(connection), values).first() is not None:
             return None
-        found = find_request(connection, asked)
+        found = find_request(connection, request)
     return found
 
 
-def add_effect(connection: Connection, asked: RequestKey, run_key: int | None, after: int) -> None:
-    """Keep what the request with this key did: the run, and the number of its last event before."""
-    connection.execute(update(idempotency_keys).where(*_is(asked)).values(run_key=run_key, after=after))
+def add_effect(connection: Connection, request: RequestKey, run_key: int | None, after: int) -> None:
+    """Store what the request with this key did: the run, and the number of the last event before it."""
+    connection.execute(update(idempotency_keys).where(*_is(request)).values(run_key=run_key, after=after))
 
 
-def forget_request(connection: Connection, asked: RequestKey) -> None:
-    """Give the key back: the request did nothing, and may be sent again."""
-    connection.execute(delete(idempotency_keys).where(*_is(asked)))
+def forget_request(connection: Connection, request: RequestKey) -> None:
+    """Delete the key: the request did nothing, and may be sent again."""
+    connection.execute(delete(idempotency_keys).where(*_is(request)))
 
 
-def keep_answer(connection: Connection, asked: RequestKey, answer: str) -> None:
-    """Keep the answer that was given, unless one is kept already."""
+def keep_answer(connection: Connection, request: RequestKey, answer: str) -> None:
+    """Store the answer, unless one is stored already."""
     connection.execute(
-        update(idempotency_keys).where(*_is(asked), idempotency_keys.c.answer.is_(None)).values(answer=answer)
+        update(idempotency_keys).where(*_is(request), idempotency_keys.c.answer.is_(None)).values(answer=answer)
     )
 
 
-def _is(asked: RequestKey) -> tuple[ColumnElement[bool], ...]:
+def _is(request: RequestKey) -> tuple[ColumnElement[bool], ...]:
     return (
-        idempotency_keys.c.organization_id == asked.organization_id,
-        idempotency_keys.c.key == asked.key,
+        idempotency_keys.c.organization_id == request.organization_id,
+        idempotency_keys.c.key == request.key,
     )
 
 
 def has_requests(connection: Connection, before: datetime) -> bool:
-    """Whether a key was first used before this moment."""
+    """Whether a key was first used before this time."""
     return bool(connection.execute(select(exists().where(idempotency_keys.c.created_at < before))).scalar())
 
 
 def delete_requests(connection: Connection, before: datetime) -> None:
-    """Forget the keys that were first used before this moment, but for those that somebody has locked."""
+    """Delete the keys that were first used before this time, except those that are locked."""
     key = (idempotency_keys.c.organization_id, idempotency_keys.c.key)
     free = select(*key).where(idempotency_keys.c.created_at < before).with_for_update(skip_locked=True)
     connection.execute(delete(idempotency_keys).where(tuple_(*key).in_(free)))

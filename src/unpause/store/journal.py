@@ -1,4 +1,4 @@
-"""What a run said and did: inputs, messages and tool calls, one row each, only ever added or settled."""
+"""The rows of a run's journal: inputs, messages and tool calls, which are added and settled, never rewritten."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _CALLS = (
 )
 
 
-def add_input(connection: Connection, run_key: int, given: RunInput, by: str | None, now: datetime) -> None:
-    """Keep what the user said, until a message to the model carries it."""
+def add_input(connection: Connection, run_key: int, added: RunInput, by: str | None, now: datetime) -> None:
+    """Add a prompt of the user, which is pending until a message to the model carries it."""
     connection.execute(
         _INSERT_INPUT,
         {
             "run_key": run_key,
-            "position": given.position,
-            "prompt": given.prompt,
-            "images": _IMAGES.dump_python(given.images, mode="json") or None,
+            "position": added.position,
+            "prompt": added.prompt,
+            "images": _IMAGES.dump_python(added.images, mode="json") or None,
             "created_by": by,
             "created_at": now,
         },
@@ -55,7 +55,7 @@ def add_input(connection: Connection, run_key: int, given: RunInput, by: str | N
 
 
 def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
-    """Return all the user said in this run, oldest first."""
+    """Return the user's prompts in this run, oldest first."""
     return [
         RunInput(
             position=row["position"],
@@ -68,7 +68,7 @@ def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
 
 
 def consume_inputs(connection: Connection, run_key: int) -> None:
-    """Mark everything the user said so far as carried by a message."""
+    """Mark all prompts so far as carried by a message."""
     connection.execute(_CONSUME, {"key": run_key})
 
 

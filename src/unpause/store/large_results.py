@@ -1,4 +1,4 @@
-"""Large results of tools are kept once, with their calls: everywhere else a mark stands for them, until they are read.
+"""Large results of tools are stored once, with their calls; everywhere else a mark stands for them until it is read.
 
 A result is part of its call's row, of the events about the call, of each later pause's, and of the message that took it
 to the model. A mark stands beside the call's id, where no tool can write: in the objects of a message's ``parts``, in
@@ -27,7 +27,7 @@ MARK = "$kept"
 _LARGE = 4096
 
 _RESULTS = select(tool_calls.c.run_key, tool_calls.c.tool_call_id, tool_calls.c.result, tool_calls.c.result_text).where(
-    tuple_(tool_calls.c.run_key, tool_calls.c.tool_call_id).in_(bindparam("wanted", expanding=True))
+    tuple_(tool_calls.c.run_key, tool_calls.c.tool_call_id).in_(bindparam("keys", expanding=True))
 )
 
 
@@ -83,10 +83,10 @@ def unfold(connection: Connection, found: Sequence[tuple[int, Any]]) -> None:
     marked = [(run_key, item, outer) for run_key, value in found for item, outer in _marked(value)]
     if not marked:
         return
-    wanted = sorted({(run_key, item["tool_call_id"]) for run_key, item, _ in marked})
+    keys = sorted({(run_key, item["tool_call_id"]) for run_key, item, _ in marked})
     results = {
         (row.run_key, row.tool_call_id): (row.result, row.result_text)
-        for row in connection.execute(_RESULTS, {"wanted": wanted})
+        for row in connection.execute(_RESULTS, {"keys": keys})
     }
     for run_key, item, outer in marked:
         result, text = results.get((run_key, item["tool_call_id"]), (None, None))

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from unpause.domain.nodes import Node
 
-# Between looks at rows that somebody was writing to. A busy process writes to each of its runs much of the time, but
-# to none of them all the time.
+# Between tries at rows that were locked. A busy process writes to each of its runs much of the time, but to none of
+# them all the time.
 _LOOK_AGAIN_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.0)
 
 
@@ -41,7 +41,7 @@ class LeaseKeeper:
         limit_transactions(self._engine, idle_seconds)
 
     def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
-        """Renew the leases of runs, given with their fences, for so long; return the runs that are still held.
+        """Renew the leases of runs, each with its fence, for ``lease``; return the runs that are still held.
 
         Takes less than a second: a run whose row is locked all that time is held, but not renewed. Nobody else can take
         it either, and to wait for it, or for one row while others are locked, would cost the others their leases.

@@ -9,10 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Interval, bindparam, delete, func, literal_column, select
-from sqlalchemy.dialects.postgresql import insert
 
 from unpause.domain.nodes import Unserved
-from unpause.store.engine.moments import database_now
+from unpause.store.engine.dialects import Upsert, database_now, is_shared
 from unpause.store.run_queue import IS_PENDING, list_pending
 from unpause.store.tables import nodes, runs
 
@@ -25,12 +24,13 @@ if TYPE_CHECKING:
     from unpause.domain.nodes import Node
 
 _NOW = database_now()
-_ADD = insert(nodes).values(started_at=_NOW, seen_at=_NOW)
-_KEEP = _ADD.on_conflict_do_update(index_elements=[nodes.c.id], set_={"seen_at": _NOW})
+_KEEP = Upsert(
+    nodes, (nodes.c.id,), lambda added: {"seen_at": added.seen_at}, values={"started_at": _NOW, "seen_at": _NOW}
+)
 _SEEN_SINCE = nodes.c.seen_at >= _NOW - bindparam("patience", type_=Interval)
 _LIVE = select(nodes.c.agents).where(_SEEN_SINCE)
 _FORGET = delete(nodes).where(~_SEEN_SINCE)
-# Nobody asks how long ago a node was there after that.
+# Later than this, no page shows when the node was last seen.
 _FORGOTTEN_AFTER = timedelta(days=1)
 
 _MOST_COUNTED = 1000
@@ -60,18 +60,19 @@ _COUNT_PENDING = _counted(_OF_AGENT.where(IS_PENDING, runs.c.organization_id == 
 
 def keep_node(connection: Connection, node: Node) -> None:
     """Write that the node is alive."""
-    connection.execute(_KEEP, {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)})
+    added = {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)}
+    connection.execute(_KEEP.on(connection), added)
 
 
 def remove_node(connection: Connection, node_id: str) -> None:
-    """Write that the node is gone; forget those that were not heard of for long."""
+    """Write that the node is gone; delete those that have been silent for long."""
     connection.execute(delete(nodes).where(nodes.c.id == node_id))
     connection.execute(_FORGET, {"patience": _FORGOTTEN_AFTER})
 
 
 def list_live_agents(connection: Connection, patience: timedelta) -> frozenset[str]:
-    """Return the agents served by nodes that were heard of within ``patience``; none where there are no other nodes."""
-    if connection.dialect.name == "sqlite":
+    """Return the agents served by nodes that were seen within ``patience``; none where there are no other nodes."""
+    if not is_shared(connection):
         return frozenset()
     found = connection.execute(_LIVE, {"patience": patience}).scalars()
     return frozenset(agent_id for agents in found for agent_id in agents)
@@ -82,8 +83,8 @@ def list_unserved(connection: Connection, served: Collection[str]) -> list[Unser
     pending: dict[str, int] = {}
     for organization_id, agent_id in list_pending(connection):
         if agent_id not in served:
-            given = {"organization": organization_id, "agent": agent_id}
-            count = connection.execute(_COUNT_PENDING, given).scalar_one()
+            parameters = {"organization": organization_id, "agent": agent_id}
+            count = connection.execute(_COUNT_PENDING, parameters).scalar_one()
             pending[agent_id] = min(_MOST_COUNTED, pending.get(agent_id, 0) + count)
     paused = {
         agent_id: connection.execute(_COUNT_PAUSED, {"agent": agent_id}).scalar_one()

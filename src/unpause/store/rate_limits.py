@@ -1,7 +1,7 @@
-"""How often something was asked for in a window of time: counted in the database, or in this process alone.
+"""Rate limits: requests in a window of time, counted in the database or in this process alone.
 
-These are not storages of the ``limits`` library: its counters tell the count and the end of the window in calls of
-their own, which would be three transactions for each request where one statement does.
+These are not storages of the ``limits`` library: its counters return the count and the end of the window in
+separate calls, which would be three transactions for each request where one statement is enough.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sqlalchemy import bindparam, case, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
 
-from unpause.store.engine.moments import database_later, database_now
+from unpause.store.engine.dialects import Upsert, database_later, database_now
 from unpause.store.tables import rate_counts
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class OwnCounts:
             self._counts = {name: count for name, count in self._counts.items() if count.ends_at > now}
             self._forget_at = now + _FORGET_EVERY
         found = self._counts.get(key)
-        # One that ends after a window from now is of before the clock was put back.
+        # One that ends later than a window from now was counted before the clock was put back.
         if found is None or not now < found.ends_at <= now + window:
             found = Count(0, now + window)
         count = Count(found.number + 1, found.ends_at)
@@ -65,19 +64,21 @@ class OwnCounts:
         return len(self._counts)
 
 
-_given = insert(rate_counts).values(key=bindparam("key"), count=1, ends_at=database_later("window", "ends_at"))
 _is_over = rate_counts.c.ends_at <= database_now()
-_ADD = _given.on_conflict_do_update(
-    index_elements=[rate_counts.c.key],
-    set_={
+_ADD = Upsert(
+    rate_counts,
+    (rate_counts.c.key,),
+    lambda added: {
         "count": case((_is_over, 1), else_=rate_counts.c.count + 1),
-        "ends_at": case((_is_over, _given.excluded.ends_at), else_=rate_counts.c.ends_at),
+        "ends_at": case((_is_over, added.ends_at), else_=rate_counts.c.ends_at),
     },
-).returning(
-    rate_counts.c.count,
-    rate_counts.c.ends_at,
-    # A count need not survive a power cut: nobody waits for the disk.
-    func.set_config("synchronous_commit", "off", True),  # noqa: FBT003 - PostgreSQL's own argument
+    values={"key": bindparam("key"), "count": 1, "ends_at": database_later("window", "ends_at")},
+    returning=(
+        rate_counts.c.count,
+        rate_counts.c.ends_at,
+        # A count need not survive a power cut: no request waits for the disk.
+        func.set_config("synchronous_commit", "off", True),  # noqa: FBT003 - PostgreSQL's own argument
+    ),
 )
 # Two that delete at once, or delete while others count, would wait for one another in turns.
 _FORGET = delete(rate_counts).where(
@@ -104,10 +105,10 @@ class SharedCounts:
 
 def add_count(connection: Connection, key: str, window: timedelta) -> Count:
     """Count one request in the key's window, or in a new one where that is over; by the database's clock."""
-    number, ends_at, _ = connection.execute(_ADD, {"key": key, "window": window}).one()
+    number, ends_at, _ = connection.execute(_ADD.on(connection), {"key": key, "window": window}).one()
     return Count(number, ends_at)
 
 
 def forget_counts(connection: Connection) -> None:
-    """Delete the windows that are over."""
+    """Delete the windows that have ended."""
     connection.execute(_FORGET)

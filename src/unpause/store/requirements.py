@@ -13,7 +13,7 @@ from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
-from unpause.store.engine.moments import database_now, read_now
+from unpause.store.engine.dialects import database_now, read_now
 from unpause.store.tables import approvals, inputs, requirements, runs
 from unpause.store.unreadable import read_rows, readable
 
@@ -39,7 +39,7 @@ _CLOSE = (
     .where(requirements.c.run_key == bindparam("key"), requirements.c.due_at.is_not(None))
     .values(due_at=None)
 )
-# Who gave a run what its model read: words and pictures, or the values, results and reasons of earlier answers.
+# The authors of what the model read: prompts and images, or the values, results and reasons of earlier answers.
 _AUTHORS = (
     select(inputs.c.created_by)
     .where(inputs.c.run_key == bindparam("key"))
@@ -67,12 +67,12 @@ _WITH_APPROVALS = select(*requirements.c, approvals.c.status.label("approval_sta
     approvals, approvals.c.id == requirements.c.id
 )
 _ALL = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
-# Read with what is compared with it: no statement of its own, and after whoever held the run's lock has let go.
+# The time is read with what is compared with it: in the same statement, and after the lock of the run was released.
 _ALL_TIMED = _ALL.add_columns(database_now().label("read_at"))
 
 
 def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
-    """Keep what this pause waits for; positions count on from ``first_position`` through the whole run."""
+    """Add the requirements of this pause; positions count on from ``first_position`` through the whole run."""
     if not added:
         return
     connection.execute(
@@ -108,8 +108,8 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
 
 
 def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> bool:
-    """Keep an answer, if nobody answered before; return whether it was kept."""
-    given = {
+    """Store an answer, unless there is one; return whether it was stored."""
+    parameters = {
         "requirement": requirement_id,
         "decision": answer.decision.value,
         "note": answer.note,
@@ -119,28 +119,28 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
         "decided_via": answer.via,
         "decided_at": answer.at,
     }
-    return connection.execute(_ANSWER, given).scalar() is not None
+    return connection.execute(_ANSWER, parameters).scalar() is not None
 
 
 def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote]) -> None:
-    """Keep the voices that there are so far."""
-    given = _VOTES.dump_python(tuple(votes), mode="json")
-    connection.execute(update(requirements).where(requirements.c.id == requirement_id).values(votes=given))
+    """Store the votes so far."""
+    parameters = _VOTES.dump_python(tuple(votes), mode="json")
+    connection.execute(update(requirements).where(requirements.c.id == requirement_id).values(votes=parameters))
 
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
-    """Return all the run ever waited for, oldest first."""
+    """Return all requirements of the run, oldest first."""
     with readable():
         return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
 
 
 def list_authors(connection: Connection, run_key: int, pause_id: str) -> set[str | None]:
-    """Return who gave the run anything that its model had read before this pause; None is somebody without a name."""
+    """Return the authors of what the model had read before this pause; None is a user without a name."""
     return set(connection.execute(_AUTHORS, {"key": run_key, "pause": pause_id}).scalars())
 
 
 def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, Requirement]:
-    """Return those of these requirements that there are, and can be read, by their ids."""
+    """Return those of these requirements that exist and can be read, by their ids."""
     if not ids:
         return {}
     query = _WITH_APPROVALS.where(requirements.c.id.in_(ids))
@@ -148,9 +148,9 @@ def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, R
 
 
 def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[list[Requirement], datetime]:
-    """Return what ``list_requirements`` does, and the database's time, which says what of it has expired.
+    """Return what ``list_requirements`` does, and the database's time, which decides what has expired.
 
-    ``own`` is the time of this process: that of the database where it owns it, or where nothing is waited for.
+    ``own`` is the time of this process, returned where it owns the database or the run has no requirements.
     """
     with readable():
         rows = connection.execute(_ALL_TIMED, {"key": run_key, "now": own}).mappings().all()
@@ -160,13 +160,13 @@ def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[lis
 def list_due_runs(connection: Connection, own: datetime) -> list[int]:
     """Return the keys of all paused runs in which an open requirement has expired or its reminder is due.
 
-    The longest due come first. ``own`` is the time of this process, which counts where it owns the database.
+    The longest due come first. ``own`` is the time of this process, used where it owns the database.
     """
     return [int(key) for key in connection.execute(_DUE, {"now": read_now(connection, own)}).scalars()]
 
 
 def forget_reminders(connection: Connection, run_key: int, now: datetime) -> None:
-    """Take the due reminders of a run away: they were given."""
+    """Remove the due reminders of a run: they have been sent."""
     connection.execute(
         update(requirements)
         .where(requirements.c.run_key == run_key, requirements.c.remind_at <= now)
@@ -178,7 +178,7 @@ def forget_reminders(connection: Connection, run_key: int, now: datetime) -> Non
 
 
 def close_requirements(connection: Connection, run_key: int) -> None:
-    """Have nobody look any more at what an ended run waited for."""
+    """Take the requirements of an ended run out of the sweep for due ones."""
     connection.execute(_CLOSE, {"key": run_key})
 
 

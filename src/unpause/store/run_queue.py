@@ -1,4 +1,4 @@
-"""Which runs are ready to be executed, which were left by their worker, and who still holds which."""
+"""The queue: which runs are ready to be executed, which have a stale lease, and which are still held."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Integer, bindparam, case, func, literal_column, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
-from unpause.store.engine.moments import database_later, database_now, lease_parameters
+from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ _RENEWED = database_later("lease", "lease_ends")
 
 def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
     """Whether so many runs of the organization are PENDING or RUNNING."""
-    given = {"organization": organization_id, "most": most}
-    pending: int = connection.execute(_PENDING_OF_ONE, given).scalar_one()
+    parameters = {"organization": organization_id, "most": most}
+    pending: int = connection.execute(_PENDING_OF_ONE, parameters).scalar_one()
     running: int = connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()
     return pending + running >= most
 
 
 def list_pending(connection: Connection) -> list[tuple[int, str]]:
-    """Return of which organizations and agents there are runs that are PENDING."""
+    """Return the organizations and agents that have PENDING runs."""
     return [(int(row[0]), str(row[1])) for row in connection.execute(_WAITING)]
 
 
@@ -136,46 +136,49 @@ def _oldest(
     found: list[int] = []
     for agent_id in agents:
         statement = _OLDEST_BY_SOURCE[agent_id == served.setup_agent]
-        given = {"organization": organization_id, "agent": agent_id, "most": most}
-        found.extend(connection.execute(statement, given).scalars())
+        parameters = {"organization": organization_id, "agent": agent_id, "most": most}
+        found.extend(connection.execute(statement, parameters).scalars())
     return sorted(found)[:most]
-
-
-def has_room(connection: Connection, organization_id: int, most: int) -> bool:
-    """Return whether fewer than ``most`` runs of the organization are RUNNING; nobody claims another meanwhile."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_ONE_AT_A_TIME, {"organization": organization_id})
-    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < most
 
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7264, CAST(:organization AS integer))")
 
 
+def has_room(connection: Connection, organization_id: int, most: int) -> bool:
+    """Return whether fewer than ``most`` runs of the organization are RUNNING.
+
+    No other process claims one before the transaction ends.
+    """
+    if is_shared(connection):
+        connection.execute(_ONE_AT_A_TIME, {"organization": organization_id})
+    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < most
+
+
 def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
-    """Return the runs whose worker has not been heard of for the length of a lease; ``now`` is for SQLite."""
+    """Return the runs whose lease has expired, longest first; ``now`` is for SQLite."""
     return list(connection.execute(_STALE, {"now": now, "most": most}).scalars())
 
 
 def lock_if_free(connection: Connection, run_key: int) -> bool:
-    """Lock the run until the transaction ends; return whether that could be done without waiting for anybody."""
+    """Lock the run until the transaction ends; return whether it was free."""
     query = select(runs.c.id).where(runs.c.id == run_key).with_for_update(skip_locked=True)
     return connection.execute(query).scalar() is not None
 
 
 def lock_if_stale(connection: Connection, run_key: int, now: datetime) -> bool:
-    """Lock the run as ``lock_if_free`` does, if its worker still has not been heard of; ``now`` is for SQLite."""
+    """Lock the run as ``lock_if_free`` does, if its lease is still expired; ``now`` is for SQLite."""
     return connection.execute(_LOCK_STALE, {"key": run_key, "now": now}).scalar() is not None
 
 
 def renew_leases(
     connection: Connection, held: Collection[tuple[int, int]], lease: timedelta, now: datetime
 ) -> set[int]:
-    """Renew the leases of runs, given with the fences they are held under; return those that were renewed.
+    """Renew the leases of runs, each with the fence it is held under; return those that were renewed.
 
     They last for ``lease`` from now on: by the database's clock, or on SQLite from ``now``.
 
-    Those that somebody is writing to are passed over: to wait for one while others are locked could be to wait for each
-    other. ``list_held`` tells them from those that are held no more.
+    Locked ones are skipped: to wait for one while others are locked could be a deadlock. ``list_held`` distinguishes
+    them from those that are not held any more.
     """
     if not held:
         return set()
@@ -185,7 +188,7 @@ def renew_leases(
 
 
 def list_held(connection: Connection, held: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Return those runs, given with their fences, that are RUNNING under them."""
+    """Return those runs, each with its fence, that are RUNNING under it."""
     query = select(runs.c.id, runs.c.fence).where(*_held_as(held))
     return {(int(row.id), int(row.fence)) for row in connection.execute(query)}
 

@@ -1,4 +1,4 @@
-"""The runs table, and the one door through which a run's status changes."""
+"""The runs table, and the one UPDATE that changes a run's status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, Ru
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import LeaseLost, RunNotFound
 from unpause.store.columns import Instant
-from unpause.store.engine.moments import database_later, lease_parameters
+from unpause.store.engine.dialects import database_later, lease_parameters
 from unpause.store.paging import paged
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from unpause.domain.runs import RunRef, RunSelection
 
 
-# No database has others, and asking for one is an error in the driver instead of an empty answer.
+# No database has others, and looking one up is an error of the driver instead of an empty result.
 _KEYS = range(2**63)
 
 
@@ -83,8 +83,8 @@ _RESERVE = (
     .values(last_sequence=_RESERVED)
     .returning(runs.c.last_sequence, runs.c.pause_requested_at)
 )
-# Whoever writes is alive: the lease is renewed with it where that is due. A busy run's row is locked so often that its
-# worker's heartbeat may not find it free for as long as a lease.
+# A worker that writes is alive: its write renews the lease where that is due. A busy run's row is locked so often that
+# its worker's heartbeat may not find it free for as long as a lease.
 _RENEWED = case(
     (
         runs.c.lease_expires_at < database_later("half_lease", "lease_half_over"),
@@ -118,7 +118,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Reserved(NamedTuple):
-    """Numbers of a log: the ``last`` of them, and whether somebody wants the run to pause."""
+    """Numbers of a log: the ``last`` of them, and whether a pause of the run was requested."""
 
     last: int
     pause_requested: bool
@@ -133,7 +133,7 @@ def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, loc
     """Return the run, or None where no such run is visible; raise RunUnreadable.
 
     ``locked`` keeps other transactions from changing the run until this one ends; what is read of it afterwards is
-    as the last of them left it. On SQLite a writer is alone anyway.
+    as the last of them left it. SQLite has one writer anyway.
     """
     if ref.id is not None and ref.id not in _KEYS:
         return None
@@ -156,7 +156,7 @@ def get_run(connection: Connection, visibility: Visibility, ref: RunRef, *, lock
     return run
 
 
-def transition(  # noqa: PLR0913 - three of them are rarely given
+def transition(  # noqa: PLR0913 - three of them are rarely passed
     connection: Connection,
     run_key: int,
     trigger: Trigger,
@@ -177,16 +177,16 @@ def transition(  # noqa: PLR0913 - three of them are rarely given
     """
     rule = TRANSITIONS[trigger]
     columns = dict(changes)
-    given: dict[str, Any] = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
+    parameters: dict[str, Any] = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
     # A fenced trigger that presents no fence fits no row.
     statement = _MOVES[trigger, fence is not None or rule.fenced]
     if lease is not None or served is not None:
         statement = _claim(served, leased=lease is not None)
     if lease is not None:
-        given |= lease_parameters(columns["updated_at"], lease)
-    row = connection.execute(statement, {**_columns(columns), **given}).mappings().first()
+        parameters |= lease_parameters(columns["updated_at"], lease)
+    row = connection.execute(statement, {**_columns(columns), **parameters}).mappings().first()
     if row is None:
-        raise _why_not(connection, run_key, fenced=rule.fenced)
+        raise _refusal(connection, run_key, fenced=rule.fenced)
     return _run(row)
 
 
@@ -195,12 +195,12 @@ def give_up(connection: Connection, run_key: int, changes: Mapping[str, Any]) ->
 
     Reserves one number of the log and returns it; None where the run is not PENDING any more.
     """
-    given = {"key": run_key, "reserved": 1, **_columns(changes)}
-    last: int | None = connection.execute(_GIVE_UP, given).scalar()
+    parameters = {"key": run_key, "reserved": 1, **_columns(changes)}
+    last: int | None = connection.execute(_GIVE_UP, parameters).scalar()
     return last
 
 
-def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
+def reserve_sequence(  # noqa: PLR0913 - two of them are rarely passed
     connection: Connection,
     run_key: int,
     fence: int,
@@ -213,19 +213,19 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
 ) -> Reserved:
     """Reserve ``count`` numbers of the run's log for the holder of ``fence``; renew a ``lease`` half of which is over.
 
-    ``usage`` is what the run has used up so far.
+    ``usage`` is what the run has used so far.
 
-    A run that ``has_progressed`` is none that kills its workers: those that died before are forgotten.
+    A run that ``has_progressed`` does not kill its workers: its count of crashes starts again.
 
     Raises LeaseLost when the run is not RUNNING under that fence any more, so every write of an executor goes
     through here or through ``transition``.
     """
-    given = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, **lease_parameters(now, lease)}
+    parameters = {"key": run_key, "held": fence, "reserved": count, "updated_at": now, **lease_parameters(now, lease)}
     if usage is not None:
-        given["usage"] = usage
+        parameters["usage"] = usage
     if has_progressed:
-        given["crashes"] = 0
-    row = connection.execute(_RESERVE_HELD, given).first()
+        parameters["crashes"] = 0
+    row = connection.execute(_RESERVE_HELD, parameters).first()
     if row is None:
         raise LeaseLost("the run is no longer held under this fence")
     return Reserved(row.last_sequence, pause_requested=row.pause_requested_at is not None)
@@ -234,16 +234,16 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely given
 def append_to_log(
     connection: Connection, run_key: int, count: int, now: datetime, changes: Mapping[str, Any] = _NOTHING
 ) -> int:
-    """Reserve ``count`` numbers for events about a run nobody executes; return the last one.
+    """Reserve ``count`` numbers for events about a run that is not executing; return the last one.
 
     ``changes`` are further columns to set.
     """
-    given = {"key": run_key, "reserved": count, "updated_at": now, **_columns(changes)}
-    return int(connection.execute(_RESERVE, given).scalar_one())
+    parameters = {"key": run_key, "reserved": count, "updated_at": now, **_columns(changes)}
+    return int(connection.execute(_RESERVE, parameters).scalar_one())
 
 
 def request_pause(connection: Connection, run_key: int, now: datetime) -> bool:
-    """Note that somebody wants an unfinished, unpaused run to pause; return whether it is one."""
+    """Request a pause of a PENDING or RUNNING run; return whether it is one."""
     return connection.execute(_REQUEST_PAUSE, {"key": run_key, "now": now}).scalar() is not None
 
 
@@ -261,15 +261,15 @@ def count_runs(connection: Connection, organization_id: int, since: datetime) ->
 
 
 def list_runs(
-    connection: Connection, visibility: Visibility, wanted: RunSelection, page: Page
+    connection: Connection, visibility: Visibility, selection: RunSelection, page: Page
 ) -> tuple[list[Run], int]:
     """Return a page of the visible runs, newest first, and how many there are in all."""
     conditions = visible_to(runs, visibility)
-    if wanted.source_type is not None:
-        conditions.append(runs.c.source_type == wanted.source_type)
-    if wanted.user_id is not None:
-        own = runs.c.user_id == wanted.user_id
-        conditions.append(or_(own, runs.c.user_id.is_(None)) if wanted.or_without_user else own)
+    if selection.source_type is not None:
+        conditions.append(runs.c.source_type == selection.source_type)
+    if selection.user_id is not None:
+        own = runs.c.user_id == selection.user_id
+        conditions.append(or_(own, runs.c.user_id.is_(None)) if selection.or_without_user else own)
     query = paged(select(*runs.c).where(*conditions).order_by(runs.c.id.desc()), page)
     counted = select(func.count()).select_from(runs).where(*conditions)
     found = read_rows(connection, query, runs.c.id, _run)
@@ -279,7 +279,7 @@ def list_runs(
 def list_session_runs(
     connection: Connection,
     session_key: int,
-    wanted: RunFilter = _ANY,
+    selection: RunFilter = _ANY,
     *,
     limit: int,
     offset: int = 0,
@@ -287,14 +287,14 @@ def list_session_runs(
 ) -> list[Run]:
     """Return runs of a session, oldest first: the first ones after ``offset``, or the ``newest``."""
     query = select(*runs.c).where(runs.c.session_key == session_key).limit(limit).offset(offset)
-    if wanted.statuses is not None:
-        query = query.where(runs.c.status.in_([status.value for status in wanted.statuses]))
-    if wanted.agent_id is not None:
-        query = query.where(runs.c.agent_id == wanted.agent_id)
-    if wanted.since is not None:
-        query = query.where(runs.c.created_at >= wanted.since)
-    if wanted.until is not None:
-        query = query.where(runs.c.created_at < wanted.until)
+    if selection.statuses is not None:
+        query = query.where(runs.c.status.in_([status.value for status in selection.statuses]))
+    if selection.agent_id is not None:
+        query = query.where(runs.c.agent_id == selection.agent_id)
+    if selection.since is not None:
+        query = query.where(runs.c.created_at >= selection.since)
+    if selection.until is not None:
+        query = query.where(runs.c.created_at < selection.until)
     query = query.order_by(runs.c.id.desc() if newest else runs.c.id)
     found = read_rows(connection, query, runs.c.id, _run)
     return found[::-1] if newest else found
@@ -313,7 +313,7 @@ def _columns(changes: Mapping[str, Any]) -> Mapping[str, Any]:
     return changes
 
 
-def _why_not(connection: Connection, run_key: int, *, fenced: bool) -> Exception:
+def _refusal(connection: Connection, run_key: int, *, fenced: bool) -> Exception:
     run = find_by_key(connection, run_key)
     if run is None:
         return RunNotFound()

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
-from unpause.store.engine.upserts import Upsert
+from unpause.store.engine.dialects import Upsert
 from unpause.store.large_results import unfold
 from unpause.store.paging import paged
 from unpause.store.tables import messages, runs, sessions
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unpause.domain.sessions import NewSession
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
-_ENSURE = Upsert(sessions, _KEY, ("updated_at",))
+_ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at})
 _ADD = Upsert(sessions, _KEY)
 _RECENT = (
     select(runs.c.id)
@@ -41,41 +41,41 @@ _RECENT = (
 )
 
 
-def ensure_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session:
-    """Return the session of that id, made now if the organization has none; raise SessionNotFound for another's.
+def ensure_session(connection: Connection, principal: Principal, new: NewSession, now: datetime) -> Session:
+    """Return the session of that id, created if the organization has none; raise SessionNotFound for another user's.
 
-    It is locked until the transaction ends: nobody deletes it before what is added to it is there.
+    It is locked until the transaction ends, so it is not deleted before what is added to it is committed.
     """
-    found = connection.execute(_ENSURE.on(connection), _new_row(principal, wanted, now)).mappings().one()
+    found = connection.execute(_ENSURE.on(connection), _new_row(principal, new, now)).mappings().one()
     viewer = principal.visibility.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.
-        raise SessionNotFound(f"Session with ID {wanted.session_id} not found")
+        raise SessionNotFound(f"Session with ID {new.session_id} not found")
     return _session(found)
 
 
-def add_session(connection: Connection, principal: Principal, wanted: NewSession, now: datetime) -> Session | None:
+def add_session(connection: Connection, principal: Principal, new: NewSession, now: datetime) -> Session | None:
     """Add a session and return it; None where the organization has one of that id."""
-    row = connection.execute(_ADD.on(connection), _new_row(principal, wanted, now)).mappings().first()
+    row = connection.execute(_ADD.on(connection), _new_row(principal, new, now)).mappings().first()
     return None if row is None else _session(row)
 
 
-def _new_row(principal: Principal, wanted: NewSession, now: datetime) -> dict[str, Any]:
+def _new_row(principal: Principal, new: NewSession, now: datetime) -> dict[str, Any]:
     return {
         "organization_id": principal.organization_id,
-        "session_id": wanted.session_id,
-        "agent_id": wanted.agent_id,
+        "session_id": new.session_id,
+        "agent_id": new.agent_id,
         "user_id": principal.user_id,
-        "session_name": wanted.name,
-        "session_state": wanted.state,
-        "metadata": wanted.metadata,
+        "session_name": new.name,
+        "session_state": new.state,
+        "metadata": new.metadata,
         "created_at": now,
         "updated_at": now,
     }
 
 
 def keep_state(connection: Connection, session: Session, state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Make ``state``, where given, the session's; return the session's state."""
+    """Store ``state`` with the session, unless it is None; return the session's state."""
     if state is None or state == session.session_state:
         return session.session_state
     connection.execute(update(sessions).where(sessions.c.id == session.key).values(session_state=state))
@@ -95,12 +95,12 @@ def find_session(
 
 
 def list_sessions(
-    connection: Connection, visibility: Visibility, wanted: SessionFilter, page: Page
+    connection: Connection, visibility: Visibility, selection: SessionFilter, page: Page
 ) -> tuple[list[Session], int]:
     """Return a page of the visible sessions, and how many there are in all."""
-    conditions = _conditions(visibility, wanted)
-    column = sessions.c.updated_at if wanted.sort_by == "updated_at" else sessions.c.created_at
-    order = (column.desc(), sessions.c.id.desc()) if wanted.descending else (column, sessions.c.id)
+    conditions = _conditions(visibility, selection)
+    column = sessions.c.updated_at if selection.sort_by == "updated_at" else sessions.c.created_at
+    order = (column.desc(), sessions.c.id.desc()) if selection.descending else (column, sessions.c.id)
     query = paged(select(*sessions.c).where(*conditions).order_by(*order), page)
     counted = select(func.count()).select_from(sessions).where(*conditions)
     found = read_rows(connection, query, sessions.c.id, _session)
@@ -108,7 +108,7 @@ def list_sessions(
 
 
 def change_session(connection: Connection, session: Session, changes: Mapping[str, Any]) -> Session | None:
-    """Change the columns given and return the session as it is then; None where it was deleted meanwhile."""
+    """Change these columns and return the session; None where it was deleted meanwhile."""
     statement = update(sessions).where(sessions.c.id == session.key).values(**changes).returning(*sessions.c)
     row = connection.execute(statement).mappings().first()
     return None if row is None else _session(row)
@@ -122,13 +122,13 @@ def lock_runs(connection: Connection, session: Session) -> frozenset[RunStatus]:
     unfinished = runs.c.status.in_([RunStatus.PENDING.value, RunStatus.RUNNING.value])
     of_it = select(runs.c.status).where(runs.c.session_key == session.key)
     found = connection.execute(of_it.where(unfinished).limit(1)).scalars().all()
-    # Whoever changes one at this moment is waited for, and what he left is seen.
+    # Transactions that change one now are waited for, and their result is read.
     found = found or connection.execute(of_it.order_by(runs.c.id).with_for_update()).scalars().all()
     return frozenset(map(RunStatus, found))
 
 
 def delete_session(connection: Connection, session: Session) -> list[str]:
-    """Remove the session with its runs, which have to be locked, and all they are made of; return those runs' ids."""
+    """Remove the session with its runs, which have to be locked, and all rows of these; return the runs' ids."""
     gone = connection.execute(delete(runs).where(runs.c.session_key == session.key).returning(runs.c.run_id))
     run_ids = [str(run_id) for run_id in gone.scalars()]
     connection.execute(delete(sessions).where(sessions.c.id == session.key))
@@ -153,15 +153,15 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     return [native for _, native in found]
 
 
-def _conditions(visibility: Visibility, wanted: SessionFilter) -> list[ColumnElement[bool]]:
+def _conditions(visibility: Visibility, selection: SessionFilter) -> list[ColumnElement[bool]]:
     conditions = visible_to(sessions, visibility)
-    if wanted.agent_id is not None:
+    if selection.agent_id is not None:
         # Sessions without an agent have an empty one, and no filter finds these.
-        conditions.extend((sessions.c.agent_id == wanted.agent_id, sessions.c.agent_id != ""))
-    if wanted.user_id is not None:
-        conditions.append(sessions.c.user_id == wanted.user_id)
-    if wanted.session_name is not None:
-        conditions.append(sessions.c.session_name.icontains(wanted.session_name, autoescape=True))
+        conditions.extend((sessions.c.agent_id == selection.agent_id, sessions.c.agent_id != ""))
+    if selection.user_id is not None:
+        conditions.append(sessions.c.user_id == selection.user_id)
+    if selection.session_name is not None:
+        conditions.append(sessions.c.session_name.icontains(selection.session_name, autoescape=True))
     return conditions
 
 

@@ -28,18 +28,18 @@ _TOUCH = (
 
 
 def add_token(connection: Connection, token: Token) -> None:
-    """Keep a new token."""
+    """Add a token."""
     connection.execute(insert(tokens).values({column.name: getattr(token, column.name) for column in tokens.c}))
 
 
 def find_token(connection: Connection, token_id: str) -> Token | None:
-    """Return the token of that id, valid or not; None where there is none. The id names its organization, too."""
+    """Return the token of that id, valid or not; None where there is none. The id determines its organization."""
     row = connection.execute(_FIND, {"token": token_id}).mappings().first()
     return None if row is None else _token(row)
 
 
 def list_tokens(connection: Connection, organization_id: int) -> list[Token]:
-    """Return the organization's tokens, oldest first, those of no use any more too."""
+    """Return the organization's tokens, oldest first, expired and revoked ones too."""
     query = (
         select(*tokens.c).where(tokens.c.organization_id == organization_id).order_by(tokens.c.created_at, tokens.c.id)
     )
@@ -47,12 +47,12 @@ def list_tokens(connection: Connection, organization_id: int) -> list[Token]:
 
 
 def has_tokens(connection: Connection) -> bool:
-    """Whether any token was ever made, in any organization."""
+    """Whether any token was ever created, in any organization."""
     return bool(connection.execute(select(exists(select(tokens.c.id)))).scalar())
 
 
 def revoke_token(connection: Connection, token_id: str, now: datetime) -> bool:
-    """Have the token count no more; return False where it did not before, or there is none."""
+    """Revoke the token; return False where it was revoked before, or there is none."""
     statement = (
         update(tokens).where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None)).values(revoked_at=now)
     ).returning(tokens.c.id)
@@ -60,7 +60,7 @@ def revoke_token(connection: Connection, token_id: str, now: datetime) -> bool:
 
 
 def expire_token(connection: Connection, token_id: str, moment: datetime) -> None:
-    """Have the token count no more from the moment on, unless its time is over before."""
+    """Have the token expire at the moment, unless it expires before."""
     statement = (
         update(tokens)
         .where(tokens.c.id == token_id, or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > moment))

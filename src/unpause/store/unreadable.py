@@ -1,4 +1,4 @@
-"""Rows that this version cannot read, such as those that a newer one wrote: they are named, and stop nobody else."""
+"""Rows that this version cannot read, such as those of a newer one: they are logged, and hold up no others."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, select
 
 from unpause.domain.users import Organization, User
-from unpause.store.engine.upserts import Upsert
+from unpause.store.engine.dialects import Upsert
 from unpause.store.paging import paged
 from unpause.store.tables import organizations, users
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
 
-# No database has others, and asking for one is an error in the driver instead of an empty answer.
+# No database has others, and looking one up is an error of the driver instead of an empty result.
 _KEYS = range(2**63)
 
 _COLUMNS = (
@@ -46,7 +46,7 @@ def find_user_named(connection: Connection, organization_id: int, name: str) -> 
 
 
 def find_first_user(connection: Connection, organization_id: int) -> User | None:
-    """Return the organization's first user, whom an open server takes everybody for; None where it has none."""
+    """Return the organization's first user, as whom everyone acts on an open server; None where it has none."""
     return _first(connection, _of(organization_id).order_by(users.c.id).limit(1))
 
 
@@ -80,15 +80,15 @@ def add_organization(connection: Connection, name: str, now: datetime) -> int:
 
 
 def list_organizations(connection: Connection) -> list[Organization]:
-    """Return all organizations, oldest first: for who runs the server."""
+    """Return all organizations, oldest first: for the server's operator."""
     query = select(organizations.c.id, organizations.c.name).order_by(organizations.c.id)
     return [Organization(row.id, row.name) for row in connection.execute(query)]
 
 
 def lock_organization(connection: Connection, organization_id: int) -> None:
-    """Have other transactions that come here wait for the end of this one. On SQLite a writer is alone anyway."""
+    """Make other transactions that call this wait for the end of this one. SQLite has one writer anyway."""
     query = select(organizations.c.id).where(organizations.c.id == organization_id)
-    # Not against those who only refer to the organization, such as every run that is added.
+    # Not against rows that only refer to the organization, such as every run that is added.
     connection.execute(query.with_for_update(key_share=True))
 
 

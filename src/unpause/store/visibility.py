@@ -1,4 +1,4 @@
-"""What a query may show of a table, from who asks: the one place where that becomes SQL conditions."""
+"""Access control as part of the query: the one place where a caller's visibility becomes SQL conditions."""
 
 from __future__ import annotations
 

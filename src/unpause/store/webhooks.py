@@ -1,4 +1,4 @@
-"""Who hears of runs: an organization's address, or those of one run."""
+"""Webhook targets: an organization's, or those of one run."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ _OF_ORGANIZATION = (
 _ORGANIZATION_TARGET = select(*_COLUMNS).where(*_OF_ORGANIZATION).order_by(webhook_targets.c.id)
 _FORGET_ORGANIZATION_TARGET = delete(webhook_targets).where(*_OF_ORGANIZATION)
 
-# Stands for a run's own targets where it has none: without any row the organization's would hear of it.
-_NOBODY = WebhookTarget(Address(""), enabled=False)
+# Stands for a run's own targets where it has none: without any row the organization's would be used.
+_NO_TARGET = WebhookTarget(Address(""), enabled=False)
 
 
 def list_targets(connection: Connection, run: Run) -> list[WebhookTarget]:
-    """Return who hears of the run: its own targets, where it was given any, else the organization's if enabled."""
+    """Return the targets for the run: its own, where it has any, else the organization's if enabled."""
     rows = connection.execute(_TARGETS, {"organization": run.organization_id, "key": run.id}).all()
     own = [row for row in rows if row.run_key is not None]
     return [_target(row) for row in own or rows if row.enabled]
 
 
 def replace_run_targets(connection: Connection, run: Run, targets: Sequence[WebhookTarget], now: datetime) -> None:
-    """Let these hear of the run instead of those before and of the organization's; nobody, where there are none."""
+    """Replace the run's targets; with none, the organization's is not used either."""
     connection.execute(delete(webhook_targets).where(webhook_targets.c.run_key == run.id))
-    values = [_values(run.organization_id, target, now) for target in targets or (_NOBODY,)]
+    values = [_values(run.organization_id, target, now) for target in targets or (_NO_TARGET,)]
     connection.execute(insert(webhook_targets), [{**each, "run_key": run.id} for each in values])
 
 
@@ -67,7 +67,7 @@ def find_organization_target(connection: Connection, organization_id: int) -> We
 def replace_organization_target(
     connection: Connection, organization_id: int, target: WebhookTarget | None, now: datetime
 ) -> None:
-    """Let this one hear of the organization's runs instead of the one before, or with None nobody."""
+    """Replace the organization's target; None removes it."""
     # Two at once would else both insert.
     lock_organization(connection, organization_id)
     connection.execute(_FORGET_ORGANIZATION_TARGET, {"organization": organization_id})

@@ -20,7 +20,7 @@ from unpause.store.deliveries import (
     mark_delivered,
     mark_failed,
 )
-from unpause.store.engine.moments import read_now
+from unpause.store.engine.dialects import read_now
 from unpause.tasks import VitalTask, background_tasks
 from unpause.webhooks.fairness import Share, ShareRules, Shares
 

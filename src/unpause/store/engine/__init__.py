@@ -1,1 +1,1 @@
-"""Knows the two databases; nothing outside of it does."""
+"""The only place that knows the two databases."""

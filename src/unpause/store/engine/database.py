@@ -1,19 +1,19 @@
-"""Which thread and which transaction a piece of work on the database runs in.
+"""The database: in which thread and which transaction work on it runs.
 
 Work comes as a *unit*: a plain function of a SQLAlchemy connection. On PostgreSQL a unit runs in a transaction of its
-own through the async engine. On SQLite a unit is handed whole to the thread of a connection, because a hop
-between threads for every statement costs several times what the statement does. Units that wait while a commit is under
-way share the next one (group commit): all of them on SQLite, which has one writer anyway, and on PostgreSQL those that
-only append to a run.
+own through the async engine. On SQLite a unit is handed whole to the thread of a connection, because a hop between
+threads for every statement costs several times as much as the statement. Units that wait while a commit is under way
+share the next one (group commit): all of them on SQLite, which has one writer anyway, and on PostgreSQL those that only
+append to a run.
 
-The order of locks, from the first to the last, so that no two transactions wait for one another:
+The order of locks, from the first to the last, so that no two transactions deadlock:
 
 1. the Idempotency-Key, by inserting it;
-2. the session: by a create (which touches its row), or by whoever deletes it;
-3. the run, FOR UPDATE: by whoever answers, moves or deletes it; several of one session in the order of their ids;
-4. what the run is made of: requirements, approvals, calls, events, and webhooks to send.
+2. the session: by a create (which touches its row), or by a delete;
+3. the run, FOR UPDATE: by whatever answers, moves or deletes it; several of one session in the order of their ids;
+4. the rows of the run: requirements, approvals, calls, events, and webhooks to send.
 
-An executor locks nothing but its run and what that is made of. Sweeps and claims pass over what is locked. A lock of an
+An executor locks nothing but its run and the rows of that. Sweeps and claims skip what is locked. A lock of an
 organization (``lock_organization``, ``has_room``) comes before all others, and nothing that holds a run takes one.
 """
 
@@ -46,7 +46,7 @@ _SHORTEST_SECRET = 4
 
 
 class Storage(Protocol):
-    """What a kind of database has to offer."""
+    """What each of the two databases implements."""
 
     def opened(self) -> AbstractAsyncContextManager[None]:
         """Hold the connections for the length of the block."""
@@ -57,7 +57,7 @@ class Storage(Protocol):
         ...
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit``, which locks only rows of one run that nobody else writes, in a transaction."""
+        """Run ``unit``, which locks only rows of one run that no other unit writes, in a transaction."""
         ...
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
@@ -86,14 +86,14 @@ def parse_url(database_url: str) -> URL:
 
 
 def secrets_in_url(database_url: str) -> list[str]:
-    """Return the password in the URL as it is written there and as it is meant; none where there is none.
+    """Return the password in the URL, as written and decoded; nothing where there is none.
 
-    One with an unescaped ``@`` counts to the last: what of it was taken for the host is a secret, too.
+    One with an unescaped ``@`` extends to the last ``@``: the part that was parsed as the host is a secret, too.
     """
     authority = database_url.partition("://")[2].partition("?")[0]
     written = authority.rpartition("@")[0].partition(":")[2]
     texts = (written, *written.split("@"))
-    # What is shorter protects nothing, and would be found in other words.
+    # A shorter one protects nothing, and would be found within other words.
     return [text for text in dict.fromkeys((*texts, *map(unquote, texts))) if len(text) >= _SHORTEST_SECRET]
 
 
@@ -106,7 +106,7 @@ def database_file(database_url: str) -> Path | None:
 
 
 class Database:
-    """The one way to the database. Open it with ``async with database.opened():``."""
+    """The only access to the database. Open it with ``async with database.opened():``."""
 
     def __init__(
         self,
@@ -121,11 +121,12 @@ class Database:
         PostgreSQL keeps a transaction open in which nothing happens, such as that of a process that froze.
         """
         self.url = parse_url(database_url)
-        self.is_sqlite = self.url.drivername == "sqlite"
+        self.is_shared = self.url.drivername != "sqlite"
+        """Whether other processes may use it at the same time."""
         self._storage: Storage = (
-            SqliteStorage(self.url, lock_seconds)
-            if self.is_sqlite
-            else PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
+            PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
+            if self.is_shared
+            else SqliteStorage(self.url, lock_seconds)
         )
         self._is_open = False
 
@@ -142,22 +143,22 @@ class Database:
     async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
 
-        A unit that raises changes nothing, and its exception is raised here. One that was begun is not broken off when
-        its caller is cancelled: what the caller writes next may build on it. It may be run more than once, until it
-        fits in with what others do.
+        A unit that raises changes nothing, and its exception is raised here. One that was begun is not interrupted when
+        its caller is cancelled: the caller's next write may depend on it. It may be run more than once, after a
+        deadlock or a serialization failure.
 
-        Raises DatabaseUnavailable where the database is away; then the unit may or may not have been committed. Raises
-        DatabaseBusy where a lock is in the way for too long, and Collision where others did the same: nothing changed.
-        With ``waits`` False that is so after a moment: for what is tried again anyway.
+        Raises DatabaseUnavailable where the database cannot be reached; then the unit may or may not have been
+        committed. Raises DatabaseBusy where it waits too long for a lock, and Collision where another transaction added
+        the same key: nothing changed. With ``waits`` False it waits only for a moment: for what is tried again anyway.
         """
         if not self._is_open:
             raise ShuttingDown
         return await self._storage.write(unit, waits=waits)
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
-        """Do the same with a unit that locks no row but those of one run that nobody else writes.
+        """Do the same with a unit that locks no row but those of one run that no other unit writes.
 
-        However long a lock is in its way, it is tried again, without holding up the others.
+        It is tried again for as long as the rows are locked, without holding up other units.
         """
         if not self._is_open:
             raise ShuttingDown

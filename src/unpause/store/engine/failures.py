@@ -1,4 +1,4 @@
-"""What a driver raises, in the server's own words: away, busy, or two requests that collided."""
+"""Translates the exceptions of drivers: the database is unavailable or busy, or two requests collided."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# SQLSTATE classes that say that the server is not there, is stopping, takes no more connections, or has closed this one
+# SQLSTATE classes for a server that cannot be reached, is stopping, takes no more connections, or has closed this one
 # because its transaction was idle.
-_AWAY = ("08", "53300", "57P0", "25P03")
+_UNAVAILABLE = ("08", "53300", "57P0", "25P03")
 LOCK_NOT_AVAILABLE = "55P03"
 # A deadlock, or a snapshot that is too old to be written on.
 _CLASHES = ("40P01", "40001")
-# A key that is there already, or a row that is gone; everything else that a constraint refuses is a bug.
+# A key that exists already, or a row that is gone; every other violation of a constraint is a bug.
 _COLLISIONS = ("23503", "23505")
 _SQLITE_COLLISIONS = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY")
 _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
 class LockTimeout(DatabaseBusy):
-    """Somebody holds a lock for longer than the statement may wait."""
+    """A lock is held for longer than the statement may wait."""
 
 
 class Clash(DatabaseBusy):
-    """The database ended this transaction for another's sake: it can be done again at once."""
+    """The database aborted this transaction in favour of another: it can be retried at once."""
 
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Turn what a driver raises into an error of ours; let everything else through."""
+    """Translate what a driver raises into the errors of the server; let everything else through."""
     try:
         yield
     except DBAPIError as error:
@@ -50,11 +50,11 @@ def database_errors() -> Iterator[None]:
         # A BEGIN, which SQLAlchemy does not see.
         raise (LockTimeout if _is_busy(error) else StorageError) from error
     except StatementError as error:
-        # What was to be written has no form in the database; the text holds the statement.
+        # A parameter cannot be represented in the database; the text holds the statement.
         raise StorageError from error
     except (PoolTimeout, PendingRollbackError, OSError) as error:
-        # A pending rollback: the connection was lost within the transaction, and somebody tried to go on in it, such as
-        # to roll one unit of a batch back.
+        # A pending rollback: the connection was lost within the transaction, and a later statement used it, such as the
+        # rollback of one unit of a batch.
         raise DatabaseUnavailable from error
 
 
@@ -66,14 +66,14 @@ def _translated(error: DBAPIError) -> UnpauseError | None:
     state = str(getattr(error.orig, "sqlstate", None) or "")
     name = str(getattr(error.orig, "sqlite_errorname", None) or "")
     if isinstance(error, IntegrityError) and (state in _COLLISIONS or name in _SQLITE_COLLISIONS):
-        # Not what the driver says of it, which quotes values.
+        # Not the text of the driver, which quotes values.
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-        _log.warning("a request collided with another one", constraint=constraint)
+        _log.warning("request collided with another one", constraint=constraint)
         return Collision()
     if state == LOCK_NOT_AVAILABLE or _is_busy(error.orig):
         return LockTimeout()
     if state in _CLASHES:
         return Clash()
-    # Without a state nobody answered: refused, lost, or not heard of in time.
+    # Without a state the server did not answer: refused, lost, or timed out.
     silent = not state and not name and isinstance(error, OperationalError)
-    return DatabaseUnavailable() if error.connection_invalidated or silent or state.startswith(_AWAY) else None
+    return DatabaseUnavailable() if error.connection_invalidated or silent or state.startswith(_UNAVAILABLE) else None

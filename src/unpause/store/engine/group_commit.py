@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    # What turns a driver's exceptions into ours.
+    # Translates the exceptions of a driver.
     Translation = Callable[[], AbstractContextManager[None]]
 
 T = TypeVar("T")
 
 _LARGEST_BATCH = 256
-# Between tries of what a lock is in the way of.
+# Between tries of units that wait for a lock.
 _BLOCKED_SECONDS = 0.2
 
 
@@ -37,7 +37,7 @@ class Lane(Protocol):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A unit in the queue, where its caller waits for the result, and whether the caller has been cancelled."""
+    """A unit in the queue, the future its caller awaits, and whether the caller has been cancelled."""
 
     unit: Callable[[Connection], Any]
     result: asyncio.Future[Any]
@@ -45,10 +45,10 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Units on their way into a lane. Start ``write_all`` as a task; ``finish`` lets it end once all is written.
+    """The queue of units for a lane. Start ``write_all`` as a task; ``finish`` lets it end once all are written.
 
-    Where ``write_blocked`` is started, too, a unit that a lock is in the way of leaves its batch and is tried again by
-    itself, as often as it takes; else its caller is told.
+    Where ``write_blocked`` is started, too, a unit that waits for a lock leaves its batch and is tried again by itself,
+    as often as necessary; otherwise its caller gets the error.
     """
 
     def __init__(self, translation: Translation = nullcontext) -> None:
@@ -63,7 +63,7 @@ class GroupCommit:
     async def add(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk.
 
-        Raises ShuttingDown where nobody writes any more.
+        Raises ShuttingDown where no task writes any more.
         """
         if self._is_over:
             raise ShuttingDown
@@ -75,13 +75,13 @@ class GroupCommit:
             return await asyncio.shield(result)
         except asyncio.CancelledError:
             waiting.is_cancelled = True
-            # What the caller writes next may build on this, and may take another way to the database.
+            # The next write of the caller may depend on this one, and may use another connection.
             await outlast(result)
             raise
 
     async def write_all(self, lane: Lane) -> None:
         """Write batch after batch through the lane. Several lanes may share the work."""
-        with self._told_if_broken():
+        with self._reported_if_interrupted():
             while True:
                 await self._work.wait()
                 self._work.clear()
@@ -99,12 +99,12 @@ class GroupCommit:
         self._is_blocked.set()
 
     async def write_blocked(self, lane: Lane) -> None:
-        """Write what a lock is in the way of, a unit at a time, until all is over.
+        """Write the units that wait for a lock, one at a time, until ``finish``.
 
         One whose caller has been cancelled is not tried for ever, nor any after ``finish``: it has changed nothing.
         """
         self._blocked = blocked = deque[_Waiting]()
-        with self._told_if_broken():
+        with self._reported_if_interrupted():
             while not self._is_finishing or blocked:
                 await self._is_blocked.wait()
                 for waiting in [blocked.popleft() for _ in range(len(blocked))]:
@@ -115,8 +115,8 @@ class GroupCommit:
                     self._is_blocked.clear()
 
     @contextmanager
-    def _told_if_broken(self) -> Iterator[None]:
-        """Where the block is broken off, tell all who wait: nobody may wait for ever for what is written no more."""
+    def _reported_if_interrupted(self) -> Iterator[None]:
+        """Where the block is interrupted, fail all waiting units: no caller may wait for ever."""
         try:
             yield
         except BaseException:
@@ -130,38 +130,38 @@ class GroupCommit:
         units = [waiting.unit for waiting in batch]
         try:
             outcomes = await lane.run(partial(_run_all, units, self._translation))
-        except Exception as error:  # noqa: BLE001 - the commit itself failed: every caller has to know
+        except Exception as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
             outcomes = [Outcome(error=error)] * len(batch)
         except BaseException:
-            # Who writes was cancelled: nobody knows whether this was written.
+            # The writing task was cancelled: it is unknown whether this was written.
             for waiting in batch:
                 settle(waiting.result, Outcome(error=ShuttingDown()))
             raise
         for waiting, outcome in zip(batch, outcomes, strict=True):
             given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
             if isinstance(outcome.error, DatabaseBusy) and not given_up:
-                self._put_aside(waiting)
+                self._set_aside(waiting)
             else:
                 settle(waiting.result, outcome)
 
-    def _put_aside(self, waiting: _Waiting) -> None:
+    def _set_aside(self, waiting: _Waiting) -> None:
         if self._blocked is not None:
             self._blocked.append(waiting)
             self._is_blocked.set()
 
 
 async def outlast(result: asyncio.Future[Any]) -> None:
-    """Wait for what goes on though its caller was cancelled, with nobody left to hear of a failure.
+    """Wait for work that continues though its caller was cancelled; a failure of it is discarded.
 
     Ends early where the caller is cancelled once more.
     """
-    result.add_done_callback(_take_note)
+    result.add_done_callback(_retrieve)
     await asyncio.wait((result,))
 
 
-def _take_note(result: asyncio.Future[Any]) -> None:
+def _retrieve(result: asyncio.Future[Any]) -> None:
     if not result.cancelled():
-        # Or asyncio would log that nobody did.
+        # Otherwise asyncio logs that it was never retrieved.
         result.exception()
 
 
@@ -174,7 +174,7 @@ class Outcome:
 
 
 def settle(result: asyncio.Future[Any], outcome: Outcome) -> None:
-    """Hand the outcome to whoever awaits the result; where that was cancelled, to nobody."""
+    """Set the outcome as the result, unless that was cancelled."""
     if result.done():
         return
     if outcome.error is not None:
@@ -187,7 +187,7 @@ def _run_all(
     units: list[Callable[[Connection], Any]], translation: Translation, connection: Connection
 ) -> list[Outcome]:
     if len(units) == 1:
-        # Alone, its failure may roll the whole transaction back: no savepoint needed.
+        # A failure may roll the whole transaction back: no savepoint is needed.
         return [Outcome(value=units[0](connection))]
     return [_run_guarded(connection, unit, translation) for unit in units]
 
@@ -197,7 +197,7 @@ def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], tran
     try:
         with translation():
             value = unit(connection)
-    except Exception as error:  # noqa: BLE001 - handed to the caller who waits for this unit
+    except Exception as error:  # noqa: BLE001 - the boundary of a unit: raised where its result is awaited
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")
         return Outcome(error=error)

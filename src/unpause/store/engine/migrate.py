@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
 from unpause.store.engine.failures import LOCK_NOT_AVAILABLE
-from unpause.store.engine.files import create_private
+from unpause.store.engine.ownership import create_private
 from unpause.store.engine.schema import find_revision, plain_connection
 from unpause.store.tables import metadata
 
@@ -38,13 +38,13 @@ def upgrade(database_url: str, revision: str = "head") -> None:
     file = database_file(database_url)
     if file is not None and file.parent.is_dir():
         create_private(file)
-    with _known_revisions():
+    with _translated_errors():
         command.upgrade(_config(database_url), revision)
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Bring the schema down to ``revision``; ``base`` removes all of it, with the data."""
-    with _known_revisions():
+    with _translated_errors():
         command.downgrade(_config(database_url), revision)
 
 
@@ -72,8 +72,8 @@ def check(database_url: str) -> None:
 
 
 @contextmanager
-def _known_revisions() -> Iterator[None]:
-    """Turn Alembic's complaints, such as one about a revision that there is not, into the server's."""
+def _translated_errors() -> Iterator[None]:
+    """Translate Alembic's errors, such as one about an unknown revision, into the server's."""
     try:
         yield
     except CommandError as error:

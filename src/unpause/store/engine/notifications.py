@@ -1,4 +1,4 @@
-"""PostgreSQL's LISTEN and NOTIFY: words between the processes that share a database."""
+"""PostgreSQL's LISTEN and NOTIFY: signals between the processes that share a database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
 _CHANNEL = "unpause"
-# What PostgreSQL shows of the connection.
+# The connection in pg_stat_activity.
 _NAME = "unpause listener"
 _NOTIFY = text("SELECT pg_notify(:channel, :payload)")
 
-# A server that went away without a word is noticed after this many seconds.
+# A server that is gone without closing the connection is noticed after this many seconds.
 _SILENCE_SECONDS = 5.0
 
 # PostgreSQL takes up to 8,000 bytes.
@@ -30,14 +30,14 @@ LONGEST_PAYLOAD = 7_500
 
 
 def notify(connection: Connection, payload: str) -> None:
-    """Tell all listeners, once the transaction is committed."""
+    """Send the payload to all listeners, once the transaction is committed."""
     connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
 
 
 async def listen(url: URL) -> AsyncGenerator[str | None]:
-    """Yield None once the listening has begun and whenever nothing was said for a while, else what was said.
+    """Yield None once it listens and whenever there was no notification for a while, else each payload.
 
-    Raises DatabaseUnavailable when the connection is lost. It is a session's own: a pooler must not share it.
+    Raises DatabaseUnavailable when the connection is lost. LISTEN belongs to a session: a pooler must not share it.
     """
     engine = create_async_engine(
         url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={**CONNECTION, "application_name": _NAME}
@@ -49,8 +49,8 @@ async def listen(url: URL) -> AsyncGenerator[str | None]:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 yield None
                 while True:
-                    async with aclosing(driver.notifies(timeout=_SILENCE_SECONDS)) as said:
-                        async for notification in said:
+                    async with aclosing(driver.notifies(timeout=_SILENCE_SECONDS)) as notifications:
+                        async for notification in notifications:
                             yield notification.payload
                     await connection.exec_driver_sql("SELECT 1")
                     yield None

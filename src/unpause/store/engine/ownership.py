@@ -1,17 +1,41 @@
-"""One process owns a SQLite file; and it makes the schema of a new one."""
+"""One process owns a SQLite file: it creates the schema of a new one, and keeps it from other users of the machine."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
-from unpause.store.engine.files import OWN_MODE, keep_private
 from unpause.store.engine.schema import check_database
+
+OWN_MODE: Final = 0o600
+
+# SQLite creates its own with the mode of the database; the last one is the server's.
+_BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock")
+
+
+def keep_private(file: Path) -> None:
+    """Let only this user read and write the files that exist; one of another user stays as it is."""
+    for ending in _BESIDE:
+        found = Path(f"{file.resolve()}{ending}")
+        # A folder that was named by mistake is refused when it is opened.
+        if found.is_file():
+            with suppress(PermissionError):
+                found.chmod(OWN_MODE)
+
+
+def create_private(file: Path) -> None:
+    """Create the file, empty, for this user alone; an existing one stays as it is."""
+    # Opening it later reports what is wrong.
+    with suppress(OSError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWN_MODE))
 
 
 def own_database(database_url: str) -> FileLock | None:
@@ -43,11 +67,11 @@ def prepare_database(database_url: str) -> None:
     """Create the schema of a new SQLite file; raise SchemaMismatch where an existing one is not this code's."""
     file = database_file(database_url)
     if file is not None and not file.exists():
-        # A process of its own: Alembic costs memory that a server would keep for nothing.
+        # In another process: Alembic needs memory that a server would keep without using it.
         command = [sys.executable, "-m", "unpause", "db", "upgrade", "--unlocked"]
         environment = {**os.environ, "UNPAUSE_DATABASE_URL": database_url}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0:
             file.unlink(missing_ok=True)
-            raise SchemaMismatch(f"The new database {file} could not be made: {done.stderr.strip()[-500:]}")
+            raise SchemaMismatch(f"The new database {file} could not be created: {done.stderr.strip()[-500:]}")
     check_database(database_url)

@@ -32,7 +32,7 @@ _APPENDERS = 2
 _CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
 CONNECTION: Mapping[str, Any] = MappingProxyType(
-    # No prepared statements: a pooler in transaction mode would hand them to somebody else.
+    # No prepared statements: a pooler in transaction mode would hand them to another client.
     {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": "unpause"}
 )
 # Long enough for what other transactions of ours do to a row, short enough that the connection is not missed.
@@ -40,10 +40,10 @@ _LOCK_SECONDS = 0.1
 DEFAULT_IDLE_SECONDS = 60.0
 # An execution option: the isolation level of a transaction.
 _ISOLATION = "isolation"
-# How often a transaction is done again that the database ended for another's sake, and how long it waits before that.
+# How often a transaction is retried that the database aborted in favour of another, and how long it waits before that.
 _CLASHES = 5
 _CLASH_SECONDS = (0.005, 0.05)
-# One of so many connections, and at least one, may wait for locks: whatever somebody holds, the others go on.
+# One of so many connections, and at least one, may wait for locks: whatever is locked, the others stay free.
 _WAITER_OF = 4
 
 
@@ -101,7 +101,7 @@ class _Lane:
                 return await connection.run_sync(work)
 
     async def run_again(self, work: Callable[[Connection], T]) -> T:
-        """Do the same, and again where the transaction was ended for another's sake; raise DatabaseBusy at last."""
+        """Do the same, and retry where the transaction was aborted in favour of another; raise DatabaseBusy at last."""
         for _ in range(_CLASHES):
             try:
                 return await self.run(work)
@@ -114,14 +114,14 @@ class PostgresStorage:
     """A server that many processes share.
 
     A transaction waits for locks for a moment only. What may wait for longer does so on a few of the connections, so
-    that a lock that somebody holds, such as an open transaction in psql, stops nothing but what needs that row.
+    that a row that stays locked, such as by an open transaction in psql, stops only what needs that row.
     """
 
     def __init__(self, url: URL, connections: int, lock_seconds: float, idle_seconds: float) -> None:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
         self._lane = _Lane(_create_engine(url, connections, idle_seconds))
-        # Its default shows each statement what was committed before it, which is not one moment.
+        # By default each statement reads what was committed before it, which is no consistent snapshot.
         self._snapshots = _Lane(self._lane.engine.execution_options(**{_ISOLATION: "REPEATABLE READ"}))
         self._batches = GroupCommit(database_errors)
 
@@ -150,16 +150,16 @@ class PostgresStorage:
         return await self._batches.add(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit`` on one snapshot, to its end too: a connection that is cut off in between is lost to the pool."""
+        """Run ``unit`` on one snapshot, to its end too: an interrupted connection is lost to the pool."""
         return await _to_the_end(self._run(self._snapshots, unit))
 
     async def _run(self, lane: _Lane, unit: Callable[[Connection], T]) -> T:
-        """Run ``unit``; where a lock is in the way wait for it, with few others, and raise DatabaseBusy at last."""
+        """Run ``unit``; where it needs a lock wait for it, with few others, and raise DatabaseBusy at last."""
         end = monotonic() + self._lock_seconds
         try:
             return await lane.run_again(unit)
         except LockTimeout:
-            # Waiting for a turn takes no connection.
+            # Waiting for the semaphore takes no connection.
             try:
                 async with asyncio.timeout(end - monotonic()):
                     await self._waiters.acquire()
@@ -181,6 +181,6 @@ async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        # What the caller does next may build on this.
+        # The next write of the caller may depend on this one.
         await outlast(task)
         raise

@@ -1,4 +1,4 @@
-"""Whether the database's schema is the one this code was written for."""
+"""Checks that the database's schema is the one this code was written for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_revision(connection: Connection) -> str | None:
 
 
 def check_schema(connection: Connection) -> None:
-    """Raise SchemaMismatch, with the command that mends it, unless the schema is this code's."""
+    """Raise SchemaMismatch, naming the command to run, unless the schema is this code's."""
     found = find_revision(connection)
     if found == SCHEMA_REVISION:
         return
@@ -48,14 +48,14 @@ def check_schema(connection: Connection) -> None:
 def plain_engine(database_url: str) -> Engine:
     """Return an engine for work outside the server: one connection at a time, no pragmas.
 
-    Foreign keys stay off on SQLite: rebuilding a parent table with them on empties its children (design, section 9).
+    Foreign keys stay off on SQLite: with them on, a migration that rebuilds a parent table empties its children.
     """
     return create_engine(parse_url(database_url), poolclass=NullPool, hide_parameters=True)
 
 
 @contextmanager
 def plain_connection(database_url: str) -> Iterator[Connection]:
-    """Connect for work outside the server; raise InvalidSetting for what is no database or cannot be reached."""
+    """Connect for work outside the server; raise InvalidSetting where it is no database or cannot be reached."""
     try:
         with plain_engine(database_url).connect() as connection:
             yield connection

@@ -1,0 +1,123 @@
+"""What the two databases express in different ways: the current time, upserts, and whether processes share them.
+
+The current time is the database's: nodes whose own clocks differ, or step, agree on it. One process owns a SQLite file,
+so there it is the time of that process, passed as a parameter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Interval, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from unpause.store.columns import Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from sqlalchemy import Column, Table
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.sql.base import ReadOnlyColumnCollection
+    from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.dml import ReturningInsert
+
+
+class _ByDatabase(FunctionElement[Any]):
+    """Two expressions, the first for PostgreSQL and the second for SQLite."""
+
+    inherit_cache = True
+    name = "by_database"
+    type = Instant()
+
+
+@compiles(_ByDatabase)
+def _compile(element: _ByDatabase, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    for_postgresql, for_sqlite = element.clauses
+    chosen = for_sqlite if compiler.dialect.name == "sqlite" else for_postgresql
+    return compiler.process(chosen.self_group(), **options)
+
+
+def database_now(parameter: str = "now") -> ColumnElement[datetime]:
+    """Return the current time, to compare a column with; on SQLite the parameter of that name."""
+    # A query of its own: it is evaluated once for a statement, and an index can be searched for its result.
+    return _ByDatabase(
+        select(func.clock_timestamp()).scalar_subquery(), bindparam(parameter, type_=Instant, required=True)
+    )
+
+
+def database_now_or_before(parameter: str) -> ColumnElement[datetime]:
+    """Return the time in the parameter, or the current time where that is earlier: nothing waits for a fast clock."""
+    moment = bindparam(parameter, type_=Instant, required=True)
+    return _ByDatabase(func.least(moment, func.clock_timestamp()), moment)
+
+
+_NOW = select(database_now())
+
+
+def read_now(connection: Connection, own: datetime) -> datetime:
+    """Return the current time by the database's clock; ``own`` is that of this process, for SQLite.
+
+    Where an index is searched for few of very many rows, PostgreSQL plans well only with a value that it knows in
+    advance.
+    """
+    found: datetime = connection.execute(_NOW, {"now": own}).scalar_one()
+    return found
+
+
+def database_later(interval: str, moment: str) -> ColumnElement[datetime]:
+    """Return the current time plus the parameter ``interval``; on SQLite the parameter ``moment``."""
+    now = func.clock_timestamp(type_=Instant)
+    return _ByDatabase(now + bindparam(interval, type_=Interval), bindparam(moment, type_=Instant, required=True))
+
+
+def lease_parameters(now: datetime, lease: timedelta | None) -> dict[str, Any]:
+    """Return the parameters of a statement that renews leases: ``now`` is this process's clock, for SQLite."""
+    if lease is None:
+        return dict.fromkeys(("lease", "half_lease", "lease_ends", "lease_half_over"))
+    half = lease / 2
+    return {"lease": lease, "half_lease": half, "lease_ends": now + lease, "lease_half_over": now + half}
+
+
+def is_shared(connection: Connection) -> bool:
+    """Return whether other processes may use the database at the same time."""
+    return connection.dialect.name != "sqlite"
+
+
+class Upsert:
+    """An INSERT that adds a row, or where its key is taken makes ``changes`` to the row that is there, or none.
+
+    In one statement: of two that add the same key at once, both get the row. Built once, for both databases: SQLAlchemy
+    has a construct for each. ``changes`` receives the row that was to be added; ``values`` are expressions for columns
+    that are not passed as parameters.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        key: Sequence[Column[Any]],
+        changes: Callable[[ReadOnlyColumnCollection[str, Any]], Mapping[str, Any]] | None = None,
+        values: Mapping[str, Any] | None = None,
+        returning: Sequence[ColumnElement[Any]] = (),
+    ) -> None:
+        self._statements: dict[str, ReturningInsert[Any]] = {}
+        inserts: dict[str, Any] = {"postgresql": postgresql.insert(table), "sqlite": sqlite.insert(table)}
+        for name, plain in inserts.items():
+            insert = plain.values(values) if values else plain
+            upsert = (
+                insert.on_conflict_do_update(index_elements=key, set_=changes(insert.excluded))
+                if changes
+                else insert.on_conflict_do_nothing(index_elements=key)
+            )
+            self._statements[name] = upsert.returning(*(returning or table.c))
+
+    def on(self, connection: Connection) -> ReturningInsert[Any]:
+        """Return the statement for the connection's database.
+
+        It returns the row that is there now; none where the key was taken and nothing is changed. A row that it returns
+        is locked until the transaction ends.
+        """
+        return self._statements[connection.dialect.name]
