@@ -27,7 +27,7 @@ CONNECTING = {
 }
 CALLS = {"PyJWKClient", "create_connection", "open_connection", "open_unix_connection", "sock_connect", "urlopen"}
 ALLOWED = {
-    "webhooks/http.py": {"httpx", "socket", "ssl"},  # the door
+    "webhooks/http.py": {"httpcore", "httpx", "socket", "ssl"},  # the door
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only

@@ -1,8 +1,8 @@
-"""The one door to servers that clients name: it connects only to addresses that it has looked at itself.
+"""The only way to servers that clients name: it connects only to addresses that it has checked itself.
 
-A name is resolved once, every address that it has is looked at, and the connection goes to one of those: a name that
-resolves to something else a moment later changes nothing. The server is still spoken to by its name, in the Host header
-and in TLS. Redirects are not followed, no proxy of the environment is used, and of an answer only the head is read.
+A name is resolved once, all its addresses are checked, and the connection goes to one of those: a name that resolves to
+another address a moment later changes nothing. The Host header and TLS still use the name. Redirects are not followed,
+no proxy of the environment is used, and only the head of an answer is read.
 """
 
 from __future__ import annotations
@@ -11,34 +11,81 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
+import httpcore
 import httpx
 
-from unpause.domain.urls import IPAddress, ServerUrl, is_public, read_url
+from unpause.domain.urls import IPAddress, is_public, read_url
 from unpause.domain.webhooks import Sent
 from unpause.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# From a name and a port to the IP addresses, as text; OSError where there are none.
+# Takes a name and a port, returns IP addresses as text; may raise OSError where there are none.
 Resolver: TypeAlias = Callable[[str, int], Awaitable["Sequence[str]"]]
 
-# Of a name with many addresses all are looked at, and so many tried.
-_TRIED = 4
+# All addresses of a name are checked, but only this many are tried.
+_MAX_ATTEMPTS = 4
 _FIRST_BAD_STATUS = 300
 _FIRST_GOOD_STATUS = 200
 
 
-class SafeHttpClient:
-    """Sends POST requests to URLs that clients gave.
+class _AddressRefused(httpcore.ConnectError):
+    """No connection is made; the message says why."""
 
-    ``timeout_seconds`` is for all of one request, from the name to the answer's head. ``allow_private`` lets it connect
-    to any address. ``tls`` says whom it trusts; else that is whom httpx trusts.
+
+class _CheckedBackend(httpcore.AnyIOBackend):
+    """Resolves names, checks their addresses, and connects to one of them."""
+
+    def __init__(self, resolve: Resolver, *, allow_private: bool) -> None:
+        self._resolve = resolve
+        self._allow_private = allow_private
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address that accepts; raise _AddressRefused unless all of them are allowed."""
+        addresses = await self._addresses(host, port)
+        if not addresses:
+            raise _AddressRefused("the name does not resolve")
+        if not self._allow_private and not all(is_public(address) for address in addresses):
+            raise _AddressRefused("the address is private or of this machine")
+        *others, last = addresses[:_MAX_ATTEMPTS]
+        # Where the first address is silent, the others still need time.
+        seconds = timeout / (len(others) + 1) if timeout is not None else None
+        for address in others:
+            try:
+                return await super().connect_tcp(str(address), port, seconds, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await super().connect_tcp(str(last), port, seconds, local_address, socket_options)
+
+    async def _addresses(self, host: str, port: int) -> list[IPAddress]:
+        try:
+            return [ip_address(host)]
+        except ValueError:
+            pass
+        try:
+            return [ip_address(text) for text in await self._resolve(host, port)]
+        except OSError:
+            return []
+
+
+class SafeHttpClient:
+    """Sends POST requests to URLs from clients.
+
+    ``timeout_seconds`` limits one whole request, from the name to the head of the answer. ``allow_private`` permits any
+    address. ``tls`` says which authorities are trusted; by default those that httpx trusts.
     """
 
     def __init__(
@@ -50,113 +97,73 @@ class SafeHttpClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout_seconds = timeout_seconds
-        self._allow_private = allow_private
-        self._resolve = resolve or resolve_name
+        self._backend = _CheckedBackend(resolve or resolve_name, allow_private=allow_private)
         self._given_tls = tls
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
-        """Send one request and return what came of it; nothing is raised for what the other side can cause."""
+        """Send one request and return the result; raise nothing for what the other side can cause."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                return await self._post(read_url(url), content, headers)
+                return await self._post(url, content, headers)
         except TimeoutError:
             return Sent(error=f"no answer within {self._timeout_seconds:g} seconds")
-        except InvalidInput as error:
-            return Sent(error=error.message)
-        except httpx.HTTPError as error:
+        except (InvalidInput, _AddressRefused) as error:
+            return Sent(error=str(error))
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             return Sent(error=_reason(error))
-        except httpx.InvalidURL:
-            # An address that httpx cannot write, such as one with a zone.
-            return Sent(error="could not connect")
 
-    async def _post(self, url: ServerUrl, content: bytes, headers: Mapping[str, str]) -> Sent:
-        addresses = await self._addresses(url)
-        if not addresses:
-            return Sent(error="the name does not resolve")
-        if not self._allow_private and not all(is_public(address) for address in addresses):
-            return Sent(error="the address is private or of this machine")
-        tried = addresses[:_TRIED]
-        # Where the first address is silent there must be time left for the others.
-        share = self._timeout_seconds / len(tried)
-        requests = [_request(address, url, content, headers, share) for address in tried]
-        for request in requests[:-1]:
-            try:
-                return await self._send(request)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                # Nothing was sent yet, so the next address may have it.
-                continue
-        return await self._send(requests[-1])
-
-    async def _addresses(self, url: ServerUrl) -> list[IPAddress]:
-        if url.literal is not None:
-            return [url.literal]
-        try:
-            return [ip_address(text) for text in await self._resolve(url.host, url.port)]
-        except OSError:
-            return []
-
-    async def _send(self, request: httpx.Request) -> Sent:
-        # A transport for each request: no connection is kept that was made for another name.
-        async with httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport:
-            response = await transport.handle_async_request(request)
-            await response.aclose()
-        if _FIRST_GOOD_STATUS <= response.status_code < _FIRST_BAD_STATUS:
-            return Sent(response.status_code)
-        return Sent(response.status_code, f"answered {response.status_code}")
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
+        read = read_url(url)
+        host = read.host if read.literal is None else str(read.literal)
+        # A pool for each request: no connection is kept that was made for another name.
+        async with (
+            httpcore.AsyncConnectionPool(self._tls, network_backend=self._backend) as pool,
+            pool.stream(
+                "POST",
+                httpcore.URL(scheme=read.scheme, host=host, port=read.port, target=read.resource),
+                headers=[*headers.items(), ("Host", read.host_header)],
+                content=content,
+                extensions={"sni_hostname": read.host, "timeout": {"connect": self._timeout_seconds}},
+            ) as response,
+        ):
+            status = response.status
+        return Sent(status, None if _FIRST_GOOD_STATUS <= status < _FIRST_BAD_STATUS else f"answered {status}")
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        # Made when it is first needed: reading all authorities takes a while.
+        # Created at the first use: loading all authorities takes a while.
         return self._given_tls or httpx.create_ssl_context()
 
 
-def _request(
-    address: IPAddress, url: ServerUrl, content: bytes, headers: Mapping[str, str], connect_seconds: float
-) -> httpx.Request:
-    """Return a request to this address that names the server by the URL."""
-    return httpx.Request(
-        "POST",
-        httpx.URL(scheme=url.scheme, host=str(address), port=url.port, raw_path=url.resource.encode()),
-        headers={**headers, "Host": url.host_header},
-        content=content,
-        extensions={"sni_hostname": url.host, "timeout": {"connect": connect_seconds}},
-    )
-
-
 async def resolve_name(name: str, port: int) -> list[str]:
-    """Return the addresses of a name, the best first; raise OSError where there are none.
+    """Return the addresses of a name, the best first; none where it does not resolve.
 
-    In a thread that nobody waits for: a server that stops does not wait for a name server that is silent.
+    The thread is a daemon, and nobody joins it: a server stops without waiting for a silent name server.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[str]] = loop.create_future()
 
-    def settle(addresses: list[str] | None) -> None:
-        if found.done():
-            return
-        if addresses is None:
-            found.set_exception(OSError("the name does not resolve"))
-        else:
+    def settle(addresses: list[str]) -> None:
+        if not found.done():
             found.set_result(addresses)
 
-    def look() -> None:
+    def resolve() -> None:
         try:
             rows = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(str(row[4][0]) for row in rows))
         except (OSError, UnicodeError):
-            addresses = None
+            rows = []
         try:
-            loop.call_soon_threadsafe(settle, addresses)
+            loop.call_soon_threadsafe(settle, list(dict.fromkeys(str(row[4][0]) for row in rows)))
         except RuntimeError:
-            # The loop has closed meanwhile.
+            # The loop is closed.
             return
 
-    threading.Thread(target=look, name="resolve a webhook's name", daemon=True).start()
+    threading.Thread(target=resolve, name="resolve a webhook's name", daemon=True).start()
     return await found
 
 
-def _reason(error: httpx.HTTPError) -> str:
-    """Return what went wrong, without anything that the other side or the address says."""
+def _reason(error: Exception) -> str:
+    """Return what went wrong, without any text of the other side or of the address."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -165,9 +172,9 @@ def _reason(error: httpx.HTTPError) -> str:
             return f"TLS: {cause.reason or 'failed'}"[:200]
         cause = cause.__cause__ or cause.__context__
     match error:
-        case httpx.ConnectTimeout() | httpx.ConnectError():
+        case httpcore.ConnectTimeout() | httpcore.ConnectError():
             return "could not connect"
-        case httpx.ProtocolError():
+        case httpcore.ProtocolError():
             return "the answer is not HTTP"
         case _:
             return "the connection broke off"
