@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
+# A hundred years: a longer time, or what is not a number, would only fail when it is added to a date.
+LONGEST_SECONDS = 100 * 366 * 24 * 60 * 60.0
+
 
 class Clock(Protocol):
     """Where the time comes from."""

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from unpause.clock import LONGEST_SECONDS
 from unpause.domain.deciders import ApproverKind, read_approver
 from unpause.domain.requirements import OnExpire
-from unpause.settings import LONGEST_SECONDS
 
 METADATA_KEY: Final = "unpause"
 

@@ -1,117 +1,140 @@
-"""Connections that do not wait for ever: a client that does not finish a request, or take its answer, is cut off."""
+"""Closes connections of clients that do not finish a request, or do not read their answer.
+
+uvicorn itself only closes connections that are idle between two requests, and the application only limits how long a
+body may take (``api.middleware.requests``). The rest is here, around uvicorn's protocol: how long the head of a request
+may take, how long whatever follows an answer, and how long a client may leave an answer unread.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle, Transport
+    from collections.abc import Awaitable, Callable, MutableMapping
 
-# Far more than any head has, or what stands around a chunk of a body. It is counted in pieces as they came, and what
-# came in one piece with a head may be the body already.
-_MOST_UNREAD_BYTES = 512 * 1024
+    from uvicorn import Config
+
+    Message: TypeAlias = MutableMapping[str, Any]
+    Receive: TypeAlias = Callable[[], Awaitable[Message]]
+    Send: TypeAlias = Callable[[Message], Awaitable[None]]
+    App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+# How a request finds its connection: in the state that the ASGI scope carries.
+_KEY = "unpause.connection"
 
 
-class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; ``seconds`` is how long a head may take to arrive, or what is left when it was answered."""
+class TimedConnection(asyncio.Protocol):
+    """One connection: passes everything on to uvicorn's protocol, and closes it when the client takes too long.
 
-    seconds: ClassVar[float] = 60.0
-    _waiting: TimerHandle | None = None
-    _ending: TimerHandle | None = None
-    _unread_bytes = 0
-    _is_in_head = False
+    h11 is the parser because it limits the size of a head, a chunk's header and trailers, and never mixes trailers into
+    the header fields of a request that has been checked already.
+    """
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Do as uvicorn does, and mind the time."""
-        super().connection_made(transport)
-        self._wait()
+    def __init__(self, config: Config, app_state: dict[str, Any], **options: Any) -> None:  # noqa: ANN401 - uvicorn's
+        self._seconds = cast("TimedApp", config.app).seconds
+        self._protocol = H11Protocol(config, app_state={**app_state, _KEY: self}, **options)
+        self._loop = asyncio.get_running_loop()
+        self._requests = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Do as uvicorn does, and mind the time."""
-        self._stop_waiting()
-        if self._ending is not None:
-            self._ending.cancel()
-        super().connection_lost(exc)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP has both ways
+        """Expect the first request."""
+        self._transport = transport
+        self._protocol.connection_made(transport)
+        self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Do as uvicorn does, and mind the time and how much comes that is no body."""
-        self._unread_bytes += len(data)
-        if self._unread_bytes > _MOST_UNREAD_BYTES:
-            self._give_up()
-            return
-        super().data_received(data)
-        # What comes after the answer ends uvicorn's own waiting, be it the rest of a body or just a line's end.
-        is_answered = self.cycle is None or self.cycle.response_complete
-        if is_answered and self._waiting is None and self.timeout_keep_alive_task is None:
-            self._wait()
+        """Expect the end of whatever begins between two requests: a head, or what is left of a refused body."""
+        if self._requests == 0 and self._deadline is None:
+            self._start_deadline()
+        self._protocol.data_received(data)
 
-    def on_message_begin(self) -> None:
-        """Do as uvicorn does, and mind the time."""
-        super().on_message_begin()
-        self._unread_bytes = 0
-        self._is_in_head = True
-        self._wait()
+    def eof_received(self) -> None:
+        """Pass it on."""
+        self._protocol.eof_received()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Do as uvicorn does, but take no fields after a body: nobody reads them, and others were checked."""
-        if self._is_in_head:
-            super().on_header(name, value)
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.pause_writing()
 
-    def on_headers_complete(self) -> None:
-        """Do as uvicorn does, and mind the time."""
-        self._is_in_head = False
-        self._stop_waiting()
-        super().on_headers_complete()
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.resume_writing()
 
-    def on_body(self, body: bytes) -> None:
-        """Do as uvicorn does; how long a body may be is not known here."""
-        self._unread_bytes = 0
-        super().on_body(body)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all timers."""
+        self._stop_deadline()
+        if self._unread is not None:
+            self._unread.cancel()
+        self._protocol.connection_lost(exc)
 
-    def on_response_complete(self) -> None:
-        """Do as uvicorn does, and do not wait for ever for a client that does not take its answer."""
-        super().on_response_complete()
-        if self.transport.is_closing() and self._ending is None:
-            self._end_soon()
+    def begin_request(self) -> None:
+        """Note that a head has arrived."""
+        self._requests += 1
+        self._stop_deadline()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Do as uvicorn does, and do not wait for ever either."""
-        self._give_up()
+    def end_request(self) -> None:
+        """Note that an answer is complete; the client has to read it."""
+        self._requests -= 1
+        self._expect_reading()
 
-    def _wait(self) -> None:
-        self._stop_waiting()
-        self._waiting = self.loop.call_later(self.seconds, self._give_up)
+    def _start_deadline(self) -> None:
+        self._deadline = self._loop.call_later(self._seconds, self._close)
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
-    def _give_up(self) -> None:
-        self._stop_waiting()
-        if self.transport.is_closing():
-            return
-        self.transport.close()
-        self._end_soon()
+    def _close(self) -> None:
+        self._transport.close()
+        self._expect_reading()
 
-    def _end_soon(self) -> None:
-        """Let what was answered be sent as long as the client takes some of it."""
-        self._ending = self.loop.call_later(self.seconds, self._end, self.transport.get_write_buffer_size())
+    def _expect_reading(self) -> None:
+        unread_bytes = self._transport.get_write_buffer_size()
+        if self._unread is None and unread_bytes > 0:
+            self._unread = self._loop.call_later(self._seconds, self._check_reading, unread_bytes)
 
-    def _end(self, left_bytes: int) -> None:
-        if self.transport.get_write_buffer_size() < left_bytes:
-            self._end_soon()
+    def _check_reading(self, unread_bytes: int) -> None:
+        self._unread = None
+        if self._requests == 0 and self._transport.get_write_buffer_size() >= unread_bytes:
+            self._transport.abort()
         else:
-            self.transport.abort()
+            self._expect_reading()
 
 
-def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
-    """Return uvicorn's protocol with a limit to how long, and how large, the head of a request may be.
+class TimedApp:
+    """The application for a server with timed connections: tells them when a request begins and its answer ends.
 
-    uvicorn itself only looks at connections between two requests. Bodies that somebody reads are limited by
-    ``api.limits.BodyLimit``.
+    ``seconds`` is how long a client may take for a head, and how long it may read nothing of an answer.
     """
-    return type("PatientProtocol", (PatientProtocol,), {"seconds": seconds})
+
+    def __init__(self, app: App, seconds: float) -> None:
+        self._app = app
+        self.seconds = seconds
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        connection: TimedConnection = scope["state"].pop(_KEY)
+        is_complete = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal is_complete
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False) and not is_complete:
+                is_complete = True
+                connection.end_request()
+
+        connection.begin_request()
+        try:
+            await self._app(scope, receive, send_on)
+        finally:
+            if not is_complete:
+                connection.end_request()

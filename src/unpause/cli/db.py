@@ -1,60 +1,64 @@
-"""``unpause db``: brings the database's schema up or down, and says where it is."""
+"""``unpause db``: moves the database's schema up or down, and shows its revision."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
-from unpause.settings import Settings
+from cyclopts import App, Parameter
+
+from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.store.engine import migrate
 from unpause.store.engine.ownership import own_database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
+
+# The server creates the schema of a new file while it owns the file.
+_Unlocked = Annotated[bool, Parameter(show=False, negative=())]
+
+app = App(name="db")
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
-    """Do what the subcommand says; raise a ``Startup`` error where it cannot be done."""
-    options = _parser(name).parse_args(arguments)
-    database_url: str = options.database_url or Settings().database_url
-    lock = None if options.unlocked else own_database(database_url)
+@app.command
+def upgrade(revision: str = "head", /, *, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+    """Upgrade the schema, by default to the newest revision."""
+    with _database(database_url, unlocked=unlocked) as url:
+        migrate.upgrade(url, revision)
+
+
+@app.command
+def downgrade(revision: str, /, *, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+    """Downgrade the schema to a revision; `base` removes everything, including the data."""
+    with _database(database_url, unlocked=unlocked) as url:
+        migrate.downgrade(url, revision)
+
+
+@app.command
+def current(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+    """Show the revision of the schema."""
+    with _database(database_url, unlocked=unlocked):
+        pass
+
+
+@app.command
+def check(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+    """Compare the database with the tables of the code."""
+    with _database(database_url, unlocked=unlocked) as url:
+        migrate.check(url)
+
+
+@contextmanager
+def _database(database_url: str | None, *, unlocked: bool) -> Iterator[str]:
+    """Own the database during the block, and show its revision at the end."""
+    url = database_url_or_default(database_url)
+    lock = None if unlocked else own_database(url)
     try:
-        _act(options, database_url)
+        yield url
+        found, newest = migrate.current(url) or "nothing", migrate.head()
+        state = "as the code needs it" if found == newest else f"the newest is {newest}"
+        sys.stdout.write(f"The database schema is at {found}: {state}\n")
     finally:
         if lock is not None:
             lock.release()
-
-
-def _act(options: argparse.Namespace, database_url: str) -> None:
-    match options.action:
-        case "upgrade":
-            migrate.upgrade(database_url, options.revision)
-        case "downgrade":
-            migrate.downgrade(database_url, options.revision)
-        case "check":
-            migrate.check(database_url)
-    found = migrate.current(database_url) or "nothing"
-    newest = migrate.head()
-    state = "as the code needs it" if found == newest else f"the newest is {newest}"
-    sys.stdout.write(f"The database schema is at {found}: {state}\n")
-
-
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"unpause {name}", description=__doc__)
-    actions = parser.add_subparsers(dest="action", required=True)
-    for action, help_text in (
-        ("upgrade", "bring the schema up, by default to the newest revision"),
-        ("downgrade", "bring the schema down to a revision; `base` removes everything, the data too"),
-        ("current", "say at which revision the schema is"),
-        ("check", "compare the database with the tables of the code"),
-    ):
-        command = actions.add_parser(action, help=help_text, description=help_text)
-        if action == "upgrade":
-            command.add_argument("revision", nargs="?", default="head")
-        if action == "downgrade":
-            command.add_argument("revision")
-        command.add_argument("--database-url", help="default: UNPAUSE_DATABASE_URL, or unpause.db in this folder")
-        # The server creates a new file's schema while it already owns the file.
-        command.add_argument("--unlocked", action="store_true", help=argparse.SUPPRESS)
-    return parser

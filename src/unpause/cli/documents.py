@@ -1,37 +1,34 @@
-"""``unpause openapi`` and ``unpause settings``: writes down what the code says about itself."""
+"""``unpause openapi`` and ``unpause settings``: documents that the code itself writes."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from pydantic_core import PydanticUndefined
+from cyclopts import App, Parameter
 
 from unpause.api.app import create_app
 from unpause.api.openapi import openapi_documents
 from unpause.bootstrap import build_application
-from unpause.settings import Settings
+from unpause.cli.options import shown_default
+from unpause.settings import GROUPS, Settings
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+openapi = App(name="openapi")
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
-    """Write the OpenAPI documents into a folder, or print the table of the settings."""
-    parser = argparse.ArgumentParser(prog=f"unpause {name}", description=__doc__)
-    if name == "openapi":
-        parser.add_argument("action", choices=["write"])
-        parser.add_argument("--folder", type=Path, default=Path("openapi"), help="where the files go; default: openapi")
-    options = parser.parse_args(arguments)
-    if name == "settings":
-        sys.stdout.write(settings_table())
-        return
-    options.folder.mkdir(parents=True, exist_ok=True)
+@openapi.command
+def write(*, folder: Annotated[Path, Parameter(metavar="PATH", help="Where the files go.")] = Path("openapi")) -> None:
+    """Write the OpenAPI documents into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     for title, text in openapi_texts().items():
-        (options.folder / f"{title}.json").write_text(text, encoding="utf-8")
+        (folder / f"{title}.json").write_text(text, encoding="utf-8")
+
+
+def settings() -> None:
+    """Print the table of all settings, in Markdown."""
+    sys.stdout.write(settings_table())
 
 
 def openapi_texts() -> dict[str, str]:
@@ -41,15 +38,12 @@ def openapi_texts() -> dict[str, str]:
 
 
 def settings_table() -> str:
-    """Return the settings as a Markdown table, in the order of the code."""
+    """Return the settings as a Markdown table, in the order of the help."""
     lines = ["| option | environment | default | what it does |", "| --- | --- | --- | --- |"]
-    for field_name, field in Settings.model_fields.items():
-        option, variable = f"--{field_name.replace('_', '-')}", f"UNPAUSE_{field_name.upper()}"
-        lines.append(f"| `{option}` | `{variable}` | {_shown(field.default)} | {field.description} |")
+    for name, field in (item for group in GROUPS for item in group.model_fields.items()):
+        default = shown_default(field)
+        lines.append(
+            f"| `--{name.replace('_', '-')}` | `UNPAUSE_{name.upper()}` | {f'`{default}`' if default else ''} "
+            f"| {field.description} |"
+        )
     return "\n".join(lines) + "\n"
-
-
-def _shown(default: Any) -> str:  # noqa: ANN401 - whatever a setting's default is
-    if default is PydanticUndefined or default is None or default == ():
-        return ""
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

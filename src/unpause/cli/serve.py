@@ -9,20 +9,17 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 import uvicorn
-from pydantic_settings import CliApp, CliSettingsSource
 
 from unpause.api.app import create_app
 from unpause.auth.tokens import make_first_token
 from unpause.bootstrap import build_application
-from unpause.cli.connections import patient_protocol
-from unpause.cli.demo_hints import demo_hints
-from unpause.cli.gc import freeze_loaded
+from unpause.cli.connections import TimedApp, TimedConnection
 from unpause.cli.logs import configure_logging
-from unpause.cli.loop import run_main
-from unpause.cli.privacy import forbid_looking_in
+from unpause.cli.options import settings_command
+from unpause.cli.process import freeze_loaded, protect_memory, run_main
 from unpause.errors import InvalidSetting
 from unpause.factories import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
-from unpause.settings import Settings
+from unpause.settings import GROUPS, DemoSettings, Settings
 from unpause.store.engine.database import database_file
 from unpause.store.engine.dialects import read_now
 from unpause.store.engine.ownership import own_database, prepare_database
@@ -31,19 +28,42 @@ from unpause.tasks import background_tasks
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unpause.agents.driver import AgentDriver
     from unpause.bootstrap import Application
 
 # Slow or idle clients do not hold a connection for ever.
 _KEEP_ALIVE_SECONDS = 15
+# More than ``HeadLimit`` accepts, so that a client usually gets its answer, and not a closed connection.
+_LARGEST_HEAD_BYTES = 512 * 1024
+
+
+_HINTS = """
+Try it from another terminal (the demo agent works in the folder unpause-workspace, on a small local model):
+
+  # 1. The agent stops before it deletes a file:
+  curl -s {address}/agents/files/runs -F message='delete old.log' -F stream=false
+
+  # 2. Put the run_id and the tool_call_id of that answer in here to let it go on:
+  curl -s {address}/agents/files/runs/RUN_ID/continue -F stream=false \\
+       -F 'tools=[{{"tool_call_id":"TOOL_CALL_ID","confirmed":true}}]'
+
+  # The same agent through Codegen's API; ID is the "id" of the first answer:
+  curl -s {address}/v1/organizations/1/agent/run -H 'content-type: application/json' \\
+       -d '{{"prompt":"delete notes.txt"}}'
+  curl -s {address}/v1/organizations/1/agent/run/ID
+  curl -s {address}/v1/organizations/1/agent/run/resume -H 'content-type: application/json' \\
+       -d '{{"agent_run_id":ID,"prompt":"no, keep it"}}'
+
+Stop it with Ctrl-C; start it again and everything that was paused is still there.
+"""
 
 
 class _Server(uvicorn.Server):
     """Says in one line where it listens, once it does; ends streams when it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, application: Application, hints: bool) -> None:  # noqa: FBT001
+    def __init__(self, config: uvicorn.Config, application: Application, hints: str = "") -> None:
         super().__init__(config)
         self._application = application
         self._hints = hints
@@ -75,40 +95,54 @@ class _Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         sys.stdout.write(f"Unpause is ready on {address}\n")
-        if self._hints:
-            sys.stdout.write(demo_hints(address))
+        sys.stdout.write(self._hints.format(address=address))
         sys.stdout.flush()
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
-    """Serve until stopped; raise a ``Startup`` error for anything that makes that impossible."""
-    source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
-    forbid_looking_in()
-    settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
-    demo = name == "demo"
-    if demo:
-        settings = settings.model_copy(update={"dev": True})
+def _start_server(settings: Settings) -> None:
+    """Serve the agents of the settings until stopped."""
+    if not settings.agents:
+        raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
+    _check(settings, "--dev")
+    _start(settings, load_drivers)
+
+
+def _start_demo(settings: Settings) -> None:
+    """Serve the demo agent until stopped."""
+    settings = settings.model_copy(update={"dev": True})
+    _check(settings, "the demo")
+    _start(settings, demo_drivers, _HINTS)
+
+
+serve = settings_command(_start_server, [group for group in GROUPS if group is not DemoSettings])
+demo = settings_command(_start_demo, GROUPS, without={"agents", "dev"})
+
+
+def _check(settings: Settings, open_server: str) -> None:
+    """Raise InvalidSetting for settings that cannot work, before anything changes."""
     if settings.dev and not settings.is_loopback:
         raise InvalidSetting(
-            f"host {settings.host} can be reached from other machines, and with {'the demo' if demo else '--dev'} "
-            "nobody is asked for a token: listen on 127.0.0.1, or serve without it"
+            f"other machines can reach host {settings.host}, and with {open_server} nobody needs a token: "
+            "listen on 127.0.0.1, or serve without it"
         )
-    if not demo and not settings.agents:
-        raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
     if not settings.worker and database_file(settings.database_url) is not None:
-        raise InvalidSetting("--no-worker needs workers beside it, and those need PostgreSQL: see --database-url")
+        raise InvalidSetting("--no-worker needs separate workers, and those need PostgreSQL: see --database-url")
     load_vault(settings)
     load_jwt_keys(settings)
     command_user(settings)
+
+
+def _start(settings: Settings, load: Callable[[Settings], Sequence[AgentDriver]], hints: str = "") -> None:
+    protect_memory()
     configure_logging(build_redaction(settings), readable=settings.dev)
-    # Before anything is made on disk: a wrong name leaves nothing behind.
-    drivers = demo_drivers(settings) if demo else load_drivers(settings)
+    # Before anything is created on disk: a wrong name leaves nothing behind.
+    drivers = load(settings)
     lock = own_database(settings.database_url)
     try:
         prepare_database(settings.database_url)
         if not settings.dev:
             _make_first_token(settings.database_url)
-        _serve(settings, drivers, hints=demo)
+        _serve(settings, drivers, hints)
     finally:
         if lock is not None:
             lock.release()
@@ -123,11 +157,10 @@ def _make_first_token(database_url: str) -> None:
         sys.stdout.flush()
 
 
-def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -> None:
+def _serve(settings: Settings, drivers: Sequence[AgentDriver], hints: str) -> None:
     application = build_application(settings, drivers)
-    app = create_app(application)
     config = uvicorn.Config(
-        app,
+        TimedApp(create_app(application), settings.request_seconds),
         host=settings.host,
         port=settings.port,
         lifespan="on",
@@ -136,7 +169,8 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], *, hints: bool) -
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        http=patient_protocol(settings.request_seconds),
+        http=TimedConnection,
+        h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
         # What a proxy says of its client counts only from those that are trusted.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),

@@ -7,30 +7,44 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pydantic_settings import CliApp, CliSettingsSource
-
 from unpause.bootstrap import build_application
-from unpause.cli.gc import freeze_loaded
 from unpause.cli.logs import configure_logging
-from unpause.cli.loop import run_main
-from unpause.cli.privacy import forbid_looking_in
+from unpause.cli.options import settings_command
+from unpause.cli.process import freeze_loaded, protect_memory, run_main
 from unpause.errors import InvalidSetting
 from unpause.factories import build_redaction, command_user, load_drivers, load_vault
-from unpause.settings import Settings
+from unpause.settings import (
+    AgentSettings,
+    DatabaseSettings,
+    ExecutionSettings,
+    PauseSettings,
+    ProcessSettings,
+    Settings,
+    SetupCommandSettings,
+    WebhookSettings,
+)
 from unpause.store.engine.database import database_file
 from unpause.store.engine.schema import check_database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from unpause.bootstrap import Application
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
+# What a process uses that executes runs and listens on no port.
+_GROUPS = (
+    ProcessSettings,
+    AgentSettings,
+    DatabaseSettings,
+    ExecutionSettings,
+    PauseSettings,
+    WebhookSettings,
+    SetupCommandSettings,
+)
+
+
+def _start(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; raise a ``Startup`` error for anything that makes that impossible."""
-    source: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_prog_name=f"unpause {name}")
-    forbid_looking_in()
-    settings = CliApp.run(Settings, cli_args=list(arguments), cli_settings_source=source)
+    protect_memory()
     if not settings.agents:
         raise InvalidSetting("no agents to execute: name a module or file with --agents")
     if database_file(settings.database_url) is not None:
@@ -50,6 +64,9 @@ def run(name: str, arguments: Sequence[str]) -> None:
             raise
         # The log says which part, and why; the runs are given back.
         sys.exit(1)
+
+
+worker = settings_command(_start, _GROUPS, without={"worker"})
 
 
 async def _work(application: Application) -> None:
