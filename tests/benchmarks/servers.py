@@ -18,6 +18,7 @@ from unittest import mock
 from tests.benchmarks.bare import OrdinaryRows, PlainRows, Work, create_bare_app
 from tests.support.scripted_driver import ScriptedDriver
 from unpause.cli import serve
+from unpause.cli.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def _main(variant: Variant, folder: Path, creating: Work, continuing: Work) -> N
             rows = PlainRows(file) if variant is Variant.PLAIN else OrdinaryRows(file)
             app = create_bare_app(rows, creating, continuing)
             replaced.enter_context(mock.patch.object(serve, "create_app", return_value=app))
-        serve.run("serve", arguments)
+        main(["serve", *arguments])
 
 
 if __name__ == "__main__":

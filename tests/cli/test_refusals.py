@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ MODULES = {
 # Arguments after `serve` that are refused once the settings are read, and what the line has to say.
 WRONG_SETTINGS = [
     ([], "name a module or file with --agents"),
-    (["--agents", "x", "--dev", "--host", "0.0.0.0"], "with --dev nobody is asked for a token"),  # noqa: S104 - refused
-    (["--agents", "x", "--dev", "--host", "::"], "with --dev nobody is asked for a token"),
-    (["--agents", "x", "--dev", "--host", "example.org"], "with --dev nobody is asked for a token"),
+    (["--agents", "x", "--dev", "--host", "0.0.0.0"], "with --dev nobody needs a token"),  # noqa: S104 - refused
+    (["--agents", "x", "--dev", "--host", "::"], "with --dev nobody needs a token"),
+    (["--agents", "x", "--dev", "--host", "example.org"], "with --dev nobody needs a token"),
     (["--port", "many"], "port: Input should be a valid integer"),
     (["--port", "65536"], "port: Input should be less than or equal to 65535"),
     (["--port", "-1"], "port: Input should be greater than or equal to 0"),
@@ -85,7 +86,7 @@ def test_a_setting_that_cannot_work_is_refused_in_one_line(here: Here, arguments
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - they are refused
 def test_the_demo_is_for_this_machine_alone(here: Here, host: str) -> None:
-    assert_refused(here.run("demo", "--host", host), "with the demo nobody is asked for a token")
+    assert_refused(here.run("demo", "--host", host), "with the demo nobody needs a token")
     assert list(here.folder.iterdir()) == []
 
 
@@ -136,19 +137,33 @@ def test_agents_that_cannot_be_loaded_leave_no_database_behind(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "db current"])
-def test_an_unknown_option_is_refused_after_the_usage(here: Here, command: str) -> None:
-    done = here.run(*command.split(), "--no-such-option")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"usage: unpause {command.split(maxsplit=1)[0]}")
-    assert done.stderr.splitlines()[-1].endswith("error: unrecognized arguments: --no-such-option")
+# What somebody misspelt, and how it is refused: the message first, then how the command is used.
+MISSPELT = [
+    ("dance", "Unknown command: dance.", "COMMAND"),
+    ("serv", "Unknown command: serv. Did you mean serve?", "COMMAND"),
+    ("tokens revok", "Unknown command: revok. Did you mean revoke?", "tokens COMMAND"),
+    ("serve --prot 80", "Unknown option: --prot. Did you mean --port?", "serve [OPTIONS]"),
+    (
+        "serve --encryption-kye=canary",
+        "Unknown option: --encryption-kye. Did you mean --encryption-key?",
+        "serve [OPTIONS]",
+    ),
+    ("demo --qqq", "Unknown option: --qqq.", "demo [OPTIONS]"),
+    ("db current --no-such-option", "Unknown option: --no-such-option.", "db current [OPTIONS]"),
+    ("serve agents.py", "Unexpected argument: agents.py.", "serve [OPTIONS]"),
+    ("worker --cors-origins x", "Unknown option: --cors-origins.", "worker [OPTIONS]"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message", "usage"), MISSPELT, ids=str)
+def test_what_is_misspelt_is_named_first_with_the_nearest_right_word(
+    here: Here, arguments: str, message: str, usage: str
+) -> None:
+    done = here.run(*arguments.split())
+    command = f"unpause {usage}".partition(" COMMAND")[0].partition(" [")[0]
+    lines = [f"unpause: {message}", f"Usage: unpause {usage}", f"`{command} --help` explains it."]
+    assert done == Finished(2, "", "".join(f"{line}\n" for line in lines))
     assert list(here.folder.iterdir()) == []
-
-
-def test_an_unknown_command_is_refused_with_the_list_of_commands(here: Here) -> None:
-    done = here.run("dance")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "\n  serve " in done.stderr
 
 
 def test_a_second_server_on_the_same_file_is_refused_and_does_not_disturb_the_first(server: ServerProcess) -> None:
@@ -204,5 +219,22 @@ def test_a_server_that_asks_for_tokens_may_listen_where_others_can_reach_it(tmp_
 def test_the_command_alone_lists_its_commands(tmp_path: Path, arguments: list[str]) -> None:
     done = unpause(*arguments, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for command in ("serve", "demo", "db"):
-        assert f"\n  {command} " in done.stdout
+    for command in ("serve", "worker", "demo", "db", "tokens", "organizations", "keys", "settings", "openapi"):
+        assert f"│ {command} " in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["tokens", "revok"]], ids=str)
+def test_no_colours_are_written_where_no_terminal_is(tmp_path: Path, arguments: list[str]) -> None:
+    done = unpause(*arguments, folder=tmp_path, NO_COLOR="1")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_the_version_is_the_packages(here: Here) -> None:
+    assert here.run("--version") == Finished(0, f"{version('unpause')}\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(here: Here, shell: str) -> None:
+    done = here.run("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("worker", "revoke", "database-url"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from pydantic_settings import CliApp
+from cyclopts import App
 
 from tests.support.processes import unpause
-from unpause.settings import Settings
+from unpause.cli.options import settings_command
+from unpause.settings import GROUPS, ServerSettings, Settings
 
 # A value for every setting, none of them its default; a setting without one fails the test.
 VALUES = {
@@ -91,7 +93,17 @@ VALUES = {
 
 def from_options(*arguments: str) -> Settings:
     """Read the settings as the command line does."""
-    return CliApp.run(Settings, cli_args=list(arguments))
+    [settings] = read(arguments)
+    return settings
+
+
+def read(arguments: Sequence[str]) -> list[Settings]:
+    """Run a command that takes all settings as options; return those that it was run with."""
+    seen: list[Settings] = []
+    app = App()
+    app.default(settings_command(seen.append, GROUPS))
+    app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return seen
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -118,14 +130,31 @@ def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.Monk
     assert Settings().agents == ("one", "two.py")
 
 
-@pytest.mark.parametrize("command", ["serve", "demo"])
-def test_help_lists_every_option_with_its_meaning(tmp_path: Path, command: str) -> None:
+# The settings that a command does not take.
+NOT_TAKEN = {
+    "serve": {"workspace"},
+    "demo": {"agents", "dev"},
+    "worker": {"worker", "workspace", *ServerSettings.model_fields},
+}
+
+
+@pytest.mark.parametrize("command", NOT_TAKEN)
+def test_help_lists_each_option_of_the_command_with_a_word_for_its_value(tmp_path: Path, command: str) -> None:
     done = unpause(command, "--help", folder=tmp_path, COLUMNS="300")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"usage: unpause {command}")
+    assert done.stdout.startswith(f"Usage: unpause {command} [OPTIONS]")
+    for group in GROUPS:
+        taken = group.model_fields.keys() - NOT_TAKEN[command]
+        assert (f"─ {(group.__doc__ or '').rstrip('.')} ─" in done.stdout) or not taken or command == "worker"
     for name, field in Settings.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in done.stdout
-        assert (field.description or "nothing") in done.stdout
+        option = f"--{name.replace('_', '-')} "
+        if name in NOT_TAKEN[command]:
+            assert option not in done.stdout
+        elif command != "worker":
+            assert option in done.stdout
+            assert (field.description or "nothing").replace("`", "") in done.stdout
+    for words in ("--database-url URL", "--lease-seconds SECONDS", "--on-expire reject|cancel", "--models LIST"):
+        assert words in done.stdout
     assert list(tmp_path.iterdir()) == [], "asking for help makes no files"
 
 

@@ -34,14 +34,13 @@ WRONG = [
     (["organizations", "create", "\udcff"], "A name has 1 to 255 printable characters"),
 ]
 MISUSED = [
-    (["tokens"], "the following arguments are required: action"),
-    (["tokens", "revoke"], "the following arguments are required: id"),
-    (["tokens", "create", "--org", "one"], "invalid int value: 'one'"),
+    (["tokens", "revoke"], 'Command "tokens revoke" parameter TOKEN_ID requires an argument.'),
+    (["tokens", "create", "--org", "one"], 'Invalid value for --org: unable to convert "one" into int.'),
     *(
-        (["tokens", "create", "--expires", text], f"'{text}' is no time such as 90d, 12h or 30m")
+        (["tokens", "create", "--expires", text], f"'{text}' is not a duration such as 90d, 12h or 30m")
         for text in ("", "90", "d", "0d", "1.5h", "1w", "9999999d")
     ),
-    (["tokens", "rotate", "x", "--keep-old", "soon"], "'soon' is no time such as"),
+    (["tokens", "rotate", "x", "--keep-old", "soon"], "'soon' is not a duration such as"),
 ]
 
 
@@ -76,7 +75,7 @@ def test_a_token_is_shown_once_and_listed_without_its_secret(with_database: Here
         *("--scopes", "agents:ops:run, finance:approve,agents:ops:run"),
     )
     public, text = created(done)
-    assert "for user alice of organization 1, until " in done.stderr
+    assert "for user alice, of organization 1, until " in done.stderr
     assert listed(with_database) == {
         public: ["valid", "alice", "laptop", "never used", "agents:ops:run,finance:approve"]
     }
@@ -87,7 +86,7 @@ def test_a_token_is_shown_once_and_listed_without_its_secret(with_database: Here
 def test_without_options_a_token_is_a_programs_with_the_usual_scopes(with_database: Here) -> None:
     done = with_database.run("tokens", "create")
     public, _ = created(done)
-    assert "for whomever each request names of organization 1. It is shown only now" in done.stderr
+    assert "for the user that each request names, of organization 1. It is shown only now" in done.stderr
     usual = "agents:read,agents:run,approvals:read,sessions:read,sessions:write,sessions:delete,system:read"
     assert listed(with_database) == {public: ["valid", "-", "-", "never used", usual]}
 
@@ -97,7 +96,7 @@ def test_tokens_are_revoked_by_their_id_or_by_the_whole_of_them(with_database: H
     for public, given in ((by_id[0], by_id[0]), by_text):
         done = with_database.run("tokens", "revoke", given)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"Token {public} counts no more; running servers refuse it within 2 seconds\n"
+        assert done.stdout == f"Token {public} is revoked; running servers refuse it within 2 seconds\n"
         assert listed(with_database)[public][0] == "revoked"
         assert with_database.run("tokens", "revoke", given) == done, "and again is no mistake"
 
@@ -120,7 +119,7 @@ def test_a_token_is_rotated_at_once_or_with_a_time_for_both(with_database: Here)
 
 def test_an_organization_has_tokens_of_its_own(with_database: Here) -> None:
     done = with_database.run("organizations", "create", "Second Ltd")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Organization 2 is made\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Organization 2 is created\n", "")
     public, _ = created(with_database.run("tokens", "create", "--org", "2"))
     assert list(listed(with_database, "--org", "2")) == [public]
     assert with_database.run("tokens", "list").stdout == "There are no tokens\n"
@@ -138,10 +137,12 @@ def test_what_cannot_be_is_refused_in_one_line(with_database: Here, arguments: l
 
 
 @pytest.mark.parametrize(("arguments", "words"), MISUSED, ids=str)
-def test_what_makes_no_sense_is_refused_after_the_usage(here: Here, arguments: list[str], words: str) -> None:
+def test_what_makes_no_sense_is_refused_before_the_usage(here: Here, arguments: list[str], words: str) -> None:
     done = here.run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr.splitlines()[-1]
+    first, usage, _ = done.stderr.splitlines()
+    assert words in first
+    assert usage.startswith(f"Usage: unpause {' '.join(arguments[:2])} ")
     assert list(here.folder.iterdir()) == []
 
 
@@ -261,5 +262,5 @@ def test_a_server_that_asks_nobody_listens_on_this_machine_only(here: Here, comm
     done = here.run(command, "--host", host, *options)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"unpause: host {host} can be reached from other machines")
+    assert line.startswith(f"unpause: other machines can reach host {host}")
     assert list(here.folder.iterdir()) == []

@@ -108,8 +108,9 @@ class ServerProcess:
         """Start a process and wait until it says that it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
+        port = [] if self._command == "worker" else ["--port", "0"]
         self._process = Command(
-            [self._command, "--port", "0", *agents, *self._options],
+            [self._command, *port, *agents, *self._options],
             self.folder,
             clean_environment(
                 **{

@@ -21,13 +21,13 @@ PARENT = """
 import asyncio, os, sys
 from pathlib import Path
 from unpause.agents.setup.shell import CommandRules, CommandUser, run_command
-from unpause.cli.privacy import forbid_looking_in
+from unpause.cli.process import protect_memory
 
 folder, user, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3].replace("PARENT", str(os.getpid()))
 kept = os.environ["SECRET_KEY"] + " in memory"
 held = open(folder / "unpause.db")
 os.set_inheritable(held.fileno(), True)
-forbid_looking_in()
+protect_memory()
 other = CommandUser(*map(int, user.split(":"))) if user else None
 rules = CommandRules(30.0, 100_000, {"PATH": os.defpath, "HOME": "/nowhere", "LANG": "C.UTF-8"}, other)
 end = asyncio.run(run_command(command, folder / "1", rules))
