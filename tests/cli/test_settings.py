@@ -124,6 +124,10 @@ def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     assert from_options("--port", "2222").port == 2222
 
 
+def test_of_an_option_that_is_given_twice_the_last_one_counts() -> None:
+    assert from_options("--port", "1", "--no-worker", "--port", "2").port == 2
+
+
 def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert from_options("--agents", "one", "--agents", "two.py").agents == ("one", "two.py")
     monkeypatch.setenv("UNPAUSE_AGENTS", " one , two.py ,")

@@ -48,8 +48,8 @@ def settings_command(
 ) -> Callable[..., None]:
     """Return a command that takes the settings of these groups as options and runs with them."""
 
-    def command(**options: str | bool | list[str]) -> None:
-        run(read_settings(**{n: ",".join(v) if isinstance(v, list) else v for n, v in options.items()}))
+    def command(**options: bool | list[str]) -> None:
+        run(read_settings(**{name: _value(name, given=given) for name, given in options.items()}))
 
     parameters = [
         _option(name, field, Group((group.__doc__ or "").splitlines()[0].rstrip("."), sort_key=place))
@@ -59,6 +59,13 @@ def settings_command(
     ]
     vars(command)["__signature__"] = inspect.Signature(parameters)
     return command
+
+
+def _value(name: str, *, given: bool | list[str]) -> bool | str:
+    """Return the value of an option that may be given several times: a list takes all, any other one the last."""
+    if isinstance(given, bool):
+        return given
+    return ",".join(given) if _kind(Settings.model_fields[name].annotation) is tuple else given[-1]
 
 
 def _option(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
@@ -74,8 +81,7 @@ def _option(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:
         # A key may begin with a dash.
         allow_leading_hyphen=kind is SecretStr,
     )
-    value_type: Any = {bool: bool, tuple: list[str], Path: Path}.get(kind, str)
-    annotation: Any = Annotated[value_type | None, parameter]
+    annotation: Any = Annotated[bool | None if kind is bool else list[str] | None, parameter]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
