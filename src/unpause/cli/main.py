@@ -6,7 +6,6 @@ import gc
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
@@ -25,7 +24,6 @@ app = App(
 
     `unpause COMMAND --help` lists the options of a command. Those of `serve`, `worker` and `demo` are also environment
     variables: `--database-url` is `UNPAUSE_DATABASE_URL`.""",
-    version=lambda: version("unpause"),
 )
 
 # By name: a server does not load what only `db` needs, nor `db` what only a server needs.
