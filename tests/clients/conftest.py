@@ -14,8 +14,11 @@ from tests.support.scenario_process import AgnoClient
 
 AGENTS_FILE = Path(__file__).with_name("agents_file.py")
 
-# The version of the contract, and the newest one when this was written.
-VERSIONS = ("2.5.6", "3.1.10")
+# The version of the contract, and at night the newest one when this was written.
+VERSIONS = [
+    pytest.param("2.5.6", id="agno-2.5.6"),
+    pytest.param("3.1.10", id="agno-3.1.10", marks=pytest.mark.full),
+]
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +35,7 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"agno-{version}")
+@pytest.fixture(scope="session", params=VERSIONS)
 def client(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[AgnoClient]:
     """Return the published client of each version, connected to the server."""
     version: str = request.param

@@ -40,7 +40,7 @@ def tokens(asking: ServerProcess) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module", params=VERSIONS, ids=lambda version: f"agno-{version}")
+@pytest.fixture(scope="module", params=VERSIONS)
 def agno(request: pytest.FixtureRequest, asking: ServerProcess) -> Iterator[AgnoClient]:
     with AgnoClient(request.param, asking.address) as client:
         yield client

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from schemathesis import Case
 from starlette.applications import Starlette
 
+from tests.support.full import IS_FULL
 from tests.support.generated import Target, application_in, examples, nobody_outside, read_document, schema_of
 from tests.support.walking import MAIN_ROAD, Walker
 from unpause.auth.tokens import make_first_token
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 # The application runs beside the strategies, in a thread of its own, and may draw a random number while they draw.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
-# Examples for an operation, besides those that go through the limits of its parameters one by one.
-USUAL_EXAMPLES = 4
-USUAL_WALKS = 30
+# Examples for an operation; in the long form besides those that go through the limits of its parameters one by one.
+USUAL_EXAMPLES = 4 if IS_FULL else 8
+USUAL_WALKS = 30 if IS_FULL else 8
 
 
 _LIMITS = ("create", "read", "logs", "resume", "change", "setup", "webhook_test")

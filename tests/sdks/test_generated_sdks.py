@@ -79,8 +79,8 @@ def starts(program: str) -> bool:
     ("maker", "programs"),
     [
         pytest.param(make_with_openapi_python_client, [], id="openapi-python-client"),
-        pytest.param(make_with_openapi_generator, ["java"], id="openapi-generator"),
-        pytest.param(make_with_openapi_ts, ["node", "npm"], id="openapi-ts"),
+        pytest.param(make_with_openapi_generator, ["java"], id="openapi-generator", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_ts, ["node", "npm"], id="openapi-ts", marks=pytest.mark.full),
     ],
 )
 def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
@@ -97,7 +97,7 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
     assert page == [1, 100, 1]
 
 
-@pytest.mark.parametrize("document", ["agno", "unpause"], indirect=True)
+@pytest.mark.parametrize("document", [pytest.param("agno", marks=pytest.mark.full), "unpause"], indirect=True)
 def test_an_sdk_confirms_a_run_of_agentos_with_its_token_and_is_refused_without(
     document: Path, server: ServerProcess, tmp_path: Path
 ) -> None:

@@ -33,6 +33,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.applications import Starlette
 
 from tests.support.caller import CODEGEN, RUNS
+from tests.support.full import IS_FULL
 from tests.support.serving import ADDRESS, settings_for
 from tests.support.toolbox import DEPLOY, plan, toolbox_agent
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
@@ -114,6 +115,9 @@ def schema_of(document: Json, usual: int) -> BaseSchema:
     """Return the schema that requests are made from: the same ones each time, valid and invalid."""
     config = schemathesis.Config.from_dict(
         {
+            # Each parameter up to its limits, one by one: hundreds of requests for an operation, made when tests are
+            # collected.
+            "phases": {"coverage": {"enabled": IS_FULL}},
             "suppress-health-check": ["all"],
             "base-url": ADDRESS,
             "generation": {"max-examples": examples(usual), "deterministic": True, "database": "none"},
