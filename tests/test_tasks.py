@@ -12,7 +12,7 @@ import pytest
 from tests.support.serving import running, settings_for
 from unpause.bootstrap import build_application
 from unpause.execution.sweeper import sweeping
-from unpause.tasks import background_tasks
+from unpause.tasks import BackgroundTasks, PartDied, SingleTask, TaskScope, VitalTask, background_tasks
 
 
 async def fail_with(error: Exception) -> None:
@@ -98,3 +98,84 @@ async def test_a_cancelled_block_is_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_tasks_of_a_scope_end_with_its_block_and_what_they_raise_is_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with TaskScope() as tasks:
+        silent, failing = tasks.start(wait_for_ever(), "silent"), tasks.start(fail_when_cancelled(), "failing")
+        await asyncio.sleep(0)
+    assert silent.cancelled()
+    assert isinstance(failing.exception(), LookupError)
+    assert "failing" in capsys.readouterr().out
+
+
+async def test_a_scope_waits_for_a_stubborn_task_no_longer_than_its_patience(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release = asyncio.Event()
+
+    async def stay() -> None:
+        try:
+            await wait_for_ever()
+        except asyncio.CancelledError:
+            await release.wait()
+
+    async with TaskScope(patience=0.01) as tasks:
+        staying = tasks.start(stay(), "stubborn")
+        await asyncio.sleep(0)
+    assert not staying.done()
+    assert "stubborn" in capsys.readouterr().out
+    release.set()
+    await staying
+
+
+async def test_a_single_task_runs_once_at_a_time_and_its_failure_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    started: list[int] = []
+    gate = asyncio.Event()
+
+    async def work() -> None:
+        started.append(len(started))
+        await gate.wait()
+        raise LookupError
+
+    single = SingleTask("the renewal")
+    await single.wait()
+    single.start(work)
+    single.start(work)
+    await asyncio.sleep(0)
+    gate.set()
+    await single.wait()
+    assert started == [0]
+    assert "the renewal" in capsys.readouterr().out
+    single.start(work)
+    await single.wait()
+    assert started == [0, 1]
+
+
+async def test_a_vital_task_that_ends_cancels_the_block() -> None:
+    with pytest.RaisesGroup(PartDied):
+        async with background_tasks() as tasks:
+            VitalTask(tasks, asyncio.sleep(0), "heart")
+            await wait_for_ever()
+
+
+async def test_a_vital_task_that_is_cancelled_with_its_group_is_no_reason_of_its_own() -> None:
+    async def block(entered: asyncio.Event) -> None:
+        async with background_tasks() as tasks:
+            VitalTask(tasks, wait_for_ever(), "heart")
+            entered.set()
+            await wait_for_ever()
+
+    entered = asyncio.Event()
+    task = asyncio.create_task(block(entered))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.RaisesGroup(LookupError):
+        async with BackgroundTasks() as tasks:
+            VitalTask(tasks, wait_for_ever(), "heart")
+            tasks.create_task(fail_with(LookupError()))
+            await wait_for_ever()

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+    from contextvars import Context
+    from types import TracebackType
 
 _log = structlog.get_logger(__name__)
 
@@ -20,13 +22,52 @@ class PartDied(Exception):
     """A background task that has to go on has ended."""
 
 
+class BackgroundTasks(asyncio.TaskGroup):
+    """A task group that says whether it is cancelling its tasks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owner: asyncio.Task[Any] | None = None
+        self._has_failed = False
+
+    @property
+    def is_aborting(self) -> bool:
+        """Whether a task or the block has failed, or the block's own task is being cancelled."""
+        return self._has_failed or (self._owner is not None and self._owner.cancelling() > 0)
+
+    async def __aenter__(self) -> Self:
+        self._owner = asyncio.current_task()
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._has_failed = self._has_failed or error is not None
+        await super().__aexit__(error_type, error, traceback)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[T]:
+        """Start a task of the group."""
+        task = super().create_task(coro, name=name, context=context)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        self._has_failed = self._has_failed or (not task.cancelled() and task.exception() is not None)
+
+
 class VitalTask:
     """A task of the group that has to go on: when it ends before ``stop``, the group's block is cancelled.
 
     It does not matter how it ends: it may return, fail or be cancelled by anybody. The group raises the reason.
     """
 
-    def __init__(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, object], name: str) -> None:
+    def __init__(self, tasks: BackgroundTasks, work: Coroutine[Any, Any, object], name: str) -> None:
         self._tasks = tasks
         self._name = name
         self._may_end = False
@@ -46,8 +87,7 @@ class VitalTask:
         await asyncio.wait([part._task for part in parts])  # noqa: SLF001
 
     def _ended(self, task: asyncio.Task[object]) -> None:
-        if self._may_end or (task.cancelled() and getattr(self._tasks, "_aborting", False)):
-            # Or another of the group has ended it with all the rest.
+        if self._may_end or (task.cancelled() and self._tasks.is_aborting):
             return
         error = None if task.cancelled() else task.exception()
         _log.critical("background task died: stopping the process", part=self._name, exc_info=error)
@@ -123,14 +163,14 @@ class SingleTask:
 
 
 @asynccontextmanager
-async def background_tasks() -> AsyncIterator[asyncio.TaskGroup]:
+async def background_tasks() -> AsyncIterator[BackgroundTasks]:
     """Yield a task group for the length of the block.
 
     What the block raises comes out as itself; in an ExceptionGroup only when one of the tasks failed too.
     """
     raised: list[Exception] = []
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with BackgroundTasks() as tasks:
             try:
                 yield tasks
             except Exception as error:

@@ -10,7 +10,7 @@ import pytest
 from pydantic_ai import Agent, Tool
 from pydantic_ai.models.test import TestModel
 
-from unpause.agents.policy import ToolPolicy, policy
+from unpause.agents.policy import ToolPolicies, ToolPolicy, policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,3 +113,13 @@ def test_a_value_of_the_wrong_type_is_refused(rules: object, words: str) -> None
 
     with pytest.raises(ValueError, match=words):
         ToolPolicy.of(metadata)
+
+
+def test_a_policy_is_parsed_once_for_the_same_rules_and_again_for_others() -> None:
+    policies = ToolPolicies()
+    rules = policy(idempotent=True)
+    first = policies.get("send", rules)
+
+    assert policies.get("send", {**rules, "mine": 1}) is first
+    assert policies.get("send", policy(approval="audit")) == ToolPolicy(approval="audit")
+    assert policies.get("other", None) == ToolPolicy()

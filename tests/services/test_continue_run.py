@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.api.agentos.statements import statements
 from tests.support.asking_driver import AskingDriver, asks
 from tests.support.gates import Gates, working_agent
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start_and_follow
 from tests.support.serving import running
-from unpause.domain.events import EventType
+from unpause.domain.events import EventSelection, EventType
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Decision, ToolAnswer
@@ -236,3 +237,30 @@ async def test_from_the_accepted_continue_on_every_reader_sees_the_run_moving(tm
         gates.open("charge")
         ended = await finish(application, view.run, continued)
     assert ended.run.content == "charge is done"
+
+
+async def test_a_continue_reads_the_run_its_requirements_and_its_calls_once(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("yes"), asks("no")))
+    async with running(tmp_path, drivers=[driver]) as application:
+        view = await start_and_follow(application)
+        with statements() as seen:
+            await answer(application, view.run, ToolAnswer("yes", confirmed=True))
+    reads = [statement for statement in seen if statement.startswith("SELECT")]
+    assert {
+        table: sum(f"FROM {table}" in read for read in reads) for table in ("runs", "requirements", "tool_calls")
+    } == {
+        "runs": 1,
+        "requirements": 1,
+        "tool_calls": 1,
+    }
+
+
+async def test_the_log_repeats_no_prompt_but_keeps_a_note_of_the_same_words(tmp_path: Path) -> None:
+    driver = AskingDriver((asks("one"), asks("two")))
+    async with running(tmp_path, drivers=[driver]) as application:
+        view = await start_and_follow(application)
+        command = ContinueRun((ToolAnswer("one", confirmed=False, note="no"),), prompt="no")
+        await application.service.continue_run(ADA, RunRef(run_id=view.run.run_id), command)
+        log = await application.listing.read_log(ADA, view.run.id, EventSelection({EventType.RUN_CONTINUED: None}))
+    (continued,) = [event for event in log.events if event.type is EventType.RUN_CONTINUED]
+    assert [item.get("note") for item in continued.payload["answers"]] == ["no", None]

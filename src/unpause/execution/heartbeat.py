@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from unpause.store.leases import LeaseKeeper
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 # How many renewals fit into a lease: two may fail.
 _RENEWALS = 3
@@ -87,38 +89,34 @@ class Heartbeat:
 
     def _keep_node(self) -> bool:
         """Record that this node is alive; return whether the database took it."""
-        if self._node is None:
-            return True
-        try:
-            self._keeper.keep_node(self._node)
-        except Exception as error:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
-            _log.warning("node heartbeat failed", error=type(error).__name__)
-            return False
-        return True
+        node = self._node
+        return node is None or self._attempt("node heartbeat failed", lambda: self._keeper.keep_node(node)) is not None
 
     def _leave(self) -> None:
-        if self._node is None:
-            return
-        try:
-            self._keeper.remove_node(self._node)
-        except Exception as error:  # noqa: BLE001 - the boundary around a beat: the record expires by itself
-            _log.info("node removal failed", error=type(error).__name__)
+        node = self._node
+        if node is not None:
+            self._attempt("node removal failed", lambda: self._keeper.remove_node(node))
 
     def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
         """Renew the leases and report those that were lost; return whether the database took it."""
         if not held:
             return True
-        try:
-            kept = self._keeper.renew(held, self._lease)
-        except (DatabaseUnavailable, DatabaseBusy) as error:
-            _log.warning("lease renewal failed", held=len(held), reason=error.message)
-            return False
-        except Exception:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
-            _log.exception("lease renewal failed", held=len(held))
+        kept = self._attempt("lease renewal failed", lambda: self._keeper.renew(held, self._lease), held=len(held))
+        if kept is None:
             return False
         for run_key, fence in held:
             # Not a run that ended meanwhile, or that was claimed here again under another fence.
-            if run_key not in kept and (run_key, fence) in self._executor.list_held():
+            if run_key not in kept[0] and (run_key, fence) in self._executor.list_held():
                 _log.warning("lease lost", run_key=run_key, fence=fence)
                 lost(run_key)
         return True
+
+    def _attempt(self, event: str, work: Callable[[], T], **details: object) -> tuple[T] | None:
+        """Return the result of a write in a tuple; None for one that failed, which is logged."""
+        try:
+            return (work(),)
+        except (DatabaseUnavailable, DatabaseBusy) as error:
+            _log.warning(event, reason=error.message, **details)
+        except Exception:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
+            _log.exception(event, **details)
+        return None

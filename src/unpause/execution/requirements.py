@@ -12,6 +12,7 @@ from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from unpause.clock import Clock, Ids
     from unpause.domain.runs import ToolCall
@@ -42,18 +43,8 @@ class RequirementFactory:
 
     def _requirement(self, pause_id: str, request: RequirementRequest, call: ToolCall) -> Requirement:
         now = self.clock.now()
-        rules = self.rules
         requirement_id = self.ids.fresh()
-        usual = rules.approval_expires_in if request.approval == "required" else rules.pause_expires_in
-        seconds = request.expires_in or usual
-        expires_at = now + timedelta(seconds=seconds) if seconds else None
-        remind_at = None
-        if expires_at is not None and rules.remind_before is not None:
-            remind_at = max(now, expires_at - timedelta(seconds=rules.remind_before))
-        on_expire = request.on_expire or rules.on_expire
-        if (call.in_doubt or request.message is not None) and on_expire is OnExpire.APPROVE:
-            # A call that may already have run, or that differs from what was shown, never runs without a human's yes.
-            on_expire = OnExpire.REJECT
+        expires_at, remind_at = self._times(request, now)
         # A call that was answered before, or has started, gets a new id: the earlier answer, sent once more, must not
         # count for this requirement.
         is_first = call.requirement is None and not call.in_doubt
@@ -74,11 +65,30 @@ class RequirementFactory:
             approval_status="pending" if request.approval == "required" else None,
             message=request.message,
             expires_at=expires_at,
-            on_expire=on_expire,
+            on_expire=self._on_expire(request, call),
             remind_at=remind_at,
             deciders=request.deciders,
             metadata=request.metadata,
         )
+
+    def _times(self, request: RequirementRequest, now: datetime) -> tuple[datetime | None, datetime | None]:
+        """Return when the requirement expires, and when people are reminded of it; None for never."""
+        rules = self.rules
+        default = rules.approval_expires_in if request.approval == "required" else rules.pause_expires_in
+        seconds = request.expires_in or default
+        if not seconds:
+            return None, None
+        expires_at = now + timedelta(seconds=seconds)
+        if rules.remind_before is None:
+            return expires_at, None
+        return expires_at, max(now, expires_at - timedelta(seconds=rules.remind_before))
+
+    def _on_expire(self, request: RequirementRequest, call: ToolCall) -> OnExpire:
+        on_expire = request.on_expire or self.rules.on_expire
+        if (call.in_doubt or request.message is not None) and on_expire is OnExpire.APPROVE:
+            # A call that may already have run, or that differs from what was shown, never runs without a human's yes.
+            return OnExpire.REJECT
+        return on_expire
 
 
 def doubt_request(call: ToolCall) -> RequirementRequest:
