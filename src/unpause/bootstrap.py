@@ -100,7 +100,7 @@ class Application:
     webhooks: WebhookService
     deliverer: DeliveryWorker
     clock: Clock
-    callers: Authenticator
+    authenticator: Authenticator
     audit: AuditTrail
     started_at: datetime
     pulse: Pulse = field(default_factory=Pulse)
@@ -159,10 +159,10 @@ def build_application(
     tools = ServiceContext(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
     sender = SigningSender(vault, outbound_door(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
-    callers = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
+    authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
-    sweeps: tuple[Sweep, ...] = (callers, expiry, unserved)
+    sweeps: tuple[Sweep, ...] = (authenticator, expiry, unserved)
     heartbeat = None
     if database.is_shared:
         heartbeat = Heartbeat(LeaseKeeper(database.url, idle_seconds), executor, lease, _node(agents, ids))
@@ -198,7 +198,7 @@ def build_application(
         webhooks=WebhookService(database, clock, ids, vault, sender, allow_private=settings.webhook_private_targets),
         deliverer=DeliveryWorker(database, sender, clock, delivery_rules(settings)),
         clock=clock,
-        callers=callers,
+        authenticator=authenticator,
         audit=AuditTrail(database),
         started_at=clock.now(),
     )

@@ -14,9 +14,9 @@ UnpauseError
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
-StorageError stands beside them: a bug or a broken database, which no client could do anything about.
+StorageError is no UnpauseError: it means a bug or a broken database.
 
-``api/errors.py`` holds the one table from these classes to a status.
+``api/errors.py`` maps these classes to a status.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class UnpauseError(Exception):
-    """The root: ``message`` is fit for a client and holds no secret."""
+    """The root: clients may see ``message``, which contains no secret."""
 
     code: str = "ERROR"
 
@@ -40,7 +40,7 @@ class UnpauseError(Exception):
 
 
 class NotFound(UnpauseError):
-    """What was named does not exist, or not for who asks."""
+    """The object does not exist, or the caller may not see it."""
 
     code = "NOT_FOUND"
 
@@ -57,7 +57,7 @@ class SessionNotFound(NotFound):
 
 
 class AgentNotFound(NotFound):
-    """No agent of that id is served here."""
+    """No agent with that id is served here."""
 
     def __init__(self, message: str = "Agent not found") -> None:
         super().__init__(message)
@@ -108,28 +108,28 @@ class RequirementExpired(InvalidTransition):
 
 
 class AlreadyResolved(Conflict):
-    """Somebody decided this approval before, or nobody has to any more."""
+    """The approval was decided before, or needs no decision any more."""
 
     def __init__(self, status: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"Approval is already '{status}' and cannot be resolved", details)
 
 
 class Collision(Conflict):
-    """Another request did the same, or removed what this one builds on, at the same moment; nothing was changed."""
+    """A concurrent request did the same or removed what this one needs; nothing was changed."""
 
     def __init__(self) -> None:
-        super().__init__("Another request changed the same at the same moment; nothing was changed, try again")
+        super().__init__("A concurrent request changed the same data; nothing was changed. Try again.")
 
 
 class RunUnreadable(Conflict):
-    """What is stored of a run cannot be read, such as what a newer version has written."""
+    """The stored run cannot be read, such as one that a newer version wrote."""
 
     def __init__(self) -> None:
-        super().__init__("This version of the server cannot read what is stored of the run")
+        super().__init__("This version of the server cannot read the stored run")
 
 
 class Unacceptable(UnpauseError):
-    """The request makes no sense as it stands; it changed nothing."""
+    """The request is invalid; it changed nothing."""
 
     code = "BAD_REQUEST"
 
@@ -139,7 +139,7 @@ class RequirementMismatch(Unacceptable):
 
 
 class RequirementsOpen(Unacceptable):
-    """A continue said nothing about what the run waits for."""
+    """A continue answers none of the run's requirements."""
 
 
 class InvalidInput(Unacceptable):
@@ -147,7 +147,7 @@ class InvalidInput(Unacceptable):
 
 
 class IdempotencyMismatch(Unacceptable):
-    """An Idempotency-Key was used before, for another request."""
+    """An Idempotency-Key was used before with another request."""
 
     code = "IDEMPOTENCY_MISMATCH"
 
@@ -156,7 +156,7 @@ class IdempotencyMismatch(Unacceptable):
 
 
 class InvalidOutputSchema(Unacceptable):
-    """The schema that the answer is to have cannot be used."""
+    """The requested schema of the answer is invalid or not supported."""
 
     code = "INVALID_OUTPUT_SCHEMA"
 
@@ -165,27 +165,27 @@ class InvalidOutputSchema(Unacceptable):
 
 
 class ModelNotAllowed(Unacceptable):
-    """A client asked for a model that the settings do not allow."""
+    """The settings do not allow the requested model."""
 
     def __init__(self, model: str, allowed: Sequence[str]) -> None:
         super().__init__(f"Model {model!r} is not available here; available: {', '.join(allowed) or 'none'}")
 
 
 class SecretsNotKept(Unacceptable):
-    """A secret would have to be stored, and there is no key to encrypt it with."""
+    """There is no key to encrypt a secret with."""
 
     def __init__(self) -> None:
-        super().__init__("This server keeps no secrets: it was started without --encryption-key")
+        super().__init__("This server cannot store secrets: it was started without --encryption-key")
 
 
 class Limited(UnpauseError):
-    """Too much was asked for."""
+    """A limit was reached."""
 
     code = "LIMITED"
 
 
 class RateLimited(Limited):
-    """Too many requests in a window of time; ``retry_after`` are the seconds until the next may come."""
+    """Too many requests in a window of time; ``retry_after`` is the number of seconds to wait."""
 
     def __init__(self, retry_after: int, message: str = "Rate limit exceeded. Please try again later.") -> None:
         super().__init__(message)
@@ -200,13 +200,13 @@ class RunLimitReached(Limited):
 
 
 class Unauthenticated(UnpauseError):
-    """Nobody knows who asks: there is no token, or none that counts."""
+    """The request has no valid token."""
 
     code = "UNAUTHENTICATED"
 
 
 class Denied(UnpauseError):
-    """Who asks may not do this."""
+    """The caller may not do this."""
 
     code = "FORBIDDEN"
 
@@ -219,35 +219,35 @@ class OrganizationForbidden(Denied):
 
 
 class ApprovalPending(Denied):
-    """An administrator has to decide before anybody can continue the run."""
+    """An administrator has to decide before the run can be continued."""
 
     def __init__(self) -> None:
         super().__init__("This run requires admin approval before it can be continued")
 
 
 class ScopeMissing(Denied):
-    """The token was not made for this (text: agno.md section 2)."""
+    """The token lacks a scope."""
 
     def __init__(self, scope: str) -> None:
         super().__init__(f"Insufficient permissions. Required scope(s): {scope}")
 
 
 class AgentForbidden(Denied):
-    """The token was not made for this agent (text: agno.md section 2)."""
+    """The token lacks a scope for this agent."""
 
     def __init__(self, action: str) -> None:
         super().__init__(f"Access denied to {action} this agent")
 
 
 class UserMissing(Denied):
-    """The token names no user, and what users own is kept apart here."""
+    """The token names no user, and this server isolates users."""
 
     def __init__(self) -> None:
         super().__init__("Authenticated request is missing a user identity")
 
 
 class NotADecider(Denied):
-    """The tool's author wants others to decide this call."""
+    """The tool's policy requires another decider."""
 
 
 class TooLarge(UnpauseError):
@@ -257,28 +257,28 @@ class TooLarge(UnpauseError):
 
 
 class Unavailable(UnpauseError):
-    """Not now; later may work."""
+    """Temporarily impossible; a later request may succeed."""
 
     code = "UNAVAILABLE"
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer; what was asked of it was not done, or its answer was lost."""
+    """The database does not answer: the statement had no effect, or its answer was lost."""
 
     def __init__(self) -> None:
         super().__init__("The database does not answer")
 
 
 class DatabaseBusy(Unavailable):
-    """Other transactions are in the way, for longer than one waits for them; nothing was changed."""
+    """A lock was not free in time; nothing was changed."""
 
-    def __init__(self, what: str = "What this needs") -> None:
-        super().__init__(f"{what} is locked by another transaction; try again")
+    def __init__(self, what: str = "A row") -> None:
+        super().__init__(f"{what} is locked by another transaction. Try again.")
 
 
 @contextmanager
 def busy_with(what: str) -> Iterator[None]:
-    """Have a DatabaseBusy of the block name what is locked."""
+    """Name the locked object in a DatabaseBusy of the block."""
     try:
         yield
     except DatabaseBusy as error:
@@ -286,15 +286,15 @@ def busy_with(what: str) -> Iterator[None]:
 
 
 class AgentUnavailable(Unavailable):
-    """No live process serves the agent, so what was decided could not be carried out: it was not taken."""
+    """No live process serves the agent; the decision was not accepted."""
 
     def __init__(self, agent_id: str) -> None:
-        message = f"Agent {agent_id!r} is not served at present: nothing was decided. Try again when it is back."
+        message = f"No running server serves agent {agent_id!r}: nothing was decided. Try again when one does."
         super().__init__(message, {"agent_id": agent_id})
 
 
 class ShuttingDown(Unavailable):
-    """The server is stopping and takes no new work."""
+    """The server is stopping and accepts no new work."""
 
     def __init__(
         self, message: str = "The server is shutting down", details: Mapping[str, object] | None = None
@@ -303,29 +303,29 @@ class ShuttingDown(Unavailable):
 
 
 class LeaseLost(UnpauseError):
-    """The executor's fence is stale: another claim, or a cancel, owns the run now."""
+    """The executor's fence is stale: another claim or a cancel took the run."""
 
 
 class StorageError(Exception):
-    """The database refused a statement, or its answer made no sense; the cause says what the driver said of it.
+    """The database refused a statement; the cause is the driver's error.
 
-    The driver's words, with the statement in them, are for the log alone: this text may be shown to anybody.
+    The driver's message contains the statement and is for the log alone: clients may see this one.
     """
 
     def __init__(self) -> None:
-        super().__init__("The database could not do what was asked of it")
+        super().__init__("The database refused a statement")
 
 
 class Startup(UnpauseError):
-    """The server refuses to start; the message says what mends it."""
+    """The server refuses to start; the message says how to fix it."""
 
 
 class InvalidSetting(Startup):
-    """A setting has a value that cannot work."""
+    """A setting has an invalid value."""
 
 
 class SchemaMismatch(Startup):
-    """The database's schema is not the one this code was written for."""
+    """The database has not the schema of this version."""
 
 
 class DatabaseInUse(Startup):

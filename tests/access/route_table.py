@@ -92,7 +92,7 @@ _NAMED = {"agent_run_id": "{agent_run_id}"}
 _LOG = {"id": "{agent_run_id}", "organization_id": 1, "status": "PAUSED", "logs": [..., ...], "total_logs": 2, ...: ...}
 _NO_WEBHOOK = Answer(200, {"url": None, "enabled": False, "has_secret": False})
 _WEBHOOK = {"url": "https://hooks.example/{home}", "enabled": False}
-_PRIVATE = message(400, "The webhook URL leads to an address that is private or of this machine")
+_PRIVATE = message(400, "The webhook URL leads to a private address or to this machine")
 
 SERVER: Final[Mapping[str, Row]] = {
     "GET /": public(Answer(200, {"name": "Unpause", "version": ..., "docs": "/docs"})),
@@ -213,7 +213,7 @@ _CODEGEN: Mapping[str, Row] = {
     ),
     "POST /setup-commands/generate": same(
         SETUP,
-        message(400, "Setup commands are off here: the server was started without --workspace-root"),
+        message(400, "Setup commands are off: the server was started without --workspace-root"),
         json={"repo_id": 1},
     ),
     "GET /users": Row(

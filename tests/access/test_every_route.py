@@ -31,7 +31,7 @@ from tests.support.caller import body_of
 from tests.support.server import Server, User, served
 from tests.support.toolbox import plan
 from unpause.api.errors import AgnoRoute
-from unpause.auth.tokens import NewToken, end_token, make_token
+from unpause.auth.tokens import NewToken, create_token, revoke_token
 from unpause.domain.principal import Principal
 
 CANARY = "canary"
@@ -69,7 +69,7 @@ class World:
         now = self.server.clock.now() - timedelta(hours=1)
         by = Principal(organization, "tests", via="cli")
         _, text = await self.server.application.database.write(
-            lambda connection: make_token(connection, wanted, by, now)
+            lambda connection: create_token(connection, wanted, by, now)
         )
         return self.server.user(text)
 
@@ -90,7 +90,7 @@ class World:
         public = revoked.authorization.removeprefix("Bearer unp_").partition(".")[0]
         now = self.server.clock.now()
         await self.server.application.database.write(
-            lambda connection: end_token(connection, public, Principal(1, via="cli"), now)
+            lambda connection: revoke_token(connection, public, Principal(1, via="cli"), now)
         )
         right = (await self.person("alice", ADMIN)).authorization
         return {

@@ -14,7 +14,7 @@ from tests.access.users import DELETE, DEPLOY, SECRET, SESSION, Users, served_us
 from tests.support.caller import CODEGEN, body_of, confirming, path_of
 from tests.support.server import User
 from tests.support.toolbox import JsonObject
-from unpause.domain.scopes import USUAL
+from unpause.domain.scopes import DEFAULT_SCOPES
 
 NOWHERE: Final = "00000000-0000-4000-8000-000000000000"
 
@@ -145,7 +145,7 @@ async def test_lists_and_counts_hold_only_what_is_ones_own(users_on_both: Users)
 
 
 async def test_nobody_begins_a_run_in_another_users_session_or_hears_what_was_said_there(users: Users) -> None:
-    by_jwt = users.server.by_jwt("bob", *USUAL, session_id=SESSION)
+    by_jwt = users.server.by_jwt("bob", *DEFAULT_SCOPES, session_id=SESSION)
     for person, fields in (
         (users.bob, {"session_id": SESSION}),
         (users.bob, {"session_id": SESSION, "user_id": "alice"}),
@@ -191,7 +191,7 @@ async def test_a_key_of_another_member_is_a_new_one_through_codegens_api(users: 
 
 
 async def test_a_user_cannot_say_to_be_another_one(users: Users) -> None:
-    by_jwt = users.server.by_jwt("bob", *USUAL)
+    by_jwt = users.server.by_jwt("bob", *DEFAULT_SCOPES)
     for person in (users.bob, by_jwt):
         run = await person.create(DELETE, user_id="alice")
         assert run["user_id"] == "bob"
@@ -246,7 +246,7 @@ async def test_who_decides_approvals_sees_those_of_everybody_and_no_more(users: 
 
 
 async def test_who_may_remove_approvals_but_not_decide_them_finds_only_their_own(users: Users) -> None:
-    remover = await users.server.add_user(1, "remover", *USUAL, "approvals:delete")
+    remover = await users.server.add_user(1, "remover", *DEFAULT_SCOPES, "approvals:delete")
     async with users.nothing_changes():
         assert (await remover.request("DELETE", f"/approvals/{users.approval_id}")).status_code == 404
     (tool,) = (await remover.create(DEPLOY))["tools"]
@@ -330,7 +330,7 @@ async def test_the_same_key_for_another_user_of_a_program_is_a_mistake(users: Us
 
 
 async def test_a_jwt_stands_for_the_same_user_as_a_token(users: Users) -> None:
-    alice, mallory = (users.server.by_jwt(name, *USUAL) for name in ("alice", "mallory"))
+    alice, mallory = (users.server.by_jwt(name, *DEFAULT_SCOPES) for name in ("alice", "mallory"))
     names = of_alice(users)
     for ask in ASKS:
         async with users.nothing_changes():
@@ -344,7 +344,7 @@ async def test_a_jwt_stands_for_the_same_user_as_a_token(users: Users) -> None:
 
 
 async def test_the_session_in_a_jwt_is_where_its_runs_belong(users: Users) -> None:
-    bob = users.server.by_jwt("bob", *USUAL, session_id="the session of the JWT")
+    bob = users.server.by_jwt("bob", *DEFAULT_SCOPES, session_id="the session of the JWT")
     run = await bob.create(DELETE, session_id="another session")
     assert run["session_id"] == "the session of the JWT"
     elsewhere = await users.bob.create(DELETE, session_id="another session")

@@ -15,9 +15,9 @@ import pytest
 from tests.support.caller import DEADLINE, RUNS, body_of
 from tests.support.gates import Gates
 from tests.support.server import Server, User, served
-from unpause.auth.tokens import end_token
+from unpause.auth.tokens import revoke_token
 from unpause.domain.principal import Principal
-from unpause.store.tokens import expire_token
+from unpause.store.tokens import set_expiry
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -93,14 +93,14 @@ async def asked(server: Server, person: User, method: str, path: str, **form: st
 async def expire(server: Server, person: User) -> None:
     public = person.authorization.removeprefix("Bearer unp_").partition(".")[0]
     now = server.clock.now()
-    await server.application.database.write(lambda db: expire_token(db, public, now))
+    await server.application.database.write(lambda db: set_expiry(db, public, now))
     server.clock.move(3)
 
 
 async def revoke(server: Server, person: User) -> None:
     public = person.authorization.removeprefix("Bearer unp_").partition(".")[0]
     now = server.clock.now()
-    await server.application.database.write(lambda db: end_token(db, public, Principal(1, via="cli"), now))
+    await server.application.database.write(lambda db: revoke_token(db, public, Principal(1, via="cli"), now))
     # A token that was used just before is remembered for so long.
     server.clock.move(3)
 

@@ -20,7 +20,7 @@ from tests.support.caller import body_of, confirming, path_of
 from tests.support.databases import PostgresServer, copy_database, sqlite_url
 from tests.support.gates import Gates
 from tests.support.server import Server, served
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 
 # A folder to serve in, and a database in which both organizations are.
 Copies: TypeAlias = Callable[[], AbstractContextManager[tuple[Path, str]]]
@@ -29,9 +29,9 @@ _DECIDING: Final = ("approvals:write", "approvals:delete")
 # What the strangers can do, by name. The one of them with a user of the others' name says so by token and by JWT.
 PEOPLE: Final[Mapping[str, tuple[str | None, tuple[str, ...]]]] = {
     "boss": ("our-boss", (ADMIN,)),
-    "anna": (SHARED_USER, USUAL),
-    "decider": ("our-decider", (*USUAL, *_DECIDING)),
-    "service": (None, (*USUAL, *_DECIDING)),
+    "anna": (SHARED_USER, DEFAULT_SCOPES),
+    "decider": ("our-decider", (*DEFAULT_SCOPES, *_DECIDING)),
+    "service": (None, (*DEFAULT_SCOPES, *_DECIDING)),
 }
 BY_JWT: Final = "anna by JWT"
 
@@ -76,7 +76,9 @@ async def _furnish(folder: Path, database_url: str) -> tuple[Belongings, dict[st
             await server.add_organization(OURS, "ours")
             theirs = await furnish(server)
             people = {name: await server.add_user(OURS, user, *scopes) for name, (user, scopes) in PEOPLE.items()}
-            people[BY_JWT] = server.by_jwt(SHARED_USER, *USUAL, *_DECIDING, organization=OURS, session_id=SESSIONS[0])
+            people[BY_JWT] = server.by_jwt(
+                SHARED_USER, *DEFAULT_SCOPES, *_DECIDING, organization=OURS, session_id=SESSIONS[0]
+            )
             tokens = {name: person.authorization for name, person in people.items()}
             return theirs, tokens, read_routes(server.app.openapi())
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tests.support.server import Server, User, served
 from tests.support.toolbox import JsonObject, plan
 from unpause.domain.principal import DEFAULT_ORGANIZATION
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 
 SESSION: Final = "alice's session"
 SECRET: Final = "what only alice said"
@@ -58,7 +58,7 @@ async def served_users(folder: Path, database_url: str | None = None, **changes:
             server=server,
             alice=alice,
             bob=await server.add_user(first, "bob"),
-            decider=await server.add_user(first, "decider", *USUAL, "approvals:write", "approvals:delete"),
+            decider=await server.add_user(first, "decider", *DEFAULT_SCOPES, "approvals:write", "approvals:delete"),
             boss=await server.add_user(first, "boss", ADMIN),
             service=await server.add_user(first, None),
             delete=await alice.create(DELETE, session_id=SESSION),

@@ -17,9 +17,9 @@ from tests.support.caller import CODEGEN, refusal
 from tests.support.gates import Gates
 from tests.support.server import JWT_KEY, PEOPLE, Server, served
 from tests.support.toolbox import JsonObject
-from unpause.auth.tokens import NewToken, end_token, make_token, replace_token
+from unpause.auth.tokens import NewToken, create_token, replace_token, revoke_token
 from unpause.domain.principal import Principal
-from unpause.domain.scopes import USUAL
+from unpause.domain.scopes import DEFAULT_SCOPES
 from unpause.errors import DatabaseUnavailable
 from unpause.store.users import list_organizations
 
@@ -81,7 +81,7 @@ async def test_every_decision_is_told_with_who_made_it_how_and_in_which_words(se
 
 async def test_who_comes_with_a_jwt_and_who_acts_for_others_are_told_by_name(server: Server) -> None:
     first, second, third = [await server.user("alice").run_tools("delete_file") for _ in range(3)]
-    claims = {"sub": "dave", "exp": 4_000_000_000, "scopes": list(USUAL)}
+    claims = {"sub": "dave", "exp": 4_000_000_000, "scopes": list(DEFAULT_SCOPES)}
     dave = server.user(jwt.encode(claims, JWT_KEY, "HS256"))
     assert (await dave.answer(first)).status_code == 200
     assert (await server.user("service").answer(second, form={"user_id": "alice"})).status_code == 200
@@ -233,10 +233,10 @@ async def test_tokens_that_are_made_and_revoked_are_told_where_they_belong(serve
 
     def unit(connection: Connection) -> tuple[str, str]:
         rivals = max(one.id for one in list_organizations(connection))
-        token, _ = make_token(connection, NewToken(organization_id=rivals, user_id="eve"), operator, now)
+        token, _ = create_token(connection, NewToken(organization_id=rivals, user_id="eve"), operator, now)
         newer, _ = replace_token(connection, token.id, operator, now, timedelta(hours=1))
         for _ in range(2):
-            end_token(connection, newer.id, operator, now)
+            revoke_token(connection, newer.id, operator, now)
         return token.id, newer.id
 
     old, new = await server.application.database.write(unit)

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 from starlette.types import Message
 
-from unpause.api.json import MOST_VALUES, StrictRequest, TooManyValues, parse_json
+from unpause.api.json import MOST_VALUES, JsonTooLarge, StrictRequest, parse_json
 
 SPACE = " " * 100_000
 LONG = "x" * 100_000
@@ -33,7 +33,7 @@ def test_what_is_json_is_read_at_any_length(value: object, space: str) -> None:
     [f"[{'0,' * MOST_VALUES}0]", "[" * 10 + "[]," * MOST_VALUES, '{"a":[' + '"\\\\",' * MOST_VALUES, '"\\"",' * 10**5],
 )
 def test_more_values_than_anybody_needs_are_refused(text: str) -> None:
-    with pytest.raises(TooManyValues):
+    with pytest.raises(JsonTooLarge):
         parse_json(text)
 
 

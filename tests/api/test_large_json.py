@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic_core import to_json
 
-from unpause.api.large_json import write_json
+from unpause.api.json import write_json
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.support.caller import CODEGEN
 from tests.support.server import Server
 from unpause.store.tables import events, messages, requirements
 
-_SAID = "This version of the server cannot read what is stored of the run"
+_SAID = "This version of the server cannot read the stored run"
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Desk:
 
     async def renewed(self) -> None:
         """Wait until nobody asks the address any more."""
-        await self.keys._renewal.wait()  # noqa: SLF001 - nobody else waits for it
+        await self.keys._refreshing.wait()  # noqa: SLF001 - nobody else waits for it
 
     async def read(self, issuer: Issuer, kid: str | None = None) -> bool:
         """Whether a new token of the issuer counts; one that does not is refused for its key."""

@@ -18,13 +18,13 @@ from unpause.settings import Settings
 URL = "https://issuer.example/keys"
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"jwt_algorithm": "HS256", "jwt_key": "canary-short"}, "jwt_key: that key is too short for HS256"),
-    ({"jwt_algorithm": "HS256", "jwt_key": "canary" * 5 + "x"}, "jwt_key: that key is too short for HS256"),
-    ({"jwt_algorithm": "HS512", "jwt_key": "canary" * 10 + "xyz"}, "jwt_key: that key is too short for HS512"),
-    ({"jwt_algorithm": "HS256", "jwt_key": ""}, "jwt_key: that is no key for HS256"),
-    ({"jwt_algorithm": "RS256", "jwt_key": "canary" * 20}, "jwt_key: that is no key for RS256"),
-    ({"jwt_algorithm": "ES256", "jwt_key": "canary" * 20}, "jwt_key: that is no key for ES256"),
-    ({"jwt_algorithm": "EdDSA", "jwt_key": "canary" * 20}, "jwt_key: that is no key for EdDSA"),
+    ({"jwt_algorithm": "HS256", "jwt_key": "canary-short"}, "jwt_key: this key is too short for HS256"),
+    ({"jwt_algorithm": "HS256", "jwt_key": "canary" * 5 + "x"}, "jwt_key: this key is too short for HS256"),
+    ({"jwt_algorithm": "HS512", "jwt_key": "canary" * 10 + "xyz"}, "jwt_key: this key is too short for HS512"),
+    ({"jwt_algorithm": "HS256", "jwt_key": ""}, "jwt_key: this is no key for HS256"),
+    ({"jwt_algorithm": "RS256", "jwt_key": "canary" * 20}, "jwt_key: this is no key for RS256"),
+    ({"jwt_algorithm": "ES256", "jwt_key": "canary" * 20}, "jwt_key: this is no key for ES256"),
+    ({"jwt_algorithm": "EdDSA", "jwt_key": "canary" * 20}, "jwt_key: this is no key for EdDSA"),
     ({"jwt_algorithm": "HS256", "jwt_key": '{"kty": "oct", "k": "' + "canary" * 20 + '"}'}, "no key for HS256"),
     ({"jwt_jwks_url": URL, "jwt_key": SECRET}, "jwt_jwks_url stands alone"),
     ({"jwt_jwks_url": URL, "jwt_algorithm": "HS256"}, "jwt_algorithm HS256 needs a secret"),
@@ -78,7 +78,7 @@ def test_a_key_that_is_too_small_is_refused() -> None:
     # 1024 bits were broken long ago.
     small = rsa.generate_private_key(65537, 1024).public_key()  # noqa: S505 - refused
     text = small.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    assert refusal(jwt_algorithm="RS256", jwt_key=text) == "jwt_key: that key is too short for RS256"
+    assert refusal(jwt_algorithm="RS256", jwt_key=text) == "jwt_key: this key is too short for RS256"
 
 
 async def test_keys_are_read_from_files_the_setting_first(folder: Path, rsa_one: Issuer, rsa_other: Issuer) -> None:
@@ -117,5 +117,5 @@ def test_a_server_does_not_show_a_key_that_is_none(tmp_path: Path) -> None:
         UNPAUSE_JWT_KEY="canary-4711",
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["unpause: jwt_key: that is no key for RS256"]
+    assert done.stderr.splitlines() == ["unpause: jwt_key: this is no key for RS256"]
     assert list(tmp_path.iterdir()) == []

@@ -19,9 +19,9 @@ import pytest
 from tests.support.databases import Place, dump, sqlite_url
 from tests.support.server import SettableClock
 from unpause.auth.authenticator import Authenticator
-from unpause.auth.tokens import NewToken, end_token, make_first_token, make_token, replace_token
+from unpause.auth.tokens import NewToken, create_first_token, create_token, replace_token, revoke_token
 from unpause.domain.principal import Principal
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidInput, NotFound, Unauthenticated
 from unpause.store.engine.database import Database, database_file
 from unpause.store.engine.schema import plain_connection, plain_engine
@@ -44,7 +44,7 @@ class Desk:
 
     url: str
     clock: SettableClock
-    callers: Authenticator
+    authenticator: Authenticator
 
     def act(self, unit: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 - what the unit returns
         """Run the unit in a transaction of its own."""
@@ -54,7 +54,7 @@ class Desk:
     def make(self, **wanted: Any) -> tuple[Token, str]:  # noqa: ANN401 - the fields of a new token
         """Make a token."""
         made: tuple[Token, str] = self.act(
-            lambda connection: make_token(connection, NewToken(**wanted), OPERATOR, self.clock.now())
+            lambda connection: create_token(connection, NewToken(**wanted), OPERATOR, self.clock.now())
         )
         return made
 
@@ -67,7 +67,7 @@ class Desk:
 
     def revoke(self, public: str) -> None:
         """Have a token count no more."""
-        self.act(lambda connection: end_token(connection, public, OPERATOR, self.clock.now()))
+        self.act(lambda connection: revoke_token(connection, public, OPERATOR, self.clock.now()))
 
     def rows(self, table: str = "tokens") -> list[dict[str, Any]]:
         """Return every row of a table."""
@@ -76,7 +76,7 @@ class Desk:
     async def refusal(self, text: str) -> str:
         """Return what somebody with this token hears."""
         with pytest.raises(Unauthenticated) as caught:
-            await self.callers.identify(f"Bearer {text}")
+            await self.authenticator.identify(f"Bearer {text}")
         return caught.value.message
 
 
@@ -102,12 +102,12 @@ async def desk(database_url: str) -> AsyncIterator[Desk]:
 async def test_a_token_says_who_asks_and_what_they_may_do(desk: Desk) -> None:
     token, text = desk.make(user_id="alice", name="laptop")
     assert SHAPE.fullmatch(text)
-    expected = Principal(1, "alice", subject="alice", scopes=frozenset(USUAL), token_id=token.id)
-    assert await desk.callers.identify(f"Bearer {text}") == expected
-    assert await desk.callers.identify(text) == expected
+    expected = Principal(1, "alice", subject="alice", scopes=frozenset(DEFAULT_SCOPES), token_id=token.id)
+    assert await desk.authenticator.identify(f"Bearer {text}") == expected
+    assert await desk.authenticator.identify(text) == expected
     second = desk.act(lambda connection: add_organization(connection, "second", desk.clock.now()))
     service, text = desk.make(organization_id=second, scopes=("agents:ops:run", "finance:approve"))
-    assert await desk.callers.identify(text) == Principal(
+    assert await desk.authenticator.identify(text) == Principal(
         second, scopes=frozenset({"agents:ops:run", "finance:approve"}), token_id=service.id
     )
 
@@ -115,8 +115,8 @@ async def test_a_token_says_who_asks_and_what_they_may_do(desk: Desk) -> None:
 async def test_only_the_hash_of_a_token_is_anywhere_in_the_database(desk: Desk) -> None:
     texts = [desk.make(user_id="alice")[1] for _ in range(3)]
     for text in texts:
-        await desk.callers.identify(text)
-    await desk.callers.sweep()
+        await desk.authenticator.identify(text)
+    await desk.authenticator.sweep()
     with closing(plain_engine(desk.url).connect()) as connection:
         everything = repr(dump(connection))
     file = database_file(desk.url)
@@ -131,7 +131,7 @@ async def test_only_the_hash_of_a_token_is_anywhere_in_the_database(desk: Desk) 
 
 async def test_no_two_tokens_are_alike_and_no_id_looks_like_an_option(desk: Desk) -> None:
     def unit(connection: Connection) -> list[str]:
-        return [make_token(connection, NewToken(), OPERATOR, desk.clock.now())[1] for _ in range(200)]
+        return [create_token(connection, NewToken(), OPERATOR, desk.clock.now())[1] for _ in range(200)]
 
     texts = desk.act(unit)
     assert all(SHAPE.fullmatch(text) for text in texts)
@@ -153,7 +153,7 @@ async def test_a_token_that_is_not_right_learns_nothing_of_why(desk: Desk) -> No
         *("unp_", token.id, secret, f"unp_.{secret}", "garbage", "é" * 20, f"unp_{token.id}\n.{secret}"),
     ]
     assert {await desk.refusal(each) for each in wrong} == {INVALID}
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
 
 
 async def test_a_token_is_compared_in_the_same_time_whether_it_exists_or_not(
@@ -170,14 +170,14 @@ async def test_a_token_is_compared_in_the_same_time_whether_it_exists_or_not(
     monkeypatch.setattr("unpause.auth.authenticator.hmac", spied)
     for wrong in (f"unp_{token.id}.{'A' * 43}", f"unp_AAAAAAAA.{'A' * 43}", "garbage"):
         await desk.refusal(wrong)
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     assert compared == [(64, 64)] * 4
 
 
 async def test_a_token_counts_until_the_moment_it_expires(desk: Desk) -> None:
     _, text = desk.make(lifetime=timedelta(seconds=90))
     desk.clock.move(89.9)
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     desk.clock.move(0.1)
     assert await desk.refusal(text) == EXPIRED
     assert await desk.refusal(f"{text[:-4]}AAAA") == INVALID, "who does not have it is not told that there was one"
@@ -186,23 +186,23 @@ async def test_a_token_counts_until_the_moment_it_expires(desk: Desk) -> None:
 async def test_a_revoked_token_counts_for_two_seconds_at_most(desk: Desk) -> None:
     token, text = desk.make()
     unused, other = desk.make()
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     for each in (token, unused):
         desk.revoke(each.id)
     assert await desk.refusal(other) == INVALID
     desk.clock.move(1.9)
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     desk.clock.move(0.1)
     assert await desk.refusal(text) == INVALID
 
 
 async def test_using_a_token_does_not_make_its_revocation_come_later(desk: Desk) -> None:
     token, text = desk.make()
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     desk.revoke(token.id)
     for _ in range(3):
         desk.clock.move(0.6)
-        await desk.callers.identify(text)
+        await desk.authenticator.identify(text)
     desk.clock.move(0.2)
     assert await desk.refusal(text) == INVALID
 
@@ -212,7 +212,7 @@ async def test_a_token_counts_as_soon_as_it_is_made(desk: Desk, monkeypatch: pyt
     assert await desk.refusal(f"unp_AAAAAAAA.{'A' * 43}") == INVALID
     _, text = desk.make()
     assert text.startswith("unp_AAAAAAAA.")
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
 
 
 async def test_when_a_token_was_used_is_written_down_later_and_only_forward(desk: Desk) -> None:
@@ -220,19 +220,19 @@ async def test_when_a_token_was_used_is_written_down_later_and_only_forward(desk
     _, unused = desk.make()
     await desk.refusal(f"{unused[:-4]}AAAA")
     first = desk.clock.now()
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     assert [row["last_used_at"] for row in desk.rows()] == [None, None]
-    assert await desk.callers.sweep() == 1
+    assert await desk.authenticator.sweep() == 1
     assert {row["last_used_at"] for row in desk.rows()} == {first, None}
-    assert await desk.callers.sweep() == 0
+    assert await desk.authenticator.sweep() == 0
     # Another node, whose clock is behind, takes nothing back.
     desk.clock.move(-30)
-    await desk.callers.identify(text)
-    await desk.callers.sweep()
+    await desk.authenticator.identify(text)
+    await desk.authenticator.sweep()
     assert {row["last_used_at"] for row in desk.rows()} == {first, None}
     desk.clock.move(90)
-    await desk.callers.identify(text)
-    await desk.callers.sweep()
+    await desk.authenticator.identify(text)
+    await desk.authenticator.sweep()
     assert {row["last_used_at"] for row in desk.rows()} == {first + timedelta(seconds=60), None}
 
 
@@ -247,7 +247,7 @@ async def test_a_token_is_replaced_by_one_that_is_like_it(desk: Desk) -> None:
     assert new == like
     assert fresh != text
     assert await desk.refusal(text) == INVALID
-    assert (await desk.callers.identify(fresh)).subject == "alice"
+    assert (await desk.authenticator.identify(fresh)).subject == "alice"
     for wrong in (old.id, text):
         with pytest.raises(InvalidInput, match="revoked or expired") as caught:
             desk.rotate(wrong, timedelta())
@@ -260,7 +260,7 @@ async def test_the_old_token_may_count_for_a_while_longer(desk: Desk) -> None:
     for each in (old, soon):
         desk.rotate(each.id, timedelta(seconds=60))
     desk.clock.move(59)
-    await desk.callers.identify(text)
+    await desk.authenticator.identify(text)
     assert await desk.refusal(short) == EXPIRED, "no longer than it would have anyway"
     desk.clock.move(1)
     assert await desk.refusal(text) == EXPIRED
@@ -272,9 +272,9 @@ async def test_who_made_and_revoked_a_token_is_told_where_the_token_belongs(desk
 
     def unit(connection: Connection) -> Token:
         new, _ = replace_token(connection, token.id, OPERATOR, desk.clock.now(), timedelta(seconds=5))
-        end_token(connection, new.id, OPERATOR, desk.clock.now())
+        revoke_token(connection, new.id, OPERATOR, desk.clock.now())
         # Once is enough.
-        return end_token(connection, new.id, OPERATOR, desk.clock.now())
+        return revoke_token(connection, new.id, OPERATOR, desk.clock.now())
 
     new = desk.act(unit)
     told = [(row["organization_id"], row["action"], row["subject"], row["via"]) for row in desk.rows("audit")]
@@ -309,7 +309,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"scopes": ("finance:a b",)}, "Unknown scope"),
     ({"scopes": ("finance:\n",)}, "Unknown scope"),
     *(
-        ({field: name}, "A name has 1 to 255 printable characters")
+        ({field: name}, "A name must have 1 to 255 printable characters")
         for field in ("user_id", "name")
         for name in ("", "a" * 256, "a\0b", "a\nb", "a\tb", "\x1b[2J", "\udcff")
     ),
@@ -330,21 +330,21 @@ async def test_a_token_for_what_there_is_not_is_refused(sqlite_file: str, wanted
 async def test_a_token_that_there_is_not_cannot_be_revoked_or_replaced(desk: Desk, named: str) -> None:
     now = desk.clock.now()
     for action in (
-        lambda connection: end_token(connection, named, OPERATOR, now),
+        lambda connection: revoke_token(connection, named, OPERATOR, now),
         lambda connection: replace_token(connection, named, OPERATOR, now, timedelta()),
     ):
         with pytest.raises(NotFound) as caught:
             desk.act(action)
-        assert caught.value.message == "There is no token of that id"
+        assert caught.value.message == "There is no token with that id"
 
 
 async def test_the_first_token_is_an_administrators_and_there_is_no_second(desk: Desk) -> None:
-    text = desk.act(lambda connection: make_first_token(connection, desk.clock.now()))
-    principal = await desk.callers.identify(text)
+    text = desk.act(lambda connection: create_first_token(connection, desk.clock.now()))
+    principal = await desk.authenticator.identify(text)
     assert (principal.organization_id, principal.subject, principal.scopes) == (1, "admin", frozenset({ADMIN}))
-    assert desk.act(lambda connection: make_first_token(connection, desk.clock.now())) is None
-    desk.act(lambda connection: end_token(connection, principal.token_id or "", OPERATOR, desk.clock.now()))
-    assert desk.act(lambda connection: make_first_token(connection, desk.clock.now())) is None, "not even then"
+    assert desk.act(lambda connection: create_first_token(connection, desk.clock.now())) is None
+    desk.act(lambda connection: revoke_token(connection, principal.token_id or "", OPERATOR, desk.clock.now()))
+    assert desk.act(lambda connection: create_first_token(connection, desk.clock.now())) is None, "not even then"
 
 
 async def test_of_nodes_that_start_at_once_one_makes_the_first_token(postgres_url: str) -> None:
@@ -354,16 +354,16 @@ async def test_of_nodes_that_start_at_once_one_makes_the_first_token(postgres_ur
 
         def start(_: int) -> str | None:
             together.wait(60)
-            made: str | None = desk.act(lambda connection: make_first_token(connection, desk.clock.now()))
+            made: str | None = desk.act(lambda connection: create_first_token(connection, desk.clock.now()))
             return made
 
         with ThreadPoolExecutor(nodes) as pool:
             made = [text for text in pool.map(start, range(nodes)) if text is not None]
         assert len(made) == len(desk.rows()) == 1
-        await desk.callers.identify(made[0])
+        await desk.authenticator.identify(made[0])
 
 
 async def test_a_server_that_asks_nobody_takes_everybody_for_the_first_organization(desk: Desk) -> None:
-    callers = Authenticator(Database(desk.url, 2), desk.clock, None, is_open=True)
+    authenticator = Authenticator(Database(desk.url, 2), desk.clock, None, is_open=True)
     for authorization in (None, "Bearer garbage", "Basic x"):
-        assert await callers.identify(authorization) == Principal(1)
+        assert await authenticator.identify(authorization) == Principal(1)

@@ -24,14 +24,14 @@ WRONG = [
     (["tokens", "create", "--org", "99999999999999999999"], "There is no organization 99999999999999999999"),
     (["tokens", "create", "--scopes", "agents:run,agents:fly"], "Unknown scope: agents:fly"),
     (["tokens", "create", "--scopes", "admin"], "Unknown scope: admin"),
-    (["tokens", "create", "--user", ""], "A name has 1 to 255 printable characters"),
-    (["tokens", "create", "--user", "a\nb"], "A name has 1 to 255 printable characters"),
-    (["tokens", "create", "--name", "\udcff"], "A name has 1 to 255 printable characters"),
-    (["tokens", "revoke", "nothing"], "There is no token of that id"),
-    (["tokens", "revoke", f"unp_AAAAAAAA.{'canary' * 7}x"], "There is no token of that id"),
-    (["tokens", "rotate", "\udcff"], "There is no token of that id"),
-    (["organizations", "create", ""], "A name has 1 to 255 printable characters"),
-    (["organizations", "create", "\udcff"], "A name has 1 to 255 printable characters"),
+    (["tokens", "create", "--user", ""], "A name must have 1 to 255 printable characters"),
+    (["tokens", "create", "--user", "a\nb"], "A name must have 1 to 255 printable characters"),
+    (["tokens", "create", "--name", "\udcff"], "A name must have 1 to 255 printable characters"),
+    (["tokens", "revoke", "nothing"], "There is no token with that id"),
+    (["tokens", "revoke", f"unp_AAAAAAAA.{'canary' * 7}x"], "There is no token with that id"),
+    (["tokens", "rotate", "\udcff"], "There is no token with that id"),
+    (["organizations", "create", ""], "A name must have 1 to 255 printable characters"),
+    (["organizations", "create", "\udcff"], "A name must have 1 to 255 printable characters"),
 ]
 MISUSED = [
     (["tokens", "revoke"], 'Command "tokens revoke" parameter TOKEN_ID requires an argument.'),
@@ -114,7 +114,7 @@ def test_a_token_is_rotated_at_once_or_with_a_time_for_both(with_database: Here)
     assert found[third][1:] == ["alice", "-", "never used", "agent_os:admin"]
     refused = with_database.run("tokens", "rotate", first)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"unpause: Token {first} is revoked or expired: make a new one\n"
+    assert refused.stderr == f"unpause: Token {first} is revoked or expired: create a new one\n"
 
 
 def test_an_organization_has_tokens_of_its_own(with_database: Here) -> None:

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from tests.support.full import IS_FULL
 from tests.support.generated import Target, application_in, examples, nobody_outside, read_document, schema_of
 from tests.support.walking import MAIN_ROAD, Walker
-from unpause.auth.tokens import make_first_token
+from unpause.auth.tokens import create_first_token
 from unpause.store.engine.schema import plain_connection
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def application_asking_for_a_token(folder: Path) -> Starlette:
     app = application_in(folder, dev=False, **limits)
     url = app.state.application.settings.database_url
     with plain_connection(url) as connection, connection.begin():
-        text = make_first_token(connection, datetime.now(UTC))
+        text = create_first_token(connection, datetime.now(UTC))
     assert text is not None
     app.add_middleware(Proving, proof=f"Bearer {text}")
     return app

@@ -15,7 +15,7 @@ from tests.support.toolbox import JsonObject, plan
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunRef
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import NotADecider
 from unpause.services.commands import ContinueRun
 
@@ -29,7 +29,7 @@ NOT_THE_STARTER = "has to be decided by somebody else than who started the run"
 
 def jwt_of(user: str, *scopes: str) -> str:
     """Return a JWT for a user, with the usual scopes and these."""
-    return jwt.encode({"sub": user, "exp": FAR, "scopes": [*USUAL, *scopes]}, JWT_KEY, "HS256")
+    return jwt.encode({"sub": user, "exp": FAR, "scopes": [*DEFAULT_SCOPES, *scopes]}, JWT_KEY, "HS256")
 
 
 @pytest.fixture

@@ -86,9 +86,9 @@ async def test_both_apis_answer_503_with_the_time_to_come_again(tmp_path: Path, 
                 "/v1/organizations/1/agent/run/resume", json={"agent_run_id": 1, "prompt": "go on"}
             )
     assert (by_agno.status_code, by_agno.headers["retry-after"]) == (503, "1")
-    assert by_agno.json() == {"detail": f"Run {run['run_id']} is locked by another transaction; try again"}
+    assert by_agno.json() == {"detail": f"Run {run['run_id']} is locked by another transaction. Try again."}
     assert (by_codegen.status_code, by_codegen.headers["retry-after"]) == (503, "1")
-    assert by_codegen.json() == {"message": "Run 1 is locked by another transaction; try again", "status_code": 503}
+    assert by_codegen.json() == {"message": "Run 1 is locked by another transaction. Try again.", "status_code": 503}
 
 
 async def test_who_waits_for_a_locked_run_leaves_the_node_to_the_others(tmp_path: Path, postgres_url: str) -> None:

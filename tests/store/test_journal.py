@@ -225,7 +225,7 @@ async def test_a_moment_without_a_zone_is_refused(database_url: str) -> None:
         await kept(database_url, lambda connection: new_run(connection, created_at=NOW.replace(tzinfo=None)))
     assert "without a time zone" in str(refused.value.__cause__)
     # The statement is for the log: this text may come to a client.
-    assert str(refused.value) == "The database could not do what was asked of it"
+    assert str(refused.value) == "The database refused a statement"
 
 
 async def test_a_session_is_made_once_for_each_organization_and_id(database_url: str) -> None:

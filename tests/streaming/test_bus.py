@@ -46,9 +46,9 @@ class Node:
 
     def __post_init__(self) -> None:
         self.follower = Follower(self.database, self.bus)
-        self.bus.hear(self._hear)
+        self.bus.on_signal(self._on_signal)
 
-    def _hear(self, signal: Signal, run_key: int | None) -> None:
+    def _on_signal(self, signal: Signal, run_key: int | None) -> None:
         self.heard.append((signal, run_key))
         self.told.set()
 

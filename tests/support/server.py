@@ -29,11 +29,11 @@ from tests.support.toolbox import JsonObject, toolbox_agent
 from unpause.agents.driver import AgentDriver
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
-from unpause.auth.tokens import NewToken, make_token
+from unpause.auth.tokens import NewToken, create_token
 from unpause.bootstrap import Application, build_application
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.factories import driver_options
 from unpause.store.runs import find_by_key, list_unfinished
 from unpause.store.tables import organizations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 Dump: TypeAlias = dict[str, list[dict[str, Any]]]
 
 JWT_KEY = "a secret for tests that is long enough for HS256"
-_DECIDES = (*USUAL, "approvals:write", "approvals:delete")
+_DECIDES = (*DEFAULT_SCOPES, "approvals:write", "approvals:delete")
 
 # Users with tokens, and their scopes. `service` acts for the user that each request names; `rival` is the
 # administrator of another organization.
@@ -130,7 +130,7 @@ class Server(Caller):
         now = self.clock.now()
         return self.user(
             await self.application.database.write(
-                lambda connection: _new_token(connection, organization, user, scopes or USUAL, now)
+                lambda connection: _new_token(connection, organization, user, scopes or DEFAULT_SCOPES, now)
             )
         )
 
@@ -275,4 +275,4 @@ def _new_token(
     connection: Connection, organization: int, user: str | None, scopes: tuple[str, ...], now: datetime
 ) -> str:
     wanted = NewToken(organization_id=organization, user_id=user, name=f"{user} at work", scopes=scopes)
-    return make_token(connection, wanted, Principal(organization, "operator", via="cli"), now)[1]
+    return create_token(connection, wanted, Principal(organization, "operator", via="cli"), now)[1]

@@ -15,10 +15,10 @@ from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.health import router as health_router
-from unpause.api.middleware.authentication import Authentication, Places
-from unpause.api.middleware.requests import BodyLimit, HeadLimit, LoopbackOnly, PlainText, TrailingSlash, local_origins
-from unpause.api.middleware.security_headers import SafeHeaders
-from unpause.api.openapi import describe_proof
+from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits
+from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
+from unpause.api.middleware.security_headers import SecurityHeaders
+from unpause.api.openapi import describe_security
 from unpause.api.rate_limits import RateLimits
 from unpause.version import VERSION
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _CONTROL_PLANE = ("https://os.agno.com",)
 
-# Their routes are taken as they are. To include a router makes each of its routes anew, with the first request: that
-# would wait for it 0.2 seconds.
+# Their routes are used directly: including a router builds each of its routes again at the first request, which
+# takes 0.2 seconds.
 _ROUTERS = (
     health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
@@ -55,7 +55,7 @@ def create_app(application: Application) -> FastAPI:
     )
     app.state.application = application
     app.state.rate_limits = RateLimits(application)
-    describe_proof(app)
+    describe_security(app)
     settings = application.settings
     app.add_middleware(
         BodyLimit,
@@ -64,26 +64,26 @@ def create_app(application: Application) -> FastAPI:
         seconds=settings.request_seconds,
     )
     app.add_middleware(
-        Authentication,
-        callers=application.callers,
-        places=Places(settings.max_requests, settings.max_streams),
-        patience=settings.keepalive_seconds,
+        AuthenticationMiddleware,
+        authenticator=application.authenticator,
+        limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
+        recheck_seconds=settings.keepalive_seconds,
     )
     app.add_middleware(
         CORSMiddleware,
-        # AgentOS's control plane is a page that brings a token; a server without tokens answers no page from elsewhere.
-        allow_origins=[*settings.cors_origins, *(() if application.callers.is_open else _CONTROL_PLANE)],
-        # Where nobody is asked who they are, pages of this machine may call, from whatever port they come.
-        allow_origin_regex=local_origins(settings.host) if application.callers.is_open else None,
+        # AgentOS's control plane is a web page that sends a token; an open server accepts no page from elsewhere.
+        allow_origins=[*settings.cors_origins, *(() if application.authenticator.is_open else _CONTROL_PLANE)],
+        # An open server accepts pages of this machine, from any port.
+        allow_origin_regex=local_origins(settings.host) if application.authenticator.is_open else None,
         allow_credentials=True,
         allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=["*"],
         expose_headers=["*"],
     )
-    if application.callers.is_open:
+    if application.authenticator.is_open:
         app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
     app.add_middleware(TrailingSlash)
-    app.add_middleware(PlainText)
-    app.add_middleware(HeadLimit)
-    app.add_middleware(SafeHeaders)
+    app.add_middleware(NulCheck)
+    app.add_middleware(HeaderLimit)
+    app.add_middleware(SecurityHeaders)
     return app

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def audit_json(entry: AuditEntry) -> dict[str, Any]:
-    """Return an entry; moments are ISO 8601."""
+    """Return an entry; times are ISO 8601."""
     return {
         "id": entry.id,
         "at": entry.at.isoformat(),

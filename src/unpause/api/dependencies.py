@@ -1,4 +1,4 @@
-"""What routes get handed: the application."""
+"""Dependencies of the routes of both APIs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unpause.bootstrap import Application
 
 
 async def get_application(request: Request) -> Application:
-    """Return the application this server serves; async, because FastAPI runs plain functions in a thread."""
+    """Return the application; async, because FastAPI runs plain functions in a thread."""
     application: Application = request.app.state.application
     return application
 

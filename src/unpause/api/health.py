@@ -1,4 +1,4 @@
-"""Whether the process is alive, and whether it can do its work."""
+"""Liveness and readiness."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["Health"])
 
 
-# For whoever starts processes: another one has to take this one's place.
-_DYING = {"status": "unavailable", "reason": "A part of the background work has died; the process is about to end"}
+_DYING = {"status": "unavailable", "reason": "A background task has died; the process is about to exit"}
 
 
 @router.get("/health", operation_id="health_check", response_model=dict[str, Any])
 async def get_health(application: App) -> Any:  # noqa: ANN401 - FastAPI would describe a union as two shapes
-    """Say that the process is alive, with its background work: 503 once a part of that has died."""
+    """Answer 200 while the process and its background tasks are alive, else 503."""
     if application.pulse.has_died:
         return JSONResponse(_DYING, 503)
     return {"status": "ok", "instantiated_at": application.started_at.isoformat().replace("+00:00", "Z")}
@@ -32,7 +31,7 @@ async def get_health(application: App) -> Any:  # noqa: ANN401 - FastAPI would d
 async def get_ready(application: App) -> Response:
     """Answer 200 when the database answers and has the right schema, else 503 with the reason.
 
-    ``unserved`` are the runs, by agent, that no live process can go on with.
+    ``unserved`` counts the runs, by agent, that no live process can execute.
     """
     if application.pulse.has_died:
         return JSONResponse(_DYING, 503)
@@ -43,6 +42,6 @@ async def get_ready(application: App) -> Response:
         return JSONResponse({"status": "unavailable", "reason": error.message}, 503, {"Retry-After": "5"})
     except UnpauseError as error:
         return JSONResponse({"status": "unavailable", "reason": error.message}, 503, {"Retry-After": "1"})
-    # No fault of this node, which other load can go to; but whoever looks has to see what waits for nobody.
+    # Not this node's failure, so it stays ready; but an operator has to see these runs.
     waiting = [{"agent_id": each.agent_id, "pending": each.pending, "paused": each.paused} for each in unserved]
     return JSONResponse({"status": "ready", "unserved": waiting} if waiting else {"status": "ready"})

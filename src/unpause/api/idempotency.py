@@ -1,4 +1,4 @@
-"""Reads the Idempotency-Key of a request and makes the fingerprint that tells whether two requests are the same."""
+"""Reads the Idempotency-Key of a request, and computes a fingerprint to compare requests by."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
 def read_request_key(principal: Principal, key: str | None, operation: str, **request: object) -> RequestKey | None:
     """Return the key with a fingerprint of the ``request``, by field, or None without a key; raise InvalidInput.
 
-    Each user has keys of their own: nobody learns from a key what another user did with it.
+    Each user has keys of their own: a key reveals nothing about another user's requests.
     """
     if key is None:
         return None
@@ -46,7 +46,7 @@ def fields_of(command: CreateRun | ContinueRun | ResolveApproval | RunRef) -> di
 
 
 def _mark(value: object) -> str:
-    """Return what stands for a secret: a hash of the secret itself would let a weak one be guessed from it."""
+    """Return the keyed mark of a secret: from a plain hash a weak secret could be guessed."""
     if isinstance(value, Sealed):
         return value.mark
     raise TypeError(f"{type(value).__name__} has no place in a fingerprint")

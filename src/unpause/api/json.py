@@ -1,4 +1,4 @@
-"""Reads bodies: JSON as RFC 8259 has it, and forms; large ones beside the event loop, so that nobody waits for them."""
+"""Reads and writes JSON (RFC 8259) and reads forms; large ones in a thread, so that the event loop goes on."""
 
 from __future__ import annotations
 
@@ -13,39 +13,44 @@ from pydantic_core import from_json, to_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 
-from unpause.domain.storable import DEEPEST, is_nested_deeper
+from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
-# Clients send calls back as they were shown, with their own JSON around the arguments.
+# Clients send calls back with a few levels of JSON around the arguments.
 _DEEPEST = DEEPEST + 10
-# Where there is none of these, no number is too large for a float.
+# Only text that matches can have a number that is too large for a float.
 _LARGE = re.compile(rb"[eE]\+?0*[0-9]{3}|[0-9]{200}")
-# Up to this size a body is read at once: a hop to a thread costs more.
+# Up to this size a body is read at once: a thread costs more.
 _SMALL_BYTES = 64 * 1024
-# What the event loop or a thread does in one step.
+# The bytes of one step in the event loop or a thread.
 _SLICE_BYTES = 16 * 1024
-# What is parsed into more objects than these holds the interpreter's lock for longer than others should wait.
+# Parsing more values holds the interpreter's lock for too long.
 MOST_VALUES = 100_000
 _MOST_ESCAPES = 2_000_000
-# A form of so many is read at once.
+# A form of so many slices is read at once.
 _FEW_SLICES = 2
 _URLENCODED = "application/x-www-form-urlencoded"
 
+# The characters that take noticeably long to write, and those of one step: no other thread runs meanwhile.
+LARGE = 256 * 1024
+_PIECE = 64 * 1024
 
-class TooManyValues(ValueError):
-    """The JSON has more values than anybody needs."""
+
+class JsonTooLarge(ValueError):
+    """The JSON has too many values."""
 
     def __init__(self) -> None:
         super().__init__(f"more than {MOST_VALUES} values")
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever was sent
-    """Return what the text says; raise ValueError for what is no JSON, or cannot be kept.
+    """Return the value; raise ValueError for invalid JSON and for JSON that cannot be stored.
 
-    That is a number which is too large, and nesting of more than 110 levels; or more than 100,000 values.
+    That is JSON with a number that is too large, with more than 110 levels or with more than 100,000 values.
     """
     content = text.encode(errors="replace") if isinstance(text, str) else text
     is_small = len(content) <= _SMALL_BYTES
@@ -57,31 +62,31 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever was sent
     if not is_small:
         _refuse_infinity(value)
     elif _LARGE.search(content):
-        # The parser itself takes 1e999 for infinity.
+        # The parser reads 1e999 as infinity.
         from_json(to_json(value, inf_nan_mode="constants"), allow_inf_nan=False)
     return value
 
 
 async def read_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever was sent
-    """Do the same without keeping the event loop from its other work."""
+    """Do the same without blocking the event loop."""
     return parse_json(text) if len(text) <= _SMALL_BYTES else await asyncio.to_thread(parse_json, text)
 
 
 class StrictRequest(Request):
-    """A request whose JSON can be stored and answered again: Python's own parser lets through what cannot.
+    """A request whose JSON can be stored and sent again, which Python's own parser does not guarantee.
 
-    Whatever its size, reading it never holds up the event loop.
+    Reading it never blocks the event loop, whatever its size.
     """
 
     async def json(self) -> Any:  # noqa: ANN401 - whatever was sent
-        """Return what the body says; raise JSONDecodeError, which FastAPI answers with 422."""
+        """Return the parsed body; raise JSONDecodeError, which FastAPI answers with 422."""
         try:
             return await read_json(await self.body())
         except ValueError as error:
             raise JSONDecodeError(str(error), "", 0) from None
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body in slices; between them others have their turn, since who reads them does so at once."""
+        """Yield the body in slices, and let other tasks run between them."""
         async for chunk in super().stream():
             if len(chunk) <= _SLICE_BYTES:
                 yield chunk
@@ -95,7 +100,7 @@ class StrictRequest(Request):
     ) -> FormData:
         content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if self._form is None and content_type == _URLENCODED:
-            # Starlette would undo the percent signs of a whole field in one step, and count no empty fields.
+            # Starlette would decode a whole field in one step, and count no empty fields.
             slices = []
             count = 1
             async for piece in self.stream():
@@ -112,7 +117,7 @@ class StrictRequest(Request):
 
 
 def _read_fields(slices: Sequence[bytes], most_bytes: int) -> FormData:
-    """Return the fields of a URL-encoded form; those without a name and a value are none."""
+    """Return the fields of a URL-encoded form; empty ones are left out."""
     items: list[tuple[str, str | UploadFile]] = []
     for field in filter(None, b"".join(slices).split(b"&")):
         if len(field) > most_bytes:
@@ -123,12 +128,12 @@ def _read_fields(slices: Sequence[bytes], most_bytes: int) -> FormData:
 
 
 def _decoded(text: bytes) -> str:
-    """Return what a name or value stands for, decoded slice by slice."""
+    """Return the decoded name or value, decoded slice by slice."""
     parts = []
     start = 0
     while start < len(text):
         end = min(start + _SLICE_BYTES, len(text))
-        # A percent sign stays with its two digits.
+        # Keep a percent sign with its two digits.
         cut = text.rfind(b"%", end - 2, end)
         if end < len(text) and cut > start:
             end = cut
@@ -138,10 +143,10 @@ def _decoded(text: bytes) -> str:
 
 
 def _refuse_many_values(content: bytes) -> None:
-    """Raise TooManyValues; what stands in strings counts for nothing, but for what has to be decoded there."""
+    """Raise JsonTooLarge; the content of strings does not count, but for escapes that have to be decoded."""
     if content.count(b"\\") > _MOST_ESCAPES:
-        raise TooManyValues
-    # Nearly always this is enough, and it takes no time.
+        raise JsonTooLarge
+    # Nearly always this fast check is enough.
     if _count_marks(content) < MOST_VALUES:
         return
     count = 0
@@ -151,13 +156,13 @@ def _refuse_many_values(content: bytes) -> None:
         piece = content[start : start + _SLICE_BYTES]
         start += len(piece)
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and start < len(content):
-            # A backslash stays with what it escapes.
+            # Keep a backslash with what it escapes.
             piece += content[start : start + 1]
             start += 1
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         count += _count_marks(b"".join(parts[1 if is_in_string else 0 :: 2]))
         if count >= MOST_VALUES:
-            raise TooManyValues
+            raise JsonTooLarge
         is_in_string ^= len(parts) % 2 == 0
 
 
@@ -166,12 +171,43 @@ def _count_marks(content: bytes) -> int:
 
 
 def _refuse_infinity(value: object) -> None:
-    waiting = [value]
-    while waiting:
-        found = waiting.pop()
+    stack = [value]
+    while stack:
+        found = stack.pop()
         if isinstance(found, dict):
-            waiting.extend(found.values())
+            stack.extend(found.values())
         elif isinstance(found, list):
-            waiting.extend(found)
+            stack.extend(found)
         elif isinstance(found, float) and math.isinf(found):
             raise ValueError("a number is too large")
+
+
+async def write_json(content: Any) -> bytes:  # noqa: ANN401 - whatever is JSON
+    """Return the content as one line of JSON."""
+    if not is_longer(content, LARGE):
+        return to_json(content)
+    return await asyncio.to_thread(lambda: b"".join(_pieces(content)))
+
+
+async def large_json_response(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatever is JSON
+    """Return a response with the content, which may be large."""
+    return Response(await write_json(content), status, media_type="application/json")
+
+
+def _pieces(value: Any) -> Iterator[bytes]:  # noqa: ANN401 - whatever is JSON
+    match value:
+        case dict() if is_longer(value, _PIECE):
+            yield b"{"
+            for number, (key, inner) in enumerate(value.items()):
+                yield (b"," if number else b"") + to_json(key) + b":"
+                yield from _pieces(inner)
+            yield b"}"
+        case list() | tuple() if is_longer(value, _PIECE):
+            yield b"["
+            for number, inner in enumerate(value):
+                if number:
+                    yield b","
+                yield from _pieces(inner)
+            yield b"]"
+        case _:
+            yield to_json(value)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-# As AgentOS's document names it: SDKs that are generated from it send their token so (agno_captures/200_openapi.http).
-# Codegen's document has a header parameter for the token in each operation instead.
+# AgentOS's name of it: SDKs that are generated from its document send their token so. Codegen's document has a header
+# parameter for the token in each operation instead.
 _BEARER = "HTTPBearer"
 _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 
 
-def describe_proof(app: FastAPI) -> None:
-    """Have the application's document say which of AgentOS's operations want a token, and write it beside the loop."""
+def describe_security(app: FastAPI) -> None:
+    """Declare in the document which of AgentOS's operations require a token, and write it in a thread."""
     write = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -39,7 +39,7 @@ def describe_proof(app: FastAPI) -> None:
     async def answer(_: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(app.openapi))
 
-    # FastAPI's own route writes the document in the event loop, with the first request for it.
+    # FastAPI's own route writes the document in the event loop, at the first request for it.
     path = str(app.openapi_url)
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != path]
     app.add_route(path, answer, include_in_schema=False)
@@ -69,7 +69,7 @@ def _part(whole: dict[str, Any], title: str, paths: dict[str, Any], more: dict[s
 
 
 def _referenced(part: object, schemas: dict[str, Any]) -> set[str]:
-    """Return the names of the schemas that a part of a document needs, directly or through others."""
+    """Return the names of the schemas that a part of a document references, directly or through others."""
     found: set[str] = set()
     waiting: list[object] = [part]
     while waiting:

@@ -1,7 +1,7 @@
-"""What each route asks of who calls it: one row a route. A route without a row does not start.
+"""The scopes that each route requires: one row a route. The server does not start with a route that has no row.
 
-The scopes of AgentOS's routes are those of agno.md section 2. Codegen's API knows no scopes: its routes ask for what
-the same thing needs over there, and every one with an organization in its path for a member of that (``members.py``).
+AgentOS's routes require AgentOS's scopes. Codegen's API has no scopes: its routes require those of the same operation
+in AgentOS's, and membership of the organization in the path (``codegen/caller.py``).
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
     from unpause.domain.principal import Principal
 
-# Any of these is enough; none means that a valid token is.
+# Any one of these is enough; an empty tuple requires only a valid token.
 Scopes = tuple[str, ...]
 
 _RUN: Scopes = ("agents:run",)
-# Whoever may run an agent may see what becomes of it.
+# A caller who may run an agent may see its runs.
 _FOLLOW: Scopes = ("agents:read", "agents:run")
-# Whoever sees how the server is set up sees its users, too: so could every token that was made without scopes.
+# A token with the default scopes can read users, too.
 _USERS: Scopes = ("users:read", "system:read")
 _ADMIN: Scopes = (ADMIN,)
-_ANYBODY: Scopes = ()
+_ANY_TOKEN: Scopes = ()
 
 # Codegen's routes; all others are AgentOS's.
 CODEGEN_PREFIX = "/v1/"
 
-# Nobody is asked who they are.
+# Routes without authentication.
 PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"})
 
 _AGENTOS: dict[str, Scopes] = {
-    "GET /": _ANYBODY,
+    "GET /": _ANY_TOKEN,
     "GET /config": ("system:read",),
     "GET /models": ("system:read",),
-    "GET /teams": _ANYBODY,
-    "GET /workflows": _ANYBODY,
+    "GET /teams": _ANY_TOKEN,
+    "GET /workflows": _ANY_TOKEN,
     "GET /agents": _FOLLOW,
     "GET /agents/{agent_id}": _FOLLOW,
     "POST /agents/{agent_id}/runs": _RUN,
@@ -84,11 +84,11 @@ _OF_ORGANIZATION: dict[str, Scopes] = {
     "POST /setup-commands/generate": (SETUP,),
     "GET /users": _USERS,
     "GET /users/{user_id}": _USERS,
-    "GET /models": _ANYBODY,
-    "GET /repos": _ANYBODY,
-    "GET /integrations": _ANYBODY,
-    "GET /cli/rules": _ANYBODY,
-    # Whoever sets where news of all runs go reads them all.
+    "GET /models": _ANY_TOKEN,
+    "GET /repos": _ANY_TOKEN,
+    "GET /integrations": _ANY_TOKEN,
+    "GET /cli/rules": _ANY_TOKEN,
+    # A webhook of the organization gets messages about all runs.
     "GET /webhooks/agent-run": _ADMIN,
     "POST /webhooks/agent-run": _ADMIN,
     "DELETE /webhooks/agent-run": _ADMIN,
@@ -97,38 +97,38 @@ _OF_ORGANIZATION: dict[str, Scopes] = {
 }
 
 
-def _placed(prefix: str, routes: Mapping[str, Scopes]) -> dict[str, Scopes]:
+def _with_prefix(prefix: str, routes: Mapping[str, Scopes]) -> dict[str, Scopes]:
     return {route.replace(" ", f" {prefix}", 1): scopes for route, scopes in routes.items()}
 
 
 PERMISSIONS: Mapping[str, Scopes] = MappingProxyType(
     {
         **_AGENTOS,
-        **_placed("/v1/organizations/{org_id}", _OF_ORGANIZATION),
+        **_with_prefix("/v1/organizations/{org_id}", _OF_ORGANIZATION),
         "GET /v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs": _FOLLOW,
-        "GET /v1/users/me": _ANYBODY,
-        "GET /v1/organizations": _ANYBODY,
-        "GET /v1/mcp-providers": _ANYBODY,
+        "GET /v1/users/me": _ANY_TOKEN,
+        "GET /v1/organizations": _ANY_TOKEN,
+        "GET /v1/mcp-providers": _ANY_TOKEN,
     }
 )
 
 
 def principal_of(request: Request) -> Principal:
-    """Return who asks: every request that comes to a route was asked for that (``access.py``)."""
+    """Return the caller, which the authentication middleware has put into the request's state."""
     principal: Principal = request.state.principal
     return principal
 
 
 def permission_of(methods: set[str] | None, path: str) -> Scopes:
-    """Return what the route asks for; raise KeyError for one without a row."""
+    """Return the scopes that the route requires; raise KeyError for one without a row."""
     (method,) = methods or {"GET"}
     return PERMISSIONS[f"{method} {path}"]
 
 
-def check_permission(principal: Principal, wanted: Scopes, request: Request) -> None:
-    """Raise ScopeMissing unless one of the scopes is there: for the agent in the path, if any."""
-    if wanted and not any(_has(principal, scope, request) for scope in wanted):
-        raise ScopeMissing(wanted[0])
+def check_permission(principal: Principal, required: Scopes, request: Request) -> None:
+    """Raise ScopeMissing unless the principal has one of the scopes, for the agent in the path if there is one."""
+    if required and not any(_has(principal, scope, request) for scope in required):
+        raise ScopeMissing(required[0])
 
 
 def _has(principal: Principal, scope: str, request: Request) -> bool:
@@ -137,11 +137,7 @@ def _has(principal: Principal, scope: str, request: Request) -> bool:
     agent_id = request.path_params.get("agent_id")
     if agent_id is not None:
         return principal.may(scope, agent_id)
-    # Without an agent in the path, the run says which one it is (`services/runs.py`), and AgentOS lists the agents that
-    # may be seen. Codegen's reads show the runs of all agents.
+    # Without an agent in the path the service checks the run's agent, and AgentOS lists only visible agents. Codegen's
+    # reads show the runs of all agents.
     shows_all = request.method == "GET" and request.scope["path"].startswith(CODEGEN_PREFIX)
-    return principal.may(scope) if shows_all else principal.may_any_agent(_action(scope))
-
-
-def _action(scope: str) -> str:
-    return scope.partition(":")[2]
+    return principal.may(scope) if shows_all else principal.may_any_agent(scope.partition(":")[2])

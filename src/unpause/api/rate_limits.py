@@ -1,4 +1,4 @@
-"""Limits how often one token may ask, and says in each answer how much is left.
+"""Rate limits by token, with header fields that tell clients what is left.
 
 The headers are those of draft-ietf-httpapi-ratelimit-headers-10: ``RateLimit-Policy`` has the quota ``q`` of a window
 of ``w`` seconds, ``RateLimit`` has ``r``, what remains of it, for the next ``t`` seconds.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Bucket(StrEnum):
-    """What is counted together; each has a setting ``rate_limit_…`` and is a policy of this name in the headers."""
+    """Routes that share a limit; each has a setting ``rate_limit_…`` and a policy of this name in the headers."""
 
     CREATE = "create"
     READ = "read"
@@ -44,23 +44,23 @@ class Bucket(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class RateState:
-    """How a token stands in a bucket once this request is counted. Times are whole seconds, at least 1."""
+class RateLimitStatus:
+    """A token's use of a bucket, this request included. Times are whole seconds, at least 1."""
 
     bucket: Bucket
     quota: int
     window: int
-    number: int
+    used: int
     resets_in: int
 
     @property
     def is_over(self) -> bool:
-        """Whether this request was one too many."""
-        return self.number > self.quota
+        """Whether this request exceeds the limit."""
+        return self.used > self.quota
 
     def headers(self) -> Mapping[str, str]:
-        """Return the header fields that tell a client of it."""
-        remaining = max(0, self.quota - self.number)
+        """Return the header fields for the client."""
+        remaining = max(0, self.quota - self.used)
         return {
             "RateLimit-Policy": f'"{self.bucket}";q={self.quota};w={self.window}',
             "RateLimit": f'"{self.bucket}";r={remaining};t={self.resets_in}',
@@ -68,7 +68,7 @@ class RateState:
 
 
 class RateLimits:
-    """The limits of the settings, and who has used how much of them."""
+    """The limits of the settings, and how much of them each token has used."""
 
     def __init__(self, application: Application) -> None:
         self._counts = application.counts
@@ -76,51 +76,51 @@ class RateLimits:
         settings = application.settings
         self._limits = {bucket: parse_rate_limit(getattr(settings, f"rate_limit_{bucket}")) for bucket in Bucket}
 
-    async def add(self, bucket: Bucket, token: str) -> RateState | None:
-        """Count a request with the token, in whatever organization; None where the bucket has no limit.
+    async def add(self, bucket: Bucket, token: str) -> RateLimitStatus | None:
+        """Count a request of the token, in any organization; return None where the bucket has no limit.
 
-        Raises DatabaseUnavailable where the counts are out of reach.
+        Raises DatabaseUnavailable.
         """
         limit = self._limits[bucket]
         if limit is None:
             return None
         seconds = limit.get_expiry()
-        # The limit is part of the key: with another one, the counting starts anew.
+        # The limit is part of the key: with another limit, the count starts anew.
         key = limit.key_for(bucket, hashlib.sha256(token.encode()).hexdigest())
         count = await self._counts.add(key, timedelta(seconds=seconds))
         left = math.ceil((count.ends_at - self._clock.now()).total_seconds())
-        # A clock that was put back must not send clients to sleep for longer than a window.
-        return RateState(bucket, limit.amount, seconds, count.number, min(max(1, left), seconds))
+        # A clock that was set back must not make clients wait longer than a window.
+        return RateLimitStatus(bucket, limit.amount, seconds, count.number, min(max(1, left), seconds))
 
 
 @dataclass(frozen=True, slots=True)
 class _Limit:
-    """The limit that a route stands under."""
+    """The limit of a route."""
 
     bucket: Bucket
 
     async def check(self, request: Request) -> None:
-        """Count the request; raise RateLimited for one too many. Without a token there is nothing to count by."""
-        who = principal_of(request).credential or bearer(request.headers.get("authorization"))
-        if not who:
+        """Count the request; raise RateLimited over the limit. A request without a token is not counted."""
+        credential = principal_of(request).credential or bearer(request.headers.get("authorization"))
+        if not credential:
             return
         limits: RateLimits = request.app.state.rate_limits
-        state = await limits.add(self.bucket, who)
+        state = await limits.add(self.bucket, credential)
         request.state.rate = state
         if state is not None and state.is_over:
             raise RateLimited(state.resets_in)
 
 
-def limited(bucket: Bucket, who: Callable[..., Any]) -> Sequence[Dependency]:
-    """Return the dependencies of a limited route: ``who`` says who asks, and whom it refuses is not counted."""
-    return [Depends(who), Depends(_Limit(bucket).check)]
+def limited(bucket: Bucket, get_principal: Callable[..., Any]) -> Sequence[Dependency]:
+    """Return the dependencies of a limited route; a request that ``get_principal`` refuses is not counted."""
+    return [Depends(get_principal), Depends(_Limit(bucket).check)]
 
 
 class LimitedRoute(APIRoute):
-    """A route that counts, too, what FastAPI refuses before any dependency runs: a body that is no JSON."""
+    """A route that also counts requests that FastAPI refuses before any dependency runs: a body that is no JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler; it raises RateLimited before anything else is said about a request too many."""
+        """Return the handler; over the limit it raises RateLimited before any other error."""
         handler = super().get_route_handler()
         checks = [depends.dependency for depends in self.dependencies]
         limits = [found for check in checks if isinstance(found := getattr(check, "__self__", None), _Limit)]
@@ -138,6 +138,6 @@ class LimitedRoute(APIRoute):
 
 
 def rate_headers(request: Request) -> Mapping[str, str]:
-    """Return what the answer has to say about the limit; nothing for a request that was not counted."""
-    state: RateState | None = getattr(request.state, "rate", None)
+    """Return the header fields of the rate limit; none for a request that was not counted."""
+    state: RateLimitStatus | None = getattr(request.state, "rate", None)
     return {} if state is None else state.headers()

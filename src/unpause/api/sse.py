@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
 
-from unpause.api.large_json import LARGE
+from unpause.api.json import LARGE
 from unpause.domain.storable import is_longer
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from unpause.bootstrap import Application
     from unpause.domain.events import Event
 
-# A frame's name and its data, one line of JSON; None for an event this API does not show.
+# A frame's name and its data, one line of JSON; None for an event that this API does not show.
 Frame = tuple[str, str] | None
 
-# Long enough for the next server to be up, or for a proxy to have noticed.
+# Long enough for the next server to start, or for a proxy to notice.
 _RETRY_MILLISECONDS = 1000
 
-# By itself it cuts every stream of the process the moment that a signal to stop arrives. Here they go on for the grace,
-# and `Follower.end_streams` ends them.
-AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # theirs has no annotations
+# sse-starlette cuts all streams as soon as the process gets a signal to stop. Here they go on for the grace period,
+# until `Follower.end_streams` ends them.
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # it has no annotations
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -50,7 +50,7 @@ def stream_events(
 def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
     """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments in silence.
 
-    One that ends because the server stops says how soon to connect again.
+    A stream that ends because the server stops says when to reconnect.
     """
 
     async def encoded() -> AsyncIterator[ServerSentEvent]:

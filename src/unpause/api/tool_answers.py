@@ -1,4 +1,4 @@
-"""Reads tool executions as clients echo them: what a client says about each call of a paused run."""
+"""Reads a client's answers from the tool executions that it sends back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unpause.domain.requirements import ToolAnswer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# What no answer to a real call comes near; the setting `max_tools` says how many may be sent.
+# Far more than any real request has; the setting `max_tools` is the limit.
 MOST_TOOLS: Final = 1000
 _MOST_FIELDS = 1000
 _LONGEST_NAME = 1000
@@ -29,7 +29,7 @@ class ToolInputField(BaseModel):
 
 
 class ToolExecution(BaseModel):
-    """A tool execution as a client echoes it; only what can be an answer is read, everything else is ignored."""
+    """A tool execution as a client sends it back; keys that are no part of an answer are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -43,12 +43,12 @@ class ToolExecution(BaseModel):
     user_input_schema: Annotated[list[ToolInputField], Field(max_length=_MOST_FIELDS, fail_fast=True)] | None = None
 
 
-# The first one that is wrong is enough to go on with: all of them would be as many errors as were sent.
+# Fails at the first invalid item: otherwise there would be as many errors as items.
 ToolExecutions = Annotated[list[ToolExecution], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
 def answers_in(tools: Iterable[ToolExecution]) -> tuple[ToolAnswer, ...]:
-    """Return what the client says about each call."""
+    """Return the client's answer about each call."""
     return tuple(_answer(tool) for tool in tools)
 
 

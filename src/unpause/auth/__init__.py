@@ -1,1 +1,1 @@
-"""Who asks: tokens of our own, and JWTs that somebody else signs."""
+"""Authentication by the server's own tokens and by JWTs."""

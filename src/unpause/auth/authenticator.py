@@ -1,4 +1,4 @@
-"""From what a request proves itself with to who asks: a token of ours, a JWT, or nothing where nobody is asked."""
+"""Authenticates requests: by a token, by a JWT, or not at all on an open server."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from unpause.store.engine.database import Database
 
 _SCHEME = "bearer"
-# A token that was revoked elsewhere may still count for so long; without that each request would ask the database.
-_REMEMBERED = timedelta(seconds=2)
-_MOST_REMEMBERED = 10_000
-# Longer ones are not looked at: no header that means something is.
+# A token revoked by another process stays valid here for so long; without a cache each request would read the database.
+_CACHED_FOR = timedelta(seconds=2)
+_MOST_CACHED = 10_000
+# No valid header is longer.
 _LONGEST = 16_384
 
-# AgentOS's words: with a security key, and with JWTs.
+# AgentOS's texts: with a security key, and with JWTs.
 MISSING = "Authorization header required"
 MISSING_JWT = "Authorization header missing"
 INVALID = "Invalid authentication token"
@@ -38,20 +38,20 @@ class JwtReader(Protocol):
     """Checks a JWT."""
 
     async def read(self, text: str) -> Principal:
-        """Return who it speaks for; raise Unauthenticated."""
+        """Return its principal; raise Unauthenticated."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
+class _CachedToken:
     token: Token
     until: datetime
 
 
 class Authenticator:
-    """Says who asks. Implements ``execution.sweeper.Sweep``: when tokens were used is written down now and then.
+    """Identifies callers. Implements ``execution.sweeper.Sweep``: a sweep stores when tokens were last used.
 
-    ``is_open`` asks nobody: everybody belongs to the first organization and may do everything.
+    With ``is_open`` there is no authentication: every client has all scopes in the first organization.
     """
 
     def __init__(self, database: Database, clock: Clock, jwts: JwtReader | None, *, is_open: bool) -> None:
@@ -59,14 +59,14 @@ class Authenticator:
         self._clock = clock
         self._jwts = jwts
         self.is_open = is_open
-        self._remembered: dict[str, _Remembered] = {}
+        self._cache: dict[str, _CachedToken] = {}
         self._organizations: set[int] = set()
         self._used: dict[str, datetime] = {}
 
     async def identify(self, authorization: str | None) -> Principal:
-        """Return who sent this ``Authorization``, with the scheme ``Bearer`` or without; raise Unauthenticated.
+        """Return the principal of an ``Authorization`` header, with the scheme ``Bearer`` or without.
 
-        Raises DatabaseUnavailable where that cannot be found out now.
+        Raises Unauthenticated, or DatabaseUnavailable.
         """
         if self.is_open:
             return Principal(DEFAULT_ORGANIZATION)
@@ -82,7 +82,7 @@ class Authenticator:
         return await self._by_token(text)
 
     async def sweep(self) -> int:
-        """Write down when tokens were last used; return how many were."""
+        """Store when tokens were last used; return how many."""
         used, self._used = self._used, {}
         if used:
             try:
@@ -95,10 +95,10 @@ class Authenticator:
     async def _by_token(self, text: str) -> Principal:
         public = token_id(text)
         token = None if public is None else await self._find(public)
-        # The same work for a token that does not exist: how long it takes says nothing.
-        is_it = hmac.compare_digest(hash_of(text), token.hash if token is not None else hash_of(""))
+        # The same work for a token that does not exist: the time taken reveals nothing.
+        matches = hmac.compare_digest(hash_of(text), token.hash if token is not None else hash_of(""))
         now = self._clock.now()
-        if token is None or not is_it or token.revoked_at is not None:
+        if token is None or not matches or token.revoked_at is not None:
             raise Unauthenticated(INVALID)
         if token.is_expired(now):
             raise Unauthenticated(EXPIRED)
@@ -113,18 +113,18 @@ class Authenticator:
 
     async def _find(self, public: str) -> Token | None:
         now = self._clock.now()
-        known = self._remembered.get(public)
-        # One that counts for longer than that is of before the clock was put back.
-        if known is not None and now < known.until <= now + _REMEMBERED:
+        known = self._cache.get(public)
+        # A later end means that the clock was set back since.
+        if known is not None and now < known.until <= now + _CACHED_FOR:
             return known.token
         token = await self._database.read(lambda connection: find_token(connection, public))
-        if len(self._remembered) >= _MOST_REMEMBERED:
-            self._remembered.clear()
+        if len(self._cache) >= _MOST_CACHED:
+            self._cache.clear()
         if token is not None:
-            self._remembered[public] = _Remembered(token, now + _REMEMBERED)
+            self._cache[public] = _CachedToken(token, now + _CACHED_FOR)
         else:
-            # Guesses are not worth remembering.
-            self._remembered.pop(public, None)
+            # Guesses must not fill the cache.
+            self._cache.pop(public, None)
         return token
 
     async def _check_organization(self, principal: Principal) -> None:
@@ -138,10 +138,10 @@ class Authenticator:
 
 
 def bearer(authorization: str | None) -> str:
-    """Return the token, sent with the scheme's name before it or without; empty where there is none."""
-    given = (authorization or "").strip()
-    scheme, _, rest = given.partition(" ")
+    """Return the token of the header, with the scheme ``Bearer`` or without; empty where there is none."""
+    header = (authorization or "").strip()
+    scheme, _, rest = header.partition(" ")
     if scheme.lower() == _SCHEME:
         return rest.strip()
-    # Of another scheme, such as Basic, there is nothing to read here (agno.md section 2).
-    return "" if rest else given
+    # Another scheme, such as Basic, carries no token.
+    return "" if rest else header

@@ -1,4 +1,4 @@
-"""Keys that are published at an address (RFC 7517): fetched when they are needed and not known, never per request."""
+"""Published keys (RFC 7517): fetched when a key is unknown or old, never per request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# However many tokens come with keys that nobody knows, the address is not asked oftener than this.
+# The URL is not fetched more often, however many tokens name unknown keys.
 _SMALLEST_INTERVAL_SECONDS = 30.0
-# Older keys are asked for again, and nobody waits for that.
-_USUAL_AGE_SECONDS = 2700.0
-# Keys that were taken out of the set are trusted no longer than this, as long as the address answers.
+# Older keys are refreshed in the background.
+_REFRESH_AGE_SECONDS = 2700.0
+# Keys removed from the set are trusted no longer than this while the URL answers.
 _LONGEST_AGE_SECONDS = 3600.0
 _TIMEOUT_SECONDS = 5.0
 _LARGEST_BYTES = 1024 * 1024
 
-# What can go wrong on the way, and what PyJWT makes of a document that is no key set.
+# Network errors, and PyJWT's errors about a document that is no key set.
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, jwt.PyJWTError, TimeoutError, ValueError, TypeError, AttributeError)
 
 
@@ -44,19 +44,19 @@ class PublishedKeys:
         self._tried_at: float | None = None
         self._has_failed = False
         self._lock = asyncio.Lock()
-        self._renewal = SingleTask("renewal of the published keys")
+        self._refreshing = SingleTask("refresh of the published keys")
 
     async def find_keys(self, key_id: str | None) -> Sequence[Any]:
-        """Return the keys with that id, or all for a token that names none; Unavailable while there were never any.
+        """Return the keys with that id, or all for a token that names none; raise Unavailable before the first fetch.
 
-        Whose key is known waits for the address only where the keys are old and it has not just failed.
+        A caller with a known key waits for a fetch only where the keys are old and the last fetch did not fail.
         """
         if not self._named(key_id) or (self._is_older(_LONGEST_AGE_SECONDS) and not self._has_failed):
             await self._refresh(lambda: self._is_older(_LONGEST_AGE_SECONDS) or not self._named(key_id))
-        elif self._is_older(_USUAL_AGE_SECONDS):
-            self._renewal.start(lambda: self._refresh(lambda: self._is_older(_USUAL_AGE_SECONDS)))
+        elif self._is_older(_REFRESH_AGE_SECONDS):
+            self._refreshing.start(lambda: self._refresh(lambda: self._is_older(_REFRESH_AGE_SECONDS)))
         if self._fetched_at is None:
-            raise Unavailable("The keys that tokens are checked with cannot be had now")
+            raise Unavailable("The keys to verify tokens with are unavailable. Try again.")
         return self._named(key_id)
 
     def _named(self, key_id: str | None) -> list[Any]:
@@ -70,7 +70,7 @@ class PublishedKeys:
     async def _refresh(self, is_needed: Callable[[], bool]) -> None:
         async with self._lock:
             was_just_tried = self._tried_at is not None and monotonic() - self._tried_at <= _SMALLEST_INTERVAL_SECONDS
-            # Whoever waited here finds what the one before fetched.
+            # Another task may have fetched while this one waited.
             if not is_needed() or was_just_tried:
                 return
             self._tried_at = monotonic()
@@ -78,7 +78,7 @@ class PublishedKeys:
                 self._keys = await self._fetch()
             except (*_FAILURES, RecursionError) as error:
                 self._has_failed = True
-                _log.warning("the published keys could not be fetched", error=type(error).__name__)
+                _log.warning("jwks fetch failed", error=type(error).__name__)
                 return
             self._has_failed = False
             self._fetched_at = monotonic()
@@ -94,14 +94,14 @@ class PublishedKeys:
             async for piece in response.aiter_bytes():
                 body += piece
                 if len(body) > _LARGEST_BYTES:
-                    raise ValueError("too large a key set")
+                    raise ValueError("the key set is too large")
         found: dict[str | None, list[Any]] = {}
         for key in jwt.PyJWKSet.from_json(body.decode()).keys:
-            # Secrets are not published; one that is must not be trusted.
+            # A published secret must not be trusted.
             if key.key_type == "oct" or key.public_key_use not in {None, "sig"}:
                 continue
             try:
-                # A set may hold keys for other algorithms, too.
+                # A set may contain keys for other algorithms, too.
                 found.setdefault(key.key_id, []).append(prepare_key(key.key, self._algorithm))
             except InvalidSetting:
                 continue

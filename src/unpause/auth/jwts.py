@@ -1,7 +1,7 @@
-"""Checks JWTs: the signature by the operator's keys, the times, issuer and audience; and reads who they speak for.
+"""Verifies JWTs: signature, times, issuer and audience; and reads the principal from their claims.
 
-The claims are those of agno.md section 2: ``sub`` is the user, ``scopes`` a list or a text with spaces; ``session_id``
-and the organization may be there.
+As in AgentOS ``sub`` is the user and ``scopes`` a list or a text with spaces; ``session_id`` and the organization are
+optional.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _LONGEST_NUMBER = 20
 
 
 class KeySource(Protocol):
-    """Where the keys come from that signatures are checked with."""
+    """The source of the keys that verify signatures."""
 
     async def find_keys(self, key_id: str | None) -> Sequence[Any]:
-        """Return the keys that may have signed a token with this ``kid``; none where it is not known."""
+        """Return the keys that may have signed a token with this ``kid``; none where it is unknown."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JwtRules:
-    """What a JWT has to be like. ``audience`` and ``issuer`` None are not looked at."""
+    """What a JWT has to satisfy. ``audience`` and ``issuer`` None are not checked."""
 
     algorithm: str
     audience: str | None = None
@@ -48,20 +48,20 @@ class JwtRules:
 
 
 class StaticKeys:
-    """Keys that were given with the settings; the newest first, older ones may follow."""
+    """The keys of the settings: the newest first, older ones may follow."""
 
     def __init__(self, keys: Iterable[str], algorithm: str) -> None:
-        """Raise InvalidSetting for a key that signatures cannot be checked with."""
+        """Raise InvalidSetting for a key that cannot verify signatures."""
         self._keys = [prepare_key(key, algorithm) for key in keys]
 
     async def find_keys(self, key_id: str | None) -> Sequence[Any]:
-        """Return all: they have no names."""
+        """Return all keys: they have no ids."""
         del key_id
         return self._keys
 
 
 class Jwts:
-    """Implements ``auth.callers.JwtReader``."""
+    """Implements ``auth.authenticator.JwtReader``."""
 
     def __init__(self, keys: KeySource, rules: JwtRules, clock: Clock) -> None:
         self._keys = keys
@@ -69,7 +69,7 @@ class Jwts:
         self._clock = clock
 
     async def read(self, text: str) -> Principal:
-        """Return who the token speaks for; raise Unauthenticated (texts: agno.md section 2)."""
+        """Return the token's principal; raise Unauthenticated with AgentOS's texts."""
         claims = await self._verified(text)
         self._check_times(claims)
         return self._principal(claims)
@@ -82,7 +82,7 @@ class Jwts:
         except (ValueError, RecursionError):
             raise Unauthenticated("Invalid token: it cannot be read") from None
         if header.get("alg") != self._rules.algorithm:
-            # Never what the token asks for: `none`, or a public key taken for a secret.
+            # Never the token's own choice: `none`, or a public key used as a secret.
             raise Unauthenticated("Invalid token: The specified alg value is not allowed")
         key_id = header.get("kid")
         failure: Exception | None = None
@@ -107,7 +107,7 @@ class Jwts:
             algorithms=[rules.algorithm],
             audience=rules.audience,
             issuer=rules.issuer,
-            # The times are looked at with this server's clock, below.
+            # `_check_times` checks the times, by this server's clock.
             options={
                 "require": ["exp"],
                 "verify_aud": rules.audience is not None,
@@ -129,7 +129,7 @@ class Jwts:
     def _principal(self, claims: Mapping[str, Any]) -> Principal:
         rules = self._rules
         organization, session = self._organization(claims), claims.get("session_id")
-        # Without a subject it acts for whomever each request names, as a service token does.
+        # Without a subject it acts for the user that each request names, as a service token does.
         user = None if claims.get("sub") is None else _name(claims, "sub")
         return Principal(
             organization,
@@ -151,21 +151,21 @@ class Jwts:
 
 
 def prepare_key(key: Any, algorithm: str) -> Any:  # noqa: ANN401 - whatever kind of key
-    """Return the key, a text or what a text was read as, as signatures are checked with it.
+    """Return the key in the form that verifies signatures.
 
     Raises InvalidSetting for a key of another algorithm, a private one, or one that is too short.
     """
-    wanted = jwt.get_algorithm_by_name(algorithm)
+    required = jwt.get_algorithm_by_name(algorithm)
     try:
-        prepared = wanted.prepare_key(key)
+        prepared = required.prepare_key(key)
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
-        # Not what went wrong: it may show the key.
-        raise InvalidSetting(f"jwt_key: that is no key for {algorithm}") from None
+        # The error may contain the key.
+        raise InvalidSetting(f"jwt_key: this is no key for {algorithm}") from None
     if hasattr(prepared, "private_bytes"):
-        raise InvalidSetting("jwt_key: that is a private key, and signatures are checked with the public one")
+        raise InvalidSetting("jwt_key: this is a private key; signatures are verified with the public one")
     # A secret shorter than what it signs with can be guessed (RFC 7518 section 3.2); so can a small RSA key.
-    if wanted.check_key_length(prepared):
-        raise InvalidSetting(f"jwt_key: that key is too short for {algorithm}")
+    if required.check_key_length(prepared):
+        raise InvalidSetting(f"jwt_key: this key is too short for {algorithm}")
     return prepared
 
 
@@ -173,7 +173,7 @@ _OTHER_AUDIENCE = "Invalid token audience - token not valid for this AgentOS ins
 
 
 def _invalid(error: Exception) -> Unauthenticated:
-    # It may repeat what the token says, and that may be halves of characters, which no answer can hold.
+    # The error may quote the token, and with it halves of characters, which no response can contain.
     return Unauthenticated(f"Invalid token: {error}".encode(errors="backslashreplace").decode())
 
 
@@ -185,7 +185,7 @@ def _moment(claims: Mapping[str, Any], claim: str) -> float:
 
 
 _LARGEST_MOMENT = 1e15
-# U+0000 and halves of characters, which JSON can say and no database takes.
+# U+0000 and halves of characters, which JSON can contain and no database stores.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 

@@ -1,4 +1,4 @@
-"""Makes, revokes and replaces tokens: random, shown once, kept as a hash."""
+"""Creates, revokes and replaces tokens: random, shown once, stored as a hash."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.domain.scopes import ADMIN, USUAL, is_known
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES, is_known
 from unpause.domain.tokens import Token
 from unpause.errors import InvalidInput, NotFound
 from unpause.store.audit import add_entries
-from unpause.store.tokens import add_token, expire_token, find_token, has_tokens, revoke_token
+from unpause.store.tokens import add_token, find_token, has_tokens, set_expiry, set_revoked
 from unpause.store.users import ensure_user, find_organization, lock_organization
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unpause.store.engine.database import Connection
 
 PREFIX = "unp_"
-# Letters and digits alone: an id that began with a dash would be an option on the command line.
+# Letters and digits alone: the command line would read an id that begins with a dash as an option.
 _ID_CHARACTERS = string.ascii_letters + string.digits
 _ID_LENGTH = 8
 _SECRET_BYTES = 32
@@ -35,67 +35,67 @@ _LONGEST_NAME = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
-    """What a token is to be for. Without a ``user_id`` it acts for whomever each request names."""
+    """A token to create. Without a ``user_id`` it acts for the user that each request names."""
 
     organization_id: int = DEFAULT_ORGANIZATION
     user_id: str | None = None
     name: str | None = None
-    scopes: tuple[str, ...] = USUAL
+    scopes: tuple[str, ...] = DEFAULT_SCOPES
     lifetime: timedelta | None = None
 
 
 def token_id(text: str) -> str | None:
-    """Return the part of a token that is no secret, or None where the text is no token."""
+    """Return the public part of a token, or None where the text is no token."""
     found = _SHAPE.fullmatch(text)
     return None if found is None else found[1]
 
 
 def hash_of(text: str) -> str:
-    """Return what is kept of a token: with 256 random bits in it, one round of SHA-256 is enough."""
+    """Return the hash that is stored: with 256 random bits, one round of SHA-256 is enough."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_token(connection: Connection, wanted: NewToken, by: Principal, now: datetime) -> tuple[Token, str]:
-    """Keep a new token; return it, and the text that proves it, which is kept nowhere.
+def create_token(connection: Connection, new: NewToken, by: Principal, now: datetime) -> tuple[Token, str]:
+    """Store a new token; return it and its text, which is stored nowhere.
 
-    Raises InvalidInput for an organization that does not exist, a scope that means nothing, or a bad name.
+    Raises InvalidInput for an unknown organization or scope, or an invalid name.
     """
-    _check(connection, wanted)
+    _check(connection, new)
     public = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
     text = f"{PREFIX}{public}.{secrets.token_urlsafe(_SECRET_BYTES)}"
     token = Token(
         id=public,
-        organization_id=wanted.organization_id,
-        user_id=wanted.user_id,
-        name=wanted.name,
+        organization_id=new.organization_id,
+        user_id=new.user_id,
+        name=new.name,
         hash=hash_of(text),
-        scopes=tuple(dict.fromkeys(wanted.scopes)),
+        scopes=tuple(dict.fromkeys(new.scopes)),
         created_at=now,
-        expires_at=now + wanted.lifetime if wanted.lifetime else None,
+        expires_at=now + new.lifetime if new.lifetime else None,
     )
     add_token(connection, token)
-    if wanted.user_id is not None:
-        role = "ADMIN" if ADMIN in wanted.scopes else "MEMBER"
-        ensure_user(connection, wanted.organization_id, wanted.user_id, role, now)
+    if new.user_id is not None:
+        role = "ADMIN" if ADMIN in new.scopes else "MEMBER"
+        ensure_user(connection, new.organization_id, new.user_id, role, now)
     details: dict[str, object] = {"user_id": token.user_id, "scopes": list(token.scopes)}
     _note(connection, by, AuditAction.TOKEN_CREATED, token, now, details)
     return token, text
 
 
-def make_first_token(connection: Connection, now: datetime) -> str | None:
-    """Make an administrator's token of the first organization, unless there is any token; return its text."""
+def create_first_token(connection: Connection, now: datetime) -> str | None:
+    """Create an administrator's token of the first organization, unless there is any token; return its text."""
     # Several nodes may start at once.
     lock_organization(connection, DEFAULT_ORGANIZATION)
     if has_tokens(connection):
         return None
-    wanted = NewToken(user_id="admin", name="first", scopes=(ADMIN,))
-    return make_token(connection, wanted, Principal(DEFAULT_ORGANIZATION), now)[1]
+    new = NewToken(user_id="admin", name="first", scopes=(ADMIN,))
+    return create_token(connection, new, Principal(DEFAULT_ORGANIZATION), now)[1]
 
 
-def end_token(connection: Connection, public: str, by: Principal, now: datetime) -> Token:
-    """Have the token count no more, and return it; one that was revoked before stays so. Raises NotFound."""
+def revoke_token(connection: Connection, public: str, by: Principal, now: datetime) -> Token:
+    """Revoke the token and return it; one that was revoked before stays as it is. Raises NotFound."""
     token = _get(connection, public)
-    if revoke_token(connection, token.id, now):
+    if set_revoked(connection, token.id, now):
         _note(connection, by, AuditAction.TOKEN_REVOKED, token, now)
     return token
 
@@ -103,53 +103,53 @@ def end_token(connection: Connection, public: str, by: Principal, now: datetime)
 def replace_token(
     connection: Connection, public: str, by: Principal, now: datetime, overlap: timedelta
 ) -> tuple[Token, str]:
-    """Make a token like this one, which counts no more after ``overlap``; return it and its text.
+    """Create a token like this one, which expires after ``overlap``; return the new one and its text.
 
-    Raises NotFound, or InvalidInput for one that is of no use any more.
+    Raises NotFound, or InvalidInput for one that is revoked or expired.
     """
     old = _get(connection, public)
     if not old.is_valid(now):
-        raise InvalidInput(f"Token {old.id} is revoked or expired: make a new one")
+        raise InvalidInput(f"Token {old.id} is revoked or expired: create a new one")
     lifetime = old.expires_at - old.created_at if old.expires_at else None
-    wanted = NewToken(
+    new = NewToken(
         organization_id=old.organization_id,
         user_id=old.user_id,
         name=old.name,
         scopes=old.scopes,
         lifetime=lifetime,
     )
-    made = make_token(connection, wanted, by, now)
+    created = create_token(connection, new, by, now)
     if overlap:
-        expire_token(connection, old.id, now + overlap)
+        set_expiry(connection, old.id, now + overlap)
         _note(connection, by, AuditAction.TOKEN_REVOKED, old, now, {"at": (now + overlap).isoformat()})
     else:
-        end_token(connection, old.id, by, now)
-    return made
+        revoke_token(connection, old.id, by, now)
+    return created
 
 
 def _get(connection: Connection, public: str) -> Token:
-    # Somebody may give the whole token where its id is enough; then what is wrong must not show it.
+    # An operator may pass the whole token in place of its id; the error must not repeat it.
     named = token_id(public) or public
     token = find_token(connection, named) if named.isascii() else None
     if token is None:
-        raise NotFound("There is no token of that id")
+        raise NotFound("There is no token with that id")
     return token
 
 
 def check_name(name: str) -> None:
     """Raise InvalidInput for what cannot be the name of a user, a token or an organization."""
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
-        raise InvalidInput(f"A name has 1 to {_LONGEST_NAME} printable characters")
+        raise InvalidInput(f"A name must have 1 to {_LONGEST_NAME} printable characters")
 
 
-def _check(connection: Connection, wanted: NewToken) -> None:
-    if find_organization(connection, wanted.organization_id) is None:
-        raise InvalidInput(f"There is no organization {wanted.organization_id}")
-    for name in (wanted.user_id, wanted.name):
+def _check(connection: Connection, new: NewToken) -> None:
+    if find_organization(connection, new.organization_id) is None:
+        raise InvalidInput(f"There is no organization {new.organization_id}")
+    for name in (new.user_id, new.name):
         if name is not None:
             check_name(name)
-    if unknown := [scope for scope in wanted.scopes if not is_known(scope)]:
-        raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*USUAL, ADMIN))}, …)")
+    if unknown := [scope for scope in new.scopes if not is_known(scope)]:
+        raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*DEFAULT_SCOPES, ADMIN))}, …)")
 
 
 def _note(
@@ -160,6 +160,6 @@ def _note(
     now: datetime,
     details: dict[str, object] | None = None,
 ) -> None:
-    # Who did it may belong to no organization: it is told where the token belongs.
-    entry = done_by(replace(by, organization_id=token.organization_id), action, now, subject=token.id, details=details)
+    # The actor may belong to no organization: the entry goes to the token's.
+    entry = entry_by(replace(by, organization_id=token.organization_id), action, now, subject=token.id, details=details)
     add_entries(connection, [entry])

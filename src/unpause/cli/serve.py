@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from unpause.api.app import create_app
-from unpause.auth.tokens import make_first_token
+from unpause.auth.tokens import create_first_token
 from unpause.bootstrap import build_application
 from unpause.cli.connections import TimedApp, TimedConnection
 from unpause.cli.logs import configure_logging
@@ -151,7 +151,7 @@ def _start(settings: Settings, load: Callable[[Settings], Sequence[AgentDriver]]
 def _make_first_token(database_url: str) -> None:
     """Print an administrator's token where there is none yet: who starts the server has to get in."""
     with plain_connection(database_url) as connection, connection.begin():
-        text = make_first_token(connection, read_now(connection, datetime.now(UTC)))
+        text = create_first_token(connection, read_now(connection, datetime.now(UTC)))
     if text is not None:
         sys.stdout.write(f"An administrator's token, shown only now: {text}\n")
         sys.stdout.flush()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from cyclopts import Token as Word
 
-from unpause.auth.tokens import NewToken, check_name, end_token, make_token, replace_token
+from unpause.auth.tokens import NewToken, check_name, create_token, replace_token, revoke_token
 from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, Startup, UnpauseError
 from unpause.store.engine.database import database_file
 from unpause.store.engine.dialects import read_now
@@ -56,7 +56,9 @@ class _Wanted:
         str | None, Parameter(metavar="NAME", help="User of the token; by default each request names one.")
     ] = None
     name: Annotated[str | None, Parameter(metavar="NAME", help="Name to recognize it by.")] = None
-    scopes: Annotated[str, Parameter(metavar="LIST", help="What it permits, comma-separated.")] = ",".join(USUAL)
+    scopes: Annotated[str, Parameter(metavar="LIST", help="What it permits, comma-separated.")] = ",".join(
+        DEFAULT_SCOPES
+    )
     admin: Annotated[bool, Parameter(negative=(), help=f"Permit everything: {ADMIN}.")] = False
     expires: Annotated[_Duration | None, Parameter(help="Lifetime, such as 90d; by default until revoked.")] = None
     org: _Organization = DEFAULT_ORGANIZATION
@@ -70,10 +72,10 @@ class _Wanted:
 
 
 @tokens.command(name="create")
-def create_token(*, wanted: _Wanted = _Wanted(), database_url: DatabaseUrl = None) -> None:
+def create(*, wanted: _Wanted = _Wanted(), database_url: DatabaseUrl = None) -> None:
     """Create a token and print it, once."""
     with _connection(database_url) as (connection, now):
-        token, text = make_token(connection, wanted.new_token(), _principal(wanted.org), now)
+        token, text = create_token(connection, wanted.new_token(), _principal(wanted.org), now)
     _print_token(token, text)
 
 
@@ -86,10 +88,10 @@ def show_tokens(*, org: _Organization = DEFAULT_ORGANIZATION, database_url: Data
 
 
 @tokens.command(name="revoke")
-def revoke_token(token_id: _Id, /, *, database_url: DatabaseUrl = None) -> None:
+def revoke(token_id: _Id, /, *, database_url: DatabaseUrl = None) -> None:
     """Revoke a token."""
     with _connection(database_url) as (connection, now):
-        token = end_token(connection, token_id, _principal(), now)
+        token = revoke_token(connection, token_id, _principal(), now)
     _print(f"Token {token.id} is revoked; running servers refuse it within 2 seconds")
 
 

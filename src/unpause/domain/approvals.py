@@ -23,7 +23,7 @@ class ApprovalStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One decision on one call. ``approval_type`` is ``required``, or ``audit`` for the record of a user's own."""
+    """One decision on one call. ``approval_type`` is ``required``, or ``audit`` for the record of a user's decision."""
 
     id: str
     run_key: int

@@ -1,4 +1,4 @@
-"""Arguments of tool calls as JSON, and whether two of them say the same."""
+"""Whether two arguments of tool calls are the same JSON."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import json
 
 
 def is_same_json(one: object, other: object) -> bool:
-    """Whether two JSON values are the same; the order of an object's keys says nothing, 1 is no 1.0 and no true."""
+    """Whether two JSON values are the same; the order of keys does not count, and 1, 1.0 and true differ."""
     return one is other or json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -1,4 +1,4 @@
-"""What the audit trail says."""
+"""The entries of the audit trail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unpause.domain.principal import Principal
 
 
 class AuditAction(StrEnum):
-    """What somebody did."""
+    """What was done."""
 
     ANSWERED = "requirement.answered"
     VOTED = "requirement.voted"
@@ -31,10 +31,10 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One thing that was done: by the ``actor``, with which token, from which IP address and through which API.
+    """One action: the ``actor``, the token, the IP address and the API that it came through.
 
-    ``subject`` is the id of what it was done to: a requirement, an approval, a session, a token. ``actor`` None is
-    somebody unnamed of a server that asks nobody who they are, or with ``via`` ``expiry`` nobody at all.
+    ``subject`` is the id of the requirement, approval, session or token. ``actor`` None is an unnamed client of a
+    server without authentication, or the server itself where ``via`` is ``expiry``.
     """
 
     organization_id: int
@@ -52,8 +52,8 @@ class AuditEntry:
     id: int | None = None
 
 
-def done_by(principal: Principal, action: AuditAction, at: datetime, **said: Any) -> AuditEntry:  # noqa: ANN401
-    """Return the entry of what the principal did; ``said`` are further fields of it."""
+def entry_by(principal: Principal, action: AuditAction, at: datetime, **fields: Any) -> AuditEntry:  # noqa: ANN401
+    """Return the entry of the principal's action; ``fields`` are further fields of the entry."""
     return AuditEntry(
         organization_id=principal.organization_id,
         at=at,
@@ -62,5 +62,5 @@ def done_by(principal: Principal, action: AuditAction, at: datetime, **said: Any
         actor=principal.name,
         token_id=principal.token_id,
         address=principal.address,
-        **said,
+        **fields,
     )

@@ -1,4 +1,4 @@
-"""Who may decide a call: by name, by scope, how many, and whether whoever started the run is one of them."""
+"""Who may decide a call: by name, by scope, how many, and whether the user who started the run may."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ApproverKind(StrEnum):
-    """What a name among the approvers is the name of."""
+    """Whether an approver is a user or a scope."""
 
     USER = "user"
     SCOPE = "scope"
@@ -25,8 +25,8 @@ class Approver:
 def read_approver(text: str) -> Approver:
     """Return what an entry of ``approvers`` means; raise ValueError for a prefix with nothing after it.
 
-    ``user:NAME`` and ``scope:NAME`` say it. Without one of them, a name with a colon is a scope and nothing else, so
-    that nobody passes for it who is merely called so; and a name without is a user.
+    ``user:NAME`` and ``scope:NAME`` are explicit. Without a prefix, a name with a colon is a scope, so that a user of
+    that name does not pass for it, and any other name is a user.
     """
     prefix, colon, rest = text.partition(":")
     if colon and prefix in {kind.value for kind in ApproverKind}:
@@ -41,8 +41,8 @@ def read_approver(text: str) -> Approver:
 class Deciders:
     """Who may decide a call. With ``four_eyes`` not the user who started the run.
 
-    ``approvers`` are users and scopes as ``read_approver`` reads them, of which one is enough; none means anybody. It
-    takes a yes of ``quorum`` different people, or one no.
+    ``approvers`` are users and scopes as ``read_approver`` reads them: any one of them may decide; none means anybody.
+    A call is confirmed by ``quorum`` different people and rejected by one.
     """
 
     four_eyes: bool = False
@@ -52,7 +52,7 @@ class Deciders:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One voice of several that a call needs."""
+    """One of the confirmations that a call needs."""
 
     by: str
     at: datetime

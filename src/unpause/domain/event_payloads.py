@@ -1,4 +1,4 @@
-"""What events say about tool calls and requirements: plain JSON, frozen at the moment of the event."""
+"""Payloads of events about tool calls and requirements: plain JSON, as they were at the time of the event."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ def decision_payload(requirement: Requirement, answer: Answer) -> dict[str, Any]
 
 
 def form_payload(requirement: Requirement) -> list[dict[str, Any]]:
-    """Return the form of a call that waits for values, or did: each field as AgentOS has it, and its JSON schema."""
+    """Return the form of a call that waits or waited for values: each field as in AgentOS, with its JSON schema."""
     if requirement.kind is not RequirementKind.USER_INPUT:
         return []
-    given = (requirement.answer.values if requirement.answer else None) or {}
-    return [_field_payload(field, given.get(field.name, field.value)) for field in requirement.fields]
+    values = (requirement.answer.values if requirement.answer else None) or {}
+    return [_field_payload(field, values.get(field.name, field.value)) for field in requirement.fields]
 
 
 def editable_payload(requirement: Requirement) -> dict[str, Any]:
-    """Return which arguments whoever decides may change, as fields; nothing where that is none."""
+    """Return the arguments that the decider may change, as fields; nothing where there are none."""
     if not requirement.is_open or not requirement.changeable:
         return {}
     known = {field.name: field for field in requirement.fields}
     arguments = requirement.tool_args
-    # Of calls that waited before fields were kept there is the name alone.
+    # Requirements stored by older versions have the name alone.
     return {
         "editable": [
             _field_payload(known[name], arguments.get(name))
@@ -108,7 +108,7 @@ def _field_payload(field: InputField, value: object) -> dict[str, Any]:
 
 
 def votes_payload(requirement: Requirement) -> dict[str, Any]:
-    """Return how many people's yes a call takes, and whose there are; nothing where one is enough."""
+    """Return how many people have to confirm a call and who has; nothing where one is enough."""
     rules = requirement.deciders
     if rules is None or rules.quorum == 1:
         return {}

@@ -1,4 +1,4 @@
-"""The facts of a run's log, in neutral words; each API translates them."""
+"""The events of a run's log; each API translates them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class EventType(StrEnum):
 
     @property
     def ends_segment(self) -> bool:
-        """Whether a follower that waits for this segment has seen all of it."""
+        """Whether it is the last event of a segment."""
         return self in _ENDS
 
 

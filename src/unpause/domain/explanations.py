@@ -21,9 +21,9 @@ _LONGEST_ARGUMENTS = 300
 
 
 def awaiting_text(requirements: Sequence[Requirement]) -> str:
-    """Return in plain words what a paused run waits for, call by call."""
+    """Return what a paused run waits for, call by call."""
     waits = [
-        _awaited(requirement) + _reason(requirement) + _voices(requirement)
+        _awaited(requirement) + _reason(requirement) + _confirmations(requirement)
         for requirement in requirements
         if requirement.is_open
     ]
@@ -35,16 +35,16 @@ def _awaited(requirement: Requirement) -> str:
         return requirement.message
     call = f"{requirement.tool_name}({_arguments(requirement.tool_args)})"
     if requirement.question:
-        asked = requirement.tool_args.get("question")
-        return asked if isinstance(asked, str) and asked else f"Waiting for an answer to {call}."
+        question = requirement.tool_args.get("question")
+        return question if isinstance(question, str) and question else f"Waiting for an answer to {call}."
     if requirement.awaits_approval:
         return f"Waiting for an administrator to approve {call}."
     match requirement.kind:
         case RequirementKind.CONFIRMATION:
             return f"Waiting for a confirmation of {call}."
         case RequirementKind.USER_INPUT:
-            wanted = ", ".join(field.name for field in requirement.fields if field.open)
-            return f"Waiting for input to {call}: {wanted}."
+            missing = ", ".join(field.name for field in requirement.fields if field.open)
+            return f"Waiting for input to {call}: {missing}."
         case RequirementKind.EXTERNAL_EXECUTION:
             return f"Waiting for the result of {call}, which is run elsewhere."
 
@@ -53,13 +53,13 @@ def _reason(requirement: Requirement) -> str:
     return f" Reason: {requirement.reason}" if requirement.reason is not None else ""
 
 
-def _voices(requirement: Requirement) -> str:
-    """Return how many people have to say yes and who did, to be added to what is awaited."""
-    voices = votes_payload(requirement)
-    if not voices or (requirement.approval == "required" and not requirement.awaits_approval):
+def _confirmations(requirement: Requirement) -> str:
+    """Return how many people have to confirm and who has."""
+    votes = votes_payload(requirement)
+    if not votes or (requirement.approval == "required" and not requirement.awaits_approval):
         return ""
-    said = f" so far: {', '.join(voices['votes'])}" if voices["votes"] else ""
-    return f" It takes {voices['quorum']} people{said}."
+    so_far = f" so far: {', '.join(votes['votes'])}" if votes["votes"] else ""
+    return f" It takes {votes['quorum']} people{so_far}."
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

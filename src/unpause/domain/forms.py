@@ -1,7 +1,4 @@
-"""The fields of a form, and whether the values that a human gives fit them as far as a form can tell.
-
-The tool's own schema is the judge of a value. What is here stands in for it where nobody can ask the tool.
-"""
+"""The fields of a form, and a check of values where the tool itself cannot check them."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ from unpause.errors import RequirementMismatch
 class InputField:
     """One argument of a call that people are shown: ``field_type`` is one of ``str int float bool list dict``.
 
-    ``open`` fields are for the human to fill in, ``editable`` ones show what the model chose and may be changed, the
-    others are fixed. ``schema`` is the JSON schema of the value, whole in itself; None where it is not known, as of
-    calls that waited before there was such a thing.
+    The human fills in ``open`` fields, may change ``editable`` ones, which show the model's choice, and cannot change
+    the others. ``schema`` is the JSON schema of the value without references; None for fields that an older version
+    stored.
     """
 
     name: str
@@ -34,7 +31,7 @@ class InputField:
 
     @property
     def takes_null(self) -> bool:
-        """Whether null is a value that can be filled in."""
+        """Whether null is a valid value."""
         schema = self.schema or {}
         options = [schema, *schema.get("anyOf", ()), *schema.get("oneOf", ())]
         return any(
@@ -54,14 +51,14 @@ _FIELD_TYPES: Mapping[str, TypeAdapter[Any]] = {
     "dict": TypeAdapter(dict[str, Any]),
 }
 
-# Words of JSON Schema beside which a type alone says too little, or too much.
+# Keywords of JSON Schema with which the type alone does not decide.
 _MORE_THAN_A_TYPE = frozenset({"anyOf", "oneOf", "allOf", "enum", "const", "$ref", "not"})
 
 
 def read_value(call: str, field: InputField, value: object) -> object:
-    """Return the value as the field's type has it; raise RequirementMismatch for one that plainly is no such value.
+    """Return the value converted to the field's type; raise RequirementMismatch where that fails.
 
-    It is returned as it is where more than a type decides.
+    The value is returned unchanged where the schema has more than a type.
     """
     schema = field.schema
     if schema is not None and not (isinstance(schema.get("type"), str) and _MORE_THAN_A_TYPE.isdisjoint(schema)):

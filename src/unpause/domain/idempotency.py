@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# A new number for every change of what a fingerprint is made from.
+# Raise it whenever the input of a fingerprint changes.
 _VERSION = "2"
-# What the database keeps of one.
+# The length of the database's column.
 _LENGTH = 64
 
 

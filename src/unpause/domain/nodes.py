@@ -1,4 +1,4 @@
-"""The processes that execute runs, and whose runs each of them takes."""
+"""The processes that execute runs, and the agents that each of them serves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from unpause.domain.runs import SETUP_COMMANDS
 
 @dataclass(frozen=True, slots=True)
 class ServedAgents:
-    """The agents whose runs a process executes; ``setup_agent`` is the one of runs that prepare a repository."""
+    """The agents whose runs a process executes; ``setup_agent`` is the agent of SETUP_COMMANDS runs."""
 
     agent_ids: frozenset[str]
     setup_agent: str | None = None
 
     @property
     def names(self) -> frozenset[str]:
-        """The ids that its runs carry."""
+        """The agent ids of its runs."""
         return self.agent_ids if self.setup_agent is None else self.agent_ids | {self.setup_agent}
 
     def serves(self, agent_id: str, source_type: str) -> bool:
@@ -26,7 +26,7 @@ class ServedAgents:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A process that shares its database with others; ``agents`` are those whose runs it executes."""
+    """A process that shares its database with others; ``agents`` are those that it serves."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """How many runs wait for an agent that no live process serves; from a thousand on they are not counted further."""
+    """How many runs wait for an agent that no live process serves; the count stops at a thousand."""
 
     agent_id: str
     pending: int

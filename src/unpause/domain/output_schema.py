@@ -1,4 +1,4 @@
-"""The JSON schema that a client wants a run's answer to fit: what of it is taken, and whether an answer fits."""
+"""The JSON schema that a client requests for a run's answer: which schemas are accepted, and whether an answer fits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from jsonschema_rs import Validator
 
-# AgentOS's name for a schema without a title, and for one that is handed to the model as it is.
+# AgentOS's names for a schema without a title, and for one that is passed to the model unchanged.
 _UNTITLED = "DynamicModel"
-_AS_IT_IS = "dict"
+_RESPONSE_FORMAT = "dict"
 _LONGEST_NAME = 64
-# Of a schema with its references written out: a few lines of them can stand for gigabytes.
+# Of a schema with its references inlined: a few lines of references can expand to gigabytes.
 _MOST_NODES = 10_000
 
 
@@ -28,58 +28,58 @@ class OutputSchema:
     schema: dict[str, Any]
 
 
-def read_output_schema(sent: object, *, as_it_is: bool = False) -> OutputSchema:
-    """Return the schema that a client sent; with ``as_it_is`` it may be a provider's ``response_format``, too.
+def read_output_schema(sent: object, *, as_response_format: bool = False) -> OutputSchema:
+    """Return a client's schema; with ``as_response_format`` it may also be a provider's ``response_format``.
 
-    Raises InvalidOutputSchema for anything but a JSON schema of an object, for references to elsewhere and to itself,
+    Raises InvalidOutputSchema for anything but a JSON schema of an object, for external and recursive references,
     and for one that is too large.
     """
     if not isinstance(sent, dict):
         raise InvalidOutputSchema("expected a JSON object schema")
     schema: Any = sent
-    if as_it_is and sent.get("type") == "json_object":
+    if as_response_format and sent.get("type") == "json_object":
         schema = {"type": "object"}
-    elif as_it_is and sent.get("type") == "json_schema":
+    elif as_response_format and sent.get("type") == "json_schema":
         wrapped = sent.get("json_schema")
         schema = wrapped.get("schema") if isinstance(wrapped, dict) else None
         if not isinstance(schema, dict):
             raise InvalidOutputSchema("json_schema.schema must be an object")
     if schema.get("type") != "object":
         raise InvalidOutputSchema('root must declare "type": "object"')
-    written_out = _Inliner(schema).root()
-    _validator(written_out)
+    inlined = _Inliner(schema).root()
+    _validator(inlined)
     title = schema.get("title")
     name = title[:_LONGEST_NAME] if isinstance(title, str) and title else _UNTITLED
-    return OutputSchema(_AS_IT_IS if as_it_is else name, written_out)
+    return OutputSchema(_RESPONSE_FORMAT if as_response_format else name, inlined)
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Callable[[object], str | None]:
-    """Return what says how an answer does not fit the schema, in words for the model; None where all of it does."""
+    """Return a function that tells how an answer violates the schema, in words for the model; None where it fits."""
     validator = _validator(schema)
 
-    def find_misfit(answer: object) -> str | None:
+    def find_violation(answer: object) -> str | None:
         errors = [
             f"{'.'.join(map(str, error.instance_path)) or 'answer'}: {error.message}"
             for error in validator.iter_errors(answer)
         ]
         return "; ".join(errors) or None
 
-    return find_misfit
+    return find_violation
 
 
 def _validator(schema: Mapping[str, Any]) -> Validator:
-    # A program of its own in 40 ms: most servers never need it.
+    # Imported here because it takes 40 ms and most servers never need it.
     from jsonschema_rs import RegexOptions, ValidationError, validator_for  # noqa: PLC0415
 
     try:
-        # No reference is fetched, and no pattern takes longer than the text it is tried on is long.
+        # No reference is fetched, and a pattern takes time linear in the text.
         return validator_for(dict(schema), offline=True, pattern_options=RegexOptions())
     except (ValidationError, ValueError) as error:
         raise InvalidOutputSchema(str(error).partition("\n")[0][:300]) from None
 
 
 class _Inliner:
-    """Writes out the references of one schema, as far as they lead to its own definitions."""
+    """Inlines the references of one schema to its own definitions."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
@@ -103,13 +103,13 @@ class _Inliner:
             return {name: self._write(value, within) for name, value in node.items()}
         beside = {name: self._write(value, within) for name, value in node.items() if name != "$ref"}
         if reference in within:
-            raise InvalidOutputSchema("references that lead to themselves cannot be written out")
+            raise InvalidOutputSchema("recursive references are not supported")
         return {**self._write(self._find(reference), (*within, reference)), **beside}
 
     def _find(self, reference: str) -> dict[str, Any]:
-        for place in ("$defs", "definitions"):
-            definitions, name = self._schema.get(place), reference.removeprefix(f"#/{place}/")
+        for key in ("$defs", "definitions"):
+            definitions, name = self._schema.get(key), reference.removeprefix(f"#/{key}/")
             if name != reference and isinstance(definitions, dict) and isinstance(definitions.get(name), dict):
                 found: dict[str, Any] = definitions[name]
                 return found
-        raise InvalidOutputSchema(f"there is nothing at {reference[:_LONGEST_NAME]!r}")
+        raise InvalidOutputSchema(f"there is no definition at {reference[:_LONGEST_NAME]!r}")

@@ -1,4 +1,4 @@
-"""Who asks: the organization, the user where that is known, and what both may see and do."""
+"""The caller: its organization, its user where that is known, and what both may see and do."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from unpause.domain.scopes import ADMIN, allows, allows_any_agent
 from unpause.errors import AgentForbidden, ScopeMissing
 
-# What stands for a token id where a JWT names no user; the number of its organization follows.
+# The token id of a JWT that names no user: this prefix and the number of its organization.
 NAMELESS_JWT = "jwt:"
 
-# The one that the first migration makes; who is not authenticated belongs to it.
+# The first migration creates it; clients without authentication belong to it.
 DEFAULT_ORGANIZATION = 1
-# What `via` says where nobody asked.
+# `via` of what the server does by itself.
 SERVER_ITSELF = frozenset({"server", "expiry"})
 
 _TOKEN = "token:"  # noqa: S105 - a word, not a token
 _USER = "user:"
-# What the database takes.
+# The length of the database's column.
 _LONGEST_NAME = 255
 
 
@@ -34,14 +34,13 @@ class Visibility:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The one on whose behalf a request is made.
+    """The caller of a request.
 
-    ``user_id`` is whom it acts for, as far as anybody said; ``subject`` is the user that it has proved to be, None for
-    a program that acts for users of its own. ``via`` names the API it came through (``agno`` or ``codegen``), for the
-    record of a decision. ``scopes`` None means everything: of the server itself, and of everybody where nobody is asked
-    who they are. ``token_id`` names the token, and is no secret. ``session_id`` is the session that its runs belong to.
-    ``is_isolated`` says that other users' runs and sessions are not there for it. ``address`` is the IP address of
-    the request.
+    ``user_id`` is the user that the request names; ``subject`` is the authenticated user, None for a program that acts
+    for users of its own. ``via`` names the API (``agno`` or ``codegen``), for the record of a decision. ``scopes`` None
+    means all: the server itself has them, and every client of a server without authentication. ``token_id`` is the
+    token's public id. ``session_id`` is the session that its runs belong to. ``is_isolated`` hides other users' runs
+    and sessions. ``address`` is the IP address of the request.
     """
 
     organization_id: int
@@ -56,10 +55,10 @@ class Principal:
 
     @property
     def name(self) -> str | None:
-        """Whom to write down as the one who did it: the user, or the token of one who acts for nobody.
+        """The actor for the audit trail: the user, or the token of a caller without one.
 
-        A user whose name begins as that of a token would is written with ``user:`` before it, and so is one whose name
-        begins with that: no two of them read the same.
+        A user's name that begins with ``token:`` or ``user:`` gets another ``user:`` before it, so that no two actors
+        have the same name.
         """
         user = self.subject or self.user_id
         if not user:
@@ -68,14 +67,14 @@ class Principal:
 
     @property
     def credential(self) -> str | None:
-        """What its requests are counted by: the token, or the user whom JWTs name; None for nobody."""
+        """The key of its rate limits: the token, or the user of a JWT; None without authentication."""
         if self.token_id is not None:
             return self.token_id
         return None if self.subject is None else f"{self.organization_id}:{self.subject}"
 
     @property
     def is_server(self) -> bool:
-        """Whether nobody asked: time is over, or the server does its own work."""
+        """Whether the server acts by itself, such as at a deadline."""
         return self.via in SERVER_ITSELF
 
     @property
@@ -96,17 +95,17 @@ class Principal:
 
     @property
     def visibility_of_approvals(self) -> Visibility:
-        """What it may see of approvals: who decides them sees those of everybody."""
+        """What it may see of approvals: a caller who may decide them sees those of all users."""
         return Visibility(self.organization_id) if self.may("approvals:write") else self.visibility
 
     def acting_for(self, user_id: str | None) -> Principal:
-        """Return it acting for the user that a request names; who has proved to be somebody acts for nobody else."""
+        """Return it acting for the user that the request names; an authenticated user acts for nobody else."""
         return replace(self, user_id=self.subject or user_id or None)
 
-    def looking_for(self, user_id: str | None) -> Principal:
-        """Return it looking for what belongs to the user that a request names, as far as it may see that.
+    def narrowed_to(self, user_id: str | None) -> Principal:
+        """Return it narrowed to what belongs to the user that the request names, as far as it may see that.
 
-        An empty name is a name, which nobody has; None looks for what belongs to anybody.
+        Nobody has an empty name; None narrows nothing.
         """
         return replace(self, user_id=user_id) if self.visibility.user_id is None else self
 
@@ -115,17 +114,17 @@ class Principal:
         return self.scopes is None or allows(self.scopes, scope, agent_id)
 
     def may_any_agent(self, action: str) -> bool:
-        """Whether there may be an agent that it may do this with."""
+        """Whether it may do this with any agent."""
         return self.scopes is None or allows_any_agent(self.scopes, action)
 
-    def refuse_without(self, scope: str) -> None:
-        """Raise ScopeMissing unless it has the scope; one of agents is enough for any of them."""
+    def require_scope(self, scope: str) -> None:
+        """Raise ScopeMissing unless it has the scope; a scope for one agent is enough."""
         resource, _, action = scope.partition(":")
         has_it = self.may_any_agent(action) if resource == "agents" else self.may(scope)
         if not has_it:
             raise ScopeMissing(scope)
 
-    def refuse_agent(self, agent_id: str, action: str = "run") -> None:
+    def require_agent(self, agent_id: str, action: str = "run") -> None:
         """Raise AgentForbidden unless it may do this with the agent."""
         if not self.may(f"agents:{action}", agent_id):
             raise AgentForbidden(action)

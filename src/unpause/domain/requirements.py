@@ -1,4 +1,4 @@
-"""What a paused run waits for, and whether the answers a client gives fit it."""
+"""What a paused run waits for, and whether a client's answers fit it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DEFAULT_REJECTION = "Function call was rejected by the user"
 
 _MISSING = object()
 
-# Where tools say in their metadata why they wait, and how long that may be to be read beside the call.
+# The keys of a tool's metadata that hold the reason for a pause, and the length of one that is shown with the call.
 _REASONS = ("reason", "why", "message")
 _LONGEST_REASON = 500
 
 
 class RequirementKind(StrEnum):
-    """What kind of answer is wanted."""
+    """The kind of answer that is required."""
 
     CONFIRMATION = "confirmation"
     USER_INPUT = "user_input"
@@ -33,7 +33,7 @@ class RequirementKind(StrEnum):
 
 
 class OnExpire(StrEnum):
-    """What happens to a requirement that nobody answered in time."""
+    """What happens to a requirement that is not answered in time."""
 
     REJECT = "reject"
     APPROVE = "approve"
@@ -41,7 +41,7 @@ class OnExpire(StrEnum):
 
 
 class Decision(StrEnum):
-    """What the human said."""
+    """A human's decision."""
 
     CONFIRMED = "confirmed"
     REJECTED = "rejected"
@@ -70,10 +70,10 @@ class Requirement:
     """One thing a paused run waits for: a decision on exactly the call that was shown.
 
     ``tool_call_id`` is the id shown to clients and belongs to this pause alone; ``call_id`` is the call's id in the
-    journal. They differ where a call is asked about a second time, or is in doubt: a repeated answer to the first
-    question must not count for the second.
+    journal. They differ where a call needs a second answer, or is in doubt: a repeated answer to the first requirement
+    must not count for the second.
 
-    ``metadata`` is what the call's tool gave with its wish to wait; ``message`` says why a call is asked about again.
+    ``metadata`` comes from the call's tool; ``message`` explains why a call needs another answer.
     """
 
     id: str
@@ -101,23 +101,23 @@ class Requirement:
 
     @property
     def reason(self) -> str | None:
-        """Why the call's tool waits, in its own words: of its metadata a short text under one of the usual keys."""
+        """Why the call's tool waits: a short text in its metadata, under one of the usual keys."""
         words = ((self.metadata or {}).get(key) for key in _REASONS)
         return next((text for text in words if isinstance(text, str) and 0 < len(text) <= _LONGEST_REASON), None)
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has answered yet."""
+        """Whether it has no answer yet."""
         return self.answer is None
 
     @property
     def awaits_approval(self) -> bool:
-        """Whether only an administrator may answer, and has not."""
+        """Whether it waits for an administrator."""
         return self.is_open and self.approval == "required" and self.approval_status in {None, "pending"}
 
     @property
     def permits(self) -> bool:
-        """Whether everybody who has to has said yes to exactly the call that would run."""
+        """Whether exactly the call that would run has been approved."""
         answer = self.answer
         if answer is None or answer.decision is Decision.REJECTED:
             return False
@@ -125,7 +125,7 @@ class Requirement:
 
     @property
     def is_changed_since_approval(self) -> bool:
-        """Whether values were filled in that the administrator, who approved the call before, has not seen."""
+        """Whether a user filled in values after the administrator had approved the call."""
         answer = self.answer
         return (
             self.approval == "required"
@@ -137,14 +137,14 @@ class Requirement:
 
     @property
     def changeable(self) -> tuple[str, ...]:
-        """The arguments that whoever decides may change: none once an administrator has approved the call."""
+        """The arguments that the decider may change: none once an administrator has decided."""
         is_decided = self.approval == "required" and self.approval_status not in {None, "pending"}
         return () if is_decided or self.kind is RequirementKind.EXTERNAL_EXECUTION else self.editable
 
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswer:
-    """What a client says about one call. None means: not said.
+    """A client's answer about one call. None: not sent.
 
     ``tool_name`` and ``tool_args`` are only compared with what is stored; they never run.
     """
@@ -159,30 +159,29 @@ class ToolAnswer:
 
     @property
     def decides(self) -> bool:
-        """Whether it says anything, and does not only repeat the call."""
+        """Whether it decides anything, and does not only repeat the call."""
         return self.confirmed is not None or self.result is not None or bool(self.values)
 
 
 def match_answers(
-    requirements: Sequence[Requirement], given: Iterable[ToolAnswer], known_ids: frozenset[str]
+    requirements: Sequence[Requirement], answers: Iterable[ToolAnswer], known_ids: frozenset[str]
 ) -> dict[str, ToolAnswer]:
     """Return, by requirement id, the answers that fit the open requirements.
 
-    ``known_ids`` are all tool call ids of the run: an echo of a call that is settled is ignored when it comes
-    with something about this pause, however often, and is a late continue when it comes alone. A call that was asked
-    about twice comes twice where a client sends back all it was shown.
+    ``known_ids`` are all tool call ids of the run: an echo of a settled call is ignored beside an answer to this pause,
+    and is a late continue when it comes alone. A call with two requirements comes twice from a client that sends back
+    all it was shown.
 
-    None are needed where nothing is open any more, because administrators decided all of it; what they decided wins
-    over whatever the client says.
+    No answer is needed where administrators decided all requirements; their decisions win over the client's.
 
-    Raises RequirementMismatch for an answer that does not fit, PauseIsOver for answers that belong only to
-    what is settled already, RequirementsOpen when nothing was said at all.
+    Raises RequirementMismatch for an answer that does not fit, PauseIsOver where all answers belong to settled calls,
+    RequirementsOpen without any answer.
     """
     by_call = {requirement.tool_call_id: requirement for requirement in requirements}
     matched: dict[str, ToolAnswer] = {}
     seen: set[str] = set()
     about_now = False
-    for answer in given:
+    for answer in answers:
         seen.add(answer.tool_call_id)
         requirement = by_call.get(answer.tool_call_id)
         if requirement is None:
@@ -225,7 +224,7 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
     elif requirement.approval == "required":
         decided = requirement.answer.values or {}
     else:
-        # What a client says once more of a call that it answered before, in its own spelling, is no second answer.
+        # A client may repeat its earlier answer in its own spelling: that is no second answer.
         allowed.update(requirement.editable)
     for name in {*answer.tool_args, *requirement.tool_args} - allowed:
         sent, shown = answer.tool_args.get(name, _MISSING), requirement.tool_args.get(name, _MISSING)
@@ -237,7 +236,7 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
 
 
 def _refuse_other_values(requirement: Requirement, answer: ToolAnswer) -> None:
-    """Raise where a form that an administrator filled in is filled in otherwise."""
+    """Raise where the values differ from those that an administrator filled in."""
     decided = requirement.answer
     if requirement.approval != "required" or decided is None or answer.confirmed is False:
         return
@@ -256,14 +255,14 @@ def _refuse_other_values(requirement: Requirement, answer: ToolAnswer) -> None:
 
 
 def _refuse_other_answer(first: ToolAnswer, second: ToolAnswer) -> None:
-    """Raise when two answers to one open call do not say the same."""
-    said = [(answer.confirmed, answer.note, answer.values, answer.result) for answer in (first, second)]
-    if said[0] != said[1]:
+    """Raise when two answers to one open call differ."""
+    one, other = ((answer.confirmed, answer.note, answer.values, answer.result) for answer in (first, second))
+    if one != other:
         raise RequirementMismatch(f"Tool call {first.tool_call_id} is answered twice, and not the same way")
 
 
 def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None:
-    """Raise when an answer given before, in a partial continue, is contradicted."""
+    """Raise when the answer contradicts one of an earlier partial continue."""
     if requirement.answer is None or answer.confirmed is None or requirement.approval == "required":
         return
     if answer.confirmed == (requirement.answer.decision is Decision.REJECTED):
@@ -274,7 +273,7 @@ def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None
 
 
 def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
-    """Return the answer with its values checked and completed, or None where it says nothing."""
+    """Return the answer with its values checked and completed, or None where it decides nothing."""
     external = requirement.kind is RequirementKind.EXTERNAL_EXECUTION
     if answer.result is not None and not external:
         raise RequirementMismatch(
@@ -282,7 +281,7 @@ def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
             "a result cannot be given for it"
         )
     if answer.confirmed is False:
-        # What came along with a no was never checked, and means nothing.
+        # Values sent with a rejection are not checked, and not kept.
         return replace(answer, values=None, result=None)
     if requirement.kind is RequirementKind.USER_INPUT:
         return _with_values(requirement, answer)
@@ -298,7 +297,7 @@ def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
 
 
 def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
-    """Return the arguments that the human changed, all of them declared editable: in the call, or in its form."""
+    """Return the editable arguments that the human changed, in the call or in its form."""
     in_form = {name: value for name, value in (answer.values or {}).items() if value is not None}
     edited: dict[str, Any] = {}
     for name in requirement.changeable:
@@ -313,30 +312,30 @@ def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
 
 def _with_values(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
     sent = answer.values or {}
-    given = {name: value for name, value in sent.items() if value is not None}
+    values = {name: value for name, value in sent.items() if value is not None}
     call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
-    _refuse_fixed_fields(call, requirement, given)
-    wanted = [field for field in requirement.fields if field.open]
-    if not answer.confirmed and not any(field.name in given for field in wanted):
+    _refuse_fixed_fields(call, requirement, values)
+    fields = [field for field in requirement.fields if field.open]
+    if not answer.confirmed and not any(field.name in values for field in fields):
         return None
     # An empty field is left out; where nothing else can be left out for it, null is what was filled in.
-    given |= {
-        field.name: None for field in wanted if field.required and field.takes_null and sent.get(field.name, 0) is None
+    values |= {
+        field.name: None for field in fields if field.required and field.takes_null and sent.get(field.name, 0) is None
     }
-    if missing := [field.name for field in wanted if field.required and field.name not in given]:
+    if missing := [field.name for field in fields if field.required and field.name not in values]:
         raise RequirementMismatch(f"{call}: missing value for {', '.join(missing)}")
-    values = {
+    checked = {
         # Where its schema is known, the tool itself checks the value.
-        field.name: given[field.name] if field.schema is not None else read_value(call, field, given[field.name])
-        for field in wanted
-        if field.name in given
+        field.name: values[field.name] if field.schema is not None else read_value(call, field, values[field.name])
+        for field in fields
+        if field.name in values
     }
-    return replace(answer, values={**values, **_edited(requirement, answer)})
+    return replace(answer, values={**checked, **_edited(requirement, answer)})
 
 
-def _refuse_fixed_fields(call: str, requirement: Requirement, given: Mapping[str, Any]) -> None:
+def _refuse_fixed_fields(call: str, requirement: Requirement, values: Mapping[str, Any]) -> None:
     fields = {field.name: field for field in requirement.fields}
-    for name, value in given.items():
+    for name, value in values.items():
         field = fields.get(name)
         if field is None:
             raise RequirementMismatch(f"{call}: no such input field: {name}")

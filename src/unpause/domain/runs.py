@@ -1,4 +1,4 @@
-"""Runs, what was put into them and what came out: the records every layer passes around."""
+"""Runs with their input, calls and messages: the records that every layer passes around."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from unpause.domain.requirements import Requirement
 
-# The source of runs that prepare a repository (codegen.md section 2).
+# The `source_type` of runs that prepare a repository.
 SETUP_COMMANDS = "SETUP_COMMANDS"
 
 
@@ -25,7 +25,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can change it any more."""
+        """Whether the run has ended."""
         return self in _FINAL
 
 
@@ -33,7 +33,7 @@ _FINAL = frozenset({RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.ERROR})
 
 
 class EndReason(StrEnum):
-    """Why a run ended in ERROR or CANCELLED; None for a plain end."""
+    """Why a run ended in ERROR or CANCELLED."""
 
     MODEL_ERROR = "model_error"
     USAGE_LIMIT = "usage_limit"
@@ -45,7 +45,7 @@ class EndReason(StrEnum):
 
 
 class CallStatus(StrEnum):
-    """How far a tool call got. STARTED without an end after a crash means: in doubt."""
+    """How far a tool call got. A call that is STARTED after a crash is in doubt."""
 
     PROPOSED = "proposed"
     STARTED = "started"
@@ -70,7 +70,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture given by the user: its media type and base64 text without the data-URI prefix."""
+    """A picture or file of the user: its media type and base64 text without the data-URI prefix."""
 
     media_type: str
     data: str
@@ -78,7 +78,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class RunInput:
-    """Words and pictures of the user: those the run was made with (position 0), or given at a continue."""
+    """A prompt with pictures: the run's own (position 0), or that of a continue."""
 
     position: int
     prompt: str
@@ -96,7 +96,7 @@ class Continuation:
     decision: str
 
     def as_details(self) -> dict[str, object]:
-        """Return the keys that a conflict tells the loser."""
+        """Return the keys of a conflict's body."""
         return {
             "continued_at": self.at.isoformat(),
             "continued_by": self.by,
@@ -109,9 +109,9 @@ class Continuation:
 class Run:
     """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run.
 
-    ``model_choice`` is the model that a client asked for, by its name in the settings; ``awaiting`` says in plain words
-    what the present pause, or the last one, waits for. ``traceback`` is where a failed run failed, without secrets: for
-    administrators, and nobody else.
+    ``model_choice`` is the model that a client requested, by its name in the settings; ``awaiting`` describes in plain
+    words what the present or last pause waits for; ``content`` is None where the agent said
+    nothing before a pause. ``traceback`` is that of a failed run, without secrets, for administrators only.
     """
 
     id: int
@@ -178,7 +178,7 @@ class ToolCall:
     """One call the model made. ``turn`` counts the model's answers in the run, from 0.
 
     ``tool_args`` are the arguments that the tool gets and people are shown; ``sent_args`` what the model sent, where
-    the tool's validation made something else of it.
+    the tool's validation changed it.
     ``result`` is the driver's own JSON of what the tool gave back; ``result_text`` what the model read.
     ``requirement`` is the newest one that this call waited or waits for.
     """
@@ -202,12 +202,12 @@ class ToolCall:
 
     @property
     def is_shown(self) -> bool:
-        """Whether clients see it among the run's calls: what processes an answer only where a human was asked."""
+        """Whether clients see it among the run's calls: an OUTPUT call only where it had a requirement."""
         return self.kind is CallKind.TOOL or self.requirement is not None
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it started, has no recorded end, and must not simply be run again."""
+        """Whether it started, has no recorded end and must not run again without a decision."""
         return self.status is CallStatus.STARTED and not self.idempotent
 
 
@@ -237,7 +237,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Which runs of a session a list shows; None means any. Made from ``since`` on, and before ``until``."""
+    """Which runs of a session a list shows; None means any. Created from ``since`` on, and before ``until``."""
 
     statuses: frozenset[RunStatus] | None = None
     agent_id: str | None = None
@@ -256,7 +256,7 @@ class RunSelection:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run with all that a client is shown of it."""
+    """A run with its calls, messages and requirements, as a client sees it."""
 
     run: Run
     tool_calls: tuple[ToolCall, ...] = ()

@@ -1,4 +1,4 @@
-"""What a caller may do: names such as ``agents:run``, ``agents:ops:run`` or ``agent_os:admin`` (agno.md section 2)."""
+"""Scopes, with AgentOS's names: ``agents:run``, ``agents:ops:run`` for one agent, ``agent_os:admin`` for all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 ADMIN = "agent_os:admin"
-# To say which shell commands the server runs in a checkout. Nothing else grants it but ADMIN.
+# To choose the shell commands that the server runs in a checkout. Only ADMIN implies it.
 SETUP = "setup:run"
 
-# What a token may do whose maker said nothing: work with one's own runs and sessions, and see what waits.
-USUAL = (
+# The scopes of a token created without any: to work with one's own runs and sessions, and to see what waits.
+DEFAULT_SCOPES = (
     "agents:read",
     "agents:run",
     "approvals:read",
@@ -24,15 +24,15 @@ USUAL = (
 _ALIASES = MappingProxyType({"config": "system"})
 _ANY = "*"
 
-# All that anything here asks for; a scope of one of these resources that is not here has a spelling mistake in it.
-# Others are the operator's own, for `approvers` of a tool.
-_KNOWN = frozenset({*USUAL, ADMIN, "approvals:write", "approvals:delete", "users:read", SETUP})
+# All scopes that a route requires; an unknown scope of one of their resources is a spelling mistake. Scopes of other
+# resources are the operator's own, for `approvers` of a tool.
+_KNOWN = frozenset({*DEFAULT_SCOPES, ADMIN, "approvals:write", "approvals:delete", "users:read", SETUP})
 _RESOURCES = frozenset(scope.partition(":")[0] for scope in _KNOWN) | _ALIASES.keys()
 _PER_AGENT = frozenset({"read", "run"})
 
 
 def is_known(scope: str) -> bool:
-    """Whether the scope may mean something here."""
+    """Whether the scope is known, or an operator's own."""
     resource, _, rest = scope.partition(":")
     if resource not in _RESOURCES:
         return bool(resource and rest) and scope.isprintable() and " " not in scope
@@ -43,18 +43,18 @@ def is_known(scope: str) -> bool:
     return resource == "agents" and bool(agent) and action in _PER_AGENT
 
 
-def allows(scopes: Iterable[str], wanted: str, agent_id: str | None = None) -> bool:
-    """Whether one of the scopes grants ``wanted``, such as ``agents:run``, of one agent or of all of them.
+def allows(scopes: Iterable[str], required: str, agent_id: str | None = None) -> bool:
+    """Whether one of the scopes grants ``required``, such as ``agents:run``, for one agent or for all.
 
-    What an agent may be done with is granted for all (``agents:run``, ``agents:*:run``) or by name
-    (``agents:ops:run``). An agent's name may hold colons.
+    Scopes of agents are for all (``agents:run``, ``agents:*:run``) or for one (``agents:ops:run``). An agent's name
+    may contain colons.
     """
-    resource, _, action = wanted.partition(":")
+    resource, _, action = required.partition(":")
     return any(_grants(scope, resource, action, agent_id) for scope in scopes)
 
 
 def allows_any_agent(scopes: Iterable[str], action: str) -> bool:
-    """Whether there may be an agent that one of the scopes grants the action of."""
+    """Whether one of the scopes grants the action for any agent."""
     return any(
         _grants(scope, "agents", action, None)
         or (scope.startswith("agents:") and scope.endswith(f":{action}") and scope.count(":") > 1)

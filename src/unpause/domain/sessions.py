@@ -39,7 +39,7 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which sessions a list shows, and in which order; None means any, and an empty text what nobody has."""
+    """Which sessions a list shows, and in which order; None means any, and an empty text matches nothing."""
 
     agent_id: str | None = None
     user_id: str | None = None

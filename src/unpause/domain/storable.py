@@ -1,8 +1,7 @@
-"""What can be stored and read again: text that can be encoded, numbers that JSON has, and no bottomless nesting.
+"""What can be stored and read again: text that can be encoded, numbers that JSON has, and limited nesting.
 
-PostgreSQL takes no U+0000, be it in text or in JSON, and no encoding takes half of a surrogate pair; readers of JSON
-give up at some depth. So nothing here is stored that has any of these: clients are refused, what models and tools made
-is replaced.
+PostgreSQL refuses U+0000 in text and JSON, no encoding has half of a surrogate pair, and JSON parsers give up at some
+depth. A client's value with any of these is refused; a model's or tool's value is replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from unpause.errors import InvalidInput
 
 T = TypeVar("T")
 
-# Readers of JSON take about 200 levels, and events put a few more around what a model or a tool made.
+# JSON parsers take about 200 levels, and events add a few around a model's or tool's value.
 DEEPEST: Final = 100
 
 _NUL = "\0"
@@ -30,7 +29,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def refuse_unstorable(*values: object) -> None:
-    """Raise InvalidInput where there is a character in a client's text, JSON or dataclass that cannot be stored."""
+    """Raise InvalidInput where a client's text, JSON or dataclass has a character that cannot be stored."""
     for value in values:
         # Part by part: most of a request may be its pictures, which are plain text.
         if is_dataclass(value):
@@ -43,7 +42,7 @@ def refuse_unstorable(*values: object) -> None:
 
 
 def replace_unstorable(value: T) -> T:
-    """Return text, JSON or a dataclass of these as it can be stored; the very same object if it is that already.
+    """Return text, JSON or a dataclass of these in a form that can be stored; the same object where it can.
 
     Two halves of a surrogate pair that stand together become their character; each other one and each U+0000 becomes
     U+FFFD.
@@ -55,13 +54,13 @@ def replace_unstorable(value: T) -> T:
 def replace_unstorable_numbers(value: T) -> T:
     """Return a JSON value with strings for NaN and the infinities, as ``replace_unstorable`` does for text."""
     text = to_json(value, fallback=repr, inf_nan_mode="constants")
-    # The words may also stand in a string.
+    # These may also be part of a string.
     replaced: T = _replaced(value) if b"NaN" in text or b"Infinity" in text else value
     return replaced
 
 
 def is_nested_deeper(value: object, levels: int = DEEPEST) -> bool:
-    """Whether there are more than so many objects and arrays within one another in a JSON value."""
+    """Whether objects and arrays of a JSON value are nested in more than so many levels."""
     level: list[Any] = [value] if isinstance(value, dict | list | tuple) else []
     for _ in range(levels):
         if not level:

@@ -1,4 +1,4 @@
-"""Tokens as they are kept and listed: everything of them but the secret."""
+"""Tokens as they are stored and listed: without the secret."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token; ``id`` is the part of it that is no secret, ``hash`` the SHA-256 of the whole in hexadecimal.
+    """A token: ``id`` is its public part, ``hash`` the hexadecimal SHA-256 of the whole.
 
-    Without a ``user_id`` it acts for whomever each request names, as a program does that has users of its own.
+    A token without a ``user_id`` acts for the user that each request names, for programs with users of their own.
     """
 
     id: str
@@ -25,9 +25,9 @@ class Token:
     last_used_at: datetime | None = None
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether it counts at this moment."""
+        """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired(now)
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Whether it has expired."""
         return self.expires_at is not None and self.expires_at <= now

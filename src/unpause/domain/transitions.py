@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trigger(StrEnum):
-    """What asks for a change of status."""
+    """What changes a run's status."""
 
     CLAIM = "claim"
     RELEASE = "release"
@@ -31,7 +31,7 @@ class Trigger(StrEnum):
 class Transition:
     """One row of the table.
 
-    ``fenced`` rows are asked for by an executor and must present the fence it claimed with.
+    An executor triggers ``fenced`` rows and must present the fence of its claim.
     """
 
     sources: frozenset[RunStatus]
@@ -51,7 +51,7 @@ TRANSITIONS: Mapping[Trigger, Transition] = MappingProxyType(
         Trigger.CONTINUE: _row(RunStatus.PENDING, RunStatus.PAUSED),
         Trigger.COMPLETE: _row(RunStatus.COMPLETED, RunStatus.RUNNING, fenced=True),
         Trigger.FAIL: _row(RunStatus.ERROR, RunStatus.RUNNING, fenced=True),
-        # What is stored of it cannot be read, so nobody can execute it.
+        # Of a run whose stored state cannot be read, so that no process can execute it.
         Trigger.GIVE_UP: _row(RunStatus.ERROR, RunStatus.PENDING),
         Trigger.CANCEL: _row(RunStatus.CANCELLED, RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED),
         Trigger.EXPIRE: _row(RunStatus.CANCELLED, RunStatus.PAUSED),

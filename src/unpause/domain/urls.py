@@ -1,4 +1,4 @@
-"""Which addresses of other servers a client may name, and which IP addresses are public."""
+"""The URLs of other servers that a client may name, and which IP addresses are public."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IPAddress: TypeAlias = IPv4Address | IPv6Address
 
 LONGEST_URL = 2083
 
-# RFC 3986's characters only: what parsers disagree about (spaces, backslashes, control characters) is not among them.
+# RFC 3986's characters only: parsers disagree about spaces, backslashes and control characters.
 _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<authority>[A-Za-z0-9\-._~%!$&'()*+,;=:@\[\]]*)"
@@ -29,7 +29,7 @@ _LONGEST_LABEL = 63
 _LARGEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# Ranges of special use (the registries of RFC 6890): what is public must not depend on how new Python's own table is.
+# Ranges of special use (the registries of RFC 6890): Python's own table depends on its version.
 _NOT_PUBLIC_FOUR = tuple(
     IPv4Network(network)
     for network in (
@@ -40,7 +40,7 @@ _NOT_PUBLIC_FOUR = tuple(
         "168.63.129.16/32",  # answers inside of Azure's machines only
         "169.254.0.0/16",  # link-local, with the metadata of clouds
         "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # protocols: all of it, though some of these addresses are reached from everywhere
+        "192.0.0.0/24",  # protocols: all of it, though a few of these addresses are public
         "192.0.2.0/24",  # documentation
         "192.88.99.0/24",  # relays of 6to4, RFC 7526
         "192.168.0.0/16",  # private
@@ -51,7 +51,7 @@ _NOT_PUBLIC_FOUR = tuple(
         "240.0.0.0/4",  # reserved, and broadcast
     )
 )
-# All of the global ones, and of these not.
+# Global addresses, but for the ranges below.
 _GLOBAL_SIX = IPv6Network("2000::/3")
 _NOT_PUBLIC_SIX = tuple(
     IPv6Network(network)
@@ -62,10 +62,10 @@ _NOT_PUBLIC_SIX = tuple(
         "3fff::/20",  # documentation, RFC 9637
     )
 )
-# Translation to IPv4, RFC 6052: where a network has it, public names resolve to addresses in here.
+# Translation to IPv4, RFC 6052: in a network that has it, public names resolve to this range.
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 _FOUR_BYTES = 0xFFFF_FFFF
-# What stands before the IPv4 address of a machine inside a network, RFC 5214.
+# The prefixes of an embedded IPv4 address, RFC 5214.
 _INSIDE_NETWORKS = frozenset({0x0000_5EFE, 0x0200_5EFE})
 
 
@@ -91,14 +91,14 @@ class ServerUrl:
 
 
 def read_url(text: str) -> ServerUrl:
-    """Return the URL's parts; raise InvalidInput for one that names no server that a client may name."""
+    """Return the URL's parts; raise InvalidInput for a URL that a client may not name."""
     if len(text) > LONGEST_URL:
         raise InvalidInput(f"The webhook URL is longer than {LONGEST_URL} characters")
     found = _URL.fullmatch(text)
     if found is None:
         raise InvalidInput("The webhook URL is not an http:// or https:// URL of ASCII characters")
     if "@" in found["authority"]:
-        raise InvalidInput("The webhook URL must not hold credentials")
+        raise InvalidInput("The webhook URL must not contain credentials")
     scheme = found["scheme"].lower()
     host = _HOST.fullmatch(found["authority"])
     if host is None:
@@ -113,14 +113,14 @@ def read_url(text: str) -> ServerUrl:
 
 
 def refuse_private(url: ServerUrl) -> None:
-    """Raise InvalidInput for a URL that can be seen to be private; what a name resolves to is seen when it is used."""
+    """Raise InvalidInput for a private address; what a name resolves to is checked when it is used."""
     local = url.host == "localhost" or url.host.endswith(".localhost")
     if local or (url.literal is not None and not is_public(url.literal)):
-        raise InvalidInput("The webhook URL leads to an address that is private or of this machine")
+        raise InvalidInput("The webhook URL leads to a private address or to this machine")
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether the address is one that the whole internet reaches, also where an IPv4 address is hidden inside."""
+    """Whether the address is public; an embedded IPv4 address has to be, too."""
     if isinstance(address, IPv4Address):
         return address.is_global and not any(address in network for network in _NOT_PUBLIC_FOUR)
     if address.ipv4_mapped is not None:
@@ -142,7 +142,7 @@ def _read_six(text: str) -> IPAddress:
 
 
 def _read_four(text: str) -> IPAddress | None:
-    """Return the address that a resolver would take the text for: `127.1` and `2130706433` are 127.0.0.1, too."""
+    """Return the address as a resolver reads the text: `127.1` and `2130706433` are 127.0.0.1, too."""
     try:
         return IPv4Address(socket.inet_aton(text))
     except OSError:

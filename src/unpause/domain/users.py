@@ -1,4 +1,4 @@
-"""The people of an organization, as they are shown."""
+"""Organizations and their users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """Whom runs, sessions and users belong to."""
+    """The owner of runs, sessions and users."""
 
     id: int
     name: str

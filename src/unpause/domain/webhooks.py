@@ -1,4 +1,4 @@
-"""Webhooks: who hears of a run, what was said to whom, and what came of it."""
+"""Webhooks: targets, deliveries and their results."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Self
 from unpause.vault import Sealed
 
 _SERVER = re.compile(r"[^/]*//[^/?#]*")
-# Stands where a fragment would, which is sent to nobody and not kept.
+# In place of a fragment, which is never sent and not kept.
 _SEALED = "/#sealed:"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where messages go: ``server``, such as ``https://host:1``, and the rest of the URL, which may hold a token.
+    """A webhook's URL: ``server``, such as ``https://host:1``, and the rest, which may contain a token.
 
-    The rest is sealed where there is a key for that. What server it is stays readable: messages to one are counted.
+    The rest is sealed where there is a key. The server stays readable, because deliveries to one are counted.
     """
 
     server: str
@@ -26,18 +26,18 @@ class Address:
 
     @classmethod
     def read(cls, stored: str) -> Self:
-        """Return the address that ``stored`` was made of."""
+        """Return the address of a stored text."""
         url, sealed, token = stored.partition(_SEALED)
         return cls(url, Sealed(token)) if sealed else cls(*split_url(url))
 
     @property
     def stored(self) -> str:
-        """Return what the database keeps."""
+        """Return the text that the database stores."""
         return self.server + (self.rest if isinstance(self.rest, str) else _SEALED + self.rest.token)
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return the part that names the server, as it is written there, and the rest without its fragment."""
+    """Return the part that names the server, unchanged, and the rest without its fragment."""
     found = _SERVER.match(url)
     server = found[0] if found else url
     return server, url.removeprefix(server).partition("#")[0]
@@ -45,7 +45,7 @@ def split_url(url: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """An address that hears of runs; what is sent is signed with ``secret``, where there is one."""
+    """An address that gets messages about runs, signed with ``secret`` where there is one."""
 
     address: Address
     secret: Sealed | None = None
@@ -54,9 +54,9 @@ class WebhookTarget:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message to one address: ``id`` stays the same however often it is sent, ``payload`` is its JSON text.
+    """One message to one address: ``id`` is the same in every attempt, ``payload`` is its JSON text.
 
-    ``attempts`` counts those made, with the one under way.
+    ``attempts`` includes the one under way.
     """
 
     id: str
@@ -70,9 +70,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came of one attempt: the answer's status, or in ``error`` why there is none or why it counts as a failure.
+    """The result of one attempt: the response's status, and in ``error`` why the attempt failed.
 
-    ``error`` is short and holds neither secrets nor the address.
+    ``error`` is short and contains neither secrets nor the address.
     """
 
     status_code: int | None = None
@@ -80,5 +80,5 @@ class Sent:
 
     @property
     def success(self) -> bool:
-        """Whether the message arrived: an answer of 200 to 299."""
+        """Whether the response had a status of 200 to 299."""
         return self.error is None

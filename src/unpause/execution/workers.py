@@ -69,7 +69,7 @@ class Workers:
         self._waiting: set[int] = set()
         # Runs that were ready again before their segment here had ended: a poll follows when it has.
         self._ready_again: set[int] = set()
-        bus.hear(self._on_signal)
+        bus.on_signal(self._on_signal)
 
     def ready(self, run_key: int) -> None:
         """Execute the run as soon as a slot is free, here or elsewhere."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from unpause.domain.approvals import ApprovalStatus
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.conflicts import not_paused
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementKind
@@ -97,7 +97,7 @@ def _expire(
     cancelling = next((item for item in expired if item.on_expire is OnExpire.CANCEL), None)
     if cancelling is not None:
         reason = _reason(cancelling)
-        done = done_by(nobody, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id, note=reason)
+        done = entry_by(nobody, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id, note=reason)
         add_entries(connection, [done])
         return False, cancel(connection, run, _cancelling(reason), now)[1]
     for item in expired:

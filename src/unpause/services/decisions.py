@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from unpause.domain.approvals import ApprovalStatus
-from unpause.domain.audit import AuditAction, AuditEntry, done_by
+from unpause.domain.audit import AuditAction, AuditEntry, entry_by
 from unpause.domain.deciders import ApproverKind, Vote, read_approver
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.errors import Conflict, NotADecider
@@ -157,7 +157,7 @@ class Decisions:
             # A value may be a secret.
             details["fields"] = sorted(values)
         self._entries.append(
-            done_by(
+            entry_by(
                 self.principal,
                 action,
                 self.now,
@@ -173,7 +173,7 @@ class Decisions:
         """Add to the trail that the run was sent on."""
         run_id = self.run.run_id
         self._entries.append(
-            done_by(self.principal, AuditAction.CONTINUED, self.now, run_id=run_id, subject=run_id, details=details)
+            entry_by(self.principal, AuditAction.CONTINUED, self.now, run_id=run_id, subject=run_id, details=details)
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
@@ -65,9 +65,9 @@ class RunService:
         """
         agent = self._context.agents.get_driver(command.agent_id, command.source_type)
         if command.source_type == SETUP_COMMANDS:
-            principal.refuse_without(SETUP)
+            principal.require_scope(SETUP)
         else:
-            principal.refuse_agent(agent.agent_id)
+            principal.require_agent(agent.agent_id)
         chosen = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
         kept = _columns_of(command)
@@ -122,7 +122,7 @@ class RunService:
             run = _lock_run(connection, principal, ref)
             if run.source_type == SETUP_COMMANDS:
                 # An answer may be a command.
-                principal.refuse_without(SETUP)
+                principal.require_scope(SETUP)
             now = self._context.clock.now()
             if earlier is not None:
                 return _Continued(LockedRun(run, [], now), replace(earlier, moved=False))
@@ -170,7 +170,7 @@ class RunService:
             requested = request_pause(connection, run.id, now)
             if requested and run.pause_requested_at is None:
                 asked_for = AuditAction.PAUSE_REQUESTED
-                add_entries(connection, [done_by(principal, asked_for, now, run_id=run.run_id, subject=run.run_id)])
+                add_entries(connection, [entry_by(principal, asked_for, now, run_id=run.run_id, subject=run.run_id)])
             return run, requested
 
         with busy_with(str(ref)):
@@ -211,7 +211,7 @@ class RunService:
             if run.status.is_final:
                 return run, ()
             why = CancelHandler(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
-            done = done_by(principal, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id)
+            done = entry_by(principal, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id)
             add_entries(connection, [done])
             return cancel(connection, run, why, now)
 
@@ -273,7 +273,7 @@ def _columns_of(command: CreateRun) -> dict[str, Any]:
 def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:
     """Return the run, locked; raise RunNotFound, or AgentForbidden for an agent that the principal may not use."""
     run = get_run(connection, principal.visibility, ref, locked=True)
-    principal.refuse_agent(run.agent_id)
+    principal.require_agent(run.agent_id)
     return run
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.runs import Run, RunFilter, RunRef, RunStatus, RunView
 from unpause.domain.sessions import NewSession, Session, SessionFilter
 from unpause.domain.storable import refuse_unstorable
@@ -82,7 +82,7 @@ class SessionService:
                 raise _not_found(session_id)
             # Not the values: what is in a state is the user's.
             details = {"fields": sorted(changes)}
-            done = done_by(principal, AuditAction.SESSION_CHANGED, now, subject=session_id, details=details)
+            done = entry_by(principal, AuditAction.SESSION_CHANGED, now, subject=session_id, details=details)
             add_entries(connection, [done])
             return changed
 
@@ -106,10 +106,10 @@ class SessionService:
                 raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             details, deleted = {"session_id": session_id}, AuditAction.RUN_DELETED
             gone = [
-                done_by(principal, deleted, now, run_id=run_id, subject=run_id, details=details)
+                entry_by(principal, deleted, now, run_id=run_id, subject=run_id, details=details)
                 for run_id in delete_session(connection, session)
             ]
-            done = done_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
+            done = entry_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
             add_entries(connection, [*gone, done])
 
         with busy_with(f"Session {session_id}"):

@@ -51,7 +51,7 @@ def has_tokens(connection: Connection) -> bool:
     return bool(connection.execute(select(exists(select(tokens.c.id)))).scalar())
 
 
-def revoke_token(connection: Connection, token_id: str, now: datetime) -> bool:
+def set_revoked(connection: Connection, token_id: str, now: datetime) -> bool:
     """Revoke the token; return False where it was revoked before, or there is none."""
     statement = (
         update(tokens).where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None)).values(revoked_at=now)
@@ -59,7 +59,7 @@ def revoke_token(connection: Connection, token_id: str, now: datetime) -> bool:
     return connection.execute(statement).scalar() is not None
 
 
-def expire_token(connection: Connection, token_id: str, moment: datetime) -> None:
+def set_expiry(connection: Connection, token_id: str, moment: datetime) -> None:
     """Have the token expire at the moment, unless it expires before."""
     statement = (
         update(tokens)

@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
     from unpause.domain.events import Event
 
-# A follower that reads slower than this gets no batches handed over any more, but reads the log again.
+# The queue of a slow follower: when it is full, batches are dropped and the follower reads the log.
 _LARGEST_BACKLOG = 512
 
 
 class Signal(StrEnum):
-    """What the processes that share a database tell one another about a run, besides that its log has grown."""
+    """What processes that share a database announce about a run, besides that its log has grown."""
 
     READY = "ready"
     CANCELLED = "cancelled"
     PAUSE = "pause"
 
 
-# Hears a signal about a run, or about any run at all where signals may have been missed.
+# Called with the run's key, or with None where signals of any run may have been missed.
 SignalHandler = Callable[[Signal, int | None], None]
 
 
 class Subscription:
-    """One follower's share of what is published about one run."""
+    """One follower of one run: the batches that it has not read yet."""
 
     def __init__(self) -> None:
         self.is_ended = False
@@ -40,14 +40,14 @@ class Subscription:
         self._has_dropped = False
 
     def offer(self, events: tuple[Event, ...]) -> None:
-        """Hand a committed batch over, or drop it where the follower is far behind: it will be told."""
+        """Queue a committed batch, or drop it where the queue is full; ``next_batch`` then returns an empty one."""
         if self._batches.full():
             self._has_dropped = True
         else:
             self._batches.put_nowait(events)
 
     def end(self) -> None:
-        """Let the follower stop: the server is about to."""
+        """End the follower's stream: the server is stopping."""
         self.is_ended = True
         self.offer(())
 
@@ -66,7 +66,7 @@ class Subscription:
 class Bus(Protocol):
     """Where committed events are announced.
 
-    ``poll_seconds`` is how long a follower may wait before it looks into the log without being told;
+    ``poll_seconds`` is how long a follower waits before it reads the log without an announcement;
     None where no announcement can be lost.
     """
 
@@ -77,19 +77,19 @@ class Bus(Protocol):
         ...
 
     def subscribed(self, run_key: int) -> AbstractContextManager[Subscription]:
-        """Subscribe to a run for the length of the block."""
+        """Subscribe to a run during the block."""
         ...
 
     def signal(self, signal: Signal, run_key: int) -> None:
-        """Tell the other processes; this one knows."""
+        """Send the signal to the other processes."""
         ...
 
-    def hear(self, hearer: SignalHandler) -> None:
-        """Have signals of other processes told to ``hearer`` from now on."""
+    def on_signal(self, handler: SignalHandler) -> None:
+        """Call ``handler`` for each signal of another process from now on."""
         ...
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Be in touch with the other processes for the length of the block."""
+        """Exchange announcements with other processes during the block."""
         ...
 
 
@@ -110,19 +110,19 @@ class InProcessBus:
             subscription.offer(batch)
 
     def signal(self, signal: Signal, run_key: int) -> None:
-        """Do nothing: there is nobody else."""
+        """Do nothing: there is no other process."""
 
-    def hear(self, hearer: SignalHandler) -> None:
-        """Do nothing: there is nobody else."""
+    def on_signal(self, handler: SignalHandler) -> None:
+        """Do nothing: there is no other process."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Do nothing: there is nobody else."""
+        """Do nothing: there is no other process."""
         yield
 
     @contextmanager
     def subscribed(self, run_key: int) -> Iterator[Subscription]:
-        """Subscribe to a run for the length of the block."""
+        """Subscribe to a run during the block."""
         subscription = Subscription()
         self._subscriptions[run_key].add(subscription)
         try:

@@ -1,4 +1,4 @@
-"""Reads a run's events from a number on, live, until the segment or the run ends."""
+"""Follows a run's events, live, until the segment or the run ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LAST_RETRY_SECONDS = 1.0
 
 
 class Follower:
-    """Follows runs: history from the log, news from the bus, each event once and in order."""
+    """Follows runs: history from the log, then batches from the bus, each event once and in order."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class Follower:
         self._are_ended = False
 
     def end_streams(self) -> None:
-        """End whatever follows a run, now and from now on, so that clients connect elsewhere."""
+        """End all streams, and those that begin later, so that clients reconnect elsewhere."""
         self._are_ended = True
         for subscription in self._streams:
             subscription.end()
@@ -48,7 +48,7 @@ class Follower:
     async def attach(self, run: Run, after: int) -> AsyncIterator[Event]:
         """Yield the events numbered after ``after``, those of earlier segments too, until the run settles.
 
-        ``run`` is the run as it was just read: if it is settled, its log ends there; else the present segment is
+        ``run`` is the run as just read: if it is settled, its log ends there; otherwise the present segment is
         followed to its end.
         """
         last = after
@@ -59,14 +59,14 @@ class Follower:
                     yield event
             last = page[-1].sequence if page else run.last_sequence
         if run.status in {RunStatus.PENDING, RunStatus.RUNNING}:
-            # Not after a larger ``after``: nobody can have seen what is not in the log, and the end would be missed.
+            # Not after a larger ``after``: no client has seen what is not in the log, and would miss the end.
             async for event in self.follow_run(run.id, run.last_sequence):
                 yield event
 
     async def wait_for_run(self, run_key: int, after: int) -> None:
-        """Return when the segment has ended that event number ``after`` comes before, or the run is deleted.
+        """Return when the segment that follows event number ``after`` has ended, or the run is deleted.
 
-        Raises ShuttingDown where streams are ended before that.
+        Raises ShuttingDown where streams end first.
         """
         async for event in self.follow_run(run_key, after):
             if event.type.ends_segment:
@@ -77,7 +77,7 @@ class Follower:
     def follow_run(self, run_key: int, after: int) -> AsyncGenerator[Event]:
         """Yield the events numbered after ``after``, up to and with the one that ends the segment.
 
-        Ends early where streams are ended, and where the run is deleted.
+        Ends early where streams end or the run is deleted.
         """
         return self._follow(run_key, after)
 
@@ -96,7 +96,7 @@ class Follower:
         with self._subscribed(run_key) as subscription:
             last = after
             batch: Sequence[Event] | None = await self._read(run_key, last)
-            # Whether the log may hold more than the batch: a full page, a gap, lost news, or a poll interval's silence.
+            # Whether the log may have more: after a full page, a gap, a dropped batch or a silent poll interval.
             look_again = batch is not None and len(batch) == _PAGE
             while batch is not None:
                 for event in batch:
@@ -119,13 +119,13 @@ class Follower:
                     look_again = batch is not None and len(batch) == _PAGE
 
     async def _read(self, run_key: int, after: int) -> list[Event] | None:
-        """Return a page of the log; None where there is no such run any more."""
+        """Return a page of the log; None where the run was deleted."""
 
         def unit(connection: Connection) -> list[Event] | None:
             found = list_events(connection, run_key, after, _PAGE)
             return found if found or last_sequences(connection, (run_key,)) else None
 
-        # While the database is away nothing happens that could be missed: whoever follows just hears nothing.
+        # While the database is unavailable nothing can be missed: wait for it.
         waits = delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
         while True:
             try:

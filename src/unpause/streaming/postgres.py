@@ -36,11 +36,11 @@ _KEYS_AT_ONCE = LONGEST_PAYLOAD // 24
 
 
 class PostgresBus(InProcessBus):
-    """Hands committed events over within the process, and tells the others that there are some.
+    """Hands committed events over within the process, and notifies the other processes.
 
-    All that happens while one notification is on its way goes with the next. A follower of a run that is executed
-    elsewhere gets the events from the log, read once for all followers of that run in this process. A notification
-    that is lost costs one poll interval.
+    Announcements made while one notification is under way go with the next. A follower of a run that another process
+    executes gets its events from the log, read once for all followers of that run in this process. A lost
+    notification costs one poll interval.
     """
 
     def __init__(self, database: Database, listener_url: URL, every_seconds: float) -> None:
@@ -49,74 +49,74 @@ class PostgresBus(InProcessBus):
         self._listener_url = listener_url
         self._every_seconds = every_seconds
         self._node = uuid4().hex
-        self._hearers: list[SignalHandler] = []
-        # What is to be said, as (what, run).
-        self._unsaid: set[tuple[str, int]] = set()
-        self._something_to_say = asyncio.Event()
-        # How far each followed run's log was handed over here.
+        self._handlers: list[SignalHandler] = []
+        # Announcements to send, as (kind, run).
+        self._pending: set[tuple[str, int]] = set()
+        self._has_pending = asyncio.Event()
+        # The last event of each followed run that was handed over here.
         self._seen: dict[int, int] = {}
         self._grown: set[int] = set()
-        self._something_grew = asyncio.Event()
+        self._has_grown = asyncio.Event()
 
     def publish(self, run_key: int, events: Sequence[Event]) -> None:
-        """Hand the batch to everyone here who follows the run, and tell the others."""
+        """Hand the batch to the followers in this process, and announce it to the others."""
         if not events:
             return
         super().publish(run_key, events)
         if run_key in self._subscriptions:
             self._seen[run_key] = max(events[-1].sequence, self._seen.get(run_key, 0))
-        self._say(_GROWN, run_key)
+        self._announce(_GROWN, run_key)
 
     def signal(self, signal: Signal, run_key: int) -> None:
-        """Tell the other processes."""
-        self._say(signal.value, run_key)
+        """Send the signal to the other processes."""
+        self._announce(signal.value, run_key)
 
-    def hear(self, hearer: SignalHandler) -> None:
-        """Have signals of other processes told to ``hearer`` from now on."""
-        self._hearers.append(hearer)
+    def on_signal(self, handler: SignalHandler) -> None:
+        """Call ``handler`` for each signal of another process from now on."""
+        self._handlers.append(handler)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen, speak and poll during the block."""
+        """Listen, notify and poll during the block."""
         async with background_tasks() as tasks:
             parts = [
                 VitalTask(tasks, self._listen(), "bus listener"),
-                VitalTask(tasks, _always(self._speak), "bus speaker"),
+                VitalTask(tasks, _always(self._notify), "bus notifier"),
                 VitalTask(tasks, _always(self._read), "bus reader"),
                 VitalTask(tasks, _always(self._poll), "bus poll"),
             ]
             try:
                 yield
             finally:
-                await self._say_all()
+                await self._send_pending()
                 for part in parts:
                     part.stop()
 
-    def _say(self, what: str, run_key: int) -> None:
-        self._unsaid.add((what, run_key))
-        self._something_to_say.set()
+    def _announce(self, kind: str, run_key: int) -> None:
+        self._pending.add((kind, run_key))
+        self._has_pending.set()
 
-    async def _speak(self) -> None:
+    async def _notify(self) -> None:
         while True:
-            await self._something_to_say.wait()
-            self._something_to_say.clear()
-            await self._say_all()
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            await self._send_pending()
 
-    async def _say_all(self) -> None:
-        unsaid, self._unsaid = self._unsaid, set()
-        for payload in self._payloads(sorted(unsaid)):
+    async def _send_pending(self) -> None:
+        pending, self._pending = self._pending, set()
+        for payload in self._payloads(sorted(pending)):
             try:
                 await self._database.write(partial(notify, payload=payload))
             except UnpauseError:
-                # The database is away or the process stops: whoever should have heard it polls.
+                # The database is unavailable or the process stops: the others poll.
                 return
 
-    def _payloads(self, unsaid: list[tuple[str, int]]) -> Iterator[str]:
-        for first in range(0, len(unsaid), _KEYS_AT_ONCE):
-            said: dict[str, list[int]] = {}
-            for what, run_key in unsaid[first : first + _KEYS_AT_ONCE]:
-                said.setdefault(what, []).append(run_key)
-            yield to_json({"from": self._node, **said}).decode()
+    def _payloads(self, pending: list[tuple[str, int]]) -> Iterator[str]:
+        for first in range(0, len(pending), _KEYS_AT_ONCE):
+            run_keys: dict[str, list[int]] = {}
+            for kind, run_key in pending[first : first + _KEYS_AT_ONCE]:
+                run_keys.setdefault(kind, []).append(run_key)
+            yield to_json({"from": self._node, **run_keys}).decode()
 
     async def _listen(self) -> None:
         delay = _FIRST_RETRY_SECONDS
@@ -128,41 +128,41 @@ class PostgresBus(InProcessBus):
                         is_new, delay = False, _FIRST_RETRY_SECONDS
                         self._catch_up()
                     if payload is not None:
-                        self._take(payload)
-            except Exception as error:  # noqa: BLE001 - the boundary around the listener: whatever it is, connect again
-                _log.warning("listener lost its connection; it connects again", error=type(error).__name__)
+                        self._receive(payload)
+            except Exception as error:  # noqa: BLE001 - the boundary around the listener: reconnect after any error
+                _log.warning("bus listener disconnected", error=type(error).__name__)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY_SECONDS)
 
     def _catch_up(self) -> None:
-        """Look at everything once: nobody knows what was said while there was no connection."""
+        """Read the log of every followed run: notifications may have been missed without a connection."""
         self._look_at(self._subscriptions)
-        self._tell(Signal.READY, None)
+        self._call_handlers(Signal.READY, None)
 
-    def _take(self, payload: str) -> None:
-        said = from_json(payload)
-        if said.get("from") == self._node:
+    def _receive(self, payload: str) -> None:
+        announced = from_json(payload)
+        if announced.get("from") == self._node:
             return
-        self._look_at(said.get(_GROWN, ()))
+        self._look_at(announced.get(_GROWN, ()))
         for signal in Signal:
-            for run_key in said.get(signal.value, ()):
-                self._tell(signal, run_key)
+            for run_key in announced.get(signal.value, ()):
+                self._call_handlers(signal, run_key)
 
-    def _tell(self, signal: Signal, run_key: int | None) -> None:
-        for hearer in self._hearers:
-            hearer(signal, run_key)
+    def _call_handlers(self, signal: Signal, run_key: int | None) -> None:
+        for handler in self._handlers:
+            handler(signal, run_key)
 
     def _look_at(self, run_keys: Iterable[int]) -> None:
         followed = [run_key for run_key in run_keys if run_key in self._subscriptions]
         if followed:
             self._grown.update(followed)
-            self._something_grew.set()
+            self._has_grown.set()
 
     async def _read(self) -> None:
-        """Read what others have written about followed runs, and hand it over."""
+        """Read what other processes wrote about followed runs, and hand it over."""
         while True:
-            await self._something_grew.wait()
-            self._something_grew.clear()
+            await self._has_grown.wait()
+            self._has_grown.clear()
             grown, self._grown = self._grown, set()
             for run_key in grown:
                 await self._hand_over(run_key)
@@ -170,7 +170,7 @@ class PostgresBus(InProcessBus):
     async def _hand_over(self, run_key: int) -> None:
         seen = self._seen.get(run_key)
         if seen is None:
-            # Nobody knows from where on.
+            # How far its followers are is unknown here.
             self._wake(run_key)
             return
         try:
@@ -203,16 +203,16 @@ class PostgresBus(InProcessBus):
                     self._look_at((run_key,))
 
     def _wake(self, run_key: int) -> None:
-        """Have each follower of the run look into the log for itself."""
+        """Let each follower of the run read the log by itself."""
         for subscription in self._subscriptions.get(run_key, ()):
             subscription.offer(())
 
 
 async def _always(work: Callable[[], Awaitable[None]]) -> None:
-    """Work until cancelled; what goes wrong costs one poll interval, not the task."""
+    """Work until cancelled; an error costs one poll interval, not the task."""
     while True:
         try:
             await work()
-        except Exception:  # noqa: BLE001 - the boundary around the bus's tasks: streams must not stand still for ever
-            _log.exception("the bus failed; it goes on")
+        except Exception:  # noqa: BLE001 - the boundary around the bus's tasks: streams must go on
+            _log.exception("bus task failed")
             await asyncio.sleep(_FIRST_RETRY_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.event_payloads import editable_payload, form_payload
 from unpause.domain.runs import RunStatus
 from unpause.domain.urls import read_url
@@ -40,7 +40,7 @@ def choose_targets(
     replace_run_targets(connection, run, targets, now)
     # Not the addresses: they may hold tokens.
     told = {"servers": [read_url(target.address.server).host for target in targets]}
-    add_entries(connection, [done_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=told)])
+    add_entries(connection, [entry_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=told)])
 
 
 def tell_webhooks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.urls import read_url, refuse_private
 from unpause.domain.webhooks import Address, Delivery, Sent, WebhookTarget, split_url
 from unpause.errors import SecretsNotKept
@@ -79,7 +79,7 @@ class WebhookService:
         now = self._clock.now()
         # Not the address: it may hold a token.
         details = {"server": read_url(target.address.server).host if target is not None else None}
-        done = done_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
+        done = entry_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
 
         def unit(connection: Connection) -> None:
             replace_organization_target(connection, principal.organization_id, target, now)

@@ -22,11 +22,11 @@ from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel
 from tests.support.toolbox import JsonObject
 from unpause.agents.redaction import Redaction
-from unpause.auth.tokens import NewToken, make_token
+from unpause.auth.tokens import NewToken, create_token
 from unpause.bootstrap import Application
 from unpause.cli.logs import configure_logging
 from unpause.domain.principal import Principal
-from unpause.domain.scopes import ADMIN, USUAL
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 
 CODEGEN = "/v1/organizations/1/agent/run"
 KEY = "planted-value-in-the-environment"
@@ -73,7 +73,7 @@ def stored_in(folder: Path) -> bytes:
 
 async def signed_in(application: Application, *scopes: str) -> dict[str, str]:
     wanted, now = NewToken(scopes=scopes), application.clock.now()
-    _, text = await application.database.write(lambda connection: make_token(connection, wanted, Principal(1), now))
+    _, text = await application.database.write(lambda connection: create_token(connection, wanted, Principal(1), now))
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -149,7 +149,7 @@ async def test_only_administrators_see_the_traceback_of_a_run(tmp_path: Path) ->
     async with driving(tmp_path, Agent(script.model, name="agent"), dev=False) as server:
         headers = {
             "admin": await signed_in(server.application, ADMIN),
-            "user": await signed_in(server.application, *USUAL),
+            "user": await signed_in(server.application, *DEFAULT_SCOPES),
         }
         data = {"message": "hello", "stream": "false", "session_id": "s"}
         made = (await server.client.post("/agents/agent/runs", data=data, headers=headers["user"])).json()

@@ -128,8 +128,8 @@ _PICTURES = "image/png, image/jpeg, image/gif, image/webp"
 @pytest.mark.parametrize(
     ("field", "value", "detail"),
     [
-        ("audio", [sent(b"x", format="wav")], "audio: not taken; the model is given images and files only"),
-        ("videos", [sent(b"x", format="mp4")], "videos: not taken; the model is given images and files only"),
+        ("audio", [sent(b"x", format="wav")], "audio: not accepted; send images and files only"),
+        ("videos", [sent(b"x", format="mp4")], "videos: not accepted; send images and files only"),
         *((field, "[{", f"Invalid JSON in {field} field") for field in ("images", "audio", "videos", "input_files")),
         *((field, {"a": 1}, f"{field} must be a JSON array of objects") for field in ("images", "input_files")),
         ("images", ["x"], "images must be a JSON array of objects"),
@@ -140,33 +140,33 @@ _PICTURES = "image/png, image/jpeg, image/gif, image/webp"
         ("images", [{"media_reference": {"key": "k"}}], f"images[0].media_reference: not read; {_ELSEWHERE}"),
         ("images", [{"id": "m1"}], "images[0]: has no content"),
         ("images", [sent("")], "images[0]: has no content"),
-        ("images", [sent("????")], "images[0].content: the base64 text is broken"),
-        ("images", [sent("aGVsbG8")], "images[0].content: the base64 text is broken"),
-        ("images", [sent("ä")], "images[0].content: the base64 text is broken"),
+        ("images", [sent("????")], "images[0].content: the base64 text is invalid"),
+        ("images", [sent("aGVsbG8")], "images[0].content: the base64 text is invalid"),
+        ("images", [sent("ä")], "images[0].content: the base64 text is invalid"),
         ("images", [sent(b"hello")], f"images[0]: the content is none of {_PICTURES}"),
         ("images", [sent(b"hello", mime_type="image/png")], "images[0]: the content is not image/png"),
         ("images", [sent(JPEG, format="png")], "images[0]: the content is not image/png"),
-        ("images", [sent(b"BM", format="bmp")], f"images[0]: image/bmp is not taken; use {_PICTURES}"),
+        ("images", [sent(b"BM", format="bmp")], f"images[0]: image/bmp is not accepted; use {_PICTURES}"),
         (
             "images",
             [sent(PDF, mime_type="application/pdf")],
-            f"images[0]: application/pdf is not taken; use {_PICTURES}",
+            f"images[0]: application/pdf is not accepted; use {_PICTURES}",
         ),
-        ("images", [sent(PNG + b"x" * 1000)], f"images[0]: {len(PNG) + 1000} bytes, at most 1000 are taken"),
+        ("images", [sent(PNG + b"x" * 1000)], f"images[0]: {len(PNG) + 1000} bytes, at most 1000 are accepted"),
         ("input_files", [{"url": "https://example.org/a.pdf"}], f"input_files[0].url: not fetched; {_ELSEWHERE}"),
         ("input_files", [{"external": {"name": "f"}}], f"input_files[0].external: not read; {_ELSEWHERE}"),
         ("input_files", [{"id": "file-1"}], "input_files[0]: has no content"),
         (
             "input_files",
             [sent(b"\x00\x01")],
-            "input_files[0]: its type is neither said (mime_type) nor seen from the content",
+            "input_files[0]: its type is neither given (mime_type) nor detected from the content",
         ),
-        ("input_files", [sent("?", mime_type="application/pdf")], "input_files[0].content: the base64 text is broken"),
+        ("input_files", [sent("?", mime_type="application/pdf")], "input_files[0].content: the base64 text is invalid"),
         ("input_files", [sent(JPEG, mime_type="image/png")], "input_files[0]: the content is not image/png"),
         (
             "input_files",
             [sent("x" * 1001, format="txt", mime_type="text/plain")],
-            "input_files[0]: 1001 bytes, at most 1000 are taken",
+            "input_files[0]: 1001 bytes, at most 1000 are accepted",
         ),
     ],
 )
@@ -183,7 +183,9 @@ async def test_what_the_model_cannot_be_given_is_refused_by_name(
 async def test_a_type_of_file_that_is_not_taken_is_named_with_those_that_are(server: Server) -> None:
     response = await post(server, {"input_files": [sent(b"PK", mime_type="application/zip")]})
     assert response.status_code == 400
-    assert response.json()["detail"].startswith("input_files[0]: application/zip is not taken; use application/json, ")
+    assert response.json()["detail"].startswith(
+        "input_files[0]: application/zip is not accepted; use application/json, "
+    )
     assert (await server.dump())["runs"] == []
 
 
@@ -197,7 +199,7 @@ async def test_there_is_one_limit_to_the_number_of_all_of_them(tmp_path: Path) -
         before = await server.dump()
         response = await server.client.post(RUNS, data={**form, "input_files": json.dumps(files * 2)}, files=uploads)
         assert response.status_code == 400
-        assert response.json() == {"detail": "files, images and input_files: 4 given, at most 3 are taken"}
+        assert response.json() == {"detail": "files, images and input_files: 4 sent, at most 3 are accepted"}
         assert await server.dump() == before
 
 

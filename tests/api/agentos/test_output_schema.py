@@ -98,8 +98,8 @@ BOMB = {
         ('{"type": "json_object"}', 'root must declare "type": "object"'),
         ('{"type": "object", "properties": {"a": {"type": "movie"}}}', "movie"),
         ('{"type": "object", "properties": {"a": {"pattern": "(?=a)b"}}}', "regex"),
-        ('{"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1/x"}}}', "there is nothing at"),
-        ('{"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}', "there is nothing at"),
+        ('{"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1/x"}}}', "there is no definition at"),
+        ('{"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}', "there is no definition at"),
         (
             '{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"items":{"$ref":"#/$defs/x"}}}}',
             "them",

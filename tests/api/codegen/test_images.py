@@ -72,6 +72,6 @@ async def test_too_many_pictures_change_nothing(tmp_path: Path) -> None:
     async with served(tmp_path, max_images=2) as server:
         response = await server.client.post(CODEGEN, json={"prompt": "x", "images": [uri(PNG)] * 3})
         assert response.status_code == 400
-        assert response.json() == {"message": "images: 3 given, at most 2 are taken", "status_code": 400}
+        assert response.json() == {"message": "images: 3 sent, at most 2 are accepted", "status_code": 400}
         assert (await server.dump())["runs"] == []
         assert (await server.create_by_codegen("x", images=[uri(PNG)] * 2))["status"] == "COMPLETE"

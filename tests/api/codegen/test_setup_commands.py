@@ -17,7 +17,7 @@ from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
 from unpause.domain.principal import Principal
 from unpause.domain.runs import SETUP_COMMANDS, RunRef
-from unpause.domain.scopes import USUAL
+from unpause.domain.scopes import DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, ScopeMissing
 from unpause.services.commands import ContinueRun, CreateRun
 
@@ -339,7 +339,7 @@ async def test_commands_are_chosen_only_by_whom_the_scope_of_their_own_was_given
     tmp_path: Path, checkout: Path
 ) -> None:
     agents = ("agents:run", "agents:*:run", "agents:setup-commands:run", "approvals:write", "users:read")
-    usual = frozenset({*USUAL, *agents})
+    usual = frozenset({*DEFAULT_SCOPES, *agents})
     async with served_setup(tmp_path, PlanningModel(FIVE)) as server:
         run = await failed_at_three(server, checkout)
         service = server.application.service

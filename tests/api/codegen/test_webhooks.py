@@ -14,7 +14,7 @@ from unpause.store.events import list_events
 
 NOTHING = {"url": None, "enabled": False, "has_secret": False}
 CANARY = "canary-7d1e05"
-PRIVATE = "The webhook URL leads to an address that is private or of this machine"
+PRIVATE = "The webhook URL leads to a private address or to this machine"
 
 
 async def refused(client: httpx.AsyncClient, path: str, body: object, status: int = 400) -> str:

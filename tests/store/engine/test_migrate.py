@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, inspect, text
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
-from unpause.domain.audit import AuditAction, done_by
+from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
@@ -78,7 +78,7 @@ def fill(connection: Connection) -> None:
         delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
         add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
-        add_entries(connection, [done_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
+        add_entries(connection, [entry_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
     node = {"id": "node", "name": "here", "version": "1", "agents": ["scripted"], "started_at": NOW, "seen_at": NOW}
     connection.execute(insert(nodes), node)
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})

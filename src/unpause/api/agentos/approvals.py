@@ -1,4 +1,4 @@
-"""AgentOS's routes for approvals: what waits for an administrator, and the decision."""
+"""AgentOS's routes for approvals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from unpause.api.agentos.caller import Caller
-from unpause.api.agentos.replies import reply
+from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.tools import requirement as requirement_json
@@ -54,7 +54,7 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the fields of the wire
     schedule_id: Annotated[str | None, Query()] = None,
     run_id: Annotated[str | None, Query()] = None,
 ) -> ApprovalFilter | None:
-    """Return the filter; None for one that nothing here can pass, since only agents have approvals."""
+    """Return the filter; None where nothing can match, since only agents have approvals here."""
     if team_id or workflow_id or schedule_id or source_type not in {None, "agent"}:
         return None
     return ApprovalFilter(
@@ -71,38 +71,38 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the fields of the wire
 async def list_approvals(
     application: App,
     caller: Caller,
-    wanted: Annotated[ApprovalFilter | None, Depends(read_filter)],
+    selection: Annotated[ApprovalFilter | None, Depends(read_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """Return a page of approvals, newest first."""
     chosen = page_at(page, limit)
-    if wanted is None:
-        return reply({"data": [], "meta": page_json(chosen, 0)})
-    found, total = await application.approvals.list_approvals(caller, wanted, chosen)
-    return reply({"data": [approval_json(*item) for item in found], "meta": page_json(chosen, total)})
+    if selection is None:
+        return json_response({"data": [], "meta": page_json(chosen, 0)})
+    found, total = await application.approvals.list_approvals(caller, selection, chosen)
+    return json_response({"data": [approval_json(*item) for item in found], "meta": page_json(chosen, total)})
 
 
 @router.get("/approvals/count", operation_id="count_approvals", response_model=None)
 async def count_approvals(application: App, caller: Caller, user_id: Annotated[str | None, Query()] = None) -> Response:
     """Return how many approvals are pending."""
-    wanted = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
-    _, total = await application.approvals.list_approvals(caller, wanted, Page(limit=1))
-    return reply({"count": total})
+    selection = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
+    _, total = await application.approvals.list_approvals(caller, selection, Page(limit=1))
+    return json_response({"count": total})
 
 
 @router.get("/approvals/{approval_id}", operation_id="get_approval", response_model=None)
 async def get_approval(application: App, caller: Caller, approval_id: str) -> Response:
     """Return one approval, with the requirement it decides."""
     approval, requirement = await application.approvals.get_approval(caller, approval_id)
-    return reply(approval_json(approval, requirement))
+    return json_response(approval_json(approval, requirement))
 
 
 @router.get("/approvals/{approval_id}/status", operation_id="get_approval_status", response_model=None)
 async def get_approval_status(application: App, caller: Caller, approval_id: str) -> Response:
-    """Return the little that somebody who polls wants to know."""
+    """Return the status, for clients that poll."""
     approval, _ = await application.approvals.get_approval(caller, approval_id)
-    return reply(
+    return json_response(
         {
             "approval_id": approval.id,
             "status": approval.status.value,
@@ -119,7 +119,7 @@ async def get_approval_status(application: App, caller: Caller, approval_id: str
 async def resolve_approval(
     application: App, caller: Caller, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Decide a pending approval, once. The run stays paused until somebody continues it."""
+    """Decide a pending approval, once. The run stays paused until it is continued."""
     command = ResolveApproval(
         approval_id,
         approved=body.status == "approved",
@@ -140,13 +140,13 @@ async def resolve_approval(
 
 @router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)
 async def delete_approval(application: App, caller: Caller, approval_id: str) -> Response:
-    """Remove the record; a call that still waits for it is declined."""
+    """Delete the record; a call that still waits for it is rejected."""
     await application.approvals.delete_approval(caller, approval_id)
     return Response(status_code=204)
 
 
 def approval_json(approval: Approval, requirement: Requirement) -> dict[str, Any]:
-    """Return an approval as AgentOS has it (agno.md section 8): all keys, nulls included."""
+    """Return an approval as AgentOS does: with all keys, nulls included."""
     return {
         "id": approval.id,
         "run_id": approval.run_id,
@@ -179,7 +179,7 @@ def approval_json(approval: Approval, requirement: Requirement) -> dict[str, Any
 def _requirements(approval: Approval, requirement: Requirement) -> list[dict[str, Any]] | None:
     if approval.approval_type != "required":
         return None
-    # As the administrator was asked: the decision stands beside it.
+    # Open, as it was shown to the administrator: the decision has keys of its own.
     requirement = replace(requirement, answer=None)
     call = ToolCall(
         requirement.call_id, requirement.tool_name, requirement.tool_args, 0, 0, created_at=requirement.created_at

@@ -1,4 +1,4 @@
-"""The audit trail, as lists of AgentOS are. AgentOS has none."""
+"""The audit trail, in the form of AgentOS's lists. AgentOS has no such route."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query
 
 from unpause.api.agentos.caller import Caller
-from unpause.api.agentos.replies import reply
+from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.audit_json import audit_json
@@ -28,7 +28,7 @@ async def list_audit_entries(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
-    """Return a page of who did what, newest first: of one run, or of the whole organization."""
+    """Return a page of the audit trail, newest first: of one run, or of the whole organization."""
     chosen = page_at(page, limit)
     found, total = await application.audit.list_entries(caller, run_id, chosen)
-    return reply({"data": [audit_json(entry) for entry in found], "meta": page_json(chosen, total)})
+    return json_response({"data": [audit_json(entry) for entry in found], "meta": page_json(chosen, total)})

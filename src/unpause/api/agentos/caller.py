@@ -1,4 +1,4 @@
-"""Who asks through AgentOS's API, and for whom."""
+"""The callers of AgentOS's API."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from unpause.errors import RunNotFound, UserMissing
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
 
-# A longer name is nobody's, and could not be written into the audit trail.
+# The length of the audit trail's column: nobody has a longer name.
 _LONGEST_NAME = 255
 
 
 async def get_caller(request: Request, application: App) -> Principal:
-    """Return who asks; where the settings isolate users, of what others have nothing is there.
+    """Return the caller; where the settings isolate users, it sees nothing of other users.
 
-    Raises Forbidden there for a JWT that names no user: it would see everybody's.
+    Raises UserMissing there for a JWT that names no user, which would see everything.
     """
     principal = replace(principal_of(request), via="agno", is_isolated=application.settings.user_isolation)
     if principal.is_isolated and principal.is_nameless_jwt and not principal.is_admin:
@@ -36,16 +36,16 @@ async def get_caller(request: Request, application: App) -> Principal:
 Caller = Annotated[Principal, Depends(get_caller)]
 
 
-async def get_asker(
+async def get_user_caller(
     caller: Caller, user_id: Annotated[str | None, Query(max_length=_LONGEST_NAME)] = None
 ) -> Principal:
-    """Return who asks for what belongs to ``user_id``: to one user another user's session is not there."""
-    return caller.looking_for(user_id)
+    """Return the caller narrowed to ``user_id``, which does not see another user's session."""
+    return caller.narrowed_to(user_id)
 
 
 @contextmanager
-def naming_agent(application: Application, agent_id: str) -> Iterator[None]:
-    """Say of a run that is not there that its agent is not, where that is so; stored runs need no agent here."""
+def checking_agent(application: Application, agent_id: str) -> Iterator[None]:
+    """Raise AgentNotFound for a run that is not found where its agent is not served; stored runs need no agent."""
     try:
         yield
     except RunNotFound:
@@ -53,4 +53,4 @@ def naming_agent(application: Application, agent_id: str) -> Iterator[None]:
         raise
 
 
-Asker = Annotated[Principal, Depends(get_asker)]
+UserCaller = Annotated[Principal, Depends(get_user_caller)]

@@ -1,4 +1,4 @@
-"""AgentOS's routes about the server itself: its agents, its configuration, and what it does not have."""
+"""AgentOS's routes about the server: its agents, models and configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 
 from unpause.api.agentos.caller import Caller
-from unpause.api.agentos.replies import reply
+from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=AgnoRoute, tags=["Config"], responses=ERRORS)
 
-# The one database there is, under the name that clients send back.
+# The id of the only database, which clients send back.
 DATABASE_ID = "unpause"
 
 
 @router.get("/", operation_id="get_root", response_model=None)
 async def get_root() -> Response:
-    """Say what this is."""
-    return reply({"name": "Unpause", "version": VERSION, "docs": "/docs"})
+    """Return the name and version of the server."""
+    return json_response({"name": "Unpause", "version": VERSION, "docs": "/docs"})
 
 
 @router.get("/config", operation_id="get_config", response_model=None)
 async def get_config(application: App) -> Response:
-    """Return what clients want to know of the server before they start (agno.md 13.1)."""
+    """Return the configuration that clients read before they start."""
     agents = [
         {"id": agent.agent_id, "name": agent.agent_name, "db_id": DATABASE_ID}
         for agent in application.agents.list_agents()
     ]
-    return reply(
+    return json_response(
         {
             "os_id": "unpause",
             "description": "Unpause",
@@ -60,9 +60,9 @@ async def get_config(application: App) -> Response:
 
 @router.get("/agents", operation_id="get_agents", response_model=None)
 async def list_agents(application: App, caller: Caller) -> Response:
-    """Return the agents served here that who asks may see or run."""
+    """Return the agents that the caller may see or run."""
     agents = application.agents.list_agents()
-    return reply(
+    return json_response(
         [
             agent_json(agent)
             for agent in agents
@@ -74,30 +74,30 @@ async def list_agents(application: App, caller: Caller) -> Response:
 @router.get("/agents/{agent_id}", operation_id="get_agent", response_model=None)
 async def get_agent(application: App, agent_id: str) -> Response:
     """Return one agent."""
-    return reply(agent_json(application.agents.get_agent(agent_id)))
+    return json_response(agent_json(application.agents.get_agent(agent_id)))
 
 
 @router.get("/models", operation_id="get_models", response_model=None)
 async def list_models(application: App) -> Response:
     """Return the models that the agents use, each once."""
     models = {(agent.model_name, agent.model_provider): None for agent in application.agents.list_agents()}
-    return reply([{"id": name, "provider": provider} for name, provider in models])
+    return json_response([{"id": name, "provider": provider} for name, provider in models])
 
 
 @router.get("/teams", operation_id="get_teams", response_model=None)
 async def list_teams() -> Response:
     """Return no teams: only agents are served here."""
-    return reply([])
+    return json_response([])
 
 
 @router.get("/workflows", operation_id="get_workflows", response_model=None)
 async def list_workflows() -> Response:
     """Return no workflows: only agents are served here."""
-    return reply([])
+    return json_response([])
 
 
 def agent_json(agent: AgentDriver) -> dict[str, Any]:
-    """Return an agent as AgentOS lists it (capture 003)."""
+    """Return an agent as AgentOS lists it."""
     return {
         "id": agent.agent_id,
         "name": agent.agent_name,

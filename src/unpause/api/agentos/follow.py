@@ -1,4 +1,4 @@
-"""Attaches to a run again: the log from any event on, then live; it works after a restart and for runs of any age."""
+"""Routes that follow a run: its log from any event on, then live. They work after a restart and for runs of any age."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Form, Header, Query
 from starlette.requests import Request
 
-from unpause.api.agentos.caller import Caller, naming_agent
+from unpause.api.agentos.caller import Caller, checking_agent
 from unpause.api.agentos.wire.events import framer
 from unpause.api.agentos.wire.responses import ERRORS, STREAM
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.middleware.authentication import open_stream
+from unpause.api.middleware.authentication import count_as_stream
 from unpause.api.sse import Frame, stream_events, stream_frames
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidInput
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses={**ERRORS, **STREAM})
 
 _LARGEST = 2**31 - 1
-# Of more digits than the largest has Python may read none; zeros before a number count for nothing.
+# Limits the digits, since int() refuses very long numbers; leading zeros are accepted.
 _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
 
 
@@ -47,7 +47,7 @@ async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wi
 ) -> Response:
     """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
     run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
-    open_stream(request)
+    count_as_stream(request)
     after = _number("Last-Event-ID", last_event_id, smallest=0)
     events = application.follower.attach(run, after)
     return stream_events(application, events, framer(run))
@@ -63,16 +63,16 @@ async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the
     last_event_index: Annotated[str | None, Form()] = None,
     session_id: Annotated[str | None, Form()] = None,
 ) -> Response:
-    """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does (agno.md section 10)."""
+    """Stream the run's events after ``last_event_index``, framed as AgentOS 3.1.10 does."""
     run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
-    open_stream(request)
+    count_as_stream(request)
     index = _number("last_event_index", last_event_index, smallest=-1)
     frames = _attached(application, run, -1 if last_event_index is None else index)
     return stream_frames(application, frames)
 
 
 async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | None]]:
-    """Yield the frames with their event numbers, and between them those that say what they are."""
+    """Yield the frames with their event numbers, and frames that announce replay, catch-up and live events."""
     translate = framer(run)
     settled = run.status.is_final or run.status is RunStatus.PAUSED
     count = run.last_sequence
@@ -96,7 +96,7 @@ async def _attached(application: Application, run: Run, index: int) -> AsyncIter
         yield _meta("catch_up", run, "running", text, missed_events=missed, current_event_count=count), None
     subscribed = settled
     if not settled and not missed:
-        # Nothing to catch up on: say at once that it is live, not with the first news.
+        # Nothing to catch up on: announce live events at once, not with the first one.
         yield _subscribed(run, count), None
         subscribed = True
     async for event in application.follower.attach(run, index + 1):
@@ -117,13 +117,13 @@ def _subscribed(run: Run, count: int) -> Frame:
 
 def _meta(name: str, run: Run, status: str, message: str, **numbers: int) -> Frame:
     body: dict[str, Any] = {"event": name, "run_id": run.run_id, "status": status, **numbers, "message": message}
-    # The original's JSON has spaces here, and only here.
+    # AgentOS's JSON has spaces in these frames only.
     return name, json.dumps(body, ensure_ascii=False)
 
 
-async def _find(application: Application, caller: Principal, name: RunRef) -> Run:
-    with naming_agent(application, name.agent_id or ""):
-        return await application.service.get_run(caller, name)
+async def _find(application: Application, caller: Principal, ref: RunRef) -> Run:
+    with checking_agent(application, ref.agent_id or ""):
+        return await application.service.get_run(caller, ref)
 
 
 def _number(field: str, text: str | None, *, smallest: int) -> int:

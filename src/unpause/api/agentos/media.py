@@ -1,4 +1,4 @@
-"""Reads what a request brings for the model besides its message: uploads, and media in JSON form fields."""
+"""Reads the media of a request: uploads, and JSON form fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unpause.api.media.images import (
     IMAGE_TYPES,
     checked_image,
     decode_base64,
-    seen_type,
+    detected_type,
     split_data_uri,
 )
 from unpause.domain.runs import Image
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PDF = b"%PDF-"
 _JPEG = "image/jpeg"
 
-# The formats and the ends of file names that say a type; `plain` is what the original makes of a name without one.
+# Types by format or file extension; AgentOS's clients send `plain` for a name without an extension.
 _FORMATS = {
     "jpg": _JPEG,
     "pdf": "application/pdf",
@@ -48,7 +48,7 @@ Text = Annotated[str | None, Form()]
 
 @dataclass(frozen=True, slots=True)
 class SentMedia:
-    """The fields of a form that bring media, as they were sent: ``files`` are uploads, the others JSON."""
+    """The media fields of a form, unread: ``files`` are uploads, the others JSON."""
 
     files: list[UploadFile] | None = None
     images: str | None = None
@@ -64,12 +64,12 @@ async def sent_media(
     videos: Text = None,
     input_files: Text = None,
 ) -> SentMedia:
-    """Return the media of a form unread: what is wrong with them is told after what is wrong with the form."""
+    """Return the media fields unread: errors about the form come before errors about media."""
     return SentMedia(files, images, audio, videos, input_files)
 
 
 class _Medium(BaseModel):
-    """A picture or a file as Agno's clients write it; whatever says nothing about its content is ignored."""
+    """A picture or file as Agno's clients send it; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -83,33 +83,33 @@ class _Medium(BaseModel):
     filename: str | None = None
 
     @property
-    def said_type(self) -> str | None:
-        """The type by its own name, in small letters and without parameters."""
+    def declared_type(self) -> str | None:
+        """The declared MIME type, in lower case and without parameters."""
         name = (self.mime_type or "").partition(";")[0].strip().lower()
         return _JPEG if name == "image/jpg" else name or None
 
     @property
     def format_type(self) -> str | None:
-        """The type that the format or else the end of the file's name stands for."""
+        """The type by the format, or by the file's extension."""
         _, dot, ending = (self.filename or "").rpartition(".")
         name = self.format or (ending if dot else "")
         return _FORMATS.get(name.strip().lower().removeprefix("."))
 
 
 async def read_media(sent: SentMedia, settings: Settings) -> tuple[Image, ...]:
-    """Return what the model is given: uploads, pictures, files.
+    """Return the media for the model: uploads, pictures, files.
 
-    Raises InvalidInput, which names the field, for anything that the model cannot be given, and for too much of it.
+    Raises InvalidInput, which names the field, for media that are not accepted and for too many of them.
     """
     most, limit = settings.max_images, settings.max_image_bytes
     uploads = await read_files(sent.files, settings)
     for field, text in (("audio", sent.audio), ("videos", sent.videos)):
         if await _read_list(field, text):
-            raise InvalidInput(f"{field}: not taken; the model is given images and files only")
+            raise InvalidInput(f"{field}: not accepted; send images and files only")
     images, files = await _read_list("images", sent.images), await _read_list("input_files", sent.input_files)
     count = len(uploads) + len(images) + len(files)
     if count > most:
-        raise InvalidInput(f"files, images and input_files: {count} given, at most {most} are taken")
+        raise InvalidInput(f"files, images and input_files: {count} sent, at most {most} are accepted")
     if not images and not files:
         return uploads
     return (*uploads, *await asyncio.to_thread(_read_items, images, files, limit))
@@ -126,7 +126,7 @@ async def _read_list(field: str, text: str | None) -> list[dict[str, Any]]:
 
 
 def _read_items(images: list[dict[str, Any]], files: list[dict[str, Any]], limit: int) -> list[Image]:
-    """Return the media of two form fields; what is wrong with one is told with its place in the request."""
+    """Return the media of two form fields; errors name the item's place in the request."""
     sent = [(f"images[{number}]", _image, item) for number, item in enumerate(images)]
     sent.extend((f"input_files[{number}]", _file, item) for number, item in enumerate(files))
     media = [(where, read, _medium(where, item)) for where, read, item in sent]
@@ -142,7 +142,7 @@ def _medium(where: str, item: dict[str, Any]) -> _Medium:
 
 
 def _image(where: str, item: _Medium, limit: int) -> Image:
-    media_type, content = item.said_type, b""
+    media_type, content = item.declared_type, b""
     if item.content:
         content = decode_base64(f"{where}.content", item.content, limit)
     else:
@@ -150,43 +150,43 @@ def _image(where: str, item: _Medium, limit: int) -> Image:
         media_type = media_type or uri_type
     if media_type is None and item.format:
         media_type = item.format_type or f"image/{item.format.strip().lower()}"
-    media_type = media_type or seen_type(content)
+    media_type = media_type or detected_type(content)
     if media_type is None:
         raise InvalidInput(f"{where}: the content is none of {', '.join(IMAGE_TYPES)}")
     return checked_image(where, media_type, content, limit)
 
 
 def _file(where: str, item: _Medium, limit: int) -> Image:
-    media_type = item.said_type or item.format_type
+    media_type = item.declared_type or item.format_type
     if item.content:
         content = _content_of_file(where, item, media_type, limit)
     else:
         uri_type, content = _from_uri(where, item, limit)
         media_type = media_type or uri_type
-    media_type = media_type or seen_type(content) or ("application/pdf" if content.startswith(_PDF) else None)
+    media_type = media_type or detected_type(content) or ("application/pdf" if content.startswith(_PDF) else None)
     if media_type is None:
-        raise InvalidInput(f"{where}: its type is neither said (mime_type) nor seen from the content")
+        raise InvalidInput(f"{where}: its type is neither given (mime_type) nor detected from the content")
     if media_type not in FILE_TYPES:
-        raise InvalidInput(f"{where}: {media_type} is not taken; use {', '.join(sorted(FILE_TYPES))}")
+        raise InvalidInput(f"{where}: {media_type} is not accepted; use {', '.join(sorted(FILE_TYPES))}")
     return checked_file(where, media_type, content, limit)
 
 
 def _content_of_file(where: str, item: _Medium, media_type: str | None, limit: int) -> bytes:
-    """Return the bytes of a file: Agno's clients send a ``text/…`` type as it is, everything else as base64."""
+    """Return the bytes of a file: Agno's clients send ``text/…`` types as plain text, all others as base64."""
     text = item.content or ""
-    if (item.said_type or "").startswith("text/"):
+    if (item.declared_type or "").startswith("text/"):
         return text.encode()
     try:
         return decode_base64(f"{where}.content", text, limit)
     except InvalidInput:
-        # A file that was made of a string, not of bytes, is not encoded whatever its type.
+        # Clients do not encode a file that was created from a string, whatever its type.
         if media_type is not None and (media_type.startswith("text/") or media_type == "application/json"):
             return text.encode()
         raise
 
 
 def _from_uri(where: str, item: _Medium, limit: int) -> tuple[str, bytes]:
-    """Return type and content of an item whose URL holds them; raise InvalidInput for one that has no content."""
+    """Return type and content of an item with a data URI; raise InvalidInput for an item without content."""
     if item.url:
         found = split_data_uri(item.url)
         if found is None:

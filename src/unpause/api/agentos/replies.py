@@ -1,4 +1,4 @@
-"""Answers with a run: as a stream, as JSON once its segment ends, or at once where it goes on in the background."""
+"""Responses with a run: a stream, JSON once its segment ends, or at once where it runs in the background."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from unpause.api.agentos.wire.events import framer
 from unpause.api.agentos.wire.runs import run_output
-from unpause.api.large_json import write_json
+from unpause.api.json import write_json
 from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events
 from unpause.domain.principal import Principal
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
     from unpause.services.commands import Accepted
 
 _ACCEPTED = 202
-# Read by nobody.
+# nginx's status for a client that closed the connection; nobody reads it.
 _CLIENT_GONE = 499
 
 
-async def answer_with_stream(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
-    """Stream what the request caused, up to the end of the segment."""
+async def stream_response(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
+    """Stream the events after the request, up to the end of the segment."""
     events = application.follower.follow_run(accepted.run.id, accepted.after)
     translate = framer(accepted.run, deltas_only=deltas_only)
     return stream_events(application, events, translate)
 
 
-async def answer_with_run(
+async def run_response(
     application: Application, request: Request, accepted: Accepted, request_key: RequestKey | None, *, stored: bool
 ) -> Response:
-    """Wait for the end of the segment and answer with the run; to a key that was answered before, the same again.
+    """Return the run at the end of its segment; for a key with a stored answer, return that.
 
-    Nobody waits for a client that is gone; the run goes on.
+    Stops waiting when the client disconnects; the run goes on.
     """
     if accepted.answer is None:
-        if not await still_there(request, _wait_for(application, accepted)):
+        if not await wait_unless_disconnected(request, _wait_for(application, accepted)):
             return Response(status_code=_CLIENT_GONE)
-        # Whoever may make a run or send it on may see what becomes of it.
+        # A caller who may create or continue a run may see it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
         text = (await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))).decode()
         if request_key is not None:
@@ -59,18 +59,18 @@ async def answer_with_run(
     return Response(text, media_type="application/json")
 
 
-async def still_there(request: Request, waiting: Coroutine[Any, Any, None]) -> bool:
-    """Wait for it; return False as soon as the client is gone, who sent all of the request before."""
+async def wait_unless_disconnected(request: Request, work: Coroutine[Any, Any, None]) -> bool:
+    """Wait for the coroutine; return False as soon as the client disconnects. The body has to be read before."""
 
     async def listen() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             continue
 
     async with TaskScope() as tasks:
-        answering, listening = tasks.start(waiting, "wait for a run"), tasks.start(listen(), "wait for a disconnect")
-        await asyncio.wait({answering, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            answering.result()
+        working, listening = tasks.start(work, "wait for a run"), tasks.start(listen(), "wait for a disconnect")
+        await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
             return True
         return False
 
@@ -81,15 +81,15 @@ async def _wait_for(application: Application, accepted: Accepted) -> None:
     except ShuttingDown:
         run = accepted.run
         names = {"run_id": run.run_id, "session_id": run.session_id}
-        raise ShuttingDown("The server is stopping; the run goes on and can be read", names) from None
+        raise ShuttingDown("The server is shutting down; the run goes on and can be read later", names) from None
 
 
-def answer_at_once(accepted: Accepted) -> Response:
-    """Answer 202 with the ids to poll for."""
+def accepted_response(accepted: Accepted) -> Response:
+    """Return 202 with the ids to poll for."""
     run = accepted.run
-    return reply({"run_id": run.run_id, "session_id": run.session_id, "status": "PENDING"}, _ACCEPTED)
+    return json_response({"run_id": run.run_id, "session_id": run.session_id, "status": "PENDING"}, _ACCEPTED)
 
 
-def reply(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatever is JSON
+def json_response(content: Any, status: int = 200) -> Response:  # noqa: ANN401 - whatever is JSON
     """Return the content as JSON."""
     return Response(to_json(content), status, media_type="application/json")

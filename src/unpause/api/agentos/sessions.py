@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from unpause.api.agentos.caller import Asker, Caller
+from unpause.api.agentos.caller import Caller, UserCaller
 from unpause.api.agentos.config import DATABASE_ID
-from unpause.api.agentos.replies import reply
+from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.runs import moment, run_output, run_preview, run_schema
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.large_json import reply_large
+from unpause.api.json import large_json_response
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunFilter, RunStatus
 from unpause.domain.sessions import NewSession, SessionFilter
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from unpause.domain.runs import RunView
     from unpause.domain.sessions import Session
 
-# How many of a session's last runs its chat history shows; the runs themselves are paged.
+# The number of last runs in a session's chat history; the runs themselves are paged.
 _CHAT_RUNS = 50
 _LONGEST_NAME = 255
 _LONGEST_TITLE = 10_000
 
-# A status of 3.1.10 that no run here ever has; asking for it is no mistake.
-_NEVER_HERE = "REGENERATED"
+# A status of AgentOS 3.1.10 that no run has here; a filter may name it.
+_REGENERATED = "REGENERATED"
 
-# Teams and workflows are AgentOS's; there are none here, and so no sessions of theirs.
+# AgentOS also has sessions of teams and workflows; here there are none.
 SessionType = Literal["agent", "team", "workflow"]
 OfType = Annotated[SessionType, Query(alias="type")]
 
@@ -46,7 +46,7 @@ Moment = Annotated[int | None, Query(ge=0, le=253_402_300_798)]
 
 
 def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
-    """Raise NotFound for any database but the one there is."""
+    """Raise NotFound for any database but the only one."""
     if db_id not in {None, "", DATABASE_ID}:
         raise NotFound(f"404: No database found with id '{db_id}'")
 
@@ -55,7 +55,7 @@ router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depen
 
 
 class CreateSessionBody(BaseModel):
-    """What a session is made with."""
+    """A session to create."""
 
     model_config = ConfigDict(extra="ignore", title="CreateSessionRequest")
 
@@ -76,7 +76,7 @@ class RenameSessionBody(BaseModel):
 
 
 class DeleteSessionsBody(BaseModel):
-    """The sessions to remove, and the type of each; of teams and workflows there are none."""
+    """The sessions to delete, and the type of each."""
 
     model_config = ConfigDict(extra="ignore", title="DeleteSessionRequest")
 
@@ -85,7 +85,7 @@ class DeleteSessionsBody(BaseModel):
 
 
 class UpdateSessionBody(BaseModel):
-    """What to change; what is left out stays."""
+    """The fields to change; omitted ones stay."""
 
     model_config = ConfigDict(extra="ignore", title="UpdateSessionRequest")
 
@@ -102,7 +102,7 @@ def read_filter(
     sort_by: Annotated[str, Query()] = "created_at",
     sort_order: Annotated[Literal["asc", "desc"], Query()] = "desc",
 ) -> SessionFilter:
-    """Return which sessions are wanted, and in which order."""
+    """Return the filter and order of a list of sessions."""
     return SessionFilter(
         agent_id=component_id,
         user_id=user_id,
@@ -112,78 +112,80 @@ def read_filter(
     )
 
 
-def read_runs_asked(
+def read_run_query(
     created_after: Moment = None,
     created_before: Moment = None,
     status: Annotated[list[str] | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
 ) -> SessionRunsQuery:
-    """Return which runs are wanted: of any of the statuses, and of the time between, both seconds included.
+    """Return the filter and page of a list of runs; both ends of the period are included.
 
-    Clients know no pages and want the conversation as it stands: without one they get its end.
+    AgentOS's clients know no pages: without one they get the end of the conversation.
     """
-    wanted = RunFilter(
+    selection = RunFilter(
         statuses=_statuses(status) if status else None,
         since=None if created_after is None else datetime.fromtimestamp(created_after, UTC),
         until=None if created_before is None else datetime.fromtimestamp(created_before + 1, UTC),
     )
-    return SessionRunsQuery(wanted, page_at(page or 1, limit), newest=page is None)
+    return SessionRunsQuery(selection, page_at(page or 1, limit), newest=page is None)
 
 
 def _statuses(words: list[str]) -> frozenset[RunStatus]:
-    """Return the statuses of those names, in any case; raise InvalidInput as 3.1.10 does for one that is none."""
-    wanted = {word.upper() for word in words}
-    known = {*RunStatus.__members__, _NEVER_HERE}
-    unknown = sorted(wanted - known)
+    """Return the statuses of those names, in any case; raise InvalidInput, as 3.1.10 does, for an unknown one."""
+    names = {word.upper() for word in words}
+    known = {*RunStatus.__members__, _REGENERATED}
+    unknown = sorted(names - known)
     if unknown:
         raise InvalidInput(f"Invalid status value(s) {unknown}; expected one of {sorted(known)}")
-    return frozenset(RunStatus(word) for word in wanted - {_NEVER_HERE})
+    return frozenset(RunStatus(word) for word in names - {_REGENERATED})
 
 
 @router.get("/sessions", operation_id="get_sessions", response_model=None)
 async def list_sessions(
     application: App,
     caller: Caller,
-    wanted: Annotated[SessionFilter, Depends(read_filter)],
+    selection: Annotated[SessionFilter, Depends(read_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     session_type: OfType = "agent",
 ) -> Response:
-    """Return a page of sessions; of teams and workflows there are none."""
+    """Return a page of sessions; teams and workflows have none."""
     chosen = page_at(page, limit)
-    if session_type != "agent":
-        return reply({"data": [], "meta": page_json(chosen, 0)})
-    found, total = await application.sessions.list_sessions(caller, wanted, chosen)
-    return reply({"data": [_entry_json(session) for session in found], "meta": page_json(chosen, total)})
+    if not _has_sessions(session_type):
+        return json_response({"data": [], "meta": page_json(chosen, 0)})
+    found, total = await application.sessions.list_sessions(caller, selection, chosen)
+    return json_response({"data": [_entry_json(session) for session in found], "meta": page_json(chosen, total)})
 
 
 @router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
 async def create_session(
     application: App, caller: Caller, body: CreateSessionBody, session_type: OfType = "agent"
 ) -> Response:
-    """Make an empty session, of an agent or of none yet."""
-    if session_type != "agent":
-        raise InvalidInput(f"Invalid session type: {session_type}. Only sessions of agents are kept here")
-    wanted = NewSession(
+    """Create an empty session, of an agent or of none yet."""
+    if not _has_sessions(session_type):
+        raise InvalidInput(f"Invalid session type: {session_type}. This server has only sessions of agents")
+    new = NewSession(
         session_id=body.session_id or str(uuid4()),
         agent_id=body.agent_id or "",
         name=body.session_name,
         state=body.session_state,
         metadata=body.metadata,
     )
-    session = await application.sessions.create_session(caller.acting_for(body.user_id), wanted)
-    return reply(_session_json(session, []), 201)
+    session = await application.sessions.create_session(caller.acting_for(body.user_id), new)
+    return json_response(_session_json(session, []), 201)
 
 
 @router.get("/sessions/{session_id}", operation_id="get_session_by_id", response_model=None)
-async def get_session(application: App, session_id: str, asker: Asker, session_type: OfType = "agent") -> Response:
+async def get_session(
+    application: App, session_id: str, caller: UserCaller, session_type: OfType = "agent"
+) -> Response:
     """Return a session with the chat of its last runs."""
     missing = SessionNotFound(f"{session_type.title()} Session with id '{session_id}' not found")
-    if session_type != "agent":
+    if not _has_sessions(session_type):
         raise missing
     try:
-        session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
+        session, views = await application.sessions.list_chat(caller, session_id, _CHAT_RUNS)
     except SessionNotFound:
         raise missing from None
     agent = application.agents.find_agent(session.agent_id)
@@ -191,44 +193,44 @@ async def get_session(application: App, session_id: str, asker: Asker, session_t
     if agent is not None:
         model = {"id": agent.model_name, "name": agent.model_name, "provider": agent.model_provider}
         output["agent_data"] = {"name": agent.agent_name, "agent_id": agent.agent_id, "model": model}
-    return await reply_large(output)
+    return await large_json_response(output)
 
 
 @router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
 async def update_session(
-    application: App, session_id: str, asker: Asker, body: UpdateSessionBody, session_type: OfType = "agent"
+    application: App, session_id: str, caller: UserCaller, body: UpdateSessionBody, session_type: OfType = "agent"
 ) -> Response:
     """Change a session's name, state, metadata or summary."""
     changes = body.model_dump(exclude_unset=True)
-    return await _change(application, asker, _of_an_agent(session_id, session_type), changes)
+    return await _change(application, caller, session_id, session_type, changes)
 
 
 @router.post("/sessions/{session_id}/rename", operation_id="rename_session", response_model=None)
 async def rename_session(
-    application: App, session_id: str, asker: Asker, body: RenameSessionBody, session_type: OfType = "agent"
+    application: App, session_id: str, caller: UserCaller, body: RenameSessionBody, session_type: OfType = "agent"
 ) -> Response:
-    """Give a session another name."""
+    """Rename a session."""
     changes = {"session_name": body.session_name}
-    return await _change(application, asker, _of_an_agent(session_id, session_type), changes)
+    return await _change(application, caller, session_id, session_type, changes)
 
 
 @router.delete(
     "/sessions/{session_id}", operation_id="delete_session", status_code=204, response_model=None, responses=CONFLICT
 )
-async def delete_session(application: App, session_id: str, asker: Asker) -> Response:
-    """Remove a session with its runs; one that does not exist is as good as removed."""
-    await application.sessions.delete_session(asker, session_id)
+async def delete_session(application: App, session_id: str, caller: UserCaller) -> Response:
+    """Delete a session with its runs; one that does not exist is no error."""
+    await application.sessions.delete_session(caller, session_id)
     return Response(status_code=204)
 
 
 @router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None, responses=CONFLICT)
-async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBody) -> Response:
-    """Remove sessions, one after the other: what is removed before one that cannot be stays removed."""
+async def delete_sessions(application: App, caller: UserCaller, body: DeleteSessionsBody) -> Response:
+    """Delete sessions, one after the other: those before an error stay deleted."""
     if len(body.session_ids) != len(body.session_types):
         raise InvalidInput("Session IDs and session types must have the same length")
     for session_id, session_type in zip(body.session_ids, body.session_types, strict=True):
-        if session_type == "agent":
-            await application.sessions.delete_session(asker, session_id)
+        if _has_sessions(session_type):
+            await application.sessions.delete_session(caller, session_id)
     return Response(status_code=204)
 
 
@@ -236,55 +238,54 @@ async def delete_sessions(application: App, asker: Asker, body: DeleteSessionsBo
 async def list_session_runs(
     application: App,
     session_id: str,
-    asker: Asker,
-    asked: Annotated[SessionRunsQuery, Depends(read_runs_asked)],
+    caller: UserCaller,
+    query: Annotated[SessionRunsQuery, Depends(read_run_query)],
     session_type: OfType = "agent",
 ) -> Response:
     """Return runs of a session, oldest first: a page of them, or without a page the newest."""
-    if session_type != "agent":
+    if not _has_sessions(session_type):
         raise SessionNotFound(f"Session with ID {session_id} not found")
-    views = await application.sessions.list_runs(asker, session_id, asked)
-    return await reply_large([_without_nulls(run_schema(view, for_admin=asker.is_admin)) for view in views])
+    views = await application.sessions.list_runs(caller, session_id, query)
+    return await large_json_response([_without_nulls(run_schema(view, for_admin=caller.is_admin)) for view in views])
 
 
 @router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
 async def list_run_previews(
-    application: App, session_id: str, asker: Asker, asked: Annotated[SessionRunsQuery, Depends(read_runs_asked)]
+    application: App, session_id: str, caller: UserCaller, query: Annotated[SessionRunsQuery, Depends(read_run_query)]
 ) -> Response:
-    """Return the same runs in short, for clients that poll."""
-    views = await application.sessions.list_bare_runs(asker, session_id, asked)
-    return reply([run_preview(view) for view in views])
+    """Return the same runs in a short form, for clients that poll."""
+    views = await application.sessions.list_bare_runs(caller, session_id, query)
+    return json_response([run_preview(view) for view in views])
 
 
 @router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)
-async def get_session_run(application: App, session_id: str, run_id: str, asker: Asker) -> Response:
+async def get_session_run(application: App, session_id: str, run_id: str, caller: UserCaller) -> Response:
     """Return one run of a session."""
-    view = await application.sessions.get_run(asker, session_id, run_id)
-    return await reply_large(run_schema(view, for_admin=asker.is_admin))
+    view = await application.sessions.get_run(caller, session_id, run_id)
+    return await large_json_response(run_schema(view, for_admin=caller.is_admin))
 
 
-def _of_an_agent(session_id: str, session_type: SessionType) -> str:
-    if session_type != "agent":
-        raise _no_such(session_id)
-    return session_id
+def _has_sessions(session_type: SessionType) -> bool:
+    return session_type == "agent"
 
 
-def _no_such(session_id: str) -> SessionNotFound:
-    return SessionNotFound(f"Session with id '{session_id}' not found")
-
-
-async def _change(application: App, asker: Principal, session_id: str, changes: dict[str, Any]) -> Response:
+async def _change(
+    application: App, caller: Principal, session_id: str, session_type: SessionType, changes: dict[str, Any]
+) -> Response:
+    missing = SessionNotFound(f"Session with id '{session_id}' not found")
+    if not _has_sessions(session_type):
+        raise missing
     try:
-        await application.sessions.change_session(asker, session_id, changes)
-        session, views = await application.sessions.list_chat(asker, session_id, _CHAT_RUNS)
+        await application.sessions.change_session(caller, session_id, changes)
+        session, views = await application.sessions.list_chat(caller, session_id, _CHAT_RUNS)
     except SessionNotFound:
-        raise _no_such(session_id) from None
+        raise missing from None
     nulls = {"session_summary": session.summary, "total_tokens": None, "agent_data": None, "metadata": session.metadata}
-    return await reply_large({**_session_json(session, views), **nulls})
+    return await large_json_response({**_session_json(session, views), **nulls})
 
 
 def _entry_json(session: Session) -> dict[str, Any]:
-    """Return a session as lists have it: the keys of 2.5.6, and those that the client of 3.1.10 reads as well."""
+    """Return a session for lists: with the keys of AgentOS 2.5.6, and those that clients of 3.1.10 also read."""
     return _without_nulls(
         {
             "session_id": session.session_id,

@@ -1,4 +1,4 @@
-"""The audit trail, as Codegen's lists are. Codegen has none."""
+"""The audit trail, in the form of Codegen's lists. Codegen has no such route."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
 
 
 class AuditEntryResponse(BaseModel):
-    """Who did what, when, through which API, with which token and from which IP address."""
+    """An action: its actor, time, API, token and IP address."""
 
     id: int
     at: datetime
@@ -47,6 +47,6 @@ class AuditEntryResponse(BaseModel):
 async def list_audit_entries(
     application: App, principal: Member, page: Paging, run_id: Annotated[str | None, Query(max_length=36)] = None
 ) -> Response:
-    """Return a page of who did what, newest first: of one run, by its UUID, or of the whole organization."""
+    """Return a page of the audit trail, newest first: of one run, by its UUID, or of the whole organization."""
     found, total = await application.audit.list_entries(principal, run_id, page)
     return JSONResponse(page_json([audit_json(entry) for entry in found], total, page))

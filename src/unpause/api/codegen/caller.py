@@ -1,4 +1,4 @@
-"""Who asks through Codegen's API, and what its answers link to."""
+"""The callers of Codegen's API, and the address of links in responses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from unpause.bootstrap import Application
 
 
-# The original says no type of the header. It is text: without a type openapi-python-client writes no operation at all.
+# Codegen's document has no type for the header; without one openapi-python-client generates no operation.
 async def get_caller(request: Request, authorization: Annotated[str | None, Header()] = None) -> Principal:
-    """Return who asks: what the header says was read before."""
+    """Return the caller; the middleware has read the header."""
     del authorization
     return replace(principal_of(request), via="codegen")
 
@@ -30,7 +30,7 @@ Caller = Annotated[Principal, Depends(get_caller)]
 
 
 async def get_member(org_id: Annotated[int, Path()], principal: Caller) -> Principal:
-    """Return who asks, as a member of the organization in the path; raise OrganizationForbidden."""
+    """Return the caller, a member of the organization in the path; raise OrganizationForbidden."""
     if org_id != principal.organization_id:
         raise OrganizationForbidden
     return principal
@@ -40,13 +40,13 @@ Member = Annotated[Principal, Depends(get_member)]
 
 
 def address_of(application: Application, request: Request) -> str:
-    """Return this server's address for links, without a slash at its end."""
+    """Return this server's URL for links, without a trailing slash."""
     return (application.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 @contextmanager
-def naming_agent_run() -> Iterator[None]:
-    """Say of a run that is not found what Codegen says of it (codegen.md section 4)."""
+def renaming_run_not_found() -> Iterator[None]:
+    """Raise RunNotFound with Codegen's text."""
     try:
         yield
     except RunNotFound:

@@ -1,4 +1,4 @@
-"""Codegen's routes about who asks: users, the organization, its models, and what it has none of here."""
+"""Codegen's routes about users, the organization and its models; other lists of Codegen are empty here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OF_MEMBER = limited(Bucket.READ, get_member)
     tags=["users"],
 )
 async def get_current_user(application: App, principal: Caller) -> Response:
-    """Return who asks; until tokens exist that is the first user, whoever it is."""
+    """Return the caller's user; on an open server that is the first user."""
     return JSONResponse(user_json(await application.users.get_caller(principal)))
 
 
@@ -60,7 +60,7 @@ async def get_current_user(application: App, principal: Caller) -> Response:
     tags=["organizations"],
 )
 async def list_organizations(application: App, principal: Caller, page: Paging) -> Response:
-    """Return the organization of the one who asks: everybody is a member of one."""
+    """Return the caller's organization: each user is a member of one."""
     organization = await application.users.get_organization(principal)
     settings = {"enable_pr_creation": True, "enable_rules_detection": True}
     found = [{"id": organization.id, "name": organization.name, "settings": settings}]
@@ -93,7 +93,7 @@ async def get_user(
     application: App, principal: Member, org_id: Annotated[int, Path()], user_id: Annotated[int, Path()]
 ) -> Response:
     """Return one user."""
-    # Here for the order of the arguments in generated methods; who asks is a member of it.
+    # A parameter for the order of arguments in generated methods; `Member` checks it.
     del org_id
     return JSONResponse(user_json(await application.users.get_user(principal, user_id)))
 
@@ -107,7 +107,7 @@ async def get_user(
     tags=["models"],
 )
 async def list_models(application: App, principal: Member) -> Response:
-    """Return the models that runs of the default agent may be given, by provider."""
+    """Return the models for runs of the default agent, by provider."""
     del principal
     agent_id = application.agents.default_agent
     if agent_id is None:
@@ -124,7 +124,7 @@ async def list_models(application: App, principal: Member) -> Response:
     tags=["repositories"],
 )
 async def list_repositories(principal: Member, page: Paging) -> Response:
-    """Return no repositories: nothing here knows of any but their numbers."""
+    """Return no repositories: this server knows only their numbers."""
     del principal
     return JSONResponse(page_json([], 0, page))
 
@@ -140,13 +140,13 @@ async def list_repositories(principal: Member, page: Paging) -> Response:
 async def list_integrations(application: App, principal: Member) -> Response:
     """Return no integrations: there are none."""
     organization = await application.users.get_organization(principal)
-    answer = {
+    body = {
         "organization_id": organization.id,
         "organization_name": organization.name,
         "integrations": [],
         "total_active_integrations": 0,
     }
-    return JSONResponse(answer)
+    return JSONResponse(body)
 
 
 @router.get(
@@ -154,7 +154,7 @@ async def list_integrations(application: App, principal: Member) -> Response:
     operation_id="get_cli_rules_v1_organizations__org_id__cli_rules_get",
     response_model=CLIRulesResponse,
     responses=OF_MEMBERS,
-    # 30 a minute where other reads have 60 in half of one (codegen.md section 2).
+    # Codegen's limit of this read is 30 a minute; other reads have 60 in 30 seconds.
     dependencies=limited(Bucket.CHANGE, get_member),
     tags=["cli-rules"],
 )
@@ -193,14 +193,14 @@ def user_json(user: User) -> dict[str, Any]:
 
 
 def _models_of(agent: AgentDriver, choices: Sequence[str]) -> dict[str, Any]:
-    """Return a ``ModelsResponse``: the agent's own model first, under a name that a run may be created with."""
+    """Return a ``ModelsResponse``: the agent's own model first, by a name that a run can be created with."""
     own = agent.describe_model(None)
     offered: dict[str, ModelName] = {}
     for choice in choices:
         try:
             offered[choice] = agent.describe_model(choice)
         except ModelNotAllowed:
-            # Not every driver takes every model of the settings.
+            # Not every driver supports every model of the settings.
             continue
     default = next((choice for choice, model in offered.items() if model == own), f"{own.provider}:{own.name}")
     providers: dict[str, list[dict[str, str]]] = {}

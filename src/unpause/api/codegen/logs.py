@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.caller import Member, address_of, get_member, renaming_run_not_found
 from unpause.api.codegen.wire.pages import Paging, page_numbers
 from unpause.api.codegen.wire.runs import OF_RUNS, AgentRunWithLogsResponse
 from unpause.api.codegen.wire.translate import agent_run
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.large_json import reply_large
+from unpause.api.json import large_json_response
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.event_payloads import (
     editable_payload,
@@ -41,11 +41,11 @@ _SHARED: dict[str, Any] = {
     "responses": OF_RUNS,
     "dependencies": limited(Bucket.LOGS, get_member),
 }
-# The keys of a run that stand beside its log.
+# The keys of the run beside its log.
 _OF_RUN = ("id", "organization_id", "status", "created_at", "web_url", "result", "metadata")
 
 
-# A dependency, so that it comes after those of the page: generated methods have their arguments in this order.
+# A dependency, so that it comes after those of the page, as the arguments of generated methods do.
 def read_reverse(reverse: Annotated[bool, Query()] = False) -> bool:  # noqa: FBT002 - a parameter of the wire
     """Return whether the newest entries come first."""
     return reverse
@@ -69,13 +69,13 @@ async def get_agent_run_logs(
     page: Paging,
     reverse: Annotated[bool, Depends(read_reverse)],
 ) -> Response:
-    """Return a page of what happened in a run, oldest first unless in reverse."""
-    with naming_agent_run():
+    """Return a page of a run's log, oldest first unless reversed."""
+    with renaming_run_not_found():
         log = await application.listing.read_log(
             principal, agent_run_id, EventSelection(_SHOWN, page, newest_first=reverse)
         )
     run = agent_run(log.run, address_of(application, request))
-    return await reply_large(
+    return await large_json_response(
         {
             **{key: run[key] for key in _OF_RUN},
             "logs": [log_entry(log.run, event) for event in log.events],
@@ -100,8 +100,8 @@ def log_entry(run: Run, event: Event) -> dict[str, Any]:
     return {**entry, **_ENTRIES[event.type](run, event.payload)}
 
 
-def _user_message(said: dict[str, Any]) -> dict[str, Any]:
-    return {"message_type": "USER_MESSAGE", "tool_name": "user_input", "tool_input": said, "tool_output": {}}
+def _user_message(message: dict[str, Any]) -> dict[str, Any]:
+    return {"message_type": "USER_MESSAGE", "tool_name": "user_input", "tool_input": message, "tool_output": {}}
 
 
 def _started(run: Run, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,17 +109,17 @@ def _started(run: Run, _: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _continued(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a human said: words, decisions on calls, or both."""
+    """Return the entry of a human's prompt, decisions, or both."""
     return _user_message({key: payload[key] for key in ("prompt", "answers") if payload.get(key) is not None})
 
 
-def _said(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
+def _planned(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"message_type": "PLAN_EVALUATION", "thought": payload["said"]}
 
 
 def _called(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
     call = read_call(payload)
-    # What the model read of it; what else the framework keeps is its own affair.
+    # The text that the model read, not the framework's own form of the result.
     text = call.result_text or ""
     return {
         "message_type": "ACTION",
@@ -139,7 +139,7 @@ def _paused(_: Run, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _awaited(requirement: Requirement) -> dict[str, Any]:
-    """Return what ``tools`` of a resume can be made from."""
+    """Return a call that waits, with all that ``tools`` of a resume needs."""
     form = form_payload(requirement)
     return {
         "tool_call_id": requirement.tool_call_id,
@@ -170,12 +170,12 @@ def _cancelled(run: Run, _: Mapping[str, Any]) -> dict[str, Any]:
 _ENTRIES: Mapping[EventType, Callable[[Run, Mapping[str, Any]], dict[str, Any]]] = {
     EventType.RUN_STARTED: _started,
     EventType.RUN_CONTINUED: _continued,
-    EventType.MODEL_REQUEST_COMPLETED: _said,
+    EventType.MODEL_REQUEST_COMPLETED: _planned,
     EventType.TOOL_CALL_COMPLETED: _called,
     EventType.RUN_PAUSED: _paused,
     EventType.RUN_COMPLETED: _completed,
     EventType.RUN_FAILED: _failed,
     EventType.RUN_CANCELLED: _cancelled,
 }
-# Of the model's answers only those that said something before they called tools.
+# Of the model's responses only those with text before their tool calls.
 _SHOWN: Mapping[EventType, str | None] = {**dict.fromkeys(_ENTRIES), EventType.MODEL_REQUEST_COMPLETED: "said"}

@@ -1,4 +1,4 @@
-"""Codegen's routes for agent runs: create, get, list, resume, pause, and those that stop one."""
+"""Codegen's routes for agent runs: create, get, list, resume, pause, stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.codegen.caller import Member, address_of, get_member, naming_agent_run
+from unpause.api.codegen.caller import Member, address_of, get_member, renaming_run_not_found
 from unpause.api.codegen.webhooks import read_webhooks
 from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import (
@@ -51,7 +51,7 @@ router = APIRouter(route_class=CodegenRoute, tags=["agents"])
 _NO_REPOS = "No repos found in the organization. Please add some repos and try again."
 _NO_AGENTS = "No agents are served here. Start the server with --agents."
 
-# What the column of a repository's number holds.
+# The range of the database's column.
 _REPOSITORIES = range(-(2**63), 2**63)
 
 
@@ -74,10 +74,9 @@ async def create_agent_run(
     body: CreateAgentRunInput,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run; poll it to learn how it goes.
+    """Create a run and return at once; poll it for its status.
 
-    Its repository or its type of agent choose the agent, where the settings give them one; else the default agent runs
-    it.
+    The settings may choose the agent by repository or agent type; otherwise the default agent runs it.
     """
     _check_length(body.prompt, application)
     if body.repo_id is not None and body.repo_id not in _REPOSITORIES:
@@ -96,7 +95,7 @@ async def create_agent_run(
     )
     request_key = read_request_key(principal, idempotency_key, "codegen.create_run", **fields_of(command))
     accepted = await application.service.create_run(principal, command, request_key)
-    return await _answer_once(application, request, accepted, request_key)
+    return await _respond_once(application, request, accepted, request_key)
 
 
 @router.get(
@@ -109,8 +108,8 @@ async def create_agent_run(
 async def get_agent_run(
     application: App, principal: Member, request: Request, agent_run_id: Annotated[int, Path()]
 ) -> Response:
-    """Return a run as it stands."""
-    with naming_agent_run():
+    """Return a run."""
+    with renaming_run_not_found():
         run = await application.service.get_run(principal, RunRef(id=agent_run_id))
     return JSONResponse(agent_run(run, address_of(application, request), for_admin=principal.is_admin))
 
@@ -131,8 +130,8 @@ async def list_agent_runs(
     source_type: Annotated[ApiAgentRunSourceType | None, Query(description="Runs from there only")] = None,
 ) -> Response:
     """Return a page of the organization's runs, newest first."""
-    wanted = ListRuns(user_id, source_type.value if source_type is not None else None, page)
-    runs, total = await application.listing.list_runs(principal, wanted)
+    query = ListRuns(user_id, source_type.value if source_type is not None else None, page)
+    runs, total = await application.listing.list_runs(principal, query)
     address = address_of(application, request)
     return JSONResponse(page_json([agent_run(run, address) for run in runs], total, page))
 
@@ -151,10 +150,10 @@ async def resume_agent_run(
     body: ResumeAgentRunInput,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Send a paused run on with the user's words and return at once.
+    """Continue a paused run with the user's prompt and return at once.
 
-    An open question takes the prompt as its answer; confirmations still open are declined with it as the note. With
-    ``tools`` these decide first, and an empty prompt says nothing: then the run stays paused while anything is open.
+    The prompt answers an open question, and rejects open confirmations with itself as the note. ``tools`` decide first;
+    with them an empty prompt decides nothing, and the run stays paused while anything is open.
     """
     _check_length(body.prompt, application)
     command = ContinueRun(
@@ -164,15 +163,15 @@ async def resume_agent_run(
         model=body.model,
         webhooks=read_webhooks(body.webhooks, application),
     )
-    name = RunRef(id=body.agent_run_id)
+    ref = RunRef(id=body.agent_run_id)
     request_key = read_request_key(
         principal, idempotency_key, "codegen.resume_run", agent_run_id=body.agent_run_id, **fields_of(command)
     )
-    with naming_agent_run():
-        accepted = await application.service.continue_run(principal, name, command, request_key)
+    with renaming_run_not_found():
+        accepted = await application.service.continue_run(principal, ref, command, request_key)
         if not accepted.moved:
-            accepted = replace(accepted, run=await application.service.get_run(principal, name))
-    return await _answer_once(application, request, accepted, request_key)
+            accepted = replace(accepted, run=await application.service.get_run(principal, ref))
+    return await _respond_once(application, request, accepted, request_key)
 
 
 @router.post(
@@ -183,10 +182,10 @@ async def resume_agent_run(
     dependencies=limited(Bucket.RESUME, get_member),
 )
 async def pause_agent_run(application: App, principal: Member, request: Request, body: PauseAgentRunInput) -> Response:
-    """Have an unfinished run pause before its next model or tool call; one that is paused stays so. An extension."""
-    with naming_agent_run():
+    """Pause a run before its next model or tool call; one that is paused stays as it is. An extension."""
+    with renaming_run_not_found():
         run = await application.service.pause_run(principal, RunRef(id=body.agent_run_id))
-    return _answer(run, application, request)
+    return _respond(run, application, request)
 
 
 _STOPPING: dict[str, Any] = {
@@ -202,7 +201,7 @@ _STOPPING: dict[str, Any] = {
     **_STOPPING,
 )
 async def ban_agent_run(application: App, principal: Member, body: StopAgentRunInput) -> Response:
-    """End the run for good. Runs have no pull requests here whose checks could be kept from starting others."""
+    """Cancel the run. Runs have no pull requests here, so there are no checks to ban."""
     return await _stop(application, principal, body)
 
 
@@ -212,7 +211,7 @@ async def ban_agent_run(application: App, principal: Member, body: StopAgentRunI
     **_STOPPING,
 )
 async def remove_agent_run_from_pull_request(application: App, principal: Member, body: StopAgentRunInput) -> Response:
-    """End the run for good, as a ban does."""
+    """Cancel the run, as a ban does."""
     return await _stop(application, principal, body)
 
 
@@ -222,32 +221,32 @@ async def remove_agent_run_from_pull_request(application: App, principal: Member
     **_STOPPING,
 )
 async def unban_agent_run(application: App, principal: Member, body: StopAgentRunInput) -> Response:
-    """Change nothing: there is no mark on pull requests here that could be taken off."""
-    with naming_agent_run():
+    """Change nothing: nothing is banned here."""
+    with renaming_run_not_found():
         run = await application.service.get_run(principal, RunRef(id=body.agent_run_id))
-    principal.refuse_agent(run.agent_id)
+    principal.require_agent(run.agent_id)
     return JSONResponse({"message": f"Nothing is banned here. Agent run {run.id} stays {status_word(run)}."})
 
 
 async def _stop(application: Application, principal: Principal, body: StopAgentRunInput) -> Response:
-    with naming_agent_run():
+    with renaming_run_not_found():
         run = await application.service.cancel_run(principal, RunRef(id=body.agent_run_id))
     return JSONResponse({"message": f"Agent run {run.id} has ended: {status_word(run)}."})
 
 
-async def _answer_once(
+async def _respond_once(
     application: Application, request: Request, accepted: Accepted, request_key: RequestKey | None
 ) -> Response:
-    """Answer with the run; to a key that was answered before, the same again."""
+    """Return the run; for a key with a stored answer, return that."""
     if accepted.answer is not None:
         return Response(accepted.answer, media_type="application/json")
-    response = _answer(accepted.run, application, request)
+    response = _respond(accepted.run, application, request)
     if request_key is not None:
         await application.service.keep_answer(request_key, bytes(response.body).decode())
     return response
 
 
-def _answer(run: Run, application: Application, request: Request) -> Response:
+def _respond(run: Run, application: Application, request: Request) -> Response:
     return JSONResponse(agent_run(run, address_of(application, request)))
 
 

@@ -1,4 +1,4 @@
-"""Codegen's route that starts a run which prepares a repository."""
+"""Codegen's route that creates a run which prepares a repository."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(route_class=CodegenRoute, tags=["setup-commands"])
 
-_OFF = "Setup commands are off here: the server was started without --workspace-root"
-_NO_MODEL = "No model here can propose commands: the server needs agents with a model of their own, or --model"
+_OFF = "Setup commands are off: the server was started without --workspace-root"
+_NO_MODEL = "No model can propose commands: the server needs an agent with a model of its own, or --model"
 
 
 class GenerateSetupCommandsInput(BaseModel):
@@ -38,14 +38,14 @@ class GenerateSetupCommandsInput(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     repo_id: int
-    prompt: str | None = Field(default=None, description="What the commands are to achieve, in words for the model")
+    prompt: str | None = Field(default=None, description="The purpose of the commands, for the model")
     trigger_source: str = Field(
-        default="setup-commands", max_length=LONGEST_NAME, description="What started it; kept in the run's metadata"
+        default="setup-commands", max_length=LONGEST_NAME, description="The trigger, kept in the run's metadata"
     )
 
 
 class SetupCommandsResponse(BaseModel):
-    """The run that was started: read it, and resume it, as any other."""
+    """The new run: read and resume it like any other."""
 
     agent_run_id: int
     status: str
@@ -53,7 +53,7 @@ class SetupCommandsResponse(BaseModel):
 
 
 class RepositoryNotFoundErrorResponse(BaseModel):
-    """There is no checkout of the repository."""
+    """The repository has no checkout."""
 
     message: str = "Repository not found"
     status_code: int = 404
@@ -63,7 +63,7 @@ _RESPONSES: Responses = {
     **OF_MEMBERS,
     **REFUSED,
     404: {"model": RepositoryNotFoundErrorResponse, "description": "Repository not found"},
-    # In the original's document for this operation only, and without a body.
+    # Codegen's document has it for this operation only, and without a body.
     500: {"description": "Internal Server Error"},
 }
 
@@ -82,10 +82,10 @@ async def generate_setup_commands(
     body: GenerateSetupCommandsInput,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Start a run that proposes the commands which prepare a repository's checkout, and runs them one by one.
+    """Create a run that proposes the commands which prepare a repository's checkout, and runs them one by one.
 
     It pauses when a command fails, with the command and the end of its output: resume it with corrected commands or
-    with advice. What succeeded is not run again.
+    with advice. Commands that succeeded do not run again.
     """
     command = await _command(body, application)
     request_key = read_request_key(
@@ -108,7 +108,7 @@ async def generate_setup_commands(
 
 
 async def _command(body: GenerateSetupCommandsInput, application: Application) -> CreateRun:
-    """Return what was asked for; raise InvalidInput or NotFound."""
+    """Return the command of the request; raise InvalidInput or NotFound."""
     settings = application.settings
     if settings.workspace_root is None:
         raise InvalidInput(_OFF)

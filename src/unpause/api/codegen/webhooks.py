@@ -31,7 +31,7 @@ router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
 
 _PATH = "/v1/organizations/{org_id}/webhooks/agent-run"
 _REFUSED: Responses = {
-    400: {"model": WebhookRefusedErrorResponse, "description": "The address or the secret cannot be used"},
+    400: {"model": WebhookRefusedErrorResponse, "description": "The URL or the secret is invalid"},
     **OF_MEMBERS,
 }
 _MOST_OVERRIDES = 10
@@ -40,10 +40,10 @@ _MOST_OVERRIDES = 10
 def read_webhooks(
     overrides: Sequence[WebhookOverride] | None, application: Application
 ) -> tuple[WebhookTarget, ...] | None:
-    """Return the addresses that a create or resume names, checked and with their secrets encrypted.
+    """Return the webhooks of a create or resume request, checked and with encrypted secrets.
 
-    None where the request says nothing; an empty tuple where nobody is to hear of the run. Raises InvalidInput or
-    SecretsNotKept; then the request must change nothing.
+    None keeps the present ones; an empty tuple sends no messages about the run. Raises InvalidInput or SecretsNotKept;
+    then the request must change nothing.
     """
     if overrides is None:
         return None
@@ -59,7 +59,7 @@ def read_webhooks(
     dependencies=limited(Bucket.READ, get_member),
 )
 async def get_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
-    """Return where the organization hears of its runs, and whether there is a secret; never the secret itself."""
+    """Return the organization's webhook, and whether it has a secret; never the secret itself."""
     return _config(application, await application.webhooks.find_target(principal))
 
 
@@ -70,9 +70,9 @@ async def get_webhook_config(application: App, principal: Member) -> WebhookConf
     dependencies=limited(Bucket.CHANGE, get_member),
 )
 async def set_webhook_config(application: App, principal: Member, body: WebhookConfigRequest) -> WebhookConfigResponse:
-    """Let this address hear of the organization's runs: paused, completed, error, cancelled, and reminders.
+    """Send messages about the organization's runs to this URL: paused, completed, error, cancelled, and reminders.
 
-    It replaces the one before with all that belongs to it: without a secret messages are not signed.
+    It replaces the previous webhook and its secret: without a secret messages are not signed.
     """
     target = application.webhooks.make_target(body.url, body.secret, enabled=body.enabled)
     await application.webhooks.replace_target(principal, target)
@@ -86,7 +86,7 @@ async def set_webhook_config(application: App, principal: Member, body: WebhookC
     dependencies=limited(Bucket.CHANGE, get_member),
 )
 async def delete_webhook_config(application: App, principal: Member) -> WebhookConfigResponse:
-    """Let nobody hear of the organization's runs any more; forget the address and the secret."""
+    """Delete the organization's webhook and its secret."""
     await application.webhooks.replace_target(principal, None)
     return _config(application, None)
 
@@ -98,7 +98,7 @@ async def delete_webhook_config(application: App, principal: Member) -> WebhookC
     dependencies=limited(Bucket.WEBHOOK_TEST, get_member),
 )
 async def test_webhook(application: App, principal: Member, body: WebhookTestRequest) -> WebhookTestResponse:
-    """Send one message of the type ``agent_run.test`` to the address now and say what came of it."""
+    """Send one message of the type ``agent_run.test`` to the URL and return the result."""
     sent = await application.webhooks.send_test(principal, body.url)
     return WebhookTestResponse(success=sent.success, status_code=sent.status_code, error=sent.error)
 

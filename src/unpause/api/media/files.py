@@ -1,4 +1,4 @@
-"""Reads uploaded files for the model, and refuses types and sizes that it should not get."""
+"""Reads uploaded files for the model, and refuses other types and too large ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from unpause.settings import Settings
 
-# What a client says that knows no better.
-_ANYTHING = "application/octet-stream"
+# The type from a client that does not know it.
+_UNKNOWN_TYPE = "application/octet-stream"
 _LONGEST_NAME = 255
 
 FILE_TYPES = frozenset(
@@ -41,23 +41,23 @@ FILE_TYPES = frozenset(
 )
 
 
-# How a file of such a type begins; of a PDF, within its first part.
+# How a file of the type begins; a PDF within its first kilobyte.
 _BEGINNINGS = {
     "application/pdf": (b"%PDF-", 1024),
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": (b"PK", 2),
 }
-# Text in one of these has bytes of zero, and says so at its beginning.
+# Byte order marks of encodings whose text has zero bytes.
 _WIDE_TEXT = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
 async def read_files(files: Sequence[UploadFile] | None, settings: Settings) -> tuple[Image, ...]:
-    """Return the uploads as what the model is given; raise InvalidInput for one that is not acceptable."""
-    given = [file for file in files or () if file.filename]
-    if len(given) > settings.max_images:
-        raise InvalidInput(f"files: {len(given)} given, at most {settings.max_images} are taken")
+    """Return the uploads for the model; raise InvalidInput for one that is not accepted."""
+    uploads = [file for file in files or () if file.filename]
+    if len(uploads) > settings.max_images:
+        raise InvalidInput(f"files: {len(uploads)} sent, at most {settings.max_images} are accepted")
     limit = settings.max_image_bytes
     read: list[Image] = []
-    for file in given:
+    for file in uploads:
         media_type = _type_of(file)
         if media_type not in FILE_TYPES:
             raise InvalidInput("Unsupported file type")
@@ -70,10 +70,9 @@ async def read_files(files: Sequence[UploadFile] | None, settings: Settings) -> 
 
 
 def checked_file(where: str, media_type: str, content: bytes, limit: int) -> Image:
-    """Return the file for the model; raise InvalidInput where it is too large or not what it is said to be.
+    """Return the file for the model; raise InvalidInput where it is too large or not of its type.
 
-    A name and a type are no proof: a picture, a PDF and a document of Word begin as such, and a text has no bytes of
-    zero.
+    The declared type is no proof: pictures, PDFs and Word documents have known first bytes, and text no zero bytes.
     """
     if media_type in IMAGE_TYPES:
         return checked_image(where, media_type, content, limit)
@@ -89,9 +88,9 @@ def _is_binary(content: bytes) -> bool:
 
 
 def _type_of(file: UploadFile) -> str:
-    said = (file.content_type or "").partition(";")[0].strip().lower()
-    if said not in {"", _ANYTHING}:
-        return said
-    # So curl sends what it does not know, a .csv for one.
+    declared = (file.content_type or "").partition(";")[0].strip().lower()
+    if declared not in {"", _UNKNOWN_TYPE}:
+        return declared
+    # curl sends this for types that it does not know, such as .csv.
     guessed, _ = guess_type(file.filename or "")
-    return guessed or _ANYTHING
+    return guessed or _UNKNOWN_TYPE

@@ -1,4 +1,4 @@
-"""Reads pictures out of requests, and refuses what is none."""
+"""Reads pictures from requests, and refuses everything else."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ if TYPE_CHECKING:
 
 _DATA_URI = re.compile(r"data:(?P<type>[\w.+-]{1,127}/[\w.+-]{1,127});base64,", re.ASCII)
 _SPACES = b" \t\n\r\f\v"
-# Four characters stand for three bytes. So many are decoded in one step: others have their turn between two.
+# Four characters are three bytes. Decoding in steps lets other threads run in between.
 _STEP_CHARACTERS = 256 * 1024
 
-# How a file of each accepted type begins: a name alone is no proof.
+# How a file of each accepted type begins: the declared type is no proof.
 _BEGINNINGS: dict[str, re.Pattern[bytes]] = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
     "image/gif": re.compile(rb"GIF8[79]a"),
-    # RIFF holds sounds and films, too; its four bytes of length may be any.
+    # RIFF also contains sound and video; the four bytes are its length.
     "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
 IMAGE_TYPES = tuple(_BEGINNINGS)
 
 
 async def read_images(uris: Sequence[str] | None, settings: Settings) -> tuple[Image, ...]:
-    """Return the pictures in a list of base64 data URIs; raise InvalidInput for one that is not acceptable."""
-    given = uris or ()
-    if not given:
+    """Return the pictures in a list of base64 data URIs; raise InvalidInput for one that is not accepted."""
+    if not uris:
         return ()
-    if len(given) > settings.max_images:
-        raise InvalidInput(f"images: {len(given)} given, at most {settings.max_images} are taken")
-    return await asyncio.to_thread(_read_all, given, settings.max_image_bytes)
+    if len(uris) > settings.max_images:
+        raise InvalidInput(f"images: {len(uris)} sent, at most {settings.max_images} are accepted")
+    return await asyncio.to_thread(_read_all, uris, settings.max_image_bytes)
 
 
 def _read_all(uris: Sequence[str], limit: int) -> tuple[Image, ...]:
@@ -47,16 +46,16 @@ def _read_all(uris: Sequence[str], limit: int) -> tuple[Image, ...]:
 
 
 def split_data_uri(uri: str) -> tuple[str, str] | None:
-    """Return the type, in small letters, and the base64 text of a data URI; None where it is none."""
+    """Return the type, in lower case, and the base64 text of a data URI; None where it is none."""
     found = _DATA_URI.match(uri)
     return None if found is None else (found["type"].lower(), uri[found.end() :])
 
 
 def decode_base64(where: str, text: str, limit: int) -> bytes:
-    """Return what the text stands for.
+    """Return the decoded bytes.
 
-    Raises InvalidInput that names ``where`` it stood if it is no base64, or stands for more than ``limit`` bytes: the
-    latter before anything is decoded.
+    Raises InvalidInput, with the place ``where`` the text was, if it is no base64 or, before decoding, if it has more
+    than ``limit`` bytes.
     """
     try:
         clean = text.encode("ascii").translate(None, _SPACES)
@@ -64,7 +63,7 @@ def decode_base64(where: str, text: str, limit: int) -> bytes:
         raise _broken(where) from None
     size = len(clean) // 4 * 3 - clean[-2:].count(b"=")
     if size > limit:
-        # Of the item, whichever of its keys the text stood in.
+        # The error names the item, not the key with the text.
         raise too_large(where.rpartition(".")[0] or where, size, limit)
     if b"=" in clean[:-2]:
         raise _broken(where)
@@ -76,23 +75,23 @@ def decode_base64(where: str, text: str, limit: int) -> bytes:
 
 
 def _broken(where: str) -> InvalidInput:
-    return InvalidInput(f"{where}: the base64 text is broken")
+    return InvalidInput(f"{where}: the base64 text is invalid")
 
 
 def too_large(where: str, size: int, limit: int) -> InvalidInput:
-    """Return what is wrong with a content of so many bytes."""
-    return InvalidInput(f"{where}: {size} bytes, at most {limit} are taken")
+    """Return the error about a content that is too large."""
+    return InvalidInput(f"{where}: {size} bytes, at most {limit} are accepted")
 
 
-def seen_type(content: bytes) -> str | None:
-    """Return the type of the picture that begins like this; None where it is none that is taken."""
+def detected_type(content: bytes) -> str | None:
+    """Return the picture's type by its first bytes; None where it is no accepted one."""
     return next((name for name, beginning in _BEGINNINGS.items() if beginning.match(content)), None)
 
 
 def check_image_type(where: str, media_type: str) -> None:
-    """Raise InvalidInput for a type of picture that is not taken."""
+    """Raise InvalidInput for a type that is not accepted."""
     if media_type not in _BEGINNINGS:
-        raise InvalidInput(f"{where}: {media_type} is not taken; use {', '.join(IMAGE_TYPES)}")
+        raise InvalidInput(f"{where}: {media_type} is not accepted; use {', '.join(IMAGE_TYPES)}")
 
 
 def check_size(where: str, content: bytes, limit: int) -> None:
@@ -102,7 +101,7 @@ def check_size(where: str, content: bytes, limit: int) -> None:
 
 
 def checked_image(where: str, media_type: str, content: bytes, limit: int) -> Image:
-    """Return the picture; raise InvalidInput where it is too large or not what it is said to be."""
+    """Return the picture; raise InvalidInput where it is too large or not of its type."""
     check_image_type(where, media_type)
     check_size(where, content, limit)
     if _BEGINNINGS[media_type].match(content) is None:

@@ -1,1 +1,1 @@
-"""What every request passes before a route."""
+"""ASGI middleware: what every request passes before a route."""

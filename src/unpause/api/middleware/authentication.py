@@ -1,4 +1,4 @@
-"""Lets nobody pass who has not said who they are, before anything of the request is read but its header."""
+"""Authenticates each request before anything but its head is read, and limits concurrent requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
-from unpause.api.errors import body_for, status_of, when_to_retry
+from unpause.api.errors import body_for, retry_headers, status_of
 from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
 from unpause.errors import RateLimited, Unauthenticated, UnpauseError
 
@@ -20,80 +20,84 @@ if TYPE_CHECKING:
 
     from unpause.auth.authenticator import Authenticator
 
-# codegen.md section 4: the table of errors in its documentation.
-_CODEGEN_UNKNOWN = "Invalid or missing API token"
+# The text of Codegen's documentation.
+_CODEGEN_UNAUTHENTICATED = "Invalid or missing API token"
 _RETRY_AFTER_SECONDS = 1
-# Of IPv6 with a zone; what is longer is none.
+# Long enough for IPv6 with a zone.
 _LONGEST_ADDRESS = 64
 
 
-class _NoLongerKnown(Exception):
-    """Stops the answer to somebody whose token counts no more."""
+class _TokenInvalidated(Exception):
+    """Stops a response whose token was revoked or has expired."""
 
 
-class Places:
-    """The requests and the streams of each token that are open in this process: so many of either may be."""
+class ConcurrencyLimits:
+    """Limits how many requests and streams of each token are open in this process."""
 
     def __init__(self, max_requests: int, max_streams: int) -> None:
         self._most = {"requests": max_requests, "streams": max_streams}
         self._open: Counter[tuple[str, str | None]] = Counter()
 
-    def take(self, kind: str, who: str | None) -> None:
-        """Take a place among the ``requests`` or the ``streams``; raise RateLimited where all are taken."""
-        if self._open[kind, who] >= self._most[kind]:
-            raise RateLimited(_RETRY_AFTER_SECONDS, f"This token has {self._most[kind]} open {kind}, as many as it may")
-        self._open[kind, who] += 1
+    def acquire(self, kind: str, credential: str | None) -> None:
+        """Count one more of the ``requests`` or ``streams``; raise RateLimited where the limit is reached."""
+        if self._open[kind, credential] >= self._most[kind]:
+            raise RateLimited(
+                _RETRY_AFTER_SECONDS, f"This token has reached its limit of {self._most[kind]} open {kind}"
+            )
+        self._open[kind, credential] += 1
 
-    def free(self, kind: str, who: str | None) -> None:
-        """Give a place back."""
-        self._open[kind, who] -= 1
-        if not self._open[kind, who]:
-            del self._open[kind, who]
+    def release(self, kind: str, credential: str | None) -> None:
+        """Count one less."""
+        self._open[kind, credential] -= 1
+        if not self._open[kind, credential]:
+            del self._open[kind, credential]
 
 
-class Place:
-    """What one request takes: a place among the requests, or as soon as it is to be a stream one among those."""
+class _Slot:
+    """One request's share of the limits: of the requests, or of the streams once it becomes one."""
 
-    def __init__(self, places: Places, who: str | None) -> None:
-        self._places = places
-        self._who = who
+    def __init__(self, limits: ConcurrencyLimits, credential: str | None) -> None:
+        self._limits = limits
+        self._credential = credential
         self._kind = "requests"
-        places.take(self._kind, who)
+        limits.acquire(self._kind, credential)
 
     def become_stream(self) -> None:
-        """Take a stream's place instead; raise RateLimited, before anything was done, where all are taken."""
+        """Count as a stream instead; raise RateLimited where the limit is reached."""
         if self._kind != "streams":
-            self._places.take("streams", self._who)
-            self._places.free(self._kind, self._who)
+            self._limits.acquire("streams", self._credential)
+            self._limits.release(self._kind, self._credential)
             self._kind = "streams"
 
-    def free(self) -> None:
-        """Give it back."""
-        self._places.free(self._kind, self._who)
+    def release(self) -> None:
+        """Free the share."""
+        self._limits.release(self._kind, self._credential)
 
 
-def open_stream(request: Request) -> None:
-    """Have the request count as a stream; raise RateLimited where its token has as many as it may.
+def count_as_stream(request: Request) -> None:
+    """Count the request as a stream; raise RateLimited where its token has reached its limit.
 
-    Where nobody is asked who they are, nothing is counted.
+    A server without authentication counts nothing.
     """
-    place: Place | None = request.scope["state"].get("place")
-    if place is not None:
-        place.become_stream()
+    slot: _Slot | None = request.scope["state"].get("slot")
+    if slot is not None:
+        slot.become_stream()
 
 
-class Authentication:
-    """Finds out who asks and writes it into the request's state; answers 401 where nobody can say.
+class AuthenticationMiddleware:
+    """Writes the caller's principal into the request's state; answers 401 without a valid token.
 
-    One token has so many requests and streams open at a time; over it: 429. An answer that takes long ends when its
-    token counts no more: every ``patience`` seconds that is looked at again.
+    Answers 429 to a token with too many open requests or streams. A long response ends when its token is revoked or
+    expires: it is checked again every ``recheck_seconds``.
     """
 
-    def __init__(self, app: ASGIApp, callers: Authenticator, places: Places, patience: float) -> None:
+    def __init__(
+        self, app: ASGIApp, authenticator: Authenticator, limits: ConcurrencyLimits, recheck_seconds: float
+    ) -> None:
         self._app = app
-        self._callers = callers
-        self._places = places
-        self._patience = patience
+        self._authenticator = authenticator
+        self._limits = limits
+        self._recheck_seconds = recheck_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its principal."""
@@ -103,70 +107,72 @@ class Authentication:
         authorization = Headers(scope=scope).get("authorization")
         state = scope.setdefault("state", {})
         try:
-            principal = await self._callers.identify(authorization)
-            place = None if self._callers.is_open else Place(self._places, principal.credential)
+            principal = await self._authenticator.identify(authorization)
+            slot = None if self._authenticator.is_open else _Slot(self._limits, principal.credential)
         except UnpauseError as error:
             await _refusal(scope["path"], error)(scope, receive, send)
             return
         state["principal"] = replace(principal, address=_address(scope))
-        if place is None:
+        if slot is None:
             await self._app(scope, receive, send)
             return
-        state["place"] = place
+        state["slot"] = slot
         try:
-            await self._watched(authorization, scope, receive, send)
+            await self._respond(authorization, scope, receive, send)
         finally:
-            place.free()
+            slot.release()
 
-    async def _watched(self, authorization: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        watch = _Watch(self._callers, authorization, send, self._patience)
+    async def _respond(self, authorization: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        response = _CheckedResponse(self._authenticator, authorization, send, self._recheck_seconds)
         try:
-            await self._app(scope, receive, watch.send)
-        except* _NoLongerKnown:
-            # What raised it may have been in a group of tasks.
+            await self._app(scope, receive, response.send)
+        except* _TokenInvalidated:
+            # A group because it may have been raised in a task group.
             pass
-        if watch.refused is None:
+        if response.refused is None:
             return
-        if watch.is_started:
+        if response.is_started:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _refusal(scope["path"], watch.refused)(scope, receive, send)
+            await _refusal(scope["path"], response.refused)(scope, receive, send)
 
 
-class _Watch:
-    """Looks again, now and then, whether the one who is answered is still known."""
+class _CheckedResponse:
+    """A response that stops once its token is revoked or has expired."""
 
-    def __init__(self, callers: Authenticator, authorization: str | None, send: Send, patience: float) -> None:
-        self._callers = callers
+    def __init__(
+        self, authenticator: Authenticator, authorization: str | None, send: Send, recheck_seconds: float
+    ) -> None:
+        self._authenticator = authenticator
         self._authorization = authorization
         self._send = send
-        self._patience = patience
+        self._recheck_seconds = recheck_seconds
         self._loop = asyncio.get_running_loop()
-        self._again_at = self._loop.time() + patience
+        self._recheck_at = self._loop.time() + recheck_seconds
         self.is_started = False
         self.refused: Unauthenticated | None = None
 
     async def send(self, message: Message) -> None:
-        """Send it on; raise _NoLongerKnown instead where the token counts no more."""
-        if self._loop.time() >= self._again_at:
-            await self._look()
+        """Send the message; raise _TokenInvalidated instead once the token is revoked or has expired."""
+        if self._loop.time() >= self._recheck_at:
+            await self._recheck()
         self.is_started = True
         await self._send(message)
 
-    async def _look(self) -> None:
-        self._again_at = self._loop.time() + self._patience
+    async def _recheck(self) -> None:
+        self._recheck_at = self._loop.time() + self._recheck_seconds
         try:
-            await self._callers.identify(self._authorization)
+            await self._authenticator.identify(self._authorization)
         except Unauthenticated as error:
             self.refused = error
-            raise _NoLongerKnown from None
+            raise _TokenInvalidated from None
         except UnpauseError:
-            # Not now: whoever was known stays so until it turns out otherwise.
+            # The database is unavailable: the token stays valid until the next check.
             return
 
 
 def _address(scope: Scope) -> str | None:
-    """Return the client's IP address: a proxy's word for it where that is trusted (``cli/serve.py``)."""
+    """Return the client's IP address, from a trusted proxy's header where there is one (``cli/serve.py``)."""
     client = scope.get("client")
     return str(client[0])[:_LONGEST_ADDRESS] if client else None
 
@@ -174,5 +180,5 @@ def _address(scope: Scope) -> str | None:
 def _refusal(path: str, error: UnpauseError) -> JSONResponse:
     message, status = error.message, status_of(error)
     if isinstance(error, Unauthenticated) and path.startswith(CODEGEN_PREFIX):
-        message = _CODEGEN_UNKNOWN
-    return JSONResponse(body_for(path, status, message), status, when_to_retry(error))
+        message = _CODEGEN_UNAUTHENTICATED
+    return JSONResponse(body_for(path, status, message), status, retry_headers(error))

@@ -1,4 +1,4 @@
-"""Refuses, before anything reads them, bodies over the limit and callers an open server must not listen to."""
+"""Middleware that limits bodies, heads and URLs, and keeps foreign web pages from an open server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _TOO_LARGE = 413
 _TOO_SLOW = 408
-# Where pictures or files may come with the body.
-_PICTURES = re.compile(r"POST (?:/agents/[^/]+/runs|/v1/organizations/[^/]+/agent/run(?:/resume)?)")
+# Requests that may bring pictures or files.
+_WITH_MEDIA = re.compile(r"POST (?:/agents/[^/]+/runs|/v1/organizations/[^/]+/agent/run(?:/resume)?)")
 _ADDRESS_TOO_LONG = 414
 _FIELDS_TOO_LARGE = 431
 _LONGEST_ADDRESS = 16 * 1024
@@ -29,13 +29,13 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _BodyRefused(Exception):
-    """Stops the reading of a body that turned out too large, or too slow."""
+    """Stops reading a body that is too large or too slow."""
 
 
 class BodyLimit:
-    """Answers 413 to a body with too many bytes, announced or not, and 408 to one that takes too long.
+    """Answers 413 to a body that is too large, announced or not, and 408 to one that takes too long.
 
-    ``limit`` is for requests that may bring pictures or files, ``plain_limit`` for all others.
+    ``limit`` is for requests that may bring pictures or files, ``plain_limit`` for the others.
     """
 
     def __init__(self, app: ASGIApp, limit: int, plain_limit: int, seconds: float) -> None:
@@ -49,23 +49,23 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit if _PICTURES.fullmatch(f"{scope['method']} {scope['path']}") else self._plain_limit
+        limit = self._limit if _WITH_MEDIA.fullmatch(f"{scope['method']} {scope['path']}") else self._plain_limit
         announced = Headers(scope=scope).get("content-length", "0").lstrip("0")
-        # A number of more digits than the limit is larger, and may have more than can be read.
+        # A number with more digits than the limit is larger, and may have too many for int().
         if announced.isdecimal() and (len(announced) > len(str(limit)) or int(announced) > limit):
             await self._refuse(_TOO_LARGE, limit, scope, receive, send)
             return
-        reading = _Reading(receive, limit, self._seconds)
+        reader = _BodyReader(receive, limit, self._seconds)
 
         async def unless_refused(message: Message) -> None:
-            # What the application makes of its broken-off body is not what the client should hear.
-            if reading.refused is None:
+            # The application's response to a truncated body is not for the client.
+            if reader.refused is None:
                 await send(message)
 
         with suppress(_BodyRefused):
-            await self._app(scope, reading.receive, unless_refused)
-        if reading.refused is not None:
-            await self._refuse(reading.refused, limit, scope, receive, send)
+            await self._app(scope, reader.receive, unless_refused)
+        if reader.refused is not None:
+            await self._refuse(reader.refused, limit, scope, receive, send)
 
     async def _refuse(self, status: int, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"Request body is larger than {limit} bytes"
@@ -75,8 +75,8 @@ class BodyLimit:
         await JSONResponse(body, status, {"Connection": "close"})(scope, receive, send)
 
 
-class _Reading:
-    """Reads one request's body; ``refused`` is the status of what was wrong with it."""
+class _BodyReader:
+    """Reads one request's body; ``refused`` is the status of the refusal, if any."""
 
     def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
         self._receive = receive
@@ -86,9 +86,9 @@ class _Reading:
         self.refused: int | None = None
 
     async def receive(self) -> Message:
-        """Return the next message; raise where there is too much of the body, or it comes too slowly."""
+        """Return the next message; raise _BodyRefused for a body that is too large or too slow."""
         if self._is_read:
-            # Only that the client went away is still to come, whenever that is.
+            # Only the client's disconnect is still to come, at any time.
             return await self._receive()
         try:
             async with asyncio.timeout_at(self._until):
@@ -105,10 +105,10 @@ class _Reading:
 
 
 class LoopbackOnly:
-    """Keeps web pages away from a server that asks nobody who they are.
+    """Keeps web pages away from a server without authentication.
 
-    A page from anywhere can make the browser on this machine send a form to 127.0.0.1, or have its own name resolve
-    to it. So the Host must be a name of this machine, and an Origin, if the browser sends one, too.
+    Any page can make a browser on this machine send a form to 127.0.0.1, or let its own name resolve to it. So the
+    Host must be a name of this machine, and so must an Origin, if the browser sends one.
     """
 
     def __init__(self, app: ASGIApp, host: str, origins: frozenset[str]) -> None:
@@ -117,7 +117,7 @@ class LoopbackOnly:
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on unless a foreign page is behind it."""
+        """Pass the request on unless a foreign page sent it."""
         if scope["type"] == "http" and not self._is_local(Headers(scope=scope)):
             message = "This server has no authentication and answers only requests made to and from this machine"
             await JSONResponse(body_for(scope["path"], 403, message), 403)(scope, receive, send)
@@ -131,10 +131,10 @@ class LoopbackOnly:
         return origin is None or origin in self._origins or _name(origin) in self._names
 
 
-class HeadLimit:
-    """Answers 414 to an address of more than 16 KiB, and 431 to header fields of more than 64 KiB or 256 of them.
+class HeaderLimit:
+    """Answers 414 to a URL of more than 16 KiB, and 431 to more than 256 header fields or 64 KiB of them.
 
-    Each parameter and each field costs time, some of them wherever one is looked for.
+    Each parameter and each field costs time, some of it at every lookup.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -154,24 +154,24 @@ class HeadLimit:
 
 def _head_refused(scope: Scope) -> tuple[int, str] | None:
     if len(scope["query_string"]) + len(scope["path"]) > _LONGEST_ADDRESS:
-        return _ADDRESS_TOO_LONG, f"The address is longer than {_LONGEST_ADDRESS} bytes"
+        return _ADDRESS_TOO_LONG, f"The URL is longer than {_LONGEST_ADDRESS} bytes"
     fields = scope["headers"]
     if len(fields) > _MOST_FIELDS or sum(len(name) + len(value) for name, value in fields) > _LARGEST_FIELDS:
         return (
             _FIELDS_TOO_LARGE,
-            f"There are more than {_MOST_FIELDS} header fields, or {_LARGEST_FIELDS} bytes of them",
+            f"The request has more than {_MOST_FIELDS} header fields or {_LARGEST_FIELDS} bytes of them",
         )
     return None
 
 
 def local_origins(host: str) -> str:
-    """Return a pattern of the origins that ``LoopbackOnly`` lets through as those of this machine."""
+    """Return a pattern of the local origins that ``LoopbackOnly`` accepts."""
     names = (f"\\[{re.escape(name)}\\]" if ":" in name else re.escape(name) for name in {*_LOOPBACK_NAMES, host})
     return rf"https?://(?:{'|'.join(sorted(names))})(?::[0-9]{{1,5}})?"
 
 
-class PlainText:
-    """Answers 400 to an address with U+0000 in it: nothing is called so, and PostgreSQL takes the character nowhere."""
+class NulCheck:
+    """Answers 400 to a URL with U+0000 in it: no name has it, and PostgreSQL refuses it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -179,14 +179,14 @@ class PlainText:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on unless there is one."""
         if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
-            body = body_for(scope["path"], 400, "The address must not contain the character U+0000")
+            body = body_for(scope["path"], 400, "The URL must not contain the character U+0000")
             await JSONResponse(body, 400)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
 
 class TrailingSlash:
-    """Takes a trailing slash off the path: the original serves both forms, without a redirect."""
+    """Removes a trailing slash from the path: AgentOS serves both forms, without a redirect."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Tells browsers, with every answer, not to do more with it than it is for."""
+"""Security headers for browsers, with every response."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _ALWAYS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
-# Answers are data. FastAPI's pages of documentation load their scripts from elsewhere.
+# Responses are data. FastAPI's documentation pages load their scripts from a CDN.
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 _A_YEAR = "max-age=31536000"
 
 
-class SafeHeaders:
-    """Adds the header fields; over TLS, the server's own or that of a trusted proxy, HSTS with them."""
+class SecurityHeaders:
+    """Adds the header fields; with HSTS over TLS, the server's own or that of a trusted proxy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and its answer with the fields."""
+        """Pass the request on, and add the fields to its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def safely(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_ALWAYS)
@@ -42,4 +42,4 @@ class SafeHeaders:
                     headers["Strict-Transport-Security"] = _A_YEAR
             await send(message)
 
-        await self._app(scope, receive, safely)
+        await self._app(scope, receive, send_with_headers)

@@ -1,1 +1,1 @@
-"""The shapes of AgentOS's API, and how they are made of ours."""
+"""AgentOS's wire format: requests, responses and the translation of domain objects into them."""

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from unpause.api.sse import Frame
     from unpause.domain.runs import Run
 
-# What is left of a stream with ``stream_events=false`` (agno.md section 3).
+# The events of a stream with ``stream_events=false``.
 _ESSENTIAL = frozenset({EventType.CONTENT_DELTA, EventType.RUN_PAUSED, EventType.RUN_FAILED, EventType.RUN_CANCELLED})
 
 
 def framer(run: Run, *, deltas_only: bool = False) -> Callable[[Event], Frame]:
-    """Return the translation of this run's events into frames; with ``deltas_only`` of the essential ones."""
+    """Return the translation of this run's events into frames; with ``deltas_only`` of the essential events only."""
     base = {
         "agent_id": run.agent_id,
         "agent_name": run.agent_id,

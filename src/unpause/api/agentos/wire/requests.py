@@ -1,4 +1,4 @@
-"""The shapes of AgentOS's requests, and the errors it gives for those that do not fit."""
+"""Reads AgentOS's form fields, with its errors for malformed ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from unpause.api.json import TooManyValues, read_json
+from unpause.api.json import JsonTooLarge, read_json
 from unpause.api.tool_answers import ToolExecutions, answers_in
 from unpause.domain.output_schema import read_output_schema
 from unpause.errors import InvalidInput, InvalidOutputSchema
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 _TOOLS: TypeAdapter[list[ToolExecution]] = TypeAdapter(ToolExecutions)
-# Spaces and line ends count for nothing where JSON is kept, but what is read has a limit.
+# White space does not count towards the limit of stored JSON, but what is read has a limit.
 _LONGEST_AS_WRITTEN = 4
 _LONGEST_OUTPUT_SCHEMA = 200_000
 
 
 async def parse_tools(text: str) -> object:
-    """Return the JSON in the form field ``tools``; None for an empty one. Raises InvalidInput (agno.md 12)."""
+    """Return the JSON in the form field ``tools``; None for an empty one. Raises InvalidInput."""
     return await parse_field("tools", text) or None
 
 
@@ -36,7 +36,7 @@ async def parse_field(field: str, text: str | None) -> Any:  # noqa: ANN401 - wh
         return None
     try:
         return await read_json(text)
-    except TooManyValues as error:
+    except JsonTooLarge as error:
         raise InvalidInput(f"{field} has {error}") from None
     except ValueError:
         raise InvalidInput(f"Invalid JSON in {field} field") from None
@@ -45,7 +45,7 @@ async def parse_field(field: str, text: str | None) -> Any:  # noqa: ANN401 - wh
 async def parse_object(field: str, text: str | None, limit: int) -> dict[str, Any] | None:
     """Return the JSON object in a form field; None for an empty one.
 
-    Raises InvalidInput, also for one that has more characters than ``limit`` whatever of it are spaces.
+    Raises InvalidInput, also for one that is much longer than ``limit`` characters because of white space.
     """
     if text is not None and len(text) > _LONGEST_AS_WRITTEN * limit:
         raise InvalidInput(f"{field} is longer than {limit} characters of JSON")
@@ -55,7 +55,7 @@ async def parse_object(field: str, text: str | None, limit: int) -> dict[str, An
     return value
 
 
-async def parse_output_schema(text: str | None, *, as_it_is: bool) -> OutputSchema | None:
+async def parse_output_schema(text: str | None, *, as_response_format: bool) -> OutputSchema | None:
     """Return the schema in the form field ``output_schema``; None for an empty one. Raises InvalidOutputSchema."""
     if text is None or not text.strip():
         return None
@@ -65,33 +65,33 @@ async def parse_output_schema(text: str | None, *, as_it_is: bool) -> OutputSche
         sent = await read_json(text)
     except ValueError:
         sent = None
-    return await asyncio.to_thread(read_output_schema, sent, as_it_is=as_it_is)
+    return await asyncio.to_thread(read_output_schema, sent, as_response_format=as_response_format)
 
 
 def read_tools(parsed: object, most: int) -> tuple[ToolAnswer, ...]:
-    """Return what the client says about each call; raise InvalidInput with the texts of the original (agno.md 12).
+    """Return the client's answers; raise InvalidInput with AgentOS's texts.
 
-    More than ``most`` items are refused before any of them is looked at.
+    More than ``most`` items are refused before any item is examined.
     """
     if parsed is None:
         return ()
     if isinstance(parsed, str | dict):
-        raise _misshapen("'str' object has no attribute 'get'")
+        raise _malformed("'str' object has no attribute 'get'")
     if not isinstance(parsed, list):
-        raise _misshapen(f"'{type(parsed).__name__}' object is not iterable")
+        raise _malformed(f"'{type(parsed).__name__}' object is not iterable")
     if len(parsed) > most:
         raise too_many_tools(len(parsed), most)
     for item in parsed:
         if not isinstance(item, dict):
-            raise _misshapen(f"'{type(item).__name__}' object has no attribute 'get'")
+            raise _malformed(f"'{type(item).__name__}' object has no attribute 'get'")
     try:
         tools = _TOOLS.validate_python(parsed)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(step) for step in first["loc"])
-        raise _misshapen(f"{place}: {first['msg']}") from None
+        raise _malformed(f"{place}: {first['msg']}") from None
     return answers_in(tools)
 
 
-def _misshapen(reason: str) -> InvalidInput:
+def _malformed(reason: str) -> InvalidInput:
     return InvalidInput(f"Invalid structure or content for tools: {reason}")

@@ -1,4 +1,4 @@
-"""What AgentOS's routes can answer besides their success, for the OpenAPI document (agno.md section 2)."""
+"""The error responses of AgentOS's routes, for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-# FastAPI's ``responses``: what can be answered, by status.
+# FastAPI's ``responses``, by status.
 Responses = dict[int | str, dict[str, Any]]
 
 
 class InvalidField(BaseModel):
-    """A part of a request that does not fit: where it is, and what is wrong with it."""
+    """An invalid part of a request: its place and the error."""
 
     loc: list[str | int]
     msg: str
@@ -19,37 +19,37 @@ class InvalidField(BaseModel):
 
 
 class _ErrorResponse(BaseModel):
-    """An error; ``error_code`` is in the original's document, and neither it nor this server ever sends it."""
+    """An error; ``error_code`` is in AgentOS's document, but neither AgentOS nor this server sends it."""
 
-    detail: str = Field(description="What is wrong")
+    detail: str = Field(description="The error")
     error_code: str | None = None
 
 
 class BadRequestResponse(_ErrorResponse):
-    """The request makes no sense as it stands; it changed nothing."""
+    """The request is invalid; it changed nothing."""
 
 
 class UnauthenticatedResponse(_ErrorResponse):
-    """Who asks is not known."""
+    """The request has no valid token."""
 
 
 class ForbiddenResponse(_ErrorResponse):
-    """Who asks may not do this."""
+    """The caller may not do this."""
 
 
 class NotFoundResponse(_ErrorResponse):
-    """What was named does not exist."""
+    """The object does not exist."""
 
 
 class ConflictResponse(_ErrorResponse):
-    """The request came too late; what else it says tells who was first."""
+    """The request came too late; further keys name the request that was first."""
 
 
 class ValidationErrorResponse(BaseModel):
-    """The request does not have the right form.
+    """The request does not match the schema.
 
-    The original's document says that ``detail`` is text; the original, and this server, send a list of what is wrong.
-    It is text where an Idempotency-Key was used before, for another request.
+    In AgentOS's document ``detail`` is text; AgentOS and this server send a list of errors. It is text where an
+    Idempotency-Key was used before with another request.
     """
 
     detail: str | list[InvalidField]
@@ -72,10 +72,10 @@ ERRORS: Responses = {
 
 CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}
 
-# Routes that stream the events of a run, and those that answer with the run where no stream is wanted.
+# Routes that stream a run's events, and routes that return the run without `stream`.
 _FRAMES: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
 STREAM: Responses = {200: {"content": _FRAMES, "description": "The events of the run"}}
 RUN: Responses = {
     200: {"content": {"application/json": {"schema": {}}, **_FRAMES}, "description": "The run, or its events"},
-    202: {"description": "The run goes on in the background: its ids, to poll for"},
+    202: {"description": "The run goes on in the background: the ids to poll for"},
 }

@@ -23,12 +23,12 @@ _PAUSE_TEXT = {
     RequirementKind.USER_INPUT: "I have tools to execute, but I need user input.",
     RequirementKind.EXTERNAL_EXECUTION: "I have tools to execute, but it needs external execution.",
 }
-# As many as 3.1.10 shows.
+# As many characters as AgentOS 3.1.10 shows.
 _PREVIEW_CHARACTERS = 280
 
 
 def run_output(view: RunView, *, stored: bool, for_admin: bool = False) -> dict[str, Any]:
-    """Return a ``RunOutput`` (agno.md 4.4), absent keys left out; ``stored`` adds those of a run read back.
+    """Return a ``RunOutput``, absent keys left out; ``stored`` adds those of a run that is read back.
 
     ``for_admin`` adds the traceback of one that failed.
     """
@@ -60,15 +60,15 @@ def run_output(view: RunView, *, stored: bool, for_admin: bool = False) -> dict[
 
 
 def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
-    """Return a ``RunSchema``, the form of a run in lists (agno.md section 5): nulls included.
+    """Return a ``RunSchema``, the form of a run in lists: nulls included.
 
     ``for_admin`` adds the traceback of one that failed.
     """
     run = view.run
-    told = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
+    traceback = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
     output = run_output(view, stored=True)
     return {
-        **told,
+        **traceback,
         "run_id": run.run_id,
         "parent_run_id": "",
         "agent_id": run.agent_id,
@@ -114,7 +114,7 @@ def pause_text(requirements: Sequence[Requirement]) -> str:
 
 
 def structured(content: str | None, content_type: str) -> object:
-    """Return the content as AgentOS has it: an object as itself, all else as text."""
+    """Return the content as AgentOS does: an object as JSON, all else as text."""
     if content is None or content_type == "str" or not content.startswith("{"):
         return content
     return from_json(content)
@@ -137,20 +137,20 @@ def run_preview(view: RunView) -> dict[str, Any]:
 
 
 def moment(at: datetime) -> str:
-    """Return a moment as sessions and lists of runs have it: ISO 8601 in whole seconds."""
+    """Return a time as in sessions and lists of runs: ISO 8601 in whole seconds."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _messages(view: RunView) -> list[dict[str, Any]]:
-    # As in a tool execution, the original never says whether what somebody else ran went wrong.
-    elsewhere = {
-        wanted.call_id
-        for wanted in view.requirements
-        if wanted.kind is RequirementKind.EXTERNAL_EXECUTION and confirmed_by(wanted) is not False
+    # As in tool executions, AgentOS never reports whether an external execution failed.
+    external = {
+        item.call_id
+        for item in view.requirements
+        if item.kind is RequirementKind.EXTERNAL_EXECUTION and confirmed_by(item) is not False
     }
     shown = [_message(entry) for message in view.messages for entry in message.entries]
     for message in shown:
-        if message.get("tool_call_id") in elsewhere:
+        if message.get("tool_call_id") in external:
             message.pop("tool_call_error", None)
     return shown
 
@@ -166,13 +166,13 @@ def _message(entry: TranscriptEntry) -> dict[str, Any]:
         "tool_name": entry.tool_name,
         "tool_args": entry.tool_args,
         "tool_call_error": entry.tool_call_error,
-        "tool_calls": [_call_made(*call) for call in entry.tool_calls] or None,
+        "tool_calls": [_tool_call(*call) for call in entry.tool_calls] or None,
         "created_at": int(entry.created_at.timestamp()),
     }
     return {key: value for key, value in output.items() if value is not None}
 
 
-def _call_made(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _tool_call(call_id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": {"name": name, "arguments": to_json(arguments).decode()}}
 
 

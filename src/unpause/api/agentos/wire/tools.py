@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _REJECTED = "Tool call was rejected"
 
 
-def tool_execution(call: ToolCall, wanted: Requirement | None, *, live: bool = False) -> dict[str, Any]:
-    """Return a ``ToolExecution`` (agno.md 4.1): always the same 20 keys.
+def tool_execution(call: ToolCall, required: Requirement | None, *, live: bool = False) -> dict[str, Any]:
+    """Return a ``ToolExecution``: always the same 20 keys.
 
-    In ``live`` events about a call the flag that it needed confirmation still stands; afterwards it does not.
+    In ``live`` events about a call the flag that it needs confirmation is still set; afterwards it is not.
     """
     finished = call.outcome is not None
     output = {
@@ -42,80 +42,80 @@ def tool_execution(call: ToolCall, wanted: Requirement | None, *, live: bool = F
         "approval_type": None,
         "approval_id": None,
     }
-    if wanted is None:
+    if required is None:
         return {**output, "metrics": _call_metrics(call)}
-    return {**output, **_waiting(wanted, live=live), **_answered(wanted, live=live)}
+    return {**output, **_waiting(required, live=live), **_answered(required, live=live)}
 
 
-def _waiting(wanted: Requirement, *, live: bool) -> dict[str, Any]:
-    """Return the keys that say what a call waits for, or waited for until now."""
-    waits = wanted.is_open or live
-    keys: dict[str, Any] = {"approval_type": wanted.approval}
-    if wanted.approval == "required":
-        keys["approval_id"] = wanted.id
-    if wanted.is_open:
-        keys["tool_call_id"] = wanted.tool_call_id
-    match wanted.kind:
+def _waiting(required: Requirement, *, live: bool) -> dict[str, Any]:
+    """Return the keys about what a call waits for, or waited for until now."""
+    waits = required.is_open or live
+    keys: dict[str, Any] = {"approval_type": required.approval}
+    if required.approval == "required":
+        keys["approval_id"] = required.id
+    if required.is_open:
+        keys["tool_call_id"] = required.tool_call_id
+    match required.kind:
         case RequirementKind.CONFIRMATION:
             keys["requires_confirmation"] = waits
         case RequirementKind.USER_INPUT:
-            keys |= {"requires_user_input": waits, "user_input_schema": form_payload(wanted)}
+            keys |= {"requires_user_input": waits, "user_input_schema": form_payload(required)}
         case RequirementKind.EXTERNAL_EXECUTION:
-            keys["external_execution_required"] = wanted.is_open
-    # Not in AgentOS, and only where the tool's author lets people change something.
-    return {**keys, **editable_payload(wanted)}
+            keys["external_execution_required"] = required.is_open
+    # Not in AgentOS, and only where the tool has editable arguments.
+    return {**keys, **editable_payload(required)}
 
 
-def _answered(wanted: Requirement, *, live: bool) -> dict[str, Any]:
-    """Return the keys that say what was answered."""
-    answer = wanted.answer
+def _answered(required: Requirement, *, live: bool) -> dict[str, Any]:
+    """Return the keys about the answer."""
+    answer = required.answer
     if answer is None:
         return {}
     if answer.decision is Decision.REJECTED:
         return {"confirmed": False, "confirmation_note": answer.note or _REJECTED, "result": None}
-    match wanted.kind:
+    match required.kind:
         case RequirementKind.CONFIRMATION:
             return {"confirmed": True, "confirmation_note": answer.note}
         case RequirementKind.USER_INPUT:
             return {"answered": None if live else True}
         case RequirementKind.EXTERNAL_EXECUTION:
-            # The original never says whether what somebody else ran went wrong (agno.md 6.5).
+            # AgentOS never reports whether an external execution failed.
             return {"tool_call_error": None}
 
 
-def requirement(wanted: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, Any]:
-    """Return a ``RunRequirement`` (agno.md 4.2), absent keys left out."""
-    call = next(call for call in calls if call.tool_call_id == wanted.call_id)
-    answer = wanted.answer
+def requirement(required: Requirement, calls: tuple[ToolCall, ...]) -> dict[str, Any]:
+    """Return a ``RunRequirement``, absent keys left out."""
+    call = next(call for call in calls if call.tool_call_id == required.call_id)
+    answer = required.answer
     output = {
-        "id": wanted.id,
-        "created_at": wanted.created_at.isoformat(),
-        "tool_execution": tool_execution(call, wanted),
-        "confirmation": confirmed_by(wanted),
+        "id": required.id,
+        "created_at": required.created_at.isoformat(),
+        "tool_execution": tool_execution(call, required),
+        "confirmation": confirmed_by(required),
         "confirmation_note": answer.note if answer else None,
         "external_execution_result": answer.result if answer else None,
-        "user_input_schema": form_payload(wanted) if wanted.kind is RequirementKind.USER_INPUT else None,
-        "in_doubt": wanted.in_doubt or None,
-        "expires_at": wanted.expires_at.isoformat() if wanted.expires_at else None,
-        "message": wanted.message or wanted.reason,
-        # Not in AgentOS, as what follows: what the tool says of its wish to wait, and what the model sent where the
-        # tool's validation made something else of it.
-        "metadata": wanted.metadata,
+        "user_input_schema": form_payload(required) if required.kind is RequirementKind.USER_INPUT else None,
+        "in_doubt": required.in_doubt or None,
+        "expires_at": required.expires_at.isoformat() if required.expires_at else None,
+        "message": required.message or required.reason,
+        # Not in AgentOS, like the next keys: the tool's own metadata, and the model's arguments where the tool's
+        # validation changed them.
+        "metadata": required.metadata,
         "sent_args": call.sent_args,
-        # Only where the tool's author wants several people's yes.
-        **votes_payload(wanted),
-        **editable_payload(wanted),
+        # Only where several people have to confirm.
+        **votes_payload(required),
+        **editable_payload(required),
     }
     return {key: value for key, value in output.items() if value is not None}
 
 
-def confirmed_by(wanted: Requirement | None) -> bool | None:
-    """Return whether a confirmation was given; None where it was not asked for, or not answered."""
-    if wanted is None or wanted.answer is None:
+def confirmed_by(required: Requirement | None) -> bool | None:
+    """Return whether the call was confirmed; None where it needs no confirmation, or has none yet."""
+    if required is None or required.answer is None:
         return None
-    if wanted.answer.decision is Decision.REJECTED:
+    if required.answer.decision is Decision.REJECTED:
         return False
-    return True if wanted.kind is RequirementKind.CONFIRMATION else None
+    return True if required.kind is RequirementKind.CONFIRMATION else None
 
 
 def _call_metrics(call: ToolCall) -> dict[str, float] | None:
@@ -129,7 +129,7 @@ def _call_metrics(call: ToolCall) -> dict[str, float] | None:
 
 
 def seconds_of(call: ToolCall) -> float:
-    """Return how long the call ran; 0 where that is not known."""
+    """Return how long the call ran; 0 where that is unknown."""
     if call.started_at is None or call.finished_at is None:
         return 0.0
     return (call.finished_at - call.started_at).total_seconds()

@@ -1,1 +1,1 @@
-"""The shapes of Codegen's API, and how they are made of ours."""
+"""Codegen's wire format: requests, responses and the translation of domain objects into them."""

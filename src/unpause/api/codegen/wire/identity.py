@@ -1,4 +1,4 @@
-"""The shapes of Codegen's answers about users, organizations and what belongs to them (codegen.md section 3)."""
+"""Codegen's responses about users and organizations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 
 class UserResponse(BaseModel):
-    """A user; nobody here has an account on GitHub, so its keys have the user's own id and name."""
+    """A user; without accounts on GitHub here, its keys have the user's own id and name."""
 
     id: int
     email: str | None = None
@@ -28,7 +28,7 @@ class UserNotFoundErrorResponse(BaseModel):
 
 
 class OrganizationSettings(BaseModel):
-    """What an organization has switched on; nothing here reads it."""
+    """Settings of Codegen's; this server does not use them."""
 
     enable_pr_creation: bool = True
     enable_rules_detection: bool = True
@@ -43,7 +43,7 @@ class OrganizationResponse(BaseModel):
 
 
 class ModelOption(BaseModel):
-    """A model: ``value`` is what a run is created with."""
+    """A model: ``value`` is the name to create a run with."""
 
     label: str
     value: str
@@ -57,7 +57,7 @@ class ProviderModels(BaseModel):
 
 
 class ModelsResponse(BaseModel):
-    """The models that a run may be given, and the one it has otherwise."""
+    """The models that a run may be created with, and the default."""
 
     providers: list[ProviderModels]
     default_model: str
@@ -96,7 +96,7 @@ class OrganizationIntegrationsResponse(BaseModel):
 
 
 class CLIRulesResponse(BaseModel):
-    """What the command line is to tell its agents; nothing here."""
+    """Rules for the agents of Codegen's command line; there are none here."""
 
     organization_rules: str | None
     user_custom_prompt: str | None

@@ -1,4 +1,4 @@
-"""The shapes of Codegen's requests and answers about runs (codegen.md section 3), and of its errors (section 4)."""
+"""Codegen's requests and responses about runs, and its error responses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from unpause.api.codegen.wire.webhooks import WebhookOverride
 from unpause.api.error_texts import ALREADY_RUNNING, RUN_LIMIT
 from unpause.api.tool_answers import ToolExecutions
 
-# The settings allow fewer; this is so that nobody looks at all of a hundred thousand.
+# The settings allow fewer; this keeps validation from examining a hundred thousand items.
 MOST_ITEMS: Final = 100
 LONGEST_NAME: Final = 1000
 
 
 class ApiAgentRunSourceType(StrEnum):
-    """Where a run came from."""
+    """The source of a run."""
 
     LOCAL = "LOCAL"
     SLACK = "SLACK"
@@ -34,7 +34,7 @@ class ApiAgentRunSourceType(StrEnum):
 
 
 class CreateAgentRunInput(BaseModel):
-    """What makes a run; keys not named here are ignored."""
+    """A run to create; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -42,23 +42,23 @@ class CreateAgentRunInput(BaseModel):
     images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON, kept with the run")
     repo_id: int | None = Field(
-        default=None, description="Repository that the run is for: the settings may give it an agent"
+        default=None, description="The run's repository: the settings may choose the agent by it"
     )
     model: str | None = Field(
         default=None,
         max_length=LONGEST_NAME,
-        description="One of the models listed for the organization; else the agent's own",
+        description="One of the organization's models; default: the agent's own",
     )
     agent_type: Literal["codegen", "claude_code"] | None = Field(
-        default=None, description="Type of agent: the settings may give it an agent"
+        default=None, description="Type of agent: the settings may choose the agent by it"
     )
     webhooks: list[WebhookOverride] | None = Field(
-        default=None, max_length=MOST_ITEMS, description="Who hears of this run, instead of the organization's webhook"
+        default=None, max_length=MOST_ITEMS, description="Webhooks of this run, instead of the organization's"
     )
 
 
 class ResumeAgentRunInput(BaseModel):
-    """What sends a paused run on; keys not named here are ignored."""
+    """How to continue a paused run; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -66,20 +66,20 @@ class ResumeAgentRunInput(BaseModel):
     prompt: str
     images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
     model: str | None = Field(
-        default=None, max_length=LONGEST_NAME, description="Model for the rest of the run; else the one it has"
+        default=None, max_length=LONGEST_NAME, description="Model for the rest of the run; default: the present one"
     )
     webhooks: list[WebhookOverride] | None = Field(
-        default=None, max_length=MOST_ITEMS, description="Who hears of this run from now on, instead of those before"
+        default=None, max_length=MOST_ITEMS, description="Webhooks of this run from now on, instead of the present ones"
     )
     tools: ToolExecutions | None = Field(
         default=None,
-        description="An extension: decisions on single calls, as in AgentOS's continue. The prompt decides the rest, "
-        "unless it is empty",
+        description="An extension: decisions on single calls, as in AgentOS's continue. Unless it is empty, the prompt "
+        "decides the rest",
     )
 
 
 class PauseAgentRunInput(BaseModel):
-    """What pauses a run; keys not named here are ignored."""
+    """The run to pause; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -87,7 +87,7 @@ class PauseAgentRunInput(BaseModel):
 
 
 class StopAgentRunInput(BaseModel):
-    """Which run is meant. There is no board of cards here, so the order keys are read and mean nothing."""
+    """The run to stop. There is no board of cards here: the order keys are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -122,7 +122,7 @@ class AgentRunResponse(BaseModel):
 
 
 class StopAgentRunResponse(BaseModel):
-    """What became of the run, in words."""
+    """The result, in words."""
 
     message: str
 
@@ -158,21 +158,21 @@ class AgentRunWithLogsResponse(BaseModel):
 
 
 class InvalidRequestErrorResponse(BaseModel):
-    """A value that cannot be used; the message says which and why."""
+    """A value is invalid; the message says which and why."""
 
     message: str = "prompt is longer than 200000 characters"
     status_code: int = 400
 
 
 class UnauthenticatedErrorResponse(BaseModel):
-    """Who asks is not known."""
+    """The request has no valid token."""
 
     message: str = "Invalid or missing API token"
     status_code: int = 401
 
 
 class AgentRunLimitReachedErrorResponse(BaseModel):
-    """The organization has made as many runs as it may."""
+    """The organization has created as many runs as it may."""
 
     message: str = RUN_LIMIT
     status_code: int = 402
@@ -193,14 +193,14 @@ class AgentRunNotFoundErrorResponse(BaseModel):
 
 
 class NoReposFoundInOrgErrorResponse(BaseModel):
-    """Nothing here can run; ``detail`` says what is missing."""
+    """No agent is served; ``detail`` says what is missing."""
 
     message: str = "No repos found in the organization. Please add some repos and try again."
     status_code: int = 404
 
 
 class ConflictErrorResponse(BaseModel):
-    """The run is not in a state that allows it."""
+    """The run's status does not allow the request."""
 
     message: str = ALREADY_RUNNING
     status_code: int = 409
@@ -213,7 +213,7 @@ class APIRateLimitErrorResponse(BaseModel):
     status_code: int = 429
 
 
-# What can be answered besides 200, by status, as FastAPI's ``responses``.
+# The error responses by status, as FastAPI's ``responses``.
 Responses = dict[int | str, dict[str, Any]]
 
 EVERYWHERE: Responses = {

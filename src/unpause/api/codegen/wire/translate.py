@@ -1,4 +1,4 @@
-"""From the server's words to Codegen's JSON."""
+"""Runs as Codegen's JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from unpause.domain.runs import EndReason, RunStatus
 if TYPE_CHECKING:
     from unpause.domain.runs import Run
 
-# Codegen's words (codegen.md section 5).
 _STATUS = {
     RunStatus.PENDING: "ACTIVE",
     RunStatus.RUNNING: "ACTIVE",
@@ -26,14 +25,14 @@ _ENDED_BY = {
 
 
 def agent_run(run: Run, address: str, *, for_admin: bool = False) -> dict[str, Any]:
-    """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's, for the link.
+    """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's URL, for the link.
 
     ``result`` is the run's last words; while it is paused, what it waits for. ``for_admin`` adds the traceback of one
     that failed.
     """
-    told = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
+    traceback = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
     return {
-        **told,
+        **traceback,
         "id": run.id,
         "organization_id": run.organization_id,
         "status": status_word(run),
@@ -48,17 +47,17 @@ def agent_run(run: Run, address: str, *, for_admin: bool = False) -> dict[str, A
 
 
 def status_word(run: Run) -> str:
-    """Return where the run stands; a run that a limit ended says which."""
+    """Return the run's status, or the limit that ended it."""
     ended_by = _ENDED_BY.get(run.end_reason) if run.end_reason is not None else None
     return ended_by or _STATUS[run.status]
 
 
 def web_url(run: Run, address: str) -> str:
-    """Return the address of the run's page on this server."""
+    """Return the URL of the run's page on this server."""
     return f"{address}/agents/{run.agent_id}/runs/{run.run_id}"
 
 
 def result_of(run: Run) -> str | None:
-    """Return what the run says: what it waits for, or its last words; None while it works."""
-    # A run that was paused before there was such a column says what it said then.
+    """Return what a paused run waits for, or the last words of one that has ended; None while it runs."""
+    # Runs that an older version paused have no ``awaiting``.
     return (run.awaiting or run.content) if run.status is RunStatus.PAUSED else run.content

@@ -1,4 +1,4 @@
-"""The shapes of Codegen's webhook requests and answers (codegen.md section 3)."""
+"""Codegen's requests and responses about webhooks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ _LONGEST_SECRET = 10_000
 
 
 class WebhookOverride(BaseModel):
-    """An address that hears of one run instead of the organization's."""
+    """A webhook of one run, instead of the organization's."""
 
     model_config = ConfigDict(extra="ignore")
 
     url: str = Field(description="Where the messages go")
     secret: str | None = Field(
-        default=None, max_length=_LONGEST_SECRET, repr=False, description="Signs by the Standard Webhooks scheme"
+        default=None,
+        max_length=_LONGEST_SECRET,
+        repr=False,
+        description="Signs messages by the Standard Webhooks scheme",
     )
 
 
 class WebhookConfigRequest(BaseModel):
-    """Where an organization hears of its runs."""
+    """The webhook of an organization."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -31,7 +34,7 @@ class WebhookConfigRequest(BaseModel):
 
 
 class WebhookConfigResponse(BaseModel):
-    """Where an organization hears of its runs; the secret itself is never told."""
+    """The webhook of an organization; the secret itself is never returned."""
 
     url: str | None
     enabled: bool
@@ -39,7 +42,7 @@ class WebhookConfigResponse(BaseModel):
 
 
 class WebhookTestRequest(BaseModel):
-    """Where one message goes that tries an address."""
+    """The URL for a test message."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -47,7 +50,7 @@ class WebhookTestRequest(BaseModel):
 
 
 class WebhookTestResponse(BaseModel):
-    """What came of a test: the status that the address answered, or why it counts as a failure."""
+    """The result of a test: the response's status, and the error where it failed."""
 
     success: bool
     status_code: int | None = None
@@ -55,7 +58,7 @@ class WebhookTestResponse(BaseModel):
 
 
 class WebhookRefusedErrorResponse(BaseModel):
-    """An address or a secret that cannot be used."""
+    """The URL or the secret is invalid."""
 
-    message: str = "The webhook URL must not hold credentials"
+    message: str = "The webhook URL must not contain credentials"
     status_code: int = 400
