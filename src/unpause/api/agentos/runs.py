@@ -90,15 +90,8 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         output_schema=await parse_output_schema(output_schema, as_response_format=use_json_schema),
     )
     principal = caller.acting_for(user_id)
-    request_key = read_request_key(
-        principal,
-        idempotency_key,
-        "agentos.create_run",
-        **fields_of(command),
-        user_id=user_id,
-        stream=stream,
-        background=background,
-    )
+    fields = {**fields_of(command), "user_id": user_id, "stream": stream, "background": background}
+    request_key = read_request_key(principal, idempotency_key, "agentos.create_run", **fields)
     accepted = await application.service.create_run(principal, command, request_key)
     if background:
         return accepted_response(accepted)
@@ -182,16 +175,8 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
         user_id=None if caller.subject is not None else user_id or None,
     )
     principal = caller.acting_for(user_id)
-    request_key = read_request_key(
-        principal,
-        idempotency_key,
-        "agentos.continue_run",
-        run=fields_of(ref),
-        tools=tools,
-        pause_id=pause_id,
-        stream=stream,
-        background=background,
-    )
+    fields = {"tools": tools, "pause_id": pause_id, "stream": stream, "background": background}
+    request_key = read_request_key(principal, idempotency_key, "agentos.continue_run", run=fields_of(ref), **fields)
     try:
         with checking_agent(application, agent_id):
             answers = await _read_answers(application, principal, ref, parsed)
