@@ -64,9 +64,9 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], words: 
 
 def test_keys_of_another_kind_are_refused(rsa_one: Issuer, ec_one: Issuer) -> None:
     for algorithm, issuer in (("ES256", rsa_one), ("RS256", ec_one), ("EdDSA", rsa_one), ("ES384", ec_one)):
-        assert "that is no key for" in refusal(jwt_algorithm=algorithm, jwt_key=issuer.public)
+        assert "this is no key for" in refusal(jwt_algorithm=algorithm, jwt_key=issuer.public)
     for issuer in (rsa_one, ec_one):
-        assert "that is no key for HS256" in refusal(jwt_algorithm="HS256", jwt_key=issuer.public)
+        assert "this is no key for HS256" in refusal(jwt_algorithm="HS256", jwt_key=issuer.public)
 
 
 def test_a_private_key_is_refused_because_it_is_not_needed(rsa_one: Issuer, ec_one: Issuer) -> None:
