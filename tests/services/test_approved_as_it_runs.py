@@ -145,5 +145,5 @@ async def test_a_value_is_checked_only_for_somebody_who_decides(server: Server) 
     run = await server.user("alice").run_tools("edit")
     async with server.nothing_changes():
         refused = await server.user("alice").answer(run, tool_args={"amount": "much"})
-        assert "for others to decide" in refusal(refused, 403)
+        assert "only be decided by its approvers" in refusal(refused, 403)
         assert "valid integer" in refusal(await server.user("bob").answer(run, tool_args={"amount": "much"}), 400)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FAR = 4_000_000_000
 
-NOT_THE_STARTER = "has to be decided by somebody else than who started the run"
+NOT_THE_STARTER = "cannot be decided by the user who started the run"
 
 
 def jwt_of(user: str, *scopes: str) -> str:
@@ -84,7 +84,7 @@ async def test_nothing_that_comes_with_an_answer_gets_round_it(server: Server) -
     wired = await server.user("alice").run_tools("wire")
     form = [{"name": "amount", "value": 5}, {"name": "code", "value": "1234"}]
     async with server.nothing_changes():
-        assert "for others" in refusal(await server.user("alice").answer(edited, tool_args={"amount": 6}), 403)
+        assert "its approvers" in refusal(await server.user("alice").answer(edited, tool_args={"amount": 6}), 403)
         is_refused(await server.user("alice").answer(filled, user_input_schema=form))
         is_refused(await server.user("alice").answer(wired, confirmed=None, result="sent"))
         is_refused(await server.user("alice").answer(wired, confirmed=False))
@@ -161,7 +161,7 @@ async def test_who_gave_the_run_words_is_no_second_person_for_what_came_of_them(
             continue
         async with server.nothing_changes():
             refused = await server.user("bob").answer(run)
-            assert "somebody who gave the run no input" in refusal(refused, 403)
+            assert "a user who gave the run input" in refusal(refused, 403)
             refusal(await server.user("bob").resume(run, "", tools=said(run)), 403)
         assert (await server.user("carol").answer(run)).status_code == 200
         assert (await server.settled(run))["status"] == "COMPLETED"
@@ -178,7 +178,7 @@ async def test_who_filled_in_a_value_or_brought_a_result_is_no_second_person_aft
         assert (await server.user("bob").answer(run, **answer)).status_code == 200
         run = await server.settled(run)
         async with server.nothing_changes():
-            assert "somebody who gave the run no input" in refusal(await server.user("bob").answer(run), 403)
+            assert "a user who gave the run input" in refusal(await server.user("bob").answer(run), 403)
         assert (await server.user("carol").answer(run)).status_code == 200
 
 
@@ -212,13 +212,13 @@ async def test_a_user_is_the_same_with_a_token_and_with_a_jwt(server: Server) ->
 async def test_a_token_that_acts_for_others_decides_only_for_somebody(server: Server) -> None:
     run, sold = await server.user("alice").run_tools("transfer"), await server.user("alice").run_tools("sell")
     async with server.nothing_changes():
-        assert "say who you are" in refusal(await server.user("service").answer(run), 403)
-        assert "say who you are" in refusal(await server.user("service").resume(run, "no"), 403)
+        assert "the request names no user" in refusal(await server.user("service").answer(run), 403)
+        assert "the request names no user" in refusal(await server.user("service").resume(run, "no"), 403)
         is_refused(await server.user("service").answer(run, form={"user_id": "alice"}))
         # Another user's run is not there for the one it names.
         refusal(await server.user("service").answer(run, form={"user_id": "bob"}), 404)
         is_refused(await server.user("service").resolve(sold, resolved_by="alice"))
-        assert "say who you are" in refusal(await server.user("service").resolve(sold), 403)
+        assert "the request names no user" in refusal(await server.user("service").resolve(sold), 403)
     # It is trusted to know whom it acts for.
     assert (await server.user("service").resolve(sold, resolved_by="bob")).json()["resolved_by"] == "bob"
 
@@ -233,8 +233,8 @@ async def test_a_run_that_nobody_is_known_to_have_started_can_only_be_cancelled(
         for who in ("service", "alice", "root"):
             for confirmed in (True, False):
                 refused = await server.user(who).answer(run, confirmed=confirmed)
-                assert "nobody knows who started the run" in refusal(refused, 403)
-        assert "nobody knows" in refusal(await server.user("root").resolve(sold), 403)
+                assert "the run has no user" in refusal(refused, 403)
+        assert "the run has no user" in refusal(await server.user("root").resolve(sold), 403)
     cancelled = await server.user("alice").post(f"/agents/toolbox/runs/{run['run_id']}/cancel")
     assert cancelled.status_code == 200
     assert (await server.read(run))["status"] == "CANCELLED"
@@ -256,9 +256,9 @@ async def test_only_the_named_users_and_holders_of_a_named_scope_decide(server: 
         for stranger in strangers:
             for confirmed in (True, False):
                 refused = await server.user(stranger).answer(run, confirmed=confirmed)
-                assert "is for others to decide" in refusal(refused, 403)
-            assert "is for others" in refusal(await server.user(stranger).resume(run, "No."), 403)
-        assert "is for others" in refusal(await server.user("service").answer(run), 403)
+                assert "can only be decided by its approvers" in refusal(refused, 403)
+            assert "only be decided by its approvers" in refusal(await server.user(stranger).resume(run, "No."), 403)
+        assert "only be decided by its approvers" in refusal(await server.user("service").answer(run), 403)
     for decider in ("bob", jwt_of("bob"), "carol", jwt_of("dave", "finance:approve"), "root"):
         run = await server.user("alice").run_tools("lend")
         assert (await server.user(decider).answer(run)).status_code == 200
@@ -270,7 +270,7 @@ async def test_whoever_is_called_like_a_scope_does_not_have_it(server: Server) -
     run = await server.user("alice").run_tools("lend")
     async with server.nothing_changes():
         for stranger in ("finance:approve", "scope:finance:approve", "user:bob"):
-            assert "is for others" in refusal(await server.user(jwt_of(stranger)).answer(run), 403)
+            assert "only be decided by its approvers" in refusal(await server.user(jwt_of(stranger)).answer(run), 403)
 
 
 async def test_where_nobody_is_asked_who_they_are_everybody_has_every_scope(tmp_path: Path) -> None:

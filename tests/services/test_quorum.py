@@ -79,10 +79,10 @@ async def test_the_second_persons_yes_decides_and_a_repeated_one_does_not(server
     run = await server.user("alice").run_tools("move")
     assert (await server.user("bob").answer(run)).status_code == 200
     async with server.nothing_changes():
-        assert "confirmed by bob before: it takes 2 people" in refusal(await server.user("bob").answer(run), 409)
-        assert "by bob before" in refusal(await server.user("bob").resume(run, tools=said(run)), 409)
+        assert "already confirmed by bob: it needs 2 people" in refusal(await server.user("bob").answer(run), 409)
+        assert "already confirmed by bob" in refusal(await server.user("bob").resume(run, tools=said(run)), 409)
         # A program that acts for nobody is nobody's voice.
-        assert "say who you are" in refusal(await server.user("service").answer(run), 403)
+        assert "the request names no user" in refusal(await server.user("service").answer(run), 403)
     # The second voice comes through the other API.
     assert (await server.user("alice").resume(run, tools=said(run))).status_code == 200
     assert (await server.settled(run))["status"] == "COMPLETED"
@@ -134,7 +134,7 @@ async def test_an_approval_stays_pending_until_enough_have_approved_it(server: S
         "Waiting for an administrator to approve close(amount=5). It takes 2 people so far: bob."
     )
     async with server.nothing_changes():
-        assert "by bob before" in refusal(await server.user("bob").resolve(run), 409)
+        assert "already confirmed by bob" in refusal(await server.user("bob").resolve(run), 409)
         for who in ("alice", "carol"):
             refusal(await server.user(who).answer(run), 403)
             refusal(await server.user(who).resume(run, "yes"), 403)

@@ -30,8 +30,8 @@ _DEEPEST = 20
 class Concealed:
     """Values that a human filled in for a tool alone; finds them in texts in every notation.
 
-    Texts of eight characters and more are found by any eight of them in a row, since whoever repeats a long value often
-    cuts it; shorter ones as a whole; and those of less than four only where they stand by themselves. ``known`` are
+    Texts of eight characters and more are found by any eight of them in a row, since a long value is often repeated
+    in part; shorter ones as a whole; and those of less than four only where they stand by themselves. ``known`` are
     texts that are none of the human's, such as the names of a form's fields.
     """
 

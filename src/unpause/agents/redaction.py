@@ -32,8 +32,8 @@ _PATTERNS = (
     re.compile(r"(?i)(?<=://)[^/\s:@]++:[^/\s@]++(?=@)"),
     re.compile(r"(?i)\b(api[_-]?key|token|secret|password)\b([\"']?\s{0,100}[:=]\s{0,100}[\"']?)[^\s\"',&]+"),
 )
-# Words with dots between them, from the first one's beginning on: looked for at each of a long word's characters, they
-# would take the square of its length.
+# Parts with dots between them, from the beginning of the first one: a search at each character of a long part would
+# take the square of its length.
 _DOTTED = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]*+)++")
 # How a JWT's first part begins, and how long it and the second one are at least.
 _JWT = re.compile(r"\beyJ(?=[\w-]{6})")

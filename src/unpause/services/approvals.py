@@ -79,7 +79,7 @@ class ApprovalService:
         Raises ApprovalNotFound, AlreadyResolved, RequirementMismatch, InvalidInput or IdempotencyMismatch.
 
         The run stays paused until somebody continues it. A yes to a call that also needs values or a result leaves
-        those to whoever continues, unless they come with it; with values that come later the call is approved again,
+        those to the continue, unless they come with it; with values that come later the call is approved again,
         as it is then.
         """
         refuse_unstorable(command, principal.user_id)
@@ -186,7 +186,7 @@ def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval,
 
 
 def _update_awaiting(decisions: Decisions, voted: Requirement) -> None:
-    """Write the votes so far into the text that says what the run waits for."""
+    """Add the votes so far to the text of what the run waits for."""
     connection, run = decisions.connection, decisions.run
     requirements = [voted if item.id == voted.id else item for item in list_requirements(connection, run.id)]
     present = [item for item in requirements if item.pause_id == run.pause_id]
@@ -203,7 +203,7 @@ def _answer(decisions: Decisions, requirement: Requirement, sent: ToolAnswer, ch
         checked = checks.take(decisions.run, requirement, fitting)
         answer = answer_of(requirement, checked, decisions.principal, decisions.now)
         if requirement.kind is RequirementKind.USER_INPUT and answer.decision is Decision.ANSWERED:
-            # Not only filled in: whoever approves the call has seen all of it.
+            # Not only filled in: the approver has seen all of the call.
             return replace(answer, decision=Decision.CONFIRMED)
         return answer
     return None
@@ -250,7 +250,7 @@ def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _refuse_of_several(requirement: Requirement, why: str) -> None:
     if requirement.deciders is not None and requirement.deciders.quorum > 1:
-        raise RequirementMismatch(f"{requirement.tool_name} needs several people's yes: {why}")
+        raise RequirementMismatch(f"{requirement.tool_name} needs several people: {why}")
 
 
 def _note(command: ResolveApproval) -> str | None:

@@ -133,7 +133,7 @@ def _answer(requirement: Requirement, now: datetime) -> Answer:
 
 
 def _reason(requirement: Requirement) -> str:
-    """Return what was missing at the deadline; where somebody did decide, the text says so."""
+    """Return what was missing at the deadline; the text mentions the decisions that did come."""
     rules = requirement.deciders
     if requirement.approval == "required" and not requirement.awaits_approval:
         missing = "its result" if requirement.kind is RequirementKind.EXTERNAL_EXECUTION else "the values it needs"

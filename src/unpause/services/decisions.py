@@ -99,9 +99,9 @@ class Decisions:
         if rules.quorum == 1 or decision is Decision.REJECTED or is_approved:
             return requirement, True
         if voter is None:
-            raise NotADecider(f"{_call(requirement)} needs several people: say who you are")
+            raise NotADecider(f"{_call(requirement)} needs several people, and the request names no user")
         if any(vote.by == voter for vote in requirement.votes):
-            raise Conflict(f"{_call(requirement)} was confirmed by {voter} before: it takes {rules.quorum} people")
+            raise Conflict(f"{_call(requirement)} was already confirmed by {voter}: it needs {rules.quorum} people")
         votes = (*requirement.votes, Vote(voter, self.now, self.principal.via, note))
         keep_votes(self.connection, requirement.id, votes)
         voted, is_decided = replace(requirement, votes=votes), len(votes) >= rules.quorum
@@ -117,24 +117,24 @@ class Decisions:
         if rules.four_eyes:
             self._refuse_one_pair_of_eyes(requirement, decider)
         if rules.approvers and not any(self._is(read_approver(name), decider) for name in rules.approvers):
-            raise NotADecider(f"{_call(requirement)} is for others to decide")
+            raise NotADecider(f"{_call(requirement)} can only be decided by its approvers")
         return decider
 
     def _refuse_one_pair_of_eyes(self, requirement: Requirement, decider: str | None) -> None:
-        """Raise NotADecider for the user of the run, and for whoever gave its model input before this pause."""
+        """Raise NotADecider for the user of the run, and for users who gave its model input before this pause."""
         if self.run.user_id is None:
             # Any caller may be that user.
-            raise NotADecider(f"{_call(requirement)} cannot be decided: nobody knows who started the run")
+            raise NotADecider(f"{_call(requirement)} cannot be decided: the run has no user, and needs a second person")
         if decider is None:
-            raise NotADecider(f"{_call(requirement)} is not for who started the run: say who you are")
+            raise NotADecider(f"{_call(requirement)} needs a second person, and the request names no user")
         if decider == self.run.user_id:
-            raise NotADecider(f"{_call(requirement)} has to be decided by somebody else than who started the run")
+            raise NotADecider(f"{_call(requirement)} cannot be decided by the user who started the run")
         authors = list_authors(self.connection, self.run.id, requirement.pause_id)
         if None in authors:
             # Any caller may be that author.
-            raise NotADecider(f"{_call(requirement)} cannot be decided: nobody knows who gave the run its input")
+            raise NotADecider(f"{_call(requirement)} cannot be decided: some input of the run has no user")
         if decider in authors:
-            raise NotADecider(f"{_call(requirement)} has to be decided by somebody who gave the run no input")
+            raise NotADecider(f"{_call(requirement)} cannot be decided by a user who gave the run input")
 
     def _is(self, approver: Approver, decider: str | None) -> bool:
         if approver.kind is ApproverKind.USER:

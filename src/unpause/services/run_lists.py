@@ -46,7 +46,7 @@ class RunLists:
         """Return a page of the organization's runs, newest first, and how many there are in all.
 
         Runs belong to the user whose name they carry. Those without one belong to the organization's first user where
-        nobody says who asks. A user that does not exist has none.
+        the principal has no user. A user that does not exist has none.
         """
 
         def unit(connection: Connection) -> tuple[list[Run], int]:

@@ -33,12 +33,12 @@ def view_of(connection: Connection, run: Run) -> RunView:
 
 
 def listed_view_of(connection: Connection, run: Run) -> RunView:
-    """Do the same for a list: of a run that cannot be read there is only what its own row says."""
+    """Do the same for a list, where a run that cannot be read has only its own row."""
     return _readable(view_of, connection, run)
 
 
 def bare_view_of(connection: Connection, run: Run) -> RunView:
-    """Return the run for a list without calls and messages: with what it waits for, where it says nothing itself."""
+    """Return the run for a list without calls and messages; with requirements where it is paused without content."""
     if run.status is not RunStatus.PAUSED or run.content is not None:
         return RunView(run)
     return _readable(_with_requirements, connection, run)

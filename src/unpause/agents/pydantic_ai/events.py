@@ -187,7 +187,7 @@ class EventRecorder:
         self._journal.record_turn(self._take(messages), calls)
 
     def _take(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
-        """Return the messages that are not recorded yet, which counts them as that."""
+        """Return the messages that are not recorded yet, and count them as recorded."""
         new = list(messages[self._recorded :])
         self._recorded = len(messages)
         natives = ModelMessagesTypeAdapter.dump_python(new, mode="json", fallback=str)

@@ -115,7 +115,7 @@ def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Fail
         case ToolLimitReached():
             reason, message = EndReason.AGENT_ERROR, f"Tool {error.tool_name} reached a limit of its own: {message}"
         case UsageLimitExceeded():
-            reason, message = EndReason.AGENT_ERROR, f"The agent's own code reached a limit that it has set: {message}"
+            reason, message = EndReason.AGENT_ERROR, f"The agent's code reached a limit of its own: {message}"
         case DepsFailed():
             reason = EndReason.AGENT_ERROR
         case ModelHTTPError():

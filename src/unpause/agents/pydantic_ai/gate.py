@@ -166,7 +166,7 @@ class CallGate(AbstractCapability[Any]):
         except (ValidationError, ModelRetry, ToolFailed) as error:
             return Validation(None, error)
         except Exception as error:
-            # A deferral, from whoever validates: the framework wraps it together with the arguments, or a capability
+            # A deferral by a validator: the framework wraps it together with the arguments, or a capability
             # around the others raises it bare. The same with SkipToolValidation, which is arguments and nothing else.
             deferral = getattr(error, "deferral", error)
             if isinstance(deferral, ApprovalRequired | CallDeferred):

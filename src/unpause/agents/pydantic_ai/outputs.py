@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
 _NOT_SHOWN = f"nested in more than {DEEPEST} levels"
-_INPUT_CAME = "The answer was processed, but is not the last: the user has said more since. Its result: "
+_INPUT_CAME = "The answer was processed, but is not the last: the user has sent more since. Its result: "
 
 
 class OutputFailed(Exception):
