@@ -25,7 +25,7 @@ EVERYWHERE = ["workers", "sweeper Expiry", "deliverer"]
 ON_SQLITE = ["database writer"]
 ON_POSTGRES = [
     *("database appender 1", "database straggler", "heartbeat"),
-    *("bus listener", "bus speaker", "bus reader", "bus poll"),
+    *("bus listener", "bus notifier", "bus reader", "bus poll"),
 ]
 
 

@@ -102,7 +102,7 @@ BOMB = {
         ('{"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}}', "there is no definition at"),
         (
             '{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"items":{"$ref":"#/$defs/x"}}}}',
-            "them",
+            "recursive references",
         ),
         (json.dumps(BOMB), "too large"),
     ],

@@ -93,8 +93,9 @@ async def _check_genuine(server: Server, run: JsonObject, tools: list[Any]) -> N
     response = await server.post_continue(fresh, json.dumps(mine))
     ran, server.executed[:] = list(server.executed), []
     if response.status_code == 200:
-        (answer,) = [item for item in mine if isinstance(item, dict)]
-        assert ran == (["delete_file(/a)"] if answer["confirmed"] else [])
+        # The same answer may come more than once, and beside echoes that decide nothing.
+        (confirmed,) = {item["confirmed"] for item in mine if item.get("confirmed") is not None}
+        assert ran == (["delete_file(/a)"] if confirmed else [])
     else:
         assert response.status_code == 400, response.text
         assert ran == []

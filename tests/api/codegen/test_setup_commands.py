@@ -293,7 +293,7 @@ async def test_without_a_workspace_root_a_paused_run_waits_until_there_is_one_ag
     async with served_setup(tmp_path, PlanningModel(), workspace_root=None) as server:
         refused = await server.resume(run["id"], f"$ {note('3b')}")
         assert (refused.status_code, refused.json()["status_code"]) == (503, 503)
-        assert "'setup-commands' is not served at present" in refused.json()["message"]
+        assert "No running server serves agent 'setup-commands'" in refused.json()["message"]
     async with served_setup(tmp_path, PlanningModel()) as server:
         run = await server.resumed(run, f"$ {note('3b')}")
     assert run["status"] == "COMPLETE"
