@@ -25,10 +25,10 @@ from unpause.execution.workers import Workers
 from unpause.factories import (
     delivery_rules,
     execution_rules,
+    http_client,
     load_jwts,
     load_vault,
     open_lifespans,
-    outbound_door,
     run_limits,
     setup_commands_driver,
     worker_rules,
@@ -113,7 +113,7 @@ class Application:
         """
         async with self.database.opened():
             if isinstance(self.clock, SystemClock) and self.database.is_shared:
-                self.clock.set_by(await self.database.read(read_clock))
+                self.clock.synchronize(await self.database.read(read_clock))
             # The deliverer begins before the engine and ends after it: what the last segments tell may still be sent.
             async with self.deliverer.working(), self.engine.running():
                 try:
@@ -157,7 +157,7 @@ def build_application(
     executor = Executor(JournalContext(database, bus, clock, ids), agents, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
     tools = ServiceContext(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
-    sender = SigningSender(vault, outbound_door(settings), clock)
+    sender = SigningSender(vault, http_client(settings), clock)
     expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)

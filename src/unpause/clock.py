@@ -35,14 +35,14 @@ class SystemClock:
         if self._set is None:
             return datetime.now(UTC)
         shown, at = self._set
-        return shown + timedelta(seconds=seconds_gone_by() - at)
+        return shown + timedelta(seconds=elapsed_seconds() - at)
 
-    def set_by(self, other: datetime) -> None:
+    def synchronize(self, other: datetime) -> None:
         """Go with another clock from now on, which shows ``other`` at this moment."""
-        self._set = (other, seconds_gone_by())
+        self._set = (other, elapsed_seconds())
 
 
-def seconds_gone_by() -> float:
+def elapsed_seconds() -> float:
     """Return the seconds since some moment, whatever is done to the machine's clock."""
     # Where there is one that counts while the machine is suspended, too.
     return time.clock_gettime(_COUNTER) if _COUNTER is not None else time.monotonic()

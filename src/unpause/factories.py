@@ -79,7 +79,7 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
     return DeliveryRules(settings.webhook_attempts, settings.webhook_timeout_seconds)
 
 
-def outbound_door(settings: Settings) -> SafeHttpClient:
+def http_client(settings: Settings) -> SafeHttpClient:
     """Return the one way to addresses that clients give."""
     return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 

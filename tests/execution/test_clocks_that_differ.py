@@ -94,8 +94,8 @@ async def test_a_process_goes_by_the_database_and_not_by_its_machine(postgres_ur
 
 def test_a_clock_that_was_set_counts_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [100.0]
-    monkeypatch.setattr("unpause.clock.seconds_gone_by", lambda: seconds[0])
+    monkeypatch.setattr("unpause.clock.elapsed_seconds", lambda: seconds[0])
     clock = SystemClock()
-    clock.set_by(NOW)
+    clock.synchronize(NOW)
     seconds[0] += 5
     assert clock.now() == NOW + timedelta(seconds=5)

@@ -26,7 +26,7 @@ from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
 from unpause.webhooks.deliverer import DeliveryRules, DeliveryWorker
-from unpause.webhooks.fairness import ShareRules
+from unpause.webhooks.slots import SlotRules
 
 SECRET = "a secret to sign with"
 PATIENT = replace(QUICK, attempts=1000, timeout_seconds=0.5, longest_delay_seconds=0.02)
@@ -201,14 +201,14 @@ async def test_two_that_look_into_one_database_send_each_message_once(tmp_path: 
 
 
 async def test_attempts_are_bounded_in_all_and_for_one_organization_and_one_server(tmp_path: Path) -> None:
-    shares = ShareRules(at_once=40, to_one_organization=20, to_one_server=3, unproven=0.5)
+    slots = SlotRules(total=40, per_organization=20, per_server=3, unproven_part=0.5)
     servers = [f"http://s{number}.example" for number in range(30)]
     stuck = frozenset(f"{server}/{number}" for server in servers for number in range(10))
     async with outbox(tmp_path, stuck=stuck) as box:
         await box.add_organizations(3)
         for organization in (1, 2, 3):
             await box.add(*(box.message(f"{organization} {url}", url, organization) for url in sorted(stuck)))
-        async with box.delivering(replace(box.rules, shares=shares)):
+        async with box.delivering(replace(box.rules, slots=slots)):
             await box.sender.has_sent(20)
             await looks(box)
             assert box.sender.most_at_once == 20, "half of all, since none of them was seen to answer"

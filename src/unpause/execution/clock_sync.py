@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unpause.clock import seconds_gone_by
+from unpause.clock import elapsed_seconds
 from unpause.store.run_queue import read_clock
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class ClockSync:
 
     async def sweep(self) -> int:
         """Set the clock, unless the database answers slowly; return 1 if it was set."""
-        began = seconds_gone_by()
+        began = elapsed_seconds()
         shown = await self._database.read(read_clock)
-        if seconds_gone_by() - began > _SLOW_SECONDS:
+        if elapsed_seconds() - began > _SLOW_SECONDS:
             return 0
-        self._clock.set_by(shown)
+        self._clock.synchronize(shown)
         return 1

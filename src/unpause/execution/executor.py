@@ -25,7 +25,7 @@ from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.sessions import list_history
 from unpause.store.unreadable import CANNOT_BE_READ
 from unpause.tasks import TaskScope
-from unpause.webhooks.outbox import tell_webhooks
+from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -125,7 +125,7 @@ class Executor:
                 # Not even the run itself can be read, so no webhook gets a message.
                 run = None
             if run is not None:
-                tell_webhooks(connection, run, now)
+                enqueue_webhooks(connection, run, now)
             event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
             return add_events(connection, run_key, (event,), last)
 

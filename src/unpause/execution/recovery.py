@@ -18,7 +18,7 @@ from unpause.store.events import add_events
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, list_unfinished, transition
 from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
-from unpause.webhooks.outbox import tell_webhooks
+from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +144,6 @@ class Recovery:
             "pause_id": None,
         }
         ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
-        tell_webhooks(connection, ended, now)
+        enqueue_webhooks(connection, ended, now)
         event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})
         return ended, add_events(connection, run.id, (event,), ended.last_sequence)

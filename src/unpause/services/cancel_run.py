@@ -13,7 +13,7 @@ from unpause.store.approvals import close_approvals
 from unpause.store.events import add_events
 from unpause.store.requirements import close_requirements
 from unpause.store.runs import transition
-from unpause.webhooks.outbox import tell_webhooks
+from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,6 @@ def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) 
     close_approvals(connection, run.id, why.approvals, now)
     if run.status is RunStatus.PAUSED:
         close_requirements(connection, run.id)
-    tell_webhooks(connection, ended, now)
+    enqueue_webhooks(connection, ended, now)
     event = Event(EventType.RUN_CANCELLED, now, dict(why.payload))
     return ended, add_events(connection, run.id, (event,), ended.last_sequence)

@@ -29,7 +29,7 @@ from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.runs import append_to_log, transition
-from unpause.webhooks.outbox import choose_targets
+from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -227,7 +227,7 @@ class ContinueHandler:
             added = RunInput(len(list_inputs(self.connection, self.run.id)), prompt or "", images)
             add_input(self.connection, self.run.id, added, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
-            choose_targets(self.connection, self.run, self.command.webhooks, self.principal, self.now)
+            set_run_targets(self.connection, self.run, self.command.webhooks, self.principal, self.now)
 
     def _payload(self, answered: Sequence[Requirement]) -> dict[str, Any]:
         """Return the event's payload: who continued the run, with which prompt and decisions."""

@@ -15,7 +15,7 @@ from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs
 from unpause.store.run_queue import lock_if_free
 from unpause.store.runs import append_to_log, find_by_key
-from unpause.webhooks.outbox import REMINDER, tell_webhooks
+from unpause.webhooks.outbox import REMINDER, enqueue_webhooks
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -90,5 +90,5 @@ def _remind(connection: Connection, locked: LockedRun) -> tuple[Event, ...]:
         "tool_call_ids": [item.tool_call_id for item in due],
     }
     last = append_to_log(connection, run.id, 1, now)
-    tell_webhooks(connection, replace(run, last_sequence=last), now, due, message_type=REMINDER)
+    enqueue_webhooks(connection, replace(run, last_sequence=last), now, due, message_type=REMINDER)
     return add_events(connection, run.id, (Event(EventType.PAUSE_REMINDER, now, payload),), last)

@@ -26,7 +26,7 @@ from unpause.store.journal import add_input
 from unpause.store.nodes import list_live_agents
 from unpause.store.runs import get_run, insert_run, request_pause
 from unpause.store.sessions import change_session, ensure_session, keep_state
-from unpause.webhooks.outbox import choose_targets
+from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -249,7 +249,7 @@ def _add_run(connection: Connection, principal: Principal, command: CreateRun, v
     run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
     add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
     if command.webhooks is not None:
-        choose_targets(connection, run, command.webhooks, principal, now)
+        set_run_targets(connection, run, command.webhooks, principal, now)
     started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
     add_events(connection, run.id, (started,), run.last_sequence)
     return run

@@ -18,7 +18,7 @@ from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.events import list_events
 from unpause.store.runs import reserve_sequence, transition
-from unpause.webhooks.outbox import tell_webhooks
+from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -292,5 +292,5 @@ class SegmentJournal(SegmentState):
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
         events = taken.write(connection, self._segment, run.last_sequence, now, self._large)
         if trigger is not Trigger.RELEASE:
-            tell_webhooks(connection, run, now, taken.requirements)
+            enqueue_webhooks(connection, run, now, taken.requirements)
         return events

@@ -1,1 +1,1 @@
-"""Tells other servers of runs: chooses whom, signs, sends, and tries again."""
+"""Webhooks: which servers get messages about runs; how they are signed, sent and retried."""

@@ -1,4 +1,4 @@
-"""Tells webhooks of a run's news: the messages are written in the transaction of the change they tell of."""
+"""Stores webhook messages about runs, in the transaction of the change that each describes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,22 @@ _TYPES = {
 REMINDER = "agent_run.reminder"
 
 
-def choose_targets(
+def set_run_targets(
     connection: Connection, run: Run, targets: Sequence[WebhookTarget], by: Principal, now: datetime
 ) -> None:
-    """Have these hear of the run instead of others, the organization's own included; the audit trail says so."""
+    """Replace the targets of one run, including the organization's; the audit trail records it."""
     replace_run_targets(connection, run, targets, now)
     # Not the addresses: they may hold tokens.
+<<<<<<< HEAD
     told = {"servers": [read_url(target.address.server).host for target in targets]}
     add_entries(connection, [entry_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=told)])
+=======
+    details = {"servers": [read_url(target.address.server).host for target in targets]}
+    add_entries(connection, [done_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=details)])
+>>>>>>> e6872e4 (webhooks: slots limit concurrent deliveries, one sender signs and sends, and the log says webhook delivery failed)
 
 
-def tell_webhooks(
+def enqueue_webhooks(
     connection: Connection,
     run: Run,
     now: datetime,
@@ -51,20 +56,20 @@ def tell_webhooks(
     *,
     message_type: str | None = None,
 ) -> None:
-    """Write what became of the run for everybody who hears of it; ``requirements`` are those that a pause waits for.
+    """Store a message about the run for each of its targets; ``requirements`` are those of its pause.
 
-    The message's type is that of the run's status, unless said. Its id names the run, the event and the target, so the
-    same news never gets two ids.
+    By default the message's type is that of the run's status. Its id names the run, the event and the target, so the
+    same message never gets two ids.
     """
     targets = list_targets(connection, run)
     if not targets:
         return
-    told = {
+    message = {
         "type": message_type or _TYPES[run.status],
         "timestamp": now.isoformat(),
-        "data": _news(run, requirements),
+        "data": _run_data(run, requirements),
     }
-    payload = dump_json(told)
+    payload = dump_json(message)
     add_deliveries(
         connection,
         [
@@ -81,7 +86,7 @@ def tell_webhooks(
     )
 
 
-def _news(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
+def _run_data(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
     return {
         "id": run.id,
         "run_id": run.run_id,

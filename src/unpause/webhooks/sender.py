@@ -1,38 +1,86 @@
-"""Sends one message to one webhook, signed at this moment."""
+"""Signs a message by the Standard Webhooks scheme and sends it once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from standardwebhooks.webhooks import Webhook
 
 from unpause.domain.webhooks import Sent
-from unpause.errors import SecretsNotKept
+from unpause.errors import InvalidInput, SecretsNotKept
 from unpause.version import VERSION
-from unpause.webhooks.service import url_of
-from unpause.webhooks.signing import sign, unsigned
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from unpause.clock import Clock
-    from unpause.domain.webhooks import Delivery
+    from unpause.domain.webhooks import Address, Delivery
     from unpause.vault import Vault
     from unpause.webhooks.http import SafeHttpClient
 
+_PREFIX = "whsec_"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{2,}={0,2}")
+_LONGEST_SECRET = 1024
 
-class SigningSender:
-    """Implements ``runs.webhooks.MessageSender``: opens the secrets, signs, and sends through the door."""
 
-    def __init__(self, vault: Vault, door: SafeHttpClient, clock: Clock) -> None:
-        self._vault = vault
-        self._door = door
-        self._clock = clock
-        self._said = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
+class MessageSender(Protocol):
+    """Sends one message once."""
 
     async def send_message(self, delivery: Delivery) -> Sent:
-        """Send it once; one whose address or secret cannot be opened any more is not sent."""
+        """Send it, signed if it has a secret; return the result, and raise nothing for what others cause."""
+        ...
+
+
+class SigningSender:
+    """The sender of a server: decrypts the secrets, signs, and sends through the safe client."""
+
+    def __init__(self, vault: Vault, client: SafeHttpClient, clock: Clock) -> None:
+        self._vault = vault
+        self._client = client
+        self._clock = clock
+        self._headers = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
+
+    async def send_message(self, delivery: Delivery) -> Sent:
+        """Send it once; a message whose address or secret cannot be decrypted is not sent."""
         now = self._clock.now()
         try:
-            url = url_of(delivery.address, self._vault)
+            url = decrypt_url(delivery.address, self._vault)
             secret = self._vault.open(delivery.secret) if delivery.secret is not None else None
         except SecretsNotKept:
             return Sent(error="its secrets cannot be decrypted with the keys that this server has")
-        signed = unsigned(delivery.id, now) if secret is None else sign(secret, delivery.id, now, delivery.payload)
-        return await self._door.post(url, delivery.payload.encode(), {**self._said, **signed})
+        headers = _message_headers(delivery.id, now)
+        if secret is not None:
+            headers["webhook-signature"] = _signature(secret, delivery.id, now, delivery.payload)
+        return await self._client.post(url, delivery.payload.encode(), {**self._headers, **headers})
+
+
+def decrypt_url(address: Address, vault: Vault) -> str:
+    """Return the URL; raise SecretsNotKept where no key fits any more."""
+    return address.server + (address.rest if isinstance(address.rest, str) else vault.open(address.rest))
+
+
+def check_secret(secret: str) -> None:
+    """Raise InvalidInput for a secret that cannot sign; the message does not contain it."""
+    if not secret:
+        raise InvalidInput("The webhook secret is empty; leave it out for messages without a signature")
+    if len(secret) > _LONGEST_SECRET:
+        raise InvalidInput(f"The webhook secret is longer than {_LONGEST_SECRET} characters")
+    if not secret.startswith(_PREFIX):
+        return
+    encoded = secret.removeprefix(_PREFIX)
+    if _BASE64.fullmatch(encoded) is None or len(encoded.rstrip("=")) % 4 == 1:
+        raise InvalidInput(f"The webhook secret begins with {_PREFIX} but is not base64 after it")
+
+
+def _signature(secret: str, message_id: str, moment: datetime, payload: str) -> str:
+    """Return the signature that a receiver verifies with the same secret.
+
+    What follows ``whsec_`` is the key in base64; the key of any other secret is its text in UTF-8.
+    """
+    return Webhook(secret if secret.startswith(_PREFIX) else secret.encode()).sign(message_id, moment, payload)
+
+
+def _message_headers(message_id: str, moment: datetime) -> dict[str, str]:
+    """Return the headers that every message has."""
+    return {"webhook-id": message_id, "webhook-timestamp": str(int(moment.timestamp()))}

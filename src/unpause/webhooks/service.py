@@ -1,8 +1,8 @@
-"""Where an organization hears of its runs: told, changed, and tried out."""
+"""The use cases of an organization's webhook: read it, replace it, test it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.urls import read_url, refuse_private
@@ -11,23 +11,16 @@ from unpause.errors import SecretsNotKept
 from unpause.store.audit import add_entries
 from unpause.store.json import dump_json
 from unpause.store.webhooks import find_organization_target, replace_organization_target
-from unpause.webhooks.signing import check_secret
+from unpause.webhooks.sender import check_secret, decrypt_url
 
 if TYPE_CHECKING:
     from unpause.clock import Clock, Ids
     from unpause.domain.principal import Principal
     from unpause.store.engine.database import Connection, Database
     from unpause.vault import Vault
+    from unpause.webhooks.sender import MessageSender
 
 _TEST = "agent_run.test"
-
-
-class MessageSender(Protocol):
-    """Sends one message once."""
-
-    async def send_message(self, delivery: Delivery) -> Sent:
-        """Send it signed, if it has a secret; return what came of it, and raise nothing for what others cause."""
-        ...
 
 
 class WebhookService:
@@ -43,14 +36,14 @@ class WebhookService:
         self._sender = sender
         self._allow_private = allow_private
 
-    def make_target(self, url: str, secret: str | None = None, *, enabled: bool = True) -> WebhookTarget:
+    def build_target(self, url: str, secret: str | None = None, *, enabled: bool = True) -> WebhookTarget:
         """Return a checked target with its secrets encrypted; nothing is stored yet.
 
-        The address is one of them, where the server has a key: the path and query of many are all that it takes to
-        send there. A fragment is left out.
+        With a key the address is encrypted too: often its path and query are all that anybody needs to send there. A
+        fragment is dropped.
 
         Raises InvalidInput for an address or a secret that cannot be used, SecretsNotKept for any secret where the
-        server has no key to encrypt it with. What a name resolves to is looked at whenever a message is sent.
+        server has no key. What a name resolves to is checked at each delivery.
         """
         self._check(url)
         address = self._seal(url)
@@ -59,22 +52,22 @@ class WebhookService:
         check_secret(secret)
         return WebhookTarget(address, self._vault.seal(secret), enabled)
 
-    def url_of(self, target: WebhookTarget) -> str:
-        """Return where its messages go; only the server, where the rest cannot be decrypted any more."""
+    def target_url(self, target: WebhookTarget) -> str:
+        """Return the URL of a target; only its server where the rest cannot be decrypted any more."""
         try:
-            return url_of(target.address, self._vault)
+            return decrypt_url(target.address, self._vault)
         except SecretsNotKept:
             return target.address.server
 
     async def find_target(self, principal: Principal) -> WebhookTarget | None:
-        """Return who hears of the organization's runs, enabled or not."""
+        """Return the target of the organization, enabled or not."""
         organization_id = principal.organization_id
         return await self._database.read(lambda connection: find_organization_target(connection, organization_id))
 
     async def replace_target(self, principal: Principal, target: WebhookTarget | None) -> None:
-        """Let this one hear of the organization's runs from now on instead of the one before; with None nobody.
+        """Replace the organization's target; None removes it.
 
-        What was already to be told to the one before is still told.
+        Messages that are already stored still go to the old target.
         """
         now = self._clock.now()
         # Not the address: it may hold a token.
@@ -88,23 +81,23 @@ class WebhookService:
         await self._database.write(unit)
 
     async def send_test(self, principal: Principal, url: str) -> Sent:
-        """Send one message to the address now and return what came of it; it is not tried again.
+        """Send one message to the address now and return the result; there is no retry.
 
-        To the organization's own address it is signed as others are. Raises InvalidInput for an address that cannot be
-        used.
+        To the organization's own target it is signed like any other message. Raises InvalidInput for an address that
+        cannot be used.
         """
         self._check(url)
         address = Address(*split_url(url))
         configured = await self.find_target(principal)
-        # To any other address without its secret.
-        own = configured if configured is not None and self.url_of(configured) == address.stored else None
+        # No other address gets a message signed with its secret.
+        own = configured if configured is not None and self.target_url(configured) == address.stored else None
         now = self._clock.now()
-        told = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
+        payload = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
         delivery = Delivery(
             id=f"msg_{self._ids.fresh().replace('-', '')}",
             organization_id=principal.organization_id,
             address=address,
-            payload=dump_json(told),
+            payload=dump_json(payload),
             created_at=now,
             secret=own.secret if own is not None else None,
         )
@@ -119,8 +112,3 @@ class WebhookService:
         read = read_url(url)
         if not self._allow_private:
             refuse_private(read)
-
-
-def url_of(address: Address, vault: Vault) -> str:
-    """Return the URL; raise SecretsNotKept where no key fits any more."""
-    return address.server + (address.rest if isinstance(address.rest, str) else vault.open(address.rest))

@@ -49,7 +49,7 @@ def read_webhooks(
         return None
     if len(overrides) > _MOST_OVERRIDES:
         raise InvalidInput(f"webhooks: more than {_MOST_OVERRIDES} for one run")
-    return tuple(application.webhooks.make_target(each.url, each.secret) for each in overrides)
+    return tuple(application.webhooks.build_target(each.url, each.secret) for each in overrides)
 
 
 @router.get(
@@ -74,7 +74,7 @@ async def set_webhook_config(application: App, principal: Member, body: WebhookC
 
     It replaces the previous webhook and its secret: without a secret messages are not signed.
     """
-    target = application.webhooks.make_target(body.url, body.secret, enabled=body.enabled)
+    target = application.webhooks.build_target(body.url, body.secret, enabled=body.enabled)
     await application.webhooks.replace_target(principal, target)
     return _config(application, target)
 
@@ -106,5 +106,5 @@ async def test_webhook(application: App, principal: Member, body: WebhookTestReq
 def _config(application: Application, target: WebhookTarget | None) -> WebhookConfigResponse:
     if target is None:
         return WebhookConfigResponse(url=None, enabled=False, has_secret=False)
-    url = application.webhooks.url_of(target)
+    url = application.webhooks.target_url(target)
     return WebhookConfigResponse(url=url, enabled=target.enabled, has_secret=target.secret is not None)
