@@ -39,13 +39,8 @@ def set_run_targets(
     """Replace the targets of one run, including the organization's; the audit trail records it."""
     replace_run_targets(connection, run, targets, now)
     # Not the addresses: they may hold tokens.
-<<<<<<< HEAD
-    told = {"servers": [read_url(target.address.server).host for target in targets]}
-    add_entries(connection, [entry_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=told)])
-=======
     details = {"servers": [read_url(target.address.server).host for target in targets]}
-    add_entries(connection, [done_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=details)])
->>>>>>> e6872e4 (webhooks: slots limit concurrent deliveries, one sender signs and sends, and the log says webhook delivery failed)
+    add_entries(connection, [entry_by(by, AuditAction.WEBHOOK_CHANGED, now, run_id=run.run_id, details=details)])
 
 
 def enqueue_webhooks(
