@@ -1,4 +1,4 @@
-"""Puts the parts together, from the settings: the only place where all of them meet."""
+"""Builds an application from the settings: the only place that knows all parts."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Pulse:
-    """Whether the background work of a process goes on; once a part of it has died, the process has to end."""
+    """Whether the background work of a process is alive; when a part of it dies, the process has to end."""
 
     has_died: bool = False
 
@@ -107,19 +107,19 @@ class Application:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the database, take back what an earlier process left, and execute runs during the block.
+        """Open the database, take over what an earlier process left, and execute runs during the block.
 
-        Where a part of that dies, the block is cancelled, and why is raised once the runs are given back.
+        When a part of that dies, the block is cancelled, and the reason is raised after the runs are released.
         """
         async with self.database.opened():
             if isinstance(self.clock, SystemClock) and self.database.is_shared:
                 self.clock.synchronize(await self.database.read(read_clock))
-            # The deliverer begins before the engine and ends after it: what the last segments tell may still be sent.
+            # The deliverer starts before the engine and ends after it: messages of the last segments can still be sent.
             async with self.deliverer.working(), self.engine.running():
                 try:
                     yield
                 except BaseException:
-                    # Before anything is closed: nobody may be told that all is well meanwhile.
+                    # Before anything is closed: a health check in the meantime must not succeed.
                     self.pulse.has_died = True
                     raise
 
@@ -128,9 +128,9 @@ class Application:
         await self.database.read(check_schema)
 
     async def drain(self) -> None:
-        """Take no more runs, give those that run here away, and then end what still follows one, within the grace.
+        """Claim no more runs, release those that run here, and then end the open streams, within the grace.
 
-        Where there are other nodes they go on with the runs, and streams here follow them as long as there is time.
+        Other nodes continue the runs, and streams here follow them as long as there is time.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.shutdown_grace_seconds
@@ -144,48 +144,31 @@ def build_application(
     settings: Settings, drivers: Sequence[AgentDriver], clock: Clock | None = None, ids: Ids | None = None
 ) -> Application:
     """Return the parts of a server for these agents; the database must have its schema."""
-    clock = clock or SystemClock()
-    ids = ids or RandomIds()
-    vault, lease = load_vault(settings), timedelta(seconds=settings.lease_seconds)
-    # Whatever a process that froze has locked is free again soon after its leases end.
-    idle_seconds = 2 * settings.lease_seconds
-    database = Database(
-        settings.database_url, settings.database_connections, settings.lock_timeout_seconds, idle_seconds
-    )
-    bus = _bus(settings, database)
-    agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
-    executor = Executor(JournalContext(database, bus, clock, ids), agents, execution_rules(settings))
-    workers = Workers(database, bus, executor, worker_rules(settings, database))
-    tools = ServiceContext(database, bus, workers, agents, clock, ids, vault, run_limits(settings), Unreadable(), lease)
+    context, executor, workers = _build_core(settings, drivers, clock or SystemClock(), ids or RandomIds())
+    database, bus, agents, clock = context.database, context.bus, context.agents, context.clock
+    lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
     sender = SigningSender(vault, http_client(settings), clock)
-    expiry = Expiry(tools, timedelta(seconds=settings.idempotency_seconds))
+    expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
-    sweeps: tuple[Sweep, ...] = (authenticator, expiry, unserved)
-    heartbeat = None
-    if database.is_shared:
-        heartbeat = Heartbeat(LeaseKeeper(database.url, idle_seconds), executor, lease, _node(agents, ids))
-        keeper = (ClockSync(database, clock),) if isinstance(clock, SystemClock) else ()
-        sweeps = (*keeper, recovery, *sweeps)
-    engine = Engine(
-        bus=bus,
-        workers=workers if settings.worker else None,
-        recovery=recovery,
-        heartbeat=heartbeat,
-        lifespans=partial(open_lifespans, drivers),
-        sweeps=sweeps,
-        sweep_seconds=settings.sweep_seconds,
-    )
     return Application(
         settings=settings,
         database=database,
-        engine=engine,
+        engine=Engine(
+            bus=bus,
+            workers=workers if settings.worker else None,
+            recovery=recovery,
+            heartbeat=_heartbeat(context, executor),
+            lifespans=partial(open_lifespans, drivers),
+            sweeps=(*_shared_sweeps(database, clock, recovery), authenticator, expiry, unserved),
+            sweep_seconds=settings.sweep_seconds,
+        ),
         workers=workers,
         executor=executor,
-        service=RunService(tools),
-        approvals=ApprovalService(tools),
-        sessions=SessionService(tools),
+        service=RunService(context),
+        approvals=ApprovalService(context),
+        sessions=SessionService(context),
         expiry=expiry,
         recovery=recovery,
         unserved=unserved,
@@ -195,7 +178,7 @@ def build_application(
         listing=RunLists(database),
         users=UserDirectory(database),
         counts=_counts(database, clock),
-        webhooks=WebhookService(database, clock, ids, vault, sender, allow_private=settings.webhook_private_targets),
+        webhooks=WebhookService(database, clock, context.ids, vault, sender, allow_private=allow_private),
         deliverer=DeliveryWorker(database, sender, clock, delivery_rules(settings)),
         clock=clock,
         authenticator=authenticator,
@@ -204,9 +187,50 @@ def build_application(
     )
 
 
-def _node(agents: AgentRegistry, ids: Ids) -> Node:
-    name = f"{platform.node()}:{os.getpid()}"
-    return Node(ids.fresh(), name, VERSION, tuple(sorted(agents.served.names)))
+def _build_core(
+    settings: Settings, drivers: Sequence[AgentDriver], clock: Clock, ids: Ids
+) -> tuple[ServiceContext, Executor, Workers]:
+    """Return what the services are built from, and what executes runs."""
+    lease = timedelta(seconds=settings.lease_seconds)
+    database = _database(settings, lease)
+    bus = _bus(settings, database)
+    agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
+    executor = Executor(JournalContext(database, bus, clock, ids), agents, execution_rules(settings))
+    workers = Workers(database, bus, executor, worker_rules(settings, database))
+    vault, limits = load_vault(settings), run_limits(settings)
+    context = ServiceContext(database, bus, workers, agents, clock, ids, vault, limits, Unreadable(), lease)
+    return context, executor, workers
+
+
+def node_name() -> str:
+    """Return the name of this process in logs and among the nodes of a database."""
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _database(settings: Settings, lease: timedelta) -> Database:
+    connections, lock_seconds = settings.database_connections, settings.lock_timeout_seconds
+    return Database(settings.database_url, connections, lock_seconds, _idle_seconds(lease))
+
+
+def _idle_seconds(lease: timedelta) -> float:
+    """Return how long a transaction may be idle: what a frozen process locks is free soon after its leases end."""
+    return 2 * lease.total_seconds()
+
+
+def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
+    """Return what keeps this process's leases alive, where others share its database."""
+    if not context.database.is_shared:
+        return None
+    node = Node(context.ids.fresh(), node_name(), VERSION, tuple(sorted(context.agents.served.names)))
+    keeper = LeaseKeeper(context.database.url, _idle_seconds(context.node_patience))
+    return Heartbeat(keeper, executor, context.node_patience, node)
+
+
+def _shared_sweeps(database: Database, clock: Clock, recovery: Recovery) -> tuple[Sweep, ...]:
+    """Return what to sweep only where others share the database."""
+    if not database.is_shared:
+        return ()
+    return (ClockSync(database, clock), recovery) if isinstance(clock, SystemClock) else (recovery,)
 
 
 def _bus(settings: Settings, database: Database) -> Bus:

@@ -1,4 +1,4 @@
-"""Time and fresh ids, so that tests can hold both still."""
+"""Time and new ids; tests replace both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_SECONDS = 100 * 366 * 24 * 60 * 60.0
 
 
 class Clock(Protocol):
-    """Where the time comes from."""
+    """Source of the time."""
 
     def now(self) -> datetime:
         """Return the present moment, aware, in UTC."""
@@ -21,13 +21,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, or where several machines work together, that of the database they share.
+    """The machine's clock, or that of the database where several machines share one.
 
-    Once it was set by another clock it counts on from there by itself: a step of the machine's clock does not move it.
+    After ``synchronize`` it advances by itself: a step of the machine's clock does not move it.
     """
 
     def __init__(self) -> None:
-        # What the other clock showed when so many seconds had gone by; None before it was set.
+        # The other clock's time, and the elapsed seconds at that moment; None before ``synchronize``.
         self._set: tuple[datetime, float] | None = None
 
     def now(self) -> datetime:
@@ -38,13 +38,13 @@ class SystemClock:
         return shown + timedelta(seconds=elapsed_seconds() - at)
 
     def synchronize(self, other: datetime) -> None:
-        """Go with another clock from now on, which shows ``other`` at this moment."""
+        """Follow another clock, which shows ``other`` now."""
         self._set = (other, elapsed_seconds())
 
 
 def elapsed_seconds() -> float:
-    """Return the seconds since some moment, whatever is done to the machine's clock."""
-    # Where there is one that counts while the machine is suspended, too.
+    """Return the seconds since some moment; setting the machine's clock does not change them."""
+    # Prefer a counter that includes the time while the machine is suspended.
     return time.clock_gettime(_COUNTER) if _COUNTER is not None else time.monotonic()
 
 
@@ -52,7 +52,7 @@ _COUNTER: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def delays(first_seconds: float = 0.5, last_seconds: float = 30.0) -> Iterator[float]:
-    """Yield, without end, the seconds to wait before each further try: doubling from the first to the last."""
+    """Yield without end the seconds to wait before each retry: doubling from the first to the last."""
     delay = first_seconds
     while True:
         yield delay
@@ -60,7 +60,7 @@ def delays(first_seconds: float = 0.5, last_seconds: float = 30.0) -> Iterator[f
 
 
 class Ids(Protocol):
-    """Where fresh ids come from."""
+    """Source of new ids."""
 
     def fresh(self) -> str:
         """Return a new id: a UUID's 36 characters."""

@@ -1,4 +1,4 @@
-"""From the settings to what each part is made with: rules, secrets, agents."""
+"""Makes objects from settings: rules, secrets, agents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def run_limits(settings: Settings) -> Limits:
-    """Return what a request may ask for at the most."""
+    """Return the limits of requests."""
     return Limits(
         runs=settings.run_limit,
         unfinished=settings.max_unfinished,
@@ -52,7 +52,7 @@ def run_limits(settings: Settings) -> Limits:
 
 
 def worker_rules(settings: Settings, database: Database) -> WorkerRules:
-    """Return how workers take runs; on SQLite nobody else makes any, so nobody looks for them."""
+    """Return how workers claim runs; on SQLite no other process creates any, so nobody polls."""
     return WorkerRules(
         max_running=settings.max_running,
         per_organization=settings.max_running_per_organization,
@@ -62,7 +62,7 @@ def worker_rules(settings: Settings, database: Database) -> WorkerRules:
 
 
 def execution_rules(settings: Settings) -> ExecutionRules:
-    """Return the rules that runs are executed by."""
+    """Return how runs are executed."""
     return ExecutionRules(
         history_runs=settings.history_runs,
         lease=timedelta(seconds=settings.lease_seconds),
@@ -75,23 +75,23 @@ def execution_rules(settings: Settings) -> ExecutionRules:
 
 
 def delivery_rules(settings: Settings) -> DeliveryRules:
-    """Return how often webhooks are tried, and how long."""
+    """Return how webhooks are delivered."""
     return DeliveryRules(settings.webhook_attempts, settings.webhook_timeout_seconds)
 
 
 def http_client(settings: Settings) -> SafeHttpClient:
-    """Return the one way to addresses that clients give."""
+    """Return the only client for URLs from clients."""
     return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 
 
 def load_vault(settings: Settings) -> Vault:
-    """Return the vault with the keys of the settings; raise InvalidSetting for one that is none."""
-    given = settings.encryption_key.get_secret_value() if settings.encryption_key else ""
-    return Vault([key.strip() for key in given.split(",") if key.strip()])
+    """Return the vault with the keys of the settings; raise InvalidSetting for an invalid key."""
+    keys = settings.encryption_key.get_secret_value() if settings.encryption_key else ""
+    return Vault([key.strip() for key in keys.split(",") if key.strip()])
 
 
 def build_redaction(settings: Settings) -> Redaction:
-    """Return what takes secrets out of texts: those of the environment, and those that the settings hold."""
+    """Return what removes secrets from texts: those of the environment and of the settings."""
     secrets = [settings.jwt_key.get_secret_value()] if settings.jwt_key else []
     if settings.encryption_key:
         secrets.extend(key.strip() for key in settings.encryption_key.get_secret_value().split(","))
@@ -102,7 +102,7 @@ def build_redaction(settings: Settings) -> Redaction:
 
 
 def load_jwt_keys(settings: Settings) -> KeySource | None:
-    """Return the keys that JWTs are checked with; None where the settings have none. Raise InvalidSetting."""
+    """Return the keys that JWTs are verified with, or None without any; raise InvalidSetting."""
     given = [_read_key(file) for file in settings.jwt_key_files]
     if settings.jwt_key is not None:
         given.insert(0, settings.jwt_key.get_secret_value())
@@ -126,7 +126,7 @@ def _read_key(file: str) -> str:
 
 
 def load_jwts(settings: Settings, clock: Clock) -> Jwts | None:
-    """Return who checks JWTs; None where the settings have no key. Raise InvalidSetting for keys that are none."""
+    """Return the verifier of JWTs, or None without a key; raise InvalidSetting for an invalid key."""
     keys = load_jwt_keys(settings)
     if keys is None:
         return None
@@ -143,7 +143,7 @@ def load_jwts(settings: Settings, clock: Clock) -> Jwts | None:
 
 
 def driver_options(settings: Settings) -> DriverOptions:
-    """Return what the settings say about all agents alike; raise InvalidSetting for a model that cannot be had."""
+    """Return the options of all drivers; raise InvalidSetting for an unavailable model."""
     return DriverOptions(
         ids=RandomIds(),
         redaction=build_redaction(settings),
@@ -156,14 +156,14 @@ def driver_options(settings: Settings) -> DriverOptions:
 
 
 def load_drivers(settings: Settings) -> list[PydanticAIDriver]:
-    """Return drivers for the agents that the settings name; raise InvalidSetting."""
+    """Return a driver for each agent of the settings; raise InvalidSetting."""
     options = driver_options(settings)
     return [PydanticAIDriver(agent, options) for agent in load_agents(settings.agents)]
 
 
 @asynccontextmanager
 async def open_lifespans(drivers: Sequence[AgentDriver]) -> AsyncIterator[None]:
-    """Hold open during the block what the agents open once for the process; raise InvalidSetting where that fails."""
+    """Keep the lifespans of the agents open during the block; raise InvalidSetting if one fails to open."""
     found = {id(driver.lifespans): driver.lifespans for driver in drivers if isinstance(driver, PydanticAIDriver)}
     async with AsyncExitStack() as stack:
         for lifespans in found.values():
@@ -172,14 +172,14 @@ async def open_lifespans(drivers: Sequence[AgentDriver]) -> AsyncIterator[None]:
 
 
 def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:
-    """Return the driver of the demo agent, on a workspace folder that is made if it is not there."""
+    """Return the driver of the demo agent, with its workspace folder."""
     options = driver_options(settings)
     prepare_workspace(settings.workspace)
     return [PydanticAIDriver(build_demo_agent(settings.workspace, options.model or DemoModel()), options)]
 
 
 def command_user(settings: Settings) -> CommandUser | None:
-    """Return whom setup commands run as; None for the server's own user. Raises InvalidSetting."""
+    """Return the user that setup commands run as, or None for the server's own; raise InvalidSetting."""
     name = settings.command_user
     if name is None:
         return None
@@ -197,9 +197,9 @@ def command_user(settings: Settings) -> CommandUser | None:
 def setup_commands_driver(
     settings: Settings, drivers: Sequence[AgentDriver], clock: Clock
 ) -> SetupCommandsDriver | None:
-    """Return who prepares repositories, with the settings' model or the default agent's.
+    """Return the driver that prepares repositories, with the model of the settings or of the default agent.
 
-    None where no folder of checkouts is set, or no model can plan: the demo's own knows only the demo's tools.
+    None without a folder of checkouts, or without a model that can plan: the demo's model knows only the demo's tools.
     """
     if settings.workspace_root is None:
         return None

@@ -1,4 +1,4 @@
-"""Keeps other people's secrets encrypted: what goes into the database goes through here."""
+"""Encrypts other people's secrets before they are stored."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MARK_CHARACTERS = 32
 class Sealed:
     """An encrypted secret; ``token`` is what may be stored.
 
-    The same secret has another token each time it is sealed. So that two requests can be compared without it, a seal
-    made by a vault also shows a ``mark``: the same one for the same secret, and worth nothing without the vault's key.
+    The same secret has another token each time it is sealed. To compare two requests without it, a vault adds a
+    ``mark``: the same one for the same secret, and useless without the vault's key.
     """
 
     __slots__ = ("mark", "token")
@@ -34,9 +34,9 @@ class Sealed:
 
 
 class Vault:
-    """Encrypts with the first of the keys, decrypts with any of them; without keys it keeps nothing.
+    """Encrypts with the first key, decrypts with any; without keys it refuses both.
 
-    A key is 32 bytes in URL-safe base64, as ``unpause keys new`` prints. Raises InvalidSetting for one that is not.
+    A key is 32 bytes in URL-safe base64, as ``unpause keys new`` prints. Raises InvalidSetting for anything else.
     """
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class Vault:
 
 
 def new_key() -> str:
-    """Return a fresh key for a vault; none begins with a dash, which the command line would take for an option."""
+    """Return a new key for a vault; it never begins with a dash, which looks like an option."""
     while (key := Fernet.generate_key().decode()).startswith("-"):
         continue
     return key

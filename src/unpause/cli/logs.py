@@ -1,14 +1,14 @@
-"""How the process logs: one JSON object a line on standard error, or readable lines for a person."""
+"""Logging of the process: one JSON object per line on standard error, or readable lines."""
 
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import sys
 from typing import TYPE_CHECKING
 
 import structlog
+
+from unpause.bootstrap import node_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
 
 
 def configure_logging(redaction: Redaction, *, readable: bool) -> None:
-    """Send the logs of the server and its libraries to standard error, without the secrets that are known.
+    """Send the logs of the server and its libraries to standard error, without known secrets.
 
-    Bodies and headers are never among them. What an agent, a tool or a library raises is, with its message. Each line
-    names its ``node``, the machine and the process that wrote it.
+    Bodies and headers are never logged. Exceptions of agents, tools and libraries are, with their messages. Each line
+    names its ``node``: the machine and the process that wrote it.
     """
-    node = f"{platform.node()}:{os.getpid()}"
     last: list[structlog.typing.Processor]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _naming(node),
+        _add_node(node_name()),
     ]
     hide = redaction.hide
     if readable:
         # Where rich is installed the default would print the values of all variables, secrets among them.
         plain = structlog.dev.plain_traceback
         console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-        last = [structlog.processors.StackInfoRenderer(), _hidden_after(console, hide)]
+        last = [structlog.processors.StackInfoRenderer(), _redact_text(console, hide)]
     else:
-        last = [structlog.processors.format_exc_info, _hidden_before(hide), structlog.processors.JSONRenderer()]
+        last = [structlog.processors.format_exc_info, _redact_values(hide), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -53,16 +52,16 @@ def configure_logging(redaction: Redaction, *, readable: bool) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
-def _naming(node: str) -> structlog.typing.Processor:
-    def name(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _add_node(node: str) -> structlog.typing.Processor:
+    def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         event["node"] = node
         return event
 
-    return name
+    return add
 
 
-def _hidden_before(hide: Callable[[str], str]) -> structlog.typing.Processor:
-    """Return what takes secrets out of the values: in a line of JSON they would be escaped."""
+def _redact_values(hide: Callable[[str], str]) -> structlog.typing.Processor:
+    """Redact the values before they become JSON, which would escape them."""
 
     def clean(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         return {
@@ -72,8 +71,8 @@ def _hidden_before(hide: Callable[[str], str]) -> structlog.typing.Processor:
     return clean
 
 
-def _hidden_after(render: structlog.typing.Processor, hide: Callable[[str], str]) -> structlog.typing.Processor:
-    """Return what takes secrets out of the readable text, into which a traceback is written last."""
+def _redact_text(render: structlog.typing.Processor, hide: Callable[[str], str]) -> structlog.typing.Processor:
+    """Redact the rendered text: the traceback is added last."""
 
     def clean(logger: object, name: str, event: structlog.typing.EventDict) -> str:
         return hide(str(render(logger, name, event)))

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
 _REFUSED = 2
 
+
+def _version() -> str:
+    # Reading the package's metadata takes longer than all the rest of a command's start.
+    from unpause.version import VERSION  # noqa: PLC0415
+
+    return VERSION
+
+
 app = App(
     name="unpause",
+    version=_version,
     help="""Serve AI agents that pause for a human, and continue them.
 
     `unpause COMMAND --help` lists the options of a command. Those of `serve`, `worker` and `demo` are also environment
