@@ -12,7 +12,7 @@ import pytest
 
 from tests.access.other_organization import CANARY, THEIRS, rows_of
 from tests.support.server import Dump, Server
-from unpause.domain.webhooks import Sent
+from unpause.domain.webhooks import DeliveryResult
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ _IDS: Final[Mapping[str, tuple[str, ...]]] = {
 def nobody_outside(sent: list[bytes]) -> Iterator[None]:
     """Answer webhooks here during the block, and keep what they said."""
 
-    async def answer(_: SafeHttpClient, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
+    async def answer(_: SafeHttpClient, url: str, content: bytes, headers: Mapping[str, str]) -> DeliveryResult:
         sent.append(url.encode() + content + repr(headers).encode())
-        return Sent(200)
+        return DeliveryResult(200)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SafeHttpClient, "post", answer)

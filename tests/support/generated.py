@@ -39,7 +39,7 @@ from tests.support.toolbox import DEPLOY, plan, toolbox_agent
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import build_application
-from unpause.domain.webhooks import Sent
+from unpause.domain.webhooks import DeliveryResult
 from unpause.factories import driver_options
 from unpause.webhooks.http import SafeHttpClient
 
@@ -143,8 +143,8 @@ def application_in(folder: Path, **changes: object) -> Starlette:
 def nobody_outside() -> Iterator[None]:
     """Answer webhooks here during the block: made-up addresses may be somebody's."""
 
-    async def answer(*_: object) -> Sent:
-        return Sent(200)
+    async def answer(*_: object) -> DeliveryResult:
+        return DeliveryResult(200)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SafeHttpClient, "post", answer)

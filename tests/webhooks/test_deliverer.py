@@ -20,7 +20,7 @@ from tests.support.hooked import KEY, QUICK, all_over, hooked, once
 from tests.support.receiver import Receiver
 from tests.support.server import SettableClock
 from tests.support.serving import settings_for
-from unpause.domain.webhooks import Address, Delivery, Sent
+from unpause.domain.webhooks import Address, Delivery, DeliveryResult
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
@@ -37,13 +37,13 @@ class Sender:
     """Answers as it is told and notes what it is given; ``stuck`` servers never answer."""
 
     clock: SettableClock
-    answers: list[Sent] = field(default_factory=list)
+    answers: list[DeliveryResult] = field(default_factory=list)
     stuck: frozenset[str] = frozenset()
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
 
-    async def send_message(self, delivery: Delivery) -> Sent:
+    async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Note the message and answer."""
         self.sent.append((delivery.id, self.clock.now()))
         self.at_once += 1
@@ -54,7 +54,7 @@ class Sender:
             await asyncio.sleep(0)
         finally:
             self.at_once -= 1
-        return self.answers.pop(0) if self.answers else Sent(200)
+        return self.answers.pop(0) if self.answers else DeliveryResult(200)
 
     async def has_sent(self, count: int) -> None:
         """Wait until so many attempts have begun."""
@@ -96,7 +96,7 @@ class Outbox:
 
 
 @asynccontextmanager
-async def outbox(folder: Path, *answers: Sent, stuck: frozenset[str] = frozenset()) -> AsyncIterator[Outbox]:
+async def outbox(folder: Path, *answers: DeliveryResult, stuck: frozenset[str] = frozenset()) -> AsyncIterator[Outbox]:
     """Open a database; nobody looks into it but who is told to."""
     clock = SettableClock(NOW)
     rules = DeliveryRules(attempts=4, timeout_seconds=10.0, poll_seconds=0.002)
@@ -141,7 +141,7 @@ async def test_the_delays_double_up_to_an_hour() -> None:
 
 
 async def test_each_attempt_waits_for_its_delay(tmp_path: Path) -> None:
-    failed = Sent(500, "answered 500")
+    failed = DeliveryResult(500, "answered 500")
     async with outbox(tmp_path, failed, failed) as box:
         began = box.clock.now()
         await box.add(box.message("one"))
@@ -276,11 +276,11 @@ async def test_a_stop_does_not_wait_for_an_attempt_that_hangs(tmp_path: Path) ->
 
 async def test_what_a_sender_raises_ends_nothing_and_the_message_is_tried_again(tmp_path: Path) -> None:
     class Broken(Sender):
-        async def send_message(self, delivery: Delivery) -> Sent:
+        async def send_message(self, delivery: Delivery) -> DeliveryResult:
             await super().send_message(delivery)
             if len(self.sent) == 1:
                 raise RuntimeError(delivery.id)
-            return Sent(200)
+            return DeliveryResult(200)
 
     async with outbox(tmp_path) as plain:
         box = replace(plain, sender=Broken(plain.clock))
@@ -331,7 +331,7 @@ async def test_a_secret_that_cannot_be_opened_any_more_is_a_failure_and_not_an_u
 
 
 async def test_what_is_over_is_forgotten_after_a_week_and_what_is_not_stays(tmp_path: Path) -> None:
-    async with outbox(tmp_path, Sent(200), Sent(500, "answered 500")) as box:
+    async with outbox(tmp_path, DeliveryResult(200), DeliveryResult(500, "answered 500")) as box:
         await box.add(box.message("done"))
         async with box.delivering():
             await box.sender.has_sent(1)

@@ -15,10 +15,10 @@ import pytest
 
 from tests.support.certificates import Authority
 from tests.support.receiver import Receiver
-from unpause.domain.webhooks import Sent
+from unpause.domain.webhooks import DeliveryResult
 from unpause.webhooks.http import SafeHttpClient
 
-REFUSED = Sent(error="the address is private or of this machine")
+REFUSED = DeliveryResult(error="the address is private or of this machine")
 
 
 class Resolver:
@@ -46,14 +46,14 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return made
 
 
-async def post(door: SafeHttpClient, url: str) -> Sent:
+async def post(door: SafeHttpClient, url: str) -> DeliveryResult:
     return await door.post(url, b"{}", {"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 async def test_a_status_of_200_to_299_is_a_success(status: int) -> None:
     with Receiver(status) as receiver:
-        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == Sent(status)
+        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(status)
         [heard] = receiver.heard
     assert (heard.path, heard.body) == ("/hook?a=b", b"{}")
 
@@ -62,13 +62,13 @@ async def test_a_status_of_200_to_299_is_a_success(status: int) -> None:
 async def test_any_other_status_is_a_failure(status: int) -> None:
     with Receiver(status) as receiver:
         sent = await post(SafeHttpClient(5, allow_private=True), receiver.url)
-    assert sent == Sent(status, f"answered {status}")
+    assert sent == DeliveryResult(status, f"answered {status}")
     assert not sent.success
 
 
 async def test_a_redirect_is_not_followed() -> None:
     with Receiver() as elsewhere, Receiver(elsewhere.url) as receiver:
-        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == Sent(307, "answered 307")
+        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(307, "answered 307")
         assert len(receiver.heard) == 1
         assert elsewhere.heard == []
 
@@ -116,13 +116,13 @@ async def test_a_name_that_the_machine_itself_resolves_to_this_machine_is_refuse
         url = f"http://hooks.example:{receiver.port}/"
         assert await post(SafeHttpClient(5), url) == REFUSED
         assert receiver.heard == []
-        assert await post(SafeHttpClient(5, allow_private=True), url) == Sent(200)
+        assert await post(SafeHttpClient(5, allow_private=True), url) == DeliveryResult(200)
 
 
 async def test_the_address_that_was_looked_at_is_the_one_connected_to(connections: list[tuple[str, int]]) -> None:
     """A name that resolves to something else a moment later."""
     resolver = Resolver(["8.8.8.8"], ["127.0.0.1"])
-    assert await post(SafeHttpClient(5, resolve=resolver), "http://rebinding.example:81/") == Sent(
+    assert await post(SafeHttpClient(5, resolve=resolver), "http://rebinding.example:81/") == DeliveryResult(
         error="could not connect"
     )
     assert connections == [("8.8.8.8", 81)]
@@ -133,11 +133,11 @@ async def test_a_name_is_resolved_once_and_the_host_header_still_names_it() -> N
     with Receiver() as receiver, Receiver(host="127.0.0.2", port=receiver.port) as other:
         resolver = Resolver(["127.0.0.1"], ["127.0.0.2"])
         door = SafeHttpClient(5, allow_private=True, resolve=resolver)
-        assert await post(door, f"http://hooks.example:{receiver.port}/") == Sent(200)
+        assert await post(door, f"http://hooks.example:{receiver.port}/") == DeliveryResult(200)
         assert (len(receiver.heard), len(other.heard), len(resolver.asked)) == (1, 0, 1)
         assert receiver.heard[0].headers["host"] == f"hooks.example:{receiver.port}"
         # No connection is kept for the next one.
-        assert await post(door, f"http://hooks.example:{receiver.port}/") == Sent(200)
+        assert await post(door, f"http://hooks.example:{receiver.port}/") == DeliveryResult(200)
         assert (len(receiver.heard), len(other.heard)) == (1, 1)
 
 
@@ -145,7 +145,7 @@ async def test_where_one_address_does_not_answer_the_next_is_tried() -> None:
     with Receiver(host="127.0.0.2") as receiver:
         resolver = Resolver(["127.0.0.3", "127.0.0.2"])
         url = f"http://hooks.example:{receiver.port}/"
-        assert await post(SafeHttpClient(5, allow_private=True, resolve=resolver), url) == Sent(200)
+        assert await post(SafeHttpClient(5, allow_private=True, resolve=resolver), url) == DeliveryResult(200)
 
 
 async def test_a_message_that_may_have_arrived_goes_to_no_second_address() -> None:
@@ -160,7 +160,7 @@ async def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(tmp_path:
     authority = Authority(tmp_path)
     with Receiver(tls=authority.server_context("hooks.example")) as receiver:
         door = SafeHttpClient(5, allow_private=True, resolve=Resolver(["127.0.0.1"]), tls=authority.client_context())
-        assert await post(door, f"https://hooks.example:{receiver.port}/") == Sent(200)
+        assert await post(door, f"https://hooks.example:{receiver.port}/") == DeliveryResult(200)
         assert receiver.heard[0].server_name == "hooks.example"
         assert receiver.heard[0].headers["host"] == f"hooks.example:{receiver.port}"
         wrong = await post(door, f"https://other.example:{receiver.port}/")
@@ -180,13 +180,13 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("HTTP_PROXY", proxy.address)
         monkeypatch.setenv("ALL_PROXY", proxy.address)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == Sent(200)
+        assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(200)
         assert proxy.heard == []
 
 
 async def test_an_answer_that_never_comes_is_given_up() -> None:
     with Receiver(None) as receiver:
-        assert await post(SafeHttpClient(0.2, allow_private=True), receiver.url) == Sent(
+        assert await post(SafeHttpClient(0.2, allow_private=True), receiver.url) == DeliveryResult(
             error="no answer within 0.2 seconds"
         )
 
@@ -202,7 +202,7 @@ async def test_a_name_server_that_is_silent_is_given_up_and_holds_nothing_up(mon
         patched.setattr(socket, "getaddrinfo", getaddrinfo)
         began = time.monotonic()
         sent = await post(SafeHttpClient(0.1), "http://hooks.example/")
-        assert sent == Sent(error="no answer within 0.1 seconds")
+        assert sent == DeliveryResult(error="no answer within 0.1 seconds")
         await asyncio.get_running_loop().shutdown_default_executor()
         assert time.monotonic() - began < 10
         answer.set()
@@ -225,7 +225,9 @@ async def test_what_is_no_answer_is_a_failure(answer: bytes, error: str) -> None
     server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        assert await post(SafeHttpClient(5, allow_private=True), f"http://127.0.0.1:{port}/") == Sent(error=error)
+        assert await post(SafeHttpClient(5, allow_private=True), f"http://127.0.0.1:{port}/") == DeliveryResult(
+            error=error
+        )
 
 
 async def test_of_an_endless_answer_only_the_head_is_read() -> None:
@@ -246,7 +248,7 @@ async def test_of_an_endless_answer_only_the_head_is_read() -> None:
     server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        assert await post(SafeHttpClient(5, allow_private=True), f"http://127.0.0.1:{port}/") == Sent(200)
+        assert await post(SafeHttpClient(5, allow_private=True), f"http://127.0.0.1:{port}/") == DeliveryResult(200)
         async with asyncio.timeout(10):
             await gone.wait()
 
@@ -263,12 +265,12 @@ async def test_a_name_without_an_address_and_a_closed_port_are_failures() -> Non
     async def nothing(name: str, port: int) -> Sequence[str]:
         raise OSError(name, port)
 
-    assert await post(SafeHttpClient(5, resolve=nothing), "http://a.example/") == Sent(
+    assert await post(SafeHttpClient(5, resolve=nothing), "http://a.example/") == DeliveryResult(
         error="the name does not resolve"
     )
-    assert await post(SafeHttpClient(5, resolve=Resolver([])), "http://a.example/") == Sent(
+    assert await post(SafeHttpClient(5, resolve=Resolver([])), "http://a.example/") == DeliveryResult(
         error="the name does not resolve"
     )
     with Receiver() as receiver:
         closed = receiver.url
-    assert await post(SafeHttpClient(5, allow_private=True), closed) == Sent(error="could not connect")
+    assert await post(SafeHttpClient(5, allow_private=True), closed) == DeliveryResult(error="could not connect")

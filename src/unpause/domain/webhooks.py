@@ -69,7 +69,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class DeliveryResult:
     """The result of one attempt: the response's status, and in ``error`` why the attempt failed.
 
     ``error`` is short and contains neither secrets nor the address.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.clock import Clock
-    from unpause.domain.webhooks import Delivery, Sent
+    from unpause.domain.webhooks import Delivery, DeliveryResult
     from unpause.store.deliveries import Due
     from unpause.store.engine.database import Connection, Database
     from unpause.webhooks.sender import MessageSender
@@ -175,7 +175,7 @@ class DeliveryWorker:
             _log.exception("webhook delivery crashed", message_id=delivery.id, attempt=delivery.attempts)
         return seconds
 
-    async def _record(self, delivery: Delivery, sent: Sent) -> None:
+    async def _record(self, delivery: Delivery, sent: DeliveryResult) -> None:
         reason = sent.error
         if reason is None:
             await self._database.write(lambda connection: mark_delivered(connection, delivery, self._now(connection)))

@@ -20,7 +20,7 @@ import httpcore
 import httpx
 
 from unpause.domain.urls import IPAddress, is_public, read_url
-from unpause.domain.webhooks import Sent
+from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -100,19 +100,19 @@ class SafeHttpClient:
         self._backend = _CheckedBackend(resolve or resolve_name, allow_private=allow_private)
         self._given_tls = tls
 
-    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
+    async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> DeliveryResult:
         """Send one request and return the result; raise nothing for what the other side can cause."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._post(url, content, headers)
         except TimeoutError:
-            return Sent(error=f"no answer within {self._timeout_seconds:g} seconds")
+            return DeliveryResult(error=f"no answer within {self._timeout_seconds:g} seconds")
         except (InvalidInput, _AddressRefused) as error:
-            return Sent(error=str(error))
+            return DeliveryResult(error=str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            return Sent(error=_reason(error))
+            return DeliveryResult(error=_reason(error))
 
-    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Sent:
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> DeliveryResult:
         read = read_url(url)
         host = read.host if read.literal is None else str(read.literal)
         # A pool for each request: no connection is kept that was made for another name.
@@ -127,7 +127,9 @@ class SafeHttpClient:
             ) as response,
         ):
             status = response.status
-        return Sent(status, None if _FIRST_GOOD_STATUS <= status < _FIRST_BAD_STATUS else f"answered {status}")
+        return DeliveryResult(
+            status, None if _FIRST_GOOD_STATUS <= status < _FIRST_BAD_STATUS else f"answered {status}"
+        )
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

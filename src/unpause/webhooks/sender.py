@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from standardwebhooks.webhooks import Webhook
 
-from unpause.domain.webhooks import Sent
+from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput, SecretsNotKept
 from unpause.version import VERSION
 
@@ -27,7 +27,7 @@ _LONGEST_SECRET = 1024
 class MessageSender(Protocol):
     """Sends one message once."""
 
-    async def send_message(self, delivery: Delivery) -> Sent:
+    async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Send it, signed if it has a secret; return the result, and raise nothing for what others cause."""
         ...
 
@@ -41,14 +41,14 @@ class SigningSender:
         self._clock = clock
         self._headers = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
 
-    async def send_message(self, delivery: Delivery) -> Sent:
+    async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Send it once; a message whose address or secret cannot be decrypted is not sent."""
         now = self._clock.now()
         try:
             url = decrypt_url(delivery.address, self._vault)
             secret = self._vault.open(delivery.secret) if delivery.secret is not None else None
         except SecretsNotKept:
-            return Sent(error="its secrets cannot be decrypted with the keys that this server has")
+            return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
         headers = _message_headers(delivery.id, now)
         if secret is not None:
             headers["webhook-signature"] = _signature(secret, delivery.id, now, delivery.payload)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.urls import read_url, refuse_private
-from unpause.domain.webhooks import Address, Delivery, Sent, WebhookTarget, split_url
+from unpause.domain.webhooks import Address, Delivery, DeliveryResult, WebhookTarget, split_url
 from unpause.errors import SecretsNotKept
 from unpause.store.audit import add_entries
 from unpause.store.json import dump_json
@@ -80,7 +80,7 @@ class WebhookService:
 
         await self._database.write(unit)
 
-    async def send_test(self, principal: Principal, url: str) -> Sent:
+    async def send_test(self, principal: Principal, url: str) -> DeliveryResult:
         """Send one message to the address now and return the result; there is no retry.
 
         To the organization's own target it is signed like any other message. Raises InvalidInput for an address that
