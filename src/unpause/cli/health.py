@@ -1,4 +1,4 @@
-"""``python -m unpause.cli.health``: the image's health check, of whatever command the container was started with."""
+"""``python -m unpause.cli.health``: the image's health check, whichever command the container runs."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.request import ProxyHandler, build_opener
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_USUAL_PORT = "7777"
+_DEFAULT_PORT = "7777"
 _TIMEOUT_SECONDS = 4
 
 
 def check(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Return 0 where the server that ``command`` started says that it works, else 1.
+    """Return 0 if the server that ``command`` started is healthy, else 1.
 
-    What is no server listens on no port: a worker whose work dies ends by itself.
+    Other commands listen on no port: a worker whose work dies exits by itself.
     """
     if not {"serve", "demo"} & {*command}:
         return 0
-    port = _option(command, "--port") or environment.get("UNPAUSE_PORT") or _USUAL_PORT
-    # An opener of its own: a proxy in the environment must not be asked for an address inside the container.
+    port = _option(command, "--port") or environment.get("UNPAUSE_PORT") or _DEFAULT_PORT
+    # Without proxies: one of the environment cannot reach an address inside the container.
     opener = build_opener(ProxyHandler({}))
     try:
         with opener.open(f"http://127.0.0.1:{port}/health", timeout=_TIMEOUT_SECONDS):

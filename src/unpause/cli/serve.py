@@ -1,4 +1,4 @@
-"""Starts a server: checks everything that can be wrong first, then says where it listens."""
+"""``unpause serve`` and ``unpause demo``: check the settings, then serve until stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from unpause.agents.driver import AgentDriver
     from unpause.bootstrap import Application
 
-# Slow or idle clients do not hold a connection for ever.
+# How long an idle connection stays open between two requests.
 _KEEP_ALIVE_SECONDS = 15
 # More than ``HeadLimit`` accepts, so that a client usually gets its answer, and not a closed connection.
 _LARGEST_HEAD_BYTES = 512 * 1024
@@ -61,7 +61,7 @@ Stop it with Ctrl-C; start it again and everything that was paused is still ther
 
 
 class _Server(uvicorn.Server):
-    """Says in one line where it listens, once it does; ends streams when it is told to stop."""
+    """Prints its address when it listens; ends streams when it stops."""
 
     def __init__(self, config: uvicorn.Config, application: Application, hints: str = "") -> None:
         super().__init__(config)
@@ -69,22 +69,22 @@ class _Server(uvicorn.Server):
         self._hints = hints
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more requests and no more runs, and wait for the answers that are still to come."""
+        """Accept no more requests and claim no more runs, and wait for open responses."""
         async with background_tasks() as tasks:
             draining = tasks.create_task(self._application.drain(), name="drain")
             await super().shutdown(sockets)
             draining.cancel()
 
     async def on_tick(self, counter: int) -> bool:
-        """Stop also once a part of the background work has died."""
+        """Stop also when a part of the background work has died."""
         return await super().on_tick(counter) or self._application.pulse.has_died
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port; then print the address, and for the demo what to try."""
+        """Open the port; then print the address, and the hints of the demo."""
         try:
             await super().startup(sockets)
         except SystemExit:
-            # uvicorn has logged why, and would leave with a code of its own.
+            # uvicorn has logged the reason, and would exit with its own code.
             if self.lifespan.should_exit:
                 raise InvalidSetting("the server could not start; the log above says why") from None
             where = f"{self.config.host} port {self.config.port}"
@@ -149,7 +149,7 @@ def _start(settings: Settings, load: Callable[[Settings], Sequence[AgentDriver]]
 
 
 def _make_first_token(database_url: str) -> None:
-    """Print an administrator's token where there is none yet: who starts the server has to get in."""
+    """Print an administrator's token if the database has none: whoever starts the server needs one."""
     with plain_connection(database_url) as connection, connection.begin():
         text = create_first_token(connection, read_now(connection, datetime.now(UTC)))
     if text is not None:
@@ -171,25 +171,25 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], hints: str) -> No
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         http=TimedConnection,
         h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
-        # What a proxy says of its client counts only from those that are trusted.
+        # Only trusted proxies may name the client.
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        # Streams end by themselves when the grace is over: this is for clients that do not read.
+        # Streams end by themselves after the grace period: this is for clients that do not read.
         timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, application, hints)
-    # A shell has what it starts in the background ignore Ctrl-C, but the server stops at it all the same. Then it has
-    # to end by it, too, and not to wait for the thread of a tool that is stuck.
+    # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal has to
+    # end the process, too, which must not wait for the thread of a stuck tool.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run_main(server.serve(), config.get_loop_factory())
     except KeyboardInterrupt:
-        # Everything is closed: end by it as SIGTERM does, without a traceback.
+        # Everything is closed: end by the signal, as with SIGTERM, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)
     if application.pulse.has_died:
-        # The log says which part, and why; the runs are given back.
+        # The log names the part and the reason; the runs are released.
         sys.exit(1)
     if not server.started:
         raise InvalidSetting("the server could not start; the log above says why")

@@ -1,4 +1,4 @@
-"""``unpause worker``: executes runs for the servers that share its database, until it is told to stop."""
+"""``unpause worker``: executes runs for the servers that share its database, until stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unpause.bootstrap import Application
 
 
-# What a process uses that executes runs and listens on no port.
+# What a process needs that executes runs and listens on no port.
 _GROUPS = (
     ProcessSettings,
     AgentSettings,
@@ -62,7 +62,7 @@ def _start(settings: Settings) -> None:
     except BaseExceptionGroup:
         if not application.pulse.has_died:
             raise
-        # The log says which part, and why; the runs are given back.
+        # The log names the part and the reason; the runs are released.
         sys.exit(1)
 
 
@@ -72,18 +72,18 @@ worker = settings_command(_start, _GROUPS, without={"worker"})
 async def _work(application: Application) -> None:
     stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
 
-    def hear(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         if not stop.done():
             stop.set_result(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, hear, number)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     async with application.running():
         freeze_loaded()
         sys.stdout.write("Unpause worker is ready\n")
         sys.stdout.flush()
         received = await stop
         application.workers.stop_claiming()
-    # Everything is closed: end by the signal, as a server does, and do not wait for the thread of a tool that is stuck.
+    # Everything is closed: end by the signal, as a server does, without waiting for the thread of a stuck tool.
     signal.signal(received, signal.SIG_DFL)
     signal.raise_signal(received)
