@@ -132,7 +132,7 @@ async def nodes(url: str, count: int = 2, poll_seconds: float = _NEVER) -> Async
 def deaf(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lose all notifications to the bus during the block."""
     with monkeypatch.context() as patch:
-        patch.setattr(bus, "_take", len)
+        patch.setattr(bus, "_receive", len)
         yield
 
 
@@ -288,13 +288,13 @@ async def test_what_comes_together_is_said_together_and_nothing_longer_than_is_a
 ) -> None:
     async with nodes(postgres_url) as (here, there):
         payloads: list[str] = []
-        take = partial(there.bus._take)  # type: ignore[attr-defined]  # noqa: SLF001 - the payloads are the point
+        receive = partial(there.bus._receive)  # type: ignore[attr-defined]  # noqa: SLF001 - the payloads are the point
 
         def note(payload: str) -> None:
             payloads.append(payload)
-            take(payload)
+            receive(payload)
 
-        monkeypatch.setattr(there.bus, "_take", note)
+        monkeypatch.setattr(there.bus, "_receive", note)
         # The largest keys there are.
         keys = [2**63 - 1 - number for number in range(2000)]
         for key in keys:
