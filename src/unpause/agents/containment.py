@@ -36,7 +36,7 @@ def write(value: object, how: Callable[[object], str] = str) -> str | None:
     """Return the text of an author's object; None where its own ``__str__`` or ``__repr__`` fails."""
     try:
         return how(value)
-    except BaseException as error:
+    except BaseException as error:  # the boundary around an author's __str__ or __repr__
         if is_stop(error):
             raise
         return None

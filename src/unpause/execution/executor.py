@@ -154,10 +154,10 @@ class Executor:
         end = await self._drive(driver, segment, journal)
         try:
             return await self._end(end, journal)
-        except Exception as error:
+        except Exception as error:  # the boundary around a segment's end: the run must not stay RUNNING
             if isinstance(error, UnpauseError) and not isinstance(error, Collision):
                 raise
-            # E.g. text that the database refuses: the run must not stay RUNNING.
+            # E.g. text that the database refuses.
             _log.exception("segment end not stored", run_id=segment.run.run_id)
             message = f"The agent's answer could not be stored: {type(error).__name__}"
             await journal.fail(Failed(EndReason.AGENT_ERROR, message))

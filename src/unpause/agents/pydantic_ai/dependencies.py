@@ -77,7 +77,7 @@ class Lifespans:
                 self._values[function] = value
                 is_open.set_result(None)
                 await over.wait()
-        except BaseException as error:
+        except BaseException as error:  # the boundary around a lifespan
             if is_stop(error):
                 raise
             if not is_open.done():
@@ -123,10 +123,10 @@ class SegmentDeps:
                 is_made = True
                 try:
                     yield deps
-                except BaseException as error:
+                except BaseException as error:  # kept to be told from an error of the deps themselves
                     raised = error
                     raise
-        except BaseException as error:
+        except BaseException as error:  # the boundary around an author's deps
             if is_stop(error) or error is raised:
                 raise
             what = "closed" if is_made else "made"

@@ -165,7 +165,7 @@ class CallGate(AbstractCapability[Any]):
             return Validation(await handler(args))
         except (ValidationError, ModelRetry, ToolFailed) as error:
             return Validation(None, error)
-        except Exception as error:
+        except Exception as error:  # the boundary around a validation: deferrals come in several wrappers
             # A deferral by a validator: the framework wraps it together with the arguments, or a capability
             # around the others raises it bare. The same with SkipToolValidation, which is arguments and nothing else.
             deferral = getattr(error, "deferral", error)

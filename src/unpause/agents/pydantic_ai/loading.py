@@ -51,7 +51,7 @@ def _load(name: str) -> ModuleType:
         raise InvalidSetting(f"agents: {name} needs the module {missing!r}, which is not installed") from error
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # such as what a script does that ends with sys.exit()
+    except BaseException as error:  # the boundary around an author's module, which may call sys.exit()
         raise InvalidSetting(f"agents: {name} failed to load: {type(error).__name__}: {error}") from error
 
 
@@ -70,6 +70,6 @@ def _load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # the boundary around an author's file, which may call sys.exit()
         raise InvalidSetting(f"agents: {path} failed to load: {type(error).__name__}: {error}") from error
     return module

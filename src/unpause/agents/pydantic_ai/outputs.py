@@ -185,7 +185,7 @@ class OutputJudge:
             raise _retry(output_context, refusal.value) from error
         except UnpauseError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # the boundary around an output function: its failure is recorded
             if is_stop(error):
                 raise
             text = self.redaction.hide(describe_error(error))
