@@ -1,5 +1,8 @@
 """Runs the tests: `python3 .ci/test.py [arguments of pytest]`; without arguments all of them, on every core.
 
+With UNPAUSE_FULL_TESTS=1 their long forms run as well, and without arguments the coverage of the code is measured and
+must not fall: that doubles the time, so it is not done for every change.
+
 Makes its virtual environment first where that is missing or out of date. Paths count from the project's top
 folder.
 """
@@ -14,4 +17,5 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     # Kept bytecode saves each of the many processes that the tests start seconds of compiling.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.execv(pytest, [pytest, *(sys.argv[1:] or ["-n", "auto"])])
+    coverage = ["--cov", "--cov-report=term"] if os.environ.get("UNPAUSE_FULL_TESTS") == "1" else []
+    os.execv(pytest, [pytest, *(sys.argv[1:] or ["-n", "auto", *coverage])])

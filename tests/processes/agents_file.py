@@ -1,10 +1,10 @@
 """Agents for server processes: the message is the script that their model follows, step by step.
 
 A script is steps separated by `, `; each step is one answer of the model. `TOOL ARGUMENT` calls a tool (several
-joined by ` & ` are called in one answer), `say WORDS` streams them as the last answer, `pieces NAME` streams half of
-an answer before the door NAME and half after it. `think NAME: STEP` keeps the model at the door NAME before it answers.
-After the last step the model says what it was told. Every tool that runs appends a line to `calls.txt` in the folder
-that TEST_FOLDER names.
+joined by ` & ` are called in one answer), `say WORDS` streams them as the last answer, `fail` is a model that breaks,
+`pieces NAME` streams half of an answer before the door NAME and half after it. `think NAME: STEP` keeps the model at
+the door NAME before it answers. After the last step the model says what it was told since the script. Every tool that
+runs appends a line to `calls.txt` in the folder that TEST_FOLDER names.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from pydantic_ai import Agent, CallDeferred, Tool
+from pydantic_ai import Agent, CallDeferred, Tool, ToolDefinition
 from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.toolsets import ExternalToolset
 
 from unpause.agents.policy import policy
 
 FOLDER = Path(os.environ["TEST_FOLDER"])
+SHELL = ToolDefinition(
+    name="shell",
+    parameters_json_schema={"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+)
+# What a script begins with; other words of the user are an answer.
+_WORDS = {"write", "delete", "guarded", "repeatable", "deploy", "ask", "shell", "say", "pieces", "think", "fail"}
 
 
 def write(name: str) -> str:
@@ -48,6 +55,11 @@ def repeatable(name: str) -> str:
     return noted
 
 
+def deploy(name: str) -> str:
+    """Note the call; wants an administrator."""
+    return _note("deploy", name)
+
+
 def ask(name: str) -> str:
     """Ask the user."""
     raise CallDeferred(metadata={"question": name}, kind="question")
@@ -70,34 +82,42 @@ async def _follow_script(
     messages: list[ModelMessage], info: AgentInfo
 ) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
     del info
-    script, told = _read(messages)
-    answered = sum(isinstance(message, ModelResponse) for message in messages)
+    script, answered, told = _read(messages)
     step = script[answered] if answered < len(script) else f"say Told: {' | '.join(told)}"
     if step.startswith("think "):
         door, _, step = step.removeprefix("think ").partition(": ")
         await asyncio.to_thread(_wait_at_door, door)
     word, _, rest = step.partition(" ")
     if word == "say":
-        for piece in rest.split(" "):
-            yield f"{piece} "
+        for number, piece in enumerate(rest.split(" ")):
+            yield f" {piece}" if number else piece
     elif word == "pieces":
         yield "first half, "
         await asyncio.to_thread(_wait_at_door, rest)
         yield "second half"
+    elif word == "fail":
+        message = "the model broke"
+        raise RuntimeError(message)
     else:
         yield {number: _call(text, answered, number) for number, text in enumerate(step.split(" & "))}
 
 
-def _read(messages: list[ModelMessage]) -> tuple[list[str], list[str]]:
-    """Return the steps of the script, and all that the model was told since."""
+def _read(messages: list[ModelMessage]) -> tuple[list[str], int, list[str]]:
+    """Return the steps of the newest script, how many are done, and all that the model was told since."""
+    script, answered = [""], 0
     said: list[str] = []
     for message in messages:
+        if isinstance(message, ModelResponse):
+            answered += 1
+            continue
         for part in message.parts:
-            if isinstance(part, ToolReturnPart):
+            if isinstance(part, UserPromptPart) and str(part.content).partition(" ")[0] in _WORDS:
+                script, answered, said = str(part.content).split(", "), 0, []
+            elif isinstance(part, ToolReturnPart):
                 said.append(part.model_response_str(wrap_if_error=False))
             elif isinstance(part, UserPromptPart | RetryPromptPart):
                 said.append(str(part.content))
-    return said[0].split(", "), said[1:]
+    return script, answered, said
 
 
 def _call(text: str, answered: int, number: int) -> DeltaToolCall:
@@ -113,6 +133,8 @@ scripted = Agent(
         Tool(delete, requires_approval=True),
         Tool(guarded, requires_approval=True),
         Tool(repeatable, requires_approval=True, metadata=policy(idempotent=True)),
+        Tool(deploy, metadata=policy(approval="required")),
         Tool(ask),
     ],
+    toolsets=[ExternalToolset([SHELL], id="shell")],
 )

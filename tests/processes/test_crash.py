@@ -149,7 +149,7 @@ def test_a_call_cut_off_goes_back_to_a_human_and_runs_again_only_when_confirmed_
 
     crash.doors[name].let_go()
     done = continue_run(crash.client, doubtful, confirming(doubtful)).json()
-    assert (done["status"], done["content"]) == ("COMPLETED", f"Told: did guarded {name} ")
+    assert (done["status"], done["content"]) == ("COMPLETED", f"Told: did guarded {name}")
     assert calls_of(crash.server, name) == [f"guarded {name}"] * 2
 
 
@@ -157,7 +157,7 @@ def test_a_call_cut_off_and_then_rejected_is_not_run_again_and_the_model_reads_t
     name = "reject-then"
     doubtful = crash.run(name)
     done = continue_run(crash.client, doubtful, rejecting(doubtful, "it did run, I looked")).json()
-    assert (done["status"], done["content"]) == ("COMPLETED", "Told: it did run, I looked ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Told: it did run, I looked")
     assert calls_of(crash.server, name) == [f"guarded {name}"]
 
 
@@ -175,7 +175,7 @@ def test_an_idempotent_call_cut_off_is_run_again_without_a_question(crash: Crash
     crash.doors["repeat"].wait_for_arrival()
     crash.doors["repeat"].let_go()
     done = crash.run("repeat")
-    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did repeatable repeat ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did repeatable repeat")
     assert len(done["requirements"]) == 1
     assert calls_of(crash.server, "repeat") == ["repeatable repeat"] * 2
 
@@ -187,7 +187,7 @@ def test_of_two_calls_in_one_answer_the_finished_one_is_never_run_again(crash: C
     assert doubtful["tools"][0]["result"] == "did delete two-first"
     crash.doors["two"].let_go()
     done = continue_run(crash.client, doubtful, confirming(doubtful)).json()
-    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did delete two-first | did guarded two ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did delete two-first | did guarded two")
     assert calls_of(crash.server, "two-first") == ["delete two-first"]
     assert calls_of(crash.server, "two") == ["guarded two"] * 2
 
@@ -197,7 +197,7 @@ def test_a_run_killed_during_the_next_model_request_goes_on_and_repeats_no_call(
     crash.doors["next-request"].wait_for_arrival()
     crash.doors["next-request"].let_go()
     done = crash.run("next-request")
-    assert (done["status"], done["content"]) == ("COMPLETED", "Wrote it. ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Wrote it.")
     assert calls_of(crash.server, "noted") == ["write noted"]
 
 
@@ -206,13 +206,13 @@ def test_a_run_killed_during_its_first_model_request_starts_over_by_itself(crash
     crash.doors["first-request"].wait_for_arrival()
     crash.doors["first-request"].let_go()
     done = crash.run("first-request")
-    assert (done["status"], done["content"]) == ("COMPLETED", "Thought. ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Thought.")
 
 
 def test_a_run_killed_while_it_was_pending_is_executed_after_the_restart(crash: Crash) -> None:
     assert crash.statuses[crash.runs["pending"]["run_id"]] == "PENDING"
     done = crash.run("pending")
-    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did write pending ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did write pending")
     assert calls_of(crash.server, "pending") == ["write pending"]
 
 
@@ -243,5 +243,5 @@ def test_a_call_cut_off_twice_is_asked_about_twice(tmp_path: Path) -> None:
             assert read_run(client, shown[0]) == shown[2]
             assert calls_of(server, "often") == ["guarded often"] * 2
             done = continue_run(client, shown[2], rejecting(shown[2], "stop it")).json()
-    assert done["content"] == "Told: stop it "
+    assert done["content"] == "Told: stop it"
     assert calls_of(server, "often") == ["guarded often"] * 2

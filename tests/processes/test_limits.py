@@ -154,7 +154,7 @@ def test_a_request_from_a_foreign_page_or_for_a_foreign_name_is_refused_and_chan
 @pytest.mark.parametrize("headers", LOCAL, ids=str)
 def test_a_request_from_this_machine_is_served(client: httpx.Client, headers: dict[str, str]) -> None:
     done = client.post(RUNS, data={"message": "say hello", "stream": "false"}, headers=headers)
-    assert (done.status_code, done.json()["content"]) == (200, "hello ")
+    assert (done.status_code, done.json()["content"]) == (200, "hello")
 
 
 def test_a_server_that_asks_for_tokens_has_no_foreign_names_and_asks(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ async def racers(server: ServerProcess) -> AsyncIterator[list[httpx.AsyncClient]
         await client.aclose()
 
 
+@pytest.mark.weakness(1)
 async def test_of_64_continues_at_once_one_runs_the_tool_and_63_are_told_who_was_first(
     server: ServerProcess, racers: list[httpx.AsyncClient]
 ) -> None:

@@ -56,7 +56,7 @@ def test_runs_paused_before_a_stop_are_continued_after_it_through_both_apis(tmp_
                 assert {**read_run(client, run), "id": run["id"]} == run, name
             for name in ("agno-agno", "codegen-agno"):
                 done = continue_run(client, paused[name], confirming(paused[name])).json()
-                assert (done["status"], done["content"]) == ("COMPLETED", f"Told: did delete {name} ")
+                assert (done["status"], done["content"]) == ("COMPLETED", f"Told: did delete {name}")
                 assert read_codegen_run(client, paused[name]["id"])["status"] == "COMPLETE"
                 assert calls_of(server, name) == [f"delete {name}"]
             for name in ("agno-codegen", "codegen-codegen"):
@@ -85,7 +85,7 @@ def test_a_run_that_pauses_twice_is_continued_over_two_restarts(tmp_path: Path) 
             late = continue_run(client, run, confirming(run))
             assert late.status_code == 409, "the first pause's answer is none to the second"
             ended = continue_run(client, again, rejecting(again, "enough now")).json()
-    assert ended["content"] == "Told: did delete first | enough now "
+    assert ended["content"] == "Told: did delete first | enough now"
     assert calls_of(server, "first") == ["delete first"]
     assert calls_of(server, "second") == []
 

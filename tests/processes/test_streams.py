@@ -51,7 +51,7 @@ def test_a_client_that_leaves_a_streamed_continue_does_not_stop_its_run(
         door.let_go()
         done = read_settled_run(client, run)
         assert not door.is_awaited()
-    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did guarded left ")
+    assert (done["status"], done["content"]) == ("COMPLETED", "Told: did guarded left")
     assert calls_of(server, "left") == ["guarded left"]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.support.processes import ServerProcess
-from tests.weaknesses.conversation import (
+from tests.processes.exchange import (
     Json,
     begin,
     body_of,
@@ -19,6 +18,7 @@ from tests.weaknesses.conversation import (
     read,
     settled,
 )
+from tests.support.processes import ServerProcess
 
 
 def approval_of(client: httpx.Client, run: Json) -> Json:
@@ -28,8 +28,9 @@ def approval_of(client: httpx.Client, run: Json) -> Json:
     return found
 
 
+@pytest.mark.weakness(3)
 @pytest.mark.parametrize("stream", ["true", "false"])
-def test_03_no_client_overrules_an_administrator(server: ServerProcess, client: httpx.Client, stream: str) -> None:
+def test_no_client_overrules_an_administrator(server: ServerProcess, client: httpx.Client, stream: str) -> None:
     name = f"overruled-{stream}"
     run = create(client, f"deploy {name}")
     assert post_continue(client, run, confirming(run), stream=stream).status_code == 403
@@ -40,7 +41,8 @@ def test_03_no_client_overrules_an_administrator(server: ServerProcess, client: 
     assert calls_of(server, name) == []
 
 
-def test_04_no_approval_stays_pending_when_its_run_has_gone_on(client: httpx.Client) -> None:
+@pytest.mark.weakness(4)
+def test_no_approval_stays_pending_when_its_run_has_gone_on(client: httpx.Client) -> None:
     before = body_of(client.get("/approvals/count"))["count"]
     run, cancelled = create(client, "deploy counted"), create(client, "deploy counted")
     assert body_of(client.get("/approvals/count"))["count"] == before + 2
@@ -57,7 +59,8 @@ def test_04_no_approval_stays_pending_when_its_run_has_gone_on(client: httpx.Cli
     ]
 
 
-def test_25_a_run_pauses_with_its_approval_or_not_at_all(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(25)
+def test_a_run_pauses_with_its_approval_or_not_at_all(server: ServerProcess, client: httpx.Client) -> None:
     broken = "CREATE TRIGGER broken BEFORE INSERT ON approvals BEGIN SELECT RAISE(ABORT, 'no approvals'); END"
     query(server, broken)
     try:

@@ -1,4 +1,4 @@
-"""What a client says to the server process of these tests, and what it reads."""
+"""The same conversation step by step: what a client of AgentOS sends field by field, and the rows that it leaves."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import json
 import sqlite3
 import time
 from contextlib import closing
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import httpx
 
+from tests.processes.conversation import RUNS, Json, calls_of
 from tests.support.frames import Frame, iterate_frames, read_frames
 from tests.support.processes import DEADLINE, ServerProcess
 
-Json: TypeAlias = dict[str, Any]
-
-RUNS: Final = "/agents/scripted/runs"
 TABLES: Final = (
     "sessions",
     "runs",
@@ -28,7 +26,7 @@ TABLES: Final = (
     "idempotency_keys",
 )
 
-__all__ = ["RUNS", "Frame", "Json", "iterate_frames", "read_frames"]
+__all__ = ["RUNS", "Frame", "Json", "calls_of", "iterate_frames", "read_frames"]
 
 
 def body_of(response: httpx.Response, status: int = 200) -> Json:
@@ -89,13 +87,6 @@ def leave_after_first_event(client: httpx.Client, path: str, form: dict[str, str
     """Send a streamed request, read its first event and hang up."""
     with client.stream("POST", path, data=form) as response:
         return next(iterate_frames(response.iter_lines()))
-
-
-def calls_of(server: ServerProcess, name: str) -> list[str]:
-    """Return the calls with this argument that the tools noted, over all processes of the server."""
-    file = server.folder / "calls.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [line for line in lines if line.endswith(f" {name}")]
 
 
 def query(server: ServerProcess, statement: str) -> list[Any]:

@@ -8,9 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.processes import ServerProcess
-from tests.support.tokens import ASKING, new_token, proof
-from tests.weaknesses.conversation import (
+from tests.processes.exchange import (
     Json,
     body_of,
     calls_of,
@@ -22,12 +20,13 @@ from tests.weaknesses.conversation import (
     query,
     row_counts,
 )
+from tests.support.processes import ServerProcess
+from tests.support.tokens import ASKING, new_token, proof
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    agents = Path(__file__).parent / "agents_file.py"
-    with ServerProcess(tmp_path, "--agents", agents, environment=ASKING) as server:
+    with ServerProcess(tmp_path, environment=ASKING) as server:
         yield server
 
 
@@ -36,7 +35,8 @@ def coming_as(server: ServerProcess, user: str) -> httpx.Client:
     return server.client(headers=proof(new_token(server, "--user", user)))
 
 
-def test_23_another_users_run_and_session_are_not_there(server: ServerProcess) -> None:
+@pytest.mark.weakness(23)
+def test_another_users_run_and_session_are_not_there(server: ServerProcess) -> None:
     with coming_as(server, "alice") as alice, coming_as(server, "bob") as bob:
         run = create(alice, "delete hers", session_id="hers")
         before = (row_counts(server), query(server, "SELECT * FROM runs"))

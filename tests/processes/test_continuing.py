@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections import Counter
 
 import httpx
 import pytest
 
-from tests.support.processes import DEADLINE, Barrier, ServerProcess
-from tests.weaknesses.conversation import (
+from tests.processes.exchange import (
     body_of,
     calls_of,
     confirming,
@@ -22,22 +19,11 @@ from tests.weaknesses.conversation import (
     row_counts,
     tools,
 )
+from tests.support.processes import Barrier, ServerProcess
 
 
-@pytest.mark.parametrize("stream", ["true", "false"])
-async def test_01_of_8_continues_at_once_one_executes_the_tool(
-    server: ServerProcess, client: httpx.Client, stream: str
-) -> None:
-    name = f"double-{stream}"
-    run = create(client, f"delete {name}")
-    form = {"tools": confirming(run), "stream": stream}
-    async with httpx.AsyncClient(base_url=server.address, timeout=DEADLINE, trust_env=False) as racer:
-        answers = await asyncio.gather(*(racer.post(f"{path_of(run)}/continue", data=form) for _ in range(8)))
-    assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 7}
-    assert calls_of(server, name) == [f"delete {name}"]
-
-
-def test_02_what_runs_is_what_was_shown_whatever_the_client_sends(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(2)
+def test_what_runs_is_what_was_shown_whatever_the_client_sends(server: ServerProcess, client: httpx.Client) -> None:
     run = create(client, "delete harmless")
     tool = run["tools"][0]
     forged = [
@@ -56,7 +42,8 @@ def test_02_what_runs_is_what_was_shown_whatever_the_client_sends(server: Server
     assert body_of(post_continue(client, run, confirming(run)))["content"] == "Told: did delete harmless"
 
 
-def test_05_a_premature_continue_leaves_the_run_paused_and_continuable(
+@pytest.mark.weakness(5)
+def test_a_premature_continue_leaves_the_run_paused_and_continuable(
     server: ServerProcess, client: httpx.Client
 ) -> None:
     administered, external = create(client, "deploy early"), create(client, "shell early")
@@ -72,7 +59,8 @@ def test_05_a_premature_continue_leaves_the_run_paused_and_continuable(
     assert calls_of(server, "early") == ["deploy early"]
 
 
-def test_06_silence_is_no_rejection(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(6)
+def test_silence_is_no_rejection(server: ServerProcess, client: httpx.Client) -> None:
     run = create(client, "delete silent")
     for said in ("", "[]", "null", tools(run)):
         assert post_continue(client, run, said).status_code == 400
@@ -81,7 +69,8 @@ def test_06_silence_is_no_rejection(server: ServerProcess, client: httpx.Client)
     assert calls_of(server, "silent") == ["delete silent"]
 
 
-def test_07_partial_answers_are_kept_and_the_rest_is_waited_for(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(7)
+def test_partial_answers_are_kept_and_the_rest_is_waited_for(server: ServerProcess, client: httpx.Client) -> None:
     run = create(client, "delete half-1 & delete half-2")
     first, second = json.loads(confirming(run))
     waiting = body_of(post_continue(client, run, json.dumps([first])))
@@ -97,7 +86,8 @@ def test_07_partial_answers_are_kept_and_the_rest_is_waited_for(server: ServerPr
     assert made == answered, "no call of the transcript is without an answer"
 
 
-def test_15_an_unknown_run_id_is_not_found_and_leaves_no_rows(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(15)
+def test_an_unknown_run_id_is_not_found_and_leaves_no_rows(server: ServerProcess, client: httpx.Client) -> None:
     run = create(client, "delete known", session_id="known")
     before = row_counts(server)
     ghost = {"run_id": "ghost"}
@@ -109,7 +99,8 @@ def test_15_an_unknown_run_id_is_not_found_and_leaves_no_rows(server: ServerProc
     assert row_counts(server) == before
 
 
-def test_18_a_request_with_an_idempotency_key_takes_effect_once(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(18)
+def test_a_request_with_an_idempotency_key_takes_effect_once(server: ServerProcess, client: httpx.Client) -> None:
     form = {"message": "delete once", "stream": "false"}
     created = [client.post("/agents/scripted/runs", data=form, headers={"Idempotency-Key": "c"}) for _ in range(3)]
     assert len({answer.text for answer in created}) == 1
@@ -121,7 +112,8 @@ def test_18_a_request_with_an_idempotency_key_takes_effect_once(server: ServerPr
     assert calls_of(server, "once") == ["delete once"]
 
 
-def test_21_a_running_run_cannot_be_continued(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(21)
+def test_a_running_run_cannot_be_continued(server: ServerProcess, client: httpx.Client) -> None:
     with Barrier(server.folder, "busy") as door:
         run = create(client, "guarded busy")
         body_of(post_continue(client, run, confirming(run), background="true"), 202)
@@ -133,7 +125,8 @@ def test_21_a_running_run_cannot_be_continued(server: ServerProcess, client: htt
     assert calls_of(server, "busy") == ["guarded busy"]
 
 
-def test_22_a_continue_repeated_on_a_completed_run_is_a_conflict_and_no_new_run(
+@pytest.mark.weakness(22)
+def test_a_continue_repeated_on_a_completed_run_is_a_conflict_and_no_new_run(
     server: ServerProcess, client: httpx.Client
 ) -> None:
     run = create(client, "delete again")
@@ -145,7 +138,8 @@ def test_22_a_continue_repeated_on_a_completed_run_is_a_conflict_and_no_new_run(
     assert row_counts(server) == before
 
 
-def test_26_after_a_second_pause_the_first_requirement_is_shown_as_decided(client: httpx.Client) -> None:
+@pytest.mark.weakness(26)
+def test_after_a_second_pause_the_first_requirement_is_shown_as_decided(client: httpx.Client) -> None:
     run = create(client, "delete one, delete two")
     again = body_of(post_continue(client, run, confirming(run)))
     assert again["status"] == "PAUSED"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import httpx
+import pytest
 
-from tests.support.processes import DEADLINE, Barrier, ServerProcess
-from tests.weaknesses.conversation import (
+from tests.processes.exchange import (
     RUNS,
     Frame,
     begin,
@@ -23,9 +23,11 @@ from tests.weaknesses.conversation import (
     read,
     settled,
 )
+from tests.support.processes import DEADLINE, Barrier, ServerProcess
 
 
-def test_08_a_client_that_hangs_up_in_a_streamed_continue_loses_nothing(
+@pytest.mark.weakness(8)
+def test_a_client_that_hangs_up_in_a_streamed_continue_loses_nothing(
     server: ServerProcess, client: httpx.Client
 ) -> None:
     with Barrier(server.folder, "hung-up") as door:
@@ -42,9 +44,8 @@ def test_08_a_client_that_hangs_up_in_a_streamed_continue_loses_nothing(
     assert calls_of(server, "hung-up") == ["guarded hung-up"]
 
 
-def test_09_a_client_that_hangs_up_in_a_streamed_create_has_its_run(
-    server: ServerProcess, client: httpx.Client
-) -> None:
+@pytest.mark.weakness(9)
+def test_a_client_that_hangs_up_in_a_streamed_create_has_its_run(server: ServerProcess, client: httpx.Client) -> None:
     with Barrier(server.folder, "left") as door:
         with server.client() as leaving:
             started = leave_after_first_event(leaving, RUNS, {"message": "think left: write left"})
@@ -55,7 +56,8 @@ def test_09_a_client_that_hangs_up_in_a_streamed_create_has_its_run(
     assert (done["status"], done["content"]) == ("COMPLETED", "Told: did write left")
 
 
-def test_16_a_refused_request_is_no_200_and_a_failed_model_keeps_the_shape_clients_read(client: httpx.Client) -> None:
+@pytest.mark.weakness(16)
+def test_a_refused_request_is_no_200_and_a_failed_model_keeps_the_shape_clients_read(client: httpx.Client) -> None:
     """What is refused has a status that says so. A run whose model failed is a run: 200 with ERROR, as on the wire."""
     failed = create(client, "fail")
     assert (failed["status"], failed["content"]) == ("ERROR", "the model broke")
@@ -68,7 +70,8 @@ def test_16_a_refused_request_is_no_200_and_a_failed_model_keeps_the_shape_clien
         assert post_continue(client, create(client, "delete x"), stream=stream).status_code == 400
 
 
-def test_19_a_stream_is_taken_up_after_any_event_on_any_connection(server: ServerProcess, client: httpx.Client) -> None:
+@pytest.mark.weakness(19)
+def test_a_stream_is_taken_up_after_any_event_on_any_connection(server: ServerProcess, client: httpx.Client) -> None:
     with Barrier(server.folder, "resumed") as door:
         run = create(client, "guarded resumed")
         form = {"tools": confirming(run)}
@@ -98,7 +101,8 @@ def test_19_a_stream_is_taken_up_after_any_event_on_any_connection(server: Serve
         assert events_of(later, run) == whole, "no event was only in memory"
 
 
-def test_20_a_runs_status_can_be_seen_while_it_works(server: ServerProcess) -> None:
+@pytest.mark.weakness(20)
+def test_a_runs_status_can_be_seen_while_it_works(server: ServerProcess) -> None:
     with (
         server.client() as other,
         Barrier(server.folder, "creating") as creating,
@@ -124,7 +128,8 @@ def test_20_a_runs_status_can_be_seen_while_it_works(server: ServerProcess) -> N
             assert settled(looking, paused)["status"] == "COMPLETED"
 
 
-def test_24_a_cancelled_runs_stream_ends_with_run_cancelled(server: ServerProcess) -> None:
+@pytest.mark.weakness(24)
+def test_a_cancelled_runs_stream_ends_with_run_cancelled(server: ServerProcess) -> None:
     with server.client() as client, Barrier(server.folder, "stopped") as door:
         run = begin(client, "think stopped")
         door.wait_for_arrival()

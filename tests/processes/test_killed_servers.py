@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
-from tests.support.processes import Barrier, ServerProcess
-from tests.weaknesses.conversation import (
+from tests.processes.exchange import (
     begin,
     body_of,
     calls_of,
@@ -18,9 +18,11 @@ from tests.weaknesses.conversation import (
     row_counts,
     settled,
 )
+from tests.support.processes import Barrier, ServerProcess
 
 
-def test_10_a_kill_during_a_confirmed_tool_does_not_run_it_twice_for_one_confirmation(server: ServerProcess) -> None:
+@pytest.mark.weakness(10)
+def test_a_kill_during_a_confirmed_tool_does_not_run_it_twice_for_one_confirmation(server: ServerProcess) -> None:
     with Barrier(server.folder, "killed") as door:
         with server.client() as client:
             run = create(client, "guarded killed")
@@ -39,7 +41,8 @@ def test_10_a_kill_during_a_confirmed_tool_does_not_run_it_twice_for_one_confirm
     assert calls_of(server, "killed") == ["guarded killed"] * 2, "once for each confirmation"
 
 
-def test_11_a_kill_during_a_background_run_does_not_leave_it_running_for_ever(server: ServerProcess) -> None:
+@pytest.mark.weakness(11)
+def test_a_kill_during_a_background_run_does_not_leave_it_running_for_ever(server: ServerProcess) -> None:
     with Barrier(server.folder, "background") as door:
         with server.client() as client:
             run = begin(client, "write before, think background: delete after")
@@ -58,7 +61,8 @@ def test_11_a_kill_during_a_background_run_does_not_leave_it_running_for_ever(se
     assert calls_of(server, "before") == ["write before"]
 
 
-def test_17_a_cancel_is_kept_over_a_restart_and_one_of_an_unknown_run_is_refused(server: ServerProcess) -> None:
+@pytest.mark.weakness(17)
+def test_a_cancel_is_kept_over_a_restart_and_one_of_an_unknown_run_is_refused(server: ServerProcess) -> None:
     with server.client() as client:
         run = create(client, "delete cancelled")
         assert body_of(client.post(f"{path_of(run)}/cancel")) == {}

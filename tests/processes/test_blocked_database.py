@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import httpx
+import pytest
 
+from tests.processes.exchange import create, read
 from tests.support.processes import ServerProcess
-from tests.weaknesses.conversation import create, read
 
 
-def test_27_while_the_database_cannot_be_written_others_are_answered(
-    server: ServerProcess, client: httpx.Client
-) -> None:
+@pytest.mark.weakness(27)
+def test_while_the_database_cannot_be_written_others_are_answered(server: ServerProcess, client: httpx.Client) -> None:
     paused = create(client, "delete meanwhile")
     with (
         closing(sqlite3.connect(server.database, isolation_level=None)) as lock,

@@ -10,15 +10,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.processes.exchange import Json, body_of, calls_of, confirming, create, path_of, post_continue, read
 from tests.support.processes import DEADLINE, ServerProcess
 from tests.support.seeding import seed_sessions
-from tests.weaknesses.conversation import Json, body_of, calls_of, confirming, create, path_of, post_continue, read
 
 # Both are longer than the history that the model is given, which is 10 runs.
 SHORT, LONG = 20, 320
 
 
-async def test_12_of_6_runs_of_one_session_at_once_all_are_kept(server: ServerProcess) -> None:
+@pytest.mark.weakness(12)
+async def test_of_6_runs_of_one_session_at_once_all_are_kept(server: ServerProcess) -> None:
     async with httpx.AsyncClient(base_url=server.address, timeout=DEADLINE, trust_env=False) as many:
 
         async def run(number: int) -> Json:
@@ -42,7 +43,8 @@ async def test_12_of_6_runs_of_one_session_at_once_all_are_kept(server: ServerPr
     ]
 
 
-def test_14_a_run_of_another_user_in_a_session_is_kept(client: httpx.Client) -> None:
+@pytest.mark.weakness(14)
+def test_a_run_of_another_user_in_a_session_is_kept(client: httpx.Client) -> None:
     ours = create(client, "delete ours", session_id="owned", user_id="alice")
     theirs = create(client, "delete theirs", session_id="owned", user_id="bob")
     assert (read(client, theirs)["status"], theirs["user_id"]) == ("PAUSED", "bob")
@@ -86,7 +88,8 @@ def _written(statements: list[Json]) -> list[Json]:
     return [item for item in statements if item["statement"].startswith(("INSERT", "UPDATE", "DELETE"))]
 
 
-def test_13_a_long_session_costs_no_more_than_a_short_one(counted: Counted) -> None:
+@pytest.mark.weakness(13)
+def test_a_long_session_costs_no_more_than_a_short_one(counted: Counted) -> None:
     """Counted, not timed: the rows and characters written and the statements, after 20 and after 320 earlier runs."""
     counted.statements("warm")
     short, long = counted.statements("short"), counted.statements("long")
