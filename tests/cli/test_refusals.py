@@ -179,7 +179,7 @@ def test_a_second_server_on_the_same_file_is_refused_and_does_not_disturb_the_fi
         assert "--database-url" in done.stderr
     with server.client() as client:
         answer = client.post("/agents/scripted/runs", data={"message": "say still here", "stream": "false"})
-    assert answer.json()["content"] == "still here "
+    assert answer.json()["content"] == "still here"
 
 
 def test_db_is_refused_while_a_server_owns_the_file(server: ServerProcess, here: Here) -> None:
