@@ -156,7 +156,7 @@ def test_help_lists_each_option_of_the_command_with_a_word_for_its_value(tmp_pat
             assert option not in done.stdout
         elif command != "worker":
             assert option in done.stdout
-            assert (field.description or "nothing").replace("`", "") in done.stdout
+            assert (field.description or "nothing") in done.stdout
     for words in ("--database-url URL", "--lease-seconds SECONDS", "--on-expire reject|cancel", "--models LIST"):
         assert words in done.stdout
     assert list(tmp_path.iterdir()) == [], "asking for help makes no files"

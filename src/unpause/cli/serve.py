@@ -178,8 +178,8 @@ def _serve(settings: Settings, drivers: Sequence[AgentDriver], hints: str) -> No
         timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
     )
     server = _Server(config, application, hints)
-    # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal has to
-    # end the process, too, which must not wait for the thread of a stuck tool.
+    # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal must
+    # end the process, too, without waiting for the thread of a stuck tool.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
