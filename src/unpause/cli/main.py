@@ -32,8 +32,8 @@ app = App(
     # Markdown would take a fifth of a second to load.
     help_format="plaintext",
     help="Serve AI agents that pause for a human, and continue them.\n\n"
-    "`unpause COMMAND --help` lists the options of a command. Those of `serve`, `worker` and `demo` are also environment "
-    "variables: `--database-url` is `UNPAUSE_DATABASE_URL`.",
+    "`unpause COMMAND --help` lists the options of a command. Those of `serve`, `worker` and `demo` are also "
+    "environment variables: `--database-url` is `UNPAUSE_DATABASE_URL`.",
 )
 
 # By name: a server does not load what only `db` needs, nor `db` what only a server needs.
