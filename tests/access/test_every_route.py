@@ -211,12 +211,11 @@ async def test_a_public_route_answers_everybody_the_same(world: World, route: st
 @pytest.mark.parametrize("route", sorted(GUARDED))
 async def test_nobody_gets_in_without_a_token_that_counts(world: World, route: str) -> None:
     unknown, names = await world.unknown(), await world.named("GET ")
-    before = await world.server.dump()
-    for authorization, answer in unknown.values():
-        response = await world.ask(route, authorization, names)
-        (CODEGEN_UNKNOWN if route in CODEGEN else answer).compare(response, names)
-        assert "www-authenticate" not in response.headers
-    assert await world.server.dump() == before
+    async with world.server.nothing_changes():
+        for authorization, answer in unknown.values():
+            response = await world.ask(route, authorization, names)
+            (CODEGEN_UNKNOWN if route in CODEGEN else answer).compare(response, names)
+            assert "www-authenticate" not in response.headers
 
 
 @pytest.mark.parametrize("route", sorted(route for route, row in GUARDED.items() if row.scopes))
@@ -224,11 +223,10 @@ async def test_every_other_scope_is_not_the_one_that_is_missing(world: World, ro
     row, names = GUARDED[route], await world.named("GET ")
     without = await world.person("alice", tuple(scope for scope in KNOWN if scope not in row.scopes))
     nothing = await world.person("alice", ())
-    before = await world.server.dump()
-    for person in (without, nothing):
-        response = await world.ask(route, person.authorization, names)
-        scope_missing(route.partition(" ")[2], row.scopes[0]).compare(response, names)
-    assert await world.server.dump() == before
+    async with world.server.nothing_changes():
+        for person in (without, nothing):
+            response = await world.ask(route, person.authorization, names)
+            scope_missing(route.partition(" ")[2], row.scopes[0]).compare(response, names)
 
 
 @pytest.mark.parametrize("route", sorted(GUARDED))
@@ -270,12 +268,11 @@ async def test_to_an_administrator_of_another_organization_nothing_of_it_is_ther
 async def test_the_path_of_another_organization_is_refused_as_such(world: World, route: str) -> None:
     names = await world.named("GET ")
     stranger, _ = await world.stranger()
-    before = await world.server.dump()
-    CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, names), names)
-    # One that does not exist is answered the same.
-    unheard = {**names, "org_id": 2**62}
-    CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, unheard), unheard)
-    assert await world.server.dump() == before
+    async with world.server.nothing_changes():
+        CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, names), names)
+        # One that does not exist is answered the same.
+        unheard = {**names, "org_id": 2**62}
+        CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, unheard), unheard)
 
 
 def of_first(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

@@ -65,18 +65,16 @@ async def test_a_scope_for_one_agent_opens_its_routes_and_no_others(server: Serv
 async def test_who_may_only_read_an_agent_may_not_run_it(server: Server, route: str) -> None:
     run = await (await server.add_user(1, "alice")).create(DELETE, session_id="s")
     reader = await server.add_user(1, "alice", "agents:toolbox:read", "agents:read", "agents:other:read")
-    before = await server.dump()
-    assert await ask(reader, route, "toolbox", run["run_id"]) == scope_missing("/", "agents:run")
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        assert await ask(reader, route, "toolbox", run["run_id"]) == scope_missing("/", "agents:run")
 
 
 @pytest.mark.parametrize("route", [route for route in OF_AGENT if "{run_id}" in route])
 async def test_a_run_is_not_there_under_the_path_of_another_agent(server: Server, route: str) -> None:
     alice = await server.add_user(1, "alice", "agents:other:run", "agents:other:read")
     run = await (await server.add_user(1, "alice")).create(DELETE, session_id="s")
-    before = await server.dump()
-    assert (await ask(alice, route, "other", run["run_id"])).status == 404
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        assert (await ask(alice, route, "other", run["run_id"])).status == 404
 
 
 @pytest.mark.parametrize(
@@ -108,9 +106,8 @@ async def test_the_list_of_agents_is_refused_to_who_may_see_none(server: Server)
 
 async def test_through_codegen_a_run_is_made_by_an_agent_that_the_caller_may_run(server: Server) -> None:
     right, wrong = [await server.add_user(1, "alice", f"agents:{agent}:run") for agent in ("toolbox", "other")]
-    before = await server.dump()
-    message(403, DENIED).compare(await wrong.post(CODEGEN, {"prompt": "hello"}), {})
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        message(403, DENIED).compare(await wrong.post(CODEGEN, {"prompt": "hello"}), {})
     assert body_of(await right.post(CODEGEN, {"prompt": "hello"}))["status"] == "ACTIVE"
     await server.settle(1)
 
@@ -120,9 +117,8 @@ async def test_through_codegen_a_run_is_changed_by_who_may_run_its_agent(server:
     run = await (await server.add_user(1, "alice")).create(DELETE)
     right, wrong = [await server.add_user(1, "alice", f"agents:{agent}:run") for agent in ("toolbox", "other")]
     body = {"agent_run_id": await codegen_id(server, run), "prompt": "no"}
-    before = await server.dump()
-    message(403, DENIED).compare(await wrong.post(f"{CODEGEN}/{action}", body), {})
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        message(403, DENIED).compare(await wrong.post(f"{CODEGEN}/{action}", body), {})
     body_of(await right.post(f"{CODEGEN}/{action}", body))
     await server.settle(1)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.caller import CODEGEN, confirmed
 from tests.support.server import Server, served
 from tests.support.toolbox import plan
@@ -44,18 +42,6 @@ async def test_a_run_made_through_agno_is_continued_through_codegen(server: Serv
     )
 
 
-async def test_the_apis_take_turns_on_one_run(server: Server) -> None:
-    run = await server.create([DELETE], [("ask", {"question": "more?"})], [("delete_file", {"path": "/b"})])
-    key = await server.key_of(run)
-    await server.continued(run, [confirmed(run["tools"][0])])
-    await server.resume(key, "yes, b")
-    third = await server.read(run)
-    assert third["status"] == "PAUSED"
-    done = await server.continued(third, [confirmed(third["tools"][2])])
-    assert done["status"] == "COMPLETED"
-    assert server.executed == ["delete_file(/a)", "delete_file(/b)"]
-
-
 async def test_the_loser_is_told_who_won_through_the_other_api(server: Server) -> None:
     run = await server.create([DELETE], user_id="alice")
     key = await server.key_of(run)
@@ -72,26 +58,25 @@ async def test_the_loser_is_told_who_won_through_the_other_api(server: Server) -
 
 
 async def test_an_alive_server_says_so(server: Server) -> None:
-    response = await server.client.get("/health")
+    response = await server.get("/health")
     assert (response.status_code, response.json()["status"]) == (200, "ok")
     assert response.json()["instantiated_at"].endswith("Z")
 
 
 async def test_a_server_is_ready_only_with_its_schema(server: Server) -> None:
-    response = await server.client.get("/ready")
+    response = await server.get("/ready")
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
     await _set_revision(server, "from_the_future")
-    response = await server.client.get("/ready")
+    response = await server.get("/ready")
     assert response.status_code == 503
     assert response.json()["status"] == "unavailable"
     assert "from_the_future" in response.json()["reason"]
     assert int(response.headers["retry-after"]) > 0
-    assert (await server.client.get("/health")).status_code == 200
+    assert (await server.get("/health")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+async def test_an_unknown_path_is_a_404_in_json_and_never_a_redirect(server: Server) -> None:
+    for path in (
         "/nope",
         "/agents/toolbox/nope",
         "/agents/toolbox/runs/a/b",
@@ -101,25 +86,22 @@ async def test_a_server_is_ready_only_with_its_schema(server: Server) -> None:
         "/v1/organizations/1/agent/runaway",
         f"{CODEGEN}/5/resume",
         "/v2/organizations/1/agent/run",
-    ],
-)
-async def test_an_unknown_path_is_a_404_in_json_and_never_a_redirect(server: Server, path: str) -> None:
-    for method in ("GET", "POST"):
-        response = await server.client.request(method, path)
-        assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
+    ):
+        for method in ("GET", "POST"):
+            response = await server.client.request(method, path)
+            assert (response.status_code, response.json()) == (404, {"detail": "Not Found"})
 
 
-@pytest.mark.parametrize("path", ["/health", "/agents", "/agents/toolbox/runs?session_id=s", f"{CODEGEN}/999"])
-async def test_a_trailing_slash_changes_nothing(server: Server, path: str) -> None:
-    plain = await server.client.get(path)
-    name, mark, query = path.partition("?")
-    slashed = await server.client.get(f"{name}/{mark}{query}")
-    assert (slashed.status_code, slashed.json()) == (plain.status_code, plain.json())
+async def test_a_trailing_slash_changes_nothing(server: Server) -> None:
+    for path in ("/health", "/agents", "/agents/toolbox/runs?session_id=s", f"{CODEGEN}/999"):
+        plain = await server.get(path)
+        name, mark, query = path.partition("?")
+        slashed = await server.get(f"{name}/{mark}{query}")
+        assert (slashed.status_code, slashed.json()) == (plain.status_code, plain.json())
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+async def test_a_wrong_method_is_a_405_in_json(server: Server) -> None:
+    for method, path in (
         ("DELETE", "/agents/toolbox/runs/x"),
         ("PUT", "/agents/toolbox/runs"),
         ("GET", "/agents/toolbox/runs/x/continue"),
@@ -128,17 +110,14 @@ async def test_a_trailing_slash_changes_nothing(server: Server, path: str) -> No
         ("GET", CODEGEN),
         ("PUT", f"{CODEGEN}/resume"),
         ("DELETE", f"{CODEGEN}/5"),
-    ],
-)
-async def test_a_wrong_method_is_a_405_in_json(server: Server, method: str, path: str) -> None:
-    response = await server.client.request(method, path)
-    assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
-    assert response.headers["allow"]
+    ):
+        response = await server.client.request(method, path)
+        assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
+        assert response.headers["allow"]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_a_foreign_page_is_refused_in_the_shape_of_either_api(server: Server) -> None:
+    cases: list[dict[str, str]] = [
         {"origin": "https://evil.example"},
         {"origin": "http://127.0.0.1.evil.example"},
         {"origin": "null"},
@@ -148,36 +127,31 @@ async def test_a_wrong_method_is_a_405_in_json(server: Server, method: str, path
         {"host": "127.0.0.1.evil.example:7777"},
         {"host": ""},
         {"host": "localhost@evil.example"},
-    ],
-    ids=str,
-)
-async def test_a_foreign_page_is_refused_in_the_shape_of_either_api(server: Server, headers: dict[str, str]) -> None:
-    run = await server.create([DELETE])
-    key = await server.key_of(run)
-    async with server.nothing_changes():
-        path = f"/agents/toolbox/runs/{run['run_id']}/continue"
-        agno = await server.client.post(path, data={"tools": "[]"}, headers=headers)
-        body = {"agent_run_id": key, "prompt": "x"}
-        codegen = await server.client.post(f"{CODEGEN}/resume", json=body, headers=headers)
-    assert (agno.status_code, codegen.status_code) == (403, 403)
-    assert agno.json().keys() == {"detail"}
-    assert codegen.json() == {"message": agno.json()["detail"], "status_code": 403}
+    ]
+    for headers in cases:
+        run = await server.create([DELETE])
+        key = await server.key_of(run)
+        async with server.nothing_changes():
+            path = f"/agents/toolbox/runs/{run['run_id']}/continue"
+            agno = await server.client.post(path, data={"tools": "[]"}, headers=headers)
+            body = {"agent_run_id": key, "prompt": "x"}
+            codegen = await server.client.post(f"{CODEGEN}/resume", json=body, headers=headers)
+        assert (agno.status_code, codegen.status_code) == (403, 403)
+        assert agno.json().keys() == {"detail"}
+        assert codegen.json() == {"message": agno.json()["detail"], "status_code": 403}
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_this_machine_is_listened_to(server: Server) -> None:
+    cases: list[dict[str, str]] = [
         {"origin": "http://localhost:3000"},
         {"origin": "https://127.0.0.1"},
         {"origin": "http://[::1]:80"},
         {"host": "localhost:7777"},
         {"host": "LOCALHOST"},
         {"host": "[::1]:7777"},
-    ],
-    ids=str,
-)
-async def test_this_machine_is_listened_to(server: Server, headers: dict[str, str]) -> None:
-    assert (await server.client.get("/health", headers=headers)).status_code == 200
+    ]
+    for headers in cases:
+        assert (await server.client.get("/health", headers=headers)).status_code == 200
 
 
 async def test_a_server_that_asks_for_tokens_listens_to_everybody_and_asks(tmp_path: Path) -> None:

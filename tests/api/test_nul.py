@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.caller import CODEGEN
 from tests.support.server import Server
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+async def test_an_address_with_it_is_a_400(server: Server) -> None:
+    for method, path in (
         ("GET", "/agents/toolbox/runs/%00"),
         ("GET", "/agents/toolbox/runs?session_id=a%00b"),
         ("POST", "/agents/toolbox/runs/%00/continue"),
         ("GET", "/approvals?user_id=%00"),
         ("GET", "/sessions/%00"),
         ("GET", "/v1/organizations/1/agent/run/1?x=%00"),
-    ],
-)
-async def test_an_address_with_it_is_a_400(server: Server, method: str, path: str) -> None:
-    response = await server.client.request(method, path)
-    said = response.json()
-    assert response.status_code == 400
-    assert "U+0000" in said.get("detail", said.get("message"))
+    ):
+        response = await server.client.request(method, path)
+        said = response.json()
+        assert response.status_code == 400
+        assert "U+0000" in said.get("detail", said.get("message"))
 
 
 async def test_a_session_cannot_be_made_or_named_with_it(server: Server) -> None:
-    made = await server.client.post("/sessions", json={"session_id": "s", "agent_id": "toolbox"})
+    made = await server.post("/sessions", {"session_id": "s", "agent_id": "toolbox"})
     assert made.status_code == 201
-    refused = await server.client.post("/sessions", json={"session_id": "a\0b", "agent_id": "toolbox"})
-    renamed = await server.client.post("/sessions/s/rename", json={"session_name": "a\0b"})
+    refused = await server.post("/sessions", {"session_id": "a\0b", "agent_id": "toolbox"})
+    renamed = await server.post("/sessions/s/rename", {"session_name": "a\0b"})
     assert (refused.status_code, renamed.status_code) == (400, 400)
 
 
 async def test_a_prompt_with_it_makes_no_run(server: Server) -> None:
-    codegen = await server.client.post(CODEGEN, json={"prompt": "a\0b"})
+    codegen = await server.post(CODEGEN, {"prompt": "a\0b"})
     agno = await server.client.post("/agents/toolbox/runs", data={"message": "a\0b"})
     assert (codegen.status_code, agno.status_code) == (400, 400)
     assert codegen.json() == {"message": "Text must not contain the character U+0000", "status_code": 400}

@@ -31,9 +31,9 @@ async def test_it_is_a_conflict_in_the_shape_of_each_api_and_lists_go_on(server:
         connection.execute(update(events).where(events.c.run_key == 1, events.c.sequence == 1).values(type="dream"))
 
     await server.application.database.write(spoil)
-    shown = await server.client.get(f"/agents/toolbox/runs/{run['run_id']}")
-    log = await server.client.get(f"{CODEGEN}/1/logs")
-    listed = await server.client.get("/sessions/s/runs")
+    shown = await server.get(f"/agents/toolbox/runs/{run['run_id']}")
+    log = await server.get(f"{CODEGEN}/1/logs")
+    listed = await server.get("/sessions/s/runs")
     cancelled = await server.client.post(f"/agents/toolbox/runs/{run['run_id']}/cancel")
     assert (shown.status_code, shown.json()["detail"]) == (409, _SAID)
     # An event of a kind that this version does not know is none that it shows.

@@ -46,13 +46,12 @@ async def test_the_session_of_the_claim_overrides_the_one_that_a_form_names(serv
 
 async def test_a_run_of_another_session_cannot_be_continued_with_the_claim(server: Server) -> None:
     run = await server.by_jwt("alice", *RUN).create('[[["delete_file", {"path": "a"}]]]', session_id="mine")
-    before = await server.dump()
-    tools = json.dumps([{**run["tools"][0], "confirmed": True}])
-    path = f"/agents/toolbox/runs/{run['run_id']}/continue"
-    bound = server.by_jwt("alice", *RUN, session_id="bound")
-    refused = await bound.form(path, tools=tools, session_id="mine")
-    assert (refused.status_code, refused.json()) == (404, {"detail": f"No runs found for run ID {run['run_id']}"})
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        tools = json.dumps([{**run["tools"][0], "confirmed": True}])
+        path = f"/agents/toolbox/runs/{run['run_id']}/continue"
+        bound = server.by_jwt("alice", *RUN, session_id="bound")
+        refused = await bound.form(path, tools=tools, session_id="mine")
+        assert (refused.status_code, refused.json()) == (404, {"detail": f"No runs found for run ID {run['run_id']}"})
     assert (await server.by_jwt("alice", *RUN, session_id="mine").form(path, tools=tools)).status_code == 200
 
 
@@ -178,9 +177,8 @@ async def test_a_jwt_without_a_subject_is_refused_where_users_are_kept_apart(ser
         403,
         {"detail": "Authenticated request is missing a user identity"},
     )
-    before = await server.dump()
-    assert (await nobody.form("/agents/other/runs", message="hello", user_id="bob")).status_code == 403
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        assert (await nobody.form("/agents/other/runs", message="hello", user_id="bob")).status_code == 403
     # An administrator sees everybody's anyway.
     assert (await server.by_jwt(None, "agent_os:admin").get("/sessions")).status_code == 200
 

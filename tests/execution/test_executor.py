@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.databases import Place, sqlite_url
+from tests.support.databases import Place
 from tests.support.gates import Gates, working_agent
-from tests.support.runs import answer, finish, follow, look, segments, start, start_and_follow
+from tests.support.runs import follow, look, segments, start, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from tests.support.toolless import Toolless
-from unpause.agents.driver import AgentDriver, Completed, Journal, NewMessage, ProposedCall, Segment, SegmentEnd
+from unpause.agents.driver import AgentDriver, Journal, NewMessage, ProposedCall, Segment, SegmentEnd
 from unpause.domain.events import EventType
-from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, EndReason, RunStatus
-from unpause.store.engine.schema import plain_engine
-from unpause.store.tables import events
 
 _SECRET = "sk-very-secret"
 
@@ -86,20 +83,6 @@ async def test_a_driver_that_raises_ends_its_run_alone_and_leaks_nothing(
     assert _SECRET not in str(Place.in_folder(tmp_path).dump())
 
 
-async def test_a_stop_gives_a_running_segment_back_and_the_next_start_goes_on(tmp_path: Path) -> None:
-    executed: list[str] = []
-    gates = Gates("think")
-    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=0) as application:
-        run = await start(application, "note")
-        await gates.reached("think")
-    (row,) = Place.in_folder(tmp_path).dump()["runs"]
-    assert (row["status"], row["lease_expires_at"], row["fence"]) == ("PENDING", None, 1)
-    async with running(tmp_path, [working_agent(executed, Gates())]) as application:
-        await follow(application, run)
-        ended = await look(application, run)
-    assert (ended.run.status, ended.run.fence, executed) == (RunStatus.COMPLETED, 2, ["note"])
-
-
 async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path) -> None:
     executed: list[str] = []
     gates = Gates("note")
@@ -118,18 +101,6 @@ async def test_a_stop_in_the_middle_of_a_call_leaves_it_in_doubt(tmp_path: Path)
     assert executed == ["note"]
 
 
-async def test_a_stop_waits_for_a_segment_that_ends_within_the_grace_period(tmp_path: Path) -> None:
-    executed: list[str] = []
-    gates = Gates("note")
-    async with running(tmp_path, [working_agent(executed, gates)], shutdown_grace_seconds=60) as application:
-        await start(application, "note")
-        await gates.reached("note")
-        gates.open("note")
-    (row,) = Place.in_folder(tmp_path).dump()["runs"]
-    assert (row["status"], row["content"]) == ("COMPLETED", "note is done")
-    assert executed == ["note"]
-
-
 async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_path: Path) -> None:
     gates = Gates("think")
 
@@ -143,49 +114,3 @@ async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_p
         await serve_and_fail()
     (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert row["status"] == "PENDING"
-
-
-@dataclass
-class CrowdedDriver(Toolless):
-    """Knows how many of its segments run at once; each goes on when as many as may run have come."""
-
-    expected: int
-    present: int = 0
-    most: int = 0
-    full: asyncio.Event = field(default_factory=asyncio.Event)
-    agent_id: str = "crowded"
-    agent_name: str = "crowded"
-    model_name: str = "crowded-1"
-    model_provider: str = "tests"
-
-    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
-        """Count, wait for the others, complete."""
-        del segment
-        self.present += 1
-        self.most = max(self.most, self.present)
-        if self.present == self.expected:
-            self.full.set()
-        await self.full.wait()
-        await journal.emit(EventType.CONTENT_COMPLETED)
-        self.present -= 1
-        return Completed("done")
-
-
-async def test_no_more_runs_execute_at_once_than_are_allowed(tmp_path: Path) -> None:
-    driver = CrowdedDriver(3)
-    async with running(tmp_path, drivers=[driver], max_running=3) as application:
-        runs = [await start(application) for _ in range(12)]
-        await asyncio.gather(*(follow(application, run) for run in runs))
-        ended = [(await look(application, run)).run.status for run in runs]
-    assert ended == [RunStatus.COMPLETED] * 12
-    assert driver.most == 3
-
-
-async def test_events_of_every_segment_are_numbered_without_gaps(tmp_path: Path) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
-        view = await start_and_follow(application)
-        yes = ToolAnswer(f"call-{view.run.id}", confirmed=True)
-        ended = await finish(application, view.run, await answer(application, view.run, yes))
-    with plain_engine(sqlite_url(tmp_path / "unpause.db")).connect() as connection:
-        numbers = list(connection.execute(events.select().order_by(events.c.sequence)).mappings())
-    assert [row["sequence"] for row in numbers] == list(range(1, ended.run.last_sequence + 1))

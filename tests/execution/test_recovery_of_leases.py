@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import insert, update
 
-from tests.support.databases import NOW, PostgresServer, dump, new_run
+from tests.support.databases import NOW, Place, PostgresServer, dump, new_run
 from tests.support.outages import away
 from tests.support.reaching import until
 from tests.support.runs import answer, finish, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.server import SettableClock
-from tests.support.serving import running
+from tests.support.serving import running, settings_for
+from unpause.clock import SystemClock
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import EndReason, Run, RunStatus
@@ -30,7 +31,7 @@ from unpause.store.engine.database import Connection, Database
 from unpause.store.events import list_events
 from unpause.store.run_queue import renew_leases
 from unpause.store.runs import find_by_key, transition
-from unpause.store.tables import runs, webhook_targets
+from unpause.store.tables import organizations, runs, webhook_targets
 from unpause.streaming.bus import InProcessBus
 
 pytestmark = pytest.mark.sql
@@ -324,3 +325,34 @@ async def test_a_server_takes_back_what_a_dead_worker_left_and_executes_it(tmp_p
                 await asyncio.sleep(0.05)
         await until(lambda: not application.executor.list_held())
     assert (statuses[0].fence, statuses[0].crashes) == (2, 1)
+
+
+# -------------------------------------------------------------------------------- at the start
+
+
+async def test_only_runs_that_were_running_are_made_pending_and_heard_of(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+
+    def unit(connection: Connection) -> list[Run]:
+        connection.execute(insert(organizations).values(name="other", created_at=NOW))
+        return [
+            new_run(connection, status, fence=number, lease_expires_at=NOW, organization_id=1 + number % 2)
+            for number, status in enumerate([*RunStatus, *RunStatus])
+        ]
+
+    heard = Heard()
+    async with Database(settings.database_url).opened() as database:
+        recovery = Recovery(database, InProcessBus(), heard, SystemClock(), max_crashes=10)
+        assert await recovery.take_back_all() == 0, "there is nothing yet"
+        made = await database.write(unit)
+        before = await database.read(dump)
+        counts = [await recovery.take_back_all(), await recovery.take_back_all()]
+    after = Place(settings.database_url).dump()
+    assert counts == [2, 0]
+    assert heard.ready_runs == [run.id for run in made if run.status is RunStatus.RUNNING]
+    for run, was, now in zip(made, before["runs"], after["runs"], strict=True):
+        assert now["fence"] == run.fence
+        if run.status is RunStatus.RUNNING:
+            assert (now["status"], now["lease_expires_at"], now["crashes"]) == ("PENDING", None, 1)
+        else:
+            assert now == was

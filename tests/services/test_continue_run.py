@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.api.agentos.statements import statements
 from tests.support.asking_driver import AskingDriver, asks
 from tests.support.gates import Gates, working_agent
@@ -160,24 +158,6 @@ async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path:
     assert (ended.run.continuation.by, ended.run.continuation.via) == ("grace", "codegen")
 
 
-async def test_a_prompt_leaves_answers_that_were_given_before(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"), asks("b")))
-    async with running(tmp_path, drivers=[driver]) as application:
-        view = await start_and_follow(application)
-        await answer(application, view.run, ToolAnswer("a", confirmed=True))
-        ended = await finish(application, view.run, await say(application, view.run, "rather not"))
-    assert [name for name, _ in driver.executed] == ["tool-a"]
-    assert outcome(ended) == {"results": {"a": "ran", "b": "rather not"}, "said": ["rather not"]}
-
-
-async def test_an_empty_prompt_declines_with_the_usual_words(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, drivers=[driver]) as application:
-        view = await start_and_follow(application)
-        ended = await finish(application, view.run, await say(application, view.run, ""))
-    assert outcome(ended)["results"] == {"a": "Function call was rejected by the user"}
-
-
 async def test_a_run_that_waits_for_nothing_just_gets_the_new_message(tmp_path: Path) -> None:
     driver = AskingDriver(())
     async with running(tmp_path, drivers=[driver]) as application:
@@ -211,17 +191,6 @@ async def test_what_was_said_is_given_to_the_model_once(tmp_path: Path) -> None:
         view = await start_and_follow(application, "the first words")
         ended = await finish(application, view.run, await say(application, view.run, "the second words"))
     assert outcome(ended)["said"] == ["the second words"]
-
-
-@pytest.mark.parametrize("named", [True, False])
-async def test_a_continue_may_name_the_pause_it_is_meant_for(tmp_path: Path, named: bool) -> None:  # noqa: FBT001
-    driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, drivers=[driver]) as application:
-        view = await start_and_follow(application)
-        command = ContinueRun((ToolAnswer("a", confirmed=True),), pause_id=view.run.pause_id if named else None)
-        continued = await application.service.continue_run(ADA, RunRef(run_id=view.run.run_id), command)
-        ended = await finish(application, view.run, continued)
-    assert ended.run.status is RunStatus.COMPLETED
 
 
 async def test_from_the_accepted_continue_on_every_reader_sees_the_run_moving(tmp_path: Path) -> None:

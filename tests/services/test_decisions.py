@@ -167,6 +167,16 @@ async def test_who_gave_the_run_words_is_no_second_person_for_what_came_of_them(
         assert (await server.settled(run))["status"] == "COMPLETED"
 
 
+async def test_after_words_of_nobody_known_nobody_is_a_second_person(server: Server) -> None:
+    message = plan([("delete_file", {"path": "hello"})], [("transfer", {"amount": 5})])
+    run = await server.user("alice").create(message)
+    assert (await server.user("service").resume(run, "Then pay.")).status_code == 200
+    async with server.nothing_changes():
+        for who in ("bob", "root"):
+            refused = await server.user(who).answer(run)
+            assert "nobody knows who gave the run its input" in refusal(refused, 403)
+
+
 async def test_who_filled_in_a_value_or_brought_a_result_is_no_second_person_afterwards(server: Server) -> None:
     form = [{"name": "amount", "value": 5}, {"name": "code", "value": "1234"}]
     answers: dict[str, JsonObject] = {

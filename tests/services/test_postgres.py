@@ -19,23 +19,6 @@ from unpause.errors import InvalidTransition
 from unpause.services.commands import Accepted
 
 
-async def test_of_sixty_four_continues_at_once_one_wins(tmp_path: Path, postgres_url: str) -> None:
-    driver = AskingDriver((asks("a"),))
-    async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
-        run = (await start_and_follow(application)).run
-        results = await asyncio.gather(
-            *(answer(application, run, ToolAnswer("a", confirmed=True)) for _ in range(64)), return_exceptions=True
-        )
-        (won,) = [result for result in results if isinstance(result, Accepted)]
-        lost = [result for result in results if isinstance(result, InvalidTransition)]
-        await follow(application, run, won.after)
-        kinds = await segments(application, run)
-    assert len(lost) == 63
-    assert all(error.details["continued_by"] == "ada" for error in lost)
-    assert len(driver.executed) == 1
-    assert kinds.count(EventType.RUN_CONTINUED) == 1
-
-
 async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
     tmp_path: Path, postgres_url: str
 ) -> None:

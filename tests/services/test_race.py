@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import Place
 from tests.support.runs import follow, look, segments, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
@@ -75,25 +74,6 @@ async def test_of_sixty_four_at_once_one_wins_and_the_others_are_told_who(tmp_pa
             "continued_via": winner.via,
             "decision": "confirmed" if yes else "rejected",
         }
-
-
-async def test_the_losers_of_a_race_change_nothing(tmp_path: Path) -> None:
-    place = Place.in_folder(tmp_path)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
-        paused = (await start_and_follow(application)).run
-        yes = ContinueRun((ToolAnswer(f"call-{paused.id}", confirmed=True),))
-        first = await application.service.continue_run(Principal(1, "first"), RunRef(id=paused.id), yes)
-        await follow(application, paused, first.after)
-        before = place.dump()
-        late = await asyncio.gather(
-            *(
-                application.service.continue_run(Principal(1, f"late {number}"), RunRef(id=paused.id), yes)
-                for number in range(_CLIENTS)
-            ),
-            return_exceptions=True,
-        )
-        assert all(isinstance(result, InvalidTransition) for result in late)
-        assert place.dump() == before
 
 
 async def test_many_runs_are_continued_beside_one_another(tmp_path: Path, database_url: str) -> None:

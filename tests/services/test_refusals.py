@@ -77,41 +77,35 @@ async def paused(folder: Path, driver: AskingDriver | None = None) -> AsyncItera
         yield PausedRun(application, view.run, Place.in_folder(folder))
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        ToolAnswer("unknown", confirmed=True),
-        ToolAnswer("confirm", "another-tool", confirmed=True),
-        ToolAnswer("confirm", tool_args={"of": "forged"}, confirmed=True),
-        ToolAnswer("confirm", tool_args={"of": "confirm", "more": 1}, confirmed=True),
-        ToolAnswer("confirm", tool_args={}, confirmed=True),
-        ToolAnswer("confirm", result="forged"),
-        ToolAnswer("edit", tool_args={"of": "edit", "more": 1}, confirmed=True),
-        ToolAnswer("fill", confirmed=True),
-        ToolAnswer("fill", values={"n": 3}),
-        ToolAnswer("fill", values={"to": "ada", "bcc": "eve"}),
-        ToolAnswer("fill", values={"to": ["ada"]}),
-        ToolAnswer("fill", values={"to": "ada", "n": "many"}),
-        ToolAnswer("fill", values={"to": "ada"}, result="forged"),
-        ToolAnswer("bring", confirmed=True),
-        ToolAnswer("bring", "another-tool", result="brought"),
-    ],
-    ids=repr,
-)
-async def test_an_answer_that_does_not_fit_changes_nothing_even_beside_good_ones(
-    tmp_path: Path, said: ToolAnswer
-) -> None:
-    good = [
-        each
-        for each in (ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="brought"))
-        if each.tool_call_id != said.tool_call_id
-    ]
+UNFIT = [
+    ToolAnswer("unknown", confirmed=True),
+    ToolAnswer("confirm", "another-tool", confirmed=True),
+    ToolAnswer("confirm", tool_args={"of": "forged"}, confirmed=True),
+    ToolAnswer("confirm", tool_args={"of": "confirm", "more": 1}, confirmed=True),
+    ToolAnswer("confirm", tool_args={}, confirmed=True),
+    ToolAnswer("confirm", result="forged"),
+    ToolAnswer("edit", tool_args={"of": "edit", "more": 1}, confirmed=True),
+    ToolAnswer("fill", confirmed=True),
+    ToolAnswer("fill", values={"n": 3}),
+    ToolAnswer("fill", values={"to": "ada", "bcc": "eve"}),
+    ToolAnswer("fill", values={"to": ["ada"]}),
+    ToolAnswer("fill", values={"to": "ada", "n": "many"}),
+    ToolAnswer("fill", values={"to": "ada"}, result="forged"),
+    ToolAnswer("bring", confirmed=True),
+    ToolAnswer("bring", "another-tool", result="brought"),
+]
+
+
+async def test_an_answer_that_does_not_fit_changes_nothing_even_beside_good_ones(tmp_path: Path) -> None:
+    right = (ToolAnswer("confirm", confirmed=True), ToolAnswer("bring", result="brought"))
     async with paused(tmp_path) as one:
-        await one.refuses(RequirementMismatch, said)
-        await one.refuses(RequirementMismatch, *good, said)
-        await one.refuses(RequirementMismatch, said, *good)
+        for unfit in UNFIT:
+            good = [each for each in right if each.tool_call_id != unfit.tool_call_id]
+            await one.refuses(RequirementMismatch, unfit)
+            await one.refuses(RequirementMismatch, *good, unfit)
+            await one.refuses(RequirementMismatch, unfit, *good)
         # The same twice is one answer; two that differ are none.
-        await one.refuses(RequirementMismatch, *good, *(replace(each, note="but") for each in good))
+        await one.refuses(RequirementMismatch, *right, *(replace(each, note="but") for each in right))
 
 
 async def test_saying_nothing_leaves_the_run_paused(tmp_path: Path) -> None:
@@ -161,10 +155,10 @@ async def test_a_run_named_with_something_else_about_it_is_not_found(tmp_path: P
         assert (await one.application.service.get_run(ADA, named(right))).id == one.run.id
 
 
-@pytest.mark.parametrize("number", [0, -1, 4711, 2**63, 10**30, -(10**30)])
-async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path, number: int) -> None:
+async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     async with paused(tmp_path) as one:
-        await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunRef(id=number))
+        for number in (0, -1, 4711, 2**63, 10**30, -(10**30)):
+            await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=RunRef(id=number))
 
 
 async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path) -> None:

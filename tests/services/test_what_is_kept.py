@@ -75,6 +75,7 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
         assert (waits.tool_call_id, waits.tool_args, waits.message) == (_SHOWN, {"of": _SHOWN}, _SHOWN)
         assert [call.result_text for call in view.tool_calls] == [_SHOWN, _SHOWN, None]
         continued = await answer(application, view.run, ToolAnswer(_SHOWN, confirmed=True))
+        assert continued.run.content is None, "the words of a pause are over with it"
         live = await follow(application, view.run, continued.after)
         ended = await look(application, view.run)
         assert live == await follow(application, view.run, continued.after)
@@ -86,47 +87,34 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
     assert "\0" not in str(live)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+async def test_neither_a_run_nor_an_answer_is_made_of_text_with_a_nul(tmp_path: Path) -> None:
+    creates = [
         CreateRun("asking", _NUL),
         CreateRun("asking", "go", session_id=_NUL),
         CreateRun("asking", "go", images=(Image(_NUL, "aGk="),)),
         CreateRun("asking", "go", metadata={"deep": [{"down": _NUL}]}),
         CreateRun("asking", "go", session_state={_NUL: 1}),
         CreateRun("asking", "go", dependencies={"a": _NUL}),
-    ],
-)
-async def test_a_run_is_not_made_of_text_with_a_nul(tmp_path: Path, command: CreateRun) -> None:
-    async with running(tmp_path, drivers=[AskingDriver((asks("a"),))]) as application:
-        with pytest.raises(InvalidInput):
-            await application.service.create_run(Principal(1, "ada"), command)
-        with pytest.raises(InvalidInput):
-            await application.service.create_run(Principal(1, _NUL), CreateRun("asking", "go"))
-        counted = Place.in_folder(tmp_path).counted()
-    assert (counted["runs"], counted["sessions"]) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
+    ]
+    continues = [
         ContinueRun((), _NUL),
         ContinueRun((ToolAnswer("a", confirmed=False, note=_NUL),)),
         ContinueRun((ToolAnswer("a", confirmed=True, values={"of": [_NUL]}),)),
         ContinueRun((ToolAnswer("a", confirmed=True, tool_args={"of": _NUL}),)),
         ContinueRun((ToolAnswer("a", result=_NUL),)),
         ContinueRun((), "look", (Image("image/png", _NUL),)),
-    ],
-)
-async def test_an_answer_with_a_nul_changes_nothing(tmp_path: Path, command: ContinueRun) -> None:
+    ]
+    ada, nobody = Principal(1, "ada"), Principal(1, _NUL)
     async with running(tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))]) as application:
         run = (await start_and_follow(application)).run
-        place = Place.in_folder(tmp_path)
-        before = place.dump()
-        for who, what in ((Principal(1, "ada"), command), (Principal(1, _NUL), ContinueRun((), "go on"))):
+        before = Place.in_folder(tmp_path).dump()
+        for who, create in (*((ada, each) for each in creates), (nobody, CreateRun("asking", "go"))):
             with pytest.raises(InvalidInput):
-                await application.service.continue_run(who, RunRef(id=run.id), what)
-        assert place.dump() == before
+                await application.service.create_run(who, create)
+        for who, command in (*((ada, each) for each in continues), (nobody, ContinueRun((), "go on"))):
+            with pytest.raises(InvalidInput):
+                await application.service.continue_run(who, RunRef(id=run.id), command)
+        assert Place.in_folder(tmp_path).dump() == before
 
 
 async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path) -> None:

@@ -20,7 +20,15 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import InvalidTransition
 from unpause.store.engine.schema import plain_engine
 from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remove_node
-from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, read_clock, renew_leases
+from unpause.store.run_queue import (
+    has_room,
+    has_unfinished,
+    last_sequences,
+    list_ready,
+    list_stale,
+    read_clock,
+    renew_leases,
+)
 from unpause.store.runs import get_run, transition
 from unpause.store.tables import nodes, organizations
 
@@ -61,6 +69,17 @@ def test_the_oldest_pending_runs_are_ready_and_no_others(database_url: str) -> N
 
 def test_an_empty_table_has_nothing_ready(database_url: str) -> None:
     assert done(database_url, lambda connection: list_ready(connection, 10, 1, SERVED)) == []
+
+
+def test_pending_and_running_runs_of_one_organization_are_unfinished_and_no_others(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        with_organizations(connection, 2)
+        made(connection, 1, *RunStatus)
+        made(connection, 2, RunStatus.PENDING, RunStatus.RUNNING)
+        assert has_unfinished(connection, 1, 2)
+        assert not has_unfinished(connection, 1, 3)
+
+    done(database_url, unit)
 
 
 def test_a_thousand_runs_of_one_organization_do_not_keep_another_ones_single_run_waiting(database_url: str) -> None:

@@ -46,7 +46,7 @@ class Caller:
 
     async def get(self, path: str, **query: object) -> httpx.Response:
         """Read something."""
-        return await self.request("GET", path, params={name: str(value) for name, value in query.items()})
+        return await self.request("GET", path, params={name: str(value) for name, value in query.items()} or None)
 
     async def post(self, path: str, body: object = None, key: str | None = None) -> httpx.Response:
         """Send JSON; ``key`` is its Idempotency-Key."""

@@ -178,7 +178,7 @@ async def test_what_a_factory_yields_is_closed_after_a_failure_and_a_cancel_too(
         failed = await server.run()
         waiting = asyncio.create_task(server.run())
         await reached.wait()
-        runs = (await server.client.get("/v1/organizations/1/agent/runs")).json()["items"]
+        runs = (await server.get("/v1/organizations/1/agent/runs")).json()["items"]
         run_id = runs[0]["web_url"].rpartition("/")[2]
         await server.client.post(f"/agents/agent/runs/{run_id}/cancel")
         cancelled = await waiting
@@ -259,7 +259,7 @@ async def test_what_cannot_be_opened_stops_the_start_and_what_dies_later_only_it
         await gone.wait()
         await asyncio.sleep(0)
         failed = await server.run()
-        assert (await server.client.get("/health")).status_code == 200
+        assert (await server.get("/health")).status_code == 200
     assert failed["status"] == "ERROR"
     assert "fragile is not open" in failed["content"]
 

@@ -198,7 +198,7 @@ async def test_a_limit_that_a_tools_own_agent_has_set_is_not_said_to_be_the_runs
         # As many as were made when the tool runs, so that numbers alone could not tell whose limit was reached.
         async with driving(tmp_path, agent, request_limit=1) as server:
             run = await server.run(which)
-            shown = (await server.client.get(f"{CODEGEN}/{len(ended) + 1}")).json()
+            shown = (await server.get(f"{CODEGEN}/{len(ended) + 1}")).json()
         ended[which] = {**run, "codegen": shown["status"]}
     for which, words in {
         "own": "output_tokens_limit of 10",

@@ -141,12 +141,10 @@ def form(run: JsonObject, values: dict[str, Any]) -> JsonObject:
 async def refusals(server: DrivenServer, run: JsonObject, tool: JsonObject) -> list[str]:
     """Return what both APIs say to an answer, JSON and stream, each a 400 that changes nothing."""
     path = f"/agents/agent/runs/{run['run_id']}"
-    before = (await server.client.get(path)).json()
+    before = (await server.get(path)).json()
     key = before["metadata"] = before.get("metadata")
     (listed,) = [
-        item
-        for item in (await server.client.get(f"{CODEGEN}s")).json()["items"]
-        if item["web_url"].endswith(run["run_id"])
+        item for item in (await server.get(f"{CODEGEN}s")).json()["items"] if item["web_url"].endswith(run["run_id"])
     ]
     said = []
     for stream in ("false", "true"):
@@ -154,10 +152,10 @@ async def refusals(server: DrivenServer, run: JsonObject, tool: JsonObject) -> l
         assert response.status_code == 400, response.text
         said.append(response.json()["detail"])
     body = {"agent_run_id": listed["id"], "prompt": "", "tools": [tool]}
-    response = await server.client.post(f"{CODEGEN}/resume", json=body)
+    response = await server.post(f"{CODEGEN}/resume", body)
     assert response.status_code == 400, response.text
     said.append(response.json()["message"])
-    after = (await server.client.get(path)).json()
+    after = (await server.get(path)).json()
     after["metadata"] = key
     assert after == before
     assert after["status"] == "PAUSED"
@@ -192,7 +190,7 @@ async def test_a_form_shows_the_schema_of_each_field_and_the_tool_gets_what_was_
         assert set(schemas["crowd"]["$defs"]) == {"Person", "Level"}
         assert [name for name, field in fields.items() if not field["required"]] == ["count", "mood"]
 
-        response = await server.client.get(f"{CODEGEN}/1/logs")
+        response = await server.get(f"{CODEGEN}/1/logs")
         (shown,) = response.json()["logs"][-1]["observation"]["requirements"]
         assert shown["user_input_schema"] == run["requirements"][0]["user_input_schema"]
         assert shown["user_input_schema"] == run["tools"][0]["user_input_schema"]
@@ -257,7 +255,7 @@ async def test_what_may_be_changed_is_shown_and_a_change_that_does_not_fit_chang
         assert (n["name"], n["field_type"], n["required"], n["schema"]) == ("n", "int", True, {"type": "integer"})
         assert (level["schema"]["enum"], level["schema"]["default"]) == (["high", "low"], "low")
         assert run["requirements"][0]["editable"] == tool["editable"]
-        (shown,) = (await server.client.get(f"{CODEGEN}/1/logs")).json()["logs"][-1]["observation"]["requirements"]
+        (shown,) = (await server.get(f"{CODEGEN}/1/logs")).json()["logs"][-1]["observation"]["requirements"]
         assert shown["editable"] == tool["editable"]
         unfit: tuple[object, ...] = ("abc", None, [1], 3.5, {}, "")
         for value in unfit:
@@ -292,7 +290,7 @@ async def test_what_a_tool_raises_with_a_filled_in_value_in_it_is_read_by_nobody
     async with driving(tmp_path, agent_of(tools, script)) as server:
         run = await server.run()
         done = await server.answer_with(run, form(run, {"word": SECRET, "day": "2024-05-17"}))
-        events = (await server.client.get(f"/agents/agent/runs/{run['run_id']}/events")).text
+        events = (await server.get(f"/agents/agent/runs/{run['run_id']}/events")).text
     sent = ModelMessagesTypeAdapter.dump_json(script.asked[-1]).decode()
     assert "bo: [hidden] on [hidden]" in sent
     assert done["tools"][0]["result"] == "bo: [hidden] on [hidden]"

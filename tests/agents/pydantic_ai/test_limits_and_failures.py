@@ -38,7 +38,7 @@ async def test_too_many_model_requests_end_the_run_with_their_reason(tmp_path: P
             "The run reached its limit of 4 model requests",
             "usage_limit",
         )
-        shown = (await server.client.get(f"{CODEGEN}/1")).json()
+        shown = (await server.get(f"{CODEGEN}/1")).json()
     assert shown["status"] == "MAX_ITERATIONS_REACHED"
     assert len(script.asked) == 4
 
@@ -58,7 +58,7 @@ async def test_too_many_tokens_end_the_run_with_their_reason(tmp_path: Path) -> 
     script = ScriptedModel("word " * 500)
     async with driving(tmp_path, _agent(script), total_tokens_limit=100) as server:
         run = await server.run()
-        shown = (await server.client.get(f"{CODEGEN}/1")).json()
+        shown = (await server.get(f"{CODEGEN}/1")).json()
     assert (run["status"], run["content"]) == ("ERROR", "The run used up its limit of 100 tokens")
     assert (shown["status"], shown["result"]) == ("OUT_OF_TOKENS", run["content"])
 
@@ -90,8 +90,8 @@ async def test_a_failing_model_ends_the_run_as_an_error_without_any_secret(
         else:
             events = await server.events()
         assert names(events)[-2:] == ["ModelRequestStarted", "RunError"]
-        shown = (await server.client.get(f"/agents/agent/runs/{events[0]['run_id']}")).text
-        shown += (await server.client.get(f"{CODEGEN}/1")).text
+        shown = (await server.get(f"/agents/agent/runs/{events[0]['run_id']}")).text
+        shown += (await server.get(f"{CODEGEN}/1")).text
     assert events[-1]["content"]
     told = str(events) + shown
     for secret in SECRETS:

@@ -27,7 +27,7 @@ async def test_a_structured_output_ends_the_run_as_json_with_its_type(tmp_path: 
     script = ScriptedModel([FINAL])
     async with driving(tmp_path, Agent(script.model, name="agent", output_type=Report)) as server:
         done = await server.run()
-        stored = (await server.client.get(f"/agents/agent/runs/{done['run_id']}")).json()
+        stored = (await server.get(f"/agents/agent/runs/{done['run_id']}")).json()
     assert (done["status"], done["content_type"]) == ("COMPLETED", "Report")
     assert done["content"] == {"title": "Ünits", "pages": 3}
     assert stored["content"] == done["content"]

@@ -68,7 +68,7 @@ def _agent(files: Files, *calls: Call, **rules: Any) -> tuple[ScriptedModel, Age
 
 
 async def _trail(server: DrivenServer) -> list[tuple[str, str, str]]:
-    entries = (await server.client.get("/audit")).json()["data"]
+    entries = (await server.get("/audit")).json()["data"]
     return [(entry["via"], entry["actor"], entry["decision"]) for entry in reversed(entries)]
 
 
@@ -81,7 +81,7 @@ async def test_what_the_handler_decides_counts_and_is_in_the_trail_with_its_orig
         assert events[-1]["event"] == "RunCompleted"
         started = [event["tool"]["tool_args"] for event in events if event["event"] == "ToolCallStarted"]
         assert sorted(started, key=str) == [{"path": "a"}, {"path": "c"}]
-        run = (await server.client.get(f"/agents/agent/runs/{events[-1]['run_id']}")).json()
+        run = (await server.get(f"/agents/agent/runs/{events[-1]['run_id']}")).json()
         trail = await _trail(server)
     assert sorted(files.did) == ["read a", "read c"]
     assert files.asked == [["read", "write", "read", "run_shell"]]

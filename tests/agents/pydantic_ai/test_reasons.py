@@ -34,7 +34,7 @@ async def test_a_tool_that_asks_in_stages_finds_its_metadata_again_and_ends(tmp_
         run = await server.confirm(events[-1])
         assert (run["status"], run["requirements"][-1]["metadata"]["step"]) == ("PAUSED", 2)
         path = f"/v1/organizations/1/agent/run/{1}"
-        told = (await server.client.get(path)).json()["result"]
+        told = (await server.get(path)).json()["result"]
         assert told == "Waiting for a confirmation of deploy(). Reason: stage 2 of 2"
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
@@ -60,9 +60,9 @@ async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tm
 
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-        (approval,) = (await server.client.get("/approvals")).json()["data"]
+        (approval,) = (await server.get("/approvals")).json()["data"]
         assert approval["requirements"][0]["metadata"] == {"why": "system file"}
-        await server.client.post(f"/approvals/{approval['id']}/resolve", json={"status": "approved"})
+        await server.post(f"/approvals/{approval['id']}/resolve", {"status": "approved"})
         done = await server.confirm(run)
     assert (done["status"], given) == ("COMPLETED", [None, {"why": "system file"}, {"why": "system file"}])
 

@@ -232,8 +232,8 @@ async def test_a_tool_that_blocks_its_thread_does_not_block_the_server(tmp_path:
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[wait])) as server:
         running = asyncio.create_task(server.run())
         assert await asyncio.to_thread(entered.wait, 30)
-        assert (await server.client.get("/health")).status_code == 200
-        shown = (await server.client.get("/v1/organizations/1/agent/run/1")).json()
+        assert (await server.get("/health")).status_code == 200
+        shown = (await server.get("/v1/organizations/1/agent/run/1")).json()
         assert shown["status"] == "ACTIVE"
         assert not running.done()
         leave.set()

@@ -55,7 +55,7 @@ async def test_a_character_that_is_cut_in_two_is_joined_and_half_a_one_replaced(
     )
     async with driving(tmp_path, Agent(script.model, name="agent")) as server:
         events = await server.events()
-        run = (await server.client.get(f"/agents/agent/runs/{events[0]['run_id']}")).json()
+        run = (await server.get(f"/agents/agent/runs/{events[0]['run_id']}")).json()
     assert _texts(events, "content") == ["x", "\U0001f600y", "\U0001f600", "z", "\ufffd"]
     assert _texts(events, "reasoning_content") == ["t", "\ufffd", "u\ufffd"]
     assert events[-1]["content"] == run["content"] == "x\U0001f600y\U0001f600z\ufffd"
@@ -114,7 +114,7 @@ async def test_arguments_nested_too_deeply_are_sent_back_to_the_model(tmp_path: 
         told = parts_of(script.asked[-1], ToolReturnPart, RetryPromptPart)
         assert paused["status"] == "PAUSED"
         done = await server.confirm(paused)
-        log = await server.client.get("/v1/organizations/1/agent/run/1/logs")
+        log = await server.get("/v1/organizations/1/agent/run/1/logs")
     assert len(told) == 3
     assert all("nested in more than 100 levels" in str(part.content) for part in told)
     assert (done["status"], log.status_code) == ("COMPLETED", 200)

@@ -137,7 +137,7 @@ async def test_the_conversation_can_be_read(tmp_path: Path) -> None:
 async def test_the_log_shows_the_commands(tmp_path: Path) -> None:
     async with served_setup(tmp_path, PlanningModel(["echo one", "echo two; exit 1"])) as server:
         run = await server.prepared(prompt="Please.")
-        logs = await server.client.get(f"/v1/alpha/organizations/1/agent/run/{run['id']}/logs")
+        logs = await server.get(f"/v1/alpha/organizations/1/agent/run/{run['id']}/logs")
     actions = [entry for entry in logs.json()["logs"] if entry["tool_name"] == "run_command"]
     assert [entry["tool_input"]["command"] for entry in actions][:1] == ["echo one"]
     assert "two" in logs.text
@@ -166,7 +166,7 @@ async def test_a_wish_to_pause_is_heard_between_commands(tmp_path: Path, checkou
         key = body_of(await server.generate())["agent_run_id"]
         while not traces(checkout):
             assert (await server.read_by_codegen(key))["status"] == "ACTIVE"
-        paused = await server.client.post("/v1/organizations/1/agent/run/pause", json={"agent_run_id": key})
+        paused = await server.post("/v1/organizations/1/agent/run/pause", {"agent_run_id": key})
         assert paused.status_code == 200, paused.text
         (checkout / "go").touch()
         run = await server.settled_by_codegen(key)
@@ -186,7 +186,7 @@ async def test_a_run_that_is_cancelled_ends_its_command(tmp_path: Path, checkout
         key = body_of(await server.generate())["agent_run_id"]
         while not (checkout / "pid").exists():
             assert (await server.read_by_codegen(key))["status"] == "ACTIVE"
-        await server.client.post("/v1/organizations/1/agent/run/ban", json={"agent_run_id": key})
+        await server.post("/v1/organizations/1/agent/run/ban", {"agent_run_id": key})
         assert (await server.read_by_codegen(key))["status"] == "CANCELLED"
     leader = int((checkout / "pid").read_text(encoding="ascii"))
     assert leader not in groups_alive()

@@ -54,20 +54,20 @@ async def test_after_any_event_exactly_the_later_ones_follow(server: Server) -> 
     assert await server.frames(run, str(len(frames) + 7)) == []
 
 
-@pytest.mark.parametrize("text", ["abc", "-1", "1.5", "1 2", "0x1", "--1", "99999999999999999999", "1e3"])
-async def test_a_last_event_id_that_is_no_number_is_refused(server: Server, text: str) -> None:
-    run = await server.create("hello")
-    response = await server.client.get(f"{path_of(run)}/events", headers={"Last-Event-ID": text})
-    assert response.status_code == 400
-    assert response.json() == {"detail": "Last-Event-ID must be the number of an event"}
+async def test_a_last_event_id_that_is_no_number_is_refused(server: Server) -> None:
+    for text in ("abc", "-1", "1.5", "1 2", "0x1", "--1", "99999999999999999999", "1e3"):
+        run = await server.create("hello")
+        response = await server.client.get(f"{path_of(run)}/events", headers={"Last-Event-ID": text})
+        assert response.status_code == 400
+        assert response.json() == {"detail": "Last-Event-ID must be the number of an event"}
 
 
-@pytest.mark.parametrize("text", ["abc", "-2", "1.5", "--1"])
-async def test_a_last_event_index_that_is_no_number_is_refused(server: Server, text: str) -> None:
-    run = await server.create("hello")
-    response = await resume(server, run, last_event_index=text)
-    assert response.status_code == 400
-    assert response.json() == {"detail": "last_event_index must be the number of an event"}
+async def test_a_last_event_index_that_is_no_number_is_refused(server: Server) -> None:
+    for text in ("abc", "-2", "1.5", "--1"):
+        run = await server.create("hello")
+        response = await resume(server, run, last_event_index=text)
+        assert response.status_code == 400
+        assert response.json() == {"detail": "last_event_index must be the number of an event"}
 
 
 async def test_a_run_that_cannot_be_named_is_refused_before_the_stream(server: Server) -> None:
@@ -78,7 +78,7 @@ async def test_a_run_that_cannot_be_named_is_refused_before_the_stream(server: S
         f"/agents/nobody/runs/{run['run_id']}": "Agent not found",
     }
     for path, detail in paths.items():
-        for answer in (await server.client.get(f"{path}/events"), await server.client.post(f"{path}/resume")):
+        for answer in (await server.get(f"{path}/events"), await server.client.post(f"{path}/resume")):
             assert (answer.status_code, answer.json()) == (404, {"detail": detail})
     wrong = await server.client.get(f"{path_of(run)}/events", params={"session_id": "t"})
     assert wrong.status_code == (await resume(server, run, session_id="t")).status_code == 404

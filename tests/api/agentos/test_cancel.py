@@ -95,7 +95,7 @@ async def test_a_paused_run_is_cancelled_at_once_with_its_approvals(server: Serv
     body_of(await server.cancel(run))
     assert Counter(item["status"] for item in await server.approvals()) == {"approved": 1, "cancelled": 1}
     assert {item["run_status"] for item in await server.approvals()} == {"CANCELLED"}
-    assert body_of(await server.client.get("/approvals/count")) == {"count": 0}
+    assert body_of(await server.get("/approvals/count")) == {"count": 0}
     assert (await ends_cancelled(server, run))[-2:] == ["RunPaused", "RunCancelled"]
     assert server.executed == []
 
@@ -155,5 +155,5 @@ async def test_a_cancel_and_a_continue_at_once_leave_one_truth(server: Server) -
 
 async def test_the_path_of_a_run_takes_no_other_method_for_cancel(server: Server) -> None:
     run = await server.create("hello")
-    response = await server.client.get(f"{path_of(run)}/cancel")
+    response = await server.get(f"{path_of(run)}/cancel")
     assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})

@@ -101,9 +101,8 @@ async def test_a_call_that_waits_for_values_can_be_rejected(server: Server) -> N
     assert (done["content"], server.executed) == ("Done. send_email: not now.", [])
 
 
-@pytest.mark.parametrize(
-    ("result", "read"),
-    [
+async def test_an_external_result_is_given_to_the_model(server: Server) -> None:
+    cases: list[tuple[object, str]] = [
         ("file1\nfile2", "file1\nfile2"),
         ("", ""),
         ({"files": ["a", "ü"]}, '{"files":["a","ü"]}'),
@@ -111,14 +110,12 @@ async def test_a_call_that_waits_for_values_can_be_rejected(server: Server) -> N
         (0, "0"),
         (False, "false"),
         ([10**4000], f"[1{'0' * 4000}]"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-async def test_an_external_result_is_given_to_the_model(server: Server, result: object, read: str) -> None:
-    run = await server.create([SHELL])
-    done = await server.continued(run, [{**run["tools"][0], "result": result}])
-    assert (done["status"], done["content"]) == ("COMPLETED", f"Done. run_shell: {read}.")
-    assert (done["tools"][0]["result"], done["tools"][0]["external_execution_required"]) == (read, False)
+    ]
+    for result, read in cases:
+        run = await server.create([SHELL])
+        done = await server.continued(run, [{**run["tools"][0], "result": result}])
+        assert (done["status"], done["content"]) == ("COMPLETED", f"Done. run_shell: {read}.")
+        assert (done["tools"][0]["result"], done["tools"][0]["external_execution_required"]) == (read, False)
 
 
 async def test_an_external_call_can_be_rejected(server: Server) -> None:

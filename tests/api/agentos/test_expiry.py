@@ -47,13 +47,13 @@ async def test_silence_approves_where_the_tools_author_said_so(server: Server) -
 
 
 async def test_silence_cancels_where_the_tools_author_said_so(server: Server) -> None:
-    made = body_of(await server.client.post(CODEGEN, json={"prompt": soon("cancelled")}))
+    made = body_of(await server.post(CODEGEN, {"prompt": soon("cancelled")}))
     run = {"agent_id": "toolbox", "run_id": made["web_url"].rsplit("/", 1)[1]}
     await server.settled(run)
     assert await server.sweep_after(60) == 1
     assert (await server.read(run))["status"] == "CANCELLED"
     assert (await server.frames(run))[-1].event == "RunCancelled"
-    assert body_of(await server.client.get(f"{CODEGEN}/{made['id']}"))["status"] == "TIMEOUT"
+    assert body_of(await server.get(f"{CODEGEN}/{made['id']}"))["status"] == "TIMEOUT"
     late = await server.post_continue(run)
     assert (late.status_code, late.json()["detail"]) == (409, "run is already cancelled")
 
@@ -147,7 +147,7 @@ async def test_an_approval_that_expires_declines_its_call(tmp_path: Path, messag
         assert done["content"] == f"Done. {approval['tool_name']}: The approval expired: nobody decided in time."
         assert server.executed == []
         assert (await server.approval_of(run))["status"] == "expired"
-        assert body_of(await server.client.get("/approvals/count")) == {"count": 0}
+        assert body_of(await server.get("/approvals/count")) == {"count": 0}
         late = await server.resolve(approval)
         assert (late.status_code, late.json()["detail"]) == (
             409,

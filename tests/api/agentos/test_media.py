@@ -75,9 +75,8 @@ async def test_uploads_come_along_with_them(server: Server) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
+async def test_the_type_of_a_picture_is_said_or_seen(server: Server) -> None:
+    cases: list[tuple[JsonObject, str]] = [
         (sent(PNG), shown("image/png", PNG)),
         (sent(JPEG), shown("image/jpeg", JPEG)),
         (sent(GIF), shown("image/gif", GIF)),
@@ -87,15 +86,13 @@ async def test_uploads_come_along_with_them(server: Server) -> None:
         (sent(PNG, mime_type="IMAGE/PNG; q=1"), shown("image/png", PNG)),
         ({"id": "m1", "url": f"data:image/png;base64,{encoded(PNG)}"}, shown("image/png", PNG)),
         ({"content": encoded(PNG), "url": None, "filepath": None, "detail": "low"}, shown("image/png", PNG)),
-    ],
-)
-async def test_the_type_of_a_picture_is_said_or_seen(server: Server, item: JsonObject, expected: str) -> None:
-    assert await told(server, images=[item]) == [expected]
+    ]
+    for item, expected in cases:
+        assert await told(server, images=[item]) == [expected]
 
 
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
+async def test_the_type_of_a_file_is_said_or_seen(server: Server) -> None:
+    cases: list[tuple[JsonObject, str]] = [
         (sent(PDF), shown("application/pdf", PDF)),
         (sent(PDF, format="pdf"), shown("application/pdf", PDF)),
         (sent(b"PK12345", filename="letter.DOCX"), shown(DOCX, b"PK12345")),
@@ -108,26 +105,24 @@ async def test_the_type_of_a_picture_is_said_or_seen(server: Server, item: JsonO
         (sent(b"# hello", filename="notes.md"), shown("text/markdown", b"# hello")),
         (sent(PNG), shown("image/png", PNG)),
         ({"url": f"data:application/pdf;base64,{encoded(PDF)}"}, shown("application/pdf", PDF)),
-    ],
-)
-async def test_the_type_of_a_file_is_said_or_seen(server: Server, item: JsonObject, expected: str) -> None:
-    assert await told(server, input_files=[item]) == [expected]
+    ]
+    for item, expected in cases:
+        assert await told(server, input_files=[item]) == [expected]
 
 
-@pytest.mark.parametrize("field", ["images", "audio", "videos", "input_files"])
-@pytest.mark.parametrize("text", ["", " ", "[]", "null"])
-async def test_an_empty_field_brings_nothing(server: Server, field: str, text: str) -> None:
-    response = await post(server, {field: text})
-    assert response.json()["content"] == "Done. The user said ['look']."
+async def test_an_empty_field_brings_nothing(server: Server) -> None:
+    for field in ("images", "audio", "videos", "input_files"):
+        for text in ("", " ", "[]", "null"):
+            response = await post(server, {field: text})
+            assert response.json()["content"] == "Done. The user said ['look']."
 
 
 _ELSEWHERE = "send the content itself, as base64 in `content`"
 _PICTURES = "image/png, image/jpeg, image/gif, image/webp"
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "detail"),
-    [
+async def test_what_the_model_cannot_be_given_is_refused_by_name(tmp_path: Path) -> None:
+    cases: list[tuple[str, object, str]] = [
         ("audio", [sent(b"x", format="wav")], "audio: not accepted; send images and files only"),
         ("videos", [sent(b"x", format="mp4")], "videos: not accepted; send images and files only"),
         *((field, "[{", f"Invalid JSON in {field} field") for field in ("images", "audio", "videos", "input_files")),
@@ -168,16 +163,13 @@ _PICTURES = "image/png, image/jpeg, image/gif, image/webp"
             [sent("x" * 1001, format="txt", mime_type="text/plain")],
             "input_files[0]: 1001 bytes, at most 1000 are accepted",
         ),
-    ],
-)
-async def test_what_the_model_cannot_be_given_is_refused_by_name(
-    tmp_path: Path, field: str, value: object, detail: str
-) -> None:
+    ]
     async with served(tmp_path, max_image_bytes=1000) as server:
-        response = await post(server, {field: value})
-        assert (response.status_code, response.json()) == (400, {"detail": detail})
-        dump = await server.dump()
-        assert (dump["runs"], dump["sessions"], dump["inputs"]) == ([], [], [])
+        for field, value, detail in cases:
+            response = await post(server, {field: value})
+            assert (response.status_code, response.json()) == (400, {"detail": detail})
+            dump = await server.dump()
+            assert (dump["runs"], dump["sessions"], dump["inputs"]) == ([], [], [])
 
 
 async def test_a_type_of_file_that_is_not_taken_is_named_with_those_that_are(server: Server) -> None:
@@ -196,11 +188,12 @@ async def test_there_is_one_limit_to_the_number_of_all_of_them(tmp_path: Path) -
         files = [sent("x", mime_type="text/plain")]
         fitting = await server.client.post(RUNS, data={**form, "input_files": json.dumps(files)}, files=uploads)
         assert fitting.status_code == 200
-        before = await server.dump()
-        response = await server.client.post(RUNS, data={**form, "input_files": json.dumps(files * 2)}, files=uploads)
-        assert response.status_code == 400
-        assert response.json() == {"detail": "files, images and input_files: 4 sent, at most 3 are accepted"}
-        assert await server.dump() == before
+        async with server.nothing_changes():
+            response = await server.client.post(
+                RUNS, data={**form, "input_files": json.dumps(files * 2)}, files=uploads
+            )
+            assert response.status_code == 400
+            assert response.json() == {"detail": "files, images and input_files: 4 sent, at most 3 are accepted"}
 
 
 @pytest.mark.parametrize("multipart", [True, False])
@@ -222,16 +215,15 @@ async def test_other_pictures_under_the_same_key_are_another_request(server: Ser
     assert len((await server.dump())["runs"]) == 1
 
 
-@pytest.mark.parametrize(("name", "status"), [("a.csv", 200), ("a.md", 200), ("a.exe", 400), ("a", 400)])
-async def test_an_upload_of_no_known_type_goes_by_its_name(server: Server, name: str, status: int) -> None:
-    files = {"files": (name, b"abc", "application/octet-stream")}
-    response = await server.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
-    assert response.status_code == status, response.text
+async def test_an_upload_of_no_known_type_goes_by_its_name(server: Server) -> None:
+    for name, status in (("a.csv", 200), ("a.md", 200), ("a.exe", 400), ("a", 400)):
+        files = {"files": (name, b"abc", "application/octet-stream")}
+        response = await server.client.post(RUNS, data={"message": "x", "stream": "false"}, files=files)
+        assert response.status_code == status, response.text
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "media_type", "taken"),
-    [
+async def test_an_upload_is_what_it_is_said_to_be(server: Server) -> None:
+    cases: list[tuple[str, bytes, str, bool]] = [
         ("a.png", PNG, "image/png", True),
         ("a.png", JPEG, "image/png", False),
         ("a.png", b"#!/bin/sh", "image/png", False),
@@ -245,14 +237,12 @@ async def test_an_upload_of_no_known_type_goes_by_its_name(server: Server, name:
         ("a.txt", "ä".encode("utf-16"), "text/plain", True),
         ("a.txt", PNG + b"\0", "text/plain", False),
         ("a.json", b"\0\0", "application/json", False),
-    ],
-)
-async def test_an_upload_is_what_it_is_said_to_be(
-    server: Server, name: str, content: bytes, media_type: str, *, taken: bool
-) -> None:
-    form = {"message": "x", "stream": "false"}
-    response = await server.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
-    assert response.status_code == (200 if taken else 400), response.text
-    if not taken:
-        assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
-        assert not (await server.dump())["runs"]
+    ]
+    for name, content, media_type, taken in cases:
+        form = {"message": "x", "stream": "false"}
+        before = (await server.dump())["runs"]
+        response = await server.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
+        assert response.status_code == (200 if taken else 400), response.text
+        if not taken:
+            assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
+            assert (await server.dump())["runs"] == before

@@ -22,7 +22,7 @@ async def test_a_message_that_is_missing_or_empty_is_a_422(server: Server) -> No
         await server.client.post(RUNS, data={"stream": "false"}),
         await server.client.post(RUNS, data={"message": "", "stream": "false"}),
         await server.client.post(RUNS, files={"message": (None, "")}),
-        await server.client.post(RUNS, json={"message": "hello"}),
+        await server.post(RUNS, {"message": "hello"}),
         await server.client.post(RUNS),
     ):
         assert (response.status_code, response.json()) == (422, MISSING)
@@ -45,14 +45,13 @@ async def test_a_stream_that_is_no_boolean_is_a_422(server: Server, path: str) -
     }
 
 
-@pytest.mark.parametrize(("word", "streams"), [("1", True), ("on", True), ("0", False), ("off", False), (None, True)])
-async def test_the_words_for_streaming_are_those_of_the_original(
-    server: Server, word: str | None, *, streams: bool
-) -> None:
-    form = {"message": "hello"} if word is None else {"message": "hello", "stream": word}
-    response = await server.client.post(RUNS, data=form)
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/event-stream") is streams
+async def test_the_words_for_streaming_are_those_of_the_original(server: Server) -> None:
+    cases: list[tuple[str | None, bool]] = [("1", True), ("on", True), ("0", False), ("off", False), (None, True)]
+    for word, streams in cases:
+        form = {"message": "hello"} if word is None else {"message": "hello", "stream": word}
+        response = await server.client.post(RUNS, data=form)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream") is streams
 
 
 async def test_an_unknown_agent_is_not_found_and_makes_no_run(server: Server) -> None:
@@ -75,13 +74,13 @@ async def test_an_empty_session_id_begins_a_new_session(server: Server) -> None:
     assert len({first["session_id"], second["session_id"], ""}) == 3
 
 
-@pytest.mark.parametrize("field", ["session_id", "user_id"])
-async def test_a_name_that_is_too_long_is_a_422(server: Server, field: str) -> None:
-    response = await server.client.post(RUNS, data={"message": "x", "stream": "false", field: "a" * 256})
-    assert response.status_code == 422
-    (error,) = response.json()["detail"]
-    assert (error["loc"], error["type"]) == (["body", field], "string_too_long")
-    assert (await server.dump())["runs"] == []
+async def test_a_name_that_is_too_long_is_a_422(server: Server) -> None:
+    for field in ("session_id", "user_id"):
+        response = await server.client.post(RUNS, data={"message": "x", "stream": "false", field: "a" * 256})
+        assert response.status_code == 422
+        (error,) = response.json()["detail"]
+        assert (error["loc"], error["type"]) == (["body", field], "string_too_long")
+        assert (await server.dump())["runs"] == []
 
 
 async def test_a_message_over_the_limit_is_refused(tmp_path: Path) -> None:
@@ -110,9 +109,8 @@ async def test_a_body_over_the_limit_is_a_413(tmp_path: Path, *, announced: bool
         assert (response.status_code, response.json()) == (413, {"detail": "Request body is larger than 2000 bytes"})
 
 
-@pytest.mark.parametrize(
-    ("content_type", "content"),
-    [
+async def test_bytes_that_are_no_form_leave_the_run_alone(server: Server) -> None:
+    for content_type, content in (
         ("application/x-www-form-urlencoded", b"tools=\xff\xfe[&stream=false"),
         ("application/x-www-form-urlencoded", b"tools=%FF%FE[&stream=false"),
         (
@@ -129,16 +127,14 @@ async def test_a_body_over_the_limit_is_a_413(tmp_path: Path, *, announced: bool
         ("multipart/form-data; boundary=b; charset=nonsense", b"--b\r\nX: y\r\n\r\n--b--"),
         ("text/plain", b"tools=[]"),
         ("application/json", b'{"tools": ['),
-    ],
-)
-async def test_bytes_that_are_no_form_leave_the_run_alone(server: Server, content_type: str, content: bytes) -> None:
-    run = await server.create([DELETE])
-    async with server.nothing_changes():
-        response = await server.client.post(
-            f"{RUNS}/{run['run_id']}/continue", content=content, headers={"content-type": content_type}
-        )
-    assert response.status_code in {400, 422}, response.text
-    assert "detail" in response.json()
+    ):
+        run = await server.create([DELETE])
+        async with server.nothing_changes():
+            response = await server.client.post(
+                f"{RUNS}/{run['run_id']}/continue", content=content, headers={"content-type": content_type}
+            )
+        assert response.status_code in {400, 422}, response.text
+        assert "detail" in response.json()
 
 
 async def test_text_in_any_script_comes_back_as_it_was_sent(server: Server) -> None:
@@ -168,9 +164,9 @@ async def test_a_run_that_is_not_there_is_not_found(server: Server) -> None:
         f"{RUNS}/{run['run_id'].upper()}x",
         f"/agents/other/runs/{run['run_id']}",
     ):
-        response = await server.client.get(path)
+        response = await server.get(path)
         assert (response.status_code, response.json()) == (404, {"detail": "Run not found"}), path
-    response = await server.client.get(f"/agents/nobody/runs/{run['run_id']}")
+    response = await server.get(f"/agents/nobody/runs/{run['run_id']}")
     assert (response.status_code, response.json()) == (404, {"detail": "Agent not found"})
 
 

@@ -71,19 +71,19 @@ async def test_an_empty_user_or_agent_is_a_filter_that_finds_nothing(server: Ser
 
 
 async def test_a_session_that_a_client_makes_has_no_agent_until_one_has_a_run_in_it(server: Server) -> None:
-    made = body_of(await server.client.post("/sessions", json={"session_id": "bare"}), 201)
+    made = body_of(await server.post("/sessions", {"session_id": "bare"}), 201)
     assert "agent_id" not in made
     await server.create("hello", session_id="bare")
-    assert body_of(await server.client.get("/sessions/bare"))["agent_id"] == "toolbox"
+    assert body_of(await server.get("/sessions/bare"))["agent_id"] == "toolbox"
 
 
 async def test_a_summary_that_a_client_sets_is_kept(server: Server) -> None:
     summary = {"summary": "They said hello.", "topics": ["greetings"]}
-    changed = body_of(await server.client.patch("/sessions/hers", json={"summary": summary}))
+    changed = body_of(await server.patch("/sessions/hers", {"summary": summary}))
     assert changed["session_summary"] == summary
-    assert body_of(await server.client.get("/sessions/hers"))["session_summary"] == summary
-    body_of(await server.client.patch("/sessions/hers", json={"session_name": "x"}))
-    assert body_of(await server.client.get("/sessions/hers"))["session_summary"] == summary
+    assert body_of(await server.get("/sessions/hers"))["session_summary"] == summary
+    body_of(await server.patch("/sessions/hers", {"session_name": "x"}))
+    assert body_of(await server.get("/sessions/hers"))["session_summary"] == summary
 
 
 async def delete(server: Server, **body: object) -> httpx.Response:

@@ -13,6 +13,7 @@ from tests.support.serving import serving
 from tests.support.toolbox import JsonObject, plan
 
 DELETE = ("delete_file", {"path": "/a"})
+SHELL = ("run_shell", {"command": "ls"})
 ALL_KEYS = {
     "id",
     "organization_id",
@@ -29,7 +30,7 @@ NOT_FOUND = {"message": "Agent run not found.", "status_code": 404}
 
 
 async def test_a_new_run_is_answered_at_once_with_all_ten_keys(server: Server) -> None:
-    response = await server.client.post(CODEGEN, json={"prompt": "Tidy up\nplease"})
+    response = await server.post(CODEGEN, {"prompt": "Tidy up\nplease"})
     body = response.json()
     assert (response.status_code, set(body)) == (200, ALL_KEYS)
     assert (body["status"], body["organization_id"], body["source_type"]) == ("ACTIVE", 1, "API")
@@ -90,7 +91,7 @@ async def test_keys_that_are_not_known_and_nulls_are_ignored(server: Server) -> 
     await server.settled_by_codegen(made["id"])
     response = await server.resume(made["id"], "no", images=None, model=None, webhooks=None, tools=None, user=5)
     assert response.status_code == 200
-    response = await server.client.get(f"{CODEGEN}/{made['id']}?page=1&size=50")
+    response = await server.get(f"{CODEGEN}/{made['id']}?page=1&size=50")
     assert response.json()["status"] == "COMPLETE"
 
 
@@ -104,19 +105,18 @@ async def test_a_huge_prompt_is_refused_in_the_shape_of_the_api(tmp_path: Path) 
     async with served(tmp_path, max_message_chars=1000) as server:
         paused = await server.create_by_codegen(plan([DELETE]))
         expected = {"message": "prompt is longer than 1000 characters", "status_code": 400}
-        before = await server.dump()
-        for path, body in (
-            (CODEGEN, {"prompt": "x" * 1001}),
-            (f"{CODEGEN}/resume", {"prompt": "x" * 1001, "agent_run_id": paused["id"]}),
-        ):
-            response = await server.client.post(path, json=body)
-            assert (response.status_code, response.json()) == (400, expected)
-        assert await server.dump() == before
+        async with server.nothing_changes():
+            for path, body in (
+                (CODEGEN, {"prompt": "x" * 1001}),
+                (f"{CODEGEN}/resume", {"prompt": "x" * 1001, "agent_run_id": paused["id"]}),
+            ):
+                response = await server.post(path, body)
+                assert (response.status_code, response.json()) == (400, expected)
 
 
 async def test_a_huge_body_is_refused_in_the_shape_of_the_api(tmp_path: Path) -> None:
     async with served(tmp_path, max_body_bytes=2000) as server:
-        response = await server.client.post(CODEGEN, json={"prompt": "x" * 3000})
+        response = await server.post(CODEGEN, {"prompt": "x" * 3000})
         assert response.status_code == 413
         assert response.json() == {"message": "Request body is larger than 2000 bytes", "status_code": 413}
 
@@ -146,13 +146,12 @@ async def test_a_run_that_is_not_there_is_not_found(server: Server) -> None:
 async def test_a_run_that_is_not_paused_is_a_conflict_that_names_the_winner(server: Server) -> None:
     paused = await server.create_by_codegen(plan([DELETE]))
     await server.resume(paused["id"], "first")
-    before = await server.dump()
-    response = await server.resume(paused["id"], "second")
-    assert response.status_code == 409
-    body = response.json()
-    assert (body["message"], body["status_code"]) == ("run is already continued", 409)
-    assert (body["status"], body["continued_via"], body["decision"]) == ("COMPLETED", "codegen", "rejected")
-    assert await server.dump() == before
+    async with server.nothing_changes():
+        response = await server.resume(paused["id"], "second")
+        assert response.status_code == 409
+        body = response.json()
+        assert (body["message"], body["status_code"]) == ("run is already continued", 409)
+        assert (body["status"], body["continued_via"], body["decision"]) == ("COMPLETED", "codegen", "rejected")
 
 
 def _missing(*keys: str) -> list[JsonObject]:
@@ -244,35 +243,20 @@ async def test_a_run_id_that_is_no_number_is_a_422(server: Server) -> None:
         assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["path", "agent_run_id"])
 
 
-async def test_open_confirmations_are_declined_and_the_model_reads_the_users_words(server: Server) -> None:
-    paused = await server.create_by_codegen(plan([DELETE, ("delete_file", {"path": "/b"})]))
-    await server.resume(paused["id"], "not these, please")
-    done = await server.read_by_codegen(paused["id"])
-    assert server.executed == []
-    assert done["result"] == (
-        "Done. delete_file: not these, please. delete_file: not these, please. The user said ['not these, please']."
-    )
-
-
-async def test_an_open_question_takes_the_prompt_as_its_answer(server: Server) -> None:
-    paused = await server.create_by_codegen(plan([("ask", {"question": "which one?"}), DELETE]))
+async def test_a_prompt_answers_the_open_question_and_declines_everything_else(server: Server) -> None:
+    turn = [("ask", {"question": "which one?"}), DELETE, ("send_email", {"subject": "Hi"}), SHELL]
+    paused = await server.create_by_codegen(turn)
     assert paused["status"] == "PAUSED"
     await server.resume(paused["id"], "the second")
     done = await server.read_by_codegen(paused["id"])
-    assert done["status"] == "COMPLETE"
-    assert "ask: the second." in done["result"]
-    assert "The user said ['the second']" in done["result"]
-    run = await server.read({"agent_id": "toolbox", "run_id": done["web_url"].rpartition("/")[2]})
-    assert [(tool["result"], tool["confirmed"]) for tool in run["tools"]] == [("the second", None), (None, False)]
-    assert server.executed == []
-
-
-async def test_forms_and_external_calls_are_declined_by_a_prompt(server: Server) -> None:
-    paused = await server.create_by_codegen(plan([("send_email", {"subject": "Hi"}), ("run_shell", {"command": "ls"})]))
-    await server.resume(paused["id"], "neither")
-    done = await server.read_by_codegen(paused["id"])
-    assert "send_email: neither. run_shell: neither." in done["result"]
-    assert server.executed == []
+    assert (done["status"], server.executed) == ("COMPLETE", [])
+    assert done["result"] == (
+        "Done. ask: the second. delete_file: the second. send_email: the second. run_shell: the second. "
+        "The user said ['the second']."
+    )
+    run = await server.read({"run_id": done["web_url"].rpartition("/")[2]})
+    results = [(tool["result"], tool["confirmed"]) for tool in run["tools"]]
+    assert results[:2] == [("the second", None), (None, False)]
 
 
 async def test_an_answer_given_before_the_prompt_stands(server: Server) -> None:

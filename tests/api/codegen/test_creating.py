@@ -65,17 +65,16 @@ async def test_without_settings_repository_and_type_mean_the_default_agent(tmp_p
         assert agent_of(await server.create_by_codegen("x", repo_id=12, agent_type="claude_code")) == "docs"
 
 
-@pytest.mark.parametrize("repo_id", [2**63, -(2**63) - 1, 10**40])
-async def test_a_number_that_no_repository_has_is_refused(server: Server, repo_id: int) -> None:
-    response = await server.client.post(CODEGEN, json={"prompt": "x", "repo_id": repo_id})
-    expected = {"message": f"repo_id {repo_id} is not the number of a repository", "status_code": 400}
-    assert (response.status_code, response.json()) == (400, expected)
-    assert (await server.dump())["runs"] == []
+async def test_a_number_that_no_repository_has_is_refused(server: Server) -> None:
+    for repo_id in (2**63, -(2**63) - 1, 10**40):
+        response = await server.post(CODEGEN, {"prompt": "x", "repo_id": repo_id})
+        expected = {"message": f"repo_id {repo_id} is not the number of a repository", "status_code": 400}
+        assert (response.status_code, response.json()) == (400, expected)
+        assert (await server.dump())["runs"] == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "error"),
-    [
+async def test_a_value_of_the_wrong_kind_is_a_422(server: Server) -> None:
+    cases: list[tuple[str, object, str]] = [
         ("agent_type", "gemini", "literal_error"),
         ("agent_type", "", "literal_error"),
         ("agent_type", "CODEGEN", "literal_error"),
@@ -83,12 +82,11 @@ async def test_a_number_that_no_repository_has_is_refused(server: Server, repo_i
         ("repo_id", 1.5, "int_from_float"),
         ("model", 5, "string_type"),
         ("webhooks", "http://x", "list_type"),
-    ],
-)
-async def test_a_value_of_the_wrong_kind_is_a_422(server: Server, key: str, value: object, error: str) -> None:
-    response = await server.client.post(CODEGEN, json={"prompt": "x", key: value})
-    assert response.status_code == 422
-    assert [(item["type"], item["loc"]) for item in response.json()["detail"]] == [(error, ["body", key])]
+    ]
+    for key, value, error in cases:
+        response = await server.post(CODEGEN, {"prompt": "x", key: value})
+        assert response.status_code == 422
+        assert [(item["type"], item["loc"]) for item in response.json()["detail"]] == [(error, ["body", key])]
 
 
 @pytest.mark.parametrize(
@@ -140,19 +138,18 @@ async def test_a_chosen_model_stays_over_a_pause(tmp_path: Path) -> None:
 async def test_a_model_that_is_not_allowed_is_refused_with_those_that_are(tmp_path: Path, model: str) -> None:
     async with served(tmp_path, models=("test",)) as server:
         paused = await server.create_by_codegen(plan([DELETE]))
-        before = await server.dump()
-        for path, keys in (("", {}), ("/resume", {"agent_run_id": paused["id"]})):
-            response = await server.client.post(CODEGEN + path, json={"prompt": "x", "model": model, **keys})
-            assert response.status_code == 400
-            body = response.json()
-            assert body["status_code"] == 400
-            assert body["message"].startswith(f"Model {model!r} is not available here; available: ")
-            assert "test" in body["message"]
-        assert await server.dump() == before
+        async with server.nothing_changes():
+            for path, keys in (("", {}), ("/resume", {"agent_run_id": paused["id"]})):
+                response = await server.post(CODEGEN + path, {"prompt": "x", "model": model, **keys})
+                assert response.status_code == 400
+                body = response.json()
+                assert body["status_code"] == 400
+                assert body["message"].startswith(f"Model {model!r} is not available here; available: ")
+                assert "test" in body["message"]
 
 
 async def test_the_agents_own_model_may_be_named(server: Server) -> None:
-    models = (await server.client.get("/v1/organizations/1/models")).json()
+    models = (await server.get("/v1/organizations/1/models")).json()
     made = await server.create_by_codegen("x", model=models["default_model"])
     assert (made["status"], await _model_of(server, made)) == ("COMPLETE", "planned-1")
 
@@ -161,24 +158,23 @@ async def test_more_runs_than_the_limit_are_refused(tmp_path: Path) -> None:
     async with served(tmp_path, run_limit=2) as server:
         for _ in range(2):
             await server.create_by_codegen("x")
-        before = await server.dump()
-        response = await server.client.post(CODEGEN, json={"prompt": "x"})
-        assert (response.status_code, response.json()) == (402, LIMIT_REACHED)
-        response = await server.client.post("/agents/toolbox/runs", data={"message": "x", "stream": "false"})
-        assert (response.status_code, response.json()) == (402, {"detail": LIMIT_REACHED["message"]})
-        assert await server.dump() == before
+        async with server.nothing_changes():
+            response = await server.post(CODEGEN, {"prompt": "x"})
+            assert (response.status_code, response.json()) == (402, LIMIT_REACHED)
+            response = await server.client.post("/agents/toolbox/runs", data={"message": "x", "stream": "false"})
+            assert (response.status_code, response.json()) == (402, {"detail": LIMIT_REACHED["message"]})
 
 
 async def test_a_limit_of_none_refuses_all(tmp_path: Path) -> None:
     async with served(tmp_path, run_limit=0) as server:
-        assert (await server.client.post(CODEGEN, json={"prompt": "x"})).status_code == 402
+        assert (await server.post(CODEGEN, {"prompt": "x"})).status_code == 402
 
 
 async def test_only_the_runs_of_thirty_days_count(tmp_path: Path) -> None:
     async with served(tmp_path, run_limit=1) as server:
         made = await server.create_by_codegen("x")
         await _move_back(server, timedelta(days=29, hours=23))
-        assert (await server.client.post(CODEGEN, json={"prompt": "x"})).status_code == 402
+        assert (await server.post(CODEGEN, {"prompt": "x"})).status_code == 402
         await _move_back(server, timedelta(hours=2))
         again = await server.create_by_codegen("x")
         assert again["id"] > made["id"]
@@ -186,7 +182,7 @@ async def test_only_the_runs_of_thirty_days_count(tmp_path: Path) -> None:
 
 async def test_of_many_at_once_no_more_than_the_limit_get_through(tmp_path: Path) -> None:
     async with served(tmp_path, run_limit=3) as server:
-        asked = [server.client.post(CODEGEN, json={"prompt": "x"}) for _ in range(8)]
+        asked = [server.post(CODEGEN, {"prompt": "x"}) for _ in range(8)]
         statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
         assert statuses == [200] * 3 + [402] * 5
 

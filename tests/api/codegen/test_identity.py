@@ -41,7 +41,7 @@ async def read(server: Server, path: str) -> JsonObject:
 async def test_an_open_server_takes_everybody_for_its_first_user(server: Server) -> None:
     await _add(server, "alice")
     assert await read(server, "/v1/users/me") == LOCAL
-    assert (await server.client.get("/v1/users/me")).json() == LOCAL
+    assert (await server.get("/v1/users/me")).json() == LOCAL
 
 
 async def test_there_is_one_organization(server: Server) -> None:
@@ -76,28 +76,26 @@ async def test_users_are_listed_in_parts_and_read_one_by_one(server: Server) -> 
     assert (await read(server, f"{HERE}/users?skip={2**70}"))["items"] == []
 
 
-@pytest.mark.parametrize("user_id", [999, 0, -1, 2**63, 10**40])
-async def test_a_user_that_is_not_there_is_not_found(server: Server, user_id: int) -> None:
-    response = await server.client.get(f"{HERE}/users/{user_id}")
-    assert (response.status_code, response.json()) == (404, {"message": "User not found.", "status_code": 404})
+async def test_a_user_that_is_not_there_is_not_found(server: Server) -> None:
+    for user_id in (999, 0, -1, 2**63, 10**40):
+        response = await server.get(f"{HERE}/users/{user_id}")
+        assert (response.status_code, response.json()) == (404, {"message": "User not found.", "status_code": 404})
 
 
 async def test_a_user_of_another_organization_is_not_found(server: Server) -> None:
     await _add_elsewhere(server, "carol", id=50)
-    assert (await server.client.get(f"{HERE}/users/50")).status_code == 404
+    assert (await server.get(f"{HERE}/users/50")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "path", ["users", "users/1", "models", "repos", "integrations", "cli/rules", "agent/runs", "agent/run/1"]
-)
-async def test_another_organization_is_forbidden(server: Server, path: str) -> None:
-    for organization in ("2", "0", "-1", "9" * 40):
-        response = await server.client.get(f"/v1/organizations/{organization}/{path}")
-        assert response.status_code == 403
-        assert response.json() == {"message": "You do not have access to this organization.", "status_code": 403}
-    response = await server.client.get(f"/v1/organizations/mine/{path}")
-    assert response.status_code == 422
-    assert response.json()["detail"][0]["loc"] == ["path", "org_id"]
+async def test_another_organization_is_forbidden(server: Server) -> None:
+    for path in ("users", "users/1", "models", "repos", "integrations", "cli/rules", "agent/runs", "agent/run/1"):
+        for organization in ("2", "0", "-1", "9" * 40):
+            response = await server.get(f"/v1/organizations/{organization}/{path}")
+            assert response.status_code == 403
+            assert response.json() == {"message": "You do not have access to this organization.", "status_code": 403}
+        response = await server.get(f"/v1/organizations/mine/{path}")
+        assert response.status_code == 422
+        assert response.json()["detail"][0]["loc"] == ["path", "org_id"]
 
 
 async def test_the_models_are_the_agents_own_and_those_of_the_settings(tmp_path: Path) -> None:
@@ -148,7 +146,7 @@ async def test_what_there_is_none_of_is_empty(server: Server) -> None:
     assert integrations == {"organization_id": 1, "integrations": [], "total_active_integrations": 0}
     assert await read(server, f"{HERE}/cli/rules") == {"organization_rules": None, "user_custom_prompt": None}
     assert await read(server, f"{HERE}/repos") == {"items": [], "total": 0, "pages": 0, **PAGED}
-    providers = await server.client.get("/v1/mcp-providers")
+    providers = await server.get("/v1/mcp-providers")
     assert (providers.status_code, providers.json()) == (200, [])
 
 

@@ -72,7 +72,7 @@ async def test_a_repository_without_a_checkout_is_not_found(tmp_path: Path) -> N
         for number in (11, 13, -1, 2**70, 10**400):
             response = await server.generate(repo_id=number)
             assert (response.status_code, response.json()) == (404, NOT_FOUND), number
-        listed = await server.client.get("/v1/organizations/1/agent/runs")
+        listed = await server.get("/v1/organizations/1/agent/runs")
         assert listed.json()["total"] == 0
 
 
@@ -117,14 +117,14 @@ async def test_a_resume_may_choose_a_model_among_those_allowed(tmp_path: Path) -
 @pytest.mark.parametrize("body", [{}, {"repo_id": None}, {"repo_id": "x"}, {"repo_id": 12, "prompt": 3}])
 async def test_a_malformed_body_is_refused(tmp_path: Path, body: JsonObject) -> None:
     async with served_setup(tmp_path, PlanningModel()) as server:
-        response = await server.client.post(SETUP, json=body)
+        response = await server.post(SETUP, body)
     assert response.status_code == 422
 
 
 @pytest.mark.usefixtures("checkout")
 async def test_other_organizations_and_long_prompts_are_refused(tmp_path: Path) -> None:
     async with served_setup(tmp_path, PlanningModel(), max_message_chars=10) as server:
-        response = await server.client.post("/v1/organizations/2/setup-commands/generate", json={"repo_id": 12})
+        response = await server.post("/v1/organizations/2/setup-commands/generate", {"repo_id": 12})
         assert response.status_code == 403
         assert (await server.generate(prompt="x" * 11)).status_code == 400
 
@@ -279,7 +279,7 @@ async def test_commands_beside_a_question_run_after_those_that_answer_it(tmp_pat
 async def test_nobody_else_can_start_the_agent_and_it_is_not_listed(tmp_path: Path) -> None:
     async with served_setup(tmp_path, PlanningModel()) as server:
         response = await server.client.post("/agents/setup-commands/runs", data={"message": "x", "stream": "false"})
-        agents = await server.client.get("/agents")
+        agents = await server.get("/agents")
     assert response.status_code == 404
     assert [agent["id"] for agent in agents.json()] == ["ops"]
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.hooked import RUN, WEBHOOK, all_over, hooked, read
+from tests.support.hooked import RUN, WEBHOOK, Hooked, all_over, hooked, read
 from tests.support.receiver import Receiver
 from unpause.store.events import list_events
 
 NOTHING = {"url": None, "enabled": False, "has_secret": False}
 CANARY = "canary-7d1e05"
 PRIVATE = "The webhook URL leads to a private address or to this machine"
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Hooked]:
+    async with hooked(tmp_path) as server:
+        yield server
 
 
 async def refused(client: httpx.AsyncClient, path: str, body: object, status: int = 400) -> str:
@@ -33,18 +40,17 @@ def database_texts(folder: Path) -> list[str]:
     return [file.read_bytes().decode("latin-1") for file in files]
 
 
-async def test_a_webhook_is_set_shown_replaced_and_deleted(tmp_path: Path) -> None:
-    async with hooked(tmp_path) as server:
+async def test_a_webhook_is_set_shown_replaced_and_deleted(server: Hooked) -> None:
+    assert read(await server.client.get(WEBHOOK)) == NOTHING
+    shown = {"url": "https://one.example/A?b", "enabled": True, "has_secret": True}
+    assert await server.configure("https://one.example/A?b", secret=CANARY, more="ignored") == shown
+    assert read(await server.client.get(WEBHOOK)) == shown
+    shown = {"url": "https://two.example", "enabled": False, "has_secret": False}
+    assert await server.configure("https://two.example", secret=None, enabled=False) == shown
+    assert read(await server.client.get(WEBHOOK)) == shown
+    for _ in range(2):
+        assert read(await server.client.delete(WEBHOOK)) == NOTHING
         assert read(await server.client.get(WEBHOOK)) == NOTHING
-        shown = {"url": "https://one.example/A?b", "enabled": True, "has_secret": True}
-        assert await server.configure("https://one.example/A?b", secret=CANARY, more="ignored") == shown
-        assert read(await server.client.get(WEBHOOK)) == shown
-        shown = {"url": "https://two.example", "enabled": False, "has_secret": False}
-        assert await server.configure("https://two.example", secret=None, enabled=False) == shown
-        assert read(await server.client.get(WEBHOOK)) == shown
-        for _ in range(2):
-            assert read(await server.client.delete(WEBHOOK)) == NOTHING
-            assert read(await server.client.get(WEBHOOK)) == NOTHING
 
 
 async def test_a_webhook_is_still_there_after_a_restart(tmp_path: Path) -> None:
@@ -90,28 +96,23 @@ async def test_a_name_that_turns_out_private_is_a_failed_attempt(tmp_path: Path)
     assert (kept["attempts"], kept["delivered_at"]) == (3, None)
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://example.org", "http://u:canary-7d1e05@example.org", "example.org", "http://", "http://a b"]
-)
-async def test_what_is_no_url_for_a_webhook_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
-    async with hooked(tmp_path) as server:
+async def test_what_is_no_url_for_a_webhook_is_refused_and_not_repeated(server: Hooked) -> None:
+    for url in ("ftp://example.org", "http://u:canary-7d1e05@example.org", "example.org", "http://", "http://a b"):
         for path in (WEBHOOK, f"{WEBHOOK}/test"):
             assert CANARY not in await refused(server.client, path, {"url": url})
 
 
-async def test_a_url_has_at_most_2083_characters_and_at_least_one(tmp_path: Path) -> None:
+async def test_a_url_has_at_most_2083_characters_and_at_least_one(server: Hooked) -> None:
     longest = "http://example.org/".ljust(2083, "a")
-    async with hooked(tmp_path) as server:
-        assert (await server.configure(longest))["url"] == longest
-        for url in (f"{longest}a", ""):
-            assert (await server.client.post(WEBHOOK, json={"url": url})).status_code == 422
-            body = {"prompt": "x", "webhooks": [{"url": url}]}
-            await refused(server.client, RUN, body)
+    assert (await server.configure(longest))["url"] == longest
+    for url in (f"{longest}a", ""):
+        assert (await server.client.post(WEBHOOK, json={"url": url})).status_code == 422
+        body = {"prompt": "x", "webhooks": [{"url": url}]}
+        await refused(server.client, RUN, body)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_canary-7d1e05", "whsec_abcde", "x" * 1025])
-async def test_a_secret_that_cannot_sign_is_refused_and_not_repeated(tmp_path: Path, secret: str) -> None:
-    async with hooked(tmp_path) as server:
+async def test_a_secret_that_cannot_sign_is_refused_and_not_repeated(server: Hooked) -> None:
+    for secret in ("", "whsec_", "whsec_canary-7d1e05", "whsec_abcde", "x" * 1025):
         message = await refused(server.client, WEBHOOK, {"url": "http://example.org", "secret": secret})
         assert CANARY not in message
         assert read(await server.client.get(WEBHOOK)) == NOTHING
@@ -125,17 +126,16 @@ async def test_without_a_key_a_secret_is_refused_and_nothing_is_stored(tmp_path:
         assert read(await server.client.get(WEBHOOK)) == NOTHING
 
 
-async def test_another_organization_is_forbidden(tmp_path: Path) -> None:
+async def test_another_organization_is_forbidden(server: Hooked) -> None:
     other = WEBHOOK.replace("/1/", "/2/")
-    async with hooked(tmp_path) as server:
-        for method, path in (("GET", other), ("DELETE", other), ("POST", other), ("POST", f"{other}/test")):
-            body = {"url": "http://example.org"} if method == "POST" else None
-            response = await server.client.request(method, path, json=body)
-            assert response.status_code == 403
-            assert response.json() == {
-                "message": "You do not have access to this organization.",
-                "status_code": 403,
-            }
+    for method, path in (("GET", other), ("DELETE", other), ("POST", other), ("POST", f"{other}/test")):
+        body = {"url": "http://example.org"} if method == "POST" else None
+        response = await server.client.request(method, path, json=body)
+        assert response.status_code == 403
+        assert response.json() == {
+            "message": "You do not have access to this organization.",
+            "status_code": 403,
+        }
 
 
 async def test_a_test_sends_one_message_and_says_what_came_of_it(tmp_path: Path) -> None:
@@ -167,23 +167,21 @@ async def test_a_test_of_the_configured_address_is_signed_and_of_another_is_not(
         assert "webhook-signature" not in other.heard[0].headers
 
 
-async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another_secret_too(tmp_path: Path) -> None:
+async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another_secret_too(server: Hooked) -> None:
     """A secret is encrypted differently each time; still the request is the same."""
     headers = {"Idempotency-Key": "k"}
-    async with hooked(tmp_path) as server:
 
-        async def create(secret: str) -> httpx.Response:
-            webhooks = [{"url": "http://127.0.0.1:1", "secret": secret}]
-            return await server.client.post(RUN, json={"prompt": "x", "webhooks": webhooks}, headers=headers)
+    async def create(secret: str) -> httpx.Response:
+        webhooks = [{"url": "http://127.0.0.1:1", "secret": secret}]
+        return await server.client.post(RUN, json={"prompt": "x", "webhooks": webhooks}, headers=headers)
 
-        first = read(await create(CANARY))
-        assert read(await create(CANARY)) == first
-        assert (await create("another")).status_code == 422
+    first = read(await create(CANARY))
+    assert read(await create(CANARY)) == first
+    assert (await create("another")).status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
+async def test_a_body_that_is_wrong_elsewhere_does_not_have_its_secret_repeated(server: Hooked) -> None:
+    cases: list[tuple[str, object]] = [
         (WEBHOOK, {"secret": CANARY}),
         (WEBHOOK, {"url": 5, "secret": CANARY}),
         (WEBHOOK, {"url": "http://x", "secret": [CANARY]}),
@@ -194,20 +192,16 @@ async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another
         (RUN, {"prompt": "x", "webhooks": [{"secret": CANARY}]}),
         (RUN, {"prompt": "x", "webhooks": {"secret": CANARY}}),
         (f"{RUN}/resume", {"prompt": "x", "webhooks": [{"url": "http://x", "secret": CANARY}]}),
-    ],
-)
-async def test_a_body_that_is_wrong_elsewhere_does_not_have_its_secret_repeated(
-    tmp_path: Path, path: str, body: object
-) -> None:
-    async with hooked(tmp_path) as server:
+    ]
+    for path, body in cases:
         answers = [
             await server.client.post(path, json=body),
             await server.client.post(path, content=str(body), headers={"content-type": "application/json"}),
             await server.client.post(path, content=str(body), headers={"content-type": "text/plain"}),
         ]
-    for answer in answers:
-        assert answer.status_code == 422
-        assert CANARY not in answer.text
+        for answer in answers:
+            assert answer.status_code == 422
+            assert CANARY not in answer.text
 
 
 async def test_a_secret_is_in_no_answer_no_log_no_event_and_no_byte_of_the_database(
