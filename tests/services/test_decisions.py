@@ -174,7 +174,7 @@ async def test_after_words_of_nobody_known_nobody_is_a_second_person(server: Ser
     async with server.nothing_changes():
         for who in ("bob", "root"):
             refused = await server.user(who).answer(run)
-            assert "nobody knows who gave the run its input" in refusal(refused, 403)
+            assert "some input of the run has no user" in refusal(refused, 403)
 
 
 async def test_who_filled_in_a_value_or_brought_a_result_is_no_second_person_afterwards(server: Server) -> None:
