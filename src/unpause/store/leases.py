@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import sleep
 from typing import TYPE_CHECKING
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine
 
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION, DEFAULT_IDLE_SECONDS, limit_transactions
+from unpause.store.engine.postgres import CONNECTION, DEFAULT_IDLE_SECONDS, begin_statement
 from unpause.store.nodes import keep_node, remove_node
 from unpause.store.run_queue import list_held, renew_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from datetime import timedelta
 
     from sqlalchemy.engine import URL, Connection
@@ -38,7 +39,7 @@ class LeaseKeeper:
             hide_parameters=True,
             connect_args=dict(CONNECTION),
         )
-        limit_transactions(self._engine, idle_seconds)
+        self._begin = begin_statement(idle_seconds)
 
     def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
         """Renew the leases of runs, each with its fence, for ``lease``; return the runs that are still held.
@@ -57,7 +58,7 @@ class LeaseKeeper:
             return list_held(connection, busy) if busy else busy
 
         for seconds in _LOOK_AGAIN_SECONDS:
-            with database_errors(), self._engine.begin() as connection:
+            with self._transaction() as connection:
                 missing = unit(connection)
             if not missing:
                 break
@@ -66,13 +67,19 @@ class LeaseKeeper:
 
     def keep_node(self, node: Node) -> None:
         """Write that this process is alive, and which agents it serves. Raises DatabaseUnavailable."""
-        with database_errors(), self._engine.begin() as connection:
+        with self._transaction() as connection:
             keep_node(connection, node)
 
     def remove_node(self, node: Node) -> None:
         """Write that this process is about to end. Raises DatabaseUnavailable."""
-        with database_errors(), self._engine.begin() as connection:
+        with self._transaction() as connection:
             remove_node(connection, node.id)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with database_errors(), self._engine.begin() as connection:
+            connection.exec_driver_sql(self._begin)
+            yield connection
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,4 @@
-"""The checkout of a repository: where it is, and what a model is told of it."""
+"""The checkout of a repository: where it is, and its description for a model."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DEEPEST: Final = 4
 _FILE_BYTES: Final = 8_000
 _ALL_BYTES: Final = 48_000
 
-# Folders whose files nobody wrote by hand.
+# Folders of generated files.
 _SKIPPED: Final = frozenset(
     {".git", ".hg", ".mypy_cache", ".pytest_cache", ".tox", ".venv", "__pycache__", "dist", "node_modules", "target"}
     | {"build", "vendor", "venv"}
 )
 
-# How the names of files begin that say how a repository is prepared, in lower case.
+# Prefixes, in lower case, of the names of files that say how a repository is prepared.
 _TELLING: Final = (
     "readme",
     "contributing",
@@ -75,7 +75,7 @@ def find_checkout(root: Path, repo_id: int) -> Path | None:
 
 
 def describe_checkout(folder: Path) -> str:
-    """Return the names of the files, four folders deep and at most 400, and the beginnings of those that tell most.
+    """Return the names of the files, four folders deep and at most 400, and the beginnings of the telling ones.
 
     Links are named and not followed. Bytes that are no UTF-8 are marked as such.
     """

@@ -1,4 +1,4 @@
-"""Finds the commands in what a person said about a failed one."""
+"""Finds the commands in a prompt about a failed command."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _BOUND: Final = re.compile(
 )
 
 
-def find_commands(words: str) -> list[str]:
-    """Return the commands that the words bring verbatim, in order; none where they are advice.
+def find_commands(prompt: str) -> list[str]:
+    """Return the commands that the prompt holds verbatim, in order; none where it is advice.
 
-    Verbatim are the lines of fenced code blocks that name no other language than a shell's, and words of which every
-    line that is not empty starts with ``$ ``. Each line is a command; the lines of a block that hang together (``cd``,
-    a variable, a loop, a line that goes on in the next) are one, and stop at the first of them that fails.
+    Verbatim are the lines of fenced code blocks that name no other language than a shell's, and a prompt of which every
+    line that is not empty starts with ``$ ``. Each line is a command; the lines of a block that depend on each other
+    (``cd``, a variable, a loop, a continued line) are one, which stops at the first line that fails.
     """
-    if "\x00" in words:
+    if "\x00" in prompt:
         return []
-    blocks = [block for language, block in _find_blocks(words) if language in _LANGUAGES]
+    blocks = [block for language, block in _find_blocks(prompt) if language in _LANGUAGES]
     if blocks:
         return [command for block in blocks for command in _commands(block)]
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    lines = [line.strip() for line in prompt.splitlines() if line.strip()]
     if lines and all(line.startswith(_PROMPT) for line in lines):
         return _commands(lines)
     return []
 
 
-def _find_blocks(words: str) -> Iterator[tuple[str, list[str]]]:
+def _find_blocks(prompt: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the language of each fenced block, in small letters, and its lines; one that is not closed is none."""
     language: str | None = None
     block: list[str] = []
-    for line in words.split("\n"):
+    for line in prompt.split("\n"):
         if language is None:
             if opened := _OPENED.match(line):
                 language, block = opened["language"].lower(), []

@@ -35,10 +35,10 @@ _USAGE = TypeAdapter(RunUsage)
 class SetupCommandsDriver:
     """The agent of all runs whose source is SETUP_COMMANDS. Implements ``agents.driver.AgentDriver``.
 
-    The plan is kept as the run's calls before anything of it runs, so the same commands go on after a crash. A command
-    that fails pauses the run with a question; words with commands in them correct it, other words go to the model.
-    What succeeded is never run again. Declining the question ends the run as ERROR, with an account of what was done:
-    COMPLETED is said only of a preparation that went through.
+    The plan is kept as the run's calls before anything of it runs, so the same commands continue after a crash. A
+    command that fails pauses the run with a question; an answer with commands corrects it, any other goes to the model.
+    What succeeded is never run again. Declining the question ends the run as ERROR, with a report of what was done:
+    COMPLETED is only a preparation that succeeded.
     """
 
     agent_id = AGENT_ID
@@ -55,7 +55,7 @@ class SetupCommandsDriver:
         self.model_provider = model.system
 
     def list_tools(self) -> list[ToolDescription]:
-        """Return what stands in the run's calls; nobody but this driver makes them."""
+        """Return the tools of the run's calls; only this driver calls them."""
         return [
             ToolDescription(RUN_COMMAND, "Run a shell command in the checkout.", _parameters("command")),
             ToolDescription(
@@ -73,7 +73,7 @@ class SetupCommandsDriver:
         arguments: Mapping[str, Any],  # noqa: ARG002
         chosen: Collection[str],  # noqa: ARG002
     ) -> ArgumentCheck | None:
-        """Return None: nobody fills in or changes anything of a command."""
+        """Return None: the arguments of a command are not edited."""
         return None
 
     def describe_model(self, choice: str | None) -> ModelName:
@@ -81,14 +81,14 @@ class SetupCommandsDriver:
         return self._models.describe(choice)
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
-        """Go on with the run until it waits, ends or fails; failures of the model are returned, not raised."""
+        """Continue the run until it waits, ends or fails; failures of the model are returned, not raised."""
         usage = _USAGE.validate_python(segment.run.usage or {})
         try:
             model = self._models.get(segment.run.model_choice)
         except ModelNotAllowed as error:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(usage))
         tools = SegmentTools(self._workshop, self._planner, model, usage, self._clock, self._ids)
-        return await SetupSegment(segment, journal, tools).go_on()
+        return await SetupSegment(segment, journal, tools).run()
 
 
 _TYPES: Final = {"exit_code": "integer", "number": "integer", "of": "integer"}

@@ -81,15 +81,15 @@ class Planner:
         self._redaction = redaction
 
     async def ask(
-        self, prompt: Sequence[UserContent], model: Model, usage: RunUsage, journal: Journal
+        self, content: Sequence[UserContent], model: Model, usage: RunUsage, journal: Journal
     ) -> Plan | Failed:
         """Return the model's plan, or the end of the run where the model fails; ``usage`` counts on."""
         named = {"model": model.model_name, "model_provider": model.system}
         before = copy(usage)
         await journal.emit(EventType.MODEL_REQUEST_STARTED, named)
         try:
-            done = await self._agent.run(prompt, model=model, usage=usage, usage_limits=self._limits, infer_name=False)
-        except BaseException as error:  # the boundary around a model: anything it raises ends only this run
+            done = await self._agent.run(content, model=model, usage=usage, usage_limits=self._limits, infer_name=False)
+        except BaseException as error:  # the boundary around a model: what it raises ends only this run
             if is_stop(error):
                 raise
             return failure(error, usage, self._redaction)
@@ -104,16 +104,16 @@ def _tokens(before: RunUsage, after: RunUsage) -> dict[str, int]:
 
 
 def planning_prompt(
-    request: str, checkout: str, progress: Progress, words: str, images: Sequence[Image]
+    request: str, checkout: str, progress: Progress, prompt: str, images: Sequence[Image]
 ) -> list[UserContent]:
-    """Return all that a model needs to plan what remains; ``words`` are what a person said just now."""
+    """Return all that a model needs to plan what remains; ``prompt`` is the user's latest."""
     parts = [f"What was asked for:\n{request}", f"The checkout:\n{checkout}"]
     if progress.steps or progress.questions:
         parts.extend(_history(progress))
-        parts.append(f"What the person says now:\n{words or '(nothing)'}")
+        parts.append(f"What the person says now:\n{prompt or '(nothing)'}")
         parts.append("Answer with the commands that remain, in order; they replace those that have not run.")
-    elif words and words != request:
-        parts.append(f"What the person adds:\n{words}")
+    elif prompt and prompt != request:
+        parts.append(f"What the person adds:\n{prompt}")
     pictures = (BinaryContent(base64.b64decode(image.data), media_type=image.media_type) for image in images)
     return ["\n\n".join(parts), *pictures]
 
@@ -131,7 +131,7 @@ def _history(progress: Progress) -> list[str]:
     if progress.waiting:
         parts.append("Commands planned next, which have not run:\n" + _listed(s.command for s in progress.waiting))
     parts.extend(
-        f"The person was asked: {question.asked}\nand said: {question.answer}"
+        f"The person was asked: {question.text}\nand said: {question.answer}"
         for question in progress.questions
         if question.answer is not None
     )

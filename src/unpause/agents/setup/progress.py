@@ -31,7 +31,7 @@ REPLACED: Final = CallResult(Outcome.DENIED, {"replaced": True}, "Not run: anoth
 
 
 class StepState(StrEnum):
-    """What became of a command. SKIPPED are those which a human did not want run again after a crash."""
+    """The state of a command. SKIPPED is one that a human declined to run again after a crash."""
 
     PLANNED = "planned"
     SUCCEEDED = "succeeded"
@@ -64,14 +64,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a human was asked. ``answer`` is None until there is one; of a ``declined`` question it is the note.
+    """A question to a human. ``answer`` is None until there is one; of a ``declined`` question it is the note.
 
-    ``message`` is the question with all that belongs to it, ``asked`` the question alone.
+    ``text`` is the question alone, ``message`` the question with its details.
     """
 
     call_id: str
     turn: int
-    asked: str
+    text: str
     message: str
     answer: str | None = None
     declined: bool = False
@@ -105,7 +105,7 @@ class Progress:
 
     @property
     def skipped(self) -> list[Step]:
-        """The commands which a human did not want run again after a crash."""
+        """The commands that a human declined to run again after a crash."""
         return [step for step in self.steps if step.state is StepState.SKIPPED]
 
     @property
@@ -115,19 +115,19 @@ class Progress:
 
     @property
     def unexplained(self) -> Step | None:
-        """The command that failed and that nobody was asked about yet."""
-        asked = {question.call_id for question in self.questions}
+        """The command that failed and has no question yet."""
+        questioned = {question.call_id for question in self.questions}
         failed = (step for step in self.steps if step.state is StepState.FAILED)
-        return next((step for step in failed if fix_id(step) not in asked), None)
+        return next((step for step in failed if fix_id(step) not in questioned), None)
 
     @property
     def newest_question(self) -> Question | None:
-        """The question, open or answered, from which nothing followed yet."""
+        """The latest question, open or answered, that no plan has followed."""
         newest = self.questions[-1] if self.questions else None
         return newest if newest is not None and newest.turn == self._turn - 1 else None
 
     def plan(self, calls: Sequence[ProposedCall]) -> None:
-        """Take in a new turn of calls."""
+        """Add a new turn of calls."""
         for position, call in enumerate(calls):
             if call.tool_name == RUN_COMMAND:
                 self.steps.append(Step(call.tool_call_id, call.tool_args["command"], self._turn, position))
@@ -137,7 +137,7 @@ class Progress:
             self._turn += 1
 
     def finish(self, step: Step, end: CommandEnd) -> CallResult:
-        """Note how a command ended; return what the journal keeps of it."""
+        """Record how a command ended; return its result for the journal."""
         step.number = self.next_number
         step.exit_code, step.seconds = end.exit_code, end.seconds
         step.state = StepState.SUCCEEDED if end.exit_code == 0 else StepState.FAILED
@@ -207,12 +207,12 @@ def _question(call: ToolCall) -> Question:
 
 
 def _texts(arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the question alone, and with all that belongs to it."""
+    """Return the question alone, and with its details."""
     question = arguments.get("question")
     if isinstance(question, str):
         return question, question
     code = arguments["exit_code"]
     failed = "was stopped at its time limit" if code is None else f"failed with exit code {code}"
     first = f"Command {arguments['number']} of {arguments['of']} {failed}: `{arguments['command']}`"
-    said = [first, arguments["output"], "Reply with corrected commands or advice."]
-    return first, "\n".join(text for text in said if text)
+    lines = [first, arguments["output"], "Reply with corrected commands or advice."]
+    return first, "\n".join(text for text in lines if text)

@@ -1,4 +1,4 @@
-"""Says in words what the preparation of a repository did."""
+"""The texts that report the preparation of a repository."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 def planned_text(commands: Sequence[str]) -> str:
-    """Return what is said of commands before they run."""
+    """Return the announcement of commands before they run."""
     if not commands:
         return "Nothing has to be run."
     return "\n".join(["These commands are run next:", *(f"- `{command}`" for command in commands)])
 
 
 def completed_text(progress: Progress) -> str:
-    """Return the result of a run that did all it had planned: what ran, and the script that came of it."""
+    """Return the result of a run that finished its plan: what ran, and the resulting script."""
     if not progress.ran and not progress.skipped:
         return "Nothing had to be run."
     return "\n\n".join(["The repository is prepared.", *_account(progress)])
 
 
 def stopped_text(progress: Progress, note: str) -> str:
-    """Return what is said of a run that a human did not want to go on after a question."""
+    """Return the result of a run that ended because a human declined a question."""
     first = f"The preparation was not finished: nobody said how to go on. {note}".rstrip()
     return "\n\n".join([first, *_account(progress)])
 

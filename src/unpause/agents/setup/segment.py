@@ -64,7 +64,7 @@ class SegmentTools:
 
 
 class SetupSegment:
-    """Goes on with one run from where its journal stands."""
+    """Continues one run from the state of its journal."""
 
     def __init__(self, segment: Segment, journal: Journal, tools: SegmentTools) -> None:
         self._segment = segment
@@ -72,8 +72,8 @@ class SetupSegment:
         self._tools = tools
         self._progress = Progress(segment.calls)
 
-    async def go_on(self) -> SegmentEnd:
-        """Work until all is done, something needs a human, or somebody wants a pause."""
+    async def run(self) -> SegmentEnd:
+        """Work until all is done, something needs a human, or a pause is requested."""
         folder = await asyncio.to_thread(self._find_folder)
         if folder is None:
             return Failed(EndReason.AGENT_ERROR, "The checkout of the repository is not there", self._usage())
@@ -83,8 +83,8 @@ class SetupSegment:
             return Failed(EndReason.AGENT_ERROR, stopped_text(self._progress, question.answer or ""), self._usage())
         if question is not None and question.answer is None:
             return self._wait_for(question)
-        words = self._words(question)
-        if words is not None and (end := await self._hear(words, folder)) is not None:
+        prompt = self._prompt(question)
+        if prompt is not None and (end := await self._follow_prompt(prompt, folder)) is not None:
             return end
         return await self._work(folder)
 
@@ -92,40 +92,40 @@ class SetupSegment:
         repo_id = self._segment.run.repo_id
         return None if repo_id is None else find_checkout(self._tools.workshop.root, repo_id)
 
-    def _words(self, question: Question | None) -> str | None:
-        """Return what a human said and nothing followed from yet; None where that is nothing."""
-        said = [] if question is None else [question.answer or ""]
-        # Codegen's resume gives the answer to a question once more as the user's words.
-        said.extend(given.prompt for given in self._segment.inputs if given.prompt not in said)
-        shown = any(given.images for given in self._segment.inputs)
-        if question is None and self._segment.messages and not shown and not any(text.strip() for text in said):
+    def _prompt(self, question: Question | None) -> str | None:
+        """Return the user's prompts that no plan has followed; None where there are none."""
+        prompts = [] if question is None else [question.answer or ""]
+        # Codegen's resume sends the answer to a question once more as the user's prompt.
+        prompts.extend(added.prompt for added in self._segment.inputs if added.prompt not in prompts)
+        has_images = any(added.images for added in self._segment.inputs)
+        if question is None and self._segment.messages and not has_images and not any(text.strip() for text in prompts):
             return None
-        return "\n\n".join(said)
+        return "\n\n".join(prompts)
 
-    async def _hear(self, words: str, folder: Path) -> SegmentEnd | None:
-        """Change the plan as the words want it, or make the first one; return the segment's end if they end it."""
-        commands = find_commands(words) if self._segment.messages else []
+    async def _follow_prompt(self, prompt: str, folder: Path) -> SegmentEnd | None:
+        """Change the plan as the prompt requires, or make the first one; return the segment's end if that ends it."""
+        commands = find_commands(prompt) if self._segment.messages else []
         if commands:
-            self._take_plan(words, commands)
+            self._take_plan(prompt, commands)
             return None
         if self._journal.stop_requested:
             return Paused((), usage=self._usage())
         checkout = await asyncio.to_thread(describe_checkout, folder)
-        images = [image for given in self._segment.inputs for image in given.images]
-        prompt = planning_prompt(self._segment.run.prompt, checkout, self._progress, words, images)
-        plan = await self._tools.planner.ask(prompt, self._tools.model, self._tools.usage, self._journal)
+        images = [image for added in self._segment.inputs for image in added.images]
+        content = planning_prompt(self._segment.run.prompt, checkout, self._progress, prompt, images)
+        plan = await self._tools.planner.ask(content, self._tools.model, self._tools.usage, self._journal)
         if isinstance(plan, Failed):
             return plan
         # A question alone says nothing yet about what was planned before.
         replaced = self._progress.waiting if plan.commands or plan.question is None else []
-        self._take_plan(words, plan.commands, plan.question, replaced)
-        asked = self._progress.newest_question
-        return self._wait_for(asked) if plan.question is not None and asked is not None else None
+        self._take_plan(prompt, plan.commands, plan.question, replaced)
+        newest = self._progress.newest_question
+        return self._wait_for(newest) if plan.question is not None and newest is not None else None
 
     def _take_plan(
-        self, words: str, commands: Sequence[str], question: str | None = None, replaced: Sequence[Step] = ()
+        self, prompt: str, commands: Sequence[str], question: str | None = None, replaced: Sequence[Step] = ()
     ) -> None:
-        """Write the plan down, with the words it follows from: all of it in one commit."""
+        """Write the plan down, with the prompt it follows: all of it in one commit."""
         for step in replaced:
             self._journal.settle_call(step.call_id, REPLACED)
             step.state = StepState.REPLACED
@@ -133,14 +133,14 @@ class SetupSegment:
         if question is not None:
             calls.append(ProposedCall(self._tools.ids.fresh(), ASK_HUMAN, {"question": question}))
         text = planned_text(commands) if question is None else question
-        self._journal.record_turn([self._heard(words), self._said(text, calls)], calls)
+        self._journal.record_turn([self._user_message(prompt), self._assistant_message(text, calls)], calls)
         self._progress.plan(calls)
 
     async def _work(self, folder: Path) -> SegmentEnd:
         try:
             rules = await asyncio.to_thread(self._command_rules)
         except OSError as error:
-            message = f"The folder for the commands' own files cannot be made: {error.strerror}"
+            message = f"The folder for the commands' own files cannot be created: {error.strerror}"
             return Failed(EndReason.AGENT_ERROR, message, self._usage())
         while (failed := self._progress.unexplained) is None:
             waiting = self._progress.waiting
@@ -160,26 +160,26 @@ class SetupSegment:
         return CommandRules(workshop.timeout_seconds, workshop.output_bytes, environment, workshop.user)
 
     async def _run(self, step: Step, folder: Path, rules: CommandRules) -> bool:
-        """Run one command and keep its result; return False if a pause was asked for before it did anything."""
+        """Run one command and keep its result; return False if a pause was requested before it did anything."""
         await self._journal.start_call(step.call_id, idempotent=False)
-        if self._is_pause_wanted():
+        if self._is_stop_requested():
             await self._journal.defer_call(step.call_id)
             return False
         end = await run_command(step.command, folder, rules)
         result = self._progress.finish(step, end)
-        self._journal.record_turn([self._told(step)], [])
+        self._journal.record_turn([self._tool_message(step)], [])
         await self._journal.finish_call(step.call_id, result)
         return True
 
-    def _is_pause_wanted(self) -> bool:
-        # Another process's wish is heard with a commit, such as that of a start.
+    def _is_stop_requested(self) -> bool:
+        # A request from another process arrives with a commit, such as that of a start.
         return self._journal.stop_requested
 
     def _ask_about(self, step: Step) -> Paused:
         call = question_about(step, self._progress)
         self._progress.plan([call])
         question = self._progress.questions[-1]
-        self._journal.record_turn([self._said(question.message, [call])], [call])
+        self._journal.record_turn([self._assistant_message(question.message, [call])], [call])
         return self._wait_for(question)
 
     def _wait_for(self, question: Question) -> Paused:
@@ -190,7 +190,7 @@ class SetupSegment:
 
     async def _complete(self) -> Completed:
         text = completed_text(self._progress)
-        self._journal.record_turn([self._said(text, [])], [])
+        self._journal.record_turn([self._assistant_message(text, [])], [])
         await self._journal.emit(EventType.CONTENT_DELTA, {"content": text})
         await self._journal.emit(EventType.CONTENT_COMPLETED)
         return Completed(text, usage=self._usage())
@@ -198,15 +198,17 @@ class SetupSegment:
     def _usage(self) -> dict[str, int]:
         return counted(self._tools.usage)
 
-    def _heard(self, words: str) -> NewMessage:
-        return self._message(self._request(words), TranscriptEntry(self._tools.ids.fresh(), "user", words, self._now()))
+    def _user_message(self, prompt: str) -> NewMessage:
+        return self._message(
+            self._request(prompt), TranscriptEntry(self._tools.ids.fresh(), "user", prompt, self._now())
+        )
 
-    def _said(self, text: str, calls: Sequence[ProposedCall]) -> NewMessage:
+    def _assistant_message(self, text: str, calls: Sequence[ProposedCall]) -> NewMessage:
         made = tuple((call.tool_call_id, call.tool_name, call.tool_args) for call in calls)
         entry = TranscriptEntry(self._tools.ids.fresh(), "assistant", text, self._now(), tool_calls=made)
         return self._message(ModelResponse([TextPart(text)], timestamp=self._now()), entry)
 
-    def _told(self, step: Step) -> NewMessage:
+    def _tool_message(self, step: Step) -> NewMessage:
         entry = TranscriptEntry(
             self._tools.ids.fresh(),
             "tool",

@@ -20,8 +20,8 @@ _SHELL: Final = "/bin/sh"
 
 # The command's standard input would be a pipe whose other end only this process holds; it is given to a watcher
 # instead, and the command reads nothing. When this process dies, even by SIGKILL, the watcher sees the pipe's end and
-# kills the command's whole group: nothing runs on behind the back of whoever is asked about it after the restart. The
-# watcher is started twice removed, so that no command waits for a child it does not know.
+# kills the command's whole group: nothing keeps running while a human is asked about it after the restart. The watcher
+# is started twice removed, so that no command waits for a child it does not know.
 _WATCHED: Final = """\
 exec 3<&0 </dev/null
 ( { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 & )
@@ -29,17 +29,20 @@ exec 3<&-
 exec /bin/sh -c "$1"
 """
 
-# What stands before the shell: a process of its own, which takes from itself what the command shall not have. Neither
+# Started before the shell: a process of its own, which drops the privileges that the command must not have. Neither
 # the command nor what it starts gains rights by set-user-id programs, it leaves no core behind, and it is another user
-# where one is given. In the server's own process nothing of it could be done: there are other threads in it.
+# where one is given. The server's own process could do nothing of it, because it has other threads.
+# Python ignores two signals, which a command would inherit: `yes | head` would then print an error.
 _LAUNCH: Final = """\
-import os, resource, sys
+import os, resource, signal, sys
 user, group, *command = sys.argv[1:]
 if sys.platform == "linux":
     import ctypes
     if ctypes.CDLL(None).prctl(38, 1, 0, 0, 0):
         sys.exit("no_new_privs could not be set")
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(ignored, signal.SIG_DFL)
 if user:
     os.setgroups([])
     os.setgid(int(group))
@@ -112,8 +115,8 @@ async def run_command(command: str, folder: Path, rules: CommandRules) -> Comman
     It has no files of this process open, none of its environment, and no way to more rights than it begins with.
 
     It has a process group of its own, which is killed as a whole when the command has ended, at the time limit, when
-    this task is cancelled and when this process dies: what a command leaves in the background ends with it. Out of
-    reach is only what makes a session of its own. One that cannot be started ends with exit code 126.
+    this task is cancelled and when this process dies: what a command leaves in the background ends with it. Only a
+    process that makes a session of its own escapes. A command that cannot be started ends with exit code 126.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -129,7 +132,7 @@ async def run_command(command: str, folder: Path, rules: CommandRules) -> Comman
 async def _watch(command: str, folder: Path, rules: CommandRules, tail: _Tail) -> int | None:
     with ExitStack() as ends:
         watched, alive = os.pipe()
-        # Closed last, whatever happens: it is what the watcher waits for.
+        # Closed last, in any case: the watcher waits for it.
         ends.callback(os.close, alive)
         readable, writable = os.pipe()
         reader = asyncio.StreamReader(limit=_CHUNK_BYTES)
@@ -174,7 +177,7 @@ async def _wait(process: asyncio.subprocess.Process, seconds: float) -> int | No
 
 
 def _kill_group(leader: int) -> None:
-    # The group outlives its leader: the watcher is in it. So the number cannot be somebody else's yet.
+    # The group outlives its leader, because the watcher is in it. So the number cannot have been reused yet.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 

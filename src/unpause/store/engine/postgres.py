@@ -12,7 +12,6 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.errors import DatabaseBusy
@@ -24,7 +23,7 @@ from unpause.tasks import VitalTask, background_tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.engine import URL, Connection
 
 T = TypeVar("T")
 
@@ -38,8 +37,6 @@ CONNECTION: Mapping[str, Any] = MappingProxyType(
 # Long enough for what other transactions of ours do to a row, short enough that the connection is not missed.
 _LOCK_SECONDS = 0.1
 DEFAULT_IDLE_SECONDS = 60.0
-# An execution option: the isolation level of a transaction.
-_ISOLATION = "isolation"
 # How often a transaction is retried that the database aborted in favour of another, and how long it waits before that.
 _CLASHES = 5
 _CLASH_SECONDS = (0.005, 0.05)
@@ -47,25 +44,20 @@ _CLASH_SECONDS = (0.005, 0.05)
 _WAITER_OF = 4
 
 
-def limit_transactions(engine: Engine, idle_seconds: float) -> None:
-    """Begin the engine's transactions with limits: a short wait for a lock, and how long one may be left idle.
+def begin_statement(idle_seconds: float, isolation: str = "READ COMMITTED") -> str:
+    """Return a BEGIN with limits: a short wait for a lock, and how long the transaction may be left idle.
 
     PostgreSQL itself ends an idle one, whose process froze or whose machine was suspended, and frees what it locked.
 
-    The limits come with the BEGIN, in one round trip, and end with the transaction. So they cost nothing, and they hold
-    behind a pooler, too, that hands a server's connection to another client after each transaction. The driver is in
-    autocommit mode, so that it sends no BEGIN of its own.
+    The limits come with the BEGIN, in one round trip, and end with the transaction. So they hold behind a pooler, too,
+    which hands a server's connection to another client after each transaction. The driver has to be in autocommit mode,
+    so that it sends no BEGIN of its own.
     """
-    limits = (
-        f"SET LOCAL lock_timeout = {_milliseconds(_LOCK_SECONDS)};"
+    return (
+        f"BEGIN ISOLATION LEVEL {isolation};"
+        f" SET LOCAL lock_timeout = {_milliseconds(_LOCK_SECONDS)};"
         f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(idle_seconds)}"
     )
-
-    def begun(connection: Connection) -> None:
-        isolation = connection.get_execution_options().get(_ISOLATION, "READ COMMITTED")
-        connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL {isolation}; {limits}")
-
-    event.listen(engine, "begin", begun)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -73,8 +65,8 @@ def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _create_engine(url: URL, connections: int, idle_seconds: float) -> AsyncEngine:
-    engine = create_async_engine(
+def _create_engine(url: URL, connections: int) -> AsyncEngine:
+    return create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         # Parameters of a statement, such as the URL of a webhook, must not reach the logs.
@@ -87,18 +79,21 @@ def _create_engine(url: URL, connections: int, idle_seconds: float) -> AsyncEngi
         pool_use_lifo=True,
         connect_args=dict(CONNECTION),
     )
-    limit_transactions(engine.sync_engine, idle_seconds)
-    return engine
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
     engine: AsyncEngine
+    begin: str
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         with database_errors():
             async with self.engine.begin() as connection:
-                return await connection.run_sync(work)
+                return await connection.run_sync(self._transact, work)
+
+    def _transact(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+        connection.exec_driver_sql(self.begin)
+        return work(connection)
 
     async def run_again(self, work: Callable[[Connection], T]) -> T:
         """Do the same, and retry where the transaction was aborted in favour of another; raise DatabaseBusy at last."""
@@ -120,9 +115,10 @@ class PostgresStorage:
     def __init__(self, url: URL, connections: int, lock_seconds: float, idle_seconds: float) -> None:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
-        self._lane = _Lane(_create_engine(url, connections, idle_seconds))
+        engine = _create_engine(url, connections)
+        self._lane = _Lane(engine, begin_statement(idle_seconds))
         # By default each statement reads what was committed before it, which is no consistent snapshot.
-        self._snapshots = _Lane(self._lane.engine.execution_options(**{_ISOLATION: "REPEATABLE READ"}))
+        self._snapshots = _Lane(engine, begin_statement(idle_seconds, "REPEATABLE READ"))
         self._batches = GroupCommit(database_errors)
 
     @asynccontextmanager
@@ -177,6 +173,7 @@ def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connec
 
 
 async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
+    # The caller owns the task: it waits for it, even where it is cancelled.
     task = asyncio.create_task(transaction, name="database transaction")
     try:
         return await asyncio.shield(task)
