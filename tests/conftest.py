@@ -17,12 +17,15 @@ from tests.support.databases import (
     sqlite_url,
 )
 from tests.support.full import skip_long_tests
+from tests.support.logs import log_plainly
 
 # No deadline, because a busy machine is no fault; no database of examples in the working tree.
 settings.register_profile("unpause", deadline=None, database=None)
 settings.load_profile("unpause")
 
 share_compiled_statements()
+
+log_plainly()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.databases import NOW
+from tests.support.logs import log_plainly
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 from unpause.agents.redaction import Redaction
@@ -52,7 +53,7 @@ def logged(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         return written
 
     yield read
-    structlog.reset_defaults()
+    log_plainly()
     root.setLevel(level)
 
 

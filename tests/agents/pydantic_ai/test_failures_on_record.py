@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -20,6 +19,7 @@ from pydantic_ai.usage import UsageLimits
 
 from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel
+from tests.support.logs import log_plainly
 from tests.support.toolbox import JsonObject
 from unpause.agents.redaction import Redaction
 from unpause.auth.tokens import NewToken, create_token
@@ -42,7 +42,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[JsonOb
     monkeypatch.setenv("SOME_API_KEY", KEY)
     configure_logging(Redaction({"SOME_API_KEY": KEY}), readable=False)
     yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
-    structlog.reset_defaults()
+    log_plainly()
     root.setLevel(level)
 
 
