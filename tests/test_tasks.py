@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.serving import running, settings_for
-from unpause.bootstrap import build_application
+from tests.support.serving import application_for, running, settings_for
 from unpause.execution.sweeper import sweeping
 from unpause.tasks import BackgroundTasks, PartDied, SingleTask, TaskScope, VitalTask, background_tasks
 
@@ -31,11 +30,11 @@ async def fail_when_cancelled() -> None:
 
 
 def working(folder: Path) -> AbstractAsyncContextManager[None]:
-    return build_application(settings_for(folder), []).workers.working()
+    return application_for(settings_for(folder), []).workers.working()
 
 
 def swept(folder: Path) -> AbstractAsyncContextManager[None]:
-    return sweeping([build_application(settings_for(folder), []).expiry], 3600)
+    return sweeping([application_for(settings_for(folder), []).expiry], 3600)
 
 
 def served(folder: Path) -> AbstractAsyncContextManager[object]:

@@ -8,7 +8,6 @@ import platform
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
@@ -28,9 +27,7 @@ from unpause.factories import (
     http_client,
     load_jwts,
     load_vault,
-    open_lifespans,
     run_limits,
-    setup_commands_driver,
     worker_rules,
 )
 from unpause.services.agent_routing import AgentRouter
@@ -58,10 +55,10 @@ from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    from unpause.agents.driver import AgentDriver
+    from unpause.agents.config import Agents
     from unpause.clock import Clock, Ids
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
@@ -103,6 +100,7 @@ class Application:
     authenticator: Authenticator
     audit: AuditTrail
     started_at: datetime
+    reload_agents: Callable[[], None]
     pulse: Pulse = field(default_factory=Pulse)
 
     @asynccontextmanager
@@ -141,17 +139,17 @@ class Application:
 
 
 def build_application(
-    settings: Settings, drivers: Sequence[AgentDriver], clock: Clock | None = None, ids: Ids | None = None
+    settings: Settings, agents: Agents, clock: Clock | None = None, ids: Ids | None = None
 ) -> Application:
     """Return the parts of a server for these agents; the database must have its schema."""
-    context, executor, workers = _build_core(settings, drivers, clock or SystemClock(), ids or RandomIds())
-    database, bus, agents, clock = context.database, context.bus, context.agents, context.clock
+    context, executor, workers = _build_core(settings, agents, clock or SystemClock(), ids or RandomIds())
+    database, bus, registry, clock = context.database, context.bus, context.agents, context.clock
     lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
     sender = SigningSender(vault, http_client(settings), clock)
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
-    unserved = UnservedRuns(database, agents.served.names if settings.worker else (), lease)
+    unserved = UnservedRuns(database, registry.served.names if settings.worker else (), lease)
     return Application(
         settings=settings,
         database=database,
@@ -160,7 +158,7 @@ def build_application(
             workers=workers if settings.worker else None,
             recovery=recovery,
             heartbeat=_heartbeat(context, executor),
-            lifespans=partial(open_lifespans, drivers),
+            lifespans=agents.running,
             sweeps=(*_shared_sweeps(database, clock, recovery), authenticator, expiry, unserved),
             sweep_seconds=settings.sweep_seconds,
         ),
@@ -173,8 +171,8 @@ def build_application(
         recovery=recovery,
         unserved=unserved,
         follower=Follower(database, bus),
-        agents=agents,
-        choice=AgentRouter(agents, settings.repo_agents, settings.agent_types),
+        agents=registry,
+        choice=AgentRouter(registry, settings.repo_agents, settings.agent_types),
         listing=RunLists(database),
         users=UserDirectory(database),
         counts=_counts(database, clock),
@@ -184,21 +182,20 @@ def build_application(
         authenticator=authenticator,
         audit=AuditTrail(database),
         started_at=clock.now(),
+        reload_agents=agents.reload,
     )
 
 
-def _build_core(
-    settings: Settings, drivers: Sequence[AgentDriver], clock: Clock, ids: Ids
-) -> tuple[ServiceContext, Executor, Workers]:
+def _build_core(settings: Settings, agents: Agents, clock: Clock, ids: Ids) -> tuple[ServiceContext, Executor, Workers]:
     """Return what the services are built from, and what executes runs."""
     lease = timedelta(seconds=settings.lease_seconds)
     database = _database(settings, lease)
     bus = _bus(settings, database)
-    agents = AgentRegistry(drivers, settings.default_agent, setup_commands_driver(settings, drivers, clock))
-    executor = Executor(JournalContext(database, bus, clock, ids), agents, execution_rules(settings))
+    registry = AgentRegistry(agents.drivers, settings.default_agent, agents.setup_commands)
+    executor = Executor(JournalContext(database, bus, clock, ids), registry, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
     vault, limits = load_vault(settings), run_limits(settings)
-    context = ServiceContext(database, bus, workers, agents, clock, ids, vault, limits, Unreadable(), lease)
+    context = ServiceContext(database, bus, workers, registry, clock, ids, vault, limits, Unreadable(), lease)
     return context, executor, workers
 
 

@@ -1,26 +1,22 @@
-"""Makes objects from settings: rules, secrets, agents."""
+"""From the settings to what each part is made with: rules, secrets, agents."""
 
 from __future__ import annotations
 
 import os
-import pwd
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
-from unpause.agents.demo.model import DemoModel
-from unpause.agents.models import resolve_model
-from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
-from unpause.agents.pydantic_ai.loading import load_agents
+from unpause.agents.config import Agents, AgentsConfig
+from unpause.agents.process.client import AgentProcessClient
+from unpause.agents.process.environment import allowed_environment
+from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
 from unpause.agents.redaction import Redaction
-from unpause.agents.setup.driver import SetupCommandsDriver
-from unpause.agents.setup.segment import Workshop
-from unpause.agents.setup.shell import CommandUser, find_programs
 from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
-from unpause.clock import RandomIds
+from unpause.clock import SystemClock
 from unpause.domain.requirements import OnExpire
 from unpause.errors import InvalidSetting
 from unpause.execution.executor import ExecutionRules
@@ -32,9 +28,8 @@ from unpause.webhooks.deliverer import DeliveryRules
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Iterator
 
-    from unpause.agents.driver import AgentDriver
     from unpause.auth.jwts import KeySource
     from unpause.clock import Clock
     from unpause.settings import Settings
@@ -66,6 +61,7 @@ def execution_rules(settings: Settings) -> ExecutionRules:
     return ExecutionRules(
         history_runs=settings.history_runs,
         lease=timedelta(seconds=settings.lease_seconds),
+        max_crashes=settings.max_crashes,
         per_organization=settings.max_running_per_organization,
         pause_expires_in=settings.pause_expires_seconds,
         approval_expires_in=settings.approval_expires_seconds,
@@ -142,77 +138,61 @@ def load_jwts(settings: Settings, clock: Clock) -> Jwts | None:
     return Jwts(keys, rules, clock)
 
 
-def driver_options(settings: Settings) -> DriverOptions:
-    """Return the options of all drivers; raise InvalidSetting for an unavailable model."""
-    return DriverOptions(
-        ids=RandomIds(),
-        redaction=build_redaction(settings),
-        model=resolve_model(settings.model, settings.model_base_url) if settings.model else None,
+def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
+    """Return what agents need of the settings."""
+    return AgentsConfig(
+        demo=demo,
+        readable_logs=settings.dev,
+        executes=settings.worker,
+        agents=settings.agents,
+        model=settings.model,
+        model_base_url=settings.model_base_url,
+        models=settings.models,
         request_limit=settings.request_limit,
-        max_result_bytes=settings.max_result_bytes,
         total_tokens_limit=settings.total_tokens_limit,
-        models={name: resolve_model(name, settings.model_base_url) for name in settings.models},
+        max_result_bytes=settings.max_result_bytes,
+        workspace=settings.workspace,
+        default_agent=settings.default_agent,
+        workspace_root=settings.workspace_root,
+        command_timeout_seconds=settings.command_timeout_seconds,
+        command_output_bytes=settings.command_output_bytes,
+        command_user=settings.command_user,
     )
 
 
-def load_drivers(settings: Settings) -> list[PydanticAIDriver]:
-    """Return a driver for each agent of the settings; raise InvalidSetting."""
-    options = driver_options(settings)
-    return [PydanticAIDriver(agent, options) for agent in load_agents(settings.agents)]
+@contextmanager
+def started_agents(settings: Settings, *, demo: bool) -> Iterator[Agents]:
+    """Yield the agents of the settings, loaded: in processes of their own, which end with the block, or in this one.
 
-
-@asynccontextmanager
-async def open_lifespans(drivers: Sequence[AgentDriver]) -> AsyncIterator[None]:
-    """Keep the lifespans of the agents open during the block; raise InvalidSetting if one fails to open."""
-    found = {id(driver.lifespans): driver.lifespans for driver in drivers if isinstance(driver, PydanticAIDriver)}
-    async with AsyncExitStack() as stack:
-        for lifespans in found.values():
-            await stack.enter_async_context(lifespans.opened())
-        yield
-
-
-def demo_drivers(settings: Settings) -> list[PydanticAIDriver]:
-    """Return the driver of the demo agent, with its workspace folder."""
-    options = driver_options(settings)
-    prepare_workspace(settings.workspace)
-    return [PydanticAIDriver(build_demo_agent(settings.workspace, options.model or DemoModel()), options)]
-
-
-def command_user(settings: Settings) -> CommandUser | None:
-    """Return the user that setup commands run as, or None for the server's own; raise InvalidSetting."""
-    name = settings.command_user
-    if name is None:
-        return None
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
-        raise InvalidSetting(f"command_user: there is no user {name!r} on this machine") from None
-    if found.pw_uid == 0:
-        raise InvalidSetting("command_user: that is root, who reads everything")
-    if os.geteuid() != 0:
-        raise InvalidSetting("command_user: only a server that runs as root can run commands as another user")
-    return CommandUser(found.pw_uid, found.pw_gid)
-
-
-def setup_commands_driver(
-    settings: Settings, drivers: Sequence[AgentDriver], clock: Clock
-) -> SetupCommandsDriver | None:
-    """Return the driver that prepares repositories, with the model of the settings or of the default agent.
-
-    None without a folder of checkouts, or without a model that can plan: the demo's model knows only the demo's tools.
+    Raises InvalidSetting for agents that cannot be served.
     """
-    if settings.workspace_root is None:
-        return None
-    options = driver_options(settings)
-    default = next((driver for driver in drivers if settings.default_agent in {None, driver.agent_id}), None)
-    model = options.model or (default.model if isinstance(default, PydanticAIDriver) else None)
-    if model is None or isinstance(model, DemoModel):
-        return None
-    workshop = Workshop(
-        settings.workspace_root,
-        settings.command_timeout_seconds,
-        settings.command_output_bytes,
-        find_programs(os.environ),
-        command_user(settings),
+    if settings.agent_processes == 0:
+        # Only here: Pydantic AI and authors' modules are loaded in agent processes, and nowhere else.
+        from unpause.agents.hosting import host_agents  # noqa: PLC0415
+
+        yield host_agents(agents_config(settings, demo=demo), build_redaction(settings), SystemClock())
+        return
+    processes = agent_processes(settings, demo=demo)
+    try:
+        processes.start()
+        drivers, setup = processes.wait_until_ready()
+        yield Agents(drivers, setup, processes.running, processes.request_reload)
+    finally:
+        processes.kill()
+
+
+def agent_processes(settings: Settings, *, demo: bool) -> AgentProcesses:
+    """Return the processes that agents will run in; none is started yet."""
+    config = agents_config(settings, demo=demo).model_dump_json().encode()
+    environment = allowed_environment(os.environ, settings.agent_env)
+    command = [sys.executable, "-m", "unpause.cli.agent_process"]
+    folder = settings.agent_folder or Path.cwd()
+    rules = ProcessRules(
+        processes=settings.agent_processes,
+        cancel_seconds=settings.agent_cancel_seconds,
+        drain_seconds=settings.agent_drain_seconds,
+        max_segments=settings.agent_max_segments,
+        max_bytes=settings.agent_max_bytes,
+        unresponsive_seconds=settings.agent_unresponsive_seconds,
     )
-    return SetupCommandsDriver(model, options, workshop, clock)
+    return AgentProcesses(lambda: AgentProcessClient(command, config, environment, folder), rules)

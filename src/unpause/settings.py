@@ -142,6 +142,40 @@ class AgentSettings(BaseModel):
     )
 
 
+class AgentProcessSettings(BaseModel):
+    """Agent processes."""
+
+    agent_processes: int = Field(
+        default=1,
+        ge=0,
+        le=256,
+        description="Processes that agents run in, without database, keys or tokens; 0 runs agents in the server.",
+    )
+    agent_env: Names = Field(
+        default=(),
+        description="Environment variables that agent processes get besides those of model providers, comma-separated.",
+    )
+    agent_folder: Path | None = Field(
+        default=None, description="Folder that agent processes work in; by default that of the server."
+    )
+    agent_max_segments: int | None = Field(
+        default=None, ge=1, description="Segments after which an agent process is replaced."
+    )
+    agent_max_bytes: int | None = Field(
+        default=None, ge=1, description="Memory over which an agent process is replaced, in bytes."
+    )
+    agent_unresponsive_seconds: Seconds | None = Field(
+        default=None,
+        description="Time an agent process may block its event loop; over it, it is killed. No limit by default.",
+    )
+    agent_cancel_seconds: Seconds = Field(
+        default=10.0, description="Time a tool may go on after its run is cancelled; over it, its process is replaced."
+    )
+    agent_drain_seconds: Seconds = Field(
+        default=60.0, description="Time for runs to leave an agent process that is replaced."
+    )
+
+
 class DemoSettings(BaseModel):
     """Demo."""
 
@@ -317,6 +351,7 @@ class Settings(
     ServerSettings,
     ProcessSettings,
     AgentSettings,
+    AgentProcessSettings,
     DemoSettings,
     DatabaseSettings,
     ExecutionSettings,

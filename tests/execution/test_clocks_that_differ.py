@@ -15,8 +15,8 @@ from tests.support.databases import NOW
 from tests.support.holding_driver import HoldingDriver
 from tests.support.reaching import until
 from tests.support.runs import ADA, follow, look
-from tests.support.serving import settings_for
-from unpause.bootstrap import Application, build_application
+from tests.support.serving import application_for, settings_for
+from unpause.bootstrap import Application
 from unpause.clock import SystemClock
 from unpause.domain.runs import RunStatus
 from unpause.execution.clock_sync import ClockSync
@@ -58,7 +58,7 @@ async def nodes(tmp_path: Path, postgres_url: str) -> AsyncIterator[Nodes]:
     )
     async with AsyncExitStack() as stack:
         for clock, driver in zip(made.clocks, made.drivers, strict=True):
-            application = build_application(settings, [driver], clock)
+            application = application_for(settings, [driver], clock)
             await stack.enter_async_context(application.running())
             made.applications.append(application)
         yield made

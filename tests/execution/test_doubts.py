@@ -15,9 +15,9 @@ from tests.support.databases import Place, sqlite_url
 from tests.support.gates import Gates
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, start, start_and_follow
 from tests.support.server import SettableClock
-from tests.support.serving import settings_for
+from tests.support.serving import application_for, settings_for
 from unpause.agents.driver import Journal, NewMessage, ProposedCall, RequirementRequest, Segment, SegmentEnd
-from unpause.bootstrap import Application, build_application
+from unpause.bootstrap import Application
 from unpause.domain.requirements import OnExpire, Requirement, ToolAnswer
 from unpause.domain.runs import CallStatus, Outcome, Run, RunStatus
 from unpause.errors import ApprovalPending, InvalidTransition, RequirementsOpen
@@ -56,7 +56,7 @@ class Crashing:
     async def server(self, driver: AskingDriver, **changes: object) -> AsyncIterator[Application]:
         """Serve; the end of the block is a stop that waits for nobody."""
         settings = settings_for(self.folder, shutdown_grace_seconds=0, sweep_seconds=3600, **changes)
-        application = build_application(settings, [driver], self.clock)
+        application = application_for(settings, [driver], self.clock)
         async with application.running():
             yield application
 

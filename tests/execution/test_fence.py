@@ -14,7 +14,7 @@ from tests.support.asking_driver import asks
 from tests.support.databases import NOW, Place
 from tests.support.gates import Gates
 from tests.support.runs import start
-from tests.support.serving import settings_for
+from tests.support.serving import application_for, settings_for
 from tests.support.toolless import Toolless
 from unpause.agents.driver import (
     CallResult,
@@ -27,7 +27,7 @@ from unpause.agents.driver import (
     Segment,
     SegmentEnd,
 )
-from unpause.bootstrap import Application, build_application
+from unpause.bootstrap import Application
 from unpause.domain.events import EventType
 from unpause.domain.principal import Visibility
 from unpause.domain.runs import EndReason, Outcome, Run, RunRef, RunStatus
@@ -168,7 +168,7 @@ def cancelled(run: Run) -> Callable[[Connection], None]:
 
 async def lose(settings: Settings, driver: LateDriver, how: Callable[[Run], Callable[[Connection], None]]) -> Run:
     """Execute a run, take it away in the middle, let the driver go on, and check that no row changes any more."""
-    application = build_application(settings, [driver])
+    application = application_for(settings, [driver])
     async with application.database.opened():
         run = await start(application)
         segment = asyncio.create_task(application.executor.execute(run.id))
@@ -214,7 +214,7 @@ async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path) -> None:
 async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     driver = LateDriver(wait_until_cancelled)
-    application = build_application(settings, [driver])
+    application = application_for(settings, [driver])
     async with application.database.opened():
         run = await start(application)
         segment = asyncio.create_task(application.executor.execute(run.id))
@@ -236,9 +236,7 @@ async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path, dat
             claimed.append(segment.run.fence)
             return await self.attempt(journal)
 
-    application: Application = build_application(
-        settings_for(tmp_path, database_url=database_url), [Counting(complete)]
-    )
+    application: Application = application_for(settings_for(tmp_path, database_url=database_url), [Counting(complete)])
     async with application.database.opened():
         run = await start(application)
         asked = (application.executor.execute(run.id) for _ in range(20))

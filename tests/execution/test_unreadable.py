@@ -13,8 +13,7 @@ from structlog.testing import capture_logs
 from tests.support.backlog import add_backlog
 from tests.support.databases import new_run, sqlite_url
 from tests.support.scripted_driver import ScriptedDriver
-from tests.support.serving import serving, settings_for
-from unpause.bootstrap import build_application
+from tests.support.serving import application_for, serving, settings_for
 from unpause.cli.serve import _Server
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidSetting
@@ -58,7 +57,7 @@ def statuses(connection: Connection) -> dict[int, str]:
 async def test_pauses_behind_an_unreadable_one_expire(database_url: str, tmp_path: Path) -> None:
     damages = DAMAGES + (ON_SQLITE if database_url.startswith("sqlite") else ())
     bad = list(range(1, len(damages) + 1))
-    application = build_application(settings_for(tmp_path, database_url=database_url), [])
+    application = application_for(settings_for(tmp_path, database_url=database_url), [])
     async with application.database.opened():
         await application.database.write(lambda connection: add_backlog(connection, 9))
         execute(database_url, "UPDATE requirements SET expires_at = created_at, due_at = created_at", *damages)
@@ -72,7 +71,7 @@ async def test_pauses_behind_an_unreadable_one_expire(database_url: str, tmp_pat
 
 @pytest.mark.sql
 async def test_runs_behind_an_unreadable_one_are_taken_back(database_url: str, tmp_path: Path) -> None:
-    application = build_application(settings_for(tmp_path, database_url=database_url), [])
+    application = application_for(settings_for(tmp_path, database_url=database_url), [])
 
     def fill(connection: Connection) -> None:
         for _ in range(3):

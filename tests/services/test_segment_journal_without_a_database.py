@@ -18,11 +18,11 @@ from tests.support.outages import away
 from tests.support.reaching import reached
 from tests.support.runs import answer, start
 from tests.support.scripted_driver import ScriptedDriver
-from tests.support.serving import running, settings_for
+from tests.support.serving import application_for, running, settings_for
 from tests.support.toolless import Toolless
 from unpause.agents.driver import AgentDriver, CallResult, Completed, Journal, NewMessage, ProposedCall, Segment
 from unpause.agents.driver import SegmentEnd as End
-from unpause.bootstrap import Application, build_application
+from unpause.bootstrap import Application
 from unpause.domain.events import Event, EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import Outcome, RunStatus
@@ -178,7 +178,7 @@ class SteppingDriver(Toolless):
 @asynccontextmanager
 async def built(folder: Path, driver: AgentDriver) -> AsyncIterator[Application]:
     """Have an application that executes nothing by itself."""
-    application = build_application(settings_for(folder), [driver])
+    application = application_for(settings_for(folder), [driver])
     async with application.database.opened():
         yield application
 

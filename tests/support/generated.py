@@ -34,13 +34,11 @@ from starlette.applications import Starlette
 
 from tests.support.caller import CODEGEN, RUNS
 from tests.support.full import IS_FULL
-from tests.support.serving import ADDRESS, settings_for
+from tests.support.serving import ADDRESS, application_for, options_for, settings_for
 from tests.support.toolbox import DEPLOY, plan, toolbox_agent
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
-from unpause.bootstrap import build_application
 from unpause.domain.webhooks import DeliveryResult
-from unpause.factories import driver_options
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
@@ -135,8 +133,8 @@ def application_in(folder: Path, **changes: object) -> Starlette:
         "sweep_seconds": 3600.0,
     }
     settings = settings_for(folder, **{**usual, **changes})
-    driver = PydanticAIDriver(toolbox_agent([]), driver_options(settings))
-    return create_app(build_application(settings, [driver]))
+    driver = PydanticAIDriver(toolbox_agent([]), options_for(settings))
+    return create_app(application_for(settings, [driver]))
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from sqlalchemy import select
 
 from tests.support.receiver import DEADLINE
 from tests.support.scripted_driver import ScriptedDriver
-from tests.support.serving import ADDRESS, settings_for
+from tests.support.serving import ADDRESS, application_for, settings_for
 from unpause.agents.driver import AgentDriver
 from unpause.api.app import create_app
-from unpause.bootstrap import Application, build_application
+from unpause.bootstrap import Application
 from unpause.clock import Clock, SystemClock
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Vault, new_key
@@ -87,7 +87,7 @@ async def hooked(
     changes = {"webhook_private_targets": True, "encryption_key": KEY, "rate_limit_read": "", **changes}
     settings = settings_for(folder, **changes)
     clock = clock or SystemClock()
-    built = build_application(settings, drivers or [ScriptedDriver()], clock)
+    built = application_for(settings, drivers or [ScriptedDriver()], clock)
     vault = Vault([settings.encryption_key.get_secret_value()] if settings.encryption_key else [])
     door = SafeHttpClient(rules.timeout_seconds, allow_private=settings.webhook_private_targets, resolve=resolve)
     deliverer = DeliveryWorker(built.database, SigningSender(vault, door, clock), clock, rules, chance=lambda: 0.5)

@@ -98,6 +98,12 @@ class MortalJournal:
     def _keep(self) -> None:
         self._kept = (dict(self._calls), self._messages, self._heard)
 
+    def on_stop(self, notify: Callable[[], None]) -> None:
+        """Nobody is told: the driver looks itself."""
+
+    def request_release(self) -> None:
+        """Nobody goes on with it."""
+
     def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
         """Take no notice: nothing here is limited."""
         del meter

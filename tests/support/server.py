@@ -24,17 +24,15 @@ from tests.support.caller import DEADLINE, Caller, body_of
 from tests.support.database_clock import stop_clock
 from tests.support.databases import dump
 from tests.support.gates import Gates
-from tests.support.serving import ADDRESS, settings_for
+from tests.support.serving import ADDRESS, application_for, settings_for
 from tests.support.toolbox import JsonObject, toolbox_agent
 from unpause.agents.driver import AgentDriver
-from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.auth.tokens import NewToken, create_token
-from unpause.bootstrap import Application, build_application
+from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
-from unpause.factories import driver_options
 from unpause.store.runs import find_by_key, list_unfinished
 from unpause.store.tables import organizations
 from unpause.store.users import add_organization
@@ -235,14 +233,8 @@ async def served(
     chosen = settings_for(folder, **{**usual, **settings})
     if not chosen.database_url.startswith("sqlite"):
         clock.set_database(chosen.database_url)
-    options = driver_options(chosen)
-    application = build_application(
-        chosen,
-        [
-            PydanticAIDriver(agent, options) if isinstance(agent, Agent) else agent
-            for agent in agents or [toolbox_agent(executed, gates, name) for name in ("toolbox", "other")]
-        ],
-        clock=clock,
+    application = application_for(
+        chosen, agents or [toolbox_agent(executed, gates, name) for name in ("toolbox", "other")], clock
     )
     app = create_app(application)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

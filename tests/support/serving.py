@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +14,14 @@ from pydantic_ai import Agent
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from tests.support.databases import migrated_sqlite_file
+from tests.support.framed import FramedHost
 from unpause.agents.driver import AgentDriver
-from unpause.agents.pydantic_ai.driver import PydanticAIDriver
+from unpause.agents.hosting import agents_of, driver_options
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
-from unpause.factories import driver_options
+from unpause.clock import Clock, SystemClock
+from unpause.factories import agents_config, build_redaction
 from unpause.settings import Settings
 
 ADDRESS = "http://127.0.0.1"
@@ -55,6 +59,23 @@ def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - an
     return settings
 
 
+def options_for(settings: Settings) -> DriverOptions:
+    """Return what the settings say about all agents alike."""
+    return driver_options(agents_config(settings, demo=False), build_redaction(settings))
+
+
+def application_for(
+    settings: Settings, agents: Sequence[Agent[Any, Any] | AgentDriver] = (), clock: Clock | None = None
+) -> Application:
+    """Return an application for these agents; with UNPAUSE_TEST_FRAMED they are behind an agent process's frames."""
+    options, config = options_for(settings), agents_config(settings, demo=False)
+    drivers = [PydanticAIDriver(agent, options) if isinstance(agent, Agent) else agent for agent in agents]
+    served = agents_of(drivers, config, options, clock or SystemClock())
+    if os.environ.get("UNPAUSE_TEST_FRAMED"):
+        served = FramedHost(served.drivers, served.setup_commands).agents()
+    return build_application(settings, served, clock)
+
+
 @asynccontextmanager
 async def running(
     folder: Path,
@@ -64,8 +85,7 @@ async def running(
 ) -> AsyncIterator[Application]:
     """Run an application without HTTP for the length of the block."""
     settings = settings_for(folder, **changes)
-    options = driver_options(settings)
-    application = build_application(settings, [*(PydanticAIDriver(agent, options) for agent in agents), *drivers])
+    application = application_for(settings, [*agents, *drivers])
     async with application.running():
         yield application
 

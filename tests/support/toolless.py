@@ -15,6 +15,10 @@ class Toolless:
     model_name: str
     model_provider: str
 
+    def list_models(self) -> dict[str, ModelName]:
+        """Return none: clients choose no model here."""
+        return {}
+
     def describe_model(self, choice: str | None) -> ModelName:
         """Return the only one."""
         if choice is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,6 +11,10 @@ from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
 from unpause.domain.requirements import Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
+from unpause.errors import InvalidInput
+
+# As the columns have it.
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,21 @@ class ArgumentCheck:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
+class AgentProcessDied(Exception):
+    """The process that ran a segment is gone: calls that had started there are in doubt."""
+
+
+def refuse_long_names(calls: Iterable[ProposedCall]) -> None:
+    """Raise InvalidInput for a call whose id or name is too long to be kept."""
+    for call in calls:
+        for article, what, name in (("an", "id", call.tool_call_id), ("a", "name", call.tool_name)):
+            if len(name) > _LONGEST_NAME:
+                raise InvalidInput(
+                    f"The model made a tool call with {article} {what} of {len(name)} characters: "
+                    f"more than {_LONGEST_NAME} cannot be kept"
+                )
+
+
 class Journal(Protocol):
     """Records what happens in a segment. Every method raises LeaseLost once another process has the run."""
 
@@ -164,6 +183,14 @@ class Journal(Protocol):
 
         A pause was requested, or another process is to go on with the run, which then is not paused in fact.
         """
+        ...
+
+    def on_stop(self, notify: Callable[[], None]) -> None:
+        """Call ``notify`` whenever ``stop_requested`` becomes true from here on: for a driver elsewhere."""
+        ...
+
+    def request_release(self) -> None:
+        """Have the segment end before its next model or tool call, for another claim to go on with the run."""
         ...
 
     def measure(self, meter: Callable[[], Mapping[str, int]]) -> None:
@@ -239,6 +266,10 @@ class AgentDriver(Protocol):
 
         May run the author's code: call it in a thread. Raises nothing.
         """
+        ...
+
+    def list_models(self) -> Mapping[str, ModelName]:
+        """Return the models that a client may choose, by the names that clients use, the agent's own first."""
         ...
 
     def describe_model(self, choice: str | None) -> ModelName:

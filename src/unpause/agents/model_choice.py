@@ -39,3 +39,7 @@ class ModelChoice:
         """Return the same as it is shown to people; raise ModelNotAllowed."""
         model = self.get(choice)
         return ModelName(model.model_name, model.system)
+
+    def list_names(self) -> dict[str, ModelName]:
+        """Return all models that a client may choose, by the names that clients use, the agent's own first."""
+        return {name: self.describe(name) for name in dict.fromkeys([self._own_name, *self._others])}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from unpause.agents.config import Agents
 from unpause.api.app import create_app
 from unpause.api.openapi import openapi_documents
 from unpause.bootstrap import build_application
@@ -33,7 +34,7 @@ def settings() -> None:
 
 def openapi_texts() -> dict[str, str]:
     """Return the OpenAPI documents as JSON text, by name."""
-    documents = openapi_documents(create_app(build_application(Settings(), [])))
+    documents = openapi_documents(create_app(build_application(Settings(), Agents(()))))
     return {title: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for title, document in documents.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from unpause.agents.setup.shell import find_command_user
 from unpause.api.app import create_app
 from unpause.auth.tokens import create_first_token
 from unpause.bootstrap import build_application
@@ -18,7 +20,7 @@ from unpause.cli.logs import configure_logging
 from unpause.cli.options import settings_command
 from unpause.cli.process import freeze_loaded, protect_memory, run_main
 from unpause.errors import InvalidSetting
-from unpause.factories import build_redaction, command_user, demo_drivers, load_drivers, load_jwt_keys, load_vault
+from unpause.factories import build_redaction, load_jwt_keys, load_vault, started_agents
 from unpause.settings import GROUPS, DemoSettings, Settings
 from unpause.store.engine.database import database_file
 from unpause.store.engine.dialects import read_now
@@ -28,9 +30,8 @@ from unpause.tasks import background_tasks
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
 
-    from unpause.agents.driver import AgentDriver
+    from unpause.agents.config import Agents
     from unpause.bootstrap import Application
 
 # How long an idle connection stays open between two requests.
@@ -91,6 +92,7 @@ class _Server(uvicorn.Server):
             raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
         if not self.started:
             return
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._application.reload_agents)
         freeze_loaded()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -104,14 +106,14 @@ def _start_server(settings: Settings) -> None:
     if not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
     _check(settings, "--dev")
-    _start(settings, load_drivers)
+    _start(settings)
 
 
 def _start_demo(settings: Settings) -> None:
     """Serve the demo agent until stopped."""
     settings = settings.model_copy(update={"dev": True})
     _check(settings, "the demo")
-    _start(settings, demo_drivers, _HINTS)
+    _start(settings, _HINTS)
 
 
 serve = settings_command(_start_server, [group for group in GROUPS if group is not DemoSettings])
@@ -129,23 +131,23 @@ def _check(settings: Settings, open_server: str) -> None:
         raise InvalidSetting("--no-worker needs separate workers, and those need PostgreSQL: see --database-url")
     load_vault(settings)
     load_jwt_keys(settings)
-    command_user(settings)
+    find_command_user(settings.command_user)
 
 
-def _start(settings: Settings, load: Callable[[Settings], Sequence[AgentDriver]], hints: str = "") -> None:
+def _start(settings: Settings, hints: str = "") -> None:
     protect_memory()
     configure_logging(build_redaction(settings), readable=settings.dev)
     # Before anything is created on disk: a wrong name leaves nothing behind.
-    drivers = load(settings)
-    lock = own_database(settings.database_url)
-    try:
-        prepare_database(settings.database_url)
-        if not settings.dev:
-            _make_first_token(settings.database_url)
-        _serve(settings, drivers, hints)
-    finally:
-        if lock is not None:
-            lock.release()
+    with started_agents(settings, demo=bool(hints)) as agents:
+        lock = own_database(settings.database_url)
+        try:
+            prepare_database(settings.database_url)
+            if not settings.dev:
+                _make_first_token(settings.database_url)
+            _serve(settings, agents, hints)
+        finally:
+            if lock is not None:
+                lock.release()
 
 
 def _make_first_token(database_url: str) -> None:
@@ -157,8 +159,8 @@ def _make_first_token(database_url: str) -> None:
         sys.stdout.flush()
 
 
-def _serve(settings: Settings, drivers: Sequence[AgentDriver], hints: str) -> None:
-    application = build_application(settings, drivers)
+def _serve(settings: Settings, agents: Agents, hints: str) -> None:
+    application = build_application(settings, agents)
     config = uvicorn.Config(
         TimedApp(create_app(application), settings.request_seconds),
         host=settings.host,

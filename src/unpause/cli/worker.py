@@ -7,13 +7,15 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from unpause.agents.setup.shell import find_command_user
 from unpause.bootstrap import build_application
 from unpause.cli.logs import configure_logging
 from unpause.cli.options import settings_command
 from unpause.cli.process import freeze_loaded, protect_memory, run_main
 from unpause.errors import InvalidSetting
-from unpause.factories import build_redaction, command_user, load_drivers, load_vault
+from unpause.factories import build_redaction, load_vault, started_agents
 from unpause.settings import (
+    AgentProcessSettings,
     AgentSettings,
     DatabaseSettings,
     ExecutionSettings,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _GROUPS = (
     ProcessSettings,
     AgentSettings,
+    AgentProcessSettings,
     DatabaseSettings,
     ExecutionSettings,
     PauseSettings,
@@ -52,11 +55,14 @@ def _start(settings: Settings) -> None:
     if not settings.worker:
         raise InvalidSetting("a worker with --no-worker would do nothing")
     load_vault(settings)
-    command_user(settings)
+    find_command_user(settings.command_user)
     configure_logging(build_redaction(settings), readable=settings.dev)
-    drivers = load_drivers(settings)
-    check_database(settings.database_url)
-    application = build_application(settings, drivers)
+    with started_agents(settings, demo=False) as agents:
+        check_database(settings.database_url)
+        _run(build_application(settings, agents))
+
+
+def _run(application: Application) -> None:
     try:
         run_main(_work(application))
     except BaseExceptionGroup:
@@ -78,6 +84,7 @@ async def _work(application: Application) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload_agents)
     async with application.running():
         freeze_loaded()
         sys.stdout.write("Unpause worker is ready\n")

@@ -45,8 +45,8 @@ class Engine:
                 await self.recovery.take_back_all()
             elif self.workers is not None:
                 await stack.enter_async_context(self.heartbeat.beating(self.workers.abandon))
+            await stack.enter_async_context(self.lifespans())
             if self.workers is not None:
-                await stack.enter_async_context(self.lifespans())
                 await stack.enter_async_context(self.workers.working())
             await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds))
             yield

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.agents.driver import Completed, Failed, Paused, Segment
+from unpause.agents.driver import AgentProcessDied, Completed, Failed, Paused, Segment
 from unpause.clock import delays
 from unpause.domain.event_payloads import with_requirements
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import EndReason
+from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.segment_journal import SegmentJournal
 from unpause.store.events import add_events
@@ -46,6 +47,7 @@ class ExecutionRules(PauseRules):
 
     history_runs: int
     lease: timedelta
+    max_crashes: int
     per_organization: int | None = None
 
 
@@ -92,7 +94,7 @@ class Executor:
             return False
         journal = self._journals[run_key] = SegmentJournal(self._context, segment, self._rules.lease)
         try:
-            return await self._run(segment, journal)
+            return await self._run_or_take_back(segment, journal)
         except (LeaseLost, InvalidTransition, RunNotFound):
             _log.info("segment abandoned", run_id=segment.run.run_id, fence=segment.run.fence)
         except asyncio.CancelledError:
@@ -142,6 +144,26 @@ class Executor:
             except Exception:  # noqa: BLE001, S112 - the boundary around a release: it is tried again
                 continue
             return
+
+    async def _run_or_take_back(self, segment: Segment, journal: SegmentJournal) -> bool:
+        """Execute a segment; where the agent process dies under it, give it back as one whose worker has died."""
+        try:
+            return await self._run(segment, journal)
+        except AgentProcessDied as error:
+            _log.warning("run taken back from an agent process that died", run_id=segment.run.run_id, reason=str(error))
+        # What the process said before its end stays said.
+        await journal.flush()
+        now = self._context.clock.now()
+
+        def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
+            run = find_by_key(connection, segment.run.id)
+            if run is None or run.fence != segment.run.fence:
+                raise RunNotFound
+            return release_crashed(connection, run, self._rules.max_crashes, now)
+
+        run, events = await self._context.database.write(unit)
+        self._context.bus.publish(run.id, events)
+        return run.status is RunStatus.PENDING
 
     async def _run(self, segment: Segment, journal: SegmentJournal) -> bool:
         """Execute a claimed segment; return whether it was released."""
@@ -194,7 +216,7 @@ class Executor:
                     # Not by us: the agent waited for something of its own that was cancelled.
                     return Failed(EndReason.AGENT_ERROR, "The agent failed: CancelledError")
                 return driving.result()
-        except (LeaseLost, InvalidTransition):
+        except (LeaseLost, InvalidTransition, AgentProcessDied):
             raise
         except InvalidInput as error:
             return Failed(EndReason.MODEL_ERROR, error.message)

@@ -131,19 +131,25 @@ class Recovery:
         run = find_by_key(connection, run_key)
         if run is None or run.status is not RunStatus.RUNNING:
             return None, ()
-        changes = {"updated_at": now, "lease_expires_at": None, "crashes": run.crashes + 1}
-        if run.crashes + 1 < self._max_crashes:
-            return transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes), ()
-        message = f"The run's worker died {run.crashes + 1} times while it executed the run"
-        ending = {
-            **changes,
-            "events": 1,
-            "content": message,
-            "end_reason": EndReason.CRASHED.value,
-            "ended_at": now,
-            "pause_id": None,
-        }
-        ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
-        enqueue_webhooks(connection, ended, now)
-        event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})
-        return ended, add_events(connection, run.id, (event,), ended.last_sequence)
+        return release_crashed(connection, run, self._max_crashes, now)
+
+
+def release_crashed(connection: Connection, run: Run, max_crashes: int, now: datetime) -> tuple[Run, tuple[Event, ...]]:
+    """Make a run PENDING again whose worker, or agent process, died under it; end it where that was once too often."""
+    crashes = run.crashes + 1
+    changes = {"updated_at": now, "lease_expires_at": None, "crashes": crashes}
+    if crashes < max_crashes:
+        return transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes), ()
+    message = f"The run's worker died {crashes} times while it executed the run"
+    ending = {
+        **changes,
+        "events": 1,
+        "content": message,
+        "end_reason": EndReason.CRASHED.value,
+        "ended_at": now,
+        "pause_id": None,
+    }
+    ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
+    enqueue_webhooks(connection, ended, now)
+    event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})
+    return ended, add_events(connection, run.id, (event,), ended.last_sequence)

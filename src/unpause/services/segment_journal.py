@@ -72,6 +72,7 @@ class SegmentJournal(SegmentState):
         self._release_requested = False
         # True while nobody knows whether the last write was committed.
         self._is_torn = False
+        self._notify_stop: Callable[[], None] = _notify_nobody
 
     @property
     def fence(self) -> int:
@@ -91,10 +92,16 @@ class SegmentJournal(SegmentState):
     def request_pause(self) -> None:
         """End the segment before its next model or tool call: a pause of the run was requested."""
         self._pause_requested = True
+        self._notify_stop()
 
     def request_release(self) -> None:
         """End the segment before its next model or tool call: this process stops, and another one is to go on."""
         self._release_requested = True
+        self._notify_stop()
+
+    def on_stop(self, notify: Callable[[], None]) -> None:
+        """Call ``notify`` whenever ``stop_requested`` becomes true from here on."""
+        self._notify_stop = notify
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds."""
@@ -147,12 +154,14 @@ class SegmentJournal(SegmentState):
     async def flush(self) -> None:
         """Commit everything that happened so far."""
         async with self._commit_lock:
-            taken = self._take()
+            taken, was_stopping = self._take(), self.stop_requested
             if taken:
                 await self._write(
                     self._context.database.append,
                     lambda connection, again: self._append(connection, taken, again=again),
                 )
+            if self.stop_requested and not was_stopping:
+                self._notify_stop()
 
     async def settle(self) -> None:
         """Wait until what is being committed is."""
@@ -294,3 +303,7 @@ class SegmentJournal(SegmentState):
         if trigger is not Trigger.RELEASE:
             enqueue_webhooks(connection, run, now, taken.requirements)
         return events
+
+
+def _notify_nobody() -> None:
+    """Do nothing: the driver is in this process, and looks at ``stop_requested`` itself."""

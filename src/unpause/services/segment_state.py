@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from unpause.agents.driver import refuse_long_names
 from unpause.domain.arguments import is_same_json
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, ToolCall
-from unpause.errors import InvalidInput
 from unpause.services.audit import decided_by_agent
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
@@ -18,7 +18,7 @@ from unpause.store.large_results import is_large
 from unpause.store.requirements import add_requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from unpause.agents.driver import CallResult, NewMessage, OwnDecision, ProposedCall, Segment
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from unpause.domain.audit import AuditEntry
     from unpause.domain.requirements import Requirement
     from unpause.store.engine.database import Connection
-
-
-# As the columns have it.
-_LONGEST_NAME = 255
 
 
 @dataclass(slots=True)
@@ -97,7 +93,7 @@ class SegmentState:
 
         Raises InvalidInput, having kept nothing, for a call whose id or name is too long to be kept.
         """
-        _refuse_long_names(calls)
+        refuse_long_names(calls)
         for message in messages:
             self._pending.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
@@ -113,7 +109,7 @@ class SegmentState:
         """Record that the model's answer is processed as this call, unless it is known; kept with the next commit."""
         if call.tool_call_id in self._calls:
             return
-        _refuse_long_names((call,))
+        refuse_long_names((call,))
         added = ToolCall(
             call.tool_call_id,
             call.tool_name,
@@ -175,18 +171,3 @@ class SegmentState:
         taken, self._pending = self._pending, PendingWrites()
         taken.usage = self._usage_so_far()
         return taken
-
-
-def _refuse_long_names(calls: Iterable[ProposedCall]) -> None:
-    """Raise InvalidInput for a call whose id or name is too long to be kept."""
-    for call in calls:
-        _refuse_long_name("id", call.tool_call_id)
-        _refuse_long_name("name", call.tool_name)
-
-
-def _refuse_long_name(what: str, name: str) -> None:
-    if len(name) > _LONGEST_NAME:
-        raise InvalidInput(
-            f"The model made a tool call with {'an' if what == 'id' else 'a'} {what} of {len(name)} characters: "
-            f"more than {_LONGEST_NAME} cannot be kept"
-        )

@@ -15,9 +15,9 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from tests.support.agents import Call
 from tests.support.mortal_journal import MortalJournal, run_to_the_end, setup_run
 from tests.support.pairing import unpaired
+from tests.support.serving import options_for
 from unpause.agents.driver import Completed
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
-from unpause.factories import driver_options
 from unpause.settings import Settings
 
 Strategy = Literal["early", "graceful", "exhaustive"]
@@ -89,7 +89,7 @@ class Story:
 async def told(turns: Turns, strategy: Strategy, dies_at: int, *, after: bool) -> tuple[MortalJournal, Story, str]:
     """Let the story come to its end through one death; return the journal, what was done and the result."""
     story = Story(turns, strategy)
-    driver = PydanticAIDriver(story.agent, driver_options(Settings(dev=True)))
+    driver = PydanticAIDriver(story.agent, options_for(Settings(dev=True)))
     journal = MortalJournal(replace(setup_run("go", 1), source_type="API"), dies_at, after=after)
     end = await run_to_the_end(driver, journal, {})
     assert isinstance(end, Completed), end

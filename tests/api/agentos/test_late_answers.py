@@ -17,7 +17,6 @@ from tests.support.caller import CODEGEN, body_of, confirming, refusal
 from tests.support.server import Server, served
 from tests.support.serving import settings_for
 from tests.support.toolbox import JsonObject, calls, plan
-from unpause.bootstrap import build_application
 
 if TYPE_CHECKING:
     import httpx
@@ -195,7 +194,7 @@ async def test_late_voices_count_on_both_databases_by_the_clock_of_the_database(
 
 @pytest.mark.sql
 async def test_one_sweep_does_all_that_is_due(database_url: str, tmp_path: Path) -> None:
-    application = build_application(settings_for(tmp_path, database_url=database_url), [])
+    application = application_for(settings_for(tmp_path, database_url=database_url), [])
 
     def fill(connection: Connection) -> None:
         add_backlog(connection, 450)

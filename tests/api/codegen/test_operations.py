@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.serving import settings_for
+from tests.support.serving import application_for, settings_for
 from unpause.api.app import create_app
 from unpause.api.openapi import openapi_documents
-from unpause.bootstrap import build_application
 
 _RUN = "/v1/organizations/{org_id}/agent/run"
 _HERE = "/v1/organizations/{org_id}"
@@ -101,7 +100,7 @@ _OPERATIONS: list[tuple[str, str, str, str | None, dict[str, str]]] = [
 @pytest.fixture
 def document(tmp_path: Path) -> dict[str, Any]:
     """Return the document of Codegen's API."""
-    return openapi_documents(create_app(build_application(settings_for(tmp_path), [])))["codegen"]
+    return openapi_documents(create_app(application_for(settings_for(tmp_path), [])))["codegen"]
 
 
 def _schema(response: dict[str, Any]) -> str:

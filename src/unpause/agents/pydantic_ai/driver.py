@@ -89,6 +89,10 @@ class PydanticAIDriver:
         """Have the tool's schema check those of the arguments that a human chose; None where only a run can do that."""
         return self._checker.check(tool_name, arguments, chosen)
 
+    def list_models(self) -> dict[str, ModelName]:
+        """Return the models that a client may choose, by the names that clients use, the agent's own first."""
+        return self._models.list_names()
+
     def describe_model(self, choice: str | None) -> ModelName:
         """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed.
 

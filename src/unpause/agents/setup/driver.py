@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
 
 AGENT_ID: Final = "setup-commands"
-DEFAULT_REQUEST: Final = "Prepare this repository for development."
 
 _USAGE = TypeAdapter(RunUsage)
 
@@ -75,6 +74,10 @@ class SetupCommandsDriver:
     ) -> ArgumentCheck | None:
         """Return None: the arguments of a command are not edited."""
         return None
+
+    def list_models(self) -> dict[str, ModelName]:
+        """Return the models that a client may choose, by the names that clients use, the agent's own first."""
+        return self._models.list_names()
 
     def describe_model(self, choice: str | None) -> ModelName:
         """Return the model that a client's choice means, None being the agent's own; raise ModelNotAllowed."""

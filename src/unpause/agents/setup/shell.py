@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import sys
 from contextlib import ExitStack, suppress
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from unpause.errors import InvalidSetting
 from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
@@ -210,3 +212,18 @@ class _Tail:
     def text(self) -> str:
         """Return what is kept; what is no UTF-8, or no character of a database's text, is marked as such."""
         return self._kept[-self._limit :].decode("utf-8", errors="replace").replace("\x00", "\ufffd")
+
+
+def find_command_user(name: str | None) -> CommandUser | None:
+    """Return the user that commands run as; None for the server's own. Raises InvalidSetting."""
+    if name is None:
+        return None
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise InvalidSetting(f"command_user: there is no user {name!r} on this machine") from None
+    if found.pw_uid == 0:
+        raise InvalidSetting("command_user: that is root, who reads everything")
+    if os.geteuid() != 0:
+        raise InvalidSetting("command_user: only a server that runs as root can run commands as another user")
+    return CommandUser(found.pw_uid, found.pw_gid)

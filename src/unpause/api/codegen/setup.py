@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unpause.agents.setup.checkout import find_checkout
-from unpause.agents.setup.driver import DEFAULT_REQUEST
 from unpause.api.codegen.caller import Member, address_of, get_member
 from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
 from unpause.api.codegen.wire.translate import status_word, web_url
@@ -25,6 +24,8 @@ from unpause.services.commands import CreateRun
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
+
+_DEFAULT_REQUEST = "Prepare this repository for development."
 
 router = APIRouter(route_class=CodegenRoute, tags=["setup-commands"])
 
@@ -121,7 +122,7 @@ async def _command(body: GenerateSetupCommandsInput, application: Application) -
         raise NotFound("Repository not found")
     return CreateRun(
         agent_id=driver.agent_id,
-        prompt=body.prompt or DEFAULT_REQUEST,
+        prompt=body.prompt or _DEFAULT_REQUEST,
         source_type=SETUP_COMMANDS,
         metadata={"trigger_source": body.trigger_source},
         repo_id=body.repo_id,

@@ -1,0 +1,103 @@
+"""Makes the drivers of one process from what the settings say about agents: in the server, or in an agent process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from pydantic_ai import Agent
+
+from unpause.agents.config import Agents
+from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
+from unpause.agents.demo.model import DemoModel
+from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
+from unpause.agents.pydantic_ai.loading import load_agents
+from unpause.agents.setup.driver import SetupCommandsDriver
+from unpause.agents.setup.segment import Workshop
+from unpause.agents.setup.shell import find_command_user, find_programs
+from unpause.clock import RandomIds
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from concurrent.futures import Executor
+    from contextlib import AbstractContextManager
+
+    from unpause.agents.config import AgentsConfig
+    from unpause.agents.driver import AgentDriver
+    from unpause.agents.redaction import Redaction
+    from unpause.clock import Clock
+
+
+def host_agents(config: AgentsConfig, redaction: Redaction, clock: Clock) -> Agents:
+    """Return the agents of the settings, to be run in this process; raise InvalidSetting."""
+    options = driver_options(config, redaction)
+    if config.demo:
+        prepare_workspace(config.workspace)
+        agents = [build_demo_agent(config.workspace, options.model or DemoModel())]
+    else:
+        agents = load_agents(config.agents)
+    return agents_of([PydanticAIDriver(agent, options) for agent in agents], config, options, clock)
+
+
+def agents_of(drivers: Sequence[AgentDriver], config: AgentsConfig, options: DriverOptions, clock: Clock) -> Agents:
+    """Return these drivers with the one that prepares repositories, and with what they open once for the process."""
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        async with open_lifespans(drivers) if config.executes else nullcontext():
+            yield
+
+    return Agents(drivers, setup_commands_driver(config, options, drivers, clock), running)
+
+
+def using_threads(executor: Executor) -> AbstractContextManager[None]:
+    """Have synchronous tools run in these threads during the block."""
+    return Agent.using_thread_executor(executor)
+
+
+def driver_options(config: AgentsConfig, redaction: Redaction) -> DriverOptions:
+    """Return what the settings say about all agents alike; raise InvalidSetting for a model that is unavailable."""
+    return DriverOptions(
+        ids=RandomIds(),
+        redaction=redaction,
+        model=resolve_model(config.model, config.model_base_url) if config.model else None,
+        request_limit=config.request_limit,
+        max_result_bytes=config.max_result_bytes,
+        total_tokens_limit=config.total_tokens_limit,
+        models={name: resolve_model(name, config.model_base_url) for name in config.models},
+    )
+
+
+@asynccontextmanager
+async def open_lifespans(drivers: Sequence[AgentDriver]) -> AsyncIterator[None]:
+    """Hold open during the block what the agents open once for the process; raise InvalidSetting where that fails."""
+    found = {id(driver.lifespans): driver.lifespans for driver in drivers if isinstance(driver, PydanticAIDriver)}
+    async with AsyncExitStack() as stack:
+        for lifespans in found.values():
+            await stack.enter_async_context(lifespans.opened())
+        yield
+
+
+def setup_commands_driver(
+    config: AgentsConfig, options: DriverOptions, drivers: Sequence[AgentDriver], clock: Clock
+) -> SetupCommandsDriver | None:
+    """Return the driver that prepares repositories, with the settings' model or the default agent's.
+
+    None without a folder of checkouts, or without a model that can plan: the demo's own knows only the demo's tools.
+    """
+    if config.workspace_root is None:
+        return None
+    default = next((driver for driver in drivers if config.default_agent in {None, driver.agent_id}), None)
+    model = options.model or (default.model if isinstance(default, PydanticAIDriver) else None)
+    if model is None or isinstance(model, DemoModel):
+        return None
+    workshop = Workshop(
+        config.workspace_root,
+        config.command_timeout_seconds,
+        config.command_output_bytes,
+        find_programs(os.environ),
+        find_command_user(config.command_user),
+    )
+    return SetupCommandsDriver(model, options, workshop, clock)

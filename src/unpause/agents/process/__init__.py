@@ -1,0 +1,1 @@
+"""Agents in processes of their own: authors' code runs there, without database, keys or tokens."""

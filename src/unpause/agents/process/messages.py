@@ -1,0 +1,318 @@
+"""What the server and an agent process say to one another; both sides check it with the same types."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+
+from unpause.agents.driver import (
+    ArgumentCheck,
+    CallResult,
+    Completed,
+    Failed,
+    ModelName,
+    NewMessage,
+    OwnDecision,
+    Paused,
+    ProposedCall,
+    Segment,
+    ToolDescription,
+)
+from unpause.agents.process.frames import ProtocolViolation
+from unpause.domain.events import EventType
+from unpause.domain.storable import replace_unstorable
+
+T = TypeVar("T")
+
+# ---------------------------------------------------------------------------- from the server to an agent process
+
+
+@dataclass(frozen=True, slots=True)
+class RunSegment:
+    """Run a segment of the agent; ``stop_requested`` where it should end before its first model or tool call."""
+
+    segment_id: int
+    agent_id: str
+    segment: Segment
+    stop_requested: bool = False
+    op: Literal["run_segment"] = "run_segment"
+
+
+@dataclass(frozen=True, slots=True)
+class StopSegment:
+    """The segment should end, as paused, before its next model or tool call."""
+
+    segment_id: int
+    op: Literal["stop_segment"] = "stop_segment"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelSegment:
+    """The segment ends now, at its next await; nobody waits for its end, but the process says when it has ended."""
+
+    segment_id: int
+    op: Literal["cancel_segment"] = "cancel_segment"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the process asked for is on disk. ``stop_requested`` as the journal knows it by now."""
+
+    segment_id: int
+    request_id: int
+    stop_requested: bool = False
+    op: Literal["written"] = "written"
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """So many more messages about the segment were taken, and as many more may be sent."""
+
+    segment_id: int
+    count: int
+    op: Literal["credit"] = "credit"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckArguments:
+    """Have the tool check those of the arguments that a human chose."""
+
+    request_id: int
+    agent_id: str
+    tool_name: str
+    arguments: dict[str, Any]
+    chosen: tuple[str, ...]
+    op: Literal["check_arguments"] = "check_arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Close what the agents have open, and end."""
+
+    op: Literal["shutdown"] = "shutdown"
+
+
+FromServer: TypeAlias = Annotated[
+    RunSegment | StopSegment | CancelSegment | Written | Credit | CheckArguments | Shutdown, Field(discriminator="op")
+]
+
+# ---------------------------------------------------------------------------- from an agent process to the server
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDescription:
+    """An agent as its process has loaded it. ``models`` are those a client may choose, by name, its own first."""
+
+    agent_id: str
+    agent_name: str
+    model_name: str
+    model_provider: str
+    tools: tuple[ToolDescription, ...]
+    models: dict[str, ModelName]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The agents are loaded, and what they open once for the process is open."""
+
+    agents: tuple[AgentDescription, ...]
+    setup_commands: AgentDescription | None = None
+    op: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The agents cannot be served, for this reason; the process ends."""
+
+    message: str
+    op: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The process's event loop is not blocked; ``memory`` is what the process holds, in bytes."""
+
+    memory: int
+    op: Literal["heartbeat"] = "heartbeat"
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """An event for the run's log."""
+
+    segment_id: int
+    type: EventType
+    payload: dict[str, Any] | None = None
+    usage: dict[str, int] | None = None
+    op: Literal["emit"] = "emit"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTurn:
+    """Messages that end in an answer of the model, and the calls it made."""
+
+    segment_id: int
+    messages: tuple[NewMessage, ...]
+    calls: tuple[ProposedCall, ...]
+    usage: dict[str, int] | None = None
+    op: Literal["record_turn"] = "record_turn"
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeOutput:
+    """The model's answer is processed as this call."""
+
+    segment_id: int
+    call: ProposedCall
+    op: Literal["propose_output"] = "propose_output"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCall:
+    """The arguments that the tool would get."""
+
+    segment_id: int
+    call_id: str
+    arguments: dict[str, Any]
+    sent: dict[str, Any]
+    op: Literal["show_call"] = "show_call"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOwnDecision:
+    """What the agent's own handler decided."""
+
+    segment_id: int
+    call_id: str
+    decision: OwnDecision
+    op: Literal["record_own_decision"] = "record_own_decision"
+
+
+@dataclass(frozen=True, slots=True)
+class SettleCall:
+    """How a call ended that nobody waits for."""
+
+    segment_id: int
+    call_id: str
+    result: CallResult
+    op: Literal["settle_call"] = "settle_call"
+
+
+@dataclass(frozen=True, slots=True)
+class StartCall:
+    """The call starts as soon as that is on disk: answered with Written."""
+
+    segment_id: int
+    request_id: int
+    call_id: str
+    idempotent: bool
+    usage: dict[str, int] | None = None
+    op: Literal["start_call"] = "start_call"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishCall:
+    """How a call ended: answered with Written."""
+
+    segment_id: int
+    request_id: int
+    call_id: str
+    result: CallResult
+    usage: dict[str, int] | None = None
+    op: Literal["finish_call"] = "finish_call"
+
+
+@dataclass(frozen=True, slots=True)
+class DeferCall:
+    """The tool asked to wait for a human before it did anything: answered with Written."""
+
+    segment_id: int
+    request_id: int
+    call_id: str
+    usage: dict[str, int] | None = None
+    op: Literal["defer_call"] = "defer_call"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The segment is over: with one of the three ends, with what was wrong with the model's answer, or cancelled."""
+
+    segment_id: int
+    paused: Paused | None = None
+    completed: Completed | None = None
+    failed: Failed | None = None
+    invalid: str | None = None
+    op: Literal["ended"] = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the tool says of the arguments; None where only a run can do that."""
+
+    request_id: int
+    check: ArgumentCheck | None = field(default=None)
+    op: Literal["checked"] = "checked"
+
+
+FromAgents: TypeAlias = Annotated[
+    Ready
+    | Refused
+    | Heartbeat
+    | Emit
+    | RecordTurn
+    | ProposeOutput
+    | ShowCall
+    | RecordOwnDecision
+    | SettleCall
+    | StartCall
+    | FinishCall
+    | DeferCall
+    | Ended
+    | Checked,
+    Field(discriminator="op"),
+]
+
+_FROM_SERVER: Final[TypeAdapter[FromServer]] = TypeAdapter(FromServer)
+_FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents)
+
+
+def encode(message: object) -> bytes:
+    """Return the message as JSON, as the database writes it: what passes through here comes out the same."""
+    try:
+        return to_json(message, inf_nan_mode="strings", bytes_mode="base64")
+    except (PydanticSerializationError, UnicodeError):
+        # A character that has no place in UTF-8, which no database takes either.
+        return to_json(replace_unstorable(message), inf_nan_mode="strings", bytes_mode="base64")
+
+
+def decode_from_server(data: bytes) -> FromServer:
+    """Return the server's message; raise ProtocolViolation."""
+    return _decode(_FROM_SERVER, data)
+
+
+def decode_from_agents(data: bytes) -> FromAgents:
+    """Return the agent process's message; raise ProtocolViolation, which repeats nothing of it."""
+    return _decode(_FROM_AGENTS, data)
+
+
+def _decode(adapter: TypeAdapter[T], data: bytes) -> T:
+    try:
+        return adapter.validate_json(data)
+    except ValidationError:
+        pass
+    try:
+        # What pydantic's parser does not read and the database keeps: deeper nesting, numbers of thousands of digits.
+        return adapter.validate_python(json.loads(data, parse_int=_read_int))
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation(f"a message that is none: {type(error).__name__}") from None
+
+
+def _read_int(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits

@@ -1,0 +1,151 @@
+"""The server's side of segments that run in an agent process: what the process says goes into their journals."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from unpause.agents.process.frames import ProtocolViolation
+from unpause.agents.process.journal import CREDIT
+from unpause.agents.process.messages import (
+    CancelSegment,
+    Credit,
+    DeferCall,
+    Emit,
+    Ended,
+    FinishCall,
+    ProposeOutput,
+    RecordOwnDecision,
+    RecordTurn,
+    RunSegment,
+    SettleCall,
+    ShowCall,
+    StartCall,
+    StopSegment,
+    Written,
+)
+from unpause.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unpause.agents.driver import Journal, Segment, SegmentEnd
+    from unpause.agents.process.messages import FromAgents
+
+# So many messages are answered for with one Credit.
+_CREDITED: Final = CREDIT // 4
+
+
+class RemoteSegment:
+    """One segment in an agent process, and its journal here."""
+
+    def __init__(self, segment_id: int, journal: Journal, send: Callable[[object], None]) -> None:
+        self._id = segment_id
+        self._journal = journal
+        self._send = send
+        self._usage: dict[str, int] = {}
+        self._taken = 0
+        # Whether nothing of it runs there: it has not begun, or the process has said that it is over.
+        self.has_ended_there = True
+        self._writes: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Future[SegmentEnd] = asyncio.get_running_loop().create_future()
+
+    async def run(self, agent_id: str, segment: Segment) -> SegmentEnd:
+        """Have the process run the segment, and return its end.
+
+        Raises what its journal raises, AgentProcessDied where the process does not live to its end, InvalidInput for
+        an answer of the model that cannot be kept, and FrameTooLarge for a segment that cannot be sent. A cancellation
+        is passed on, and not waited for.
+        """
+        self._usage = dict(segment.run.usage or {})
+        self._journal.measure(lambda: self._usage)
+        self._journal.on_stop(partial(self._send, StopSegment(self._id)))
+        self._send(RunSegment(self._id, agent_id, segment, self._journal.stop_requested))
+        self.has_ended_there = False
+        try:
+            return await self._end
+        finally:
+            if not self.has_ended_there:
+                self._send(CancelSegment(self._id))
+            for write in self._writes:
+                write.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """End the segment here with an error."""
+        if not self._end.done():
+            self._end.set_exception(error)
+            # Whoever ran it may have been cancelled: then nobody asks for it.
+            self._end.exception()
+
+    async def take(self, message: FromAgents) -> None:
+        """Do what the process says about the segment. Raises ProtocolViolation for what a driver never says."""
+        if self._end.done() or isinstance(message, Ended):
+            if isinstance(message, Ended):
+                self._take_end(message)
+            return
+        self._taken += 1
+        if self._taken % _CREDITED == 0:
+            self._send(Credit(self._id, _CREDITED))
+        usage = getattr(message, "usage", None)
+        if usage is not None:
+            self._usage = usage
+        try:
+            await self._write_down(message)
+        except (KeyError, ValueError) as error:
+            raise ProtocolViolation(f"a message about a call that there is not: {type(error).__name__}") from None
+        except Exception as error:  # noqa: BLE001 - it goes to whoever runs the segment
+            self.fail(error)
+
+    async def _write_down(self, message: FromAgents) -> None:
+        journal = self._journal
+        match message:
+            case Emit():
+                await journal.emit(message.type, message.payload)
+            case RecordTurn():
+                journal.record_turn(message.messages, message.calls)
+            case ProposeOutput():
+                journal.propose_output(message.call)
+            case ShowCall():
+                journal.show_call(message.call_id, message.arguments, message.sent)
+            case RecordOwnDecision():
+                journal.record_own_decision(message.call_id, message.decision)
+            case SettleCall():
+                journal.settle_call(message.call_id, message.result)
+            case StartCall() | FinishCall() | DeferCall():
+                # In a task: calls run beside one another, and what they write shares a commit.
+                write = asyncio.get_running_loop().create_task(self._write(message), name=f"write of {self._id}")
+                self._writes.add(write)
+                write.add_done_callback(self._writes.discard)
+            case _:
+                raise ProtocolViolation("a message that belongs to no segment")
+
+    async def _write(self, message: StartCall | FinishCall | DeferCall) -> None:
+        try:
+            match message:
+                case StartCall():
+                    await self._journal.start_call(message.call_id, idempotent=message.idempotent)
+                case FinishCall():
+                    await self._journal.finish_call(message.call_id, message.result)
+                case DeferCall():
+                    await self._journal.defer_call(message.call_id)
+        except Exception as error:  # noqa: BLE001 - it goes to whoever runs the segment
+            self.fail(error)
+        else:
+            self._send(Written(self._id, message.request_id, self._journal.stop_requested))
+
+    def request_release(self) -> None:
+        """Have it end before its next model or tool call, for another process to go on."""
+        self._journal.request_release()
+
+    def _take_end(self, message: Ended) -> None:
+        self.has_ended_there = True
+        if self._end.done():
+            return
+        end = message.paused or message.completed or message.failed
+        if end is not None:
+            self._end.set_result(end)
+        elif message.invalid is not None:
+            self.fail(InvalidInput(message.invalid))
+        else:
+            self.fail(ProtocolViolation("a segment ended that nobody cancelled"))

@@ -1,0 +1,59 @@
+"""The threads that synchronous tools run in: which segment each works for is known, also once nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# As many as asyncio's helpers have it by default.
+_THREADS: Final = 40
+
+current_segment: ContextVar[int | None] = ContextVar("current_segment", default=None)
+
+
+class SegmentThreads(ThreadPoolExecutor):
+    """An executor that knows for which segment's task it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(_THREADS, thread_name_prefix="tool")
+        self._working: Counter[int] = Counter()
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run it in a thread; to be called on the event loop."""
+        done = super().submit(fn, *args, **kwargs)
+        segment_id = current_segment.get()
+        if segment_id is not None:
+            loop = asyncio.get_running_loop()
+            self._working[segment_id] += 1
+            done.add_done_callback(lambda _: _call_soon(loop, self._finished, segment_id))
+        return done
+
+    async def wait_for(self, segment_id: int) -> None:
+        """Return once no thread works for the segment any more."""
+        if self._working[segment_id]:
+            await self._waiting.setdefault(segment_id, asyncio.Event()).wait()
+        self._waiting.pop(segment_id, None)
+        del self._working[segment_id]
+
+    def _finished(self, segment_id: int) -> None:
+        self._working[segment_id] -= 1
+        if self._working[segment_id] == 0 and segment_id in self._waiting:
+            self._waiting[segment_id].set()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[int], Any], segment_id: int) -> None:
+    try:
+        loop.call_soon_threadsafe(function, segment_id)
+    except RuntimeError:
+        # The loop is closed: the process ends.
+        return

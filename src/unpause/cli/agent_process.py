@@ -1,0 +1,57 @@
+"""Where an agent process starts: ``python -m unpause.cli.agent_process``, by a server, and by nobody else."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+
+from unpause.agents.config import Agents, AgentsConfig
+from unpause.agents.hosting import host_agents, using_threads
+from unpause.agents.process.child import AgentProcess, end_process
+from unpause.agents.process.environment import end_with, give_up_looking_in
+from unpause.agents.process.frames import LARGEST_FRAME, FrameSocket, receive_blocking, send_blocking
+from unpause.agents.process.messages import Refused, encode
+from unpause.agents.process.threads import SegmentThreads
+from unpause.agents.redaction import Redaction
+from unpause.cli.logs import configure_logging
+from unpause.cli.process import freeze_loaded, run_main
+from unpause.clock import SystemClock
+from unpause.errors import InvalidSetting
+
+
+def main() -> None:
+    """Serve the agents that the server names over the socket that it handed down, until it ends."""
+    descriptor, stacks, parent = (int(argument) for argument in sys.argv[1:4])
+    end_with(parent)
+    give_up_looking_in()
+    for inherited in (descriptor, stacks):
+        os.set_inheritable(inherited, False)  # noqa: FBT003 - the standard library's
+    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+    link = socket.socket(fileno=descriptor)
+    data = receive_blocking(link, LARGEST_FRAME)
+    if data is None:
+        return
+    config = AgentsConfig.model_validate_json(data)
+    redaction = Redaction(os.environ)
+    configure_logging(redaction, readable=config.readable_logs)
+    try:
+        run_main(_serve(link, host_agents(config, redaction, SystemClock())))
+    except InvalidSetting as error:
+        send_blocking(link, encode(Refused(error.message)))
+    end_process(0)
+
+
+async def _serve(link: socket.socket, agents: Agents) -> None:
+    freeze_loaded()
+    threads = SegmentThreads()
+    with using_threads(threads):
+        async with agents.running():
+            frames = await FrameSocket.attach(link, LARGEST_FRAME)
+            await AgentProcess(frames, agents.drivers, agents.setup_commands, threads).serve()
+
+
+if __name__ == "__main__":
+    main()

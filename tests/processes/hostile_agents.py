@@ -1,0 +1,193 @@
+"""Agents whose tools do to their process what the message says, and one that streams beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from pydantic_ai import Agent, Tool
+from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+
+from unpause import policy
+
+WORDS = 60
+
+
+def segfault() -> None:
+    """Read where nothing is."""
+    ctypes.string_at(0)
+
+
+def abort() -> None:
+    """End as a failed assertion of a C library does."""
+    os.abort()
+
+
+def hard_exit() -> None:
+    """End without a word."""
+    os._exit(3)
+
+
+def kill_all() -> None:
+    """Kill the whole group, as a shell script may."""
+    os.killpg(0, signal.SIGKILL)
+
+
+def close_files() -> None:
+    """Close every descriptor of the process."""
+    os.closerange(0, 4096)
+
+
+def garbage() -> None:
+    """Write to every socket of the process what is no message."""
+    for descriptor in range(3, 256):
+        try:
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                socket.socket(fileno=os.dup(descriptor)).send(b"\x00\x00\x00\x05hello" * 100)
+        except OSError:
+            continue
+
+
+def out_of_memory() -> None:
+    """Allocate until there is no more, and take the end of it for one of the process."""
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    kept = []
+    try:
+        while True:
+            kept.append(bytearray(64 << 20))
+    except MemoryError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+DEADLY = {tool.__name__: tool for tool in (segfault, abort, hard_exit, kill_all, close_files, garbage, out_of_memory)}
+
+
+def memory_error() -> str:
+    """Run out of memory, and survive."""
+    return str(len(bytearray(1 << 60)))
+
+
+def system_exit() -> None:
+    """End the program."""
+    sys.exit(5)
+
+
+def fork() -> str:
+    """Leave a process behind that holds all that is open."""
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    return "forked"
+
+
+def print_much() -> str:
+    """Print megabytes."""
+    for _ in range(200):
+        print("x" * 10_000)  # noqa: T201 - as tools do
+    return "printed"
+
+
+async def block() -> str:
+    """Block the event loop."""
+    time.sleep(6)  # noqa: ASYNC251 - as tools do
+    return "blocked"
+
+
+async def block_for_long() -> str:
+    """Block the event loop for longer than anybody waits."""
+    time.sleep(60)  # noqa: ASYNC251 - as tools do
+    return "blocked"
+
+
+def look_around() -> str:
+    """Return all that can be read here of the server: its environment, memory and files, and this process's own."""
+    parent = Path(f"/proc/{os.getppid()}")
+    found = [repr(dict(os.environ)), *sys.argv]
+    for name in ("environ", "maps", "mem", "fd", "cwd", "exe", "auxv", "stack", "io"):
+        try:
+            place = parent / name
+            found.append(repr(list(place.iterdir())) if place.is_dir() else repr(place.read_bytes()[:100_000]))
+        except OSError as error:
+            found.append(f"{name}: {type(error).__name__}")
+    return "\n".join(found)
+
+
+def process_id() -> str:
+    """Return which process this is."""
+    return str(os.getpid())
+
+
+KEPT: list[bytearray] = []
+
+
+def leak() -> str:
+    """Keep 300 MB for ever."""
+    KEPT.append(bytearray(os.urandom(1 << 20)) * 300)
+    return "leaked"
+
+
+def stuck() -> str:
+    """Do not give way to a cancellation."""
+    time.sleep(30)
+    return "late"
+
+
+def segfault_always() -> None:
+    """Be run again after a crash, and crash again."""
+    segfault()
+
+
+HARMLESS = {
+    tool.__name__: tool
+    for tool in (
+        memory_error,
+        system_exit,
+        fork,
+        print_much,
+        block,
+        block_for_long,
+        look_around,
+        process_id,
+        leak,
+        stuck,
+    )
+}
+
+
+async def call_what_is_named(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str | dict[int, Any]]:
+    """Call the tool that the message names; then say what it gave back."""
+    last = messages[-1]
+    assert isinstance(last, ModelRequest)
+    answers = [part for part in last.parts if part.part_kind in {"tool-return", "retry-prompt"}]
+    if answers:
+        first = answers[0]
+        yield str(first.content) if isinstance(first, ToolReturnPart) else f"failed: {first.content}"
+    else:
+        prompt = next(str(part.content) for part in messages[0].parts if part.part_kind == "user-prompt")
+        yield {0: DeltaToolCall(prompt, "{}", tool_call_id=f"call-{time.monotonic_ns()}")}
+
+
+async def speak_slowly(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[str]:
+    """Say sixty words within three seconds."""
+    for number in range(WORDS):
+        await asyncio.sleep(0.05)
+        yield f"{number} "
+
+
+hostile = Agent(
+    FunctionModel(stream_function=call_what_is_named),
+    name="hostile",
+    tools=[*DEADLY.values(), *HARMLESS.values(), Tool(segfault_always, metadata=policy(idempotent=True))],
+)
+steady = Agent(FunctionModel(stream_function=speak_slowly), name="steady")

@@ -1,0 +1,227 @@
+"""What authors' code does to its process: only its own run notices, or, where the process dies, what ran there."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.contract.replaying import read_events
+from tests.processes.hostile_agents import DEADLY, WORDS
+from tests.support.processes import DEADLINE, ServerProcess, unpause
+
+AGENTS = Path(__file__).parent / "hostile_agents.py"
+KEY = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
+OWN = "a-secret-of-the-server-with-many-letters"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("hostile")
+    environment = {
+        "UNPAUSE_ENCRYPTION_KEY": KEY,
+        "UNPAUSE_JWT_KEY": OWN,
+        "UNPAUSE_JWT_ALGORITHM": "HS256",
+        "DATABASE_PASSWORD": OWN,
+        "OPENAI_API_KEY": "sk-for-the-provider",
+        "MY_SERVICE": "for tools",
+    }
+    options = ("--agents", AGENTS, "--agent-processes", "2", "--agent-env", "MY_SERVICE", "--agent-cancel-seconds", "1")
+    with ServerProcess(folder, *options, environment=environment) as process:
+        yield process
+
+
+def start(client: httpx.Client, agent: str, message: str, **form: str) -> dict[str, Any]:
+    response = client.post(f"/agents/{agent}/runs", data={"message": message, "stream": "false", **form})
+    assert response.status_code in {200, 202}, response.text
+    found = response.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def processes_of(server: ServerProcess) -> set[int]:
+    """Return the ids of the agent processes of the server."""
+    found = set()
+    for thread in Path(f"/proc/{server.pid}/task").iterdir():
+        for pid in (thread / "children").read_text().split():
+            with suppress(OSError):
+                if b"agent_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.add(int(pid))
+    return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_until_all_are_ready(server: ServerProcess) -> None:
+    wait_until(lambda: server.output.count("agent process started") >= server.output.count("agent process died"))
+
+
+class Bystander(threading.Thread):
+    """Follows a run that speaks for three seconds."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        super().__init__()
+        self._server = server
+        self.text = ""
+        self.has_begun = threading.Event()
+
+    def run(self) -> None:
+        with (
+            self._server.client() as client,
+            client.stream("POST", "/agents/steady/runs", data={"message": "go"}) as response,
+        ):
+            for part in response.iter_text():
+                self.has_begun.set()
+                self.text += part
+
+    def content(self) -> str:
+        self.join(DEADLINE)
+        return "".join(event["content"] for event in read_events(self.text) if event["event"] == "RunContent")
+
+
+@pytest.mark.parametrize("tool", list(DEADLY))
+def test_the_death_of_a_process_puts_its_call_in_doubt_and_others_go_on(server: ServerProcess, tool: str) -> None:
+    wait_until_all_are_ready(server)
+    bystander = Bystander(server)
+    bystander.start()
+    assert bystander.has_begun.wait(DEADLINE)
+    with server.client() as client:
+        began = time.monotonic()
+        run = start(client, "hostile", tool)
+
+        assert run["status"] == "PAUSED", run
+        (open_call,) = run["requirements"]
+        assert open_call["tool_execution"]["tool_name"] == tool
+        assert time.monotonic() - began < DEADLINE
+        assert client.get("/health").status_code == 200
+        # The next run goes to a process that lives.
+        assert start(client, "hostile", "process_id")["status"] == "COMPLETED"
+    assert bystander.content() == "".join(f"{number} " for number in range(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("tool", "result"),
+    [("memory_error", "MemoryError"), ("system_exit", "SystemExit: 5"), ("print_much", "printed"), ("fork", "forked")],
+)
+def test_what_a_process_survives_is_the_result_of_its_call(server: ServerProcess, tool: str, result: str) -> None:
+    wait_until_all_are_ready(server)
+    with server.client() as client:
+        before = processes_of(server)
+        run = start(client, "hostile", tool)
+
+        assert run["status"] == "COMPLETED", run
+        assert result in run["content"]
+        assert processes_of(server) == before
+        if tool == "fork":
+            # What is left behind holds the socket open; the death of its parent is noticed all the same.
+            assert start(client, "hostile", "segfault")["status"] == "PAUSED"
+
+
+def test_a_blocked_loop_holds_up_nobody_else_and_its_stack_is_logged(server: ServerProcess) -> None:
+    with server.client() as client:
+        blocked = start(client, "hostile", "block", background="true")
+        slowest = 0.0
+        while client.get(f"/agents/hostile/runs/{blocked['run_id']}").json()["status"] != "COMPLETED":
+            began = time.monotonic()
+            assert client.get("/health").status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.05)
+        assert slowest < 2, slowest
+    assert "agent process blocked" in server.output
+    assert 'hostile_agents.py", line' in server.output
+
+
+def test_a_tool_reads_no_secret_of_the_server(server: ServerProcess) -> None:
+    with server.client() as client:
+        seen = start(client, "hostile", "look_around")["content"]
+
+    assert "sk-for-the-provider" in seen
+    assert "for tools" in seen
+    for secret in (KEY, OWN, "UNPAUSE_", "unpause.db"):
+        assert secret not in seen
+    for name in ("environ", "maps", "mem"):
+        assert f"{name}: PermissionError" in seen, seen
+
+
+def test_a_cancelled_tool_that_does_not_give_way_loses_its_process(server: ServerProcess) -> None:
+    with server.client() as client:
+        wait_until_all_are_ready(server)
+        before = processes_of(server)
+        run = start(client, "hostile", "stuck", background="true")
+        while not client.get(f"/agents/hostile/runs/{run['run_id']}").json().get("tools"):
+            time.sleep(0.05)
+        began = time.monotonic()
+        assert client.post(f"/agents/hostile/runs/{run['run_id']}/cancel").status_code == 200
+
+        assert client.get(f"/agents/hostile/runs/{run['run_id']}").json()["status"] == "CANCELLED"
+        assert time.monotonic() - began < 2
+        wait_until(lambda: not before <= processes_of(server))
+        assert start(client, "hostile", "process_id")["status"] == "COMPLETED"
+
+
+def test_a_hangup_loads_the_agents_anew_while_runs_go_on(server: ServerProcess) -> None:
+    wait_until_all_are_ready(server)
+    bystander = Bystander(server)
+    bystander.start()
+    assert bystander.has_begun.wait(DEADLINE)
+    before = processes_of(server)
+    server.send(signal.SIGHUP)
+    wait_until(lambda: not before & processes_of(server))
+    after = processes_of(server)
+    assert len(after) == 2
+    assert not after & before
+    assert bystander.content() == "".join(f"{number} " for number in range(WORDS))
+
+
+def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> None:
+    options = ("--agent-max-segments", "3", "--agent-max-bytes", str(250 << 20), "--agent-unresponsive-seconds", "4")
+    with ServerProcess(tmp_path, "--agents", AGENTS, *options) as server, server.client() as client:
+        for number, (tool, status) in enumerate(
+            [("process_id", "COMPLETED"), ("leak", "COMPLETED"), ("block_for_long", "PAUSED")]
+        ):
+            (before,) = processes_of(server)
+            for _ in range(1 if number else 3):
+                assert start(client, "hostile", tool)["status"] == status
+            wait_until(lambda before=before: len(found := processes_of(server)) == 1 and before not in found)  # type: ignore[misc]
+    assert server.output.count("it has run its segments") == 1
+    assert server.output.count("it holds too much memory") == 1
+    assert server.output.count("agent process killed: its event loop is blocked") == 1
+
+
+def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, "--agents", AGENTS) as server:
+        children = processes_of(server)
+        assert len(children) == 1
+        server.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+
+
+def test_a_run_that_kills_every_process_ends_as_error(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, "--agents", AGENTS, "--max-crashes", "2") as server, server.client() as client:
+        run = start(client, "hostile", "segfault_always")
+
+        assert run["status"] == "ERROR"
+        assert "died 2 times" in run["content"]
+
+
+def test_an_agent_that_does_not_load_is_refused_at_the_start(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise ValueError('not today')\n", encoding="utf-8")
+    ended = unpause("serve", "--agents", broken, "--port", "0", folder=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "broken.py failed to load: ValueError: not today" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "unpause.db").exists()
