@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from unittest import mock
 
 from tests.benchmarks.bare import OrdinaryRows, PlainRows, Work, create_bare_app
 from tests.support.scripted_driver import ScriptedDriver
+from unpause.agents.config import Agents
 from unpause.cli import serve
 from unpause.cli.main import main
 
@@ -91,7 +92,9 @@ def _main(variant: Variant, folder: Path, creating: Work, continuing: Work) -> N
     arguments = ["--dev", "--agents", "tests.benchmarks.instant_agent", "--port", "0", "--database-url", url]
     with ExitStack() as replaced:
         if variant is not Variant.PYDANTIC_AI:
-            replaced.enter_context(mock.patch.object(serve, "load_drivers", return_value=[ScriptedDriver()]))
+            replaced.enter_context(
+                mock.patch.object(serve, "started_agents", return_value=nullcontext(Agents([ScriptedDriver()])))
+            )
         if variant.agent_id is None:
             file = folder / "bare.db"
             rows = PlainRows(file) if variant is Variant.PLAIN else OrdinaryRows(file)

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from tests.support.backlog import add_backlog
 from tests.support.caller import CODEGEN, body_of, confirming, refusal
 from tests.support.server import Server, served
-from tests.support.serving import settings_for
+from tests.support.serving import application_for, settings_for
 from tests.support.toolbox import JsonObject, calls, plan
 
 if TYPE_CHECKING:
