@@ -14,6 +14,14 @@ from unpause.settings import GROUPS, ServerSettings, Settings
 
 # A value for every setting, none of them its default; a setting without one fails the test.
 VALUES = {
+    "agent_processes": "3",
+    "agent_env": "A_KEY,A_FOLDER",
+    "agent_folder": "/srv",
+    "agent_max_segments": "100",
+    "agent_max_bytes": "500000000",
+    "agent_unresponsive_seconds": "30",
+    "agent_cancel_seconds": "5",
+    "agent_drain_seconds": "90",
     "host": "127.0.0.2",
     "port": "1234",
     "dev": "true",

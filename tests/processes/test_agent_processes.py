@@ -187,7 +187,10 @@ def test_a_hangup_loads_the_agents_anew_while_runs_go_on(server: ServerProcess) 
 
 def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> None:
     options = ("--agent-max-segments", "3", "--agent-max-bytes", str(250 << 20), "--agent-unresponsive-seconds", "4")
-    with ServerProcess(tmp_path, "--agents", AGENTS, *options) as server, server.client() as client:
+    with (
+        ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS, *options) as server,
+        server.client() as client,
+    ):
         for number, (tool, status) in enumerate(
             [("process_id", "COMPLETED"), ("leak", "COMPLETED"), ("block_for_long", "PAUSED")]
         ):
@@ -201,7 +204,7 @@ def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> Non
 
 
 def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--agents", AGENTS) as server:
+    with ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS) as server:
         children = processes_of(server)
         assert len(children) == 1
         server.kill()
@@ -209,7 +212,10 @@ def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
 
 
 def test_a_run_that_kills_every_process_ends_as_error(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--agents", AGENTS, "--max-crashes", "2") as server, server.client() as client:
+    with (
+        ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS, "--max-crashes", "2") as server,
+        server.client() as client,
+    ):
         run = start(client, "hostile", "segfault_always")
 
         assert run["status"] == "ERROR"
@@ -219,7 +225,7 @@ def test_a_run_that_kills_every_process_ends_as_error(tmp_path: Path) -> None:
 def test_an_agent_that_does_not_load_is_refused_at_the_start(tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise ValueError('not today')\n", encoding="utf-8")
-    ended = unpause("serve", "--agents", broken, "--port", "0", folder=tmp_path)
+    ended = unpause("serve", "--agent-processes", "1", "--agents", broken, "--port", "0", folder=tmp_path)
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "broken.py failed to load: ValueError: not today" in ended.stderr
