@@ -36,7 +36,12 @@ def clean_environment(**added: str) -> dict[str, str]:
     """Return this process's environment without what could disturb a server under test, and with `added`."""
     kept = {name: value for name, value in os.environ.items() if not _LEFT_OUT.fullmatch(name)}
     # In most tests agents run in the server's own process: that starts in half the time.
-    return {**kept, "PYTHONUNBUFFERED": "1", "UNPAUSE_AGENT_PROCESSES": "0", **added}
+    return {
+        **kept,
+        "PYTHONUNBUFFERED": "1",
+        "UNPAUSE_AGENT_PROCESSES": os.environ.get("TEST_AGENT_PROCESSES", "0"),
+        **added,
+    }
 
 
 @dataclass(frozen=True, slots=True)
