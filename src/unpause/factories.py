@@ -183,8 +183,9 @@ def started_agents(settings: Settings, *, demo: bool) -> Iterator[Agents]:
 
 def agent_processes(settings: Settings, *, demo: bool) -> AgentProcesses:
     """Return the processes that agents will run in; none is started yet."""
-    config = agents_config(settings, demo=demo).model_dump_json().encode()
     environment = allowed_environment(os.environ, settings.agent_env)
+    withheld = tuple(name for name in os.environ if name not in environment and not name.startswith("UNPAUSE_"))
+    config = agents_config(settings, demo=demo).model_copy(update={"withheld": withheld}).model_dump_json().encode()
     command = [sys.executable, "-m", "unpause.cli.agent_process"]
     folder = settings.agent_folder or Path.cwd()
     rules = ProcessRules(

@@ -146,7 +146,7 @@ class AgentProcessSettings(BaseModel):
     """Agent processes."""
 
     agent_processes: int = Field(
-        default=1,
+        default=0,
         ge=0,
         le=256,
         description="Processes that agents run in, without database, keys or tokens; 0 runs agents in the server.",

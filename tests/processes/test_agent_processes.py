@@ -231,3 +231,14 @@ def test_an_agent_that_does_not_load_is_refused_at_the_start(tmp_path: Path) -> 
     assert "broken.py failed to load: ValueError: not today" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert not (tmp_path / "unpause.db").exists()
+
+
+def test_a_variable_that_agents_miss_is_named_with_the_option_that_passes_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("import os\n\nKEY = os.environ['SHOP_KEY']\n", encoding="utf-8")
+    options = ("--agent-processes", "1", "--agents", "shop.py", "--port", "0")
+    ended = unpause("serve", *options, folder=tmp_path, SHOP_KEY="a-secret-of-the-shop")
+
+    assert ended.returncode == 2
+    assert "KeyError: 'SHOP_KEY'" in ended.stderr
+    assert "--agent-env SHOP_KEY" in ended.stderr
+    assert "a-secret-of-the-shop" not in ended.stderr

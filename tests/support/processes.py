@@ -39,6 +39,7 @@ def clean_environment(**added: str) -> dict[str, str]:
     return {
         **kept,
         "PYTHONUNBUFFERED": "1",
+        "UNPAUSE_AGENT_ENV": "TEST_FOLDER",
         "UNPAUSE_AGENT_PROCESSES": os.environ.get("TEST_AGENT_PROCESSES", "0"),
         **added,
     }

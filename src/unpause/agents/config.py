@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 class AgentsConfig(BaseModel):
-    """The settings that agents need: no secret is among them. ``demo`` serves the demo agent, and no other."""
+    """The settings that agents need: no secret is among them. ``demo`` serves the demo agent, and no other.
+
+    ``withheld`` are the names of environment variables that an agent process does not get.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +44,14 @@ class AgentsConfig(BaseModel):
     command_timeout_seconds: float
     command_output_bytes: int
     command_user: str | None
+    withheld: tuple[str, ...] = ()
+
+    def explain(self, problem: str) -> str:
+        """Return why agents do not load; what is missing because an agent process does not get it is named."""
+        missing = [name for name in self.withheld if re.search(rf"\b{re.escape(name)}\b", problem)]
+        if not missing:
+            return problem
+        return f"{problem} (agent processes get few environment variables: see --agent-env {','.join(missing)})"
 
 
 def _cannot_reload() -> None:

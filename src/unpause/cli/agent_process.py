@@ -40,7 +40,7 @@ def main() -> None:
     try:
         run_main(_serve(link, host_agents(config, redaction, SystemClock())))
     except InvalidSetting as error:
-        send_blocking(link, encode(Refused(error.message)))
+        send_blocking(link, encode(Refused(config.explain(error.message))))
     end_process(0)
 
 
