@@ -23,6 +23,7 @@ from unpause.agents.process.frames import (
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, Refused, decode_from_agents
 from unpause.errors import InvalidSetting
+from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,20 +102,18 @@ class AgentProcessClient:
 
     async def listen(self) -> None:
         """Do what the process says until it is gone; then end what still ran there with AgentProcessDied."""
-        listening = asyncio.ensure_future(self.link.listen())
-        exited = asyncio.ensure_future(self._wait_for_exit())
         try:
-            await asyncio.wait((listening, exited), return_when=asyncio.FIRST_COMPLETED)
-            # What it forked may hold its end of the socket open. What it sent before its end is read all the same.
-            await asyncio.wait((listening,), timeout=_LAST_MESSAGES_SECONDS)
-            if listening.done():
-                listening.result()
+            async with TaskScope() as tasks:
+                listening = tasks.start(self.link.listen(), f"messages of agent process {self.pid}")
+                exited = tasks.start(self._wait_for_exit(), f"exit of agent process {self.pid}")
+                await asyncio.wait((listening, exited), return_when=asyncio.FIRST_COMPLETED)
+                # What it forked may hold its end of the socket open. What it sent before its end is read all the same.
+                await asyncio.wait((listening,), timeout=_LAST_MESSAGES_SECONDS)
+                if listening.done():
+                    listening.result()
         except ProtocolViolation as error:
             _log.error("agent process broke the protocol", pid=self.pid, reason=str(error))
         finally:
-            for task in (listening, exited):
-                task.cancel()
-            await asyncio.gather(listening, exited, return_exceptions=True)
             self.kill()
 
     async def _wait_for_exit(self) -> None:

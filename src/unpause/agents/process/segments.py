@@ -26,6 +26,7 @@ from unpause.agents.process.messages import (
     Written,
 )
 from unpause.errors import InvalidInput
+from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class RemoteSegment:
         self._taken = 0
         # Whether nothing of it runs there: it has not begun, or the process has said that it is over.
         self.has_ended_there = True
-        self._writes: set[asyncio.Task[None]] = set()
+        self._writes = TaskScope()
         self._end: asyncio.Future[SegmentEnd] = asyncio.get_running_loop().create_future()
 
     async def run(self, agent_id: str, segment: Segment) -> SegmentEnd:
@@ -63,13 +64,12 @@ class RemoteSegment:
         self._journal.on_stop(partial(self._send, StopSegment(self._id)))
         self._send(RunSegment(self._id, agent_id, segment, self._journal.stop_requested))
         self.has_ended_there = False
-        try:
-            return await self._end
-        finally:
-            if not self.has_ended_there:
-                self._send(CancelSegment(self._id))
-            for write in self._writes:
-                write.cancel()
+        async with self._writes:
+            try:
+                return await self._end
+            finally:
+                if not self.has_ended_there:
+                    self._send(CancelSegment(self._id))
 
     def fail(self, error: Exception) -> None:
         """End the segment here with an error."""
@@ -114,9 +114,7 @@ class RemoteSegment:
                 journal.settle_call(message.call_id, message.result)
             case StartCall() | FinishCall() | DeferCall():
                 # In a task: calls run beside one another, and what they write shares a commit.
-                write = asyncio.get_running_loop().create_task(self._write(message), name=f"write of {self._id}")
-                self._writes.add(write)
-                write.add_done_callback(self._writes.discard)
+                self._writes.start(self._write(message), f"write of segment {self._id}")
             case _:
                 raise ProtocolViolation("a message that belongs to no segment")
 
