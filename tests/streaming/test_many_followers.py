@@ -29,7 +29,7 @@ FOLLOWERS = 1000
 # Each of them reads the log once at the start, which takes a server longer than a file.
 FOLLOWERS_ON_POSTGRESQL = 200
 STREAMS = 100
-AGENTS = Path(__file__).parents[1] / "weaknesses" / "agents_file.py"
+AGENTS = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
 HOLD = plan([("hold", {"name": "door"})], *([("note", {"text": str(number)})] for number in range(5)))
 # The key of the only run of a test here.

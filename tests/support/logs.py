@@ -7,6 +7,7 @@ import structlog
 
 def log_plainly() -> None:
     """Log as the server does: with rich, structlog's default draws all variables beside a traceback, for minutes."""
+    structlog.reset_defaults()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
