@@ -56,7 +56,7 @@ for _place, (_name, _function, _help) in enumerate(
 @app.command(sort_key=99)
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands and options, for `source` or your shell's folder of completions."""
-    sys.stdout.write(app.generate_completion(shell=shell))
+    sys.stdout.write(app.generate_completion(shell=shell))  # nosec B604 - the name of a shell, and none is started
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
