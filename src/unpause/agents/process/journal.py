@@ -38,14 +38,14 @@ class RemoteJournal:
         self._send = send
         self._stop_requested = stop_requested
         self._meter: Callable[[], Mapping[str, int]] | None = None
-        self._told_usage: dict[str, int] | None = None
+        self._sent_usage: dict[str, int] | None = None
         self._requests = count(1)
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._credit = CREDIT
         self._may_send = asyncio.Event()
         self._may_send.set()
 
-    # -- what the server says
+    # -- from the server
 
     def request_release(self) -> None:
         """Have the segment end before its next model or tool call."""
@@ -64,7 +64,7 @@ class RemoteJournal:
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
 
-    # -- what the driver says
+    # -- from the driver
 
     @property
     def stop_requested(self) -> bool:
@@ -104,12 +104,12 @@ class RemoteJournal:
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Send that the call starts now; on disk when this returns."""
         request_id = next(self._requests)
-        await self._ask(request_id, StartCall(self._id, request_id, call_id, idempotent, self._usage()))
+        await self._request(request_id, StartCall(self._id, request_id, call_id, idempotent, self._usage()))
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Send how the call ended; on disk when this returns."""
         request_id = next(self._requests)
-        await self._ask(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
+        await self._request(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Send how a call ended that nobody waits for."""
@@ -118,11 +118,11 @@ class RemoteJournal:
     async def defer_call(self, call_id: str) -> None:
         """Send that the call's start is taken back; on disk when this returns."""
         request_id = next(self._requests)
-        await self._ask(request_id, DeferCall(self._id, request_id, call_id, self._usage()))
+        await self._request(request_id, DeferCall(self._id, request_id, call_id, self._usage()))
 
     # -- how it is sent
 
-    async def _ask(self, request_id: int, message: object) -> None:
+    async def _request(self, request_id: int, message: object) -> None:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = waiting
         try:
@@ -142,7 +142,7 @@ class RemoteJournal:
         if self._meter is None:
             return None
         usage = dict(self._meter())
-        if usage == self._told_usage:
+        if usage == self._sent_usage:
             return None
-        self._told_usage = usage
+        self._sent_usage = usage
         return usage

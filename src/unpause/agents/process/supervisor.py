@@ -112,7 +112,7 @@ class AgentProcesses:
                 await asyncio.gather(*(client.shut_down() for client in self._clients))
                 self._loop = self._tasks = None
 
-    # -- what the server asks of them
+    # -- requests of the server
 
     async def run_segment(self, agent_id: str, segment: Segment, journal: Journal) -> SegmentEnd:
         """Run a segment in the process with the fewest; wait for one where there is none just now."""
@@ -173,7 +173,7 @@ class AgentProcesses:
         _log.info("agents reloaded", processes=len(new))
         return True
 
-    # -- how they are kept
+    # -- starting and replacing processes
 
     def _driver_of(self, description: AgentDescription) -> ProcessDriver:
         driver = self._drivers[description.agent_id] = ProcessDriver(description, self)
