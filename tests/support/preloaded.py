@@ -8,6 +8,7 @@ A started command is as one of ``subprocess``: own process id, environment, fold
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -62,7 +63,9 @@ class Command:
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # It may have ended a moment ago, with its report still on the way.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def _reported(self) -> int:
         return int.from_bytes(os.read(self._report, 4), "big")
