@@ -11,7 +11,15 @@ import pytest
 
 from tests.support.serving import application_for, running, settings_for
 from unpause.execution.sweeper import sweeping
-from unpause.tasks import BackgroundTasks, PartDied, SingleTask, TaskScope, VitalTask, background_tasks
+from unpause.tasks import (
+    BackgroundTasks,
+    PartDied,
+    SingleTask,
+    TaskScope,
+    UninterruptedTasks,
+    VitalTask,
+    background_tasks,
+)
 
 
 async def fail_with(error: Exception) -> None:
@@ -128,6 +136,26 @@ async def test_a_scope_waits_for_a_stubborn_task_no_longer_than_its_patience(
     assert "stubborn" in capsys.readouterr().out
     release.set()
     await staying
+
+
+async def test_work_that_lost_its_caller_is_waited_for_by_its_owner() -> None:
+    release, done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await release.wait()
+        done.set()
+
+    owner = UninterruptedTasks()
+    caller = asyncio.create_task(owner.run(work(), "transaction"))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert not done.is_set()
+    release.set()
+    await owner.finish()
+    assert done.is_set()
 
 
 async def test_a_single_task_runs_once_at_a_time_and_its_failure_is_logged(capsys: pytest.CaptureFixture[str]) -> None:

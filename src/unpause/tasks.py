@@ -139,6 +139,44 @@ class TaskScope:
             _log.warning("background task did not end", task=task.get_name())
 
 
+class UninterruptedTasks:
+    """Work that goes on to its end when its caller is cancelled; ``finish`` waits for all that still runs."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Return the result of the work; a cancelled caller waits for its end, too, unless it is cancelled again."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await outlast(task)
+            raise
+
+    async def finish(self) -> None:
+        """Wait for what still runs."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+async def outlast(result: asyncio.Future[Any]) -> None:
+    """Wait for work that continues though its caller was cancelled; a failure of it is discarded.
+
+    The caller's next step may depend on it. Ends early where the caller is cancelled once more.
+    """
+    result.add_done_callback(_retrieve)
+    await asyncio.wait((result,))
+
+
+def _retrieve(result: asyncio.Future[Any]) -> None:
+    if not result.cancelled():
+        # Otherwise asyncio logs that it was never retrieved.
+        result.exception()
+
+
 class SingleTask:
     """One piece of work at a time beside its owner, for as long as the event loop runs; its failure is logged."""
 

@@ -10,11 +10,11 @@ from sqlalchemy import Connection, select
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
+from unpause.domain.json import dump_json, load_json
 from unpause.domain.runs import CallStatus, Message, Outcome, ToolCall, TranscriptEntry
 from unpause.store.engine.database import Database
 from unpause.store.events import add_events, list_events
 from unpause.store.journal import add_messages, add_tool_calls, list_messages, list_tool_calls
-from unpause.store.json import dump_json, load_json
 from unpause.store.tables import runs
 
 _ODD: dict[str, Any] = {"z": 1e22, "a": {"b": 1, "a": 1.0}, "ü": [2**70, -0.0, 1e-7, "\u2028"], "B": None}

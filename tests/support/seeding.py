@@ -11,6 +11,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 from sqlalchemy import create_engine, event
 
 from unpause.domain.events import Event, EventType
+from unpause.domain.json import dump_json, load_json
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.domain.runs import Message, RunInput, RunStatus, TranscriptEntry
 from unpause.domain.sessions import NewSession
@@ -18,7 +19,6 @@ from unpause.domain.transitions import Trigger
 from unpause.store.engine import migrate
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, add_messages
-from unpause.store.json import dump_json, load_json
 from unpause.store.runs import insert_run, transition
 from unpause.store.sessions import ensure_session
 

@@ -1,4 +1,4 @@
-"""Reads the Idempotency-Key of a request, and computes a fingerprint to compare requests by."""
+"""Reads the Idempotency-Key of a request, fingerprints the request, and gives a repeated one the same answer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from unpause.domain.idempotency import RequestKey, versioned
 from unpause.errors import InvalidInput
 from unpause.vault import Sealed
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from unpause.bootstrap import Application
     from unpause.domain.principal import Principal
     from unpause.domain.runs import RunRef
     from unpause.services.commands import ContinueRun, CreateRun, ResolveApproval
@@ -37,6 +41,18 @@ def read_request_key(principal: Principal, key: str | None, operation: str, **re
     named = {"operation": operation, **dict(sorted(request.items()))}
     fingerprint = hashlib.sha256(to_json(named, bytes_mode="base64", fallback=_mark)).hexdigest()
     return RequestKey(principal.organization_id, owned, versioned(fingerprint))
+
+
+async def respond_once(
+    application: Application, request_key: RequestKey | None, earlier: str | None, make: Callable[[], Awaitable[bytes]]
+) -> Response:
+    """Return the earlier answer to the request; without one make it, and keep it for a request with the same key."""
+    if earlier is not None:
+        return Response(earlier, media_type="application/json")
+    answer = await make()
+    if request_key is not None:
+        await application.service.keep_answer(request_key, answer.decode())
+    return Response(answer, media_type="application/json")
 
 
 def fields_of(command: CreateRun | ContinueRun | ResolveApproval | RunRef) -> dict[str, Any]:

@@ -57,7 +57,8 @@ for _place, (_name, _function, _help) in enumerate(
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a script that completes commands and options, for `source` or your shell's folder of completions."""
     # bandit takes the name of a shell for the argument that starts one.
-    sys.stdout.write(app.generate_completion(shell=shell))  # nosec B604
+    script = app.generate_completion(shell=shell)  # nosec B604
+    sys.stdout.write(script)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

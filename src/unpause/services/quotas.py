@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from unpause.domain.json import dump_json
 from unpause.errors import InvalidInput, RateLimited, RunLimitReached
-from unpause.store.json import dump_json
 from unpause.store.run_queue import has_unfinished
 from unpause.store.runs import count_runs
 from unpause.store.users import lock_organization

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.event_payloads import editable_payload, form_payload
+from unpause.domain.json import dump_json
 from unpause.domain.runs import RunStatus
 from unpause.domain.urls import read_url
 from unpause.domain.webhooks import Delivery
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
-from unpause.store.json import dump_json
 from unpause.store.webhooks import list_targets, replace_run_targets
 
 if TYPE_CHECKING:

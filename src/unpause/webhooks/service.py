@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unpause.domain.audit import AuditAction, entry_by
+from unpause.domain.json import dump_json
 from unpause.domain.urls import read_url, refuse_private
 from unpause.domain.webhooks import Address, Delivery, DeliveryResult, WebhookTarget, split_url
 from unpause.errors import SecretsNotKept
 from unpause.store.audit import add_entries
-from unpause.store.json import dump_json
 from unpause.store.webhooks import find_organization_target, replace_organization_target
 from unpause.webhooks.sender import check_secret, decrypt_url
 

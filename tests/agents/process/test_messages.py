@@ -35,6 +35,7 @@ from unpause.agents.process.messages import (
 from unpause.domain.deciders import Deciders
 from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
+from unpause.domain.json import dump_json, load_json
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import (
     CallKind,
@@ -48,7 +49,6 @@ from unpause.domain.runs import (
     ToolCall,
     TranscriptEntry,
 )
-from unpause.store.json import dump_json, load_json
 
 NOW = datetime(2026, 11, 26, 12, 30, 15, 123456, tzinfo=UTC)
 

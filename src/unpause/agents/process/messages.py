@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError
 
 from unpause.agents.driver import (
     ArgumentCheck,
@@ -24,6 +23,7 @@ from unpause.agents.driver import (
 )
 from unpause.agents.process.frames import ProtocolViolation
 from unpause.domain.events import EventType
+from unpause.domain.json import encode_json, load_json
 from unpause.domain.storable import replace_unstorable
 
 T = TypeVar("T")
@@ -283,10 +283,10 @@ _FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents)
 def encode(message: object) -> bytes:
     """Return the message as JSON, as the database writes it: what passes through here comes out the same."""
     try:
-        return to_json(message, inf_nan_mode="strings", bytes_mode="base64")
+        return encode_json(message)
     except (PydanticSerializationError, UnicodeError):
         # A character that has no place in UTF-8, which no database takes either.
-        return to_json(replace_unstorable(message), inf_nan_mode="strings", bytes_mode="base64")
+        return encode_json(replace_unstorable(message))
 
 
 def decode_from_server(data: bytes) -> FromServer:
@@ -306,13 +306,6 @@ def _decode(adapter: TypeAdapter[T], data: bytes) -> T:
         pass
     try:
         # What pydantic's parser does not read and the database keeps: deeper nesting, numbers of thousands of digits.
-        return adapter.validate_python(json.loads(data, parse_int=_read_int))
+        return adapter.validate_python(load_json(data))
     except (ValueError, RecursionError) as error:
-        raise ProtocolViolation(f"a message that is none: {type(error).__name__}") from None
-
-
-def _read_int(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
+        raise ProtocolViolation(f"not a message of the protocol: {type(error).__name__}") from None

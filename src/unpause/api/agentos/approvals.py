@@ -17,7 +17,7 @@ from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.tools import requirement as requirement_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
-from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
+from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key, respond_once
 from unpause.domain.approvals import ApprovalFilter, ApprovalStatus
 from unpause.domain.paging import Page
 from unpause.domain.runs import ToolCall
@@ -130,12 +130,11 @@ async def resolve_approval(
         decider, idempotency_key, "agentos.resolve_approval", **fields_of(command), user_id=decider.user_id
     )
     resolved = await application.approvals.resolve_approval(decider, command, request_key)
-    text = resolved.answer
-    if text is None:
-        text = to_json(approval_json(resolved.approval, resolved.requirement)).decode()
-        if request_key is not None:
-            await application.service.keep_answer(request_key, text)
-    return Response(text, media_type="application/json")
+
+    async def make() -> bytes:
+        return to_json(approval_json(resolved.approval, resolved.requirement))
+
+    return await respond_once(application, request_key, resolved.answer, make)
 
 
 @router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)

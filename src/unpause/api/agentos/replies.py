@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from unpause.api.agentos.wire.events import framer
 from unpause.api.agentos.wire.runs import run_output
+from unpause.api.idempotency import respond_once
 from unpause.api.json import write_json
 from unpause.api.permissions import principal_of
 from unpause.api.sse import stream_events
@@ -46,17 +47,15 @@ async def run_response(
 
     Stops waiting when the client disconnects; the run goes on.
     """
-    if accepted.answer is None:
-        if not await wait_unless_disconnected(request, _wait_for(application, accepted)):
-            return Response(status_code=_CLIENT_GONE)
+    if accepted.answer is None and not await wait_unless_disconnected(request, _wait_for(application, accepted)):
+        return Response(status_code=_CLIENT_GONE)
+
+    async def make() -> bytes:
         # A caller who may create or continue a run may see it.
         view = await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
-        text = (await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))).decode()
-        if request_key is not None:
-            await application.service.keep_answer(request_key, text)
-    else:
-        text = accepted.answer
-    return Response(text, media_type="application/json")
+        return await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))
+
+    return await respond_once(application, request_key, accepted.answer, make)
 
 
 async def wait_unless_disconnected(request: Request, work: Coroutine[Any, Any, None]) -> bool:

@@ -30,7 +30,7 @@ from unpause.api.codegen.wire.runs import (
 from unpause.api.codegen.wire.translate import agent_run, status_word
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
+from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key, respond_once
 from unpause.api.media.images import read_images
 from unpause.api.rate_limits import Bucket, limited
 from unpause.api.tool_answers import answers_in
@@ -238,12 +238,11 @@ async def _respond_once(
     application: Application, request: Request, accepted: Accepted, request_key: RequestKey | None
 ) -> Response:
     """Return the run; for a key with a stored answer, return that."""
-    if accepted.answer is not None:
-        return Response(accepted.answer, media_type="application/json")
-    response = _respond(accepted.run, application, request)
-    if request_key is not None:
-        await application.service.keep_answer(request_key, bytes(response.body).decode())
-    return response
+
+    async def make() -> bytes:
+        return bytes(_respond(accepted.run, application, request).body)
+
+    return await respond_once(application, request_key, accepted.answer, make)
 
 
 def _respond(run: Run, application: Application, request: Request) -> Response:

@@ -16,7 +16,7 @@ from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Res
 from unpause.api.codegen.wire.translate import status_word, web_url
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
-from unpause.api.idempotency import IdempotencyKey, read_request_key
+from unpause.api.idempotency import IdempotencyKey, read_request_key, respond_once
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import InvalidInput, NotFound
@@ -98,14 +98,13 @@ async def generate_setup_commands(
         trigger_source=body.trigger_source,
     )
     accepted = await application.service.create_run(principal, command, request_key)
-    if accepted.answer is not None:
-        return Response(accepted.answer, media_type="application/json")
-    run = accepted.run
-    url = web_url(run, address_of(application, request))
-    response = JSONResponse({"agent_run_id": run.id, "status": status_word(run), "url": url})
-    if request_key is not None:
-        await application.service.keep_answer(request_key, bytes(response.body).decode())
-    return response
+
+    async def make() -> bytes:
+        run = accepted.run
+        url = web_url(run, address_of(application, request))
+        return bytes(JSONResponse({"agent_run_id": run.id, "status": status_word(run), "url": url}).body)
+
+    return await respond_once(application, request_key, accepted.answer, make)
 
 
 async def _command(body: GenerateSetupCommandsInput, application: Application) -> CreateRun:

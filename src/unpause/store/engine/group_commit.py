@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy.engine import Connection
 
 from unpause.errors import DatabaseBusy, ShuttingDown
+from unpause.tasks import outlast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,21 +149,6 @@ class GroupCommit:
         if self._blocked is not None:
             self._blocked.append(waiting)
             self._is_blocked.set()
-
-
-async def outlast(result: asyncio.Future[Any]) -> None:
-    """Wait for work that continues though its caller was cancelled; a failure of it is discarded.
-
-    Ends early where the caller is cancelled once more.
-    """
-    result.add_done_callback(_retrieve)
-    await asyncio.wait((result,))
-
-
-def _retrieve(result: asyncio.Future[Any]) -> None:
-    if not result.cancelled():
-        # Otherwise asyncio logs that it was never retrieved.
-        result.exception()
 
 
 @dataclass(frozen=True, slots=True)

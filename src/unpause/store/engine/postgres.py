@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from unpause.domain.json import dump_json, load_json
 from unpause.errors import DatabaseBusy
 from unpause.store.engine.failures import Clash, LockTimeout, database_errors
-from unpause.store.engine.group_commit import GroupCommit, outlast
-from unpause.store.json import dump_json, load_json
-from unpause.tasks import VitalTask, background_tasks
+from unpause.store.engine.group_commit import GroupCommit
+from unpause.tasks import UninterruptedTasks, VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
     from sqlalchemy.engine import URL, Connection
 
@@ -120,6 +120,7 @@ class PostgresStorage:
         # By default each statement reads what was committed before it, which is no consistent snapshot.
         self._snapshots = _Lane(engine, begin_statement(idle_seconds, "REPEATABLE READ"))
         self._batches = GroupCommit(database_errors)
+        self._transactions = UninterruptedTasks()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -135,11 +136,13 @@ class PostgresStorage:
             finally:
                 self._batches.finish()
                 await VitalTask.finish(*writers)
+                await self._transactions.finish()
                 await self._lane.engine.dispose()
 
     async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""
-        return await _to_the_end(self._run(self._lane, unit) if waits else self._lane.run_again(unit))
+        work = self._run(self._lane, unit) if waits else self._lane.run_again(unit)
+        return await self._transactions.run(work, "database transaction")
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
@@ -147,7 +150,7 @@ class PostgresStorage:
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, to its end too: an interrupted connection is lost to the pool."""
-        return await _to_the_end(self._run(self._snapshots, unit))
+        return await self._transactions.run(self._run(self._snapshots, unit), "database transaction")
 
     async def _run(self, lane: _Lane, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``; where it needs a lock wait for it, with few others, and raise DatabaseBusy at last."""
@@ -170,14 +173,3 @@ class PostgresStorage:
 def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connection) -> T:
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(end - monotonic())}")
     return unit(connection)
-
-
-async def _to_the_end(transaction: Coroutine[Any, Any, T]) -> T:
-    # The caller owns the task: it waits for it, even where it is cancelled.
-    task = asyncio.create_task(transaction, name="database transaction")
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        # The next write of the caller may depend on this one.
-        await outlast(task)
-        raise

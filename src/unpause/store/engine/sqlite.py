@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
+from unpause.domain.json import dump_json, load_json
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.group_commit import GroupCommit, Outcome, settle
-from unpause.store.json import dump_json, load_json
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
