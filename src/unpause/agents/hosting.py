@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic_ai import Agent
 
 from unpause.agents.config import Agents
-from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
+from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
+from unpause.agents.demo.workspace import prepare_workspace
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.pydantic_ai.loading import load_agents

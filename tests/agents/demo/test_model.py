@@ -26,8 +26,9 @@ from pydantic_ai import (
     UserPromptPart,
 )
 
-from unpause.agents.demo.agent import build_demo_agent, prepare_workspace
+from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
+from unpause.agents.demo.workspace import prepare_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
