@@ -99,12 +99,12 @@ def build_redaction(settings: Settings) -> Redaction:
 
 def load_jwt_keys(settings: Settings) -> KeySource | None:
     """Return the keys that JWTs are verified with, or None without any; raise InvalidSetting."""
-    given = [_read_key(file) for file in settings.jwt_key_files]
+    keys = [_read_key(file) for file in settings.jwt_key_files]
     if settings.jwt_key is not None:
-        given.insert(0, settings.jwt_key.get_secret_value())
+        keys.insert(0, settings.jwt_key.get_secret_value())
     if settings.jwt_jwks_url is None:
-        return StaticKeys(given, settings.jwt_algorithm) if given else None
-    if given:
+        return StaticKeys(keys, settings.jwt_algorithm) if keys else None
+    if keys:
         raise InvalidSetting("jwt_jwks_url stands alone: the keys there, or keys of your own, but not both")
     if settings.jwt_algorithm.startswith("HS"):
         raise InvalidSetting(f"jwt_algorithm {settings.jwt_algorithm} needs a secret, and no address publishes one")

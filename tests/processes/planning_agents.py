@@ -20,7 +20,7 @@ def _plan(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         for piece in ([part.content] if isinstance(part.content, str) else part.content)
         if isinstance(piece, str)
     )
-    _, later, words = text.partition("What the person says now:\n")
+    _, later, words = text.partition("New prompt of the user:\n")
     given = words if later else text.partition("\n\nThe checkout:")[0]
     commands = [line.removeprefix("- ") for line in given.splitlines() if line.startswith("- ")]
     return ModelResponse([ToolCallPart(info.output_tools[0].name, {"commands": commands})])

@@ -51,7 +51,7 @@ class ToolPolicy:
     or the whole run cancelled; `None` leaves both to the server's settings.
 
     `four_eyes`: who started the run cannot decide the call, neither yes nor no; where nobody knows who started it,
-    nobody can, and the run can only be cancelled. `approvers`: whoever decides must be one of these users
+    nobody can, and the run can only be cancelled. `approvers`: only these users decide
     (`"olga"`, `"user:olga"`) or have one of these scopes (`"finance:approve"`, `"scope:approver"`): without such a
     prefix a name with a colon is only a scope, one without only a user. An administrator has every scope, but is no
     other user.

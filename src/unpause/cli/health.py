@@ -33,11 +33,11 @@ def check(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _option(command: Sequence[str], name: str) -> str | None:
-    for given, after in zip(command, [*command[1:], ""], strict=True):
-        if given == name:
+    for word, after in zip(command, [*command[1:], ""], strict=True):
+        if word == name:
             return after
-        if given.startswith(f"{name}="):
-            return given.partition("=")[2]
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
     return None
 
 

@@ -49,7 +49,7 @@ def settings_command(
     """Return a command that takes the settings of these groups as options and runs with them."""
 
     def command(**options: bool | list[str]) -> None:
-        run(read_settings(**{name: _value(name, given=given) for name, given in options.items()}))
+        run(read_settings(**{name: _value(name, value=value) for name, value in options.items()}))
 
     parameters = [
         _option(name, field, Group((group.__doc__ or "").splitlines()[0].rstrip("."), sort_key=place))
@@ -61,11 +61,11 @@ def settings_command(
     return command
 
 
-def _value(name: str, *, given: bool | list[str]) -> bool | str:
-    """Return the value of an option that may be given several times: a list takes all, any other one the last."""
-    if isinstance(given, bool):
-        return given
-    return ",".join(given) if _kind(Settings.model_fields[name].annotation) is tuple else given[-1]
+def _value(name: str, *, value: bool | list[str]) -> bool | str:
+    """Return the value of an option that may be repeated: a list takes all values, any other option the last."""
+    if isinstance(value, bool):
+        return value
+    return ",".join(value) if _kind(Settings.model_fields[name].annotation) is tuple else value[-1]
 
 
 def _option(name: str, field: FieldInfo, group: Group) -> inspect.Parameter:

@@ -43,7 +43,7 @@ def run_main(
     """Run ``main`` to its end, and raise what it raises.
 
     asyncio lets ``SystemExit`` and ``KeyboardInterrupt`` out of the loop from whichever task or callback raises them.
-    Here they do not stop the process: the task still has its exception, and whoever awaits it gets that. Signals stop
+    Here they do not stop the process: the task keeps its exception, for the code that awaits it. Signals stop
     the process, and ``main`` has its own handlers for them.
     """
     with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -151,7 +151,7 @@ def _start(settings: Settings, hints: str = "") -> None:
 
 
 def _make_first_token(database_url: str) -> None:
-    """Print an administrator's token if the database has none: whoever starts the server needs one."""
+    """Print an administrator's token if the database has none: without one nobody could use the server."""
     with plain_connection(database_url) as connection, connection.begin():
         text = create_first_token(connection, read_now(connection, datetime.now(UTC)))
     if text is not None:

@@ -51,7 +51,7 @@ organizations = App(name="organizations")
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _TokenOptions:
     user: Annotated[
         str | None, Parameter(metavar="NAME", help="User of the token; by default each request names one.")
     ] = None
@@ -64,7 +64,7 @@ class _Wanted:
     org: _Organization = DEFAULT_ORGANIZATION
 
     def new_token(self) -> NewToken:
-        """Return it in the domain's words."""
+        """Return the options as the domain's object."""
         scopes = (ADMIN,) if self.admin else tuple(name.strip() for name in self.scopes.split(",") if name.strip())
         return NewToken(
             organization_id=self.org, user_id=self.user, name=self.name, scopes=scopes, lifetime=self.expires
@@ -72,10 +72,10 @@ class _Wanted:
 
 
 @tokens.command(name="create")
-def create(*, wanted: _Wanted = _Wanted(), database_url: DatabaseUrl = None) -> None:
+def create(*, options: _TokenOptions = _TokenOptions(), database_url: DatabaseUrl = None) -> None:
     """Create a token and print it, once."""
     with _connection(database_url) as (connection, now):
-        token, text = create_token(connection, wanted.new_token(), _principal(wanted.org), now)
+        token, text = create_token(connection, options.new_token(), _principal(options.org), now)
     _print_token(token, text)
 
 

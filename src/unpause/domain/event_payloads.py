@@ -35,7 +35,7 @@ def pause_payload(
 ) -> dict[str, Any]:
     """Return the payload of ``run_paused``: all calls of the run so far, and all requirements.
 
-    ``content`` is what the agent said, if anything.
+    ``content`` is the model's last text, if any.
     """
     return {
         "pause_id": pause_id,

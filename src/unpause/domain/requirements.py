@@ -277,8 +277,7 @@ def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
     external = requirement.kind is RequirementKind.EXTERNAL_EXECUTION
     if answer.result is not None and not external:
         raise RequirementMismatch(
-            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) is run by the server: "
-            "a result cannot be given for it"
+            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) is run by the server: it takes no result"
         )
     if answer.confirmed is False:
         # Values sent with a rejection are not checked, and not kept.

@@ -109,9 +109,9 @@ class Continuation:
 class Run:
     """One row of ``runs``. ``id`` is Codegen's integer, ``run_id`` Agno's UUID; both name the same run.
 
-    ``model_choice`` is the model that a client requested, by its name in the settings; ``awaiting`` describes in plain
-    words what the present or last pause waits for; ``content`` is None where the agent said
-    nothing before a pause. ``traceback`` is that of a failed run, without secrets, for administrators only.
+    ``model_choice`` is the model that a client requested, by its name in the settings; ``awaiting`` describes what the
+    present or last pause waits for; ``content`` is None for a pause without text of the model. ``traceback`` is that of
+    a failed run, without secrets, for administrators only.
     """
 
     id: int
@@ -213,7 +213,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptEntry:
-    """One message in neutral form, as clients read it: who said what, with the calls that were made."""
+    """One message in neutral form, as clients read it: its role, its text and its tool calls."""
 
     id: str
     role: str

@@ -151,7 +151,7 @@ class Executor:
             return await self._run(segment, journal)
         except AgentProcessDied as error:
             _log.warning("run taken back from an agent process that died", run_id=segment.run.run_id, reason=str(error))
-        # What the process said before its end stays said.
+        # What the process sent before its end is kept.
         await journal.flush()
         now = self._context.clock.now()
 

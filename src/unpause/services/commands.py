@@ -17,8 +17,8 @@ class CreateRun:
     """Create a run. ``session_id`` None or empty starts a new session.
 
     ``output_schema`` is what the answer is to fit instead of what the agent's own would.
-    ``model`` is one of those that the settings allow. ``webhooks``, where given, hear of this run instead of the
-    organization's.
+    ``model`` is one of those that the settings allow. ``webhooks`` get the messages about this run instead of the
+    organization's; None keeps those.
     """
 
     agent_id: str
@@ -41,8 +41,8 @@ class ContinueRun:
 
     The ``answers`` decide their calls and have to fit what is open; without a prompt, what they do not decide stays
     open. A ``prompt`` decides all the rest: open questions take it as their answer, everything else is declined with it
-    as the note; and the model reads it, with the ``images``, as the user's words. ``pause_id``, where given, must be
-    the present pause. ``model`` runs the rest of it; ``webhooks``, where given, replace those that hear of it.
+    as the note; and the model reads it, with the ``images``, as the user's words. a ``pause_id`` must be that
+    of the present pause. ``model`` runs the rest of it; ``webhooks`` replace those of the run.
     """
 
     answers: tuple[ToolAnswer, ...] = ()

@@ -53,7 +53,7 @@ organizations = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# The first user of an organization is the one that an open server takes everybody for.
+# On a server without authentication every caller is the first user of the organization.
 users = Table(
     "users",
     metadata,
@@ -185,7 +185,7 @@ tool_calls = Table(
     Column("finished_at", Instant),
 )
 
-# `due_at` is when the sweep has to look at it next: the earlier of reminder and expiry, and null once nobody has to.
+# `due_at` is the earlier of reminder and expiry, for the sweep; null where there is neither any more.
 requirements = Table(
     "requirements",
     metadata,
@@ -251,7 +251,7 @@ approvals = Table(
     ),
 )
 
-# What a request with an Idempotency-Key did: the run and where its log stood, and the answer once there is one.
+# The effect of a request with an Idempotency-Key: the run, the last event before it, and the response once known.
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -276,7 +276,7 @@ events = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-# Where news of runs goes: of all runs of an organization, or with a `run_key` of that run alone. Secrets are encrypted.
+# Webhooks: for all runs of an organization, or with a `run_key` for that run alone. Secrets are encrypted.
 webhook_targets = Table(
     "webhook_targets",
     metadata,
@@ -291,7 +291,7 @@ webhook_targets = Table(
     _partial("ix_webhook_targets_run_key", "run_key", rows=_OF_A_RUN),
 )
 
-# One row for each message to one target, written with the change it tells of; over where `next_attempt_at` is null.
+# The outbox: one row a message and target, written with the change it describes. Finished: `next_attempt_at` is null.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
@@ -309,7 +309,7 @@ webhook_deliveries = Table(
     Index("ix_webhook_deliveries_created_at", "created_at"),
 )
 
-# How often something was asked for in a window of time, where several processes share the database.
+# The requests of a rate limit's key in the present window, where several processes share the database.
 rate_counts = Table(
     "rate_counts",
     metadata,
@@ -319,7 +319,7 @@ rate_counts = Table(
     Index("ix_rate_counts_ends_at", "ends_at"),
 )
 
-# The processes that execute runs, where several share the database: alive while `seen_at`, by its clock, is recent.
+# The processes that execute runs, where several share the database: live while `seen_at` is recent by its clock.
 nodes = Table(
     "nodes",
     metadata,
@@ -331,7 +331,7 @@ nodes = Table(
     Column("seen_at", Instant, nullable=False),
 )
 
-# What programs and people prove with that they may ask. The token itself is not here: only what it hashes to.
+# API tokens of users and programs. Only their hashes are stored.
 tokens = Table(
     "tokens",
     metadata,
@@ -348,7 +348,7 @@ tokens = Table(
     Index("ix_tokens_organization_id", "organization_id"),
 )
 
-# Who did what, for administrators. Nothing is ever changed or removed, not even with the run: the database refuses it.
+# The audit trail: append-only. Triggers refuse an UPDATE or DELETE, also when the run is deleted.
 audit = Table(
     "audit",
     metadata,

@@ -39,7 +39,7 @@ async def test_declining_the_question_ends_the_run_as_an_error_that_says_what_wa
         assert shown["status"] == "ERROR"
         run = await server.read_by_codegen(run["id"])
     assert run["status"] == "ERROR"
-    assert "nobody said how to go on. Leave it." in run["result"]
+    assert "nobody answered how to go on. Leave it." in run["result"]
     assert f"Script:\n```sh\n{note('1')}\n{note('2')}\n```" in run["result"]
     assert traces(checkout) == ["1", "2", "3"]
 
@@ -176,7 +176,7 @@ async def test_a_wish_to_pause_is_heard_between_commands(tmp_path: Path, checkou
         shown = await server.as_agno(run)
     assert run["status"] == "COMPLETE"
     assert traces(checkout) == ["1", "2b"]
-    assert "What the person says now:\nGo on, the other way." in model.prompts[1]
+    assert "New prompt of the user:\nGo on, the other way." in model.prompts[1]
     assert shown["metrics"]["requests"] == 2
 
 

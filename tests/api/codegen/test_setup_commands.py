@@ -59,7 +59,7 @@ async def test_the_model_is_shown_the_checkout_and_what_was_asked_for(tmp_path: 
     async with served_setup(tmp_path, model) as server:
         await server.prepared(prompt="Use make.")
         await server.prepared()
-    assert "What was asked for:\nUse make." in model.prompts[0]
+    assert "Request:\nUse make." in model.prompts[0]
     assert "README.md:\nRun `make`." in model.prompts[0]
     assert "web/" in model.prompts[0]
     assert "Prepare this repository" in model.prompts[1]
@@ -189,7 +189,7 @@ async def test_advice_goes_to_the_model_with_all_it_needs(tmp_path: Path, checko
     assert f"succeeded, in order:\n- {note('1')}\n- {note('2')}\n\n" in prompt
     assert "no such target" in prompt
     assert f"which have not run:\n- {note('4')}\n- {note('5')}" in prompt
-    assert "What the person says now:\nThe target is called all." in prompt
+    assert "New prompt of the user:\nThe target is called all." in prompt
     replaced = [tool for tool in shown["tools"] if tool["tool_args"].get("command") in {note("4"), note("5")}]
     assert [tool["result"] for tool in replaced] == ["Not run: another plan took its place."] * 2
     assert note("4") not in run["result"].replace(note("4b"), "")
@@ -226,7 +226,7 @@ async def test_an_answer_is_kept_for_later_plans(tmp_path: Path, checkout: Path)
         run = await server.resumed(run, "Second advice.")
     assert run["status"] == "COMPLETE"
     assert "and said: First advice." in model.prompts[2]
-    assert "What the person says now:\nSecond advice." in model.prompts[2]
+    assert "New prompt of the user:\nSecond advice." in model.prompts[2]
     # What another plan replaced is not among what was cut off by a crash.
     assert note("never") not in model.prompts[2] + run["result"]
     assert traces(checkout) == []
@@ -250,7 +250,7 @@ async def test_a_question_of_the_model_waits_for_a_person(tmp_path: Path, checko
         run = await server.resumed(run, "PostgreSQL.")
     assert run["status"] == "COMPLETE"
     assert traces(checkout) == ["postgres"]
-    assert "The person was asked: Which database?\nand said: PostgreSQL." in model.prompts[1]
+    assert "Question to the user: Which database?\nAnswer: PostgreSQL." in model.prompts[1]
     assert f"which have not run:\n- {note('1')}" in model.prompts[1]
 
 

@@ -154,7 +154,7 @@ async def test_what_the_model_cannot_be_given_is_refused_by_name(tmp_path: Path)
         (
             "input_files",
             [sent(b"\x00\x01")],
-            "input_files[0]: its type is neither given (mime_type) nor detected from the content",
+            "input_files[0]: its type is missing (mime_type) and not detected from the content",
         ),
         ("input_files", [sent("?", mime_type="application/pdf")], "input_files[0].content: the base64 text is invalid"),
         ("input_files", [sent(JPEG, mime_type="image/png")], "input_files[0]: the content is not image/png"),

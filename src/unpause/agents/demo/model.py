@@ -81,20 +81,20 @@ def _reply(history: Sequence[ModelMessage]) -> tuple[str, Sequence[ToolCallPart]
             done += bool(message.tool_calls)
             calls |= {call.tool_call_id: call for call in message.tool_calls}
             if message.text:
-                # It told of all results so far.
+                # It reported all results so far.
                 results.clear()
         else:
             results += [part for part in message.parts if isinstance(part, ToolReturnPart)]
             if prompts := [_text(part) for part in message.parts if isinstance(part, UserPromptPart)]:
                 prompt, done = "\n".join(prompts), 0
-    told = "\n\n".join(_describe(calls.get(result.tool_call_id), result) for result in results)
+    report = "\n\n".join(_describe(calls.get(result.tool_call_id), result) for result in results)
     rest = _plan(prompt)[done:]
     if rest and (not done or all(result.outcome == "success" for result in results)):
         # Results that came together with the prompt belong to an earlier request.
-        return "" if done else told, rest[0]
-    if told and not done:
-        told += '\n\nTell me what to do next, for example "list the files".'
-    return told + ("\n\nI left out the rest." if rest else "") or _HELP, ()
+        return "" if done else report, rest[0]
+    if report and not done:
+        report += '\n\nTell me what to do next, for example "list the files".'
+    return report + ("\n\nI left out the rest." if rest else "") or _HELP, ()
 
 
 def _plan(prompt: str) -> list[list[ToolCallPart]]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# A process that is told to end closes what its agents have open: that takes at most this long.
+# A process that shuts down first closes what its agents have open, for at most this long.
 _SHUTDOWN_SECONDS: Final = 12.0
 # After its end, for what it sent before that.
 _LAST_MESSAGES_SECONDS: Final = 0.2
@@ -80,7 +80,7 @@ class AgentProcessClient:
     def receive_ready(self) -> Ready:
         """Wait until the agents are loaded. To be called in a thread, or before there is a loop.
 
-        Raises InvalidSetting for agents that cannot be served, or a process that ended before it said so.
+        Raises InvalidSetting for agents that cannot be served, or a process that ended before it was ready.
         """
         try:
             data = receive_blocking(self._socket, LARGEST_FRAME_OF_AGENTS)

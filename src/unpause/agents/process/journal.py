@@ -138,7 +138,7 @@ class RemoteJournal:
         self._send(message)
 
     def _usage(self) -> dict[str, int] | None:
-        """Return what the run has used up by now; None where the server knows that already."""
+        """Return the run's usage so far; None where the server knows it already."""
         if self._meter is None:
             return None
         usage = dict(self._meter())

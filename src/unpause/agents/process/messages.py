@@ -1,4 +1,4 @@
-"""What the server and an agent process say to one another; both sides check it with the same types."""
+"""The messages between the server and an agent process; both sides check them with the same types."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StopSegment:
 
 @dataclass(frozen=True, slots=True)
 class CancelSegment:
-    """The segment ends now, at its next await; nobody waits for its end, but the process says when it has ended."""
+    """The segment ends now, at its next await; nobody waits for its end, but the process reports it."""
 
     segment_id: int
     op: Literal["cancel_segment"] = "cancel_segment"
@@ -60,7 +60,7 @@ class CancelSegment:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the process asked for is on disk. ``stop_requested`` as the journal knows it by now."""
+    """The request of the process is on disk. ``stop_requested`` is what the journal knows at that time."""
 
     segment_id: int
     request_id: int
@@ -228,7 +228,7 @@ class FinishCall:
 
 @dataclass(frozen=True, slots=True)
 class DeferCall:
-    """The tool asked to wait for a human before it did anything: answered with Written."""
+    """The tool has to wait for a human, and has done nothing: answered with Written."""
 
     segment_id: int
     request_id: int
@@ -251,7 +251,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the tool says of the arguments; None where only a run can do that."""
+    """What the tool's check of the arguments found; None where only a run can check them."""
 
     request_id: int
     check: ArgumentCheck | None = field(default=None)

@@ -47,7 +47,7 @@ class RemoteSegment:
         self._send = send
         self._usage: dict[str, int] = {}
         self._taken = 0
-        # Whether nothing of it runs there: it has not begun, or the process has said that it is over.
+        # Whether nothing of it runs there: it has not begun, or the process has reported its end.
         self.has_ended_there = True
         self._writes = TaskScope()
         self._end: asyncio.Future[SegmentEnd] = asyncio.get_running_loop().create_future()
@@ -75,11 +75,11 @@ class RemoteSegment:
         """End the segment here with an error."""
         if not self._end.done():
             self._end.set_exception(error)
-            # Whoever ran it may have been cancelled: then nobody asks for it.
+            # The caller of `run` may have been cancelled: then nobody retrieves the error.
             self._end.exception()
 
     async def take(self, message: FromAgents) -> None:
-        """Do what the process says about the segment. Raises ProtocolViolation for what a driver never says."""
+        """Handle a message of the process about the segment. Raises ProtocolViolation for one that no driver sends."""
         if self._end.done() or isinstance(message, Ended):
             if isinstance(message, Ended):
                 self._take_end(message)
@@ -94,7 +94,7 @@ class RemoteSegment:
             await self._write_down(message)
         except (KeyError, ValueError) as error:
             raise ProtocolViolation(f"a message about a call that there is not: {type(error).__name__}") from None
-        except Exception as error:  # noqa: BLE001 - it goes to whoever runs the segment
+        except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error
             self.fail(error)
 
     async def _write_down(self, message: FromAgents) -> None:
@@ -127,7 +127,7 @@ class RemoteSegment:
                     await self._journal.finish_call(message.call_id, message.result)
                 case DeferCall():
                     await self._journal.defer_call(message.call_id)
-        except Exception as error:  # noqa: BLE001 - it goes to whoever runs the segment
+        except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error
             self.fail(error)
         else:
             self._send(Written(self._id, message.request_id, self._journal.stop_requested))

@@ -21,7 +21,7 @@ current_segment: ContextVar[int | None] = ContextVar("current_segment", default=
 
 
 class SegmentThreads(ThreadPoolExecutor):
-    """An executor that knows for which segment's task it was asked."""
+    """An executor that counts, by segment, the threads that work."""
 
     def __init__(self) -> None:
         super().__init__(_THREADS, thread_name_prefix="tool")

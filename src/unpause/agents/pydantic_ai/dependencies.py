@@ -123,7 +123,7 @@ class SegmentDeps:
                 is_made = True
                 try:
                     yield deps
-                except BaseException as error:  # kept to be told from an error of the deps themselves
+                except BaseException as error:  # the boundary around a run: none of the deps' own errors
                     raised = error
                     raise
         except BaseException as error:  # the boundary around an author's deps

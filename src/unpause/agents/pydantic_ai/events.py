@@ -109,7 +109,8 @@ class EventRecorder:
             name: int(getattr(counts, name, 0) or 0)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
         }
-        # The text of an answer without calls is the run's result, and stands in its last event.
+        # The text of an answer without calls is the run's result, and stands in its last event. The key is that of
+        # all logs written so far, which nodes of other versions read, too.
         text = {"said": self.text} if self._calls and self.text.strip() else {}
         await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **text})
 

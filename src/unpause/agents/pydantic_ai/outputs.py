@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from unpause.agents.driver import Journal
     from unpause.agents.redaction import Redaction
 
-_TOO_EARLY = "Not taken as the answer: it was given before the rest of this turn."
+_TOO_EARLY = "Not taken as the answer: it came before the rest of this turn."
 _NOT_SHOWN = f"nested in more than {DEEPEST} levels"
 _INPUT_CAME = "The answer was processed, but is not the last: the user has sent more since. Its result: "
 

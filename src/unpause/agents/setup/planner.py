@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Image
 
 _INSTRUCTIONS: Final = """\
-You prepare a checkout of a repository for development: its dependencies installed, what has to be generated or built
-done, so that its tests can run. You answer with an ordered list of shell commands.
+You prepare a checkout of a repository for development: install its dependencies, and generate and build what its
+tests need to run. Answer with an ordered list of shell commands.
 Each command runs by itself with /bin/sh -c in the top folder of the checkout; `cd` and variables do not reach the next
-command. Nobody can type anything while it runs: choose options that ask nothing. Only PATH, HOME and LANG are set.
+command. Nobody can type input while it runs: choose options that need none. Only PATH, HOME and LANG are set.
 A command that does not end by itself, such as a server, is stopped and counts as failed.
 Use the tools that the repository's own files name. Propose no command that has succeeded already, and none that goes
-beyond what was asked for. An empty list means that nothing is left to do.
-Ask a question instead of guessing only where a person has to decide; commands beside it wait for the answer."""
+beyond the request. An empty list means that nothing is left to do.
+Ask a question only where a person has to decide; the commands of the same plan wait for the answer."""
 
 _LONGEST_COMMAND: Final = 8_000
 
@@ -61,7 +61,7 @@ class Plan(BaseModel):
         default_factory=list, max_length=MOST_COMMANDS, description="Shell commands, in the order in which to run them."
     )
     question: str | None = Field(
-        default=None, description="What a person has to decide before any command can run; null where that is nothing."
+        default=None, description="What a person has to decide before any command can run; null for nothing."
     )
 
     @field_validator("question")
@@ -106,14 +106,14 @@ def _tokens(before: RunUsage, after: RunUsage) -> dict[str, int]:
 def planning_prompt(
     request: str, checkout: str, progress: Progress, prompt: str, images: Sequence[Image]
 ) -> list[UserContent]:
-    """Return all that a model needs to plan what remains; ``prompt`` is the user's latest."""
-    parts = [f"What was asked for:\n{request}", f"The checkout:\n{checkout}"]
+    """Return what a model needs to plan the remaining commands; ``prompt`` is the user's latest."""
+    parts = [f"Request:\n{request}", f"The checkout:\n{checkout}"]
     if progress.steps or progress.questions:
         parts.extend(_history(progress))
-        parts.append(f"What the person says now:\n{prompt or '(nothing)'}")
-        parts.append("Answer with the commands that remain, in order; they replace those that have not run.")
+        parts.append(f"New prompt of the user:\n{prompt or '(empty)'}")
+        parts.append("Answer with the commands that remain, in order. They replace those that have not run.")
     elif prompt and prompt != request:
-        parts.append(f"What the person adds:\n{prompt}")
+        parts.append(f"Prompt of the user:\n{prompt}")
     pictures = (BinaryContent(base64.b64decode(image.data), media_type=image.media_type) for image in images)
     return ["\n\n".join(parts), *pictures]
 
@@ -125,13 +125,13 @@ def _history(progress: Progress) -> list[str]:
     failed = [step for step in progress.ran if step.state is StepState.FAILED]
     parts.extend(f"A command that failed, {step.ending}: {step.command}\n{shown_output(step)}" for step in failed)
     parts.extend(
-        f"A command that a crash cut off; the person did not want it run again: {step.command}\nNote: {step.text}"
+        f"A command that a crash cut off, and that the user declined to run again: {step.command}\nNote: {step.text}"
         for step in progress.skipped
     )
     if progress.waiting:
         parts.append("Commands planned next, which have not run:\n" + _listed(s.command for s in progress.waiting))
     parts.extend(
-        f"The person was asked: {question.text}\nand said: {question.answer}"
+        f"Question to the user: {question.text}\nAnswer: {question.answer}"
         for question in progress.questions
         if question.answer is not None
     )

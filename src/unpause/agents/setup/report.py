@@ -26,7 +26,7 @@ def completed_text(progress: Progress) -> str:
 
 def stopped_text(progress: Progress, note: str) -> str:
     """Return the result of a run that ended because a human declined a question."""
-    first = f"The preparation was not finished: nobody said how to go on. {note}".rstrip()
+    first = f"The preparation is not finished, and nobody answered how to go on. {note}".rstrip()
     return "\n\n".join([first, *_account(progress)])
 
 

@@ -183,10 +183,10 @@ class SetupSegment:
         return self._wait_for(question)
 
     def _wait_for(self, question: Question) -> Paused:
-        wanted = RequirementRequest(
+        request = RequirementRequest(
             question.call_id, RequirementKind.EXTERNAL_EXECUTION, question=True, message=question.message
         )
-        return Paused((wanted,), question.message, self._usage())
+        return Paused((request,), question.message, self._usage())
 
     async def _complete(self) -> Completed:
         text = completed_text(self._progress)

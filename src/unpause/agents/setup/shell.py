@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _SHELL: Final = "/bin/sh"
 
-# The command's standard input would be a pipe whose other end only this process holds; it is given to a watcher
+# The command's standard input would be a pipe whose other end only this process holds; a watcher gets it
 # instead, and the command reads nothing. When this process dies, even by SIGKILL, the watcher sees the pipe's end and
-# kills the command's whole group: nothing keeps running while a human is asked about it after the restart. The watcher
+# kills the command's whole group: nothing keeps running while a human decides about it after the restart. The watcher
 # is started twice removed, so that no command waits for a child it does not know.
 _WATCHED: Final = """\
 exec 3<&0 </dev/null
@@ -32,8 +32,8 @@ exec /bin/sh -c "$1"
 """
 
 # Started before the shell: a process of its own, which drops the privileges that the command must not have. Neither
-# the command nor what it starts gains rights by set-user-id programs, it leaves no core behind, and it is another user
-# where one is given. The server's own process could do nothing of it, because it has other threads.
+# the command nor what it starts gains rights by set-user-id programs, it leaves no core behind, and runs as the user of
+# the settings, if they name one. The server's own process cannot do that, because it has other threads.
 # Python ignores two signals, which a command would inherit: `yes | head` would then print an error.
 _LAUNCH: Final = """\
 import os, resource, signal, sys

@@ -165,7 +165,7 @@ def _file(where: str, item: _Medium, limit: int) -> Image:
         media_type = media_type or uri_type
     media_type = media_type or detected_type(content) or ("application/pdf" if content.startswith(_PDF) else None)
     if media_type is None:
-        raise InvalidInput(f"{where}: its type is neither given (mime_type) nor detected from the content")
+        raise InvalidInput(f"{where}: its type is missing (mime_type) and not detected from the content")
     if media_type not in FILE_TYPES:
         raise InvalidInput(f"{where}: {media_type} is not accepted; use {', '.join(sorted(FILE_TYPES))}")
     return checked_file(where, media_type, content, limit)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement
     from unpause.domain.runs import RunView, TranscriptEntry
 
-# The fixed texts of a pause in which the model said nothing; the last call that waits decides.
+# The fixed texts of a pause without text of the model; the last call that waits decides.
 _PAUSE_TEXT = {
     RequirementKind.CONFIRMATION: "I have tools to execute, but I need confirmation.",
     RequirementKind.USER_INPUT: "I have tools to execute, but I need user input.",
@@ -98,7 +98,7 @@ def run_schema(view: RunView, *, for_admin: bool = False) -> dict[str, Any]:
 
 
 def content_of(view: RunView) -> str | None:
-    """Return the run's last words; where the model said nothing before a pause, what the pause is for."""
+    """Return the run's last text; for a pause without text of the model, what the pause is for."""
     run = view.run
     if run.content is None and run.status is RunStatus.PAUSED:
         return pause_text([item for item in view.requirements if item.pause_id == run.pause_id])
