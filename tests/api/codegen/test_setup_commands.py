@@ -225,7 +225,7 @@ async def test_an_answer_is_kept_for_later_plans(tmp_path: Path, checkout: Path)
         run = await server.resumed(await server.prepared(), "First advice.")
         run = await server.resumed(run, "Second advice.")
     assert run["status"] == "COMPLETE"
-    assert "and said: First advice." in model.prompts[2]
+    assert "Answer: First advice." in model.prompts[2]
     assert "New prompt of the user:\nSecond advice." in model.prompts[2]
     # What another plan replaced is not among what was cut off by a crash.
     assert note("never") not in model.prompts[2] + run["result"]
