@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, entry_by
@@ -31,6 +32,7 @@ from unpause.webhooks.outbox import set_run_targets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from unpause.agents.driver import ModelName
     from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunRef, RunView
@@ -40,6 +42,15 @@ if TYPE_CHECKING:
     from unpause.store.engine.database import Connection
 
 _SUMMARY_CHARACTERS = 80
+
+
+class _ContinueRequest(NamedTuple):
+    """A continue, and the key that a repeat of it has too."""
+
+    principal: Principal
+    ref: RunRef
+    command: ContinueRun
+    key: RequestKey | None
 
 
 class _Continued(NamedTuple):
@@ -68,27 +79,12 @@ class RunService:
             principal.require_scope(SETUP)
         else:
             principal.require_agent(agent.agent_id)
-        chosen = agent.describe_model(command.model)
+        model = agent.describe_model(command.model)
         refuse_unstorable(command, principal.user_id)
-        kept = _columns_of(command)
-        self._context.limits.refuse_json({name: kept[name] for name in ("metadata", "session_state", "dependencies")})
-        now = self._context.clock.now()
-        run_id = self._context.ids.fresh()
-        session_id = command.session_id or self._context.ids.fresh()
-        values = {
-            **kept,
-            "model": chosen.name,
-            "model_provider": chosen.provider,
-            "run_id": run_id,
-            "organization_id": principal.organization_id,
-            "session_id": session_id,
-            "user_id": principal.user_id,
-            "last_sequence": 1,
-            "created_at": now,
-            "updated_at": now,
-        }
+        values = self._new_row(principal, command, model)
 
         def unit(connection: Connection) -> Accepted:
+            now = values["created_at"]
             earlier = find_earlier(connection, request_key, now)
             if earlier is not None:
                 return earlier
@@ -98,11 +94,36 @@ class RunService:
                 add_effect(connection, request_key, run.id, 0)
             return Accepted(run, after=0)
 
-        with busy_with(f"Session {session_id}"):
+        with busy_with(f"Session {values['session_id']}"):
             accepted = await self._context.database.write(unit)
-        if accepted.run.run_id == run_id:
+        if accepted.run.run_id == values["run_id"]:
             self._context.dispatcher.ready(accepted.run.id)
         return accepted
+
+    def _new_row(self, principal: Principal, command: CreateRun, model: ModelName) -> dict[str, Any]:
+        """Return the columns of a new run; raise InvalidInput for JSON over its limit."""
+        stored = {name: getattr(command, name) for name in ("metadata", "session_state", "dependencies")}
+        self._context.limits.refuse_json(stored)
+        now = self._context.clock.now()
+        return {
+            **stored,
+            "agent_id": command.agent_id,
+            "source_type": command.source_type,
+            "prompt": command.prompt,
+            "summary": summary_of(command.prompt),
+            "output_schema": asdict(command.output_schema) if command.output_schema else None,
+            "model_choice": command.model,
+            "model": model.name,
+            "model_provider": model.provider,
+            "repo_id": command.repo_id,
+            "run_id": self._context.ids.fresh(),
+            "organization_id": principal.organization_id,
+            "session_id": command.session_id or self._context.ids.fresh(),
+            "user_id": principal.user_id,
+            "last_sequence": 1,
+            "created_at": now,
+            "updated_at": now,
+        }
 
     async def continue_run(
         self, principal: Principal, ref: RunRef, command: ContinueRun, request_key: RequestKey | None = None
@@ -115,46 +136,57 @@ class RunService:
         refuse_unstorable(command, principal.user_id)
         self._context.limits.refuse_answers(command)
 
-        def unit(connection: Connection, checks: ValueChecks) -> _Continued:
-            # The key before the run, as everywhere: see the order of locks in `store.database`.
-            earlier = find_earlier(connection, request_key, self._context.clock.now())
-            # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
-            run = _lock_run(connection, principal, ref)
-            if run.source_type == SETUP_COMMANDS:
-                # An answer may be a command.
-                principal.require_scope(SETUP)
-            now = self._context.clock.now()
-            if earlier is not None:
-                return _Continued(LockedRun(run, [], now), replace(earlier, moved=False))
-            locked = bring_up_to_date(connection, run, now)
-            late = locked.refusal_of(command.answers, command.prompt)
-            if late is not None:
-                # It is refused, but what expired stays decided.
-                if request_key is not None:
-                    forget_request(connection, request_key)
-                return _Continued(locked, late)
-            self._refuse_unserved(connection, run)
-            handler = ContinueHandler(
-                connection,
-                locked.run,
-                locked.requirements,
-                principal,
-                command,
-                locked.now,
-                model=self._model_of(run, command.model),
-                checks=checks,
-            )
-            accepted, events = handler.apply()
-            if request_key is not None:
-                add_effect(connection, request_key, run.id, accepted.after)
-            return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
-
+        request = _ContinueRequest(principal, ref, command, request_key)
         with busy_with(str(ref)):
-            locked, outcome = await write_checked(self._context.database, self._context.agents, unit)
+            locked, outcome = await write_checked(
+                self._context.database, self._context.agents, partial(self._continue, request)
+            )
         announce(locked, self._context.bus, self._context.dispatcher)
         if isinstance(outcome, Accepted):
             return outcome
         raise outcome
+
+    def _continue(self, request: _ContinueRequest, connection: Connection, checks: ValueChecks) -> _Continued:
+        """Claim the key, lock the run, decide what has expired, and take the answers."""
+        # The key before the run, as everywhere: see the order of locks in `store.engine.database`.
+        earlier = find_earlier(connection, request.key, self._context.clock.now())
+        # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
+        run = _lock_run(connection, request.principal, request.ref)
+        if run.source_type == SETUP_COMMANDS:
+            # An answer may be a command.
+            request.principal.require_scope(SETUP)
+        now = self._context.clock.now()
+        if earlier is not None:
+            return _Continued(LockedRun(run, [], now), replace(earlier, moved=False))
+        locked = bring_up_to_date(connection, run, now)
+        late = locked.refusal_of(request.command.answers, request.command.prompt)
+        if late is None:
+            return self._take_answers(request, connection, locked, checks)
+        # It is refused, but what expired stays decided.
+        if request.key is not None:
+            forget_request(connection, request.key)
+        return _Continued(locked, late)
+
+    def _take_answers(
+        self, request: _ContinueRequest, connection: Connection, locked: LockedRun, checks: ValueChecks
+    ) -> _Continued:
+        """Keep the answers, and send the run on when nothing is open any more."""
+        run = locked.run
+        self._refuse_unserved(connection, run)
+        handler = ContinueHandler(
+            connection,
+            run,
+            locked.requirements,
+            request.principal,
+            request.command,
+            locked.now,
+            model=self._model_of(run, request.command.model),
+            checks=checks,
+        )
+        accepted, events = handler.apply()
+        if request.key is not None:
+            add_effect(connection, request.key, run.id, accepted.after)
+        return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
 
     async def pause_run(self, principal: Principal, ref: RunRef) -> Run:
         """Ask an unfinished run to pause before its next model or tool call; one that is paused stays as it is.
@@ -253,21 +285,6 @@ def _add_run(connection: Connection, principal: Principal, command: CreateRun, v
     started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
     add_events(connection, run.id, (started,), run.last_sequence)
     return run
-
-
-def _columns_of(command: CreateRun) -> dict[str, Any]:
-    return {
-        "agent_id": command.agent_id,
-        "source_type": command.source_type,
-        "prompt": command.prompt,
-        "summary": summary_of(command.prompt),
-        "metadata": command.metadata,
-        "session_state": command.session_state,
-        "dependencies": command.dependencies,
-        "output_schema": asdict(command.output_schema) if command.output_schema else None,
-        "model_choice": command.model,
-        "repo_id": command.repo_id,
-    }
 
 
 def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:

@@ -110,7 +110,7 @@ class DeliveryWorker:
             try:
                 more = await self._start_due(tasks)
                 await self._clean()
-            except Exception:  # noqa: BLE001 - an unavailable database must not end the polling
+            except Exception:  # noqa: BLE001 - the boundary around a poll: the next one tries again
                 _log.exception("webhook polling failed")
             if more:
                 with suppress(TimeoutError):
@@ -171,7 +171,7 @@ class DeliveryWorker:
             sent = await self._sender.send_message(delivery)
             seconds = loop.time() - began
             await self._record(delivery, sent)
-        except Exception:  # noqa: BLE001 - one message must not stop the others; its claim sets the next attempt
+        except Exception:  # noqa: BLE001 - the boundary around a delivery: its claim has set the next attempt
             _log.exception("webhook delivery crashed", message_id=delivery.id, attempt=delivery.attempts)
         return seconds
 

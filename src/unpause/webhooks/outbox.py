@@ -59,12 +59,8 @@ def enqueue_webhooks(
     targets = list_targets(connection, run)
     if not targets:
         return
-    message = {
-        "type": message_type or _TYPES[run.status],
-        "timestamp": now.isoformat(),
-        "data": _run_data(run, requirements),
-    }
-    payload = dump_json(message)
+    kind = message_type or _TYPES[run.status]
+    payload = dump_json({"type": kind, "timestamp": now.isoformat(), "data": _run_data(run, requirements)})
     add_deliveries(
         connection,
         [

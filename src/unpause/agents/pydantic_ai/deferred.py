@@ -67,11 +67,9 @@ def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
     try:
         size = len(to_json(error.metadata))
     except ValueError:
-        message = f"The metadata of {type(error).__name__} is not JSON"
-        raise ToolFailed(message) from None
+        raise ToolFailed(f"The metadata of {type(error).__name__} is not JSON") from None
     if size > MAX_METADATA_BYTES:
-        message = f"The metadata of {type(error).__name__} has {size} bytes, more than {MAX_METADATA_BYTES}"
-        raise ToolFailed(message)
+        raise ToolFailed(f"The metadata of {type(error).__name__} has {size} bytes, more than {MAX_METADATA_BYTES}")
 
 
 def requests_of(paused: SegmentPaused, policies: ToolPolicies) -> tuple[RequirementRequest, ...]:
