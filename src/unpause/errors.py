@@ -71,7 +71,7 @@ class ApprovalNotFound(NotFound):
 
 
 class Conflict(UnpauseError):
-    """The request came too late: the state it was meant for is gone."""
+    """The request comes too late: the state that it needs is over."""
 
     code = "CONFLICT"
 
@@ -325,7 +325,7 @@ class InvalidSetting(Startup):
 
 
 class SchemaMismatch(Startup):
-    """The database has not the schema of this version."""
+    """The database does not have the schema of this version."""
 
 
 class DatabaseInUse(Startup):

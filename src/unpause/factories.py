@@ -105,9 +105,9 @@ def load_jwt_keys(settings: Settings) -> KeySource | None:
     if settings.jwt_jwks_url is None:
         return StaticKeys(keys, settings.jwt_algorithm) if keys else None
     if keys:
-        raise InvalidSetting("jwt_jwks_url stands alone: the keys there, or keys of your own, but not both")
+        raise InvalidSetting("jwt_jwks_url cannot be combined with jwt_key or jwt_key_files")
     if settings.jwt_algorithm.startswith("HS"):
-        raise InvalidSetting(f"jwt_algorithm {settings.jwt_algorithm} needs a secret, and no address publishes one")
+        raise InvalidSetting(f"jwt_algorithm {settings.jwt_algorithm} needs a shared secret: a JWKS has public keys")
     if not settings.jwt_jwks_url.startswith(("https://", "http://")):
         raise InvalidSetting("jwt_jwks_url must begin with https:// or http://")
     return PublishedKeys(settings.jwt_jwks_url, settings.jwt_algorithm)
@@ -117,7 +117,7 @@ def _read_key(file: str) -> str:
     try:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidSetting(f"jwt_key_files: {file} cannot be read: {why}") from None
 
 

@@ -67,7 +67,7 @@ class ServerSettings(BaseModel):
     port: int = Field(default=7777, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     public_url: str | None = Field(default=None, description="URL of this server in links; by default host and port.")
     trusted_proxies: Names = Field(
-        default=(), description="Addresses or networks of proxies whose X-Forwarded headers count, comma-separated."
+        default=(), description="Addresses or networks of proxies whose X-Forwarded headers are used, comma-separated."
     )
     cors_origins: Names = Field(
         default=("http://localhost:3000",),
@@ -76,7 +76,7 @@ class ServerSettings(BaseModel):
     request_seconds: Seconds = Field(
         default=60.0, description="Time for a client to send a request, including its body; over it: 408."
     )
-    keepalive_seconds: Seconds = Field(default=15.0, description="Silence after which a stream sends a comment.")
+    keepalive_seconds: Seconds = Field(default=15.0, description="Time without events until a stream sends a comment.")
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -106,7 +106,11 @@ class ProcessSettings(BaseModel):
         description="Require no token, and write readable logs instead of JSON lines. Only on loopback.",
     )
     shutdown_grace_seconds: float = Field(
-        default=10.0, ge=0, le=LONGEST_SECONDS, allow_inf_nan=False, description="Time for running segments at a stop."
+        default=10.0,
+        ge=0,
+        le=LONGEST_SECONDS,
+        allow_inf_nan=False,
+        description="Time a stop waits for running segments.",
     )
 
 
@@ -166,10 +170,10 @@ class AgentProcessSettings(BaseModel):
     )
     agent_unresponsive_seconds: Seconds | None = Field(
         default=None,
-        description="Time an agent process may block its event loop; over it, it is killed. No limit by default.",
+        description="Time an agent process may block its event loop before it is killed. No limit by default.",
     )
     agent_cancel_seconds: Seconds = Field(
-        default=10.0, description="Time a tool may go on after its run is cancelled; over it, its process is replaced."
+        default=10.0, description="Time for a tool to end after its run is cancelled; over it, its process is replaced."
     )
     agent_drain_seconds: Seconds = Field(
         default=60.0, description="Time for runs to leave an agent process that is replaced."
@@ -215,11 +219,9 @@ class ExecutionSettings(BaseModel):
     max_running_per_organization: int | None = Field(
         default=None, ge=1, description="Concurrent runs of one organization; no limit by default."
     )
-    max_crashes: int = Field(
-        default=10, ge=1, description="Workers that may die one after the other in a run; then it ends as ERROR."
-    )
+    max_crashes: int = Field(default=10, ge=1, description="Worker crashes in a row after which a run ends as ERROR.")
     lease_seconds: Seconds = Field(
-        default=10.0, description="How long a worker may be silent before others take its runs."
+        default=10.0, description="Time without a heartbeat after which others take a worker's runs."
     )
     sweep_seconds: Seconds = Field(
         default=2.0, description="How often to look for expired pauses, runs of dead workers and old keys."
@@ -269,7 +271,7 @@ class SetupCommandSettings(BaseModel):
     )
     command_timeout_seconds: Seconds = Field(default=600.0, description="Time for one setup command.")
     command_output_bytes: int = Field(
-        default=65_536, ge=1024, description="Output of one setup command to keep: its end."
+        default=65_536, ge=1024, description="Output of one setup command to keep, from its end."
     )
     command_user: str | None = Field(
         default=None, description="User to run setup commands as, where the server runs as root; by default its own."

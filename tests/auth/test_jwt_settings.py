@@ -21,19 +21,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"jwt_algorithm": "HS256", "jwt_key": "canary-short"}, "jwt_key: this key is too short for HS256"),
     ({"jwt_algorithm": "HS256", "jwt_key": "canary" * 5 + "x"}, "jwt_key: this key is too short for HS256"),
     ({"jwt_algorithm": "HS512", "jwt_key": "canary" * 10 + "xyz"}, "jwt_key: this key is too short for HS512"),
-    ({"jwt_algorithm": "HS256", "jwt_key": ""}, "jwt_key: this is no key for HS256"),
-    ({"jwt_algorithm": "RS256", "jwt_key": "canary" * 20}, "jwt_key: this is no key for RS256"),
-    ({"jwt_algorithm": "ES256", "jwt_key": "canary" * 20}, "jwt_key: this is no key for ES256"),
-    ({"jwt_algorithm": "EdDSA", "jwt_key": "canary" * 20}, "jwt_key: this is no key for EdDSA"),
-    ({"jwt_algorithm": "HS256", "jwt_key": '{"kty": "oct", "k": "' + "canary" * 20 + '"}'}, "no key for HS256"),
-    ({"jwt_jwks_url": URL, "jwt_key": SECRET}, "jwt_jwks_url stands alone"),
-    ({"jwt_jwks_url": URL, "jwt_algorithm": "HS256"}, "jwt_algorithm HS256 needs a secret"),
+    ({"jwt_algorithm": "HS256", "jwt_key": ""}, "jwt_key: this is not a key for HS256"),
+    ({"jwt_algorithm": "RS256", "jwt_key": "canary" * 20}, "jwt_key: this is not a key for RS256"),
+    ({"jwt_algorithm": "ES256", "jwt_key": "canary" * 20}, "jwt_key: this is not a key for ES256"),
+    ({"jwt_algorithm": "EdDSA", "jwt_key": "canary" * 20}, "jwt_key: this is not a key for EdDSA"),
+    ({"jwt_algorithm": "HS256", "jwt_key": '{"kty": "oct", "k": "' + "canary" * 20 + '"}'}, "not a key for HS256"),
+    ({"jwt_jwks_url": URL, "jwt_key": SECRET}, "jwt_jwks_url cannot be combined"),
+    ({"jwt_jwks_url": URL, "jwt_algorithm": "HS256"}, "jwt_algorithm HS256 needs a shared secret"),
     ({"jwt_jwks_url": "issuer.example/keys"}, "jwt_jwks_url must begin with https:// or http://"),
     ({"jwt_jwks_url": "file:///etc/passwd"}, "jwt_jwks_url must begin with https:// or http://"),
     ({"jwt_jwks_url": ""}, "jwt_jwks_url must begin with https:// or http://"),
     ({"jwt_key_files": "no-such-file.pem"}, "jwt_key_files: no-such-file.pem cannot be read: No such file"),
     ({"jwt_key_files": "."}, "jwt_key_files: . cannot be read: Is a directory"),
-    ({"jwt_key_files": "noise"}, "jwt_key_files: noise cannot be read: it is no text"),
+    ({"jwt_key_files": "noise"}, "jwt_key_files: noise cannot be read: it is not text"),
 ]
 
 
@@ -64,9 +64,9 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], words: 
 
 def test_keys_of_another_kind_are_refused(rsa_one: Issuer, ec_one: Issuer) -> None:
     for algorithm, issuer in (("ES256", rsa_one), ("RS256", ec_one), ("EdDSA", rsa_one), ("ES384", ec_one)):
-        assert "this is no key for" in refusal(jwt_algorithm=algorithm, jwt_key=issuer.public)
+        assert "this is not a key for" in refusal(jwt_algorithm=algorithm, jwt_key=issuer.public)
     for issuer in (rsa_one, ec_one):
-        assert "this is no key for HS256" in refusal(jwt_algorithm="HS256", jwt_key=issuer.public)
+        assert "this is not a key for HS256" in refusal(jwt_algorithm="HS256", jwt_key=issuer.public)
 
 
 def test_a_private_key_is_refused_because_it_is_not_needed(rsa_one: Issuer, ec_one: Issuer) -> None:
@@ -117,5 +117,5 @@ def test_a_server_does_not_show_a_key_that_is_none(tmp_path: Path) -> None:
         UNPAUSE_JWT_KEY="canary-4711",
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["unpause: jwt_key: this is no key for RS256"]
+    assert done.stderr.splitlines() == ["unpause: jwt_key: this is not a key for RS256"]
     assert list(tmp_path.iterdir()) == []

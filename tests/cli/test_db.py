@@ -12,7 +12,7 @@ from tests.cli.here import Here
 from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, unpause
 from unpause.store.engine.schema import SCHEMA_REVISION
 
-AT_HEAD = f"The database schema is at {SCHEMA_REVISION}: as the code needs it\n"
+AT_HEAD = f"The database schema is at {SCHEMA_REVISION}: up to date\n"
 AT_BASE = f"The database schema is at nothing: the newest is {SCHEMA_REVISION}\n"
 
 # What is left at the base: Alembic's own table, and what SQLite keeps for columns that count up.

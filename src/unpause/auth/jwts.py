@@ -160,7 +160,7 @@ def prepare_key(key: Any, algorithm: str) -> Any:  # noqa: ANN401 - whatever kin
         prepared = required.prepare_key(key)
     except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError):
         # The error may contain the key.
-        raise InvalidSetting(f"jwt_key: this is no key for {algorithm}") from None
+        raise InvalidSetting(f"jwt_key: this is not a key for {algorithm}") from None
     if hasattr(prepared, "private_bytes"):
         raise InvalidSetting("jwt_key: this is a private key; signatures are verified with the public one")
     # A secret shorter than what it signs with can be guessed (RFC 7518 section 3.2); so can a small RSA key.

@@ -57,7 +57,7 @@ def _database(database_url: str | None, *, unlocked: bool) -> Iterator[str]:
     try:
         yield url
         found, newest = migrate.current(url) or "nothing", migrate.head()
-        state = "as the code needs it" if found == newest else f"the newest is {newest}"
+        state = "up to date" if found == newest else f"the newest is {newest}"
         sys.stdout.write(f"The database schema is at {found}: {state}\n")
     finally:
         if lock is not None:

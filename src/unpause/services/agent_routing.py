@@ -18,7 +18,7 @@ AGENT_TYPES = ("codegen", "claude_code")
 class AgentRouter:
     """The routes in the settings, by repository and by agent type, checked against the agents served.
 
-    Raises InvalidSetting for an entry that is not like ``12=ops`` or ``claude_code=ops``, for one that is there twice,
+    Raises InvalidSetting for an entry that is not like ``12=ops`` or ``claude_code=ops``, for one that is named twice,
     and for an agent that is not served.
     """
 
@@ -34,7 +34,7 @@ class AgentRouter:
             if not (name.isascii() and name.isdecimal()):
                 raise InvalidSetting(f"repo_agents: {name!r} is not the number of a repository")
             if int(name) in self._by_repository:
-                raise InvalidSetting(f"repo_agents: repository {int(name)} is there twice")
+                raise InvalidSetting(f"repo_agents: repository {int(name)} is named twice")
             self._by_repository[int(name)] = agent_id
 
     def choose_agent(self, repo_id: int | None, agent_type: str | None) -> str | None:
@@ -53,7 +53,7 @@ def _read(setting: str, entries: Iterable[str], served: list[str]) -> dict[str, 
         if not (name and equals and agent_id):
             raise InvalidSetting(f"{setting}: {entry!r} is not like NAME=AGENT")
         if name in read:
-            raise InvalidSetting(f"{setting}: {name!r} is there twice")
+            raise InvalidSetting(f"{setting}: {name!r} is named twice")
         if agent_id not in served:
             there = ", ".join(served) or "none"
             raise InvalidSetting(f"{setting}: agent {agent_id!r} is not served here; served: {there}")

@@ -223,7 +223,7 @@ def find_command_user(name: str | None) -> CommandUser | None:
     except KeyError:
         raise InvalidSetting(f"command_user: there is no user {name!r} on this machine") from None
     if found.pw_uid == 0:
-        raise InvalidSetting("command_user: that is root, who reads everything")
+        raise InvalidSetting("command_user must not be root, who can read everything")
     if os.geteuid() != 0:
         raise InvalidSetting("command_user: only a server that runs as root can run commands as another user")
     return CommandUser(found.pw_uid, found.pw_gid)

@@ -81,7 +81,7 @@ def parse_url(database_url: str) -> URL:
             f"database_url: {url.drivername} is not supported; use sqlite:///FILE or postgresql+psycopg://…"
         )
     if url.drivername == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise InvalidSetting("database_url: SQLite needs a file; what lives in memory would not survive a restart")
+        raise InvalidSetting("database_url: SQLite needs a file: a database in memory does not survive a restart")
     return url
 
 
