@@ -22,8 +22,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from tests.benchmarks.bare import Work
-from tests.benchmarks.servers import Variant, serving_process
+from tests.benchmarks.subjects import Subject, find_subject, serving_process
+from tests.support.databases import sqlite_url
 from tests.support.seeding import seed_sessions
 
 if TYPE_CHECKING:
@@ -64,23 +64,22 @@ class Sessions:
         return body
 
 
-def measure(variant: Variant, folder: Path, rounds: int) -> list[str]:
+def measure(subject: Subject, folder: Path, rounds: int) -> list[str]:
     """Return the lines that say what was measured."""
-    agent_id = variant.agent_id or ""
     names = {count: f"after-{count}" for count in EARLIER}
-    with serving_process(variant, folder, Work(0, 0), Work(0, 0)) as server:
-        file = folder / "unpause.db"
-        seed_sessions(file, agent_id, {name: count for count, name in names.items()}, _ANSWER)
+    file = folder / "unpause.db"
+    with serving_process(subject, folder, sqlite_url(file)) as server:
+        seed_sessions(file, subject.agent_id, {name: count for count, name in names.items()}, _ANSWER)
         address = f"http://127.0.0.1:{server.port}"
         with (
             httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
             closing(sqlite3.connect(file)) as database,
         ):
-            times = _times(Sessions(client, database, agent_id), names, rounds)
+            times = _times(Sessions(client, database, subject.agent_id), names, rounds)
             if database.execute("SELECT count(*) FROM runs").fetchone()[0] != sum(EARLIER):
                 message = "the sessions did not keep their length"
                 raise RuntimeError(message)
-    return [f"{variant.value}, {rounds} rounds, p50 in ms", *_lines(times)]
+    return [f"{subject.key}, {rounds} rounds, p50 in ms", *_lines(times)]
 
 
 def _times(sessions: Sessions, names: dict[int, str], rounds: int) -> dict[int, list[tuple[float, float]]]:
@@ -118,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=100, help="cycles in each session")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        for variant in (Variant.SCRIPTED, Variant.PYDANTIC_AI):
-            for line in measure(variant, Path(folder) / variant.name, options.rounds):
+        for key in ("unpause-scripted", "unpause-0"):
+            for line in measure(find_subject(key), Path(folder) / key, options.rounds):
                 sys.stdout.write(f"{line}\n")
 
 

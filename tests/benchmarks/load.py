@@ -1,93 +1,163 @@
-"""A lean load generator: HTTP/1.1 over asyncio streams with keep-alive, and clients that cycle until time is up."""
+"""A lean load generator: clients on kept-alive connections that create a run, continue it, and begin again.
+
+``python -m tests.benchmarks.load`` is the generator in a process of its own: each line of its standard input is a JSON
+object with the arguments of ``load``, and is answered by a line with what was counted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from time import perf_counter, process_time
+from typing import Any, cast
 from urllib.parse import urlencode
 
-_FORM = "application/x-www-form-urlencoded"
-_JSON = "application/json"
+import uvloop
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _OK = b"HTTP/1.1 200"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_DATA = re.compile(r"^data: (.*)$", re.MULTILINE)
+_DEADLINE = 60.0
 
 
-Cycle = Callable[["Connection", "Tally"], Awaitable[None]]
-
-
-class Refused(Exception):
+class WrongAnswer(Exception):
     """An answer that is not the expected one."""
 
 
-class Connection:
-    """One kept-alive connection to a server on this machine."""
+@dataclass(slots=True)
+class Answer:
+    """The body of a response, and when it and its first event came."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    body: str
+    first_event: float
+    ended: float
+
+    def run(self, status: str, event: str) -> dict[str, Any]:
+        """Return the run that the answer shows; raise WrongAnswer unless it has this status or ends with this event."""
+        if self.body.startswith("{"):
+            run: dict[str, Any] = json.loads(self.body)
+            if run.get("status") == status:
+                return run
+        else:
+            for data in reversed(_DATA.findall(self.body)):
+                run = json.loads(data)
+                if run.get("event") == event:
+                    return run
+        raise WrongAnswer(self.body)
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection to a server on this machine, with one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport | None = None
+        self._received = bytearray()
+        self._body_at = 0
+        self._length: int | None = None
+        self._first_event = 0.0
+        self._answered: asyncio.Future[Answer] | None = None
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, port: int) -> AsyncIterator[Connection]:
         """Connect for the length of the block."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        transport, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         try:
-            yield cls(reader, writer)
+            yield connection
         finally:
-            writer.close()
-            await writer.wait_closed()
+            transport.close()
 
-    async def post(self, path: str, media_type: str, body: str) -> bytes:
-        """Return the body of the answer, of a stream all of it; raise Refused unless the status is 200."""
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-            f"content-type: {media_type}\r\ncontent-length: {len(body)}\r\n\r\n"
+    async def post(self, path: str, form: dict[str, str]) -> Answer:
+        """Return the answer, of a stream all of it; raise WrongAnswer unless the status is 200."""
+        body = urlencode(form)
+        request = (
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+            f"content-length: {len(body)}\r\n\r\n{body}"
         )
-        self._writer.write((head + body).encode())
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = _LENGTH.search(answer)
-        content = await (self._reader.readexactly(int(length[1])) if length else self._read_chunks())
-        if not answer.startswith(_OK):
-            raise Refused(answer[:12].decode() + " " + content.decode())
-        return content
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError
+        self._answered = asyncio.get_running_loop().create_future()
+        self._transport.write(request.encode())
+        return await self._answered
 
-    async def _read_chunks(self) -> bytes:
-        chunks = []
-        while size := int(await self._reader.readuntil(b"\r\n"), 16):
-            chunks.append((await self._reader.readexactly(size + 2))[:-2])
-        await self._reader.readexactly(2)
-        return b"".join(chunks)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what to write to."""
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail the open request."""
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(exc or ConnectionError("closed by the server"))
+
+    def data_received(self, data: bytes) -> None:
+        """Collect the response; hand it over when it is complete."""
+        received = self._received
+        received += data
+        if not self._body_at:
+            self._body_at = received.find(b"\r\n\r\n") + 4
+            if self._body_at < 4:
+                self._body_at = 0
+                return
+            length = _LENGTH.search(received, 0, self._body_at)
+            self._length = int(length[1]) if length else None
+        if not self._first_event and len(received) > self._body_at:
+            self._first_event = perf_counter()
+        if self._length is None:
+            is_complete = received.endswith(_LAST_CHUNK)
+        else:
+            is_complete = len(received) >= self._body_at + self._length
+        if is_complete:
+            self._complete()
+
+    def _complete(self) -> None:
+        received, body_at, is_chunked = bytes(self._received), self._body_at, self._length is None
+        answer = Answer("", self._first_event, perf_counter())
+        self._received.clear()
+        self._body_at = 0
+        self._first_event = 0.0
+        if self._answered is None or self._answered.done():
+            return
+        body = _joined(received, body_at) if is_chunked else received[body_at:]
+        answer.body = body.decode()
+        if received.startswith(_OK):
+            self._answered.set_result(answer)
+        else:
+            self._answered.set_exception(WrongAnswer(f"{received[:12].decode()} {answer.body}"))
+
+
+def _joined(received: bytes, at: int) -> bytes:
+    chunks: list[bytes] = []
+    while True:
+        end = received.index(b"\r\n", at)
+        if not (size := int(received[at:end], 16)):
+            return b"".join(chunks)
+        chunks.append(received[end + 2 : end + 2 + size])
+        at = end + 2 + size + 2
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was answered between ``begin`` and ``end``, which are moments of ``perf_counter``.
+    """What was answered between ``begin`` and ``end``, which are moments of ``perf_counter``; times in milliseconds.
 
-    ``ever`` counts the warming up and the stragglers, too: what the server's ``processor_seconds`` were used for.
+    ``ever`` counts the requests of the warming up and the stragglers, too: the ones that the server's processor time
+    was used for.
     """
 
     begin: float
     end: float
     requests: int = 0
     ever: int = 0
-    refused: int = 0
+    wrong: int = 0
     processor_seconds: float = 0.0
     continues: list[float] = field(default_factory=list)
-
-    def note(self, asked: float, *, continued: bool) -> None:
-        """Count a request that was sent at ``asked`` and is answered now."""
-        now = perf_counter()
-        self.ever += 1
-        if self.begin <= now < self.end:
-            self.requests += 1
-            if continued:
-                self.continues.append(now - asked)
+    first_events: list[float] = field(default_factory=list)
+    complaint: str = ""
 
     @property
     def cycles_per_second(self) -> float:
@@ -95,61 +165,69 @@ class Tally:
         return self.requests / 2 / (self.end - self.begin)
 
     @property
-    def processor_milliseconds(self) -> float:
-        """What one cycle cost the server in processor time."""
-        return 1000 * self.processor_seconds / max(1, self.ever / 2)
+    def cycles(self) -> float:
+        """How many cycles the server worked for; one where there was none, to divide by."""
+        return max(1.0, self.ever / 2)
+
+    def note(self, sent: float, answer: Answer, *, continued: bool) -> None:
+        """Count a request that was sent at ``sent``."""
+        self.ever += 1
+        if self.begin <= answer.ended < self.end:
+            self.requests += 1
+            self.first_events.append(1000 * (answer.first_event - sent))
+            if continued:
+                self.continues.append(1000 * (answer.ended - sent))
+
+    def note_wrong(self, error: Exception) -> None:
+        """Count an answer that is not the expected one, and keep the first."""
+        self.wrong += 1
+        self.complaint = self.complaint or f"{error!r}"[:500]
 
 
-def agent_cycle(agent_id: str, *, stream: bool = False) -> Cycle:
-    """Return a cycle of ours: create a run in a fresh session, then confirm its call; ``stream`` the second or not."""
-
-    async def cycle(connection: Connection, tally: Tally) -> None:
-        asked = perf_counter()
-        body = urlencode({"message": "do it", "stream": "false"})
-        run = _paused(await connection.post(f"/agents/{agent_id}/runs", _FORM, body))
-        tally.note(asked, continued=False)
-        tools = json.dumps([{"tool_call_id": run["tools"][0]["tool_call_id"], "confirmed": True}])
-        body = urlencode({"tools": tools, "stream": str(stream).lower()})
-        asked = perf_counter()
-        answer = await connection.post(f"/agents/{agent_id}/runs/{run['run_id']}/continue", _FORM, body)
-        tally.note(asked, continued=True)
-        if (b'"event":"RunCompleted"' if stream else b'"status":"COMPLETED"') not in answer:
-            raise Refused(answer.decode())
-
-    return cycle
+async def cycle(connection: Connection, tally: Tally, runs: str, stream: str) -> None:
+    """Create a run in a fresh session, then confirm its call; ``runs`` is the path, ``stream`` "true" or "false"."""
+    sent = perf_counter()
+    answer = await connection.post(runs, {"message": "do it", "stream": stream})
+    tally.note(sent, answer, continued=False)
+    run = answer.run("PAUSED", "RunPaused")
+    tools = json.dumps([{**tool, "confirmed": True} for tool in run["tools"]])
+    form = {"tools": tools, "session_id": run["session_id"], "stream": stream}
+    sent = perf_counter()
+    answer = await connection.post(f"{runs}/{run['run_id']}/continue", form)
+    tally.note(sent, answer, continued=True)
+    answer.run("COMPLETED", "RunCompleted")
 
 
-async def bare_cycle(connection: Connection, tally: Tally) -> None:
-    """Ask a bare app for its two routes' work."""
-    asked = perf_counter()
-    thing = json.loads(await connection.post("/create", _JSON, '{"text":"do it"}'))
-    tally.note(asked, continued=False)
-    asked = perf_counter()
-    await connection.post("/continue", _JSON, json.dumps({"id": thing["id"]}))
-    tally.note(asked, continued=True)
-
-
-async def load(port: int, cycle: Cycle, clients: int, seconds: float) -> Tally:
+async def load(port: int, agent_id: str, clients: int, seconds: float, *, stream: bool = False) -> Tally:
     """Let the clients cycle, a fifth of the time to warm up and then ``seconds`` that count."""
     begin = perf_counter() + seconds / 5
     tally = Tally(begin, begin + seconds)
+    runs = f"/agents/{agent_id}/runs"
+    used = process_time()
 
     async def client() -> None:
-        async with Connection.opened(port) as connection:
-            while perf_counter() < tally.end:
-                try:
-                    await cycle(connection, tally)
-                except Refused:
-                    tally.refused += 1
+        while perf_counter() < tally.end:
+            try:
+                async with Connection.opened(port) as connection:
+                    while perf_counter() < tally.end:
+                        await cycle(connection, tally, runs, str(stream).lower())
+            except (WrongAnswer, OSError) as error:
+                tally.note_wrong(error)
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(seconds + _DEADLINE), asyncio.TaskGroup() as tasks:
         for _ in range(clients):
             tasks.create_task(client())
+    tally.processor_seconds = process_time() - used
     return tally
 
 
-def _paused(answer: bytes) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads(answer)
-    if run.get("status") != "PAUSED":
-        raise Refused(answer.decode())
-    return run
+def main() -> None:
+    """Make the load that each line asks for."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for line in sys.stdin:
+            sys.stdout.write(json.dumps(asdict(runner.run(load(**json.loads(line))))) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

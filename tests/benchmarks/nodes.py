@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tests.benchmarks import instant_agent, streaming_agent
-from tests.benchmarks.load import agent_cycle, load
+from tests.benchmarks.load import load
+from tests.benchmarks.subjects import processor_seconds
 from tests.support.cluster import Cluster
 from tests.support.databases import PostgresServer, postgres_server
 from tests.support.runs import ADA
@@ -60,10 +61,10 @@ def count_cycles(cluster: Cluster, clients: int, seconds: float) -> tuple[float,
     """
     port = urlsplit(cluster.apis[0].address).port or 0
     processes = [*cluster.apis, *cluster.workers]
-    before = sum(_processor_seconds(process.pid) for process in processes)
-    tally = asyncio.run(load(port, agent_cycle("instant"), clients, seconds))
-    tally.processor_seconds = sum(_processor_seconds(process.pid) for process in processes) - before
-    return tally.cycles_per_second, tally.processor_milliseconds
+    before = sum(processor_seconds(process.pid) for process in processes)
+    tally = asyncio.run(load(port, "instant", clients, seconds))
+    used = sum(processor_seconds(process.pid) for process in processes) - before
+    return tally.cycles_per_second, 1000 * used / tally.cycles
 
 
 def time_starts(cluster: Cluster) -> list[float]:
@@ -113,17 +114,12 @@ def _wait_until_done(cluster: Cluster, agent_id: str) -> None:
 
 def idle_percents(processes: Sequence[ServerProcess]) -> list[float]:
     """Return how much of one processor each process uses while nothing happens, in percent."""
-    before = [_processor_seconds(process.pid) for process in processes]
+    before = [processor_seconds(process.pid) for process in processes]
     time.sleep(_IDLE_SECONDS)
     return [
-        100 * (_processor_seconds(process.pid) - used) / _IDLE_SECONDS
+        100 * (processor_seconds(process.pid) - used) / _IDLE_SECONDS
         for process, used in zip(processes, before, strict=True)
     ]
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(postgres: PostgresServer, folder: Path, clients: int, seconds: float) -> Iterator[str]:

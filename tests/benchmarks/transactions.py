@@ -1,26 +1,34 @@
-"""Counts the SQLite transactions of one cycle of the server, so that a bare app can be made to do as many."""
+"""Counts the SQLite transactions and statements of one cycle of the server.
+
+``python -m tests.benchmarks.transactions``: by agent, for creating a run and for continuing it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event
 
-from tests.benchmarks.bare import Work
 from tests.benchmarks.instant_agent import agent
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import httpx
 
-
 _CYCLES = 5
+
+# Of one request: "writes" and "reads" are transactions.
+Work = Counter[str]
 
 
 class _Counter:
@@ -28,7 +36,7 @@ class _Counter:
 
     def __init__(self) -> None:
         self._writing: dict[int, bool] = {}
-        self._ended: list[bool] = []
+        self._work = Work()
         self._listeners = (
             ("begin", self._note_begin),
             ("before_cursor_execute", self._note_statement),
@@ -47,19 +55,20 @@ class _Counter:
                 event.remove(Engine, name, listener)
 
     def take(self) -> Work:
-        """Return what was committed since the last call."""
-        ended, self._ended = self._ended, []
-        return Work(writes=sum(ended), reads=len(ended) - sum(ended))
+        """Return what was done since the last call."""
+        work, self._work = self._work, Work()
+        return work
 
     def _note_begin(self, connection: Connection) -> None:
         self._writing[id(connection)] = False
 
     def _note_statement(self, connection: Connection, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401
+        self._work["statements"] += 1
         if not statement.startswith(("BEGIN", "SELECT")):
             self._writing[id(connection)] = True
 
     def _note_commit(self, connection: Connection) -> None:
-        self._ended.append(self._writing.pop(id(connection)))
+        self._work["writes" if self._writing.pop(id(connection)) else "reads"] += 1
 
 
 async def count_transactions(folder: Path) -> dict[str, tuple[Work, Work]]:
@@ -74,7 +83,7 @@ async def count_transactions(folder: Path) -> dict[str, tuple[Work, Work]]:
         with counter.listening():
             for agent_id in ("scripted", "instant"):
                 cycles = [await _cycle(client, agent_id, counter) for _ in range(_CYCLES)]
-                counted[agent_id] = min(cycles, key=lambda cycle: sum(work.writes + work.reads for work in cycle))
+                counted[agent_id] = min(cycles, key=lambda cycle: sum(work.total() for work in cycle))
     return counted
 
 
@@ -91,3 +100,19 @@ async def _post(client: httpx.AsyncClient, path: str, form: dict[str, str]) -> d
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     return body
+
+
+def main() -> None:
+    """Count, and print the table."""
+    sys.stdout.write("| agent | request | write transactions | read transactions | statements |\n")
+    sys.stdout.write("| --- | --- | --- | --- | --- |\n")
+    with TemporaryDirectory() as folder:
+        counted = asyncio.run(count_transactions(Path(folder)))
+    for agent_id, (creating, continuing) in counted.items():
+        for name, work in (("create", creating), ("continue", continuing), ("cycle", creating + continuing)):
+            figures = " | ".join(str(work[kind]) for kind in ("writes", "reads", "statements"))
+            sys.stdout.write(f"| {agent_id} | {name} | {figures} |\n")
+
+
+if __name__ == "__main__":
+    main()

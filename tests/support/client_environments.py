@@ -12,6 +12,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +66,12 @@ _AGNO: Final = (
     "starlette==0.52.1",
 )
 
+# What Agno's server shares with this one; it does not say itself that it needs them all.
+_AGNO_SERVER_SHARES: Final = (
+    *("fastapi", "greenlet", "httptools", "psycopg", "psycopg-binary", "pydantic", "python-multipart"),
+    *("sqlalchemy", "starlette", "uvicorn", "uvloop"),
+)
+
 # The client, and of the SDK `codegen` what `codegen.agents` imports.
 _CODEGEN: Final = (
     *_PYDANTIC,
@@ -107,6 +114,15 @@ def agno_environment(version: str) -> Path:
     return _python_environment(f"agno-{version}", [f"agno=={version}", *_AGNO])
 
 
+def agno_server_environment(version: str) -> Path:
+    """Return the Python of an environment with Agno's server; raise ClientUnavailableError.
+
+    What it has in common with this server has the versions of this environment: a measure of the two is fair.
+    """
+    shared = [f"{name}=={metadata.version(name)}" for name in _AGNO_SERVER_SHARES]
+    return _python_environment(f"agno-server-{version}", [f"agno=={version}", *shared], dependencies=True)
+
+
 def codegen_environment(version: str) -> Path:
     """Return the Python of an environment with Codegen's client and SDK; raise ClientUnavailableError."""
     requirements = [f"codegen-api-client=={version}", _CODEGEN_SDK, *_CODEGEN]
@@ -142,8 +158,8 @@ def foreign_environment(**added: str) -> dict[str, str]:
     return {name: value for name, value in clean_environment(**added).items() if name != "PYTHONPATH"}
 
 
-def _python_environment(name: str, requirements: Sequence[str], *options: str) -> Path:
-    """Return the Python of the environment `.venv-NAME`, with exactly these requirements."""
+def _python_environment(name: str, requirements: Sequence[str], *options: str, dependencies: bool = False) -> Path:
+    """Return the Python of the environment `.venv-NAME`, with these requirements and, if so, what they need."""
 
     def make(environment: Path) -> None:
         venv.create(environment, clear=True, with_pip=False, symlinks=True)
@@ -151,7 +167,8 @@ def _python_environment(name: str, requirements: Sequence[str], *options: str) -
         pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "install"]
         quiet = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
         named = f"{requirements[0]} and {len(requirements) - 1} pinned packages"
-        _install([*pip, *quiet, "--no-deps", "--no-compile", *options, *requirements], named)
+        exactly = [] if dependencies else ["--no-deps"]
+        _install([*pip, *quiet, *exactly, "--no-compile", *options, *requirements], named)
 
     made_with = [sys.version, *requirements, *options]
     return _made(ROOT / f".venv-{name}", made_with, make) / "bin" / "python"

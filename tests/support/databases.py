@@ -49,6 +49,11 @@ class PostgresServer:
     def __init__(self, server: Server) -> None:
         self._server = server
 
+    @property
+    def process_id(self) -> int:
+        """The process that the others of the server are children of."""
+        return int((self._server.pgdata / "postmaster.pid").read_text().splitlines()[0])
+
     def url(self, name: str) -> str:
         """Return the address of a database as the settings want it."""
         return self._server.get_uri(database=name, driver="psycopg")
