@@ -52,6 +52,7 @@ def test_a_command_of_the_page_is_a_module_that_exists(command: list[str]) -> No
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 def test_the_quick_run_prints_its_tables_and_writes_its_files(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.duel", "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
