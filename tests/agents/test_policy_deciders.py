@@ -24,7 +24,7 @@ def tool(kind: str, **rules: Any) -> ToolDefinition:  # noqa: ANN401 - any rule
     return ToolDefinition(name=kind, parameters_json_schema=SCHEMA, metadata=policy(**rules))
 
 
-def wanted(*, elsewhere: bool = False, **rules: Any) -> RequirementRequest:  # noqa: ANN401 - any rule
+def request_of(*, elsewhere: bool = False, **rules: Any) -> RequirementRequest:  # noqa: ANN401 - any rule
     """Return what a call of a tool with these rules waits for."""
     call = WaitingCall("call", "tool", {}, kind="external" if elsewhere else "approval")
     (found,) = requests_of(SegmentPaused((call,), {"tool": tool("tool", **rules)}), ToolPolicies())
@@ -53,18 +53,18 @@ def test_a_tool_whose_deciders_are_named_waits_for_them_whatever_else_it_says(ru
 
 
 def test_a_call_says_who_decides_it_only_where_its_author_did() -> None:
-    assert wanted().deciders is None
-    assert wanted(approval="required").deciders is None
-    assert wanted(four_eyes=True).deciders == Deciders(four_eyes=True)
-    assert wanted(approvers=["olga"], user_input=["x"]).deciders == Deciders(approvers=("olga",))
-    assert wanted(quorum=3).deciders == Deciders(quorum=3)
+    assert request_of().deciders is None
+    assert request_of(approval="required").deciders is None
+    assert request_of(four_eyes=True).deciders == Deciders(four_eyes=True)
+    assert request_of(approvers=["olga"], user_input=["x"]).deciders == Deciders(approvers=("olga",))
+    assert request_of(quorum=3).deciders == Deciders(quorum=3)
 
 
 def test_a_quorum_for_a_call_that_is_run_elsewhere_is_of_its_approval() -> None:
-    several = wanted(elsewhere=True, quorum=2, four_eyes=True)
+    several = request_of(elsewhere=True, quorum=2, four_eyes=True)
     assert (several.approval, several.deciders) == ("required", Deciders(four_eyes=True, quorum=2))
-    assert wanted(elsewhere=True, four_eyes=True).approval is None
-    assert wanted(quorum=2).approval is None
+    assert request_of(elsewhere=True, four_eyes=True).approval is None
+    assert request_of(quorum=2).approval is None
 
     agent = Agent(TestModel(), toolsets=[ExternalToolset([tool("one", four_eyes=True), tool("two", quorum=2)])])
     assert [described.approval for described in describe_tools(agent, ToolPolicies())] == [None, "required"]

@@ -39,7 +39,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
-async def told(server: Server, run: JsonObject) -> list[tuple[str | None, ...]]:
+async def reported(server: Server, run: JsonObject) -> list[tuple[str | None, ...]]:
     """Return what the trail says of the run: what was done, by whom, through what, decided how, in which words."""
     names = ("action", "actor", "via", "decision", "note")
     return [tuple(entry[name] for name in names) for entry in await server.audit(run_id=run["run_id"])]
@@ -47,8 +47,8 @@ async def told(server: Server, run: JsonObject) -> list[tuple[str | None, ...]]:
 
 async def by_codegen(server: Server, who: str = "root", **query: object) -> httpx.Response:
     """Ask for the trail through Codegen's API."""
-    asked = {name: str(value) for name, value in query.items()}
-    return await server.user(who).get(ORGANIZATION_AUDIT, **asked)
+    requested = {name: str(value) for name, value in query.items()}
+    return await server.user(who).get(ORGANIZATION_AUDIT, **requested)
 
 
 async def test_every_decision_is_told_with_who_made_it_how_and_in_which_words(server: Server) -> None:
@@ -59,7 +59,7 @@ async def test_every_decision_is_told_with_who_made_it_how_and_in_which_words(se
     assert (await server.user("carol").resume(run, "Rather not.")).status_code == 200
     await server.settled(run)
 
-    assert sorted(await told(server, run), key=str) == [
+    assert sorted(await reported(server, run), key=str) == [
         ("requirement.answered", "bob", "agno", "confirmed", "Fine."),
         ("requirement.answered", "carol", "codegen", "rejected", "Rather not."),
         ("requirement.voted", "bob", "agno", "confirmed", "Fine."),
@@ -111,8 +111,8 @@ async def test_approvals_cancels_and_deleted_sessions_are_told(server: Server) -
         deleted = await server.user("alice").delete(f"/sessions/{ended['session_id']}")
         assert deleted.status_code == 204
 
-    assert await told(server, sold) == [("approval.resolved", "bob", "agno", "rejected", "Too soon.")]
-    ((action, actor, _, decision, note),) = await told(server, gone)
+    assert await reported(server, sold) == [("approval.resolved", "bob", "agno", "rejected", "Too soon.")]
+    ((action, actor, _, decision, note),) = await reported(server, gone)
     assert (action, actor, decision) == ("approval.deleted", "bob", "rejected")
     assert "deleted by an administrator" in str(note)
     assert [(await server.audit(run_id=run["run_id"]))[0]["subject"] for run in (sold, gone)] == [
@@ -120,10 +120,10 @@ async def test_approvals_cancels_and_deleted_sessions_are_told(server: Server) -
     ]
     # The session is gone with its run; what was done stays.
     assert (await server.user("root").get(f"/agents/toolbox/runs/{ended['run_id']}")).is_error
-    assert await told(server, ended) == [
+    assert await reported(server, ended) == [
         (done, "alice", "agno", None, None) for done in ("run.cancelled", "run.deleted")
     ]
-    assert await told(server, banned) == [("run.cancelled", "carol", "codegen", None, None)]
+    assert await reported(server, banned) == [("run.cancelled", "carol", "codegen", None, None)]
     (deletion,) = [entry for entry in await server.audit() if entry["action"] == "session.deleted"]
     assert (deletion["actor"], deletion["subject"]) == ("alice", ended["session_id"])
 
@@ -137,8 +137,8 @@ async def test_who_pauses_and_prompts_somebody_elses_run_is_told(tmp_path: Path)
         await gates.reached("hold_amount")
         for _ in range(2):
             # The second changes nothing, and is not told.
-            asked = await server.user("bob").post(f"/agents/toolbox/runs/{run['run_id']}/pause")
-            assert asked.status_code == 200
+            requested = await server.user("bob").post(f"/agents/toolbox/runs/{run['run_id']}/pause")
+            assert requested.status_code == 200
         gates.open("hold_amount")
         assert (await executing).json()["status"] == "PAUSED"
         assert (await server.user("carol").resume(run, CANARY)).status_code == 200
@@ -163,8 +163,14 @@ async def test_words_beside_a_decision_and_a_run_that_is_only_sent_on_are_told(s
     assert (await server.user("bob").resume(run, "And then more.", tools=tools)).status_code == 200
     assert (await server.user("bob").resolve(sold)).status_code == 200
     assert (await server.user("carol").post_continue(sold, [])).status_code == 200
-    assert {name[:2] for name in await told(server, run)} == {("requirement.answered", "bob"), ("run.continued", "bob")}
-    assert [name[:2] for name in await told(server, sold)] == [("approval.resolved", "bob"), ("run.continued", "carol")]
+    assert {name[:2] for name in await reported(server, run)} == {
+        ("requirement.answered", "bob"),
+        ("run.continued", "bob"),
+    }
+    assert [name[:2] for name in await reported(server, sold)] == [
+        ("approval.resolved", "bob"),
+        ("run.continued", "carol"),
+    ]
 
 
 async def test_sessions_that_are_changed_and_each_run_of_a_deleted_one_are_told(server: Server) -> None:
@@ -186,9 +192,9 @@ async def test_time_is_told_as_such(server: Server) -> None:
     server.clock.move(61)
     await server.application.expiry.sweep()
     late = "Nobody answered in time"
-    assert await told(server, moved) == [("requirement.answered", None, "expiry", "rejected", late)]
-    assert await told(server, dropped) == [("run.cancelled", None, "expiry", None, late)]
-    ((action, actor, via, decision, _),) = await told(server, closed)
+    assert await reported(server, moved) == [("requirement.answered", None, "expiry", "rejected", late)]
+    assert await reported(server, dropped) == [("run.cancelled", None, "expiry", None, late)]
+    ((action, actor, via, decision, _),) = await reported(server, closed)
     assert (action, actor, via, decision) == ("requirement.answered", None, "expiry", "rejected")
 
 

@@ -16,9 +16,9 @@ async def test_an_address_with_it_is_a_400(server: Server) -> None:
         ("GET", "/v1/organizations/1/agent/run/1?x=%00"),
     ):
         response = await server.client.request(method, path)
-        said = response.json()
+        sent = response.json()
         assert response.status_code == 400
-        assert "U+0000" in said.get("detail", said.get("message"))
+        assert "U+0000" in sent.get("detail", sent.get("message"))
 
 
 async def test_a_session_cannot_be_made_or_named_with_it(server: Server) -> None:

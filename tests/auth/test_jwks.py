@@ -52,7 +52,7 @@ class Publisher:
     """The address: answers with its keys, or as a test wants; ``asked`` counts."""
 
     keys: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
+    requests: int = 0
     instead: Callable[[httpx.Request], httpx.Response] | None = None
 
     def publish(self, **issuers: Issuer) -> None:
@@ -65,7 +65,7 @@ class Publisher:
         return None
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
+        self.requests += 1
         await self.wait()
         if self.instead is not None:
             return self.instead(request)
@@ -132,17 +132,17 @@ def down(request: httpx.Request) -> httpx.Response:
 
 async def test_the_keys_are_asked_for_once_and_not_before_a_token_comes(desk: Desk, rsa_one: Issuer) -> None:
     desk.publisher.publish(one=rsa_one)
-    assert desk.publisher.asked == 0
+    assert desk.publisher.requests == 0
     for _ in range(20):
         assert await desk.read(rsa_one, "one")
         assert await desk.read(rsa_one)
-    assert desk.publisher.asked == 1
+    assert desk.publisher.requests == 1
 
 
 async def test_many_who_come_at_once_share_one_question(desk: Desk, rsa_one: Issuer) -> None:
     desk.publisher.publish(one=rsa_one)
     assert all(await asyncio.gather(*(desk.read(rsa_one, "one") for _ in range(50))))
-    assert desk.publisher.asked == 1
+    assert desk.publisher.requests == 1
 
 
 async def test_a_key_that_nobody_knows_is_asked_for_once_in_thirty_seconds(
@@ -153,14 +153,14 @@ async def test_a_key_that_nobody_knows_is_asked_for_once_in_thirty_seconds(
     desk.publisher.publish(one=rsa_one, two=rsa_other)
     desk.watch.seconds += INTERVAL
     assert not any(await asyncio.gather(*(desk.read(rsa_other, f"unknown-{number}") for number in range(30))))
-    assert desk.publisher.asked == 1, "not oftener than every 30 seconds"
+    assert desk.publisher.requests == 1, "not oftener than every 30 seconds"
     assert not await desk.read(rsa_other, "two")
     desk.watch.seconds += 1
     assert all(await asyncio.gather(*(desk.read(rsa_other, "two") for _ in range(30))))
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
     assert not await desk.read(rsa_other, "three")
     assert await desk.read(rsa_one, "one")
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
 
 
 async def test_a_key_that_is_no_longer_published_counts_for_an_hour_at_most(
@@ -174,7 +174,7 @@ async def test_a_key_that_is_no_longer_published_counts_for_an_hour_at_most(
     desk.watch.seconds += 1
     assert not await desk.read(rsa_one, "one")
     assert await desk.read(rsa_other, "two")
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
 
 
 async def test_known_keys_count_while_the_address_is_down(desk: Desk, rsa_one: Issuer, rsa_other: Issuer) -> None:
@@ -185,7 +185,7 @@ async def test_known_keys_count_while_the_address_is_down(desk: Desk, rsa_one: I
     for _ in range(5):
         assert await desk.read(rsa_one, "one")
         assert not await desk.read(rsa_other, "two")
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
     desk.publisher.instead = None
     desk.publisher.publish(two=rsa_other)
     desk.watch.seconds += INTERVAL + 1
@@ -202,11 +202,11 @@ async def test_keys_are_renewed_before_they_are_old_and_nobody_waits(
     desk.watch.seconds += USUAL_AGE
     assert await desk.read(rsa_one, "one")
     await desk.renewed()
-    assert desk.publisher.asked == 1
+    assert desk.publisher.requests == 1
     desk.watch.seconds += 1
     assert all([await desk.read(rsa_one, "one") for _ in range(20)])
     await desk.renewed()
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
     assert not await desk.read(rsa_one, "one")
     assert await desk.read(rsa_other, "two")
 
@@ -222,14 +222,14 @@ async def test_an_address_that_hangs_stops_nobody_whose_key_is_known(
     desk.watch.seconds += USUAL_AGE + 1
     assert all([await desk.read(rsa_one, "one") for _ in range(5)])
     await desk.renewed()
-    assert desk.publisher.asked == 2
+    assert desk.publisher.requests == 2
     # Whoever waited now would wait until the test is given up.
     monkeypatch.setattr("unpause.auth.jwks._TIMEOUT_SECONDS", 3600)
     desk.watch.seconds += AGE
     assert all([await desk.read(rsa_one, "one") for _ in range(5)])
     await asyncio.sleep(0)
     assert all([await desk.read(rsa_one, "one") for _ in range(5)])
-    assert desk.publisher.asked <= 3, "one asks for all"
+    assert desk.publisher.requests <= 3, "one asks for all"
 
 
 async def test_without_any_keys_yet_nobody_is_told_that_their_token_is_wrong(desk: Desk, rsa_one: Issuer) -> None:
@@ -238,7 +238,7 @@ async def test_without_any_keys_yet_nobody_is_told_that_their_token_is_wrong(des
     for _ in range(3):
         with pytest.raises(Unavailable):
             await desk.read(rsa_one, "one")
-    assert desk.publisher.asked == 1
+    assert desk.publisher.requests == 1
     desk.publisher.instead = None
     desk.watch.seconds += INTERVAL + 1
     assert await desk.read(rsa_one, "one")
@@ -263,7 +263,7 @@ async def test_what_is_no_key_set_changes_nothing(desk: Desk, rsa_one: Issuer, c
     # A set without one key that could be used is as good as none.
     with pytest.raises((Unavailable, Unauthenticated)):
         await desk.jwts.read(rsa_one.sign(claims(), kid="one"))
-    assert desk.publisher.asked == 1
+    assert desk.publisher.requests == 1
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 404, 500])
@@ -283,7 +283,7 @@ async def test_garbage_later_leaves_the_keys_that_are_known(desk: Desk, rsa_one:
         desk.watch.seconds += AGE + 1
         assert await desk.read(rsa_one, "one")
         await desk.renewed()
-    assert desk.publisher.asked == 11
+    assert desk.publisher.requests == 11
 
 
 async def test_a_secret_that_is_published_signs_nothing(
@@ -330,4 +330,4 @@ async def test_a_token_of_another_algorithm_does_not_make_anybody_ask(desk: Desk
     for token in (ec_one.sign(claims(), kid="one"), hmac_issuer().sign(claims(), kid="one"), "a.b.c"):
         with pytest.raises(Unauthenticated):
             await desk.jwts.read(token)
-    assert desk.publisher.asked == 0
+    assert desk.publisher.requests == 0

@@ -115,8 +115,8 @@ TEXTS = ["", ".", "..", "...", "a.b.c", "eyJhbGciOiJIUzI1NiJ9..", "\xe9\xff.\xe9
 
 
 def jwts_for(issuer: Issuer, clock: SettableClock | None = None, /, **rules: Any) -> Jwts:  # noqa: ANN401 - any rule
-    wanted = JwtRules(algorithm=issuer.algorithm, organization=1, **rules)
-    return Jwts(StaticKeys([issuer.public], issuer.algorithm), wanted, clock or SettableClock())
+    expected = JwtRules(algorithm=issuer.algorithm, organization=1, **rules)
+    return Jwts(StaticKeys([issuer.public], issuer.algorithm), expected, clock or SettableClock())
 
 
 async def refusal(jwts: Jwts, token: str) -> str:
@@ -133,7 +133,7 @@ async def test_a_token_of_the_issuer_says_who_asks(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "read"),
+    ("sent", "read"),
     [
         (["agents:run", "sessions:read"], ["agents:run", "sessions:read"]),
         ("agents:run sessions:read", ["agents:run", "sessions:read"]),
@@ -144,9 +144,9 @@ async def test_a_token_of_the_issuer_says_who_asks(issuer: Issuer) -> None:
     ],
     ids=str,
 )
-async def test_scopes_are_a_list_or_a_text_and_none_without_the_claim(said: object, read: list[str]) -> None:
+async def test_scopes_are_a_list_or_a_text_and_none_without_the_claim(sent: object, read: list[str]) -> None:
     issuer = hmac_issuer()
-    principal = await jwts_for(issuer).read(issuer.sign(claims(scopes=said)))
+    principal = await jwts_for(issuer).read(issuer.sign(claims(scopes=sent)))
     assert principal.scopes == frozenset(read)
     assert not principal.is_admin
 
@@ -158,10 +158,10 @@ async def test_claims_may_have_other_names() -> None:
     assert found == replace(WANTED, organization_id=7, scopes=frozenset({"approvals:read"}))
 
 
-@pytest.mark.parametrize(("said", "read"), [(2, 2), ("2", 2), ("007", 7), (2**63 - 1, 2**63 - 1), (..., 1)], ids=str)
-async def test_the_organization_is_a_number_or_the_digits_of_one(said: object, read: int) -> None:
+@pytest.mark.parametrize(("sent", "read"), [(2, 2), ("2", 2), ("007", 7), (2**63 - 1, 2**63 - 1), (..., 1)], ids=str)
+async def test_the_organization_is_a_number_or_the_digits_of_one(sent: object, read: int) -> None:
     issuer = hmac_issuer()
-    assert (await jwts_for(issuer).read(issuer.sign(claims(organization_id=said)))).organization_id == read
+    assert (await jwts_for(issuer).read(issuer.sign(claims(organization_id=sent)))).organization_id == read
 
 
 async def test_the_session_is_the_one_of_the_claim() -> None:
@@ -228,8 +228,8 @@ async def test_a_token_without_a_signature_is_refused_whatever_it_calls_that(iss
 async def test_a_public_key_taken_for_a_secret_signs_nothing(rsa_one: Issuer, ec_one: Issuer) -> None:
     for issuer in (rsa_one, ec_one):
         for text in (issuer.public, issuer.public.strip(), issuer.public.replace("\n", "")):
-            for said in ("HS256", issuer.algorithm):
-                header = json.dumps({"alg": said, "typ": "JWT"}).encode()
+            for sent in ("HS256", issuer.algorithm):
+                header = json.dumps({"alg": sent, "typ": "JWT"}).encode()
                 forged = sign_by_hand(header, json.dumps(claims()).encode(), text.encode())
                 await refusal(jwts_for(issuer), forged)
 

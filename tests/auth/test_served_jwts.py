@@ -127,7 +127,7 @@ async def test_scopes_of_a_jwt_are_those_of_the_routes(server: Server) -> None:
 
 
 @contextmanager
-def publishing(issuer: Issuer, asked: list[str]) -> Iterator[str]:
+def publishing(issuer: Issuer, requested: list[str]) -> Iterator[str]:
     """Publish the issuer's key on a real port for the length of the block; yield the address."""
     algorithm = jwt.get_algorithm_by_name(issuer.algorithm)
     key = algorithm.to_jwk(algorithm.prepare_key(issuer.public), as_dict=True)
@@ -135,7 +135,7 @@ def publishing(issuer: Issuer, asked: list[str]) -> Iterator[str]:
 
     class Keys(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -160,14 +160,14 @@ async def test_a_server_asks_the_address_of_the_keys_once(
     # Proxies would stand between the server and the address.
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    asked: list[str] = []
-    with publishing(rsa_one, asked) as address:
+    requested: list[str] = []
+    with publishing(rsa_one, requested) as address:
         async with serving(tmp_path, drivers=[ScriptedDriver()], dev=False, jwt_jwks_url=address) as client:
             for issuer, status in [(rsa_one, 200), (rsa_other, 401)] * 5:
                 token = issuer.sign(claims(exp=99_999_999_999), kid="one")
                 answer = await client.get("/agents", headers={"Authorization": f"Bearer {token}"})
                 assert answer.status_code == status
-    assert asked == ["/keys"]
+    assert requested == ["/keys"]
 
 
 async def test_a_jwt_without_a_subject_is_refused_where_users_are_kept_apart(server: Server) -> None:

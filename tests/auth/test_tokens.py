@@ -51,10 +51,10 @@ class Desk:
         with plain_connection(self.url) as connection, connection.begin():
             return unit(connection)
 
-    def make(self, **wanted: Any) -> tuple[Token, str]:  # noqa: ANN401 - the fields of a new token
+    def make(self, **requested: Any) -> tuple[Token, str]:  # noqa: ANN401 - the fields of a new token
         """Make a token."""
         made: tuple[Token, str] = self.act(
-            lambda connection: create_token(connection, NewToken(**wanted), OPERATOR, self.clock.now())
+            lambda connection: create_token(connection, NewToken(**requested), OPERATOR, self.clock.now())
         )
         return made
 
@@ -238,8 +238,8 @@ async def test_when_a_token_was_used_is_written_down_later_and_only_forward(desk
 
 async def test_a_token_is_replaced_by_one_that_is_like_it(desk: Desk) -> None:
     second = desk.act(lambda connection: add_organization(connection, "second", desk.clock.now()))
-    wanted = {"organization_id": second, "user_id": "alice", "name": "laptop", "scopes": ("agents:ops:run",)}
-    old, text = desk.make(**wanted, lifetime=timedelta(days=90))
+    requested = {"organization_id": second, "user_id": "alice", "name": "laptop", "scopes": ("agents:ops:run",)}
+    old, text = desk.make(**requested, lifetime=timedelta(days=90))
     desk.clock.move(3600)
     now = desk.clock.now()
     new, fresh = desk.rotate(old.id, timedelta())
@@ -277,8 +277,8 @@ async def test_who_made_and_revoked_a_token_is_told_where_the_token_belongs(desk
         return revoke_token(connection, new.id, OPERATOR, desk.clock.now())
 
     new = desk.act(unit)
-    told = [(row["organization_id"], row["action"], row["subject"], row["via"]) for row in desk.rows("audit")]
-    assert told == [
+    reported = [(row["organization_id"], row["action"], row["subject"], row["via"]) for row in desk.rows("audit")]
+    assert reported == [
         (second, "token.created", token.id, "cli"),
         (second, "token.created", new.id, "cli"),
         (second, "token.revoked", token.id, "cli"),
@@ -316,11 +316,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wanted", "words"), WRONG, ids=str)
-async def test_a_token_for_what_there_is_not_is_refused(sqlite_file: str, wanted: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("requested", "words"), WRONG, ids=str)
+async def test_a_token_for_what_there_is_not_is_refused(
+    sqlite_file: str, requested: dict[str, Any], words: str
+) -> None:
     async with at_desk(sqlite_file) as desk:
         with pytest.raises(InvalidInput, match=re.escape(words)):
-            desk.make(**wanted)
+            desk.make(**requested)
         assert (desk.rows(), desk.rows("audit")) == ([], [])
 
 

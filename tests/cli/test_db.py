@@ -108,8 +108,8 @@ def test_a_server_makes_a_new_file_in_a_new_folder_with_the_newest_schema(tmp_pa
 def test_the_demo_starts_without_agents_or_a_key_and_says_what_to_try(tmp_path: Path) -> None:
     with ServerProcess(tmp_path, command="demo") as server:
         with server.client() as client:
-            asked = {"message": "delete old.log", "stream": "false"}
-            run = client.post("/agents/files/runs", data=asked).json()
+            requested = {"message": "delete old.log", "stream": "false"}
+            run = client.post("/agents/files/runs", data=requested).json()
         server.stop()
     assert run["status"] == "PAUSED"
     assert f"curl -s {server.address}/agents/files/runs" in server.output

@@ -45,7 +45,7 @@ def test_a_new_key_never_begins_as_an_option_does() -> None:
 def test_a_key_that_begins_with_a_dash_can_be_given(here: Here, first: bytes, more: str) -> None:
     key = base64.urlsafe_b64encode(first.ljust(32, b"a")).decode() + more
     assert key.startswith("-")
-    for given in ([f"--encryption-key={key}"], ["--encryption-key", key]):
-        done = here.run("serve", *given, "--port", "0")
+    for provided in ([f"--encryption-key={key}"], ["--encryption-key", key]):
+        done = here.run("serve", *provided, "--port", "0")
         # It went on to the next thing that is missing.
         assert done.stderr.startswith("unpause: no agents to serve")

@@ -93,12 +93,12 @@ def test_without_options_a_token_is_a_programs_with_the_usual_scopes(with_databa
 
 def test_tokens_are_revoked_by_their_id_or_by_the_whole_of_them(with_database: Here) -> None:
     by_id, by_text = created(with_database.run("tokens", "create")), created(with_database.run("tokens", "create"))
-    for public, given in ((by_id[0], by_id[0]), by_text):
-        done = with_database.run("tokens", "revoke", given)
+    for public, provided in ((by_id[0], by_id[0]), by_text):
+        done = with_database.run("tokens", "revoke", provided)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == f"Token {public} is revoked; running servers refuse it within 2 seconds\n"
         assert listed(with_database)[public][0] == "revoked"
-        assert with_database.run("tokens", "revoke", given) == done, "and again is no mistake"
+        assert with_database.run("tokens", "revoke", provided) == done, "and again is no mistake"
 
 
 def test_a_token_is_rotated_at_once_or_with_a_time_for_both(with_database: Here) -> None:

@@ -100,8 +100,8 @@ def _note(done: str) -> str:
 
 async def _answer(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
     del info
-    asked, turns = _this_run(messages)
-    word, _, rest = asked.partition(" ")
+    requested, turns = _this_run(messages)
+    word, _, rest = requested.partition(" ")
     if word == "fail":
         message = "the model is out of order"
         raise RuntimeError(message)

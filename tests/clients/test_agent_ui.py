@@ -36,7 +36,7 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
 
 class TestRoutes:
     @pytest.mark.parametrize(
-        ("method", "path", "asked"),
+        ("method", "path", "requested"),
         [
             ("GET", "/health", "authorization,content-type"),
             ("GET", "/agents", "authorization,content-type"),
@@ -46,16 +46,16 @@ class TestRoutes:
         ],
     )
     def test_the_browser_is_told_that_the_page_may_ask(
-        self, http: httpx.Client, method: str, path: str, asked: str
+        self, http: httpx.Client, method: str, path: str, requested: str
     ) -> None:
-        headers = {"Origin": PAGE, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": asked}
+        headers = {"Origin": PAGE, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": requested}
         answer = http.options(path, headers=headers)
 
         assert (answer.status_code, answer.text) == (200, "OK")
         assert answer.headers["access-control-allow-origin"] == PAGE
         assert answer.headers["access-control-allow-credentials"] == "true"
         assert method in answer.headers["access-control-allow-methods"].split(", ")
-        assert answer.headers["access-control-allow-headers"] == asked
+        assert answer.headers["access-control-allow-headers"] == requested
 
     def test_a_page_from_elsewhere_is_refused(self, http: httpx.Client) -> None:
         answer = http.get("/agents", headers={**HEADERS, "Origin": "https://example.org"})

@@ -92,8 +92,8 @@ class TestDeciding:
         found = client.run("deciding.confirm_in_streams", message=f"mixed {name}")
 
         tool = ["ToolCallStarted", "ToolCallCompleted"]
-        asked = ["ModelRequestStarted", "ModelRequestCompleted"]
-        assert found["first"] == ["RunStarted", *asked, *tool, "RunContentCompleted", "RunPaused"]
+        requested = ["ModelRequestStarted", "ModelRequestCompleted"]
+        assert found["first"] == ["RunStarted", *requested, *tool, "RunContentCompleted", "RunPaused"]
         assert found["is_paused"]
         assert [(item["tool"], item["needs_confirmation"]) for item in found["requirements"]] == [("delete_file", True)]
         assert found["second"] == ["RunContinued", *tool, *LAST_ANSWER]
@@ -108,14 +108,14 @@ class TestDeciding:
         assert found["errors"] == [f"no disk for {name}"]
 
     @pytest.mark.parametrize(
-        ("note", "told"), [("too risky", "too risky"), (None, "Function call was rejected by the user")]
+        ("note", "reported"), [("too risky", "too risky"), (None, "Function call was rejected by the user")]
     )
     def test_a_rejected_call_does_not_run_and_the_model_is_told_why(
-        self, client: AgnoClient, calls: Calls, name: str, note: str | None, told: str
+        self, client: AgnoClient, calls: Calls, name: str, note: str | None, reported: str
     ) -> None:
         ended = client.run("deciding.reject", message=f"delete {name}", note=note)
 
-        assert (ended["status"], ended["content"]) == ("COMPLETED", f"Told: {told}")
+        assert (ended["status"], ended["content"]) == ("COMPLETED", f"Told: {reported}")
         assert decisions(ended) == [("delete_file", False, None)]
         assert ended["tools"][0]["confirmation_note"] == (note or "Tool call was rejected")
         assert ended["requirements"][0]["confirmation"] is False

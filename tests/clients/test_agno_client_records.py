@@ -93,10 +93,10 @@ class TestSessions:
         assert found["renamed"]["session_name"] == found["read"]["session_name"] == f"second {name}"
         assert found["updated"]["metadata"] == found["read"]["metadata"] == {"team": "x"}
         assert found["updated"]["session_state"] == found["read"]["session_state"] == {"a": 2}
-        said = [entry["content"] for entry in found["read"]["chat_history"]]
-        assert said == ["say hello", "hello"]
-        assert [entry["content"] for entry in found["renamed"]["chat_history"]] == said
-        assert [entry["content"] for entry in found["updated"]["chat_history"]] == said
+        sent = [entry["content"] for entry in found["read"]["chat_history"]]
+        assert sent == ["say hello", "hello"]
+        assert [entry["content"] for entry in found["renamed"]["chat_history"]] == sent
+        assert [entry["content"] for entry in found["updated"]["chat_history"]] == sent
         assert found["named"] == [name]
 
     def test_a_deleted_session_is_gone_with_its_runs(self, client: AgnoClient, name: str) -> None:

@@ -55,8 +55,8 @@ def test_basic_confirms_the_tools_that_the_paused_run_shows(http: httpx.Client, 
 
 def test_with_approval_record_finds_resolves_and_continues_without_tools(http: httpx.Client) -> None:
     paused = start_run(http, "deploy billing", "approval-record-demo")
-    wanted = {"run_id": paused["run_id"], "status": "pending", "approval_type": "required"}
-    response = http.get("/approvals", params=wanted)
+    expected = {"run_id": paused["run_id"], "status": "pending", "approval_type": "required"}
+    response = http.get("/approvals", params=expected)
     response.raise_for_status()
     (record,) = response.json()["data"]
     assert (record["status"], record["tool_name"], record["tool_args"]) == ("pending", "deploy", {"env": "billing"})
@@ -71,14 +71,14 @@ def test_with_approval_record_finds_resolves_and_continues_without_tools(http: h
 
     continued = send_on(http, paused)
     assert continued["content"] == "Told: deployed to billing"
-    assert http.get("/approvals", params=wanted).json()["data"] == []
+    assert http.get("/approvals", params=expected).json()["data"] == []
 
 
 def test_audit_record_is_written_with_the_decision(http: httpx.Client) -> None:
     paused = start_run(http, "audited search", "audit-record-demo")
-    wanted = {"run_id": paused["run_id"], "approval_type": "audit"}
-    assert http.get("/approvals", params=wanted).json()["data"] == []
+    expected = {"run_id": paused["run_id"], "approval_type": "audit"}
+    assert http.get("/approvals", params=expected).json()["data"] == []
 
     send_on(http, paused, tools=confirmed(paused))
-    (record,) = http.get("/approvals", params=wanted).json()["data"]
+    (record,) = http.get("/approvals", params=expected).json()["data"]
     assert (record["status"], record["tool_name"]) == ("approved", "audited")

@@ -106,7 +106,7 @@ class TestRefusals:
         found = codegen.run("refused.unknown_things", token=name)
 
         forbidden = ("ForbiddenException", 403, "You do not have access to this organization.")
-        assert {what: told(refusal) for what, refusal in found.items()} == {
+        assert {what: reported(refusal) for what, refusal in found.items()} == {
             "create in an unknown organization": forbidden,
             "users of an unknown organization": forbidden,
             "an unknown run": ("NotFoundException", 404, "Agent run not found."),
@@ -122,7 +122,7 @@ class TestRefusals:
     def test_a_prompt_that_is_too_long_raises(self, limited: CodegenClient, name: str) -> None:
         refusal = limited.run("refused.creating", token=name, prompt="a" * 101)
 
-        assert told(refusal) == ("BadRequestException", 400, "prompt is longer than 100 characters")
+        assert reported(refusal) == ("BadRequestException", 400, "prompt is longer than 100 characters")
 
     def test_a_base_url_that_ends_in_a_slash_finds_nothing(self, codegen: CodegenClient, name: str) -> None:
         refusal = codegen.run("refused.with_a_slash", token=name)
@@ -143,7 +143,7 @@ class TestLimits:
         second = limited.run("refused.creating", token=name, prompt="say hello")
 
         assert first["status"] == 400
-        assert told(second) == ("ApiException", 429, "Rate limit exceeded. Please try again later.")
+        assert reported(second) == ("ApiException", 429, "Rate limit exceeded. Please try again later.")
         assert 1 <= int(second["retry_after"]) <= 60
         # The client knows an older body only, and fills in what it does not find.
         assert second["read"] == {"detail": "Rate limit exceeded", "status_code": 429}
@@ -153,11 +153,11 @@ class TestLimits:
         answers = [limited.run("refused.creating", token=f"{name}{n}", prompt="say hello") for n in range(3)]
 
         assert [answer.get("status") for answer in answers] == [None, None, 402]
-        assert told(answers[2])[0] == "ApiException"
-        assert told(answers[2])[2].startswith("Alloted agent runs for the current billing plan")
+        assert reported(answers[2])[0] == "ApiException"
+        assert reported(answers[2])[2].startswith("Alloted agent runs for the current billing plan")
 
 
-def told(refusal: dict[str, Any]) -> tuple[str, int, str]:
+def reported(refusal: dict[str, Any]) -> tuple[str, int, str]:
     """Return the class and the status of what was raised and, from the body that it kept, the words."""
     body = json.loads(refusal["body"])
     assert set(body) == {"message", "status_code"}

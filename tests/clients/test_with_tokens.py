@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.conftest import AGENTS_FILE, VERSIONS
 from tests.clients.test_codegen_client import VERSION as CODEGEN_VERSION
-from tests.clients.test_codegen_client import told
+from tests.clients.test_codegen_client import reported
 from tests.support.processes import ServerProcess
 from tests.support.scenario_process import AgnoClient, CodegenClient
 from tests.support.tokens import ASKING, add_organization, new_token, proof
@@ -118,9 +118,9 @@ class TestCodegen:
     def test_without_a_token_that_counts_creating_raises(self, codegen: CodegenClient, token: str) -> None:
         refusal = codegen.run("refused.creating", token=token, prompt="say hello")
 
-        assert told(refusal)[1:] == (401, INVALID_AT_CODEGEN)
+        assert reported(refusal)[1:] == (401, INVALID_AT_CODEGEN)
 
     def test_of_another_organization_creating_raises(self, codegen: CodegenClient, tokens: dict[str, str]) -> None:
         refusal = codegen.run("refused.creating", token=tokens["rival"], prompt="say hello")
 
-        assert told(refusal) == ("ForbiddenException", 403, "You do not have access to this organization.")
+        assert reported(refusal) == ("ForbiddenException", 403, "You do not have access to this organization.")

@@ -45,13 +45,15 @@ def asking(*fields: InputField, call: str = "c1", **changes: Any) -> Requirement
     return requirement(call, "user_input", fields=fields, **changes)
 
 
-def match(waits: list[Requirement], *given: ToolAnswer, known: frozenset[str] = frozenset()) -> dict[str, ToolAnswer]:
-    return match_answers(waits, given, known | {wait.tool_call_id for wait in waits})
+def match(
+    waits: list[Requirement], *provided: ToolAnswer, known: frozenset[str] = frozenset()
+) -> dict[str, ToolAnswer]:
+    return match_answers(waits, provided, known | {wait.tool_call_id for wait in waits})
 
 
-def refused(error: type[UnpauseError], waits: list[Requirement], *given: ToolAnswer, known: str = "") -> str:
+def refused(error: type[UnpauseError], waits: list[Requirement], *provided: ToolAnswer, known: str = "") -> str:
     with pytest.raises(error) as caught:
-        match(waits, *given, known=frozenset({known}))
+        match(waits, *provided, known=frozenset({known}))
     return caught.value.message
 
 
@@ -87,8 +89,8 @@ def _yes() -> Decision:
 
 @pytest.mark.parametrize("kind", RequirementKind)
 def test_every_kind_can_be_rejected_with_a_note(kind: RequirementKind) -> None:
-    given = ToolAnswer("c1", confirmed=False, note="not today")
-    assert match([requirement(kind=kind.value)], given) == {"r-c1": given}
+    provided = ToolAnswer("c1", confirmed=False, note="not today")
+    assert match([requirement(kind=kind.value)], provided) == {"r-c1": provided}
 
 
 def test_a_rejection_carries_neither_values_nor_a_result() -> None:
@@ -98,7 +100,7 @@ def test_a_rejection_carries_neither_values_nor_a_result() -> None:
         ToolAnswer("c1", confirmed=False, values={"bcc": "me"}),
         ToolAnswer("c2", confirmed=False, values={"x": 1}, result="done"),
     )
-    assert [(said.values, said.result) for said in matched.values()] == [(None, None), (None, None)]
+    assert [(sent.values, sent.result) for sent in matched.values()] == [(None, None), (None, None)]
 
 
 def test_a_confirmation_confirms_and_brings_nothing_along() -> None:
@@ -147,14 +149,14 @@ def test_another_tool_name_is_refused_whatever_else_is_said(confirmed: bool | No
 @pytest.mark.parametrize("kind", RequirementKind)
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_other_arguments_are_refused(arguments: dict[str, Any], kind: RequirementKind, confirmed: bool) -> None:  # noqa: FBT001
-    given = ToolAnswer("c1", tool_args=arguments, confirmed=confirmed)
-    assert "c1" in refused(RequirementMismatch, [requirement(kind=kind.value)], given)
+    provided = ToolAnswer("c1", tool_args=arguments, confirmed=confirmed)
+    assert "c1" in refused(RequirementMismatch, [requirement(kind=kind.value)], provided)
 
 
 def test_editable_arguments_may_change_and_only_the_changed_ones_are_kept() -> None:
     waits = [requirement(editable=("path", "force", "depth"))]
-    given = ToolAnswer("c1", tool_args={"path": "/tmp/b", "force": False, "depth": 2}, confirmed=True)  # noqa: S108
-    assert match(waits, given)["r-c1"].values == {"path": "/tmp/b", "depth": 2}  # noqa: S108
+    provided = ToolAnswer("c1", tool_args={"path": "/tmp/b", "force": False, "depth": 2}, confirmed=True)  # noqa: S108
+    assert match(waits, provided)["r-c1"].values == {"path": "/tmp/b", "depth": 2}  # noqa: S108
     fixed = [requirement(editable=("path",))]
     assert "'force'" in refused(
         RequirementMismatch,
@@ -164,8 +166,8 @@ def test_editable_arguments_may_change_and_only_the_changed_ones_are_kept() -> N
 
 
 def test_unchanged_editable_arguments_are_no_edit() -> None:
-    given = ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": False}, confirmed=True)  # noqa: S108
-    assert match([requirement(editable=("path",))], given)["r-c1"].values is None
+    provided = ToolAnswer("c1", tool_args={"path": "/tmp/a", "force": False}, confirmed=True)  # noqa: S108
+    assert match([requirement(editable=("path",))], provided)["r-c1"].values is None
 
 
 @pytest.mark.parametrize(
@@ -203,8 +205,8 @@ def test_settled_calls_sent_back_are_no_answer_however_often() -> None:
 
 
 def test_an_unknown_call_is_refused_even_beside_a_good_answer() -> None:
-    given = (ToolAnswer("c1", confirmed=True), ToolAnswer("injected", "format_disk", confirmed=True))
-    assert "injected" in refused(RequirementMismatch, [requirement()], *given)
+    provided = (ToolAnswer("c1", confirmed=True), ToolAnswer("injected", "format_disk", confirmed=True))
+    assert "injected" in refused(RequirementMismatch, [requirement()], *provided)
 
 
 def test_answers_for_settled_calls_alone_come_late() -> None:
@@ -228,8 +230,8 @@ def test_an_echo_of_a_settled_call_beside_silence_leaves_the_run_open() -> None:
 )
 def test_an_earlier_answer_cannot_be_contradicted(before: Decision, now: bool) -> None:  # noqa: FBT001
     waits = [requirement("c0", answer=answered(before)), requirement()]
-    given = (ToolAnswer("c0", confirmed=now), ToolAnswer("c1", confirmed=True))
-    assert before.value in refused(RequirementMismatch, waits, *given)
+    provided = (ToolAnswer("c0", confirmed=now), ToolAnswer("c1", confirmed=True))
+    assert before.value in refused(RequirementMismatch, waits, *provided)
 
 
 def test_an_earlier_answer_said_again_changes_nothing() -> None:

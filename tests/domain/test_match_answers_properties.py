@@ -58,7 +58,7 @@ def _requirements(draw: st.DrawFn, call: str) -> Requirement:
         )
     )
     kind = draw(st.sampled_from(RequirementKind))
-    asked = kind is RequirementKind.USER_INPUT
+    requested = kind is RequirementKind.USER_INPUT
     decision = draw(st.sampled_from([None, None, None, *Decision]))
     return Requirement(
         id=f"r-{call}",
@@ -69,7 +69,7 @@ def _requirements(draw: st.DrawFn, call: str) -> Requirement:
         tool_args=arguments,
         kind=kind,
         created_at=_NOW,
-        fields=tuple(fields) if asked else (),
+        fields=tuple(fields) if requested else (),
         editable=tuple(draw(st.lists(_names, max_size=2, unique=True))),
         answer=None if decision is None else Answer(decision, _NOW),
     )
@@ -105,31 +105,31 @@ def _requests(draw: st.DrawFn) -> tuple[list[Requirement], list[ToolAnswer]]:
     return waits, draw(st.lists(_said(waits), max_size=4))
 
 
-def _attempt(waits: list[Requirement], said: list[ToolAnswer]) -> dict[str, ToolAnswer]:
+def _attempt(waits: list[Requirement], sent: list[ToolAnswer]) -> dict[str, ToolAnswer]:
     """Return what counts as answered; nothing where the request is refused with one of the promised errors."""
     known = frozenset({"settled", *(wait.tool_call_id for wait in waits)})
     with contextlib.suppress(RequirementMismatch, RequirementsOpen, InvalidTransition):
-        return match_answers(waits, said, known)
+        return match_answers(waits, sent, known)
     return {}
 
 
 @given(_requests())
 def test_an_answer_counts_only_for_the_open_call_that_it_names(request: tuple[Any, Any]) -> None:
-    waits, said = request
+    waits, sent = request
     by_id = {wait.id: wait for wait in waits}
-    for key, answer in _attempt(waits, said).items():
+    for key, answer in _attempt(waits, sent).items():
         wait = by_id[key]
         assert wait.is_open
         assert answer.tool_call_id == wait.tool_call_id
         assert answer.tool_name in {None, wait.tool_name}
-        assert sum(each.tool_call_id == answer.tool_call_id for each in said) == 1
+        assert sum(each.tool_call_id == answer.tool_call_id for each in sent) == 1
 
 
 @given(_requests())
 def test_what_would_run_differs_from_what_was_shown_only_in_declared_names(request: tuple[Any, Any]) -> None:
-    waits, said = request
+    waits, sent = request
     by_id = {wait.id: wait for wait in waits}
-    for key, answer in _attempt(waits, said).items():
+    for key, answer in _attempt(waits, sent).items():
         wait = by_id[key]
         declared = {*wait.editable, *(field.name for field in wait.fields if field.open)}
         would_run = {**wait.tool_args, **(answer.values or {})}
@@ -146,9 +146,9 @@ def test_what_would_run_differs_from_what_was_shown_only_in_declared_names(reque
 
 @given(_requests())
 def test_silence_is_never_an_answer_and_a_result_only_one_for_an_external_call(request: tuple[Any, Any]) -> None:
-    waits, said = request
+    waits, sent = request
     by_id = {wait.id: wait for wait in waits}
-    for key, answer in _attempt(waits, said).items():
+    for key, answer in _attempt(waits, sent).items():
         kind = by_id[key].kind
         if kind is RequirementKind.CONFIRMATION:
             assert answer.confirmed is not None
@@ -163,9 +163,9 @@ def test_silence_is_never_an_answer_and_a_result_only_one_for_an_external_call(r
 
 @given(_requests())
 def test_a_user_input_that_counts_has_every_required_value_in_its_type(request: tuple[Any, Any]) -> None:
-    waits, said = request
+    waits, sent = request
     by_id = {wait.id: wait for wait in waits}
-    for key, answer in _attempt(waits, said).items():
+    for key, answer in _attempt(waits, sent).items():
         wait = by_id[key]
         if answer.confirmed is False:
             assert answer.values is None
@@ -179,9 +179,9 @@ def test_a_user_input_that_counts_has_every_required_value_in_its_type(request: 
 
 @given(_requests())
 def test_an_unknown_call_refuses_the_whole_request(request: tuple[Any, Any]) -> None:
-    waits, said = request
-    if any(answer.tool_call_id == "injected" for answer in said):
-        assert _attempt(waits, said) == {}
+    waits, sent = request
+    if any(answer.tool_call_id == "injected" for answer in sent):
+        assert _attempt(waits, sent) == {}
 
 
 @given(_pauses(), st.data())
@@ -195,9 +195,9 @@ def test_a_plain_yes_to_everything_open_is_refused_or_answers_all_that_needs_onl
     waits: list[Requirement],
 ) -> None:
     wants_yes = {wait.id for wait in waits if wait.is_open and wait.kind is RequirementKind.CONFIRMATION}
-    said = [
+    sent = [
         ToolAnswer(wait.tool_call_id, wait.tool_name, wait.tool_args, confirmed=True)
         for wait in waits
         if wait.id in wants_yes
     ]
-    assert set(_attempt(waits, said)) == wants_yes
+    assert set(_attempt(waits, sent)) == wants_yes

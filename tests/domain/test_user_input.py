@@ -18,7 +18,7 @@ _SUBJECT = InputField("subject", "str", "Chosen by the model", value="Hi", open=
 
 
 @pytest.mark.parametrize(
-    ("field_type", "given", "kept"),
+    ("field_type", "provided", "kept"),
     [
         ("str", "5", "5"),
         ("str", "", ""),
@@ -36,15 +36,15 @@ _SUBJECT = InputField("subject", "str", "Chosen by the model", value="Hi", open=
         ("SomeType", {"as": "sent"}, {"as": "sent"}),
     ],
 )
-def test_a_value_is_kept_in_the_type_of_its_field(field_type: str, given: object, kept: object) -> None:
-    matched = match([asking(InputField("to", field_type, ""))], ToolAnswer("c1", values={"to": given}))
+def test_a_value_is_kept_in_the_type_of_its_field(field_type: str, provided: object, kept: object) -> None:
+    matched = match([asking(InputField("to", field_type, ""))], ToolAnswer("c1", values={"to": provided}))
     values = matched["r-c1"].values or {}
     assert values == {"to": kept}
     assert type(values["to"]) is type(kept)
 
 
 @pytest.mark.parametrize(
-    ("field_type", "given"),
+    ("field_type", "provided"),
     [
         ("str", 5),
         ("str", ["a"]),
@@ -61,9 +61,9 @@ def test_a_value_is_kept_in_the_type_of_its_field(field_type: str, given: object
     ],
 )
 @pytest.mark.parametrize("confirmed", [None, True])
-def test_a_value_of_another_type_is_refused(field_type: str, given: object, confirmed: bool | None) -> None:  # noqa: FBT001
+def test_a_value_of_another_type_is_refused(field_type: str, provided: object, confirmed: bool | None) -> None:  # noqa: FBT001
     waits = [asking(InputField("to", field_type, ""))]
-    message = refused(RequirementMismatch, waits, ToolAnswer("c1", confirmed=confirmed, values={"to": given}))
+    message = refused(RequirementMismatch, waits, ToolAnswer("c1", confirmed=confirmed, values={"to": provided}))
     assert "'to'" in message
     assert "c1" in message
 
@@ -74,8 +74,8 @@ def test_a_refused_value_is_not_repeated_in_the_message() -> None:
 
 
 def test_an_undeclared_field_is_refused() -> None:
-    given = ToolAnswer("c1", values={"to": "a@b", "bcc": "me"})
-    assert "bcc" in refused(RequirementMismatch, [asking(_TO, _SUBJECT)], given)
+    provided = ToolAnswer("c1", values={"to": "a@b", "bcc": "me"})
+    assert "bcc" in refused(RequirementMismatch, [asking(_TO, _SUBJECT)], provided)
 
 
 def test_an_argument_is_no_field_unless_it_is_declared_one() -> None:
@@ -84,8 +84,8 @@ def test_an_argument_is_no_field_unless_it_is_declared_one() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"copies": 2}, {"to": None, "copies": 2}])
 def test_a_missing_required_value_is_refused(values: dict[str, Any]) -> None:
-    given = ToolAnswer("c1", confirmed=True, values=values)
-    assert "missing value for to" in refused(RequirementMismatch, [asking(_TO, _COPIES)], given)
+    provided = ToolAnswer("c1", confirmed=True, values=values)
+    assert "missing value for to" in refused(RequirementMismatch, [asking(_TO, _COPIES)], provided)
 
 
 def test_an_optional_value_may_be_left_out_or_null() -> None:
@@ -116,15 +116,15 @@ def test_echoing_only_what_the_model_chose_is_silence() -> None:
 
 def test_open_fields_may_differ_in_the_echoed_arguments_but_only_values_count() -> None:
     waits = [asking(_TO, tool_args={"subject": "Hi", "to": None})]
-    given = ToolAnswer("c1", tool_args={"subject": "Hi", "to": "forged"}, values={"to": "a@b"})
-    assert match(waits, given)["r-c1"].values == {"to": "a@b"}
+    provided = ToolAnswer("c1", tool_args={"subject": "Hi", "to": "forged"}, values={"to": "a@b"})
+    assert match(waits, provided)["r-c1"].values == {"to": "a@b"}
     refused(RequirementsOpen, waits, ToolAnswer("c1", tool_args={"subject": "Hi", "to": "forged"}))
 
 
 def test_values_and_edits_come_together() -> None:
     waits = [asking(_TO, tool_args={"subject": "Hi"}, editable=("subject",))]
-    given = ToolAnswer("c1", tool_args={"subject": "Bye"}, values={"to": "a@b"})
-    assert match(waits, given)["r-c1"].values == {"to": "a@b", "subject": "Bye"}
+    provided = ToolAnswer("c1", tool_args={"subject": "Bye"}, values={"to": "a@b"})
+    assert match(waits, provided)["r-c1"].values == {"to": "a@b", "subject": "Bye"}
 
 
 def test_a_form_that_was_filled_in_before_may_come_again_in_the_clients_own_spelling() -> None:
@@ -159,7 +159,7 @@ def test_null_fills_in_what_takes_null_and_nothing_else() -> None:
 def test_what_may_be_changed_may_be_changed_in_the_form_too() -> None:
     subject = InputField("subject", "str", "", value="Hi", open=False, editable=True)
     waits = [asking(_TO, subject, tool_args={"subject": "Hi"}, editable=("subject",))]
-    given = ToolAnswer("c1", values={"to": "ada", "subject": "Bye"})
-    assert match(waits, given)["r-c1"].values == {"to": "ada", "subject": "Bye"}
+    provided = ToolAnswer("c1", values={"to": "ada", "subject": "Bye"})
+    assert match(waits, provided)["r-c1"].values == {"to": "ada", "subject": "Bye"}
     approved = [asking(_TO, subject, editable=("subject",), approval="required", approval_status="approved")]
-    assert "'subject'" in refused(RequirementMismatch, approved, given)
+    assert "'subject'" in refused(RequirementMismatch, approved, provided)

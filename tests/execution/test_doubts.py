@@ -28,15 +28,15 @@ _EARLIER = 250
 
 @dataclass
 class StallingDriver(AskingDriver):
-    """Stands still in the middle of the call ``a``; without ``wanted`` it makes that call without asking."""
+    """Stands still in the middle of the call ``a``; without ``required`` it makes that call without asking."""
 
     gates: Gates = field(default_factory=lambda: Gates("call"))
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Ask, if there is something to ask; then start the call and get nowhere."""
-        if self.wanted and not segment.messages:
+        if self.required and not segment.messages:
             return await super().run_segment(segment, journal)
-        if not self.wanted:
+        if not self.required:
             journal.record_turn([NewMessage({"asked": True}, ())], [ProposedCall("a", "tool-a", {"of": "a"})])
         await journal.start_call("a", idempotent=False)
         self.executed.append(("tool-a", {"of": "a"}))
@@ -60,11 +60,11 @@ class Crashing:
         async with application.running():
             yield application
 
-    async def cut_off(self, *wanted: RequirementRequest, **changes: object) -> Run:
+    async def cut_off(self, *required: RequirementRequest, **changes: object) -> Run:
         """Make a run, have its call decided if it waits, and stop the server while the call runs."""
-        driver = StallingDriver(wanted, self.executed)
+        driver = StallingDriver(required, self.executed)
         async with self.server(driver, **changes) as application:
-            if not wanted:
+            if not required:
                 run = await start(application)
             else:
                 view = await start_and_follow(application)
@@ -185,8 +185,8 @@ async def test_the_answer_about_a_call_in_doubt_is_audited_as_the_first_was(cras
 async def test_the_time_for_an_answer_starts_anew_and_is_as_long_as_before(
     crashing: Crashing, approval: str | None
 ) -> None:
-    wanted = asks("a", approval=approval, expires_in=600.0, on_expire=OnExpire.CANCEL)
-    run = await crashing.cut_off(wanted)
+    required = asks("a", approval=approval, expires_in=600.0, on_expire=OnExpire.CANCEL)
+    run = await crashing.cut_off(required)
     async with crashing.asking(run, pause_expires_seconds=5, approval_expires_seconds=5) as (application, doubt):
         assert doubt.created_at == crashing.clock.now()
         assert doubt.expires_at is not None

@@ -239,8 +239,8 @@ async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path, dat
     application: Application = application_for(settings_for(tmp_path, database_url=database_url), [Counting(complete)])
     async with application.database.opened():
         run = await start(application)
-        asked = (application.executor.execute(run.id) for _ in range(20))
-        for result in await asyncio.gather(*asked, return_exceptions=True):
+        requested = (application.executor.execute(run.id) for _ in range(20))
+        for result in await asyncio.gather(*requested, return_exceptions=True):
             # On a slow machine some find it locked by another's claim for too long.
             assert result is False or isinstance(result, DatabaseBusy)
         await application.executor.execute(run.id)

@@ -157,10 +157,10 @@ class Keeper:
         """Do the next thing; after the last one all is held."""
         assert lease == _LEASE
         self.renewals += 1
-        said = self.answers.pop(0) if self.answers else {key for key, _ in held}
-        if isinstance(said, Exception):
-            raise said
-        return said
+        sent = self.answers.pop(0) if self.answers else {key for key, _ in held}
+        if isinstance(sent, Exception):
+            raise sent
+        return sent
 
     def close(self) -> None:
         """Note it."""

@@ -60,8 +60,8 @@ async def test_it_is_stored_once_and_read_whole(tmp_path: Path, returned: Any, t
         await follow(application, made.run)
     async with running(tmp_path, [agent]) as application:
         paused = await look(application, made.run)
-        (asked,) = open_requirements(paused)
-        continued = await answer(application, made.run, ToolAnswer(asked.tool_call_id, confirmed=True))
+        (requested,) = open_requirements(paused)
+        continued = await answer(application, made.run, ToolAnswer(requested.tool_call_id, confirmed=True))
         await follow(application, made.run, continued.after)
         done = await look(application, made.run)
         events = await follow(application, made.run)
@@ -79,10 +79,10 @@ async def test_it_is_stored_once_and_read_whole(tmp_path: Path, returned: Any, t
     entries = [entry for message in done.messages for entry in message.entries if entry.tool_name == "give"]
     assert [entry.content for entry in entries] == [text]
     # After a restart, and as the history of the session's next run.
-    for asked_with in script.asked[1:]:
-        given = parts_of(asked_with, ToolReturnPart)[0]
-        assert given.model_response_str(wrap_if_error=False) == text
-        assert given.metadata == getattr(returned, "metadata", None)
+    for asked_with in script.requests[1:]:
+        provided = parts_of(asked_with, ToolReturnPart)[0]
+        assert provided.model_response_str(wrap_if_error=False) == text
+        assert provided.metadata == getattr(returned, "metadata", None)
 
 
 async def test_what_looks_like_a_mark_is_a_result_like_any_other(tmp_path: Path) -> None:
@@ -94,5 +94,5 @@ async def test_what_looks_like_a_mark_is_a_result_like_any_other(tmp_path: Path)
             made = await application.service.create_run(ADA, CreateRun("agent", prompt, session_id="s"))
             await follow(application, made.run)
         view = await look(application, made.run)
-    assert parts_of(script.asked[-1], ToolReturnPart)[0].content == forged
+    assert parts_of(script.requests[-1], ToolReturnPart)[0].content == forged
     assert view.run.content == "two"

@@ -84,10 +84,10 @@ class Sweeper:
     def __init__(self, database: Database, *, max_crashes: int = 10, patience: timedelta = timedelta()) -> None:
         self.clock = SettableClock()
         self.clock.set_database(database.url.render_as_string(hide_password=False))
-        self.heard = Heard()
+        self.received = Heard()
         self.database = database
         self.bus = InProcessBus()
-        self.recovery = Recovery(database, self.bus, self.heard, self.clock, max_crashes, patience)
+        self.recovery = Recovery(database, self.bus, self.received, self.clock, max_crashes, patience)
 
     async def has_running(self, lease_seconds: float, **values: object) -> int:
         """Add a run that is RUNNING with a lease that ends in so many seconds."""
@@ -112,7 +112,7 @@ async def test_a_run_whose_lease_is_over_is_taken_back(database_url: str) -> Non
         assert await sweeper.recovery.sweep() == 1
         taken = await sweeper.look(run)
         assert (taken.status, taken.fence, taken.crashes, taken.lease_expires_at) == (RunStatus.PENDING, 1, 1, None)
-        assert sweeper.heard.ready_runs == [run]
+        assert sweeper.received.ready_runs == [run]
         assert await sweeper.recovery.sweep() == 0
 
 
@@ -134,7 +134,7 @@ async def test_runs_whose_lease_is_not_over_and_those_that_do_not_run_are_left_a
         assert await database.read(dump) == before
         sweeper.clock.move(5)
         assert await sweeper.recovery.sweep() == 1
-        assert len(sweeper.heard.ready_runs) == 1
+        assert len(sweeper.received.ready_runs) == 1
 
 
 def renewed(run: int, until_when: timedelta) -> Callable[[Connection], object]:
@@ -174,7 +174,7 @@ async def test_a_run_that_somebody_was_heard_of_about_meanwhile_is_left_alone(
         found = await database.read(lambda connection: find_by_key(connection, run))
         assert found is None or found.status is not RunStatus.PENDING
         assert found is None or found.crashes == (1 if meanwhile is taken_over else 0)
-        assert sweeper.heard.ready_runs == []
+        assert sweeper.received.ready_runs == []
 
 
 @on_sqlite
@@ -196,7 +196,7 @@ async def test_sweepers_at_once_take_each_run_back_once(database_url: str) -> No
         stale = [await sweepers[0].has_running(-1) for _ in range(count)]
         counts = await asyncio.gather(*(sweeper.recovery.sweep() for sweeper in sweepers))
         assert sum(counts) == count
-        assert sorted(run for sweeper in sweepers for run in sweeper.heard.ready_runs) == stale
+        assert sorted(run for sweeper in sweepers for run in sweeper.received.ready_runs) == stale
         assert {(await sweepers[0].look(run)).crashes for run in stale} == {1}
 
 
@@ -220,7 +220,7 @@ async def test_a_run_under_which_workers_die_again_and_again_ends_and_says_why(d
                 claimed = {"updated_at": NOW, "lease_expires_at": sweeper.clock.now() - _LEASE}
                 await database.write(partial(transition, run_key=run, trigger=Trigger.CLAIM, changes=claimed))
             assert await sweeper.recovery.sweep() == 1
-            (told,) = await subscription.next_batch(60)
+            (reported,) = await subscription.next_batch(60)
         ended = await sweeper.look(run)
         (logged,) = await database.read(lambda connection: list_events(connection, run, 0, 10))
         deliveries = (await database.read(dump))["webhook_deliveries"]
@@ -229,12 +229,12 @@ async def test_a_run_under_which_workers_die_again_and_again_ends_and_says_why(d
     assert (ended.status, ended.end_reason, ended.content) == (RunStatus.ERROR, EndReason.CRASHED, message)
     assert (ended.crashes, ended.lease_expires_at) == (3, None)
     assert ended.ended_at is not None
-    assert told == logged
+    assert reported == logged
     assert (logged.type, logged.payload) == (EventType.RUN_FAILED, {"content": message, "reason": "crashed"})
     assert (logged.sequence, ended.last_sequence) == (1, 1)
     assert ['"type":"agent_run.error"' in delivery["payload"] for delivery in deliveries] == [True]
     # It was made ready twice; the third time there was nothing left to execute.
-    assert sweeper.heard.ready_runs == [run, run]
+    assert sweeper.received.ready_runs == [run, run]
 
 
 @on_sqlite
@@ -283,7 +283,7 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
             await asyncio.sleep(0.1)
         # Half of it: a look that takes long counts as being away.
         assert asyncio.get_running_loop().time() - swept >= patience.total_seconds() / 2
-        assert sweeper.heard.ready_runs == [dead]
+        assert sweeper.received.ready_runs == [dead]
         assert (await sweeper.look(alive)).crashes == 0
 
 
@@ -302,7 +302,7 @@ async def test_after_the_database_s_clock_stepped_those_who_live_get_time_to_say
         )
         await asyncio.sleep(1.1)
         assert (counts, await sweeper.recovery.sweep()) == ([0, 0, 0], 1)
-        assert sweeper.heard.ready_runs == [dead]
+        assert sweeper.received.ready_runs == [dead]
 
 
 async def test_a_server_takes_back_what_a_dead_worker_left_and_executes_it(tmp_path: Path, postgres_url: str) -> None:
@@ -340,16 +340,16 @@ async def test_only_runs_that_were_running_are_made_pending_and_heard_of(tmp_pat
             for number, status in enumerate([*RunStatus, *RunStatus])
         ]
 
-    heard = Heard()
+    received = Heard()
     async with Database(settings.database_url).opened() as database:
-        recovery = Recovery(database, InProcessBus(), heard, SystemClock(), max_crashes=10)
+        recovery = Recovery(database, InProcessBus(), received, SystemClock(), max_crashes=10)
         assert await recovery.take_back_all() == 0, "there is nothing yet"
         made = await database.write(unit)
         before = await database.read(dump)
         counts = [await recovery.take_back_all(), await recovery.take_back_all()]
     after = Place(settings.database_url).dump()
     assert counts == [2, 0]
-    assert heard.ready_runs == [run.id for run in made if run.status is RunStatus.RUNNING]
+    assert received.ready_runs == [run.id for run in made if run.status is RunStatus.RUNNING]
     for run, was, now in zip(made, before["runs"], after["runs"], strict=True):
         assert now["fence"] == run.fence
         if run.status is RunStatus.RUNNING:

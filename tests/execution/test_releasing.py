@@ -68,9 +68,9 @@ async def test_a_run_that_comes_to_wait_for_a_human_waits_and_is_not_given_away(
         await follow(application, run)
         paused = await look(application, run)
         assert (paused.run.status, paused.run.fence) == (RunStatus.PAUSED, 1)
-        (asked,) = open_requirements(paused)
+        (requested,) = open_requirements(paused)
         done = await finish(
-            application, run, await answer(application, run, ToolAnswer(asked.tool_call_id, confirmed=True))
+            application, run, await answer(application, run, ToolAnswer(requested.tool_call_id, confirmed=True))
         )
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["charge"])
 

@@ -23,28 +23,28 @@ def factory() -> RequirementFactory:
     return RequirementFactory(CLOCK, RandomIds(), PauseRules())
 
 
-def asked(factory: RequirementFactory, call: ToolCall) -> Requirement:
+def requested(factory: RequirementFactory, call: ToolCall) -> Requirement:
     """Return what one call is asked about, in doubt or not."""
     (requirement,) = factory.create([(doubt_request(call) if call.in_doubt else asks("call"), call)])
     return requirement
 
 
 def test_the_first_question_about_a_call_has_the_id_of_the_call(factory: RequirementFactory) -> None:
-    requirement = asked(factory, PROPOSED)
+    requirement = requested(factory, PROPOSED)
     assert (requirement.tool_call_id, requirement.call_id) == ("call", "call")
 
 
 @pytest.mark.parametrize("call", [PROPOSED, STARTED])
 def test_every_further_question_about_a_call_has_an_id_of_its_own(factory: RequirementFactory, call: ToolCall) -> None:
-    seen = [asked(factory, PROPOSED)]
+    seen = [requested(factory, PROPOSED)]
     for _ in range(3):
-        seen.append(asked(factory, replace(call, requirement=seen[-1])))
+        seen.append(requested(factory, replace(call, requirement=seen[-1])))
     assert len({requirement.tool_call_id for requirement in seen}) == len(seen)
     assert {requirement.call_id for requirement in seen} == {"call"}
 
 
 def test_a_call_in_doubt_never_has_its_own_id_because_a_client_may_know_it(factory: RequirementFactory) -> None:
-    assert asked(factory, STARTED).tool_call_id != "call"
+    assert requested(factory, STARTED).tool_call_id != "call"
 
 
 @pytest.mark.parametrize("call", [PROPOSED, STARTED])

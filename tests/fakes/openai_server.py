@@ -333,6 +333,6 @@ def _envelope(kind: str, request: dict[str, Any], number: int) -> dict[str, Any]
 
 def _usage(request: dict[str, Any], reply: TextReply | ToolCallsReply | CutReply) -> dict[str, int]:
     """Count a token for every four characters begun: the same request costs the same in every run."""
-    said = "".join(c.arguments_json for c in reply.calls) if isinstance(reply, ToolCallsReply) else reply.text
-    prompt, completion = -(-len(json.dumps(request["messages"])) // 4), -(-len(said) // 4)
+    answer = "".join(c.arguments_json for c in reply.calls) if isinstance(reply, ToolCallsReply) else reply.text
+    prompt, completion = -(-len(json.dumps(request["messages"])) // 4), -(-len(answer) // 4)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

@@ -30,14 +30,14 @@ def _of_operation(ours: Operation, theirs: Operation) -> Iterator[str]:
     if ours.security != theirs.security:
         yield f"its security is {ours.security}"
     known = {parameter.name: parameter for parameter in ours.parameters}
-    for wanted in theirs.parameters:
-        has = known.pop(wanted.name, None)
+    for expected in theirs.parameters:
+        has = known.pop(expected.name, None)
         if has is None:
-            yield f"no parameter {wanted.name}"
-        elif not _fits(has.type, wanted.type):
-            yield f"{wanted.name} is {has.type}"
-        elif has != wanted.model_copy(update={"type": has.type}):
-            yield f"{wanted.name} is {has!r}"
+            yield f"no parameter {expected.name}"
+        elif not _fits(has.type, expected.type):
+            yield f"{expected.name} is {has.type}"
+        elif has != expected.model_copy(update={"type": has.type}):
+            yield f"{expected.name} is {has!r}"
     yield from (f"{extra.name} is required" for extra in known.values() if extra.required)
     yield from _of_message("body", ours.body, theirs.body)
     for status, message in theirs.responses.items():
@@ -48,21 +48,21 @@ def _of_operation(ours: Operation, theirs: Operation) -> Iterator[str]:
 
 
 def _of_message(place: str, ours: dict[str, str], theirs: dict[str, str]) -> Iterator[str]:
-    for media, wanted in theirs.items():
+    for media, expected in theirs.items():
         if media not in ours:
             yield f"{place} has no {media}"
-        elif not _fits(ours[media], wanted):
+        elif not _fits(ours[media], expected):
             yield f"{place} is {ours[media]}"
 
 
 def _of_schema(ours: Schema, theirs: Schema) -> Iterator[str]:
     if ours.type != theirs.type:
         yield f"it is {ours.type}"
-    for name, wanted in theirs.properties.items():
+    for name, expected in theirs.properties.items():
         has = ours.properties.get(name)
         if has is None:
             yield f"no {name}"
-        elif not _fits(has, wanted):
+        elif not _fits(has, expected):
             yield f"{name} is {has}"
         elif ours.defaults.get(name) != theirs.defaults.get(name):
             yield f"{name} is {ours.defaults.get(name)!r} where it is not sent"

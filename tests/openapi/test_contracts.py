@@ -88,9 +88,9 @@ def test_the_parameters_of_codegen_come_in_its_order(ours: Facts) -> None:
     upstream = read("upstream_codegen")
 
     for name in set(upstream.operations) & set(ours.operations):
-        wanted = [parameter.name for parameter in upstream.operations[name].parameters]
-        has = [parameter.name for parameter in ours.operations[name].parameters if parameter.name in wanted]
-        assert has == wanted, name
+        expected = [parameter.name for parameter in upstream.operations[name].parameters]
+        has = [parameter.name for parameter in ours.operations[name].parameters if parameter.name in expected]
+        assert has == expected, name
 
 
 def test_every_operation_has_an_id_of_its_own(ours: Facts) -> None:

@@ -88,4 +88,4 @@ def test_a_private_address_is_refused_by_default(tmp_path: Path) -> None:
         # Not seen to be private until it is resolved, where the machine's own resolver knows such names.
         refused = client.post(WEBHOOK, json={"url": receiver.url})
         assert (refused.status_code, refused.json()["status_code"]) == (400, 400)
-        assert receiver.heard == []
+        assert receiver.received == []

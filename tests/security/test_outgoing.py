@@ -150,15 +150,15 @@ async def test_a_name_that_leads_to_this_machine_hears_nothing_by_whatever_way_i
             await server.create(webhooks=[{"url": url}])
             for delivery in await server.deliveries_once(all_over):
                 assert delivery["last_error"] == "the address is private or of this machine"
-        assert receiver.heard == []
+        assert receiver.received == []
 
 
 async def test_a_redirect_to_this_machine_is_not_followed_by_whatever_way_it_was_named(tmp_path: Path) -> None:
     with Receiver() as inside, Receiver(*[inside.url] * 20) as outside:
         async with hooked(tmp_path) as server:
             await tell_all(server, outside.url)
-        assert outside.heard
-        assert inside.heard == []
+        assert outside.received
+        assert inside.received == []
 
 
 async def test_nothing_is_fetched_for_a_picture_or_file_whose_address_is_given(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ async def test_nothing_is_fetched_for_a_picture_or_file_whose_address_is_given(t
                 for form in media_forms(url):
                     assert_refused(await client.post("/agents/scripted/runs", data=form))
             assert (await client.get("/v1/organizations/1/agent/runs")).json()["total"] == 0
-        assert receiver.heard == []
+        assert receiver.received == []
 
 
 def media_forms(url: str) -> Iterator[dict[str, str]]:

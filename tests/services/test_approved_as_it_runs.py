@@ -97,8 +97,8 @@ async def test_an_administrator_who_gives_the_values_has_fixed_them(server: Serv
             {"tool_args": {"amount": 7, "role": "owner"}},
             {"values": "owner"},
         ):
-            said = refusal(await server.user("bob").resolve(run, resolution_data=data), 400)
-            assert "owner" not in said
+            sent = refusal(await server.user("bob").resolve(run, resolution_data=data), 400)
+            assert "owner" not in sent
     resolved = await server.user("bob").resolve(run, resolution_data={"values": {"role": "owner", "amount": 7}})
     assert (resolved.status_code, resolved.json()["status"]) == (200, "approved"), resolved.text
     async with server.nothing_changes():

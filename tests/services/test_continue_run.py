@@ -64,14 +64,14 @@ async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path) -> Non
         "bring": "brought",
     }
     decisions = {each.tool_call_id: each.answer for each in ended.requirements}
-    assert {name: said.decision for name, said in decisions.items() if said} == {
+    assert {name: sent.decision for name, sent in decisions.items() if sent} == {
         "yes": Decision.CONFIRMED,
         "no": Decision.REJECTED,
         "edit": Decision.CONFIRMED,
         "fill": Decision.ANSWERED,
         "bring": Decision.ANSWERED,
     }
-    assert {(said.by, said.via) for said in decisions.values() if said} == {("ada", "agno")}
+    assert {(sent.by, sent.via) for sent in decisions.values() if sent} == {("ada", "agno")}
     assert ended.run.continuation is not None
     assert ended.run.continuation.decision == "mixed"
 
@@ -179,10 +179,10 @@ async def test_the_model_reads_the_note_and_the_prompt_of_the_user(tmp_path: Pat
         ended = await finish(application, view.run, await say(application, view.run, "ask finance first", picture))
     assert executed == ["look"]
     assert ended.run.status is RunStatus.COMPLETED
-    said = (ended.run.content or "").split("; ")
-    assert said[:2] == ["ask finance first", "look is done"]
-    assert "ask finance first" in said[2]
-    assert "image/png" in said[2]
+    sent = (ended.run.content or "").split("; ")
+    assert sent[:2] == ["ask finance first", "look is done"]
+    assert "ask finance first" in sent[2]
+    assert "image/png" in sent[2]
 
 
 async def test_what_was_said_is_given_to_the_model_once(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
-def said(run: JsonObject, *, confirmed: bool = True, **more: object) -> list[JsonObject]:
+def sent(run: JsonObject, *, confirmed: bool = True, **more: object) -> list[JsonObject]:
     """Return the least that answers all calls of the run."""
     return [{"tool_call_id": tool["tool_call_id"], "confirmed": confirmed, **more} for tool in run["tools"]]
 
@@ -53,9 +53,9 @@ async def test_who_started_the_run_cannot_decide_it_through_either_api(server: S
     async with server.nothing_changes():
         for confirmed in (True, False):
             is_refused(await server.user("alice").answer(run, confirmed=confirmed))
-            is_refused(await server.user("alice").resume(run, tools=said(run, confirmed=confirmed)))
+            is_refused(await server.user("alice").resume(run, tools=sent(run, confirmed=confirmed)))
         is_refused(await server.user("alice").resume(run, "No, thank you."))
-        is_refused(await server.user("alice").resume(run, "Yes!", tools=said(run)))
+        is_refused(await server.user("alice").resume(run, "Yes!", tools=sent(run)))
     assert (await server.read(run))["status"] == "PAUSED"
 
 
@@ -64,7 +64,7 @@ async def test_to_name_another_user_in_the_request_helps_nobody_who_has_a_token_
     assert run["user_id"] == "alice"
     async with server.nothing_changes():
         is_refused(await server.user("alice").answer(run, form={"user_id": "bob"}))
-        is_refused(await server.user("alice").resume(run, tools=said(run), user_id="bob"))
+        is_refused(await server.user("alice").resume(run, tools=sent(run), user_id="bob"))
         is_refused(await server.user(jwt_of("alice")).answer(run, form={"user_id": "bob"}))
 
 
@@ -96,11 +96,11 @@ async def test_of_two_answers_the_one_that_is_allowed_is_not_kept_without_the_ot
         run = await server.user("alice").run_tools(*tools)
         async with server.nothing_changes():
             is_refused(await server.user("alice").answer(run))
-            is_refused(await server.user("alice").resume(run, tools=said(run)))
+            is_refused(await server.user("alice").resume(run, tools=sent(run)))
         # Alone it is.
         mine = [
             tool
-            for tool in said(run)
+            for tool in sent(run)
             if tool["tool_call_id"] == run["tools"][tools.index("delete_file")]["tool_call_id"]
         ]
         assert (await server.user("alice").post_continue(run, mine)).status_code == 200
@@ -162,7 +162,7 @@ async def test_who_gave_the_run_words_is_no_second_person_for_what_came_of_them(
         async with server.nothing_changes():
             refused = await server.user("bob").answer(run)
             assert "a user who gave the run input" in refusal(refused, 403)
-            refusal(await server.user("bob").resume(run, "", tools=said(run)), 403)
+            refusal(await server.user("bob").resume(run, "", tools=sent(run)), 403)
         assert (await server.user("carol").answer(run)).status_code == 200
         assert (await server.settled(run))["status"] == "COMPLETED"
 
@@ -195,7 +195,7 @@ async def test_who_filled_in_a_value_or_brought_a_result_is_no_second_person_aft
 async def test_anybody_else_decides(server: Server) -> None:
     by_agno, by_tools, by_prompt, by_root = [await server.user("alice").run_tools("transfer") for _ in range(4)]
     assert (await server.user("bob").answer(by_agno)).status_code == 200
-    assert (await server.user("bob").resume(by_tools, tools=said(by_tools))).status_code == 200
+    assert (await server.user("bob").resume(by_tools, tools=sent(by_tools))).status_code == 200
     assert (await server.user("bob").resume(by_prompt, "Too much.")).status_code == 200
     assert (await server.user("root").answer(by_root)).status_code == 200
     for run in (by_agno, by_tools, by_root):
@@ -300,4 +300,4 @@ async def test_users_see_who_may_decide_only_what_they_may_see(tmp_path: Path) -
                 assert response.status_code == (404 if who == "rival" else 401)
         # Approvals are there for whoever decides them, and Codegen's API knows members only.
         assert (await server.user("bob").resolve(sold)).status_code == 200
-        assert (await server.user("bob").resume(run, tools=said(run))).status_code == 200
+        assert (await server.user("bob").resume(run, tools=sent(run))).status_code == 200

@@ -56,13 +56,13 @@ async def test_a_request_waits_for_a_locked_row_so_long_and_changes_nothing(tmp_
     async with running(tmp_path, drivers=[ScriptedDriver()], **settings) as application:
         run = await paused(application)
         async with locked_run(postgres_url, run):
-            for asked in (
+            for requested in (
                 yes(application, run),
                 application.service.cancel_run(ADA, RunRef(id=run.id)),
                 application.service.pause_run(ADA, RunRef(id=run.id)),
             ):
                 with pytest.raises(DatabaseBusy, match=f"Run {run.id} is locked by another transaction"):
-                    await asked
+                    await requested
             with pytest.raises(DatabaseBusy, match=f"Session {run.session_id} is locked"):
                 await application.sessions.delete_session(ADA, run.session_id)
         async with locked(postgres_url, "SELECT id FROM sessions WHERE session_id = %s FOR UPDATE", run.session_id):

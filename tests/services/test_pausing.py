@@ -123,18 +123,18 @@ async def test_a_run_that_waits_for_its_turn_pauses_when_it_is_claimed(tmp_path:
 async def test_a_continued_run_that_waits_for_its_turn_keeps_its_decisions(tmp_path: Path) -> None:
     shop = GatedWorker(tmp_path, "answer")
     async with shop.opened(max_running=1) as application:
-        asked = await start(application, "charge")
-        await follow(application, asked)
+        requested = await start(application, "charge")
+        await follow(application, requested)
         busy = await start(application, "look")
         await shop.gates.reached("answer")
-        continued = await answer(application, asked, ToolAnswer("call-0", confirmed=True))
-        await wish(application, asked)
+        continued = await answer(application, requested, ToolAnswer("call-0", confirmed=True))
+        await wish(application, requested)
         shop.gates.open("answer")
         await follow(application, busy)
-        await follow(application, asked, continued.after)
-        paused = await look(application, asked)
+        await follow(application, requested, continued.after)
+        paused = await look(application, requested)
         assert (paused.run.status, open_requirements(paused), shop.executed) == (RunStatus.PAUSED, [], ["look"])
-        done = await finish(application, asked, await answer(application, asked))
+        done = await finish(application, requested, await answer(application, requested))
     assert (done.run.content, shop.executed) == ("charge is done", ["look", "charge"])
 
 

@@ -26,12 +26,12 @@ async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
     driver = AskingDriver(tuple(asks(call) for call in calls))
     async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         run = (await start_and_follow(application)).run
-        given = await asyncio.gather(
+        provided = await asyncio.gather(
             *(answer(application, run, ToolAnswer(call, confirmed=True)) for call in calls), return_exceptions=True
         )
-        assert [result.moved for result in given if isinstance(result, Accepted)].count(True) == 1
-        assert len([result for result in given if isinstance(result, Accepted)]) == len(calls)
-        moved = next(result for result in given if isinstance(result, Accepted) and result.moved)
+        assert [result.moved for result in provided if isinstance(result, Accepted)].count(True) == 1
+        assert len([result for result in provided if isinstance(result, Accepted)]) == len(calls)
+        moved = next(result for result in provided if isinstance(result, Accepted) and result.moved)
         await follow(application, run, moved.after)
         ended = await look(application, run)
         kinds = await segments(application, run)

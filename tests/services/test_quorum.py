@@ -30,7 +30,7 @@ async def on_both(database_url: str, tmp_path: Path) -> AsyncIterator[Server]:
         yield server
 
 
-def said(run: JsonObject, *, confirmed: bool = True) -> list[JsonObject]:
+def sent(run: JsonObject, *, confirmed: bool = True) -> list[JsonObject]:
     """Return the least that answers all calls of the run."""
     return [{"tool_call_id": tool["tool_call_id"], "confirmed": confirmed} for tool in run["tools"]]
 
@@ -80,20 +80,20 @@ async def test_the_second_persons_yes_decides_and_a_repeated_one_does_not(server
     assert (await server.user("bob").answer(run)).status_code == 200
     async with server.nothing_changes():
         assert "already confirmed by bob: it needs 2 people" in refusal(await server.user("bob").answer(run), 409)
-        assert "already confirmed by bob" in refusal(await server.user("bob").resume(run, tools=said(run)), 409)
+        assert "already confirmed by bob" in refusal(await server.user("bob").resume(run, tools=sent(run)), 409)
         # A program that acts for nobody is nobody's voice.
         assert "the request names no user" in refusal(await server.user("service").answer(run), 403)
     # The second voice comes through the other API.
-    assert (await server.user("alice").resume(run, tools=said(run))).status_code == 200
+    assert (await server.user("alice").resume(run, tools=sent(run))).status_code == 200
     assert (await server.settled(run))["status"] == "COMPLETED"
     assert server.executed == ["move(5)"]
     assert await votes_of(server, run) == ["bob", "alice"]
-    (told,) = [
+    (reported,) = [
         entry["tool_input"]["answers"]
         for entry in (await by_codegen(server, run, "/logs"))["logs"]
         if "answers" in (entry["tool_input"] or {})
     ]
-    assert (told[0]["votes"], told[0]["by"]) == (["bob", "alice"], "alice")
+    assert (reported[0]["votes"], reported[0]["by"]) == (["bob", "alice"], "alice")
 
 
 async def test_one_no_is_enough_even_of_somebody_who_said_yes_before(server: Server) -> None:
@@ -111,7 +111,7 @@ async def test_one_no_is_enough_even_of_somebody_who_said_yes_before(server: Ser
 @pytest.mark.sql
 async def test_of_eight_yeses_of_two_people_at_once_two_count_and_the_call_runs_once(on_both: Server) -> None:
     run = await on_both.user("alice").run_tools("move")
-    tools = said(run)
+    tools = sent(run)
     answers = [
         on_both.user(who).post_continue(run, tools, background="true") for who in ("bob", "carol") for _ in range(4)
     ]
@@ -168,7 +168,7 @@ async def test_an_approval_that_one_has_given_is_rejected_by_another(server: Ser
 
 async def test_a_repeated_request_with_a_key_is_one_voice_and_gets_its_answer_again(server: Server) -> None:
     run, approved = await server.user("alice").run_tools("move"), await server.user("alice").run_tools("close")
-    tools = said(run)
+    tools = sent(run)
     first = await server.user("bob").post_continue(run, tools, key="once")
     resolved = await server.user("bob").resolve(approved, key="once more")
     async with server.nothing_changes():
@@ -197,7 +197,7 @@ async def test_time_decides_against_a_call_that_has_not_enough_voices(server: Se
     assert server.executed == []
     async with server.nothing_changes():
         for run in (moved, dropped):
-            refusal(await server.user("carol").post_continue(run, said(run)), 409)
+            refusal(await server.user("carol").post_continue(run, sent(run)), 409)
         refusal(await server.user("carol").resolve(closed), 409)
 
 
@@ -209,7 +209,7 @@ async def test_voices_for_one_call_count_for_no_other(server: Server) -> None:
     await server.settled(run)
     assert server.executed == ["move(5)"]
     # The agent asks for the same once more: bob's first word, sent again, is none about that.
-    refusal(await server.user("bob").post_continue(run, said(run)), 409)
+    refusal(await server.user("bob").post_continue(run, sent(run)), 409)
     assert (await server.user("bob").answer(run)).status_code == 200
     assert (await server.settled(run))["status"] == "PAUSED"
     assert server.executed == ["move(5)"]

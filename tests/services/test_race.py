@@ -87,5 +87,5 @@ async def test_many_runs_are_continued_beside_one_another(tmp_path: Path, databa
             await follow(application, view.run, continued.after)
             return (await look(application, view.run)).run.content
 
-        said = await asyncio.gather(*(confirm(view.run.id) for view in views))
-    assert said == [f"did job {number}" for number in range(40)]
+        sent = await asyncio.gather(*(confirm(view.run.id) for view in views))
+    assert sent == [f"did job {number}" for number in range(40)]

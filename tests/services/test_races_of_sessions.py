@@ -45,9 +45,9 @@ async def nodes(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[Applic
 async def together(later: float, first: Awaitable[Any], second: Awaitable[Any]) -> list[Any]:
     """Do both, the second so many seconds later, or else the first; return what came of each."""
 
-    async def wait(seconds: float, asked: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever it returns
+    async def wait(seconds: float, requested: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever it returns
         await asyncio.sleep(seconds)
-        return await asked
+        return await requested
 
     pair = (wait(max(0, -later), first), wait(max(0, later), second))
     return list(await asyncio.gather(*pair, return_exceptions=True))
@@ -118,13 +118,13 @@ async def test_first_requests_with_one_new_session_share_it(nodes: tuple[Applica
 async def test_of_sessions_of_one_id_that_are_made_at_once_one_is(nodes: tuple[Application, Application]) -> None:
     one, other = nodes
     for _ in range(_ROUNDS // 2):
-        wanted = NewSession(str(uuid4()), "scripted")
+        expected = NewSession(str(uuid4()), "scripted")
         made = await asyncio.gather(
-            *(node.sessions.create_session(ADA, wanted) for node in (one, other, one, other)), return_exceptions=True
+            *(node.sessions.create_session(ADA, expected) for node in (one, other, one, other)), return_exceptions=True
         )
         lost = [each for each in made if isinstance(each, BaseException)]
         assert [type(each) for each in lost] == [Conflict] * 3, made
-        assert {str(each) for each in lost} == {f"Session {wanted.session_id} exists already"}
+        assert {str(each) for each in lost} == {f"Session {expected.session_id} exists already"}
 
 
 async def test_a_new_user_is_made_once(nodes: tuple[Application, Application], postgres_url: str) -> None:

@@ -148,8 +148,8 @@ async def test_a_run_named_with_something_else_about_it_is_not_found(tmp_path: P
     async with paused(tmp_path) as one:
         right = {"agent_id": one.run.agent_id, "session_id": one.run.session_id, "user_id": "ada"}
 
-        def named(said: dict[str, str]) -> RunRef:
-            return RunRef(None, one.run.run_id, said["agent_id"], said["session_id"], said["user_id"])
+        def named(sent: dict[str, str]) -> RunRef:
+            return RunRef(None, one.run.run_id, sent["agent_id"], sent["session_id"], sent["user_id"])
 
         await one.refuses(RunNotFound, ToolAnswer("confirm", confirmed=True), name=named({**right, wrong: "other"}))
         assert (await one.application.service.get_run(ADA, named(right))).id == one.run.id

@@ -39,9 +39,9 @@ ONLY_SQLITE = (
 ONLY_POSTGRESQL = ("TRUNCATE audit", "TRUNCATE organizations CASCADE")
 
 
-def entry(**said: Any) -> AuditEntry:  # noqa: ANN401 - fields of an entry
+def entry(**sent: Any) -> AuditEntry:  # noqa: ANN401 - fields of an entry
     usual: dict[str, Any] = {"organization_id": 1, "at": NOW, "action": AuditAction.ANSWERED, "via": "agno"}
-    return AuditEntry(**{**usual, **said})
+    return AuditEntry(**{**usual, **sent})
 
 
 async def written(url: str, *entries: AuditEntry) -> None:
@@ -111,7 +111,7 @@ async def test_entries_are_listed_newest_first_of_one_organization_and_of_one_ru
 
     async with Database(database_url).opened() as database:
         await database.write(other)
-    said = entry(
+    sent = entry(
         actor="ada",
         token_id="abc",
         address="192.0.2.1",
@@ -121,7 +121,7 @@ async def test_entries_are_listed_newest_first_of_one_organization_and_of_one_ru
         note="fine",
         details={"tool_name": "pay", "fields": ["to"]},
     )
-    await written(database_url, said, entry(actor="bob"), entry(actor="cleo"))
+    await written(database_url, sent, entry(actor="bob"), entry(actor="cleo"))
     found, total = await read(database_url, 1, None, Page())
     assert ([one.actor for one in found], total) == (["cleo", "bob", "ada"], 3)
     found, total = await read(database_url, 1, None, Page(1, offset=1))
@@ -129,7 +129,7 @@ async def test_entries_are_listed_newest_first_of_one_organization_and_of_one_ru
     (found, total), (theirs, _) = [await read(database_url, number, RUN, Page()) for number in (1, 2)]
     assert [one.actor for one in theirs] == ["eve"]
     assert total == 1
-    assert {**vars_of(found[0]), "id": None} == vars_of(said)
+    assert {**vars_of(found[0]), "id": None} == vars_of(sent)
 
 
 def vars_of(one: AuditEntry) -> dict[str, Any]:

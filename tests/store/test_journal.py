@@ -100,20 +100,20 @@ async def test_no_number_of_the_log_is_used_twice(database_url: str) -> None:
 
 
 async def test_inputs_are_kept_with_their_images_until_a_message_carries_them(database_url: str) -> None:
-    given = [RunInput(0, "grüße", (Image("image/png", "aGk="), Image("image/gif", "aG8="))), RunInput(1, "")]
+    provided = [RunInput(0, "grüße", (Image("image/png", "aGk="), Image("image/gif", "aG8="))), RunInput(1, "")]
 
     def unit(connection: Connection) -> tuple[list[RunInput], ...]:
         run, other = new_run(connection), new_run(connection)
         for holder in (run, other):
-            for each in given:
+            for each in provided:
                 add_input(connection, holder.id, each, "ada", NOW)
         fresh = list_inputs(connection, run.id)
         consume_inputs(connection, run.id)
         return fresh, list_inputs(connection, run.id), list_inputs(connection, other.id)
 
     fresh, consumed, untouched = await kept(database_url, unit)
-    assert fresh == untouched == given
-    assert consumed == [replace(each, consumed=True) for each in given]
+    assert fresh == untouched == provided
+    assert consumed == [replace(each, consumed=True) for each in provided]
 
 
 async def test_messages_come_back_in_order_and_unchanged(database_url: str) -> None:
@@ -181,21 +181,21 @@ def _requirement(name: str) -> Requirement:
 
 
 async def test_requirements_come_back_with_the_first_answer_only(database_url: str) -> None:
-    asked = [_requirement(name) for name in ("a", "b", "c")]
+    requested = [_requirement(name) for name in ("a", "b", "c")]
     first = Answer(Decision.ANSWERED, NOW, "note", _JSON, "result", "ada", "agno")
     second = Answer(Decision.REJECTED, NOW + timedelta(seconds=1), by="eve", via="codegen")
 
     def unit(connection: Connection) -> tuple[list[Requirement], list[bool]]:
         run = new_run(connection)
-        add_requirements(connection, run.id, asked[:2], 0)
-        add_requirements(connection, run.id, asked[2:], 2)
+        add_requirements(connection, run.id, requested[:2], 0)
+        add_requirements(connection, run.id, requested[2:], 2)
         add_requirements(connection, run.id, [], 3)
-        said = [add_answer(connection, "b", answer) for answer in (first, second)]
-        return list_requirements(connection, run.id), [*said, add_answer(connection, "nobody", second)]
+        sent = [add_answer(connection, "b", answer) for answer in (first, second)]
+        return list_requirements(connection, run.id), [*sent, add_answer(connection, "nobody", second)]
 
-    found, said = await kept(database_url, unit)
-    assert said == [True, False, False]
-    assert found == [asked[0], replace(asked[1], answer=first), asked[2]]
+    found, sent = await kept(database_url, unit)
+    assert sent == [True, False, False]
+    assert found == [requested[0], replace(requested[1], answer=first), requested[2]]
 
 
 async def test_one_call_is_asked_about_once_under_one_id(database_url: str) -> None:

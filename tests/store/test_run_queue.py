@@ -234,8 +234,8 @@ def test_a_lease_is_renewed_under_its_own_fence_and_while_the_run_is_running(
                 (RunStatus.RUNNING, 3),
             )
         )
-        asked = [(key, 3) for key in (held, taken_over, paused, 4711)]
-        batches = [asked] if together else [[one] for one in asked]
+        requested = [(key, 3) for key in (held, taken_over, paused, 4711)]
+        batches = [requested] if together else [[one] for one in requested]
         assert set[int]().union(*(renew_leases(connection, batch, _LATER - NOW, NOW) for batch in batches)) == {held}
         leases = {
             key: get_run(connection, Visibility(1), RunRef(id=key)).lease_expires_at

@@ -207,12 +207,12 @@ async def test_unfinished_runs_are_listed_oldest_first_for_every_organization(da
             new_run(connection, status, organization_id=1 + number % 2)
             for number, status in enumerate([*RunStatus, *RunStatus])
         ]
-        wanted = [run.id for run in made if run.status is RunStatus.RUNNING]
-        return [wanted, list_unfinished(connection, RunStatus.RUNNING)]
+        expected = [run.id for run in made if run.status is RunStatus.RUNNING]
+        return [expected, list_unfinished(connection, RunStatus.RUNNING)]
 
     async with Database(database_url).opened() as database:
-        wanted, found = await database.write(unit)
-    assert found == wanted
+        expected, found = await database.write(unit)
+    assert found == expected
     assert len(found) == 2
 
 

@@ -41,23 +41,23 @@ class Node:
 
     database: Database
     bus: Bus
-    heard: list[tuple[Signal, int | None]] = field(default_factory=list)
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    received: list[tuple[Signal, int | None]] = field(default_factory=list)
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.follower = Follower(self.database, self.bus)
         self.bus.on_signal(self._on_signal)
 
     def _on_signal(self, signal: Signal, run_key: int | None) -> None:
-        self.heard.append((signal, run_key))
-        self.told.set()
+        self.received.append((signal, run_key))
+        self.reported.set()
 
     async def hears(self, signal: Signal, run_key: int | None) -> None:
         """Wait for the signal."""
         async with asyncio.timeout(_DEADLINE):
-            while (signal, run_key) not in self.heard:
-                self.told.clear()
-                await self.told.wait()
+            while (signal, run_key) not in self.received:
+                self.reported.clear()
+                await self.reported.wait()
 
     async def has_run(self) -> int:
         """Add a run that somebody executes, and return its key."""
@@ -183,13 +183,13 @@ async def test_nothing_is_announced_where_nothing_happened(database_url: str) ->
 
 async def test_a_bus_does_not_tell_its_own_process_what_that_said(database_url: str) -> None:
     async with node(database_url) as here:
-        before = list(here.heard)
+        before = list(here.received)
         here.bus.signal(Signal.CANCELLED, 1)
         run = await here.has_run()
         following = here.follow(run)
         await here.append(run, END)
         await following.ends()
-        assert here.heard == before
+        assert here.received == before
 
 
 async def test_who_stops_following_is_forgotten(database_url: str) -> None:
@@ -273,7 +273,7 @@ async def test_signals_are_heard_by_all_other_processes(postgres_url: str, signa
         here.bus.signal(signal, 4711)
         for other in others:
             await other.hears(signal, 4711)
-        assert (signal, 4711) not in here.heard
+        assert (signal, 4711) not in here.received
 
 
 async def test_what_is_said_just_before_the_end_is_said(postgres_url: str) -> None:
@@ -306,11 +306,11 @@ async def test_what_comes_together_is_said_together_and_nothing_longer_than_is_a
     assert sorted(key for payload in payloads for key in from_json(payload)["ready"]) == sorted(keys)
 
 
-async def grown(said: AsyncIterator[str | None]) -> list[int]:
+async def grown(sent: AsyncIterator[str | None]) -> list[int]:
     """Return the runs that the next notification says have grown."""
-    heard = await anext(said)
-    assert heard is not None
-    found: list[int] = from_json(heard)["grown"]
+    received = await anext(sent)
+    assert received is not None
+    found: list[int] = from_json(received)["grown"]
     return found
 
 
@@ -319,16 +319,16 @@ async def test_a_process_says_how_far_runs_have_grown_once_for_many_events(postg
         run = await here.has_run()
         following = there.follow(run)
         events = await here.commit(run, *[DELTA] * 50)
-        said = listen(parse_url(postgres_url))
-        assert await anext(said) is None
+        sent = listen(parse_url(postgres_url))
+        assert await anext(sent) is None
         for event in events:
             here.bus.publish(run, (event,))
-        assert await grown(said) == [run]
+        assert await grown(sent) == [run]
         await here.append(run, END)
         assert await following.ends() == list(range(1, 52))
         # The fifty went with one, the end with another.
-        assert await grown(said) == [run]
-        await said.aclose()
+        assert await grown(sent) == [run]
+        await sent.aclose()
 
 
 # -------------------------------------------------------------------------------- what gets lost
@@ -375,8 +375,8 @@ async def test_a_listener_that_is_cut_off_connects_again_and_looks_at_everything
         await here.append(run, DELTA)
         await following.has_seen(1)
         for number in range(3):
-            here.heard.clear()
-            there.heard.clear()
+            here.received.clear()
+            there.received.clear()
             # Nobody is told of these, and there is no poll. Before the cut: who is cut off may be there again at once.
             await here.commit(run, DELTA)
             assert await asyncio.to_thread(cut_listeners, postgres, postgres_url) == 2
@@ -395,7 +395,7 @@ async def test_after_the_database_was_away_all_goes_on(postgres: PostgresServer,
         following = there.follow(run)
         await here.append(run, DELTA)
         await following.has_seen(1)
-        there.heard.clear()
+        there.received.clear()
         with away(postgres, postgres_url):
             # Said to nobody: the database that would carry it is away.
             here.bus.signal(Signal.READY, 1)
@@ -411,7 +411,7 @@ async def test_after_the_database_was_away_all_goes_on(postgres: PostgresServer,
 
 async def test_words_that_make_no_sense_do_not_make_a_bus_deaf(postgres_url: str) -> None:
     async with nodes(postgres_url) as (here, there):
-        there.heard.clear()
+        there.received.clear()
         await here.database.write(partial(notify, payload="no JSON"))
         # It listens anew, and looks at everything.
         await there.hears(Signal.READY, None)

@@ -53,7 +53,7 @@ class ScriptedModel:
     """
 
     def __init__(self, *turns: Turn) -> None:
-        self.asked: list[list[ModelMessage]] = []
+        self.requests: list[list[ModelMessage]] = []
         self.infos: list[AgentInfo] = []
         self._turns = list(turns)
         self.model = FunctionModel(stream_function=self._stream, model_name="scripted-1")
@@ -63,7 +63,7 @@ class ScriptedModel:
         self._turns.extend(turns)
 
     async def _stream(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Piece]:
-        self.asked.append(list(messages))
+        self.requests.append(list(messages))
         self.infos.append(info)
         turn: Turn = self._turns.pop(0) if self._turns else "done"
         if isinstance(turn, Exception):

@@ -29,13 +29,13 @@ def asks(call_id: str, kind: str = "confirmation", **more: Any) -> RequirementRe
 
 @dataclass
 class AskingDriver(Toolless):
-    """Pauses once for ``wanted``; every call is of the tool ``tool-<call id>`` with the arguments ``{"of": call id}``.
+    """Pauses once for ``required``; each call is of the tool ``tool-<call id>`` with arguments ``{"of": call id}``.
 
     When it is continued it runs the calls that are not settled (noted in ``executed`` with their arguments) and
     completes with JSON: what each call said, and what the user said meanwhile.
     """
 
-    wanted: tuple[RequirementRequest, ...]
+    required: tuple[RequirementRequest, ...]
     executed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     agent_id: str = "asking"
     agent_name: str = "asking"
@@ -45,9 +45,9 @@ class AskingDriver(Toolless):
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Pause, or run what is left and complete."""
         if not segment.messages:
-            calls = [ProposedCall(want.call_id, f"tool-{want.call_id}", {"of": want.call_id}) for want in self.wanted]
+            calls = [ProposedCall(want.call_id, f"tool-{want.call_id}", {"of": want.call_id}) for want in self.required]
             journal.record_turn([NewMessage({"asked": True}, ())], calls)
-            return Paused(self.wanted)
+            return Paused(self.required)
         results: dict[str, str | None] = {}
         for call in segment.calls:
             results[call.tool_call_id] = call.result_text
@@ -56,6 +56,6 @@ class AskingDriver(Toolless):
                 self.executed.append((call.tool_name, call.tool_args))
                 await journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, "ran", "ran"))
                 results[call.tool_call_id] = "ran"
-        said = [given.prompt for given in segment.inputs]
+        sent = [provided.prompt for provided in segment.inputs]
         journal.record_turn([NewMessage({"done": True}, ())], [])
-        return Completed(json.dumps({"results": results, "said": said}))
+        return Completed(json.dumps({"results": results, "said": sent}))

@@ -176,13 +176,13 @@ def _python_environment(name: str, requirements: Sequence[str], *options: str, d
 
 def _made(environment: Path, made_with: Sequence[str], make: Callable[[Path], None]) -> Path:
     """Return the environment, made by ``make`` when it is missing or was made with something else."""
-    wanted = hashlib.sha256("\n".join([str(environment), *made_with]).encode()).hexdigest()
+    expected = hashlib.sha256("\n".join([str(environment), *made_with]).encode()).hexdigest()
     stamp = environment / _STAMP
     with FileLock(ROOT / f"{environment.name}.lock", timeout=_INSTALL_DEADLINE):
-        if not stamp.is_file() or stamp.read_text(encoding="ascii") != wanted:
+        if not stamp.is_file() or stamp.read_text(encoding="ascii") != expected:
             make(environment)
             # Last: an environment without the stamp is made anew.
-            stamp.write_text(wanted, encoding="ascii")
+            stamp.write_text(expected, encoding="ascii")
     return environment
 
 

@@ -80,7 +80,7 @@ class MortalJournal:
     def confirm(self, call_id: str) -> None:
         """Say yes to a call that waits, or is in doubt."""
         call = self._calls[call_id]
-        asked = Requirement(
+        requirement = Requirement(
             id=f"about-{call_id}",
             pause_id="pause",
             tool_call_id=call_id,
@@ -93,7 +93,7 @@ class MortalJournal:
         )
         if call.in_doubt:
             self.doubts.append(call)
-        self.decide(call_id, status=CallStatus.PROPOSED, requirement=asked)
+        self.decide(call_id, status=CallStatus.PROPOSED, requirement=requirement)
 
     def _keep(self) -> None:
         self._kept = (dict(self._calls), self._messages, self._heard)
@@ -184,8 +184,8 @@ async def run_to_the_end(driver: AgentDriver, journal: MortalJournal, answers: M
             if request.kind is RequirementKind.CONFIRMATION:
                 journal.confirm(request.call_id)
                 continue
-            said = next(answer for key, answer in answers.items() if key in (request.message or ""))
-            done = {"status": CallStatus.FINISHED, "outcome": Outcome.SUCCESS, "result": said, "result_text": said}
+            text = next(answer for key, answer in answers.items() if key in (request.message or ""))
+            done = {"status": CallStatus.FINISHED, "outcome": Outcome.SUCCESS, "result": text, "result_text": text}
             journal.decide(request.call_id, **done)
 
 

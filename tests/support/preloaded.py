@@ -40,8 +40,8 @@ class Command:
         self._report, report = os.pipe()
         request = json.dumps([list(arguments), str(folder), dict(environment)]).encode()
         socket.send_fds(_preloading(), [request], [out, err, report])
-        for given in (out, err, report):
-            os.close(given)
+        for provided in (out, err, report):
+            os.close(provided)
         self.pid = self._reported()
         self._returncode: int | None = None
 

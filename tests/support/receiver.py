@@ -74,7 +74,7 @@ class Receiver:
         self.url = f"{self.address}/hook?a=b"
 
     @property
-    def heard(self) -> list[Heard]:
+    def received(self) -> list[Heard]:
         """All that arrived so far."""
         with self._arrived:
             return list(self._heard)
@@ -91,10 +91,10 @@ class Receiver:
         """Wait until so many requests have arrived, beside a server in this process; return all of them."""
         return await asyncio.to_thread(self.wait_for, count)
 
-    def note(self, heard: Heard) -> Answer:
+    def note(self, received: Heard) -> Answer:
         """Note a request; return what it is answered."""
         with self._arrived:
-            self._heard.append(heard)
+            self._heard.append(received)
             self._arrived.notify_all()
             return self._answers.pop(0) if self._answers else 200
 

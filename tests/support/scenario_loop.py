@@ -51,11 +51,11 @@ async def _serve(package: str, make_client: Callable[[], object], errors: _Error
         answers.flush()
 
 
-async def _run(package: str, asked: dict[str, Any], make_client: Callable[[], object]) -> dict[str, Any]:
+async def _run(package: str, requested: dict[str, Any], make_client: Callable[[], object]) -> dict[str, Any]:
     try:
-        module, _, function = asked["scenario"].partition(".")
+        module, _, function = requested["scenario"].partition(".")
         scenario = getattr(importlib.import_module(f"{package}.{module}"), function)
-        returned = scenario(make_client(), **asked["inputs"])
+        returned = scenario(make_client(), **requested["inputs"])
         if inspect.isawaitable(returned):
             returned = await returned
     except Exception:  # noqa: BLE001 - the boundary of this process: whatever it is, the test is told

@@ -46,16 +46,16 @@ class ScriptedDriver(Toolless):
         call = segment.calls[-1]
         if call.status is not CallStatus.FINISHED:
             await journal.start_call(call.tool_call_id, idempotent=False)
-            said = self._tool(segment.run.prompt)
-            await journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, said, said))
+            sent = self._tool(segment.run.prompt)
+            await journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, sent, sent))
         else:
-            said = call.result_text or ""
+            sent = call.result_text or ""
         await journal.emit(EventType.MODEL_REQUEST_STARTED)
-        await journal.emit(EventType.CONTENT_DELTA, {"content": said})
+        await journal.emit(EventType.CONTENT_DELTA, {"content": sent})
         await journal.emit(EventType.MODEL_REQUEST_COMPLETED)
-        journal.record_turn([_said("assistant", said)], [])
+        journal.record_turn([_said("assistant", sent)], [])
         await journal.emit(EventType.CONTENT_COMPLETED)
-        return Completed(said)
+        return Completed(sent)
 
     async def _ask(self, segment: Segment, journal: Journal) -> SegmentEnd:
         call_id = f"call-{segment.run.id}"

@@ -114,9 +114,9 @@ class Server(Caller):
 
     def by_jwt(self, user: str | None, *scopes: str, organization: int = 1, **claims: object) -> User:
         """Return somebody with a JWT that is valid for a day; without a user it has no subject."""
-        said = {"organization_id": organization, "scopes": scopes, **({"sub": user} if user else {}), **claims}
+        sent = {"organization_id": organization, "scopes": scopes, **({"sub": user} if user else {}), **claims}
         until = self.clock.now().timestamp() + 86_400
-        return self.user(jwt.encode({"exp": until, **said}, JWT_KEY, algorithm="HS256"))
+        return self.user(jwt.encode({"exp": until, **sent}, JWT_KEY, algorithm="HS256"))
 
     async def add_organization(self, number: int, name: str) -> None:
         """Add an organization with this number."""
@@ -266,5 +266,5 @@ async def _tokens_of_people(application: Application, now: datetime) -> dict[str
 def _new_token(
     connection: Connection, organization: int, user: str | None, scopes: tuple[str, ...], now: datetime
 ) -> str:
-    wanted = NewToken(organization_id=organization, user_id=user, name=f"{user} at work", scopes=scopes)
-    return create_token(connection, wanted, Principal(organization, "operator", via="cli"), now)[1]
+    expected = NewToken(organization_id=organization, user_id=user, name=f"{user} at work", scopes=scopes)
+    return create_token(connection, expected, Principal(organization, "operator", via="cli"), now)[1]

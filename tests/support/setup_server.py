@@ -43,8 +43,8 @@ class SetupServer(Server):
     async def answered(self, run: JsonObject, **answer: object) -> httpx.Response:
         """Continue the run through AgentOS's API with this answer to the one thing it waits for."""
         shown = await self.as_agno(run)
-        (wanted,) = [item for item in shown["requirements"] if is_open(item)]
-        return await self.post_continue(shown, [{**wanted["tool_execution"], **answer}])
+        (expected,) = [item for item in shown["requirements"] if is_open(item)]
+        return await self.post_continue(shown, [{**expected["tool_execution"], **answer}])
 
 
 def is_open(requirement: JsonObject) -> bool:

@@ -96,8 +96,8 @@ def _names_in(response: Response) -> Json:
     """Return what the answer says of names that later requests can use."""
     if response.headers.get("content-type") != ["application/json"]:
         return {}
-    said = response.json()
-    match said:
+    sent = response.json()
+    match sent:
         case {"web_url": str(url), "id": number}:
             return {"run_id": url.rpartition("/")[2], "agent_run_id": number}
         case {"items": [{"web_url": str(url), "id": number}, *_]}:

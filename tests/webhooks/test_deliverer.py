@@ -109,11 +109,11 @@ async def test_a_failed_message_comes_again_with_the_same_id_and_another_signatu
         async with hooked(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
-            heard = await receiver.hears(3)
+            received = await receiver.hears(3)
             [kept] = await server.deliveries_once(all_over)
-    assert len({each.id for each in heard}) == 1
-    assert len({each.body for each in heard}) == 1
-    for each in heard:
+    assert len({each.id for each in received}) == 1
+    assert len({each.body for each in received}) == 1
+    for each in received:
         each.verified(SECRET)
     assert (kept["attempts"], kept["last_error"], kept["delivered_at"] is not None) == (3, None, True)
     assert kept["secret"] is None, "what is over needs its secret no more"
@@ -125,7 +125,7 @@ async def test_after_the_last_attempt_a_message_is_over_with_a_short_reason(tmp_
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
             [kept] = await server.deliveries_once(all_over)
-        assert len(receiver.heard) == 3 == QUICK.attempts
+        assert len(receiver.received) == 3 == QUICK.attempts
     assert (kept["attempts"], kept["last_error"], kept["delivered_at"]) == (3, "answered 410", None)
     assert kept["secret"] is None
 
@@ -184,11 +184,11 @@ async def test_messages_that_nobody_looked_for_yet_are_sent_by_the_next_process(
             run = await server.create()
             [kept] = await server.deliveries()
             assert kept["attempts"] == 0
-        assert receiver.heard == []
+        assert receiver.received == []
         async with hooked(tmp_path) as server:
-            [heard] = await receiver.hears(1)
-    assert heard.verified(SECRET)["data"]["id"] == run["id"]
-    assert heard.id == kept["id"]
+            [received] = await receiver.hears(1)
+    assert received.verified(SECRET)["data"]["id"] == run["id"]
+    assert received.id == kept["id"]
 
 
 async def test_two_that_look_into_one_database_send_each_message_once(tmp_path: Path) -> None:
@@ -324,10 +324,10 @@ async def test_a_secret_that_cannot_be_opened_any_more_is_a_failure_and_not_an_u
                 [kept] = await server.deliveries_once(lambda found: found[0]["last_error"] is not None)
                 assert kept["last_error"] == "its secrets cannot be decrypted with the keys that this server has"
                 assert kept["secret"] is not None
-        assert receiver.heard == []
+        assert receiver.received == []
         async with hooked(tmp_path, encryption_key=KEY, rules=PATIENT):
-            [heard] = await receiver.hears(1)
-    heard.verified(SECRET)
+            [received] = await receiver.hears(1)
+    received.verified(SECRET)
 
 
 async def test_what_is_over_is_forgotten_after_a_week_and_what_is_not_stays(tmp_path: Path) -> None:

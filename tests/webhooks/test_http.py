@@ -26,10 +26,10 @@ class Resolver:
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self._answers = list(answers)
-        self.asked: list[tuple[str, int]] = []
+        self.requests: list[tuple[str, int]] = []
 
     async def __call__(self, name: str, port: int) -> Sequence[str]:
-        self.asked.append((name, port))
+        self.requests.append((name, port))
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
@@ -54,8 +54,8 @@ async def post(door: SafeHttpClient, url: str) -> DeliveryResult:
 async def test_a_status_of_200_to_299_is_a_success(status: int) -> None:
     with Receiver(status) as receiver:
         assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(status)
-        [heard] = receiver.heard
-    assert (heard.path, heard.body) == ("/hook?a=b", b"{}")
+        [received] = receiver.received
+    assert (received.path, received.body) == ("/hook?a=b", b"{}")
 
 
 @pytest.mark.parametrize("status", [300, 304, 400, 404, 410, 429, 500, 503])
@@ -69,15 +69,15 @@ async def test_any_other_status_is_a_failure(status: int) -> None:
 async def test_a_redirect_is_not_followed() -> None:
     with Receiver() as elsewhere, Receiver(elsewhere.url) as receiver:
         assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(307, "answered 307")
-        assert len(receiver.heard) == 1
-        assert elsewhere.heard == []
+        assert len(receiver.received) == 1
+        assert elsewhere.received == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0"])
 async def test_an_address_of_this_machine_is_refused_in_every_notation(host: str) -> None:
     with Receiver() as receiver:
         assert await post(SafeHttpClient(5), f"http://{host}:{receiver.port}/") == REFUSED
-        assert receiver.heard == []
+        assert receiver.received == []
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_a_name_that_the_machine_itself_resolves_to_this_machine_is_refuse
     with Receiver() as receiver:
         url = f"http://hooks.example:{receiver.port}/"
         assert await post(SafeHttpClient(5), url) == REFUSED
-        assert receiver.heard == []
+        assert receiver.received == []
         assert await post(SafeHttpClient(5, allow_private=True), url) == DeliveryResult(200)
 
 
@@ -126,7 +126,7 @@ async def test_the_address_that_was_looked_at_is_the_one_connected_to(connection
         error="could not connect"
     )
     assert connections == [("8.8.8.8", 81)]
-    assert resolver.asked == [("rebinding.example", 81)]
+    assert resolver.requests == [("rebinding.example", 81)]
 
 
 async def test_a_name_is_resolved_once_and_the_host_header_still_names_it() -> None:
@@ -134,11 +134,11 @@ async def test_a_name_is_resolved_once_and_the_host_header_still_names_it() -> N
         resolver = Resolver(["127.0.0.1"], ["127.0.0.2"])
         door = SafeHttpClient(5, allow_private=True, resolve=resolver)
         assert await post(door, f"http://hooks.example:{receiver.port}/") == DeliveryResult(200)
-        assert (len(receiver.heard), len(other.heard), len(resolver.asked)) == (1, 0, 1)
-        assert receiver.heard[0].headers["host"] == f"hooks.example:{receiver.port}"
+        assert (len(receiver.received), len(other.received), len(resolver.requests)) == (1, 0, 1)
+        assert receiver.received[0].headers["host"] == f"hooks.example:{receiver.port}"
         # No connection is kept for the next one.
         assert await post(door, f"http://hooks.example:{receiver.port}/") == DeliveryResult(200)
-        assert (len(receiver.heard), len(other.heard)) == (1, 1)
+        assert (len(receiver.received), len(other.received)) == (1, 1)
 
 
 async def test_where_one_address_does_not_answer_the_next_is_tried() -> None:
@@ -153,7 +153,7 @@ async def test_a_message_that_may_have_arrived_goes_to_no_second_address() -> No
         resolver = Resolver(["127.0.0.1", "127.0.0.2"])
         url = f"http://hooks.example:{first.port}/"
         assert (await post(SafeHttpClient(5, allow_private=True, resolve=resolver), url)).status_code == 500
-        assert second.heard == []
+        assert second.received == []
 
 
 async def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ async def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(tmp_path:
     with Receiver(tls=authority.server_context("hooks.example")) as receiver:
         door = SafeHttpClient(5, allow_private=True, resolve=Resolver(["127.0.0.1"]), tls=authority.client_context())
         assert await post(door, f"https://hooks.example:{receiver.port}/") == DeliveryResult(200)
-        assert receiver.heard[0].server_name == "hooks.example"
-        assert receiver.heard[0].headers["host"] == f"hooks.example:{receiver.port}"
+        assert receiver.received[0].server_name == "hooks.example"
+        assert receiver.received[0].headers["host"] == f"hooks.example:{receiver.port}"
         wrong = await post(door, f"https://other.example:{receiver.port}/")
         assert wrong.error is not None
         assert wrong.error.startswith("TLS: certificate not accepted: Hostname mismatch")
@@ -172,7 +172,7 @@ async def test_tls_asks_for_the_name_and_checks_the_certificate_for_it(tmp_path:
         unknown = await post(untrusting, f"https://hooks.example:{receiver.port}/")
         assert unknown.error is not None
         assert unknown.error.startswith("TLS: certificate not accepted")
-        assert len(receiver.heard) == 1
+        assert len(receiver.received) == 1
 
 
 async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("ALL_PROXY", proxy.address)
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert await post(SafeHttpClient(5, allow_private=True), receiver.url) == DeliveryResult(200)
-        assert proxy.heard == []
+        assert proxy.received == []
 
 
 async def test_an_answer_that_never_comes_is_given_up() -> None:

@@ -36,9 +36,9 @@ async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: st
             [pause] = await receiver.hears(1)
             done = await server.resume(run)
             [_, completion] = await receiver.hears(2)
-    told = pause.verified(secret)
-    assert told["type"] == "agent_run.paused"
-    news = told["data"]
+    reported = pause.verified(secret)
+    assert reported["type"] == "agent_run.paused"
+    news = reported["data"]
     assert (news["id"], news["organization_id"], news["status"]) == (run["id"], 1, "PAUSED")
     assert (news["summary"], news["metadata"], news["source_type"]) == ("the prompt", {"team": "ü"}, "API")
     [requirement] = news["requirements"]
@@ -58,10 +58,10 @@ async def test_a_signature_does_not_fit_another_secret_or_another_message(tmp_pa
         async with hooked(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
-            [heard] = await receiver.hears(1)
+            [received] = await receiver.hears(1)
     with pytest.raises(WebhookVerificationError):
-        heard.verified("another")
-    forged = type(heard)(heard.path, {**heard.headers, "webhook-id": "msg_other"}, heard.body)
+        received.verified("another")
+    forged = type(received)(received.path, {**received.headers, "webhook-id": "msg_other"}, received.body)
     with pytest.raises(WebhookVerificationError):
         forged.verified(SECRET)
 
@@ -72,10 +72,10 @@ async def test_a_failure_arrives(tmp_path: Path) -> None:
             await server.configure(receiver.url, secret=SECRET)
             run = await server.create("hello")
             assert run["status"] == "ERROR"
-            [heard] = await receiver.hears(1)
-    told = heard.verified(SECRET)
-    assert (told["type"], told["data"]["status"]) == ("agent_run.error", "ERROR")
-    assert told["data"]["result"] == run["result"]
+            [received] = await receiver.hears(1)
+    reported = received.verified(SECRET)
+    assert (reported["type"], reported["data"]["status"]) == ("agent_run.error", "ERROR")
+    assert reported["data"]["result"] == run["result"]
 
 
 async def test_a_cancel_arrives(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ async def test_a_cancel_arrives(tmp_path: Path) -> None:
             run = await server.create()
             await receiver.hears(1)
             await server.application.service.cancel_run(Principal(1), RunRef(id=run["id"]))
-            [_, heard] = await receiver.hears(2)
-    told = heard.verified(SECRET)
-    assert (told["type"], told["data"]["status"]) == ("agent_run.cancelled", "CANCELLED")
+            [_, received] = await receiver.hears(2)
+    reported = received.verified(SECRET)
+    assert (reported["type"], reported["data"]["status"]) == ("agent_run.cancelled", "CANCELLED")
 
 
 async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) -> None:
@@ -96,14 +96,14 @@ async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) 
         async with hooked(tmp_path, driver, reminder_seconds=3600, sweep_seconds=0.02) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
-            heard = await receiver.hears(2)
-    reminder = next(each for each in heard if each.type == "agent_run.reminder").verified(SECRET)
+            received = await receiver.hears(2)
+    reminder = next(each for each in received if each.type == "agent_run.reminder").verified(SECRET)
     assert reminder["data"]["status"] == "PAUSED"
     [requirement] = reminder["data"]["requirements"]
     assert requirement["expires_at"] is not None
     assert (requirement["metadata"], requirement["message"]) == ({"reason": "it is old"}, "it is old")
     assert reminder["data"]["result"].endswith(" Reason: it is old")
-    assert len({each.id for each in heard}) == 2
+    assert len({each.id for each in received}) == 2
 
 
 async def test_without_a_secret_there_is_no_signature_but_an_id_and_a_time(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ async def test_without_a_secret_there_is_no_signature_but_an_id_and_a_time(tmp_p
         async with hooked(tmp_path, encryption_key=None) as server:
             assert await server.configure(receiver.url) == {"url": receiver.url, "enabled": True, "has_secret": False}
             await server.create()
-            [heard] = await receiver.hears(1)
-    assert "webhook-signature" not in heard.headers
-    assert heard.id.startswith("msg_")
-    assert heard.headers["webhook-timestamp"].isdecimal()
+            [received] = await receiver.hears(1)
+    assert "webhook-signature" not in received.headers
+    assert received.id.startswith("msg_")
+    assert received.headers["webhook-timestamp"].isdecimal()
 
 
 async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> None:
@@ -123,12 +123,12 @@ async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> 
             await server.configure(general.url, secret=SECRET)
             own = [{"url": first.url, "secret": "own secret"}, {"url": second.url}]
             run = await server.create(webhooks=own)
-            [heard] = await first.hears(1)
-            heard.verified("own secret")
+            [received] = await first.hears(1)
+            received.verified("own secret")
             [unsigned] = await second.hears(1)
             assert "webhook-signature" not in unsigned.headers
-            assert unsigned.read() == heard.read()
-            assert unsigned.id != heard.id, "two deliveries, of which each can be recognized"
+            assert unsigned.read() == received.read()
+            assert unsigned.id != received.id, "two deliveries, of which each can be recognized"
             await server.resume(run, webhooks=[{"url": late.url}])
             [completion] = await late.hears(1)
             assert completion.type == "agent_run.completed"
@@ -136,7 +136,7 @@ async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> 
             [again] = await general.hears(1)
             assert again.verified(SECRET)["data"]["id"] == other["id"]
             await server.deliveries_once(all_over)
-        assert (len(first.heard), len(second.heard), len(general.heard)) == (1, 1, 1)
+        assert (len(first.received), len(second.received), len(general.received)) == (1, 1, 1)
 
 
 async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhooks_means_nobody(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhook
             silent = await server.create(webhooks=[])
             await server.resume(silent)
             assert all_over(await server.deliveries_once(lambda found: len(found) == 2 and all_over(found)))
-        assert general.heard == []
+        assert general.received == []
 
 
 async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> No
             read(await server.client.delete(WEBHOOK))
             await server.create()
             assert await server.deliveries() == []
-        assert receiver.heard == []
+        assert receiver.received == []
 
 
 async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> Non
             await before.hears(1)
             await server.configure(after.url, secret="new secret")
             await server.resume(run)
-            [heard] = await after.hears(1)
-            assert heard.verified("new secret")["type"] == "agent_run.completed"
+            [received] = await after.hears(1)
+            assert received.verified("new secret")["type"] == "agent_run.completed"
             [_, repeated] = await before.hears(2)
             assert repeated.verified(SECRET)["type"] == "agent_run.paused"
 

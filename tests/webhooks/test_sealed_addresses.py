@@ -50,17 +50,17 @@ async def test_an_address_is_kept_sealed_with_all_but_its_server_and_messages_go
     with Receiver() as receiver:
         url = f"{server_of(receiver)}/in/T0/secret-path?token=secret-query"
         async with hooked(tmp_path, rules=PATIENT) as server:
-            told = await server.configure(f"{url}#left-out")
-            assert told == await read_config(server) == {"url": url, "enabled": True, "has_secret": False}
+            reported = await server.configure(f"{url}#left-out")
+            assert reported == await read_config(server) == {"url": url, "enabled": True, "has_secret": False}
             await server.create()
-            [heard] = await receiver.hears(1)
+            [received] = await receiver.hears(1)
             own = {"prompt": "hello", "webhooks": [{"url": url}]}
             key = {"Idempotency-Key": "the same"}
             made = [(await server.client.post(RUN, json=own, headers=key)).json()["id"] for _ in range(2)]
             await receiver.hears(2)
             kept = [each["url"] for each in await server.deliveries()]
         assert len(set(made)) == 1
-        assert heard.path == "/in/T0/secret-path?token=secret-query"
+        assert received.path == "/in/T0/secret-path?token=secret-query"
         assert all(each.startswith(f"{server_of(receiver)}/#sealed:") for each in kept), kept
         written = await asyncio.to_thread(read_files, tmp_path)
         assert b"secret-path" not in written
@@ -78,7 +78,7 @@ async def test_an_address_that_cannot_be_opened_any_more_is_shown_as_its_server_
             await server.create()
             [kept] = await server.deliveries_once(lambda found: bool(found) and found[0]["last_error"] is not None)
             assert kept["last_error"] == "its secrets cannot be decrypted with the keys that this server has"
-        assert receiver.heard == []
+        assert receiver.received == []
 
 
 async def test_an_address_is_kept_as_it_is_where_there_is_no_key(tmp_path: Path) -> None:

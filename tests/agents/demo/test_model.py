@@ -61,10 +61,10 @@ async def ask(
     """Run the demo agent as the server does; `answers` are by tool name, for every paused call of that tool."""
     results: DeferredToolResults | None = None
     if history is not None and isinstance(history.output, DeferredToolRequests):
-        given: dict[str, Any] = answers
+        provided: dict[str, Any] = answers
         results = DeferredToolResults(
-            approvals={call.tool_call_id: given[call.tool_name] for call in history.output.approvals},
-            calls={call.tool_call_id: given[call.tool_name] for call in history.output.calls},
+            approvals={call.tool_call_id: provided[call.tool_name] for call in history.output.approvals},
+            calls={call.tool_call_id: provided[call.tool_name] for call in history.output.calls},
         )
     # Through JSON, as a run that is continued by another process.
     messages = ModelMessagesTypeAdapter.validate_json(history.all_messages_json()) if history else None

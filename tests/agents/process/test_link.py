@@ -57,7 +57,7 @@ class Memory:
 
     def __init__(self, write: Callable[[str], Awaitable[None]] | None = None) -> None:
         self.stop_requested = False
-        self.said: list[Any] = []
+        self.sent: list[Any] = []
         self.meter: Callable[[], Mapping[str, int]] = dict
         self.notify: Callable[[], None] = lambda: None
         self._write = write
@@ -73,19 +73,19 @@ class Memory:
         self.meter = meter
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
-        self.said.append((event_type, payload))
+        self.sent.append((event_type, payload))
 
     def record_turn(self, messages: Any, calls: Any) -> None:  # noqa: ANN401 - kept as it comes
-        self.said.append(("turn", messages, calls))
+        self.sent.append(("turn", messages, calls))
 
     def propose_output(self, call: ProposedCall) -> None:
-        self.said.append(("output", call))
+        self.sent.append(("output", call))
 
     def show_call(self, call_id: str, arguments: dict[str, Any], sent: dict[str, Any]) -> None:
-        self.said.append(("show", call_id, arguments, sent))
+        self.sent.append(("show", call_id, arguments, sent))
 
     def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
-        self.said.append(("own", call_id, own))
+        self.sent.append(("own", call_id, own))
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         await self._commit(("start", call_id, idempotent))
@@ -96,7 +96,7 @@ class Memory:
     def settle_call(self, call_id: str, result: CallResult) -> None:
         if call_id == "unknown":
             raise KeyError(call_id)
-        self.said.append(("settle", call_id, result))
+        self.sent.append(("settle", call_id, result))
 
     async def defer_call(self, call_id: str) -> None:
         await self._commit(("defer", call_id))
@@ -104,7 +104,7 @@ class Memory:
     async def _commit(self, what: tuple[Any, ...]) -> None:
         if self._write is not None:
             await self._write(what[0])
-        self.said.append(what)
+        self.sent.append(what)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -149,12 +149,12 @@ async def test_what_a_driver_says_arrives_in_its_order_with_what_it_has_used() -
 
     journal = Memory()
     assert await run(script, journal) == DONE
-    assert [entry[0] for entry in journal.said] == [
+    assert [entry[0] for entry in journal.sent] == [
         EventType.CONTENT_DELTA, "turn", "output", "show", "own", "start", EventType.CONTENT_DELTA, "finish", "settle",
         "defer",
     ]  # fmt: skip
-    assert journal.said[5] == ("start", "c", True)
-    assert journal.said[7] == ("finish", "c", SUCCESS)
+    assert journal.sent[5] == ("start", "c", True)
+    assert journal.sent[7] == ("finish", "c", SUCCESS)
     assert journal.meter() == {"requests": 3}
 
 
@@ -253,7 +253,7 @@ async def test_one_segments_flood_waits_for_the_server() -> None:
 
     journal = Memory()
     assert await run(script, journal) == DONE
-    assert len(journal.said) == sent == 3 * CREDIT
+    assert len(journal.sent) == sent == 3 * CREDIT
 
 
 async def test_a_name_that_is_too_long_is_refused_where_the_call_is_made() -> None:
@@ -264,7 +264,7 @@ async def test_a_name_that_is_too_long_is_refused_where_the_call_is_made() -> No
     journal = Memory()
     with pytest.raises(InvalidInput, match="256 characters"):
         await run(script, journal)
-    assert journal.said == []
+    assert journal.sent == []
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
@@ -328,4 +328,4 @@ async def test_what_is_said_of_a_segment_that_there_is_not_is_passed_over() -> N
 
     journal = Memory()
     assert await run(script, journal) == DONE
-    assert journal.said == [(EventType.CONTENT_COMPLETED, None)]
+    assert journal.sent == [(EventType.CONTENT_COMPLETED, None)]

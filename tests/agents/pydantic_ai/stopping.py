@@ -77,7 +77,7 @@ def alone(*names: str) -> list[Call]:
     return [Call("alone", {"what": name}) for name in names]
 
 
-def told(script: ScriptedModel) -> list[tuple[str, str]]:
+def reported(script: ScriptedModel) -> list[tuple[str, str]]:
     """Return what the model was told last by tools and by the user, in order."""
-    found = parts_of(script.asked[-1], ToolReturnPart, UserPromptPart)
+    found = parts_of(script.requests[-1], ToolReturnPart, UserPromptPart)
     return [(getattr(part, "tool_name", "user"), str(part.content)) for part in found]

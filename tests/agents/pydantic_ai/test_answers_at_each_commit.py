@@ -86,7 +86,7 @@ class Story:
         raise ModelRetry(detail)
 
 
-async def told(turns: Turns, strategy: Strategy, dies_at: int, *, after: bool) -> tuple[MortalJournal, Story, str]:
+async def reported(turns: Turns, strategy: Strategy, dies_at: int, *, after: bool) -> tuple[MortalJournal, Story, str]:
     """Let the story come to its end through one death; return the journal, what was done and the result."""
     story = Story(turns, strategy)
     driver = PydanticAIDriver(story.agent, options_for(Settings(dev=True)))
@@ -101,14 +101,14 @@ async def told(turns: Turns, strategy: Strategy, dies_at: int, *, after: bool) -
     [(REFUSED, "early"), (REFUSED, "exhaustive"), (OUTWEIGHED, "graceful"), (TWO, "exhaustive"), (TEXT, "graceful")],
 )
 async def test_whenever_the_process_dies_each_answer_is_processed_once(turns: Turns, strategy: Strategy) -> None:
-    journal, undisturbed, result = await told(turns, strategy, 0, after=False)
+    journal, undisturbed, result = await reported(turns, strategy, 0, after=False)
     assert set(undisturbed.did.values()) == {1}
     # Not after the last commit: then the run has ended.
     deaths = [(at, after) for at in range(1, journal.commits + 1) for after in (False, True)][:-1]
     for dies_at, after in deaths:
-        journal, story, content = await told(turns, strategy, dies_at, after=after)
+        journal, story, content = await reported(turns, strategy, dies_at, after=after)
         assert (content, story.wrong) == (result, []), (dies_at, after)
-        asked = Counter(next(iter(call.tool_args.values()), call.tool_name) for call in journal.doubts)
+        requested = Counter(next(iter(call.tool_args.values()), call.tool_name) for call in journal.doubts)
         for what, times in story.did.items():
-            assert 1 <= times <= 1 + asked[what], (what, dies_at, after)
+            assert 1 <= times <= 1 + requested[what], (what, dies_at, after)
         assert story.did.keys() == undisturbed.did.keys()

@@ -97,7 +97,7 @@ async def test_processing_that_was_cut_off_is_asked_about_and_confirmed_once(tmp
         assert (paused["status"], office.sent, len(paused["tools"])) == ("PAUSED", ["ann"], 1)
         assert "it may already have run" in paused["content"]
         done = await server.confirm(paused)
-    assert (done["status"], office.sent, len(script.asked)) == ("COMPLETED", ["ann", "ann"], 1)
+    assert (done["status"], office.sent, len(script.requests)) == ("COMPLETED", ["ann", "ann"], 1)
     assert done["content"] == ("ann" if kind in {"validator", "hook"} else "sent to ann")
 
 
@@ -112,12 +112,12 @@ async def test_processing_that_a_human_would_not_have_again_ends_the_run_with_th
         paused = await server.settled(run)
         done = await server.answer_with(paused, *(no(tool, "it went out at ten") for tool in open_tools(paused)))
         assert (done["status"], done["content"], done["content_type"]) == ("COMPLETED", "it went out at ten", "str")
-        assert (office.sent, len(script.asked)) == (["ann"], 1)
+        assert (office.sent, len(script.requests)) == (["ann"], 1)
         # The model reads of it in the session's next run.
         script.add([Call("final_result", {"to": "bob"}, "o2")] if kind == "function" else "bob")
         await server.run("again", session_id=paused["session_id"])
-    assert unpaired(script.asked[-1]) == []
-    returns = [(part.content, part.outcome) for part in parts_of(script.asked[-1], ToolReturnPart)]
+    assert unpaired(script.requests[-1]) == []
+    returns = [(part.content, part.outcome) for part in parts_of(script.requests[-1], ToolReturnPart)]
     assert returns == ([("it went out at ten", "denied")] if kind == "function" else [])
 
 
@@ -131,8 +131,8 @@ async def test_the_users_words_decline_what_is_in_doubt_and_the_model_goes_on(tm
         await server.settled(run)
         done = await server.resumed(run, "send it to bob")
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["ann", "bob"])
-    assert "send it to bob" in str(script.asked[-1][-1])
-    assert unpaired(script.asked[-1]) == []
+    assert "send it to bob" in str(script.requests[-1][-1])
+    assert unpaired(script.requests[-1]) == []
 
 
 @pytest.mark.parametrize("kind", ["function", "text"])
@@ -146,9 +146,9 @@ async def test_what_is_confirmed_runs_before_the_users_words_are_read(tmp_path: 
         tools = [yes(tool) for tool in open_tools(paused)]
         done = await server.resumed(run, "then to bob", tools=tools)
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["ann", "ann", "bob"])
-    told = str(script.asked[-1][-1])
-    assert told.index("Its result: sent to ann") < told.index("then to bob")
-    assert unpaired(script.asked[-1]) == []
+    reported = str(script.requests[-1][-1])
+    assert reported.index("Its result: sent to ann") < reported.index("then to bob")
+    assert unpaired(script.requests[-1]) == []
 
 
 async def test_an_answer_that_was_sent_back_stays_so_after_a_restart(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_an_answer_that_was_sent_back_stays_so_after_a_restart(tmp_path: P
     async with driving(tmp_path, agent) as server:
         done = await server.settled(run)
     assert (done["status"], done["content"], office.sent) == ("COMPLETED", "sent to bob", ["nobody", "bob"])
-    assert [part.content for part in parts_of(script.asked[-1], ToolReturnPart)] == ["no such person"]
+    assert [part.content for part in parts_of(script.requests[-1], ToolReturnPart)] == ["no such person"]
 
 
 async def test_an_answer_that_was_taken_ends_the_run_after_a_restart_as_it_was(tmp_path: Path) -> None:

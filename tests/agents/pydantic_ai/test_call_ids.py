@@ -29,8 +29,8 @@ async def test_two_runs_and_two_answers_with_the_same_id_reach_the_model_with_di
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[act])) as server:
         first = await server.run("first", session_id="s")
         second = await server.run("second", session_id="s")
-    calls = _ids(script.asked[-1], ToolCallPart)
-    assert calls == _ids(script.asked[-1], ToolReturnPart)
+    calls = _ids(script.requests[-1], ToolCallPart)
+    assert calls == _ids(script.requests[-1], ToolReturnPart)
     assert len(set(calls)) == len(calls) == 4
     assert calls == [tool["tool_call_id"] for run in (first, second) for tool in run["tools"]]
     assert calls[0] == "call_0"

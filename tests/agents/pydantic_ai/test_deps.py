@@ -127,10 +127,10 @@ async def test_each_segment_has_deps_of_its_own_which_are_closed_after_it(
 
 
 async def test_the_factory_is_told_whose_run_it_is(tmp_path: Path) -> None:
-    asked: list[RunInfo] = []
+    requested: list[RunInfo] = []
 
     def factory(run: RunInfo) -> Deps:
-        asked.append(run)
+        requested.append(run)
         return Deps(None)
 
     agent = agent_of(ScriptedModel("done"), object)
@@ -139,7 +139,7 @@ async def test_the_factory_is_told_whose_run_it_is(tmp_path: Path) -> None:
         run = await server.run(
             user_id="ada", metadata='{"a": 1}', session_state='{"b": 2}', dependencies='{"c": 3}', session_id="s"
         )
-    assert asked == [
+    assert requested == [
         RunInfo(
             run_id=run["run_id"],
             agent_id="agent",

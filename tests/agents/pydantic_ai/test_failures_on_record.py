@@ -72,8 +72,10 @@ def stored_in(folder: Path) -> bytes:
 
 
 async def signed_in(application: Application, *scopes: str) -> dict[str, str]:
-    wanted, now = NewToken(scopes=scopes), application.clock.now()
-    _, text = await application.database.write(lambda connection: create_token(connection, wanted, Principal(1), now))
+    requested, now = NewToken(scopes=scopes), application.clock.now()
+    _, text = await application.database.write(
+        lambda connection: create_token(connection, requested, Principal(1), now)
+    )
     return {"Authorization": f"Bearer {text}"}
 
 
@@ -82,7 +84,7 @@ def note(text: str) -> str:
     return f"noted {text}"
 
 
-def said(run: JsonObject) -> list[tuple[str, str | None]]:
+def sent(run: JsonObject) -> list[tuple[str, str | None]]:
     return [(message["role"], message.get("content")) for message in run["messages"]]
 
 
@@ -127,7 +129,7 @@ async def test_a_run_that_fails_keeps_what_its_model_was_sent_and_leaves_one_rec
         "output": [("user", "hello"), ("assistant", "fine")],
         "second request": [("user", "hello"), ("assistant", None), ("tool", "noted a")],
     }
-    assert said(run) == expected.get(failing, [("user", "hello")])
+    assert sent(run) == expected.get(failing, [("user", "hello")])
     (record,) = logged()
     assert (record["run_id"], record["agent"], record["level"]) == (run["run_id"], "agent", "error")
     assert run["traceback"] == record["exception"]
@@ -141,7 +143,7 @@ async def test_a_run_that_fails_after_a_pause_keeps_the_turns_before_it(tmp_path
     agent = Agent(script.model, name="agent", tools=[Tool(lambda: "acted", name="act", requires_approval=True)])
     async with driving(tmp_path, agent) as server:
         run = await server.confirm(await server.run("hello"))
-    assert (run["status"], said(run)) == ("ERROR", [("user", "hello"), ("assistant", None), ("tool", "acted")])
+    assert (run["status"], sent(run)) == ("ERROR", [("user", "hello"), ("assistant", None), ("tool", "acted")])
 
 
 async def test_only_administrators_see_the_traceback_of_a_run(tmp_path: Path) -> None:

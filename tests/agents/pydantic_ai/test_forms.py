@@ -146,20 +146,20 @@ async def refusals(server: DrivenServer, run: JsonObject, tool: JsonObject) -> l
     (listed,) = [
         item for item in (await server.get(f"{CODEGEN}s")).json()["items"] if item["web_url"].endswith(run["run_id"])
     ]
-    said = []
+    answered = []
     for stream in ("false", "true"):
         response = await server.client.post(f"{path}/continue", data={"stream": stream, "tools": json.dumps([tool])})
         assert response.status_code == 400, response.text
-        said.append(response.json()["detail"])
+        answered.append(response.json()["detail"])
     body = {"agent_run_id": listed["id"], "prompt": "", "tools": [tool]}
     response = await server.post(f"{CODEGEN}/resume", body)
     assert response.status_code == 400, response.text
-    said.append(response.json()["message"])
+    answered.append(response.json()["message"])
     after = (await server.get(path)).json()
     after["metadata"] = key
     assert after == before
     assert after["status"] == "PAUSED"
-    return said
+    return answered
 
 
 async def test_a_form_shows_the_schema_of_each_field_and_the_tool_gets_what_was_filled_in(tmp_path: Path) -> None:
@@ -211,8 +211,8 @@ async def test_a_single_model_that_refers_to_itself_is_a_form_like_any_other(tmp
         assert "guest" not in json.dumps(shown)
         fields = {field["name"]: field["value"] for field in run["tools"][0]["user_input_schema"]}
         assert fields == {"room": "7", "guest": None}
-        for said in await refusals(server, run, form(run, {"guest": {"level": "high"}})):
-            assert "field 'guest': name: Field required" in said
+        for answered in await refusals(server, run, form(run, {"guest": {"level": "high"}})):
+            assert "field 'guest': name: Field required" in answered
         done = await server.answer_with(run, form(run, {"guest": {"name": "bo"}}))
     assert done["status"] == "COMPLETED"
     assert tools.got == [Booking(room="7", guest=Person(name="bo"))]
@@ -240,9 +240,9 @@ async def test_a_value_that_the_tool_would_refuse_is_refused_before_the_pause_is
     tools, script = Tools(), ScriptedModel([Call("fill", {"text": "Hi"})], "done")
     async with driving(tmp_path, agent_of(tools, script)) as server:
         run = await server.run()
-        for said in await refusals(server, run, form(run, {**FILLED, name: value})):
-            assert f"field '{name}': " in said
-            assert reason in said
+        for answered in await refusals(server, run, form(run, {**FILLED, name: value})):
+            assert f"field '{name}': " in answered
+            assert reason in answered
     assert tools.got == []
 
 
@@ -260,12 +260,12 @@ async def test_what_may_be_changed_is_shown_and_a_change_that_does_not_fit_chang
         unfit: tuple[object, ...] = ("abc", None, [1], 3.5, {}, "")
         for value in unfit:
             changed = {**tool, "confirmed": True, "tool_args": {**tool["tool_args"], "n": value}}
-            for said in await refusals(server, run, changed):
-                assert "field 'n': Input should be a valid integer" in said
-                assert "abc" not in said
+            for answered in await refusals(server, run, changed):
+                assert "field 'n': Input should be a valid integer" in answered
+                assert "abc" not in answered
         changed = {**tool, "confirmed": True, "tool_args": {**tool["tool_args"], "level": "loud"}}
-        for said in await refusals(server, run, changed):
-            assert "field 'level': Input should be 'high' or 'low'" in said
+        for answered in await refusals(server, run, changed):
+            assert "field 'level': Input should be 'high' or 'low'" in answered
         assert tools.got == []
         # What pydantic takes for a number is one, and is kept as one.
         done = await server.answer_with(run, {**tool, "confirmed": True, "tool_args": {"n": "5", "level": "high"}})
@@ -279,10 +279,10 @@ async def test_a_refused_value_is_repeated_to_nobody(tmp_path: Path, tool: str, 
     tools, script = Tools(), ScriptedModel([Call(tool, {"user": "bo"})], "done")
     async with driving(tmp_path, agent_of(tools, script)) as server:
         run = await server.run()
-        for said in await refusals(server, run, form(run, {field: SECRET})):
-            assert f"field '{field}': Value" in said
-            assert SECRET.lower() not in said.lower()
-    assert len(script.asked) == 1
+        for answered in await refusals(server, run, form(run, {field: SECRET})):
+            assert f"field '{field}': Value" in answered
+            assert SECRET.lower() not in answered.lower()
+    assert len(script.requests) == 1
 
 
 async def test_what_a_tool_raises_with_a_filled_in_value_in_it_is_read_by_nobody(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ async def test_what_a_tool_raises_with_a_filled_in_value_in_it_is_read_by_nobody
         run = await server.run()
         done = await server.answer_with(run, form(run, {"word": SECRET, "day": "2024-05-17"}))
         events = (await server.get(f"/agents/agent/runs/{run['run_id']}/events")).text
-    sent = ModelMessagesTypeAdapter.dump_json(script.asked[-1]).decode()
+    sent = ModelMessagesTypeAdapter.dump_json(script.requests[-1]).decode()
     assert "bo: [hidden] on [hidden]" in sent
     assert done["tools"][0]["result"] == "bo: [hidden] on [hidden]"
     # Those who may see the run see what was filled in, with the call; what was said of it says nothing.
@@ -310,8 +310,8 @@ async def test_a_change_is_kept_as_the_tool_has_it_and_runs_without_a_second_que
         got.append((at, numbers, who, often))
         return "moved"
 
-    asked = {"at": "2024-01-01T00:00:00Z", "numbers": [1], "who": {"name": "al"}}
-    script = ScriptedModel([Call("move", asked)], "done")
+    requested = {"at": "2024-01-01T00:00:00Z", "numbers": [1], "who": {"name": "al"}}
+    script = ScriptedModel([Call("move", requested)], "done")
     names = ("at", "numbers", "who", "often")
     agent = Agent(script.model, name="agent", tools=[Tool(move, metadata=policy(editable=names))])
     async with driving(tmp_path, agent) as server:
@@ -367,8 +367,8 @@ async def test_what_only_a_run_can_check_is_asked_again_and_tells_nobody_the_val
     async with driving(tmp_path, agent) as server:
         run = await server.run()
         for value in ({"a": 1}, 7):
-            for said in await refusals(server, run, form(run, {"word": value})):
-                assert "field 'word': Input should be a valid string" in said
+            for answered in await refusals(server, run, form(run, {"word": value})):
+                assert "field 'word': Input should be a valid string" in answered
         again = await server.answer_with(run, form(run, {"word": "hunter2"}))
         assert (again["status"], got) == ("PAUSED", [])
         message = again["requirements"][-1]["message"]
@@ -376,5 +376,5 @@ async def test_what_only_a_run_can_check_is_asked_again_and_tells_nobody_the_val
         assert "hunter2" not in message.lower()
         done = await server.answer_with(again, form(again, {"word": "hunter2hunter2"}))
     assert (done["status"], got) == ("COMPLETED", ["bohunter2hunter2"])
-    for asked in script.asked:
-        assert b"hunter2" not in ModelMessagesTypeAdapter.dump_json(asked).lower()
+    for requested in script.requests:
+        assert b"hunter2" not in ModelMessagesTypeAdapter.dump_json(requested).lower()

@@ -30,7 +30,7 @@ async def test_completed_runs_of_the_session_are_the_history(tmp_path: Path) -> 
     async with driving(tmp_path, _agent(script)) as server:
         for message in ("first", "second", "third"):
             await server.run(message, session_id="s")
-    assert _said(script.asked[2]) == ["first", "one", "second", "two", "third"]
+    assert _said(script.requests[2]) == ["first", "one", "second", "two", "third"]
 
 
 async def test_the_history_holds_the_tool_calls_of_runs_that_paused_and_completed(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ async def test_the_history_holds_the_tool_calls_of_runs_that_paused_and_complete
     async with driving(tmp_path, _agent(script)) as server:
         await server.confirm(await server.run("first", session_id="s"))
         await server.run("second", session_id="s")
-    kinds = [part.part_kind for message in script.asked[-1] for part in message.parts]
+    kinds = [part.part_kind for message in script.requests[-1] for part in message.parts]
     assert kinds == ["system-prompt", "user-prompt", "tool-call", "tool-return", "text", "user-prompt"]
 
 
@@ -47,7 +47,7 @@ async def test_only_the_last_runs_are_the_history(tmp_path: Path) -> None:
     async with driving(tmp_path, _agent(script), history_runs=2) as server:
         for n in range(5):
             await server.run(f"message {n}", session_id="s")
-    assert _said(script.asked[4]) == ["message 2", "answer 2", "message 3", "answer 3", "message 4"]
+    assert _said(script.requests[4]) == ["message 2", "answer 2", "message 3", "answer 3", "message 4"]
 
 
 async def test_without_history_every_run_begins_anew(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_without_history_every_run_begins_anew(tmp_path: Path) -> None:
     async with driving(tmp_path, _agent(script), history_runs=0) as server:
         await server.run("first", session_id="s")
         await server.run("second", session_id="s")
-    assert _said(script.asked[1]) == ["second"]
+    assert _said(script.requests[1]) == ["second"]
 
 
 async def test_paused_and_failed_runs_are_no_history(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_paused_and_failed_runs_are_no_history(tmp_path: Path) -> None:
         assert (await server.run("paused", session_id="s"))["status"] == "PAUSED"
         assert (await server.run("failed", session_id="s"))["status"] == "ERROR"
         await server.run("third", session_id="s")
-    assert _said(script.asked[2]) == ["third"]
+    assert _said(script.requests[2]) == ["third"]
 
 
 async def test_other_sessions_and_later_runs_are_no_history(tmp_path: Path) -> None:
@@ -74,8 +74,8 @@ async def test_other_sessions_and_later_runs_are_no_history(tmp_path: Path) -> N
         run = await server.run("first", session_id="s")
         await server.run("second", session_id="s")
         await server.confirm(run)
-    assert _said(script.asked[1]) == ["first"]
-    assert _said(script.asked[3]) == ["first"]
+    assert _said(script.requests[1]) == ["first"]
+    assert _said(script.requests[3]) == ["first"]
 
 
 async def test_the_history_is_the_same_before_and_after_a_pause(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ async def test_the_history_is_the_same_before_and_after_a_pause(tmp_path: Path) 
         run = await server.run("second", session_id="s")
     async with driving(tmp_path, _agent(script)) as server:
         await server.confirm(run)
-    assert _said(script.asked[2]) == ["first", "one", "second"]
-    assert script.asked[2][: len(script.asked[1])] == script.asked[1]
+    assert _said(script.requests[2]) == ["first", "one", "second"]
+    assert script.requests[2][: len(script.requests[1])] == script.requests[1]
 
 
 async def test_the_system_prompt_is_there_once_even_when_the_first_run_is_out_of_sight(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ async def test_the_system_prompt_is_there_once_even_when_the_first_run_is_out_of
     async with driving(tmp_path, _agent(script), history_runs=1) as server:
         for n in range(4):
             await server.run(f"message {n}", session_id="s")
-    for asked in script.asked:
-        assert [part.content for part in parts_of(asked, SystemPromptPart)] == ["You are terse."]
-        assert isinstance(asked[0].parts[0], SystemPromptPart)
+    for requested in script.requests:
+        assert [part.content for part in parts_of(requested, SystemPromptPart)] == ["You are terse."]
+        assert isinstance(requested[0].parts[0], SystemPromptPart)
 
 
 async def test_ids_that_repeat_what_an_earlier_run_used_do_no_harm(tmp_path: Path) -> None:

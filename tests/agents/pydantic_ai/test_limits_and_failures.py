@@ -40,7 +40,7 @@ async def test_too_many_model_requests_end_the_run_with_their_reason(tmp_path: P
         )
         shown = (await server.get(f"{CODEGEN}/1")).json()
     assert shown["status"] == "MAX_ITERATIONS_REACHED"
-    assert len(script.asked) == 4
+    assert len(script.requests) == 4
 
 
 async def test_the_limit_counts_through_all_pauses_of_a_run(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_the_limit_counts_through_all_pauses_of_a_run(tmp_path: Path) -> N
             assert run["status"] == "PAUSED"
             run = await server.confirm(run)
         run = await server.confirm(run)
-    assert (run["status"], len(script.asked)) == ("ERROR", 3)
+    assert (run["status"], len(script.requests)) == ("ERROR", 3)
 
 
 async def test_too_many_tokens_end_the_run_with_their_reason(tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ async def test_a_failing_model_ends_the_run_as_an_error_without_any_secret(
         shown = (await server.get(f"/agents/agent/runs/{events[0]['run_id']}")).text
         shown += (await server.get(f"{CODEGEN}/1")).text
     assert events[-1]["content"]
-    told = str(events) + shown
+    reported = str(events) + shown
     for secret in SECRETS:
-        assert secret not in told
+        assert secret not in reported
     stored = b"".join(file.read_bytes() for file in database_files(tmp_path))
     assert b"scripted-1" in stored
     for secret in SECRETS:

@@ -97,7 +97,7 @@ def shown(view: RunView) -> tuple[str | None, str | None]:
     return output.get("model"), output.get("model_provider")
 
 
-async def told(application: Application, run: Run) -> list[str]:
+async def reported(application: Application, run: Run) -> list[str]:
     """Return the models named by the events of the run's model requests."""
     events = [event async for event in application.follower.attach(run, 0)]
     return [event.payload["model"] for event in events if event.type is EventType.MODEL_REQUEST_STARTED]
@@ -110,10 +110,10 @@ async def test_the_chosen_model_runs_the_whole_run_and_is_shown(tmp_path: Path) 
         assert (paused.run.status, shown(paused)) == (RunStatus.PAUSED, ("big-1", "function"))
         done = await finish(application, paused.run, await sent_on(application, paused.run, answers=YES))
         assert (done.run.content, shown(done)) == ("big is done", ("big-1", "function"))
-        assert await told(application, done.run) == ["big-1", "big-1"]
+        assert await reported(application, done.run) == ["big-1", "big-1"]
         started = (await follow(application, done.run))[0]
     assert started.payload == {"model": "big-1", "model_provider": "function"}
-    assert (len(models.big.asked), len(models.own.asked), models.did) == (2, 0, ["act"])
+    assert (len(models.big.requests), len(models.own.requests), models.did) == (2, 0, ["act"])
 
 
 async def test_without_a_choice_the_agents_own_model_runs(tmp_path: Path) -> None:
@@ -133,11 +133,11 @@ async def test_a_model_chosen_at_a_resume_runs_the_rest_with_all_that_was_said_b
         assert (accepted.run.model, accepted.run.model_choice) == ("small-1", "x:small")
         done = await finish(application, paused.run, accepted)
         assert (done.run.content, shown(done)) == ("small is done", ("small-1", "function"))
-        assert await told(application, done.run) == ["big-1", "small-1"]
-    (asked,) = models.small.asked
-    assert [part.content for part in parts_of(asked, TextPart, ToolReturnPart)] == ["Now.", "acted"]
-    assert [part.tool_call_id for part in parts_of(asked, ToolCallPart)] == ["a"]
-    assert [message.model_name for message in asked if isinstance(message, ModelResponse)] == ["big-1"]
+        assert await reported(application, done.run) == ["big-1", "small-1"]
+    (requested,) = models.small.requests
+    assert [part.content for part in parts_of(requested, TextPart, ToolReturnPart)] == ["Now.", "acted"]
+    assert [part.tool_call_id for part in parts_of(requested, ToolCallPart)] == ["a"]
+    assert [message.model_name for message in requested if isinstance(message, ModelResponse)] == ["big-1"]
 
 
 async def test_a_choice_stays_through_pauses_and_restarts_until_another_is_made(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ async def test_a_choice_stays_through_pauses_and_restarts_until_another_is_made(
     async with served(tmp_path, models.driver()) as application:
         accepted = await sent_on(application, again.run, answers=(ToolAnswer("b", confirmed=True),))
         done = await finish(application, again.run, accepted)
-        assert await told(application, done.run) == ["own-1", "small-1", "small-1"]
+        assert await reported(application, done.run) == ["own-1", "small-1", "small-1"]
     assert (done.run.content, shown(done)[0], models.did) == ("small is done", "small-1", ["act", "act"])
 
 
@@ -165,7 +165,7 @@ async def test_a_model_chosen_with_only_a_part_of_the_answers_runs_the_rest(tmp_
         assert (partly.run.status, partly.run.model_choice) == (RunStatus.PAUSED, "x:small")
         accepted = await sent_on(application, paused.run, answers=(ToolAnswer("b", confirmed=True),))
         done = await finish(application, paused.run, accepted)
-    assert (done.run.content, len(models.own.asked)) == ("small is done", 1)
+    assert (done.run.content, len(models.own.requests)) == ("small is done", 1)
 
 
 async def test_a_session_may_go_on_with_another_model(tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ async def test_a_session_may_go_on_with_another_model(tmp_path: Path) -> None:
         await finish(application, paused.run, await sent_on(application, paused.run, answers=YES))
         done = await made(application, "x:small", "s")
     assert done.run.content == "small is done"
-    said = [str(part.content) for part in parts_of(models.small.asked[0], TextPart)]
-    assert said == ["Now.", "big is done"]
+    sent = [str(part.content) for part in parts_of(models.small.requests[0], TextPart)]
+    assert sent == ["Now.", "big is done"]
 
 
 async def test_a_model_that_is_not_allowed_makes_no_run(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def test_a_run_whose_model_is_no_longer_allowed_after_a_restart_ends_as_an
     assert (ended.status, ended.end_reason) == (RunStatus.ERROR, EndReason.AGENT_ERROR)
     assert ended.content == "Model 'x:big' is not available here; available: function:own-1, x:small"
     assert events[-1].type is EventType.RUN_FAILED
-    assert models.big.asked == []
+    assert models.big.requests == []
 
 
 async def test_a_paused_run_whose_model_is_no_longer_allowed_goes_on_with_another(tmp_path: Path) -> None:

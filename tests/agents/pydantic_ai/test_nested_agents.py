@@ -28,14 +28,14 @@ class Inner:
     """A model that makes its calls one after the other, and keeps what it was asked."""
 
     def __init__(self, *calls: ToolCallPart) -> None:
-        self.asked: list[list[ModelMessage]] = []
+        self.requests: list[list[ModelMessage]] = []
         self._parts: list[ModelResponsePart] = [*calls, TextPart("tidy")]
 
     def answer(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         """Return the next part."""
         del info
-        self.asked.append(messages)
-        return ModelResponse([self._parts[len(self.asked) - 1]])
+        self.requests.append(messages)
+        return ModelResponse([self._parts[len(self.requests) - 1]])
 
 
 async def test_the_chapter_s_agents_ask_for_each_inner_call_and_repeat_none_after_restarts(tmp_path: Path) -> None:
@@ -56,6 +56,6 @@ async def test_the_chapter_s_agents_ask_for_each_inner_call_and_repeat_none_afte
             run = await server.confirm(run)
     assert (run["status"], run["content"]) == ("COMPLETED", "All tidy.")
     assert reasons == [f'the cleaner calls delete_file({{"path":"{name}"}})' for name in ("a", "b")]
-    assert len(inner.asked) == 4
-    results = [part.content for part in parts_of(inner.asked[-1], ToolReturnPart)]
+    assert len(inner.requests) == 4
+    results = [part.content for part in parts_of(inner.requests[-1], ToolReturnPart)]
     assert results == [["draft.txt"], "a is gone", "b is gone"]

@@ -38,7 +38,7 @@ async def test_a_structured_output_of_the_wrong_shape_is_sent_back(tmp_path: Pat
     async with driving(tmp_path, Agent(script.model, name="agent", output_type=Report)) as server:
         done = await server.run()
     assert (done["status"], done["content"]["pages"]) == ("COMPLETED", 3)
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 async def test_a_prompted_output_is_read_from_the_text(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_a_final_output_beside_a_paused_tool_ends_the_run_without_the_tool
     agent = Agent(script.model, name="agent", output_type=Report, tools=[Tool(act, requires_approval=True)])
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-    assert (run["status"], run["content_type"], did, len(script.asked)) == ("COMPLETED", "Report", [], 1)
+    assert (run["status"], run["content_type"], did, len(script.requests)) == ("COMPLETED", "Report", [], 1)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -104,8 +104,8 @@ async def test_a_wrong_output_beside_a_paused_tool_is_sent_back_with_its_result(
         assert (run["status"], did) == ("PAUSED", [])
         run = await server.confirm(run)
     assert (run["status"], run["content_type"], did) == ("COMPLETED", "Report", ["act"])
-    told = {part.tool_name for part in parts_of(script.asked[1], ToolReturnPart, RetryPromptPart)}
-    assert told == {"act", "final_result"}
+    reported = {part.tool_name for part in parts_of(script.requests[1], ToolReturnPart, RetryPromptPart)}
+    assert reported == {"act", "final_result"}
 
 
 async def test_an_output_validator_may_send_the_answer_back(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_an_output_validator_may_send_the_answer_back(tmp_path: Path) -> N
     async with driving(tmp_path, agent) as server:
         done = await server.run()
     assert (done["status"], done["content"]) == ("COMPLETED", "LONG ENOUGH")
-    assert "too short" in str(script.asked[1][-1])
+    assert "too short" in str(script.requests[1][-1])
 
 
 async def test_an_agent_with_an_output_validator_can_pause(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_an_output_that_never_pleases_ends_the_run_as_an_error(tmp_path: P
     async with driving(tmp_path, agent) as server:
         failed = await server.run()
     assert failed["status"] == "ERROR"
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 @pytest.mark.parametrize("with_system_prompt", [True, False])
@@ -178,9 +178,9 @@ async def test_instructions_and_system_prompts_reach_the_model_in_every_segment(
         run = await server.run()
     async with driving(tmp_path, agent) as server:
         await server.confirm(run)
-    assert len(script.asked) == 2
-    for asked, info in zip(script.asked, script.infos, strict=True):
-        prompts = [part.content for part in parts_of(asked, SystemPromptPart)]
+    assert len(script.requests) == 2
+    for requested, info in zip(script.requests, script.infos, strict=True):
+        prompts = [part.content for part in parts_of(requested, SystemPromptPart)]
         assert prompts == (["You are terse."] if with_system_prompt else [])
         assert info.instructions == "Answer in German."
 
@@ -213,7 +213,7 @@ async def test_thinking_is_told_apart_from_the_answer_and_kept_for_the_model(tmp
         events = await server.events(run, *({**tool, "confirmed": True} for tool in run["tools"]))
         assert names(events)[-1] == "RunCompleted"
         assert events[-1]["content"] == "answer"
-    kinds = [part.part_kind for part in script.asked[-1][1].parts]
+    kinds = [part.part_kind for part in script.requests[-1][1].parts]
     assert kinds == ["thinking", "tool-call"]
 
 
@@ -221,4 +221,4 @@ async def test_an_answer_without_any_words_is_asked_for_again(tmp_path: Path) ->
     script = ScriptedModel([""], "words")
     async with driving(tmp_path, Agent(script.model, name="agent")) as server:
         done = await server.run()
-    assert (done["status"], done["content"], len(script.asked)) == ("COMPLETED", "words", 2)
+    assert (done["status"], done["content"], len(script.requests)) == ("COMPLETED", "words", 2)

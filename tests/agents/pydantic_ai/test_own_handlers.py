@@ -23,7 +23,7 @@ class Files:
 
     def __init__(self) -> None:
         self.did: list[str] = []
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
 
     def read(self, path: str = "a") -> str:
         """Read."""
@@ -45,7 +45,7 @@ class Files:
     def handle(self, ctx: RunContext[Any], requests: DeferredToolRequests) -> DeferredToolResults | None:
         """Let reading happen, and whatever is already known by id."""
         del ctx
-        self.asked.append([call.tool_name for call in (*requests.approvals, *requests.calls)])
+        self.requests.append([call.tool_name for call in (*requests.approvals, *requests.calls)])
         other = ToolApproved(override_args={"path": "c"})
         return DeferredToolResults(
             approvals={"r": True, "w": ToolDenied("not today"), "o": other, "s": True, "p": True},
@@ -84,8 +84,10 @@ async def test_what_the_handler_decides_counts_and_is_in_the_trail_with_its_orig
         run = (await server.get(f"/agents/agent/runs/{events[-1]['run_id']}")).json()
         trail = await _trail(server)
     assert sorted(files.did) == ["read a", "read c"]
-    assert files.asked == [["read", "write", "read", "run_shell"]]
-    results = {part.tool_call_id: (part.outcome, part.content) for part in parts_of(script.asked[-1], ToolReturnPart)}
+    assert files.requests == [["read", "write", "read", "run_shell"]]
+    results = {
+        part.tool_call_id: (part.outcome, part.content) for part in parts_of(script.requests[-1], ToolReturnPart)
+    }
     assert results == {
         "r": ("success", "text of a"),
         "w": ("denied", "not today"),
@@ -111,7 +113,7 @@ async def test_the_handler_neither_hears_of_nor_decides_what_asks_for_people(tmp
     _, agent = _agent(files, Call("read", {}, "r"), Call("publish", {}, "p"), **rules)
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-    assert (run["status"], files.did, files.asked) == ("PAUSED", ["read a"], [["read"]])
+    assert (run["status"], files.did, files.requests) == ("PAUSED", ["read a"], [["read"]])
     waiting = [requirement["tool_execution"]["tool_name"] for requirement in run["requirements"]]
     assert waiting == ["publish"]
 
@@ -125,8 +127,8 @@ async def test_the_rest_pauses_and_what_was_decided_does_not_run_again(tmp_path:
         assert [tool["tool_name"] for tool in open_tools(run)] == ["write"]
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
-    assert (done["status"], files.did, len(files.asked)) == ("COMPLETED", ["read a", "write b"], 1)
-    assert len(script.asked) == 2
+    assert (done["status"], files.did, len(files.requests)) == ("COMPLETED", ["read a", "write b"], 1)
+    assert len(script.requests) == 2
 
 
 async def test_a_tool_that_wants_more_than_the_handler_s_word_asks_people(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ async def test_a_tool_that_wants_more_than_the_handler_s_word_asks_people(tmp_pa
     _, agent = _agent(files, Call("stage", {}, "s"))
     async with driving(tmp_path, agent) as server:
         run = await server.run()
-        assert (run["status"], run["requirements"][0]["message"], len(files.asked)) == ("PAUSED", "really?", 1)
+        assert (run["status"], run["requirements"][0]["message"], len(files.requests)) == ("PAUSED", "really?", 1)
         done = await server.confirm(run)
     assert (done["status"], files.did) == ("COMPLETED", ["stage"])
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai import ModelRetry, PromptedOutput, RunContext, ToolOutput
 
-from tests.agents.pydantic_ai.stopping import Hands, alone, begun, handy_agent, paused_at, told
+from tests.agents.pydantic_ai.stopping import Hands, alone, begun, handy_agent, paused_at, reported
 from tests.support.agents import Call, ScriptedModel, Turn
 
 
@@ -72,7 +72,7 @@ async def test_an_answer_from_before_the_users_new_words_is_not_the_last(tmp_pat
         done = await server.resumed(run, "call it new")
     assert (done["status"], done["content"]) == ("COMPLETED", {"title": "new"})
     assert hands.did == ["alone a", "alone b"]
-    assert told(script)[-1] == ("user", "call it new")
+    assert reported(script)[-1] == ("user", "call it new")
 
 
 async def test_a_wrong_answer_is_sent_back_after_the_pause(tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ async def test_a_wrong_answer_is_sent_back_after_the_pause(tmp_path: Path) -> No
 
     async with begun(tmp_path, hands, agent, "check") as (server, run):
         paused = await paused_at(server, hands, run, "check")
-        assert len(script.asked) == 1
+        assert len(script.requests) == 1
         done = await server.continued(paused)
     assert (done["status"], done["content"]) == ("COMPLETED", {"title": "good"})
-    assert len(script.asked) == 2
-    assert "a better title" in str(script.asked[1][-1])
+    assert len(script.requests) == 2
+    assert "a better title" in str(script.requests[1][-1])
 
 
 async def test_a_wrong_answer_is_sent_back_with_the_users_new_words(tmp_path: Path) -> None:
@@ -114,10 +114,10 @@ async def test_a_wrong_answer_is_sent_back_with_the_users_new_words(tmp_path: Pa
 
     async with begun(tmp_path, hands, agent, "check") as (server, run):
         await paused_at(server, hands, run, "check")
-        asked = await server.resumed(run, "be kind, too")
-        done = await server.confirm(asked)
+        requested = await server.resumed(run, "be kind, too")
+        done = await server.confirm(requested)
     assert (done["status"], done["content"]) == ("COMPLETED", "good")
-    for messages in script.asked[1:]:
+    for messages in script.requests[1:]:
         text = str(messages)
         assert text.count("try harder") == text.count("be kind, too") == 1
         assert text.index("bad") < text.index("try harder") < text.index("be kind, too")

@@ -10,7 +10,7 @@ from pydantic_ai.messages import UserPromptPart
 from pydantic_ai.toolsets import ExternalToolset
 
 from tests.agents.pydantic_ai.driving import driving, no, open_tools, said_by_tools, yes
-from tests.agents.pydantic_ai.stopping import Hands, alone, begun, do, handy_agent, paused_at, told
+from tests.agents.pydantic_ai.stopping import Hands, alone, begun, do, handy_agent, paused_at, reported
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
 
@@ -20,14 +20,14 @@ async def test_a_run_in_a_tool_pauses_before_the_next_model_request(tmp_path: Pa
     script = ScriptedModel(["Let me see.", *do("door")], "all done")
     async with begun(tmp_path, hands, handy_agent(script, hands), "door") as (server, run):
         paused = await paused_at(server, hands, run, "door")
-        assert len(script.asked) == 1
+        assert len(script.requests) == 1
         assert [tool["result"] for tool in paused["tools"]] == ["do door done"]
         assert "requirements" not in paused
         assert paused["content"] == "Let me see."
         done = await server.continued(paused)
     assert (done["status"], done["content"], hands.did) == ("COMPLETED", "all done", ["do door"])
     assert "pause_id" not in done
-    assert told(script) == [("user", "go"), ("do", "do door done")]
+    assert reported(script) == [("user", "go"), ("do", "do door done")]
 
 
 async def test_calls_that_have_not_started_are_held_and_run_once_after_the_pause(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def test_calls_that_have_not_started_are_held_and_run_once_after_the_pause
     assert (done["status"], done["content"]) == ("COMPLETED", "all done")
     assert sorted(hands.did) == ["alone a", "alone b", "alone e", "do c", "do d"]
     results = [("alone", "a"), ("alone", "b"), ("do", "c"), ("do", "d"), ("alone", "e")]
-    assert told(script) == [
+    assert reported(script) == [
         ("user", "go"),
         *((name, f"{name} {what} done") for name, what in results),
         ("user", "carry on, but quietly"),
@@ -87,13 +87,13 @@ async def test_the_answer_that_streams_is_recorded_whole_and_none_of_its_calls_r
 
     async with begun(tmp_path, hands, agent, "think") as (server, run):
         paused = await paused_at(server, hands, run, "think")
-        assert len(script.asked) == 1
+        assert len(script.requests) == 1
         assert (paused["content"], hands.did) == ("I will.", [])
         assert [tool["tool_args"]["what"] for tool in paused["tools"]] == ["a", "b", "c"]
         assert paused["messages"][-1]["role"] == "assistant"
         done = await server.continued(paused)
     assert (done["status"], sorted(hands.did)) == ("COMPLETED", ["alone c", "do a", "do b"])
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 async def test_calls_that_need_a_human_are_asked_about_and_those_held_beside_them_are_not(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ async def test_calls_that_need_a_human_are_asked_about_and_those_held_beside_the
     async with begun(tmp_path, hands, agent, "a") as (server, run):
         paused = await paused_at(server, hands, run, "a")
         assert hands.did == ["alone a"]
-        asked = [item["tool_execution"]["tool_name"] for item in paused["requirements"]]
-        assert sorted(asked) == ["act", "run_shell"]
+        requested = [item["tool_execution"]["tool_name"] for item in paused["requirements"]]
+        assert sorted(requested) == ["act", "run_shell"]
         brought = next(tool for tool in paused["tools"] if tool["tool_name"] == "run_shell")
         done = await server.answer_with(paused, *map(yes, open_tools(paused)), {**brought, "result": "files"})
     assert done["status"] == "COMPLETED"
@@ -122,8 +122,8 @@ async def test_confirmed_calls_that_are_held_run_once_without_another_question(t
         run = await server.begin("go", agent="agent")
         await hands.gates.reached("a")
         hands.gates.open("a")
-        asked = await server.settled(run)
-        first, second = open_tools(asked)
+        requested = await server.settled(run)
+        first, second = open_tools(requested)
         # Both confirmed, and asked to pause before anything of that could run.
         held = Gates("claim")
         enter = server.application.executor.execute
@@ -133,7 +133,7 @@ async def test_confirmed_calls_that_are_held_run_once_without_another_question(t
             return await enter(run_key)
 
         server.application.executor.execute = execute  # type: ignore[method-assign]
-        response = await server.post_continue(asked, [yes(first), no(second, "not y")], background="true")
+        response = await server.post_continue(requested, [yes(first), no(second, "not y")], background="true")
         assert response.status_code == 202
         await held.reached("claim")
         await server.pause(run)
@@ -178,10 +178,10 @@ async def test_a_held_call_is_not_taken_for_an_approved_one(tmp_path: Path) -> N
     async with begun(tmp_path, hands, agent, "a") as (server, run):
         paused = await paused_at(server, hands, run, "a")
         assert [tool["tool_name"] for tool in open_tools(paused)] == ["pay"]
-        asked = await server.confirm(paused)
-        assert (asked["status"], spent) == ("PAUSED", [5, 70])
-        assert [tool["tool_args"] for tool in open_tools(asked)] == [{"amount": 50}]
-        done = await server.confirm(asked)
+        requested = await server.confirm(paused)
+        assert (requested["status"], spent) == ("PAUSED", [5, 70])
+        assert [tool["tool_args"] for tool in open_tools(requested)] == [{"amount": 50}]
+        done = await server.confirm(requested)
     assert (done["status"], spent) == ("COMPLETED", [5, 70, 50])
 
 
@@ -202,7 +202,7 @@ async def test_a_tool_that_wants_another_try_before_the_pause_is_told_after_it(t
         paused = await paused_at(server, hands, run, "a")
         done = await server.continued(paused)
     assert (done["status"], hands.did) == ("COMPLETED", ["alone a", "do b"])
-    assert "not like this" in str(script.asked[-1][-1])
+    assert "not like this" in str(script.requests[-1][-1])
 
 
 async def test_words_to_a_run_that_had_not_begun_are_read_after_those_it_was_made_with(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ async def test_words_to_a_run_that_had_not_begun_are_read_after_those_it_was_mad
         assert (await server.settled(waiting))["status"] == "PAUSED"
         done = await server.resumed(waiting, "two")
     assert (done["status"], done["content"]) == ("COMPLETED", "both done")
-    assert [part.content for part in parts_of(script.asked[-1], UserPromptPart)] == [["one", "two"]]
+    assert [part.content for part in parts_of(script.requests[-1], UserPromptPart)] == [["one", "two"]]
     assert [message["content"] for message in done["messages"]] == ["one\ntwo", "both done"]
 
 

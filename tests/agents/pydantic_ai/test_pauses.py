@@ -49,7 +49,7 @@ async def test_one_run_pauses_as_often_as_its_model_wants(tmp_path: Path) -> Non
     assert (run["status"], run["content"]) == ("COMPLETED", "all done")
     assert pauses >= {None}
     assert len(pauses) == 5
-    assert len(script.asked) == 5
+    assert len(script.requests) == 5
 
 
 async def test_a_run_goes_on_after_a_restart_at_each_pause(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_of_several_calls_in_a_pause_only_the_confirmed_ones_run(tmp_path:
         done = await server.answer_with(run, yes(tools[0]), no(tools[1], "not this"), no(tools[2]), yes(tools[3]))
     assert sorted(hands.did) == ["act 0", "act 3"]
     assert said_by_tools(done) == [("act", "act 0 done"), ("act", "not this"), ("act", "no"), ("act", "act 3 done")]
-    outcomes = [part.outcome for part in parts_of(script.asked[-1], ToolReturnPart)]
+    outcomes = [part.outcome for part in parts_of(script.requests[-1], ToolReturnPart)]
     assert outcomes == ["success", "denied", "denied", "success"]
 
 
@@ -90,7 +90,7 @@ async def test_a_free_call_beside_a_paused_one_runs_once(tmp_path: Path) -> None
         started = [event["tool"]["tool_name"] for event in events if event["event"] == "ToolCallStarted"]
         assert started == ["act"]
     assert sorted(hands.did) == ["act 2", "free 1", "free 3"]
-    results = [(part.tool_name, part.content) for part in parts_of(script.asked[-1], ToolReturnPart)]
+    results = [(part.tool_name, part.content) for part in parts_of(script.requests[-1], ToolReturnPart)]
     assert results == [("free", "free 1 done"), ("act", "act 2 done"), ("free", "free 3 done")]
 
 
@@ -131,8 +131,8 @@ async def test_ids_that_a_model_repeats_in_every_answer_stay_distinct(tmp_path: 
     shown = [tool["tool_call_id"] for tool in run["tools"]]
     assert len(set(shown)) == 6
     assert shown[0] == "call_0"
-    calls = [part.tool_call_id for part in parts_of(script.asked[-1], ToolCallPart)]
-    results = [part.tool_call_id for part in parts_of(script.asked[-1], ToolReturnPart)]
+    calls = [part.tool_call_id for part in parts_of(script.requests[-1], ToolCallPart)]
+    results = [part.tool_call_id for part in parts_of(script.requests[-1], ToolReturnPart)]
     assert calls == results == shown
 
 
@@ -180,7 +180,7 @@ async def test_a_question_of_a_tool_takes_the_words_of_a_resume(tmp_path: Path) 
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[ask])) as server:
         await server.run()
         await server.resume(1, "seven")
-    results = parts_of(script.asked[-1], ToolReturnPart)
+    results = parts_of(script.requests[-1], ToolReturnPart)
     assert [(part.content, part.outcome) for part in results] == [("seven", "success")]
 
 

@@ -169,7 +169,7 @@ async def test_arguments_that_are_no_object_never_reach_who_would_fill_in_the_re
     script = ScriptedModel([Call("send", args)], [Call("send", {"subject": "Hi"})], "done")
     async with driving(tmp_path, _agent(script, mail, policy(user_input=["to"]))) as server:
         run = await server.run()
-        assert (run["status"], len(script.asked)) == ("PAUSED", 2)
+        assert (run["status"], len(script.requests)) == ("PAUSED", 2)
         await server.answer_with(run, _fill(run["tools"][1], to="ada"))
     assert mail.sent == [("Hi", "ada", 1)]
 
@@ -180,4 +180,4 @@ async def test_a_wrong_argument_goes_back_to_the_model_before_anybody_fills_in_t
     async with driving(tmp_path, _agent(script, mail, policy(user_input=["to"]))) as server:
         done = await server.run()
     assert (done["status"], mail.sent) == ("COMPLETED", [])
-    assert "subject: Input should be a valid string" in str(script.asked[-1][-1])
+    assert "subject: Input should be a valid string" in str(script.requests[-1][-1])

@@ -34,19 +34,19 @@ async def test_a_tool_that_asks_in_stages_finds_its_metadata_again_and_ends(tmp_
         run = await server.confirm(events[-1])
         assert (run["status"], run["requirements"][-1]["metadata"]["step"]) == ("PAUSED", 2)
         path = f"/v1/organizations/1/agent/run/{1}"
-        told = (await server.get(path)).json()["result"]
-        assert told == "Waiting for a confirmation of deploy(). Reason: stage 2 of 2"
+        reported = (await server.get(path)).json()["result"]
+        assert reported == "Waiting for a confirmation of deploy(). Reason: stage 2 of 2"
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
     assert (done["status"], steps) == ("COMPLETED", [0, 1, 2])
 
 
 async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tmp_path: Path) -> None:
-    given: list[object] = []
+    provided: list[object] = []
 
     def check(ctx: RunContext[None], path: str) -> None:
         del path
-        given.append(ctx.tool_call_metadata)
+        provided.append(ctx.tool_call_metadata)
         if not ctx.tool_call_approved:
             raise ApprovalRequired(metadata={"why": "system file"})
 
@@ -55,7 +55,7 @@ async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tm
     @agent.tool(args_validator=check, metadata=policy(approval="required"))
     def write(ctx: RunContext[None], path: str) -> str:
         """Write a file."""
-        given.append(ctx.tool_call_metadata)
+        provided.append(ctx.tool_call_metadata)
         return path
 
     async with driving(tmp_path, agent) as server:
@@ -64,7 +64,7 @@ async def test_a_validator_s_reason_is_shown_with_the_approval_and_given_back(tm
         assert approval["requirements"][0]["metadata"] == {"why": "system file"}
         await server.post(f"/approvals/{approval['id']}/resolve", {"status": "approved"})
         done = await server.confirm(run)
-    assert (done["status"], given) == ("COMPLETED", [None, {"why": "system file"}, {"why": "system file"}])
+    assert (done["status"], provided) == ("COMPLETED", [None, {"why": "system file"}, {"why": "system file"}])
 
 
 async def test_what_is_run_elsewhere_says_why(tmp_path: Path) -> None:

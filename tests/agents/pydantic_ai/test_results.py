@@ -169,13 +169,13 @@ async def test_the_model_gets_the_same_before_and_after_a_restart(tmp_path: Path
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
     assert [tool["result"] for tool in done["tools"]] == ['{"b":"_w==","a":1e+22}'] * 2 + ["acted"]
-    before = parts_of(script.asked[1], ToolReturnPart, UserPromptPart)[-2:]
-    after = [part for part in parts_of(script.asked[2], ToolReturnPart) if part.tool_name == "give"]
+    before = parts_of(script.requests[1], ToolReturnPart, UserPromptPart)[-2:]
+    after = [part for part in parts_of(script.requests[2], ToolReturnPart) if part.tool_name == "give"]
     assert [(part.content, part.metadata, part.outcome) for part in after] == [
         (before[0].content, {"lock": "a named thing"}, "success")
     ] * 2
     assert said_by_tools(done)[0] == ("give", '{"b":"_w==","a":1e+22}')
-    assert [part.content for part in parts_of(script.asked[2], UserPromptPart)].count("read this") == 2
+    assert [part.content for part in parts_of(script.requests[2], UserPromptPart)].count("read this") == 2
 
 
 async def test_what_a_generator_raises_is_the_tools_failure(tmp_path: Path) -> None:

@@ -207,11 +207,11 @@ async def test_an_edit_runs_as_it_was_made_or_is_shown_again(tmp_path: Path) -> 
 
 
 async def test_a_tool_s_own_words_about_approved_arguments_go_to_its_model(tmp_path: Path) -> None:
-    tools, asked = Tools(), itertools.count()
+    tools, requested = Tools(), itertools.count()
 
     def check(ctx: RunContext[None], amount: int, currency: str) -> None:
         del ctx, currency
-        if next(asked) > 0:
+        if next(requested) > 0:
             detail = f"{amount} is not there any more"
             raise ModelRetry(detail)
 

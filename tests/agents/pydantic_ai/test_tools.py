@@ -48,7 +48,7 @@ async def test_the_model_is_told_that_a_tool_failed_and_the_run_goes_on(tmp_path
     ]
     error = next(event for event in events if event["event"] == "ToolCallError")
     assert (error["error"], error["tool"]["tool_call_error"]) == ("disk on fire", True)
-    (result,) = parts_of(script.asked[-1], ToolReturnPart)
+    (result,) = parts_of(script.requests[-1], ToolReturnPart)
     assert (result.content, result.outcome) == ("disk on fire", "failed")
 
 
@@ -96,11 +96,11 @@ async def test_a_failed_free_call_beside_a_paused_one_is_not_run_again(tmp_path:
         done = await server.confirm(run)
     assert sorted(tries) == ["act", "explode", "picky"]
     assert done["status"] == "COMPLETED"
-    told = {part.tool_name: part for part in parts_of(script.asked[-1], ToolReturnPart, RetryPromptPart)}
-    assert set(told) == {"explode", "picky", "act"}
-    assert "boom" in str(told["explode"].content)
-    assert "say please" in str(told["picky"].content)
-    assert told["act"].content == "acted"
+    reported = {part.tool_name: part for part in parts_of(script.requests[-1], ToolReturnPart, RetryPromptPart)}
+    assert set(reported) == {"explode", "picky", "act"}
+    assert "boom" in str(reported["explode"].content)
+    assert "say please" in str(reported["picky"].content)
+    assert reported["act"].content == "acted"
 
 
 async def test_a_tool_may_ask_the_model_for_another_try(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_a_tool_may_ask_the_model_for_another_try(tmp_path: Path) -> None:
         done = await server.run()
     assert (done["status"], done["content"]) == ("COMPLETED", "done")
     assert [tool["tool_call_error"] for tool in done["tools"]] == [True, False]
-    assert "give the full name" in str(script.asked[1][-1])
+    assert "give the full name" in str(script.requests[1][-1])
 
 
 async def test_a_tool_that_never_likes_its_call_ends_the_run_as_an_error(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_a_tool_that_never_likes_its_call_ends_the_run_as_an_error(tmp_pat
         failed = await server.run()
     assert failed["status"] == "ERROR"
     assert "find" in failed["content"]
-    assert len(script.asked) == 2
+    assert len(script.requests) == 2
 
 
 @pytest.mark.parametrize("args", [{"n": "many"}, {}, '{"n": ', "[1]", "null", '"x"', ""])
@@ -148,7 +148,7 @@ async def test_arguments_that_do_not_fit_are_told_to_the_model_and_nothing_runs(
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[count])) as server:
         done = await server.run()
     assert (done["status"], done["content"], did) == ("COMPLETED", "done", [3])
-    assert len(parts_of([script.asked[1][-1]], RetryPromptPart, ToolReturnPart)) == 1
+    assert len(parts_of([script.requests[1][-1]], RetryPromptPart, ToolReturnPart)) == 1
     assert [tool["tool_call_error"] for tool in done["tools"]] == [True, False]
 
 
@@ -189,8 +189,8 @@ async def test_wrong_arguments_beside_a_paused_call_are_told_when_the_run_goes_o
         assert [tool["tool_name"] for tool in open_tools(run)] == ["act"]
         done = await server.confirm(run)
     assert (done["status"], did) == ("COMPLETED", [-1])
-    told = {part.tool_name for part in parts_of(script.asked[-1], ToolReturnPart, RetryPromptPart)}
-    assert told == {"count", "act", "no_such_tool"}
+    reported = {part.tool_name for part in parts_of(script.requests[-1], ToolReturnPart, RetryPromptPart)}
+    assert reported == {"count", "act", "no_such_tool"}
 
 
 async def test_a_tool_that_does_not_exist_is_told_to_the_model(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ async def test_a_tool_that_does_not_exist_is_told_to_the_model(tmp_path: Path) -
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[Tool(lambda: "x", name="real")])) as server:
         done = await server.run()
     assert (done["status"], done["content"]) == ("COMPLETED", "sorry")
-    assert "format_disk" in str(script.asked[1][-1])
+    assert "format_disk" in str(script.requests[1][-1])
     assert [(tool["tool_name"], tool["tool_call_error"]) for tool in done["tools"]] == [("format_disk", True)]
 
 
@@ -258,10 +258,10 @@ async def test_content_beside_a_result_reaches_the_model_also_after_a_pause(tmp_
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
     assert said_by_tools(done) == [("look", "seen"), ("act", "acted")]
-    (request,) = [message for message in script.asked[-1][1:] if isinstance(message, ModelRequest)]
-    (given,) = parts_of([request], UserPromptPart)
-    assert given.content[0] == "a picture:"
-    assert given.content[1].data == b"\x89PNG\r\n\x1a\n"
+    (request,) = [message for message in script.requests[-1][1:] if isinstance(message, ModelRequest)]
+    (provided,) = parts_of([request], UserPromptPart)
+    assert provided.content[0] == "a picture:"
+    assert provided.content[1].data == b"\x89PNG\r\n\x1a\n"
 
 
 class Weather(BaseModel):
@@ -311,7 +311,7 @@ async def test_a_result_of_any_json_type_is_the_same_with_a_pause_between_or_wit
         run = await server.run()
         await server.confirm(run)
     assert [tool["result"] for tool in run["tools"][:2]] == [shown, shown]
-    first, second = [part for part in parts_of(script.asked[-1], ToolReturnPart) if part.tool_name == "give"]
+    first, second = [part for part in parts_of(script.requests[-1], ToolReturnPart) if part.tool_name == "give"]
     assert first.model_response_str() == second.model_response_str()
 
 
@@ -362,7 +362,7 @@ async def test_a_picture_as_a_result_is_the_same_for_the_model_after_a_pause(tmp
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(await server.run())
     assert done["status"] == "COMPLETED"
-    results = [part for part in parts_of(script.asked[-1], ToolReturnPart) if part.tool_name == "look"]
+    results = [part for part in parts_of(script.requests[-1], ToolReturnPart) if part.tool_name == "look"]
     assert [(part.content.data, part.content.media_type) for part in results] == [
         (b"\x89PNG\r\n\x1a\n", "image/png")
     ] * 2

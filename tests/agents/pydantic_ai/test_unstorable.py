@@ -70,9 +70,9 @@ async def test_halves_in_what_tools_give_and_raise_are_replaced_for_clients_and_
     assert (done["status"], done["content"]) == ("COMPLETED", "done")
     assert [tool["result"] for tool in done["tools"][:3]] == ['{"name":"caf\ufffd"}', "\ufffd!", "\ufffd"]
     assert done["tools"][3]["tool_name"] == "no\ufffd"
-    assert parts_of(script.asked[0], SystemPromptPart)[0].content == "a\ufffd"
-    assert getattr(script.asked[0][0], "instructions", None) == "i\ufffd"
-    read = parts_of(script.asked[1], ToolReturnPart, RetryPromptPart)
+    assert parts_of(script.requests[0], SystemPromptPart)[0].content == "a\ufffd"
+    assert getattr(script.requests[0][0], "instructions", None) == "i\ufffd"
+    read = parts_of(script.requests[1], ToolReturnPart, RetryPromptPart)
     assert not {_HIGH, _LOW} & set(repr([(part.content, part.tool_name) for part in read]))
     assert read[0].content == {"name": "caf\ufffd"}
 
@@ -111,12 +111,12 @@ async def test_arguments_nested_too_deeply_are_sent_back_to_the_model(tmp_path: 
     agent = Agent(script.model, name="agent", tools=[Tool(echo, requires_approval=True, max_retries=3)])
     async with driving(tmp_path, agent) as server:
         paused = await server.run()
-        told = parts_of(script.asked[-1], ToolReturnPart, RetryPromptPart)
+        reported = parts_of(script.requests[-1], ToolReturnPart, RetryPromptPart)
         assert paused["status"] == "PAUSED"
         done = await server.confirm(paused)
         log = await server.get("/v1/organizations/1/agent/run/1/logs")
-    assert len(told) == 3
-    assert all("nested in more than 100 levels" in str(part.content) for part in told)
+    assert len(reported) == 3
+    assert all("nested in more than 100 levels" in str(part.content) for part in reported)
     assert (done["status"], log.status_code) == ("COMPLETED", 200)
     assert said_by_tools(done)[-1] == ("echo", "[" * 99 + "]" * 99)
 

@@ -51,7 +51,7 @@ async def test_a_limit_counts_the_requests_of_processes_that_stopped_amid_a_call
     async with driving(tmp_path, cut.agent, **settings) as server:
         await follow(server.application, run, run.last_sequence)
         ended = await look(server.application, run)
-    assert (ended.run.status, len(cut.script.asked)) == (RunStatus.ERROR, 3)
+    assert (ended.run.status, len(cut.script.requests)) == (RunStatus.ERROR, 3)
     assert ended.run.usage is not None
     assert (ended.run.usage["requests"], ended.run.usage["tool_calls"]) == (3, 3)
 
@@ -66,9 +66,9 @@ async def test_a_pause_in_doubt_keeps_what_was_used(tmp_path: Path) -> None:
     async with driving(tmp_path, cut.agent) as server:
         await follow(server.application, run, run.last_sequence)
         doubtful = await look(server.application, run)
-        (asked,) = open_requirements(doubtful)
+        (requested,) = open_requirements(doubtful)
         assert (doubtful.run.usage, before["requests"]) == (before, 2)
-        continued = await answer(server.application, run, ToolAnswer(asked.tool_call_id, confirmed=True))
+        continued = await answer(server.application, run, ToolAnswer(requested.tool_call_id, confirmed=True))
         await follow(server.application, run, continued.after)
         done = await look(server.application, run)
     assert done.run.usage is not None

@@ -60,10 +60,10 @@ def _final(n: int) -> Call:
     return Call("final_result", {"n": n}, f"f{n}")
 
 
-def told(script: ScriptedModel) -> dict[str, str]:
+def reported(script: ScriptedModel) -> dict[str, str]:
     """Return what the model was told last of each call."""
-    assert unpaired(script.asked[-1]) == []
-    return {part.tool_call_id: str(part.content) for part in parts_of(script.asked[-1], ToolReturnPart)}
+    assert unpaired(script.requests[-1]) == []
+    return {part.tool_call_id: str(part.content) for part in parts_of(script.requests[-1], ToolReturnPart)}
 
 
 def calls_kept(folder: Path) -> list[tuple[str, str, str]]:
@@ -103,7 +103,7 @@ async def test_an_answer_refused_beside_an_approval_stays_refused_after_it(
         done = await answer(server, run)
     assert (done["status"], done["content"]) == ("COMPLETED", {"n": 20})
     assert (judge.did, judge.judged) == (did, [1, 20])
-    assert told(script) == {"f1": "not yet: ask again", "a": "acted" if did else "leave it"}
+    assert reported(script) == {"f1": "not yet: ask again", "a": "acted" if did else "leave it"}
     assert [tool["tool_name"] for tool in done["tools"]] == ["act"]
 
 
@@ -133,7 +133,7 @@ async def test_an_answer_refused_beside_several_waits_is_judged_once(tmp_path: P
         events = await server.events(run, yes(tools["stage"]), {**tools["shell"], "result": "listed"})
     assert (events[-1]["event"], events[-1]["content"]) == ("RunCompleted", {"n": 20})
     assert (sorted(judge.did), judge.judged) == (["act", "stage"], [1, 20])
-    assert told(script) == {"f1": "not yet: ask again", "a": "acted", "s": "staged", "x": "listed"}
+    assert reported(script) == {"f1": "not yet: ask again", "a": "acted", "s": "staged", "x": "listed"}
 
 
 async def test_an_answer_that_was_taken_is_not_processed_again_after_the_wait(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ async def test_an_answer_that_was_taken_is_not_processed_again_after_the_wait(tm
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
     assert (done["status"], done["content"], sent) == ("COMPLETED", "sent to bob", ["ann", "bob"])
-    answers = told(script)
+    answers = reported(script)
     assert (answers["l"], answers["a"]) == ("look elsewhere", "acted")
     assert answers["f1"].startswith("Output not used as the final result")
 
@@ -200,7 +200,7 @@ async def test_an_answer_of_the_wrong_shape_is_refused_beside_an_approval_with_t
         run = await server.run()
         done = await server.confirm(run)
     assert (done["status"], judge.did) == ("COMPLETED", ["act"])
-    answers = told(script)
+    answers = reported(script)
     assert answers["w1"] == answers["w2"]
 
 

@@ -44,22 +44,22 @@ async def tell(root: Path, dies_at: int, *, after: bool) -> tuple[MortalJournal,
 
 
 async def test_without_a_death_everything_runs_once(tmp_path: Path) -> None:
-    _, traces, said = await tell(tmp_path, 0, after=False)
+    _, traces, sent = await tell(tmp_path, 0, after=False)
     assert traces == TRACES
     script = "\n".join(f"echo {number} >> trace" for number in TRACES)
-    assert said.endswith(f"Script:\n```sh\n{script}\n```")
+    assert sent.endswith(f"Script:\n```sh\n{script}\n```")
 
 
 @pytest.mark.parametrize("after", [False, True])
 async def test_whichever_commit_it_dies_at_nothing_that_succeeded_runs_again(tmp_path: Path, after: bool) -> None:  # noqa: FBT001
-    whole, _, told = await tell(tmp_path / "whole", 0, after=False)
+    whole, _, reported = await tell(tmp_path / "whole", 0, after=False)
     repeated = 0
     for dies_at in range(1, whole.commits + 1):
-        _, traces, said = await tell(tmp_path / str(dies_at), dies_at, after=after)
+        _, traces, sent = await tell(tmp_path / str(dies_at), dies_at, after=after)
         # Only the command that was running may have run twice: a human has confirmed that.
         assert sorted(set(traces), key=traces.index) == TRACES, dies_at
         assert len(traces) <= len(TRACES) + 1, dies_at
         repeated += len(traces) - len(TRACES)
-        assert said.partition("Script:")[2] == told.partition("Script:")[2], dies_at
+        assert sent.partition("Script:")[2] == reported.partition("Script:")[2], dies_at
     # Dying before the commit of an end leaves a command in doubt; dying after it never does.
     assert repeated == (0 if after else len(TRACES))

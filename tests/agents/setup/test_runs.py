@@ -122,14 +122,14 @@ async def test_the_conversation_can_be_read(tmp_path: Path) -> None:
     async with served_setup(tmp_path, PlanningModel(["echo one", "exit 1"])) as server:
         run = await server.resumed(await server.prepared(prompt="Please."), "$ echo two")
         shown = await server.as_agno(run)
-    said = [(message["role"], message["content"].partition("\n")[0]) for message in shown["messages"]]
-    assert [role for role, _ in said] == [
+    sent = [(message["role"], message["content"].partition("\n")[0]) for message in shown["messages"]]
+    assert [role for role, _ in sent] == [
         *("user", "assistant", "tool", "tool", "assistant"),
         *("user", "assistant", "tool", "assistant"),
     ]
-    assert said[0] == ("user", "Please.")
-    assert said[5] == ("user", "$ echo two")
-    assert said[-1] == ("assistant", "The repository is prepared.")
+    assert sent[0] == ("user", "Please.")
+    assert sent[5] == ("user", "$ echo two")
+    assert sent[-1] == ("assistant", "The repository is prepared.")
     assert shown["metrics"]["requests"] == 1
 
 

@@ -128,9 +128,9 @@ async def test_a_settled_run_is_replayed_with_a_word_before(server: Server) -> N
     run = await finished(server)
     whole = await server.frames(run)
     answer = await resume(server, run, last_event_index="2")
-    told, *frames = read_frames(answer.text)
+    reported, *frames = read_frames(answer.text)
     count = len(whole)
-    assert told == Frame(
+    assert reported == Frame(
         "replay",
         None,
         {
@@ -150,8 +150,8 @@ async def test_a_settled_run_is_replayed_with_a_word_before(server: Server) -> N
 @pytest.mark.parametrize("form", [{}, {"last_event_index": "-1"}, {"last_event_index": ""}])
 async def test_without_an_index_everything_is_replayed(server: Server, form: dict[str, str]) -> None:
     run = await server.create(LONG)
-    told, *frames = read_frames((await resume(server, run, **form)).text)
-    assert (told.data["status"], told.data["last_event_index_requested"]) == ("PAUSED", -1)
+    reported, *frames = read_frames((await resume(server, run, **form)).text)
+    assert (reported.data["status"], reported.data["last_event_index_requested"]) == ("PAUSED", -1)
     assert frames == await server.frames(run)
 
 

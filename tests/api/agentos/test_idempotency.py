@@ -217,6 +217,6 @@ async def test_a_key_that_cannot_be_one_is_refused_everywhere(server: Server) ->
                 await codegen(server, "/resume", key, agent_run_id=1, prompt="x"),
             ]
         assert {answer.status_code for answer in answers} == {400}
-        said: list[JsonObject] = [answer.json() for answer in answers]
-        texts = [body.get("detail", body.get("message")) for body in said]
+        sent: list[JsonObject] = [answer.json() for answer in answers]
+        texts = [body.get("detail", body.get("message")) for body in sent]
         assert set(texts) == {"Idempotency-Key must be 1 to 255 printable characters"}

@@ -170,8 +170,8 @@ async def test_a_yes_in_time_whose_values_never_came_is_not_told_as_silence(tmp_
             body_of(await server.resolve(await server.approval_of(run)))
         assert await server.sweep_after(60) == 2
         for run, tool, missing in ((waits, "grant", "the values it needs"), (job, "run_job", "its result")):
-            told = f"Done. {tool}: The call was approved in time, but {missing} did not come in time."
-            assert (await server.settled(run))["content"] == told
+            reported = f"Done. {tool}: The call was approved in time, but {missing} did not come in time."
+            assert (await server.settled(run))["content"] == reported
             assert (await server.approval_of(run))["status"] == "approved"
         assert server.executed == []
 

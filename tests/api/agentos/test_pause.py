@@ -149,17 +149,17 @@ async def test_tools_of_other_runs_are_refused(tmp_path: Path) -> None:
 async def test_the_answer_to_an_earlier_pause_does_not_send_the_run_on_when_it_comes_again(tmp_path: Path) -> None:
     gates = Gates("door")
     async with served(tmp_path, gates=gates) as server:
-        asked = await server.create(plan([("note", {"text": "a"}), ("hold", {"name": "door"})]))
-        body_of(await server.post_continue(asked, asked["tools"], background="true"), 400)
-        answer = [{**tool, "confirmed": True} for tool in asked["tools"]]
-        body_of(await server.post_continue(asked, answer, background="true"), 202)
+        requested = await server.create(plan([("note", {"text": "a"}), ("hold", {"name": "door"})]))
+        body_of(await server.post_continue(requested, requested["tools"], background="true"), 400)
+        answer = [{**tool, "confirmed": True} for tool in requested["tools"]]
+        body_of(await server.post_continue(requested, answer, background="true"), 202)
         await gates.reached("door")
-        await server.pause(asked)
+        await server.pause(requested)
         gates.open("door")
-        paused = await server.settled(asked)
+        paused = await server.settled(requested)
         assert paused["status"] == "PAUSED"
         async with server.nothing_changes():
-            again = await server.post_continue(asked, answer)
+            again = await server.post_continue(requested, answer)
         assert (again.status_code, again.json()["status"]) == (409, "PAUSED")
         # What the run shows now is an answer to this pause.
         assert (await server.continued(paused, paused["tools"]))["status"] == "COMPLETED"

@@ -113,7 +113,7 @@ async def test_the_database_pages_and_reads_no_more_than_the_page(server: Server
 
 
 async def test_an_empty_session_is_made_as_asked(server: Server) -> None:
-    wanted = {
+    expected = {
         "session_id": "s",
         "session_name": "mine",
         "session_state": {"n": 1},
@@ -121,10 +121,10 @@ async def test_an_empty_session_is_made_as_asked(server: Server) -> None:
         "user_id": "ada",
         "agent_id": "toolbox",
     }
-    made = body_of(await server.client.post("/sessions", params={"type": "agent"}, json=wanted), 201)
-    assert {key: made[key] for key in wanted} == wanted
+    made = body_of(await server.client.post("/sessions", params={"type": "agent"}, json=expected), 201)
+    assert {key: made[key] for key in expected} == expected
     assert (made["agent_session_id"], made["chat_history"]) == ("s", [])
-    again = await server.post("/sessions", wanted)
+    again = await server.post("/sessions", expected)
     assert (again.status_code, again.json()) == (409, {"detail": "Session s exists already"})
     assert "agent_id" not in body_of(await server.post("/sessions", {}), 201)
     assert (await server.post("/sessions", {"session_id": "x" * 256})).status_code == 422
@@ -176,8 +176,8 @@ async def test_what_is_not_there_is_not_found_in_the_words_of_the_original(serve
 
 
 async def test_a_change_leaves_alone_what_it_does_not_name(server: Server) -> None:
-    wanted = {"session_id": "s", "session_name": "a", "session_state": {"n": 1}, "metadata": {"k": 1}}
-    body_of(await server.post("/sessions", wanted), 201)
+    expected = {"session_id": "s", "session_name": "a", "session_state": {"n": 1}, "metadata": {"k": 1}}
+    body_of(await server.post("/sessions", expected), 201)
     server.clock.move(60)
     changed = body_of(await server.patch("/sessions/s", {"session_state": {"n": 2}}))
     assert changed["session_name"] == "a"

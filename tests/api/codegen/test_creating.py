@@ -182,8 +182,8 @@ async def test_only_the_runs_of_thirty_days_count(tmp_path: Path) -> None:
 
 async def test_of_many_at_once_no_more_than_the_limit_get_through(tmp_path: Path) -> None:
     async with served(tmp_path, run_limit=3) as server:
-        asked = [server.post(CODEGEN, {"prompt": "x"}) for _ in range(8)]
-        statuses = sorted(response.status_code for response in await asyncio.gather(*asked))
+        requested = [server.post(CODEGEN, {"prompt": "x"}) for _ in range(8)]
+        statuses = sorted(response.status_code for response in await asyncio.gather(*requested))
         assert statuses == [200] * 3 + [402] * 5
 
 

@@ -16,9 +16,9 @@ LIST = f"{CODEGEN}s"
 NOTHING = {"items": [], "total": 0, "page": 1, "size": 100, "pages": 0}
 
 
-async def listed(server: Server, **asked: object) -> JsonObject:
+async def listed(server: Server, **requested: object) -> JsonObject:
     """Return the page that is asked for."""
-    response = await server.client.get(LIST, params={key: str(value) for key, value in asked.items()})
+    response = await server.client.get(LIST, params={key: str(value) for key, value in requested.items()})
     assert response.status_code == 200, response.text
     return dict(response.json())
 
@@ -59,11 +59,11 @@ async def test_a_page_is_what_skip_and_limit_leave(server: Server) -> None:
     ]
     for number in range(5):
         await server.create_by_codegen(str(number))
-    for asked, summaries, page, pages in cases:
-        found = await listed(server, **asked)
+    for requested, summaries, page, pages in cases:
+        found = await listed(server, **requested)
         assert [item["summary"] for item in found["items"]] == summaries
         numbers = (found["total"], found["size"], found["page"], found["pages"])
-        assert numbers == (5, asked["limit"], page, pages)
+        assert numbers == (5, requested["limit"], page, pages)
 
 
 async def test_a_parameter_that_does_not_fit_is_a_422(server: Server) -> None:
@@ -76,8 +76,8 @@ async def test_a_parameter_that_does_not_fit_is_a_422(server: Server) -> None:
         ({"source_type": "EMAIL"}, "source_type"),
         ({"source_type": "api"}, "source_type"),
     ]
-    for asked, place in cases:
-        response = await server.client.get(LIST, params=asked)
+    for requested, place in cases:
+        response = await server.client.get(LIST, params=requested)
         assert response.status_code == 422
         assert [item["loc"] for item in response.json()["detail"]] == [["query", place]]
 
@@ -132,8 +132,8 @@ async def test_runs_and_users_of_another_organization_are_not_seen(server: Serve
     )
 
 
-async def _keys(server: Server, **asked: object) -> list[int]:
-    return [item["id"] for item in (await listed(server, **asked))["items"]]
+async def _keys(server: Server, **requested: object) -> list[int]:
+    return [item["id"] for item in (await listed(server, **requested))["items"]]
 
 
 async def _users(server: Server) -> list[JsonObject]:

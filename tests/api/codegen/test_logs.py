@@ -43,9 +43,9 @@ LOG_KEYS = {
 }
 
 
-async def log_of(server: Server, run_key: int, **asked: object) -> JsonObject:
+async def log_of(server: Server, run_key: int, **requested: object) -> JsonObject:
     """Return the part of the run's log that is asked for, the same by either path."""
-    params = {key: str(value) for key, value in asked.items()}
+    params = {key: str(value) for key, value in requested.items()}
     response = await server.client.get(f"/v1/alpha/organizations/1/agent/run/{run_key}/logs", params=params)
     assert response.status_code == 200, response.text
     plain = await server.client.get(f"{CODEGEN}/{run_key}/logs", params=params)
@@ -59,14 +59,14 @@ async def log_of(server: Server, run_key: int, **asked: object) -> JsonObject:
     return log
 
 
-def told(entry: JsonObject) -> JsonObject:
+def reported(entry: JsonObject) -> JsonObject:
     """Return what an entry says, without the keys that every entry has and those that say nothing."""
     return {key: entry[key] for key in entry if key not in {"agent_run_id", "created_at"} and entry[key] is not None}
 
 
-def message(**said: object) -> JsonObject:
+def message(**sent: object) -> JsonObject:
     """Return the entry of something that the user said."""
-    return {"message_type": "USER_MESSAGE", "tool_name": "user_input", "tool_input": said, "tool_output": {}}
+    return {"message_type": "USER_MESSAGE", "tool_name": "user_input", "tool_input": sent, "tool_output": {}}
 
 
 @asynccontextmanager
@@ -104,8 +104,8 @@ async def test_a_log_tells_the_whole_story_in_order(tmp_path: Path) -> None:
         log = await log_of(server, made["id"])
     pause_id = log["logs"][-3]["observation"]["pause_id"]
     # Calls of one answer run at once: whichever ends first stands first.
-    calls = sorted((told(entry) for entry in log["logs"][2:4]), key=lambda entry: str(entry["tool_name"]))
-    assert [told(entry) for entry in log["logs"][:2]] == [
+    calls = sorted((reported(entry) for entry in log["logs"][2:4]), key=lambda entry: str(entry["tool_name"]))
+    assert [reported(entry) for entry in log["logs"][:2]] == [
         message(prompt="tidy up"),
         {"message_type": "PLAN_EVALUATION", "thought": "I look first."},
     ]
@@ -123,7 +123,7 @@ async def test_a_log_tells_the_whole_story_in_order(tmp_path: Path) -> None:
             "tool_output": {"result": '{"noted":"a"}'},
         },
     ]
-    assert [told(entry) for entry in log["logs"][4:]] == [
+    assert [reported(entry) for entry in log["logs"][4:]] == [
         {
             "message_type": "ACTION",
             "tool_name": "note",
@@ -178,7 +178,7 @@ async def test_decisions_that_came_through_agno_are_in_the_log(server: Server) -
     await server.continued(run, [rejected(delete, "keep it")], user_id="alice")
     values = [{"name": "seats", "value": 2}]
     await server.continued(run, [{**shell, "result": "a.txt"}, {**book, "user_input_schema": values}])
-    entries = [told(entry) for entry in (await log_of(server, key))["logs"]]
+    entries = [reported(entry) for entry in (await log_of(server, key))["logs"]]
     first, pause, still, answered, *_ = entries
     assert (first["message_type"], pause["message_type"]) == ("USER_MESSAGE", "PLAN_EVALUATION")
     assert [len(entry["observation"]["requirements"]) for entry in (pause, still)] == [3, 2]
@@ -186,9 +186,9 @@ async def test_decisions_that_came_through_agno_are_in_the_log(server: Server) -
     assert fields == {"delete_file": [], "run_shell": [], "book": ["seats", "quiet"]}
     assert "Waiting for input to book(" in still["thought"]
     assert "Waiting for the result of run_shell(" in still["thought"]
-    given = answered["tool_input"]["answers"]
-    assert answered == message(answers=given)
-    assert sorted(given, key=lambda item: len(item["tool_name"])) == sorted(
+    provided = answered["tool_input"]["answers"]
+    assert answered == message(answers=provided)
+    assert sorted(provided, key=lambda item: len(item["tool_name"])) == sorted(
         [
             {
                 "tool_call_id": delete["tool_call_id"],
@@ -227,7 +227,7 @@ async def test_a_failed_run_ends_with_an_error(tmp_path: Path) -> None:
         made = await server.create_by_codegen("x")
         log = await log_of(server, made["id"])
         assert log["status"] == "ERROR"
-        assert told(log["logs"][-1]) == {"message_type": "ERROR", "observation": "no route"}
+        assert reported(log["logs"][-1]) == {"message_type": "ERROR", "observation": "no route"}
         assert log["total_logs"] == 2
 
 
@@ -235,14 +235,14 @@ async def test_a_cancelled_run_ends_with_an_error_that_says_so(server: Server) -
     paused = await server.create_by_codegen(plan([DELETE]))
     await server.post(f"{CODEGEN}/ban", {"agent_run_id": paused["id"]})
     log = await log_of(server, paused["id"])
-    last = told(log["logs"][-1])
+    last = reported(log["logs"][-1])
     assert (log["status"], last["message_type"]) == ("CANCELLED", "ERROR")
     assert last["observation"] == log["result"]
     assert "was cancelled" in last["observation"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "shown", "page", "pages"),
+    ("requested", "shown", "page", "pages"),
     [
         ({}, lambda entries: entries, 1, 1),
         ({"reverse": True}, lambda entries: entries[::-1], 1, 1),
@@ -259,7 +259,7 @@ async def test_a_cancelled_run_ends_with_an_error_that_says_so(server: Server) -
 )
 async def test_a_part_of_a_log_is_cut_from_what_is_shown(
     tmp_path: Path,
-    asked: JsonObject,
+    requested: JsonObject,
     shown: Callable[[list[JsonObject]], list[JsonObject]],
     page: int,
     pages: int,
@@ -275,19 +275,19 @@ async def test_a_part_of_a_log_is_cut_from_what_is_shown(
             "ACTION",
             "FINAL_ANSWER",
         ]
-        part = await log_of(server, made["id"], **asked)
+        part = await log_of(server, made["id"], **requested)
         assert part["logs"] == shown(whole)
         assert (part["total_logs"], part["page"], part["pages"]) == (5, page, pages)
-        assert part["size"] == asked.get("limit", 100)
+        assert part["size"] == requested.get("limit", 100)
 
 
 async def test_a_parameter_that_does_not_fit_is_a_422(server: Server) -> None:
     cases: list[JsonObject] = [{"skip": -1}, {"limit": 0}, {"limit": 101}, {"reverse": "maybe"}]
-    for asked in cases:
+    for requested in cases:
         made = await server.create_by_codegen("x")
-        response = await server.client.get(f"{CODEGEN}/{made['id']}/logs", params=asked)
+        response = await server.client.get(f"{CODEGEN}/{made['id']}/logs", params=requested)
         assert response.status_code == 422
-        assert [item["loc"] for item in response.json()["detail"]] == [["query", next(iter(asked))]]
+        assert [item["loc"] for item in response.json()["detail"]] == [["query", next(iter(requested))]]
 
 
 async def test_a_run_that_is_not_there_is_not_found(server: Server) -> None:
@@ -307,14 +307,14 @@ async def test_a_new_run_has_its_prompt_in_the_log_before_anything_happens(serve
     made = (await server.post(CODEGEN, {"prompt": ""})).json()
     # Read once: the run goes on meanwhile.
     log = (await server.get(f"{CODEGEN}/{made['id']}/logs")).json()
-    assert told(log["logs"][0]) == message(prompt="")
+    assert reported(log["logs"][0]) == message(prompt="")
 
 
 async def test_a_log_goes_on_after_a_continue_through_agno(server: Server) -> None:
     paused = await server.create_by_codegen(plan([DELETE]))
     run = await server.read({"agent_id": "toolbox", "run_id": paused["web_url"].rpartition("/")[2]})
     done = await server.continued(run, [confirmed(run["tools"][0])])
-    entries = [told(entry) for entry in (await log_of(server, paused["id"], skip=2))["logs"]]
+    entries = [reported(entry) for entry in (await log_of(server, paused["id"], skip=2))["logs"]]
     decision = {"tool_call_id": run["tools"][0]["tool_call_id"], "tool_name": "delete_file", "decision": "confirmed"}
     assert entries == [
         message(answers=[decision]),

@@ -69,7 +69,7 @@ async def alone(tmp_path: Path, clock: SettableClock) -> AsyncIterator[LimitedSe
         yield server
 
 
-def said(response: httpx.Response) -> tuple[str | None, str | None, str | None]:
+def sent(response: httpx.Response) -> tuple[str | None, str | None, str | None]:
     """Return the three header fields."""
     names = ("ratelimit-policy", "ratelimit", "retry-after")
     policy, limit, retry_after = (response.headers.get(name) for name in names)
@@ -89,10 +89,10 @@ async def test_each_bucket_lets_as_many_through_as_the_contract_says(
     for number in range(1, quota + 1):
         response = await alone.ask(bucket)
         assert (response.status_code, response.json()) == (200, {"n": 1})
-        assert said(response) == (f'"{bucket}";q={quota};w={window}', f'"{bucket}";r={quota - number};t={window}', None)
+        assert sent(response) == (f'"{bucket}";q={quota};w={window}', f'"{bucket}";r={quota - number};t={window}', None)
     refused = await alone.ask(bucket)
     assert (refused.status_code, refused.json()) == (429, TOO_MANY)
-    assert said(refused) == (f'"{bucket}";q={quota};w={window}', f'"{bucket}";r=0;t={window}', str(window))
+    assert sent(refused) == (f'"{bucket}";q={quota};w={window}', f'"{bucket}";r=0;t={window}', str(window))
     assert len(alone.executed) == quota
 
 
@@ -111,12 +111,12 @@ async def test_a_used_up_bucket_leaves_the_others_full(server: LimitedServer) ->
 async def test_the_next_window_begins_when_the_first_is_over(server: LimitedServer, clock: SettableClock) -> None:
     assert await statuses(server, 5) == [200] * 5
     clock.move(18)
-    assert said(await server.ask("setup")) == ('"setup";q=5;w=60', '"setup";r=0;t=42', "42")
+    assert sent(await server.ask("setup")) == ('"setup";q=5;w=60', '"setup";r=0;t=42', "42")
     clock.move(41.7)
-    assert said(await server.ask("setup"))[2] == "1"
+    assert sent(await server.ask("setup"))[2] == "1"
     clock.move(0.3)
     response = await server.ask("setup")
-    assert (response.status_code, said(response)) == (200, ('"setup";q=5;w=60', '"setup";r=4;t=60', None))
+    assert (response.status_code, sent(response)) == (200, ('"setup";q=5;w=60', '"setup";r=4;t=60', None))
 
 
 @pytest.mark.parametrize("later", [0.0, 0.000001, 0.5, 17.3, 58.999999, 59.000001, 59.999999])
@@ -135,7 +135,7 @@ async def test_who_waits_as_long_as_was_said_and_no_longer_is_let_through(
 async def test_what_is_refused_makes_the_wait_no_longer(server: LimitedServer, clock: SettableClock) -> None:
     assert await statuses(server, 5) == [200] * 5
     for left in (60, 40, 20):
-        assert said(await server.ask("setup"))[2] == str(left)
+        assert sent(await server.ask("setup"))[2] == str(left)
         clock.move(20)
     assert await statuses(server, 6) == [200] * 5 + [429]
 
@@ -145,7 +145,7 @@ async def test_a_clock_that_was_put_back_sends_nobody_to_sleep_for_long(
 ) -> None:
     assert await statuses(server, 6) == [200] * 5 + [429]
     clock.move(-3600)
-    wait = said(await server.ask("setup"))[2]
+    wait = sent(await server.ask("setup"))[2]
     # Where the window is the process's own it begins anew; where it is shared, the wait is that of a whole one.
     assert wait in {None, "60"}
 
@@ -167,7 +167,7 @@ async def test_who_has_no_token_is_not_limited(alone: LimitedServer, authorizati
     headers = {} if authorization is None else {"Authorization": authorization}
     for _ in range(20):
         response = await alone.client.post(f"{BUCKETS}/setup", json={"n": 1}, headers=headers)
-        assert (response.status_code, said(response)) == (200, (None, None, None))
+        assert (response.status_code, sent(response)) == (200, (None, None, None))
 
 
 async def test_only_a_hash_of_the_token_is_kept(tmp_path: Path, clock: SettableClock, shared: dict[str, str]) -> None:
@@ -182,14 +182,14 @@ async def test_an_empty_text_lifts_a_limit(tmp_path: Path, clock: SettableClock,
     async with served_with_buckets(tmp_path, clock, rate_limit_setup="", **database) as server:
         for _ in range(20):
             response = await server.ask("setup")
-            assert (response.status_code, said(response)) == (200, (None, None, None))
-        assert said(await server.ask("create"))[1] == '"create";r=9;t=60'
+            assert (response.status_code, sent(response)) == (200, (None, None, None))
+        assert sent(await server.ask("create"))[1] == '"create";r=9;t=60'
 
 
 async def test_a_limit_may_be_set(tmp_path: Path, clock: SettableClock) -> None:
     async with served_with_buckets(tmp_path, clock, rate_limit_setup="2 per 90 seconds") as server:
         assert await statuses(server, 3) == [200, 200, 429]
-        assert said(await server.ask("setup")) == ('"setup";q=2;w=90', '"setup";r=0;t=90', "90")
+        assert sent(await server.ask("setup")) == ('"setup";q=2;w=90', '"setup";r=0;t=90', "90")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_text_that_is_no_limit_is_refused_by_the_name_of_its_setting(text: str
 async def test_a_body_that_does_not_fit_counts(server: LimitedServer) -> None:
     for left in (4, 3):
         response = await server.ask("setup", json={"n": "many"})
-        assert (response.status_code, said(response)[1]) == (422, f'"setup";r={left};t=60')
+        assert (response.status_code, sent(response)[1]) == (422, f'"setup";r={left};t=60')
     assert await statuses(server, 4) == [200] * 3 + [429]
     response = await server.ask("setup", json={"n": "many"})
     assert (response.status_code, response.json()) == (429, TOO_MANY)
@@ -229,7 +229,7 @@ async def test_a_body_that_is_no_json_counts(server: LimitedServer) -> None:
     for left in (4, 3, 2, 1, 0):
         response = await server.client.post(f"{BUCKETS}/setup", content=b"{", headers=headers)
         assert (response.status_code, response.json()["detail"][0]["type"]) == (422, "json_invalid")
-        assert said(response)[1] == f'"setup";r={left};t=60'
+        assert sent(response)[1] == f'"setup";r={left};t=60'
     response = await server.client.post(f"{BUCKETS}/setup", content=b"{", headers=headers)
     assert (response.status_code, response.json()) == (429, TOO_MANY)
     assert await statuses(server, 1) == [429]
@@ -237,7 +237,7 @@ async def test_a_body_that_is_no_json_counts(server: LimitedServer) -> None:
 
 async def test_what_the_route_refuses_counts_and_says_so(server: LimitedServer) -> None:
     response = await server.ask("setup", json={"n": -1})
-    assert (response.status_code, said(response)[1]) == (400, '"setup";r=4;t=60')
+    assert (response.status_code, sent(response)[1]) == (400, '"setup";r=4;t=60')
 
 
 async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_counted(server: LimitedServer) -> None:
@@ -245,8 +245,8 @@ async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_co
     path = f"{BUCKETS}/setup".replace("/organizations/1/", "/organizations/2/")
     for token in ("t", "other"):
         response = await server.client.post(path, json={"n": 1}, headers={"Authorization": f"Bearer {token}"})
-        assert (response.status_code, said(response)) == (403, (None, None, None))
-    assert said(await server.ask("setup", bearer="other"))[1] == '"setup";r=4;t=60'
+        assert (response.status_code, sent(response)) == (403, (None, None, None))
+    assert sent(await server.ask("setup", bearer="other"))[1] == '"setup";r=4;t=60'
 
 
 async def test_of_fifty_requests_at_once_ten_pass(server: LimitedServer) -> None:
@@ -302,7 +302,7 @@ async def test_without_its_database_a_server_answers_503_and_lets_nothing_throug
         for _ in range(2):
             response = await server.ask("setup")
             assert (response.status_code, response.json()["status_code"]) == (503, 503)
-            assert said(response) == (None, None, "1")
+            assert sent(response) == (None, None, "1")
             # What asks the database for more than a count is answered the same way.
             response = await server.client.get("/v1/organizations/1/agent/run/1")
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")

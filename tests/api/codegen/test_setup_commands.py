@@ -132,11 +132,11 @@ async def test_other_organizations_and_long_prompts_are_refused(tmp_path: Path) 
 @pytest.mark.usefixtures("checkout")
 async def test_the_same_idempotency_key_starts_one_run(tmp_path: Path) -> None:
     async with served_setup(tmp_path, PlanningModel([])) as server:
-        asked: dict[str, Any] = {"json": {"repo_id": REPOSITORY}, "headers": {"Idempotency-Key": "once"}}
-        first = await server.client.post(SETUP, **asked)
+        requested: dict[str, Any] = {"json": {"repo_id": REPOSITORY}, "headers": {"Idempotency-Key": "once"}}
+        first = await server.client.post(SETUP, **requested)
         await server.settled_by_codegen(first.json()["agent_run_id"])
-        again = await server.client.post(SETUP, **asked)
-        other = await server.client.post(SETUP, **{**asked, "json": {"repo_id": REPOSITORY, "prompt": "else"}})
+        again = await server.client.post(SETUP, **requested)
+        other = await server.client.post(SETUP, **{**requested, "json": {"repo_id": REPOSITORY, "prompt": "else"}})
     assert first.content == again.content
     assert other.status_code == 422
 
@@ -323,8 +323,8 @@ async def test_no_agent_of_that_name_can_be_served_beside_it(tmp_path: Path) -> 
 async def test_the_question_can_be_found_among_the_requirements(tmp_path: Path, checkout: Path) -> None:
     async with served_setup(tmp_path, PlanningModel(FIVE)) as server:
         shown = await server.as_agno(await failed_at_three(server, checkout))
-    (wanted,) = [item for item in shown["requirements"] if is_open(item)]
-    tool = wanted["tool_execution"]
+    (expected,) = [item for item in shown["requirements"] if is_open(item)]
+    tool = expected["tool_execution"]
     assert tool["tool_name"] == "fix_command"
     assert tool["tool_args"] == {
         "command": FIVE[2],

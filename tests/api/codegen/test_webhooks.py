@@ -91,7 +91,7 @@ async def test_a_name_that_turns_out_private_is_a_failed_attempt(tmp_path: Path)
             await server.configure(f"http://inside.example:{receiver.port}/")
             await server.create()
             [kept] = await server.deliveries_once(all_over)
-        assert receiver.heard == []
+        assert receiver.received == []
     assert kept["last_error"] == "the address is private or of this machine"
     assert (kept["attempts"], kept["delivered_at"]) == (3, None)
 
@@ -145,16 +145,16 @@ async def test_a_test_sends_one_message_and_says_what_came_of_it(tmp_path: Path)
             answers = [read(await server.client.post(path, json=body)) for _ in range(3)]
             assert await server.deliveries() == [], "a test is not tried again"
             assert read(await server.client.get(WEBHOOK)) == NOTHING
-        assert len(receiver.heard) == 3
-        [heard, *_] = receiver.heard
+        assert len(receiver.received) == 3
+        [received, *_] = receiver.received
     assert answers == [
         {"success": True, "status_code": 200, "error": None},
         {"success": False, "status_code": 404, "error": "answered 404"},
         {"success": False, "status_code": 307, "error": "answered 307"},
     ]
-    assert (heard.type, heard.read()["data"]) == ("agent_run.test", {"organization_id": 1})
-    assert "webhook-signature" not in heard.headers
-    assert len({each.id for each in receiver.heard}) == 3
+    assert (received.type, received.read()["data"]) == ("agent_run.test", {"organization_id": 1})
+    assert "webhook-signature" not in received.headers
+    assert len({each.id for each in receiver.received}) == 3
 
 
 async def test_a_test_of_the_configured_address_is_signed_and_of_another_is_not(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ async def test_a_test_of_the_configured_address_is_signed_and_of_another_is_not(
             await server.configure(configured.url, secret="the secret")
             for url in (configured.url, other.url):
                 assert read(await server.client.post(f"{WEBHOOK}/test", json={"url": url}))["success"]
-        assert configured.heard[0].verified("the secret")["type"] == "agent_run.test"
-        assert "webhook-signature" not in other.heard[0].headers
+        assert configured.received[0].verified("the secret")["type"] == "agent_run.test"
+        assert "webhook-signature" not in other.received[0].headers
 
 
 async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another_secret_too(server: Hooked) -> None:
@@ -207,11 +207,11 @@ async def test_a_body_that_is_wrong_elsewhere_does_not_have_its_secret_repeated(
 async def test_a_secret_is_in_no_answer_no_log_no_event_and_no_byte_of_the_database(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[str] = []
+    sent: list[str] = []
 
     async def note(response: httpx.Response) -> None:
         await response.aread()
-        said.append(f"{response.headers} {response.text}")
+        sent.append(f"{response.headers} {response.text}")
 
     # The first failure is that of the test, the second that of a message, which comes again.
     with Receiver(500, 500) as receiver:
@@ -226,20 +226,20 @@ async def test_a_secret_is_in_no_answer_no_log_no_event_and_no_byte_of_the_datab
             created = await server.client.post(RUN, json=body, headers={"Idempotency-Key": "k"})
             run = await server.settled(created.json()["id"])
             await server.resume(run, webhooks=own)
-            heard = await receiver.hears(5)
+            received = await receiver.hears(5)
             await server.deliveries_once(lambda found: len(found) == 3 and all_over(found))
             events = await server.application.database.read(
                 lambda connection: list_events(connection, run["id"], 0, 1000)
             )
             assert events
-            said.append(repr(events))
-            said.append(repr(await server.deliveries()))
+            sent.append(repr(events))
+            sent.append(repr(await server.deliveries()))
             # While the server runs the newest pages are beside the file.
-            said.extend(database_texts(tmp_path))
-        said.extend(database_texts(tmp_path))
-    for each in heard:
+            sent.extend(database_texts(tmp_path))
+        sent.extend(database_texts(tmp_path))
+    for each in received:
         each.verified(CANARY)
-        said.append(f"{each.headers} {each.body!r}")
+        sent.append(f"{each.headers} {each.body!r}")
     written = capfd.readouterr()
     assert "webhook delivery failed" in written.out + written.err, "or the logs were not looked at"
-    assert CANARY not in "\n".join([*said, written.out, written.err])
+    assert CANARY not in "\n".join([*sent, written.out, written.err])

@@ -45,7 +45,7 @@ async def post(server: Server, fields: JsonObject, *, multipart: bool = False) -
     return await server.client.post(RUNS, data=form)
 
 
-async def told(server: Server, *, multipart: bool = False, **fields: object) -> list[Any]:
+async def reported(server: Server, *, multipart: bool = False, **fields: object) -> list[Any]:
     """Send a create that must work; return what the model was given with the message."""
     response = await post(server, fields, multipart=multipart)
     assert response.status_code == 200, response.text
@@ -59,7 +59,7 @@ async def told(server: Server, *, multipart: bool = False, **fields: object) -> 
 async def test_pictures_and_files_reach_the_model_behind_the_message(server: Server, *, multipart: bool) -> None:
     images = [sent(PNG), sent(JPEG, mime_type="image/jpeg", format="jpg")]
     files = [sent(PDF, mime_type="application/pdf", filename="a.pdf")]
-    assert await told(server, multipart=multipart, images=images, input_files=files) == [
+    assert await reported(server, multipart=multipart, images=images, input_files=files) == [
         shown("image/png", PNG),
         shown("image/jpeg", JPEG),
         shown("application/pdf", PDF),
@@ -88,7 +88,7 @@ async def test_the_type_of_a_picture_is_said_or_seen(server: Server) -> None:
         ({"content": encoded(PNG), "url": None, "filepath": None, "detail": "low"}, shown("image/png", PNG)),
     ]
     for item, expected in cases:
-        assert await told(server, images=[item]) == [expected]
+        assert await reported(server, images=[item]) == [expected]
 
 
 async def test_the_type_of_a_file_is_said_or_seen(server: Server) -> None:
@@ -107,7 +107,7 @@ async def test_the_type_of_a_file_is_said_or_seen(server: Server) -> None:
         ({"url": f"data:application/pdf;base64,{encoded(PDF)}"}, shown("application/pdf", PDF)),
     ]
     for item, expected in cases:
-        assert await told(server, input_files=[item]) == [expected]
+        assert await reported(server, input_files=[item]) == [expected]
 
 
 async def test_an_empty_field_brings_nothing(server: Server) -> None:
@@ -199,7 +199,7 @@ async def test_there_is_one_limit_to_the_number_of_all_of_them(tmp_path: Path) -
 @pytest.mark.parametrize("multipart", [True, False])
 async def test_a_picture_in_a_field_may_be_as_large_as_an_upload(server: Server, *, multipart: bool) -> None:
     large = PNG + bytes(2_000_000)
-    assert await told(server, multipart=multipart, images=[sent(large)]) == [shown("image/png", large)]
+    assert await reported(server, multipart=multipart, images=[sent(large)]) == [shown("image/png", large)]
 
 
 async def test_a_form_without_a_message_is_told_before_its_media(server: Server) -> None:

@@ -143,15 +143,15 @@ async def test_the_control_plane_of_agentos_may_call_a_server_that_asks_for_toke
 
 async def test_a_preflight_needs_no_token(server: Server) -> None:
     for path in (RUN, CODEGEN_RUN, "/approvals", "/nowhere"):
-        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-any"}
-        response = await server.client.options(path, headers={"Origin": PAGE, **asked})
+        requested = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-any"}
+        response = await server.client.options(path, headers={"Origin": PAGE, **requested})
         assert (response.status_code, response.text) == (200, "OK")
         assert response.headers["access-control-allow-origin"] == PAGE
         assert response.headers["access-control-allow-credentials"] == "true"
         assert response.headers["access-control-max-age"] == "600"
         assert response.headers["access-control-allow-methods"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
         assert response.headers["access-control-allow-headers"] == "authorization,x-any"
-        foreign = await server.client.options(path, headers={"Origin": "https://evil.example", **asked})
+        foreign = await server.client.options(path, headers={"Origin": "https://evil.example", **requested})
         assert foreign.status_code == 400
         assert "access-control-allow-origin" not in foreign.headers
 

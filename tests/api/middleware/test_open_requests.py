@@ -79,7 +79,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def asked(server: Server, person: User, method: str, path: str, **form: str) -> AsyncIterator[Connection]:
+async def requested(server: Server, person: User, method: str, path: str, **form: str) -> AsyncIterator[Connection]:
     """Have a request open during the block, at whose end the client goes away."""
     connection = Connection(server, person)
     async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as tasks:
@@ -109,7 +109,7 @@ async def test_streams_and_requests_are_counted_apart(tmp_path: Path) -> None:
     gates = Gates("think")
     async with served(tmp_path, tokens={}, gates=gates, max_streams=1, max_requests=1) as server:
         anna = await server.add_user(1, "anna")
-        async with asked(server, anna, "POST", RUNS, message="hi") as stream:
+        async with requested(server, anna, "POST", RUNS, message="hi") as stream:
             assert await stream.begun() == 200
             for path in (RUNS, f"{RUNS}/x/continue"):
                 refused = await anna.request("POST", path, data={"message": "hi", "stream": "true"})
@@ -128,7 +128,7 @@ async def test_a_client_that_is_gone_frees_its_place_and_its_run_goes_on(tmp_pat
     async with served(tmp_path, tokens={}, gates=gates, max_requests=1) as server:
         anna = await server.add_user(1, "anna")
         for number in range(1, 4):
-            async with asked(server, anna, "POST", RUNS, message="hi", stream="false", session_id="s") as waiting:
+            async with requested(server, anna, "POST", RUNS, message="hi", stream="false", session_id="s") as waiting:
                 while len((await server.dump())["runs"]) < number:
                     assert not waiting.sent
                 refused = await anna.get("/agents")
@@ -151,9 +151,9 @@ async def test_a_stream_ends_when_its_token_counts_no_more(tmp_path: Path, *, ex
     async with served(tmp_path, tokens={}, gates=gates, keepalive_seconds=0.2) as server:
         anna, bert = await server.add_user(1, "anna"), await server.add_user(1, "bert")
         async with (
-            asked(server, anna, "POST", RUNS, message="hi") as stream,
-            asked(server, bert, "POST", RUNS, message="hi") as other,
-            asked(server, anna, "POST", RUNS, message="hi", stream="false") as waiting,
+            requested(server, anna, "POST", RUNS, message="hi") as stream,
+            requested(server, bert, "POST", RUNS, message="hi") as other,
+            requested(server, anna, "POST", RUNS, message="hi", stream="false") as waiting,
         ):
             assert await stream.begun() == await other.begun() == 200
             await gates.reached("think")

@@ -33,13 +33,13 @@ class Calls:
     """The five operations of the client, with a token that is sent with each."""
 
     def __init__(self, client: Client, token: str) -> None:
-        said = {"authorization": f"Bearer {token}"}
+        sent = {"authorization": f"Bearer {token}"}
         agents, organizations, users = AgentsApi(client), OrganizationsApi(client), UsersApi(client)
-        self._create = partial(agents.create_agent_run_v1_organizations_org_id_agent_run_post_with_http_info, **said)
-        self.get = partial(agents.get_agent_run_v1_organizations_org_id_agent_run_agent_run_id_get, **said)
-        self.organizations = partial(organizations.get_organizations_v1_organizations_get, **said)
-        self.users = partial(users.get_users_v1_organizations_org_id_users_get, **said)
-        self.user = partial(users.get_user_v1_organizations_org_id_users_user_id_get, **said)
+        self._create = partial(agents.create_agent_run_v1_organizations_org_id_agent_run_post_with_http_info, **sent)
+        self.get = partial(agents.get_agent_run_v1_organizations_org_id_agent_run_agent_run_id_get, **sent)
+        self.organizations = partial(organizations.get_organizations_v1_organizations_get, **sent)
+        self.users = partial(users.get_users_v1_organizations_org_id_users_get, **sent)
+        self.user = partial(users.get_user_v1_organizations_org_id_users_user_id_get, **sent)
 
     def create(self, prompt: str, organization: int = ORGANIZATION) -> Any:  # noqa: ANN401 - the client's own class
         """Return the client's answer with its status and headers; the run is its ``data``."""

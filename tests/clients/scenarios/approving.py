@@ -11,8 +11,8 @@ async def decide(client: Client, message: str, status: str) -> Json:
     """Pause for an administrator, let one decide, and continue without tools."""
     paused = await client.run_agent(AGENT, message, user_id="alice")
     async with httpx.AsyncClient(base_url=client.base_url, trust_env=False) as admin:
-        wanted = {"run_id": paused.run_id, "status": "pending", "approval_type": "required"}
-        listed = (await admin.get("/approvals", params=wanted)).json()
+        expected = {"run_id": paused.run_id, "status": "pending", "approval_type": "required"}
+        listed = (await admin.get("/approvals", params=expected)).json()
         (approval,) = listed["data"]
         body = {"status": status, "resolved_by": "root"}
         resolved = await admin.post(f"/approvals/{approval['id']}/resolve", json=body)

@@ -88,13 +88,13 @@ async def delete_several(client: Client, user_id: str) -> Json:
 async def read_by_time(client: Client, session_id: str) -> Json:
     """Read a session's runs of some time only; times are whole seconds."""
     run = await client.run_agent(AGENT, "say hello", session_id=session_id)
-    asked = {
+    requested = {
         "since then": {"created_after": run.created_at},
         "until then": {"created_before": run.created_at},
         "later": {"created_after": run.created_at + 1},
         "earlier": {"created_before": run.created_at - 1},
     }
-    found = {what: await client.get_session_runs(session_id, **times) for what, times in asked.items()}
+    found = {what: await client.get_session_runs(session_id, **times) for what, times in requested.items()}
     return {"run": run.run_id, **{what: [entry.run_id for entry in runs] for what, runs in found.items()}}
 
 
@@ -112,10 +112,10 @@ async def read_as_somebody_else(client: Client, session_id: str) -> Json:
     }
 
 
-async def _status(asked: AgnoObject) -> list[object]:
+async def _status(requested: AgnoObject) -> list[object]:
     """Return the status and the detail of what the client raises."""
     try:
-        found = await asked
+        found = await requested
     except httpx.HTTPStatusError as error:
         return [error.response.status_code, error.response.json()["detail"]]
     return [200, repr(found)]

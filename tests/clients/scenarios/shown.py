@@ -69,10 +69,10 @@ def tools_of(run: AgnoObject) -> list[AgnoObject]:
     return [requirement.tool_execution for requirement in run.active_requirements]
 
 
-async def raised(asked: Awaitable[AgnoObject]) -> list[object]:
+async def raised(requested: Awaitable[AgnoObject]) -> list[object]:
     """Return the class, the status and the detail of what the client raises; an empty list where it raises nothing."""
     try:
-        await asked
+        await requested
     except httpx.HTTPStatusError as error:
         response = error.response
         # The client does not read the body of a stream that is refused.

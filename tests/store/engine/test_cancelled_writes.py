@@ -52,8 +52,8 @@ async def test_a_write_that_fails_after_its_caller_was_cancelled_changes_nothing
 
 @pytest.mark.parametrize("way", ["write", "append", "read"])
 async def test_nobody_is_told_of_a_failure_whose_caller_was_cancelled_twice(database_url: str, way: str) -> None:
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     may_end = threading.Event()
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -77,4 +77,4 @@ async def test_nobody_is_told_of_a_failure_whose_caller_was_cancelled_twice(data
             await working
         may_end.set()
     gc.collect()
-    assert told == []
+    assert reported == []

@@ -99,12 +99,12 @@ async def test_a_failing_commit_reaches_every_caller_whose_work_is_lost(database
         await database.write(with_a_check_at_commit)
         results = await together(database, adding("a"), orphan, adding("b"))
         assert isinstance(results[1], Collision)
-        told = [result for result in results if isinstance(result, str)]
-        assert await database.read(prompts) == told
+        reported = [result for result in results if isinstance(result, str)]
+        assert await database.read(prompts) == reported
         # SQLite commits them together, PostgreSQL each alone.
-        assert told == (["a", "b"] if database.is_shared else [])
+        assert reported == (["a", "b"] if database.is_shared else [])
         assert await database.write(adding("c")) == "c"
-        assert await database.read(prompts) == [*told, "c"]
+        assert await database.read(prompts) == [*reported, "c"]
 
 
 async def test_two_hundred_writes_at_once_all_happen(database_url: str) -> None:
@@ -207,12 +207,12 @@ async def test_what_was_asked_for_before_the_end_is_done(database_url: str) -> N
     async with Database(database_url).opened() as database:
         writes = [asyncio.create_task(database.write(adding(f"{number:02}"))) for number in range(20)]
         reads = [asyncio.create_task(database.read(count_runs)) for _ in range(20)]
-        asked = asyncio.gather(*writes, *reads)
+        requested = asyncio.gather(*writes, *reads)
         # While this one waits the others have asked, too.
         await database.read(count_runs)
         if database.is_shared:
-            await asked
-    await asked
+            await requested
+    await requested
     async with Database(database_url).opened() as database:
         assert await database.read(count_runs) == 20
 

@@ -71,9 +71,9 @@ def fill(connection: Connection) -> None:
         add_requirements(connection, run.id, [requirement], 0)
         keep_votes(connection, requirement.id, [VOTE])
         add_approvals(connection, run, [requirement], NOW)
-        asked = RequestKey(run.organization_id, f"key {number}", "fingerprint")
-        assert claim_request(connection, asked, NOW) is None
-        add_effect(connection, asked, run.id, 0)
+        requested = RequestKey(run.organization_id, f"key {number}", "fingerprint")
+        assert claim_request(connection, requested, NOW) is None
+        add_effect(connection, requested, run.id, 0)
         replace_run_targets(connection, run, [WebhookTarget(Address("https://example.org"), Sealed("encrypted"))], NOW)
         delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
