@@ -23,7 +23,7 @@ class PartDied(Exception):
 
 
 class BackgroundTasks(asyncio.TaskGroup):
-    """A task group that says whether it is cancelling its tasks."""
+    """A task group that knows whether it is cancelling its tasks."""
 
     def __init__(self) -> None:
         super().__init__()

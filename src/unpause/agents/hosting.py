@@ -1,4 +1,4 @@
-"""Makes the drivers of one process from what the settings say about agents: in the server, or in an agent process."""
+"""Makes the drivers of one process from the settings of agents: in the server, or in an agent process."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def using_threads(executor: Executor) -> AbstractContextManager[None]:
 
 
 def driver_options(config: AgentsConfig, redaction: Redaction) -> DriverOptions:
-    """Return what the settings say about all agents alike; raise InvalidSetting for a model that is unavailable."""
+    """Return the settings that all agents share; raise InvalidSetting for a model that is unavailable."""
     return DriverOptions(
         ids=RandomIds(),
         redaction=redaction,

@@ -48,9 +48,9 @@ def stream_events(
 
 
 def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments in silence.
+    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between late events.
 
-    A stream that ends because the server stops says when to reconnect.
+    A stream that ends because the server stops has a ``retry`` field: when to reconnect.
     """
 
     async def encoded() -> AsyncIterator[ServerSentEvent]:

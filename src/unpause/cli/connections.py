@@ -108,7 +108,7 @@ class TimedConnection(asyncio.Protocol):
 
 
 class TimedApp:
-    """The application for a server with timed connections: tells them when a request begins and its answer ends.
+    """The application for a server with timed connections: notifies them when a request begins and its answer ends.
 
     ``seconds`` is how long a client may take for a head, and how long it may read nothing of an answer.
     """

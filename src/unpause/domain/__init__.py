@@ -1,1 +1,1 @@
-"""The words and rules of runs, without input or output."""
+"""The nouns and rules of runs, without input or output."""

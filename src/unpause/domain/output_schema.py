@@ -54,7 +54,7 @@ def read_output_schema(sent: object, *, as_response_format: bool = False) -> Out
 
 
 def compile_schema(schema: Mapping[str, Any]) -> Callable[[object], str | None]:
-    """Return a function that tells how an answer violates the schema, in words for the model; None where it fits."""
+    """Return a function that explains to the model how an answer violates the schema; None where it fits."""
     validator = _validator(schema)
 
     def find_violation(answer: object) -> str | None:

@@ -20,7 +20,7 @@ DEFAULT_SCOPES = (
     "system:read",
 )
 
-# Newer tokens say `config:read` where older ones say `system:read`.
+# Newer tokens have `config:read` where older ones have `system:read`.
 _ALIASES = MappingProxyType({"config": "system"})
 _ANY = "*"
 

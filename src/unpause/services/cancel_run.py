@@ -35,7 +35,7 @@ class CancelHandler:
 
 
 def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) -> tuple[Run, tuple[Event, ...]]:
-    """End the run, close its approvals, tell its webhooks; return the ended run and the event to publish.
+    """End the run, close its approvals, enqueue its webhooks; return the ended run and the event to publish.
 
     Raises InvalidTransition where the run's status does not allow the trigger; then nothing changed.
     """

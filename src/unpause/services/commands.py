@@ -41,7 +41,7 @@ class ContinueRun:
 
     The ``answers`` decide their calls and have to fit what is open; without a prompt, what they do not decide stays
     open. A ``prompt`` decides all the rest: open questions take it as their answer, everything else is declined with it
-    as the note; and the model reads it, with the ``images``, as the user's words. a ``pause_id`` must be that
+    as the note; and the model reads it, with the ``images``, as the user's prompt. A ``pause_id`` must be that
     of the present pause. ``model`` runs the rest of it; ``webhooks`` replace those of the run.
     """
 

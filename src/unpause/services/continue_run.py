@@ -181,7 +181,7 @@ class ContinueHandler:
                 add_decided_approval(self.connection, self.run, requirement, status)
 
     def _continue_details(self, *, decides: bool) -> dict[str, Any] | None:
-        """Return what the trail says of a continue without a decision, or with a prompt or model beside its answers.
+        """Return the trail's details of a continue without a decision, or with a prompt or model beside its answers.
 
         Decisions have entries of their own, with the prompt as the note where it decides; None for nothing more.
         """

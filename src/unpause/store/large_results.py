@@ -37,7 +37,7 @@ def is_large(call: ToolCall) -> bool:
 
 
 def text_of(result: object) -> str:
-    """Return what the model reads of a result, unless the call says otherwise."""
+    """Return what the model reads of a result, unless the call has a text of its own."""
     shown = _shown(result)
     return shown if isinstance(shown, str) else to_json(shown).decode()
 

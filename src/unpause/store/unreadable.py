@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-# What reading such a row raises: an unknown word, JSON or a moment that is none, a key that is not there.
+# What reading such a row raises: an unknown status, invalid JSON or an invalid time, a missing key.
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError)
 CANNOT_BE_READ = (*_SENSELESS, RunUnreadable)
 

@@ -59,7 +59,7 @@ def replace_run_targets(connection: Connection, run: Run, targets: Sequence[Webh
 
 
 def find_organization_target(connection: Connection, organization_id: int) -> WebhookTarget | None:
-    """Return who hears of the organization's runs, enabled or not."""
+    """Return the organization's own webhook, enabled or not."""
     row = connection.execute(_ORGANIZATION_TARGET, {"organization": organization_id}).first()
     return None if row is None else _target(row)
 

@@ -36,7 +36,7 @@ _FIRST_GOOD_STATUS = 200
 
 
 class _AddressRefused(httpcore.ConnectError):
-    """No connection is made; the message says why."""
+    """No connection is made; the message has the reason."""
 
 
 class _CheckedBackend(httpcore.AnyIOBackend):
@@ -85,7 +85,7 @@ class SafeHttpClient:
     """Sends POST requests to URLs from clients.
 
     ``timeout_seconds`` limits one whole request, from the name to the head of the answer. ``allow_private`` permits any
-    address. ``tls`` says which authorities are trusted; by default those that httpx trusts.
+    address. ``tls`` has the trusted authorities; by default those that httpx trusts.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """A small deterministic model that needs no key and understands a few forms of requests for the demo agent's tools.
 
-It keeps no state: the messages alone say how far a request is done, so a paused run can go on in another process.
+It keeps no state: the messages alone show how far a request is done, so a paused run can go on in another process.
 """
 
 from __future__ import annotations

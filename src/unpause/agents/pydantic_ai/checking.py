@@ -38,8 +38,8 @@ class ArgumentChecker:
     def check(self, tool_name: str, arguments: Mapping[str, Any], chosen: Collection[str]) -> ArgumentCheck | None:
         """Return what is wrong with the ``chosen`` of the arguments, or how they are kept.
 
-        None where only a run can tell: the tool is not known here, or its validators need what only a run has. Runs
-        what the tool's author wrote, so it may take long.
+        None where only a run can check them: the tool is not known here, or its validators need what only a run has.
+        Runs the code of the tool's author, so it may take long.
         """
         tool = self._tools.get(tool_name)
         if tool is None:

@@ -71,7 +71,7 @@ class _Measured(Protocol):
 
 @dataclass(repr=False, kw_only=True)
 class RunLimits(UsageLimits):
-    """The server's limits on one run: Pydantic AI's exception says only in its text which limit was reached."""
+    """The server's limits on one run: only the text of Pydantic AI's exception names the limit that was reached."""
 
     def check_before_request(self, usage: RunUsage) -> None:
         """Raise RunLimitReached if the next request would go over a limit."""

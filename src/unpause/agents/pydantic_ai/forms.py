@@ -32,7 +32,7 @@ def conceal_filled_in(requirements: Iterable[Requirement]) -> Concealed:
 
 
 def conceal_arguments(rules: ToolPolicy, arguments: Mapping[str, Any]) -> Concealed:
-    """Return a search for the values that the user filled in, as the tool got them: a date, say, is no text there."""
+    """Return a search for the values that the user filled in, as the tool got them: a date is not text there."""
     if not rules.user_input:
         return Concealed(())
     # The fields of a function's single model are its parameters.

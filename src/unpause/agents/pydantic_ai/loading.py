@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def load_agents(names: Iterable[str]) -> list[Agent[Any, Any]]:
     """Return every named agent in the namespaces of the modules or files, each once, in order.
 
-    Raises InvalidSetting, saying what is wrong, for a module that is not there, does not load, or has no named agent.
+    Raises InvalidSetting, with the reason, for a module that is not there, does not load, or has no named agent.
     """
     found: dict[int, Agent[Any, Any]] = {}
     for name in names:

@@ -23,7 +23,7 @@ _SKIPPED: Final = frozenset(
     | {"build", "vendor", "venv"}
 )
 
-# Prefixes, in lower case, of the names of files that say how a repository is prepared.
+# Prefixes, in lower case, of the names of files that describe how to prepare a repository.
 _TELLING: Final = (
     "readme",
     "contributing",

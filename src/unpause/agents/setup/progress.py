@@ -42,7 +42,7 @@ class StepState(StrEnum):
 
 @dataclass(slots=True)
 class Step:
-    """One command of a plan. ``number`` is its place among all, once it has run; ``text`` what its result says."""
+    """One command of a plan. ``number`` is its place among all, once it has run; ``text`` the text of its result."""
 
     call_id: str
     command: str
@@ -56,7 +56,7 @@ class Step:
 
     @property
     def ending(self) -> str:
-        """How it ended, in a few words."""
+        """How it ended, as a short text."""
         if self.exit_code is None:
             return f"stopped at its time limit after {self.seconds:.1f} s"
         return f"exit code {self.exit_code} after {self.seconds:.1f} s"

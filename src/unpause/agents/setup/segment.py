@@ -116,7 +116,7 @@ class SetupSegment:
         plan = await self._tools.planner.ask(content, self._tools.model, self._tools.usage, self._journal)
         if isinstance(plan, Failed):
             return plan
-        # A question alone says nothing yet about what was planned before.
+        # A question alone does not replace the earlier plan.
         replaced = self._progress.waiting if plan.commands or plan.question is None else []
         self._take_plan(prompt, plan.commands, plan.question, replaced)
         newest = self._progress.newest_question

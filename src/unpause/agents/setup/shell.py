@@ -84,7 +84,7 @@ class CommandRules:
 class CommandEnd:
     """How a command ended. ``exit_code`` is None for one that was stopped at its time limit.
 
-    ``output`` is the end of what it wrote to both its outputs; ``cut`` says whether something came before it.
+    ``output`` is the end of what it wrote to both its outputs; ``cut`` is whether something came before it.
     """
 
     exit_code: int | None

@@ -106,7 +106,7 @@ def content_of(view: RunView) -> str | None:
 
 
 def pause_text(requirements: Sequence[Requirement]) -> str:
-    """Return the words of a pause that waits for these."""
+    """Return the text of a pause that waits for these."""
     again = [requirement.message for requirement in requirements if requirement.message]
     if again:
         return " ".join(again)

@@ -27,7 +27,7 @@ _ENDED_BY = {
 def agent_run(run: Run, address: str, *, for_admin: bool = False) -> dict[str, Any]:
     """Return an ``AgentRunResponse`` with all ten keys; ``address`` is this server's URL, for the link.
 
-    ``result`` is the run's last words; while it is paused, what it waits for. ``for_admin`` adds the traceback of one
+    ``result`` is the run's last text; while it is paused, what it waits for. ``for_admin`` adds the traceback of one
     that failed.
     """
     traceback = {"traceback": run.traceback} if for_admin and run.traceback is not None else {}
@@ -58,6 +58,6 @@ def web_url(run: Run, address: str) -> str:
 
 
 def result_of(run: Run) -> str | None:
-    """Return what a paused run waits for, or the last words of one that has ended; None while it runs."""
+    """Return what a paused run waits for, or the last text of one that has ended; None while it runs."""
     # Runs that an older version paused have no ``awaiting``.
     return (run.awaiting or run.content) if run.status is RunStatus.PAUSED else run.content
