@@ -48,7 +48,7 @@ def stream_events(
 
 
 def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between late events.
+    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between.
 
     A stream that ends because the server stops has a ``retry`` field: when to reconnect.
     """
