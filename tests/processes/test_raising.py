@@ -86,12 +86,13 @@ def test_the_signal_of_whoever_runs_the_server_stops_it_all_the_same(server: Ser
     assert server.stop() == -signal.SIGTERM
 
 
-def test_a_server_whose_background_work_dies_ends_with_a_code_that_says_so(server: ServerProcess) -> None:
-    server.start()
-    with server.client() as client:
-        data = {"message": "sweeper Expiry", "stream": "false", "background": "true"}
-        assert client.post("/agents/saboteur/runs", data=data).status_code == 202
-    assert server.wait_for_end() == 1
+def test_a_server_whose_background_work_dies_ends_with_a_code_that_says_so(tmp_path: Path) -> None:
+    # Only where agents run in the server itself does a tool reach its background work.
+    with ServerProcess(tmp_path, "--agents", AGENTS, "--agent-processes", "0") as server:
+        with server.client() as client:
+            data = {"message": "sweeper Expiry", "stream": "false", "background": "true"}
+            assert client.post("/agents/saboteur/runs", data=data).status_code == 202
+        assert server.wait_for_end() == 1
     assert "background task died" in server.output
     # Given back: its call had begun, and nobody knows how far it came.
     assert server.rows("SELECT status FROM runs ORDER BY id DESC LIMIT 1") == [("PENDING",)]

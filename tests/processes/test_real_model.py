@@ -87,7 +87,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, provider: Provider) -> Iterator[ServerProcess]:
     options = ("--model", "openai:test", "--model-base-url", provider.base_url)
-    environment = {"OPENAI_API_KEY": KEY, "DEPLOY_TOKEN": OTHER_SECRET}
+    environment = {"OPENAI_API_KEY": KEY, "DEPLOY_TOKEN": OTHER_SECRET, "UNPAUSE_AGENT_ENV": "TEST_FOLDER,DEPLOY_TOKEN"}
     with ServerProcess(tmp_path_factory.mktemp("model"), *options, environment=environment) as server:
         yield server
 

@@ -56,7 +56,7 @@ class AgentProcess:
         setup: AgentDriver | None,
         threads: SegmentThreads | None = None,
     ) -> None:
-        """``threads`` are those of the drivers' tools, where they have any: a segment ends with its last one."""
+        """``threads`` are those of the drivers' tools: a cancelled segment ends with the last one that works for it."""
         self._frames = frames
         self._threads = threads
         self._drivers = {driver.agent_id: driver for driver in drivers}
@@ -121,10 +121,10 @@ class AgentProcess:
                 if not is_stop(error):
                     _log.exception("driver failed")
                     end = Ended(message.segment_id, failed=_failed(error))
-            finally:
-                if self._threads is not None:
-                    # A tool's thread goes on that nobody waits for, since the segment was cancelled.
+                elif self._threads is not None:
+                    # A tool's thread goes on, and the cancelled task no longer waits for it.
                     await self._threads.wait_for(message.segment_id)
+            finally:
                 self._segments.pop(message.segment_id, None)
                 self._end(end)
 

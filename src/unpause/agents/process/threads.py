@@ -26,11 +26,11 @@ class SegmentThreads(ThreadPoolExecutor):
     def __init__(self) -> None:
         super().__init__(_THREADS, thread_name_prefix="tool")
         self._working: Counter[int] = Counter()
-        self._waiting: dict[int, asyncio.Event] = {}
+        self._idle: dict[int, asyncio.Event] = {}
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run it in a thread; to be called on the event loop."""
-        done = super().submit(fn, *args, **kwargs)
+        done = super().submit(_raising_what_passes, fn, *args, **kwargs)
         segment_id = current_segment.get()
         if segment_id is not None:
             loop = asyncio.get_running_loop()
@@ -40,15 +40,29 @@ class SegmentThreads(ThreadPoolExecutor):
 
     async def wait_for(self, segment_id: int) -> None:
         """Return once no thread works for the segment any more."""
-        if self._working[segment_id]:
-            await self._waiting.setdefault(segment_id, asyncio.Event()).wait()
-        self._waiting.pop(segment_id, None)
-        del self._working[segment_id]
+        if segment_id in self._working:
+            await self._idle.setdefault(segment_id, asyncio.Event()).wait()
 
     def _finished(self, segment_id: int) -> None:
         self._working[segment_id] -= 1
-        if self._working[segment_id] == 0 and segment_id in self._waiting:
-            self._waiting[segment_id].set()
+        if self._working[segment_id] == 0:
+            del self._working[segment_id]
+            if segment_id in self._idle:
+                self._idle.pop(segment_id).set()
+
+
+def _raising_what_passes(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it; two exceptions that no future can hand on become others.
+
+    asyncio refuses StopIteration, for which the caller would wait forever, and GeneratorExit closes the coroutine.
+    """
+    try:
+        return fn(*args, **kwargs)
+    except StopIteration as error:
+        # The words of Python for the same in a coroutine.
+        raise RuntimeError("coroutine raised StopIteration") from error
+    except GeneratorExit as error:
+        raise RuntimeError("GeneratorExit") from error
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[int], Any], segment_id: int) -> None:
