@@ -3,7 +3,8 @@
 A script is steps separated by `, `; each step is one answer of the model. `TOOL NAME` calls a tool, `say WORDS`
 streams them as the last answer, a word at a time; after the last step the model says what it was told. Every tool
 that runs appends two lines to `calls.txt` in the folder that TEST_FOLDER names, `began TOOL NAME PID TIME` and
-`ended TOOL NAME PID TIME`, each with one write to a file opened for appending: none overwrites another's.
+`ended TOOL NAME PID TIME`, PID being the node, each with one write to a file opened for appending: none overwrites
+another's.
 
 Of each kind of tool there is one that may simply run again after a crash, and one that may not.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -24,6 +26,9 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from unpause.agents.policy import policy
 
 FOLDER = Path(os.environ["TEST_FOLDER"])
+
+# The node: this process, or the one that started it where agents run in a process of their own.
+NODE = os.getppid() if "unpause.cli.agent_process" in sys.orig_argv else os.getpid()
 
 # How long a `work` takes, and how long the model is silent between two words.
 WORK_SECONDS = float(os.environ.get("TEST_WORK_SECONDS", "0.5"))
@@ -83,7 +88,7 @@ def _wait_at_door(tool: str, name: str) -> str:
 def _note(what: str, tool: str, name: str) -> None:
     file = os.open(FOLDER / "calls.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(file, f"{what} {tool} {name} {os.getpid()} {time.time()}\n".encode())
+        os.write(file, f"{what} {tool} {name} {NODE} {time.time()}\n".encode())
     finally:
         os.close(file)
 

@@ -102,7 +102,9 @@ def _recoveries(cluster: Cluster, kills: list[Kill]) -> tuple[float, int]:
 
 
 def test_a_run_that_kills_one_worker_after_the_other_ends_as_an_error(new_cluster: Callable[..., Cluster]) -> None:
-    cluster = new_cluster("--max-crashes", "2", "--lease-seconds", "2", "--sweep-seconds", "0.5")
+    # In processes of their own agents take no worker along: tests/processes/test_agent_processes.py.
+    leases = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
+    cluster = new_cluster("--max-crashes", "2", *leases, "--agent-processes", "0")
     cluster.start(apis=1, workers=3)
     with cluster.apis[0].client() as client:
         run = begin(client, "die again")

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class SegmentThreads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run it in a thread; to be called on the event loop."""
-        done = super().submit(_raising_what_passes, fn, *args, **kwargs)
+        done = super().submit(partial(_raising_what_passes, fn, *args, **kwargs))
         segment_id = current_segment.get()
         if segment_id is not None:
             loop = asyncio.get_running_loop()
