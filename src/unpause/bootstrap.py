@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
 from unpause.clock import RandomIds, SystemClock
-from unpause.domain.nodes import Node
+from unpause.domain.nodes import Node, node_name
 from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
@@ -55,10 +53,10 @@ from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
     from datetime import datetime
 
-    from unpause.agents.config import Agents
+    from unpause.agents.served import Agents
     from unpause.clock import Clock, Ids
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
@@ -149,7 +147,13 @@ def build_application(
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
-    unserved = UnservedRuns(database, registry.served.names if settings.worker else (), lease)
+    unserved = UnservedRuns(database, _own_agents(settings, registry), lease)
+    heartbeat = _heartbeat(context, executor)
+    if heartbeat is not None:
+        registry.on_change(heartbeat.beat_soon)
+    registry.on_change(workers.look_again)
+    if agents.arrive is not None:
+        agents.arrive(registry)
     return Application(
         settings=settings,
         database=database,
@@ -157,7 +161,7 @@ def build_application(
             bus=bus,
             workers=workers if settings.worker else None,
             recovery=recovery,
-            heartbeat=_heartbeat(context, executor),
+            heartbeat=heartbeat,
             lifespans=agents.running,
             sweeps=(*_shared_sweeps(database, clock, recovery), authenticator, expiry, unserved),
             sweep_seconds=settings.sweep_seconds,
@@ -191,17 +195,14 @@ def _build_core(settings: Settings, agents: Agents, clock: Clock, ids: Ids) -> t
     lease = timedelta(seconds=settings.lease_seconds)
     database = _database(settings, lease)
     bus = _bus(settings, database)
-    registry = AgentRegistry(agents.drivers, settings.default_agent, agents.setup_commands)
+    registry = AgentRegistry(settings.default_agent)
+    if agents.arrive is None:
+        registry.serve(agents.drivers, agents.setup_commands)
     executor = Executor(JournalContext(database, bus, clock, ids), registry, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
     vault, limits = load_vault(settings), run_limits(settings)
     context = ServiceContext(database, bus, workers, registry, clock, ids, vault, limits, Unreadable(), lease)
     return context, executor, workers
-
-
-def node_name() -> str:
-    """Return the name of this process in logs and among the nodes of a database."""
-    return f"{platform.node()}:{os.getpid()}"
 
 
 def _database(settings: Settings, lease: timedelta) -> Database:
@@ -218,9 +219,24 @@ def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
     """Return what keeps this process's leases alive, where others share its database."""
     if not context.database.is_shared:
         return None
-    node = Node(context.ids.fresh(), node_name(), VERSION, tuple(sorted(context.agents.served.names)))
+    node_id, agents = context.ids.fresh(), context.agents
+
+    def node() -> Node:
+        return Node(node_id, node_name(), VERSION, tuple(sorted(agents.served.names)))
+
     keeper = LeaseKeeper(context.database.url, _idle_seconds(context.node_patience))
     return Heartbeat(keeper, executor, context.node_patience, node)
+
+
+def _own_agents(settings: Settings, registry: AgentRegistry) -> Callable[[], Collection[str] | None]:
+    """Return what names the agents whose runs this process executes; it returns None while they are not known."""
+
+    def own() -> Collection[str] | None:
+        if not settings.worker:
+            return ()
+        return registry.served.names if registry.is_loaded else None
+
+    return own
 
 
 def _shared_sweeps(database: Database, clock: Clock, recovery: Recovery) -> tuple[Sweep, ...]:

@@ -10,7 +10,7 @@ UnpauseError
 ├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
-├── Unavailable    DatabaseUnavailable  DatabaseBusy  AgentUnavailable  ShuttingDown
+├── Unavailable    DatabaseUnavailable  DatabaseBusy  AgentUnavailable  AgentsLoading  ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
@@ -291,6 +291,13 @@ class AgentUnavailable(Unavailable):
     def __init__(self, agent_id: str) -> None:
         message = f"No running server serves agent {agent_id!r}: nothing was decided. Try again when one does."
         super().__init__(message, {"agent_id": agent_id})
+
+
+class AgentsLoading(Unavailable):
+    """The server has just started and does not know its agents yet; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is loading its agents. Try again in a moment.")
 
 
 class ShuttingDown(Unavailable):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unpause.agents.config import Agents, AgentsConfig
-from unpause.agents.process.client import AgentProcessClient
-from unpause.agents.process.environment import allowed_environment
+from unpause.agents.config import agents_config
+from unpause.agents.process.launch import agent_launcher
 from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
 from unpause.agents.redaction import Redaction
+from unpause.agents.served import Agents
 from unpause.auth.jwks import PublishedKeys
 from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import SystemClock
@@ -28,8 +26,9 @@ from unpause.webhooks.deliverer import DeliveryRules
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
+    from unpause.agents.process.launch import LaunchedProcess
     from unpause.auth.jwts import KeySource
     from unpause.clock import Clock
     from unpause.settings import Settings
@@ -138,57 +137,27 @@ def load_jwts(settings: Settings, clock: Clock) -> Jwts | None:
     return Jwts(keys, rules, clock)
 
 
-def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
-    """Return what agents need of the settings."""
-    return AgentsConfig(
-        demo=demo,
-        readable_logs=settings.dev,
-        executes=settings.worker,
-        agents=settings.agents,
-        model=settings.model,
-        model_base_url=settings.model_base_url,
-        models=settings.models,
-        request_limit=settings.request_limit,
-        total_tokens_limit=settings.total_tokens_limit,
-        max_result_bytes=settings.max_result_bytes,
-        workspace=settings.workspace,
-        default_agent=settings.default_agent,
-        workspace_root=settings.workspace_root,
-        command_timeout_seconds=settings.command_timeout_seconds,
-        command_output_bytes=settings.command_output_bytes,
-        command_user=settings.command_user,
-    )
+def build_agents(settings: Settings, launched: Sequence[LaunchedProcess], *, demo: bool) -> Agents:
+    """Return the agents of the settings: in the processes that were launched for them, or else loaded in this one.
 
-
-@contextmanager
-def started_agents(settings: Settings, *, demo: bool) -> Iterator[Agents]:
-    """Yield the agents of the settings, loaded: in processes of their own, which end with the block, or in this one.
-
-    Raises InvalidSetting for agents that cannot be served.
+    Raises InvalidSetting for agents that cannot be served, in other processes once they have loaded them.
     """
-    if settings.agent_processes == 0:
+    if not launched:
         # Only here: Pydantic AI and authors' modules are loaded in agent processes, and nowhere else.
         from unpause.agents.hosting import host_agents  # noqa: PLC0415
 
-        yield host_agents(agents_config(settings, demo=demo), build_redaction(settings), SystemClock())
-        return
-    processes = agent_processes(settings, demo=demo)
-    try:
-        processes.start()
-        drivers, setup = processes.wait_until_ready()
-        yield Agents(drivers, setup, processes.running, processes.request_reload)
-    finally:
-        processes.kill()
+        return host_agents(agents_config(settings, demo=demo), build_redaction(settings), SystemClock())
+    processes = AgentProcesses(agent_launcher(settings, demo=demo).launch, _process_rules(settings), launched)
+    return Agents(
+        running=processes.running,
+        reload=processes.request_reload,
+        arrive=processes.arrive,
+        wait_until_loaded=processes.wait_until_loaded,
+    )
 
 
-def agent_processes(settings: Settings, *, demo: bool) -> AgentProcesses:
-    """Return the processes that agents will run in; none is started yet."""
-    environment = allowed_environment(os.environ, settings.agent_env)
-    withheld = tuple(name for name in os.environ if name not in environment and not name.startswith("UNPAUSE_"))
-    config = agents_config(settings, demo=demo).model_copy(update={"withheld": withheld}).model_dump_json().encode()
-    command = [sys.executable, "-m", "unpause.cli.agent_process"]
-    folder = settings.agent_folder or Path.cwd()
-    rules = ProcessRules(
+def _process_rules(settings: Settings) -> ProcessRules:
+    return ProcessRules(
         processes=settings.agent_processes,
         cancel_seconds=settings.agent_cancel_seconds,
         drain_seconds=settings.agent_drain_seconds,
@@ -196,4 +165,3 @@ def agent_processes(settings: Settings, *, demo: bool) -> AgentProcesses:
         max_bytes=settings.agent_max_bytes,
         unresponsive_seconds=settings.agent_unresponsive_seconds,
     )
-    return AgentProcesses(lambda: AgentProcessClient(command, config, environment, folder), rules)

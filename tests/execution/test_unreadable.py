@@ -14,7 +14,7 @@ from tests.support.backlog import add_backlog
 from tests.support.databases import new_run, sqlite_url
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import application_for, serving, settings_for
-from unpause.cli.serve import _Server
+from unpause.cli.server import _Server
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidSetting
 from unpause.store.engine.schema import plain_engine

@@ -29,13 +29,13 @@ CALLS = {"PyJWKClient", "create_connection", "open_connection", "open_unix_conne
 ALLOWED = {
     "webhooks/http.py": {"httpcore", "httpx", "socket", "ssl"},  # the door
     # A pair of sockets between the server and the processes that it starts; to connect to nobody else.
-    "agents/process/client.py": {"socket"},
+    "agents/process/launch.py": {"socket"},
     "agents/process/frames.py": {"socket", "open_connection"},
     "cli/agent_process.py": {"socket"},
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
-    "cli/serve.py": {"socket"},  # a type of the listening side
+    "cli/server.py": {"socket"},  # a type of the listening side
 }
 
 PRIVATE = ["http://127.0.0.1:1/", "http://[::ffff:a9fe:a9fe]/", "http://localhost/", "http://0x7f.1./"]

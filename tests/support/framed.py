@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from unpause.agents.config import Agents
 from unpause.agents.driver import AgentDriver, ArgumentCheck, Journal, Segment, SegmentEnd
 from unpause.agents.hosting import open_lifespans
 from unpause.agents.process.child import AgentProcess, describe
@@ -16,6 +15,7 @@ from unpause.agents.process.frames import LARGEST_FRAME, LARGEST_FRAME_OF_AGENTS
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, decode_from_agents
 from unpause.agents.process.proxy import ProcessDriver
+from unpause.agents.served import Agents
 
 
 class FramedHost:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import IO, Final
 
 _LOADED: Final = (
-    *("unpause.cli.serve", "unpause.cli.worker", "unpause.cli.db", "unpause.cli.tokens", "unpause.cli.documents"),
+    *("unpause.cli.serve", "unpause.cli.server", "unpause.cli.worker", "unpause.cli.executing"),
+    *("unpause.cli.db", "unpause.cli.tokens", "unpause.cli.documents"),
     *("pydantic_ai", "pydantic_ai.models.function", "pydantic_ai.models.openai", "psycopg"),
 )
 _REQUEST_BYTES: Final = 1 << 17

@@ -15,13 +15,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from tests.support.databases import migrated_sqlite_file
 from tests.support.framed import FramedHost
+from unpause.agents.config import agents_config
 from unpause.agents.driver import AgentDriver
 from unpause.agents.hosting import agents_of, driver_options
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application, build_application
 from unpause.clock import Clock, SystemClock
-from unpause.factories import agents_config, build_redaction
+from unpause.factories import build_redaction
 from unpause.settings import Settings
 
 ADDRESS = "http://127.0.0.1"

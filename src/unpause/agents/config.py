@@ -1,23 +1,15 @@
-"""What agents need of the settings, wherever they run, and the agents of a server as the rest of it sees them."""
+"""What agents need of the settings, wherever they run."""
 
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
-
-    from unpause.agents.driver import AgentDriver
-
-_log = structlog.get_logger(__name__)
+    from unpause.settings import Settings
 
 
 class AgentsConfig(BaseModel):
@@ -54,19 +46,23 @@ class AgentsConfig(BaseModel):
         return f"{problem} (agent processes get few environment variables: see --agent-env {','.join(missing)})"
 
 
-def _cannot_reload() -> None:
-    _log.warning("agents not reloaded: they run in the server's own process")
-
-
-@dataclass(frozen=True, slots=True)
-class Agents:
-    """The agents of a server. ``setup_commands`` prepares repositories, where anybody does.
-
-    Inside of ``running`` they can be run: what they open once for a process is open then. ``reload`` begins to load
-    them anew.
-    """
-
-    drivers: Sequence[AgentDriver]
-    setup_commands: AgentDriver | None = None
-    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
-    reload: Callable[[], None] = _cannot_reload
+def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
+    """Return what agents need of the settings."""
+    return AgentsConfig(
+        demo=demo,
+        readable_logs=settings.dev,
+        executes=settings.worker,
+        agents=settings.agents,
+        model=settings.model,
+        model_base_url=settings.model_base_url,
+        models=settings.models,
+        request_limit=settings.request_limit,
+        total_tokens_limit=settings.total_tokens_limit,
+        max_result_bytes=settings.max_result_bytes,
+        workspace=settings.workspace,
+        default_agent=settings.default_agent,
+        workspace_root=settings.workspace_root,
+        command_timeout_seconds=settings.command_timeout_seconds,
+        command_output_bytes=settings.command_output_bytes,
+        command_user=settings.command_user,
+    )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from pydantic_ai import Agent
 
-from unpause.agents.config import Agents
 from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
 from unpause.agents.demo.workspace import prepare_workspace
 from unpause.agents.models import resolve_model
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.pydantic_ai.loading import load_agents
+from unpause.agents.served import Agents
 from unpause.agents.setup.driver import SetupCommandsDriver
 from unpause.agents.setup.segment import Workshop
 from unpause.agents.setup.shell import find_command_user, find_programs

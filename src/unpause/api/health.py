@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["Health"])
 
 
+_LOADING = {"status": "unavailable", "reason": "The agents are being loaded"}
 _DYING = {"status": "unavailable", "reason": "A background task has died; the process is about to exit"}
 
 
@@ -29,12 +30,14 @@ async def get_health(application: App) -> Any:  # noqa: ANN401 - FastAPI would d
 
 @router.get("/ready", operation_id="readiness_check", response_model=None)
 async def get_ready(application: App) -> Response:
-    """Answer 200 when the database answers and has the right schema, else 503 with the reason.
+    """Answer 200 when agents are loaded and the database answers with the right schema, else 503 with the reason.
 
     ``unserved`` counts the runs, by agent, that no live process can execute.
     """
     if application.pulse.has_died:
         return JSONResponse(_DYING, 503)
+    if not application.agents.is_loaded:
+        return JSONResponse(_LOADING, 503, {"Retry-After": "1"})
     try:
         await application.check_schema()
         unserved = await application.unserved.look()

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 
-from unpause.agents.config import Agents, AgentsConfig
+from unpause.agents.config import AgentsConfig
 from unpause.agents.hosting import host_agents, using_threads
 from unpause.agents.process.child import AgentProcess, end_process
 from unpause.agents.process.environment import end_with, give_up_looking_in
@@ -16,6 +16,7 @@ from unpause.agents.process.frames import LARGEST_FRAME, FrameSocket, receive_bl
 from unpause.agents.process.messages import Refused, encode
 from unpause.agents.process.threads import SegmentThreads
 from unpause.agents.redaction import Redaction
+from unpause.agents.served import Agents
 from unpause.cli.logs import configure_logging
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock

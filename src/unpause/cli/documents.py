@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from unpause.agents.config import Agents
+from unpause.agents.served import Agents
 from unpause.api.app import create_app
 from unpause.api.openapi import openapi_documents
 from unpause.bootstrap import build_application

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.bootstrap import node_name
+from unpause.domain.nodes import node_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,12 +1,10 @@
-"""What a process does for itself: its memory, its garbage, and its main task."""
+"""What a process does for itself: its garbage, and its main task."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
-import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -14,17 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 _log = structlog.get_logger(__name__)
-
-_PR_SET_DUMPABLE: Final = 4
-
-
-def protect_memory() -> None:
-    """Let no other process read this one's memory, environment or open files under ``/proc``, or trace it; Linux only.
-
-    It also writes no core. Root can read everything all the same. Child processes are not protected.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def freeze_loaded() -> None:

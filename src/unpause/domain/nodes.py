@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import dataclass
 
 from unpause.domain.runs import SETUP_COMMANDS
@@ -41,3 +43,8 @@ class Unserved:
     agent_id: str
     pending: int
     paused: int
+
+
+def node_name() -> str:
+    """Return the name of this process in logs and among the nodes of a database."""
+    return f"{platform.node()}:{os.getpid()}"

@@ -57,7 +57,6 @@ class Executor:
     def __init__(self, context: JournalContext, agents: AgentRegistry, rules: ExecutionRules) -> None:
         self._context = context
         self._agents = agents
-        self._served = agents.served
         self._rules = rules
         self._requirements = RequirementFactory(context.clock, context.ids, rules)
         self._journals: dict[int, SegmentJournal] = {}
@@ -65,7 +64,7 @@ class Executor:
     @property
     def served(self) -> ServedAgents:
         """The agents whose runs are claimed here."""
-        return self._served
+        return self._agents.served
 
     def list_held(self) -> list[tuple[int, int]]:
         """Return the runs that are executed here, each with its fence; from any thread."""
@@ -238,7 +237,7 @@ class Executor:
                 run_key,
                 Trigger.CLAIM,
                 lease=self._rules.lease,
-                served=self._served,
+                served=self.served,
                 changes={"updated_at": now},
             )
             return self._load(connection, run)

@@ -36,15 +36,22 @@ _RETRY_SECONDS = 1.0
 class Heartbeat:
     """Renews the leases of the executor's runs, and reports those that were lost.
 
-    Each beat also records that ``node``, this process, is alive.
+    Each beat also records that the ``node``, this process, is alive, and the agents that it serves then.
     """
 
-    def __init__(self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, node: Node | None = None) -> None:
+    def __init__(
+        self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, node: Callable[[], Node] | None = None
+    ) -> None:
         self._keeper = keeper
         self._executor = executor
         self._lease = lease
         self._node = node
-        self._is_over = threading.Event()
+        self._is_over = False
+        self._wakeup = threading.Event()
+
+    def beat_soon(self) -> None:
+        """Record at once what the node serves now."""
+        self._wakeup.set()
 
     @asynccontextmanager
     async def beating(self, abandon: Callable[[int], None]) -> AsyncIterator[None]:
@@ -73,7 +80,8 @@ class Heartbeat:
                 yield
             finally:
                 watching.stop()
-                self._is_over.set()
+                self._is_over = True
+                self._wakeup.set()
                 await asyncio.to_thread(thread.join)
                 await asyncio.to_thread(self._leave)
                 self._keeper.close()
@@ -81,7 +89,11 @@ class Heartbeat:
     def _beat(self, lost: Callable[[int], None]) -> None:
         usual = self._lease.total_seconds() / _RENEWALS
         wait = usual
-        while not self._is_over.wait(wait):
+        while True:
+            self._wakeup.wait(wait)
+            self._wakeup.clear()
+            if self._is_over:
+                return
             held = self._executor.list_held()
             # Leases first: a late renewal loses the run.
             is_well = self._renew(held, lost) and self._keep_node()
@@ -89,12 +101,14 @@ class Heartbeat:
 
     def _keep_node(self) -> bool:
         """Record that this node is alive; return whether the database took it."""
-        node = self._node
-        return node is None or self._attempt("node heartbeat failed", lambda: self._keeper.keep_node(node)) is not None
+        if self._node is None:
+            return True
+        node = self._node()
+        return self._attempt("node heartbeat failed", lambda: self._keeper.keep_node(node)) is not None
 
     def _leave(self) -> None:
-        node = self._node
-        if node is not None:
+        if self._node is not None:
+            node = self._node()
             self._attempt("node removal failed", lambda: self._keeper.remove_node(node))
 
     def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:

@@ -9,27 +9,35 @@ import structlog
 from unpause.store.nodes import list_live_agents, list_unserved
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from datetime import timedelta
 
     from unpause.domain.nodes import Unserved
-    from unpause.store.engine.database import Connection, Database
+    from unpause.store.engine.database import Database
 
 _log = structlog.get_logger(__name__)
 
 
 class UnservedRuns:
-    """Finds them; ``own`` are the agents that this process executes, ``patience`` how long nodes may be silent."""
+    """Finds them; ``own`` names the agents that this process executes, or is None while they are not known.
 
-    def __init__(self, database: Database, own: Collection[str], patience: timedelta) -> None:
+    ``patience`` is how long nodes may be silent.
+    """
+
+    def __init__(self, database: Database, own: Callable[[], Collection[str] | None], patience: timedelta) -> None:
         self._database = database
-        self._own = frozenset(own)
+        self._own = own
         self._patience = patience
         self._reported: tuple[str, ...] = ()
 
     async def look(self) -> list[Unserved]:
-        """Return the waiting runs by agent; none where a live process serves every agent."""
-        return await self._database.read(self._unit)
+        """Return the waiting runs by agent; none where a live process serves every agent, or may soon."""
+        own = self._own()
+        if own is None:
+            return []
+        return await self._database.read(
+            lambda connection: list_unserved(connection, frozenset(own) | list_live_agents(connection, self._patience))
+        )
 
     async def sweep(self) -> int:
         """Log the missing agents whenever they change; return their number."""
@@ -43,6 +51,3 @@ class UnservedRuns:
             else:
                 _log.info("all agents are served again")
         return len(found)
-
-    def _unit(self, connection: Connection) -> list[Unserved]:
-        return list_unserved(connection, self._own | list_live_agents(connection, self._patience))

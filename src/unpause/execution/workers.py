@@ -86,6 +86,10 @@ class Workers:
         self._bus.signal(Signal.PAUSE, run_key)
         self._on_signal(Signal.PAUSE, run_key)
 
+    def look_again(self) -> None:
+        """Look for runs that could not be claimed before: other agents are served now."""
+        self._on_ready(None)
+
     def stop_claiming(self) -> None:
         """Start no more segments; those that run go on."""
         self._is_working = False

@@ -74,6 +74,7 @@ class RunService:
         Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
         IdempotencyMismatch for a key used with something else, RunLimitReached.
         """
+        await self._context.agents.expect()
         agent = self._context.agents.get_driver(command.agent_id, command.source_type)
         if command.source_type == SETUP_COMMANDS:
             principal.require_scope(SETUP)
@@ -135,6 +136,7 @@ class RunService:
         """
         refuse_unstorable(command, principal.user_id)
         self._context.limits.refuse_answers(command)
+        await self._context.agents.expect()
 
         request = _ContinueRequest(principal, ref, command, request_key)
         with busy_with(str(ref)):

@@ -64,6 +64,7 @@ async def write_checked(database: Database, agents: AgentRegistry, unit: Callabl
             return await database.write(lambda connection: unit(connection, checks))
         except ValuesUnchecked as found:
             unchecked = found
+        await agents.expect()
         driver = agents.find_driver(unchecked.run)
         checks.add(unchecked, await asyncio.to_thread(_check, driver, unchecked.requirement, unchecked.values))
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _NOW = database_now()
 _KEEP = Upsert(
-    nodes, (nodes.c.id,), lambda added: {"seen_at": added.seen_at}, values={"started_at": _NOW, "seen_at": _NOW}
+    nodes,
+    (nodes.c.id,),
+    lambda added: {"agents": added.agents, "seen_at": added.seen_at},
+    values={"started_at": _NOW, "seen_at": _NOW},
 )
 _SEEN_SINCE = nodes.c.seen_at >= _NOW - bindparam("patience", type_=Interval)
 _LIVE = select(nodes.c.agents).where(_SEEN_SINCE)
@@ -59,7 +62,7 @@ _COUNT_PENDING = _counted(_OF_AGENT.where(IS_PENDING, runs.c.organization_id == 
 
 
 def keep_node(connection: Connection, node: Node) -> None:
-    """Write that the node is alive."""
+    """Write that the node is alive, and which agents it serves now."""
     added = {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)}
     connection.execute(_KEEP.on(connection), added)
 

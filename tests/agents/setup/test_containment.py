@@ -21,7 +21,7 @@ PARENT = """
 import asyncio, os, sys
 from pathlib import Path
 from unpause.agents.setup.shell import CommandRules, CommandUser, run_command
-from unpause.cli.process import protect_memory
+from unpause.agents.process.environment import protect_memory
 
 folder, user, command = Path(sys.argv[1]), sys.argv[2], sys.argv[3].replace("PARENT", str(os.getpid()))
 kept = os.environ["SECRET_KEY"] + " in memory"

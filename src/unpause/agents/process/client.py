@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,7 +15,6 @@ from unpause.agents.process.frames import (
     FrameSocket,
     ProtocolViolation,
     receive_blocking,
-    send_blocking,
 )
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, Refused, decode_from_agents
@@ -26,8 +22,7 @@ from unpause.errors import InvalidSetting
 from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from unpause.agents.process.launch import LaunchedProcess
 
 _log = structlog.get_logger(__name__)
 
@@ -43,51 +38,45 @@ class AgentProcessClient:
 
     link: AgentLink
 
-    def __init__(self, command: Sequence[str], config: bytes, environment: Mapping[str, str], folder: Path) -> None:
-        """Start the process with one end of a pair of sockets, and send it ``config``. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        self._stacks, write_stacks = os.pipe()
-        os.set_blocking(self._stacks, False)
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - this server's own interpreter
-                [*command, str(theirs.fileno()), str(write_stacks), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                # What tools print is no part of what the server prints.
-                stdout=_descriptor_of(sys.stderr),
-                env=dict(environment),
-                cwd=folder,
-                pass_fds=(theirs.fileno(), write_stacks),
-                # A Ctrl-C is for the server, and what tools fork ends with the process: the group is its own.
-                start_new_session=True,
-            )
-        finally:
-            theirs.close()
-            os.close(write_stacks)
-        self._socket = ours
+    def __init__(self, launched: LaunchedProcess) -> None:
+        self._launched = launched
+        self._process = launched.process
         self._is_attached = False
-        with suppress(ConnectionError):
-            # One that ended at once says so where it is waited for.
-            send_blocking(ours, config)
+        self._ready: Ready | None = None
+        self._served: frozenset[str] = frozenset()
         # Whether it takes no more segments, and ends with its last one.
         self.is_draining = False
-        self.has_died = False
 
     @property
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it was ended, or has ended by itself and that is known."""
+        return self._launched.has_died
+
+    def serves(self, agent_id: str) -> bool:
+        """Whether it has loaded this agent."""
+        return agent_id in self._served
+
     def receive_ready(self) -> Ready:
         """Wait until the agents are loaded. To be called in a thread, or before there is a loop.
 
         Raises InvalidSetting for agents that cannot be served, or a process that ended before it was ready.
         """
+        if self._ready is not None:
+            return self._ready
         try:
-            data = receive_blocking(self._socket, LARGEST_FRAME_OF_AGENTS)
+            data = receive_blocking(self._launched.socket, LARGEST_FRAME_OF_AGENTS)
             message = None if data is None else decode_from_agents(data)
         except (ProtocolViolation, OSError) as error:
             message = Refused(f"agents: their process could not be started: {error}")
         if isinstance(message, Ready):
+            self._ready = message
+            described = (*message.agents, *([message.setup_commands] if message.setup_commands else []))
+            self._served = frozenset(agent.agent_id for agent in described)
             return message
         self.kill()
         if isinstance(message, Refused):
@@ -96,7 +85,7 @@ class AgentProcessClient:
 
     async def attach(self) -> None:
         """Have the event loop read the process's messages from here on: ``listen`` does."""
-        frames = await FrameSocket.attach(self._socket, LARGEST_FRAME_OF_AGENTS)
+        frames = await FrameSocket.attach(self._launched.socket, LARGEST_FRAME_OF_AGENTS)
         self._is_attached = True
         self.link = AgentLink(frames, f"agent process {self.pid}")
 
@@ -146,15 +135,11 @@ class AgentProcessClient:
         """End the process, with all that it forked, and what ran there. Safe to call twice."""
         if self.has_died:
             return
-        self.has_died = True
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._stacks)
+        self._launched.kill()
         if self._is_attached:
             self.link.end(self.describe_end())
         else:
-            self._socket.close()
+            self._launched.socket.close()
 
     def request_stack(self) -> None:
         """Have the process write the stacks of its threads, whatever they do."""
@@ -164,7 +149,7 @@ class AgentProcessClient:
     def read_stack(self) -> str:
         """Return what the process wrote of its stacks."""
         try:
-            return "" if self.has_died else os.read(self._stacks, _STACK_BYTES).decode(errors="replace")
+            return "" if self.has_died else os.read(self._launched.stacks, _STACK_BYTES).decode(errors="replace")
         except BlockingIOError:
             return ""
 
@@ -179,10 +164,3 @@ class AgentProcessClient:
             return f"signal {signal.Signals(-code).name}"
         except ValueError:
             return f"signal {-code}"
-
-
-def _descriptor_of(stream: object) -> int:
-    try:
-        return int(stream.fileno())  # type: ignore[attr-defined]
-    except (AttributeError, OSError, ValueError):
-        return subprocess.DEVNULL

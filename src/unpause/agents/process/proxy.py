@@ -34,12 +34,8 @@ class ProcessDriver:
 
     def __init__(self, description: AgentDescription, host: AgentHost) -> None:
         self._host = host
-        self.agent_id = description.agent_id
-        self.update(description)
-
-    def update(self, description: AgentDescription) -> None:
-        """Take what a newer process says of the same agent."""
         self._description = description
+        self.agent_id = description.agent_id
         self.agent_name = description.agent_name
         self.model_name = description.model_name
         self.model_provider = description.model_provider

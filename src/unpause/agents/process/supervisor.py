@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from unpause.agents.driver import AgentProcessDied
+from unpause.agents.driver import AgentProcessDied, Paused
+from unpause.agents.process.client import AgentProcessClient
 from unpause.agents.process.proxy import ProcessDriver
 from unpause.clock import delays
 from unpause.errors import AgentUnavailable, InvalidSetting
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
     from typing import Any
 
     from unpause.agents.driver import ArgumentCheck, Journal, Segment, SegmentEnd
-    from unpause.agents.process.client import AgentProcessClient
-    from unpause.agents.process.messages import AgentDescription, Ready
+    from unpause.agents.process.launch import LaunchedProcess
+    from unpause.agents.process.messages import Ready
+    from unpause.agents.registry import AgentRegistry
 
 _log = structlog.get_logger(__name__)
 
@@ -32,6 +34,8 @@ _SILENT_SECONDS: Final = 3.5
 # One that lived longer than this did not die at its start.
 _SETTLED_SECONDS: Final = 30.0
 _CHECK_SECONDS: Final = 10.0
+# After the start, the process that stands by leaves the processor to the first requests.
+_STANDBY_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,45 +56,38 @@ class ProcessRules:
 
 
 class AgentProcesses:
-    """The agents of this server, in processes of their own. Implements ``AgentHost``."""
+    """The agents of this server, in processes of their own. Implements ``AgentHost``.
 
-    def __init__(self, launch: Callable[[], AgentProcessClient], rules: ProcessRules) -> None:
-        """``launch`` starts a process."""
+    With a single process another one stands by, with its agents loaded: it takes over at once when that one dies.
+    """
+
+    def __init__(
+        self, launch: Callable[[], LaunchedProcess], rules: ProcessRules, launched: Iterable[LaunchedProcess] = ()
+    ) -> None:
+        """``launched`` are the processes that were started already, ``launch`` starts another one."""
         self._launch = launch
         self._rules = rules
         self._clients: list[AgentProcessClient] = []
         # Those that load their agents.
-        self._starting: list[AgentProcessClient] = []
+        self._starting = [AgentProcessClient(process) for process in launched]
+        self._registry: AgentRegistry | None = None
         self._has_changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._restarts = delays()
         self._blocked: set[int] = set()
         self._replaced: set[int] = set()
-        self._drivers: dict[str, ProcessDriver] = {}
 
-    def start(self) -> None:
-        """Start the processes; they load their agents while this one goes on."""
-        self._starting = [self._launch() for _ in range(self._rules.processes)]
+    def arrive(self, registry: AgentRegistry) -> None:
+        """Put the agents into this registry once they are loaded, and whenever they are loaded anew."""
+        self._registry = registry
 
-    def wait_until_ready(self) -> tuple[list[ProcessDriver], ProcessDriver | None]:
-        """Return drivers for the agents, and for setup commands, once every process has loaded them.
-
-        Raises InvalidSetting, and ends all processes, for agents that cannot be served.
-        """
-        try:
-            ready, *_ = [client.receive_ready() for client in self._starting]
-        except BaseException:
-            self.kill()
-            raise
-        setup = None if ready.setup_commands is None else self._driver_of(ready.setup_commands)
-        return [self._driver_of(description) for description in ready.agents], setup
-
-    def kill(self) -> None:
-        """End all processes at once."""
-        for client in (*self._starting, *self._clients):
-            client.kill()
+    def wait_until_loaded(self) -> None:
+        """Return once every process has loaded the agents; before there is an event loop. Raises InvalidSetting."""
+        for client in self._starting:
+            client.receive_ready()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -98,13 +95,12 @@ class AgentProcesses:
         self._loop = asyncio.get_running_loop()
         async with background_tasks() as tasks:
             self._tasks = tasks
-            for client in tuple(self._starting):
-                await self._add(client)
+            tasks.create_task(self._load(), name="load of agents")
             watching = VitalTask(tasks, self._watch(), "watch over agent processes")
             try:
                 yield
             finally:
-                self._is_stopping = True
+                self._stopping.set()
                 watching.stop()
                 self._has_changed.set()
                 for client in self._starting:
@@ -112,11 +108,31 @@ class AgentProcesses:
                 await asyncio.gather(*(client.shut_down() for client in self._clients))
                 self._loop = self._tasks = None
 
+    async def _load(self) -> None:
+        """Take the first processes into service as soon as they have loaded the agents."""
+        clients = tuple(self._starting)
+        try:
+            ready = [await asyncio.to_thread(client.receive_ready) for client in clients]
+            for client in clients:
+                await self._add(client)
+            self._serve(ready[0])
+        except InvalidSetting as error:
+            if self._registry is not None and not self._stopping.is_set():
+                self._registry.refuse(error)
+            return
+        if self._rules.processes == 1:
+            await self._rest(_STANDBY_SECONDS)
+            await self._replace(wait=False)
+
     # -- requests of the server
 
     async def run_segment(self, agent_id: str, segment: Segment, journal: Journal) -> SegmentEnd:
         """Run a segment in the process with the fewest; wait for one where there is none just now."""
-        client = await self._choose()
+        client = await self._choose(agent_id)
+        if client is None:
+            # The agents were loaded anew while the segment waited: whoever serves this one goes on with the run.
+            journal.request_release()
+            return Paused(requests=())
         try:
             return await client.link.run_segment(agent_id, segment, journal)
         finally:
@@ -139,7 +155,9 @@ class AgentProcesses:
     async def _check(
         self, agent_id: str, tool_name: str, arguments: Mapping[str, Any], chosen: list[str]
     ) -> ArgumentCheck | None:
-        client = await self._choose()
+        client = await self._choose(agent_id)
+        if client is None:
+            raise AgentProcessDied("no process has this agent any more")
         return await client.link.check_arguments(agent_id, tool_name, arguments, chosen)
 
     def request_reload(self) -> None:
@@ -152,54 +170,57 @@ class AgentProcesses:
 
         Returns False, having changed nothing, where the new ones cannot be started.
         """
-        new: list[AgentProcessClient] = []
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
+        old, new = list(self._clients), list[AgentProcessClient]()
         try:
-            for _ in range(self._rules.processes):
-                new.append(self._launch())
+            for _ in range(max(self._rules.processes, len(old))):
+                new.append(AgentProcessClient(self._launch()))
                 self._starting.append(new[-1])
             ready = [await asyncio.to_thread(client.receive_ready) for client in new]
-        except InvalidSetting as error:
+            self._serve(ready[0])
+        except (InvalidSetting, OSError) as error:
             for client in new:
                 client.kill()
                 self._starting.remove(client)
-            _log.error("agents not reloaded", reason=error.message)
+            _log.error("agents not reloaded", reason=str(error))
             return False
-        old = list(self._clients)
-        for client in new:
-            await self._add(client)
-        self._update(ready[0])
         for client in old:
             self._drain(client)
+        for client in new:
+            await self._add(client)
         _log.info("agents reloaded", processes=len(new))
         return True
 
     # -- starting and replacing processes
 
-    def _driver_of(self, description: AgentDescription) -> ProcessDriver:
-        driver = self._drivers[description.agent_id] = ProcessDriver(description, self)
-        return driver
+    def _serve(self, ready: Ready) -> None:
+        """Serve the agents that a process has loaded; raise InvalidSetting for those that cannot be served."""
+        if self._registry is not None and not self._stopping.is_set():
+            setup = None if ready.setup_commands is None else ProcessDriver(ready.setup_commands, self)
+            self._registry.serve([ProcessDriver(description, self) for description in ready.agents], setup)
 
-    def _update(self, ready: Ready) -> None:
-        for description in (*ready.agents, *([ready.setup_commands] if ready.setup_commands else [])):
-            driver = self._drivers.get(description.agent_id)
-            if driver is None:
-                _log.warning("agent not served: a new agent needs a restart", agent=description.agent_id)
-            else:
-                driver.update(description)
-
-    async def _choose(self) -> AgentProcessClient:
+    async def _choose(self, agent_id: str) -> AgentProcessClient | None:
+        """Return the process with the fewest segments, once there is one; None where none will have this agent."""
         while True:
-            able = [client for client in self._clients if not client.is_draining and not client.has_died]
-            if able:
-                return min(able, key=lambda client: client.link.busy)
-            if self._is_stopping:
+            if self._stopping.is_set():
                 raise AgentProcessDied("the agent processes are being stopped")
+            able = [client for client in self._clients if not client.is_draining and not client.has_died]
+            fit = [client for client in able if client.serves(agent_id)]
+            if fit:
+                # Those that are left over stand by, and so does one whose loop is blocked while another is free.
+                fit.sort(key=lambda client: client.pid in self._blocked)
+                return min(fit[: self._rules.processes], key=lambda client: client.link.busy)
+            if able and not self._starting:
+                return None
             self._has_changed.clear()
             await self._has_changed.wait()
 
     async def _add(self, client: AgentProcessClient) -> None:
         self._starting.remove(client)
-        if self._tasks is None or self._is_stopping:
+        if self._tasks is None or self._stopping.is_set():
             client.kill()
             return
         await client.attach()
@@ -217,7 +238,7 @@ class AgentProcesses:
             self._blocked.discard(client.pid)
             self._replaced.discard(client.pid)
             self._has_changed.set()
-        if self._is_stopping or client.is_draining:
+        if self._stopping.is_set() or client.is_draining:
             return
         _log.error("agent process died", pid=client.pid, ended=client.describe_end(), segments=running)
         if monotonic() - since > _SETTLED_SECONDS:
@@ -227,24 +248,33 @@ class AgentProcesses:
 
     async def _replace(self, *, wait: bool) -> None:
         """Start a process in the place of one that ended; again and again, after growing delays, where that fails."""
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             if wait:
-                await asyncio.sleep(next(self._restarts))
+                await self._rest(next(self._restarts))
+                if self._stopping.is_set():
+                    return
             client = None
             try:
-                client = self._launch()
+                client = AgentProcessClient(self._launch())
                 self._starting.append(client)
-                self._update(await asyncio.to_thread(client.receive_ready))
+                self._serve(await asyncio.to_thread(client.receive_ready))
             except (InvalidSetting, OSError) as error:
                 if client is not None:
+                    client.kill()
                     self._starting.remove(client)
-                if not self._is_stopping:
+                if not self._stopping.is_set():
                     _log.error("agent process could not be started", reason=str(error))
                 wait = True
                 continue
             await self._add(client)
             _log.info("agent process started", pid=client.pid)
             return
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the processes are being stopped."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _watch(self) -> None:
         while True:

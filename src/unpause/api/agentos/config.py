@@ -33,6 +33,7 @@ async def get_root() -> Response:
 @router.get("/config", operation_id="get_config", response_model=None)
 async def get_config(application: App) -> Response:
     """Return the configuration that clients read before they start."""
+    await application.agents.expect()
     agents = [
         {"id": agent.agent_id, "name": agent.agent_name, "db_id": DATABASE_ID}
         for agent in application.agents.list_agents()
@@ -61,6 +62,7 @@ async def get_config(application: App) -> Response:
 @router.get("/agents", operation_id="get_agents", response_model=None)
 async def list_agents(application: App, caller: Caller) -> Response:
     """Return the agents that the caller may see or run."""
+    await application.agents.expect()
     agents = application.agents.list_agents()
     return json_response(
         [
@@ -74,12 +76,14 @@ async def list_agents(application: App, caller: Caller) -> Response:
 @router.get("/agents/{agent_id}", operation_id="get_agent", response_model=None)
 async def get_agent(application: App, agent_id: str) -> Response:
     """Return one agent."""
+    await application.agents.expect()
     return json_response(agent_json(application.agents.get_agent(agent_id)))
 
 
 @router.get("/models", operation_id="get_models", response_model=None)
 async def list_models(application: App) -> Response:
     """Return the models that the agents use, each once."""
+    await application.agents.expect()
     models = {(agent.model_name, agent.model_provider): None for agent in application.agents.list_agents()}
     return json_response([{"id": name, "provider": provider} for name, provider in models])
 

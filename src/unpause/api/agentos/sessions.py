@@ -188,6 +188,7 @@ async def get_session(
         session, views = await application.sessions.list_chat(caller, session_id, _CHAT_RUNS)
     except SessionNotFound:
         raise missing from None
+    await application.agents.expect()
     agent = application.agents.find_agent(session.agent_id)
     output = _session_json(session, views)
     if agent is not None:

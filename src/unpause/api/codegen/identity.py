@@ -109,6 +109,7 @@ async def get_user(
 async def list_models(application: App, principal: Member) -> Response:
     """Return the models for runs of the default agent, by provider."""
     del principal
+    await application.agents.expect()
     agent_id = application.agents.default_agent
     if agent_id is None:
         return JSONResponse({"providers": [], "default_model": ""})

@@ -81,6 +81,7 @@ async def create_agent_run(
     _check_length(body.prompt, application)
     if body.repo_id is not None and body.repo_id not in _REPOSITORIES:
         raise InvalidInput(f"repo_id {body.repo_id} is not the number of a repository")
+    await application.agents.expect()
     agent_id = application.choice.choose_agent(body.repo_id, body.agent_type)
     if agent_id is None:
         raise NotFound(_NO_REPOS, {"detail": _NO_AGENTS})

@@ -1,0 +1,79 @@
+"""The work of ``unpause worker``: from checked settings to the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from unpause.agents.setup.shell import find_command_user
+from unpause.bootstrap import build_application
+from unpause.cli.logs import configure_logging
+from unpause.cli.process import freeze_loaded, run_main
+from unpause.errors import InvalidSetting
+from unpause.factories import build_agents, build_redaction, load_vault
+from unpause.store.engine.database import database_file
+from unpause.store.engine.schema import check_database
+from unpause.tasks import TaskScope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unpause.agents.process.launch import LaunchedProcess
+    from unpause.bootstrap import Application
+    from unpause.settings import Settings
+
+
+def run_worker(settings: Settings, launched: Sequence[LaunchedProcess]) -> None:
+    """Execute runs of the agents of the processes that were launched; raise a ``Startup`` error."""
+    if database_file(settings.database_url) is not None:
+        raise InvalidSetting("a worker shares its database with servers, which needs PostgreSQL: see --database-url")
+    load_vault(settings)
+    find_command_user(settings.command_user)
+    configure_logging(build_redaction(settings), readable=settings.dev)
+    agents = build_agents(settings, launched, demo=False)
+    check_database(settings.database_url)
+    _run(build_application(settings, agents))
+
+
+def _run(application: Application) -> None:
+    try:
+        run_main(_work(application))
+    except BaseExceptionGroup:
+        if not application.pulse.has_died:
+            raise
+        # The log names the part and the reason; the runs are released.
+        sys.exit(1)
+
+
+async def _become_ready(application: Application) -> None:
+    """Wait for the agents, and say that they are loaded. Raises InvalidSetting for agents that cannot be served."""
+    await application.agents.wait_until_loaded()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload_agents)
+    freeze_loaded()
+    sys.stdout.write("Unpause worker is ready\n")
+    sys.stdout.flush()
+
+
+async def _work(application: Application) -> None:
+    stop: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if not stop.done():
+            stop.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    async with application.running():
+        async with TaskScope() as tasks:
+            becoming_ready = tasks.start(_become_ready(application), "start")
+            waiting: list[asyncio.Future[Any]] = [becoming_ready, stop]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if becoming_ready.done():
+                becoming_ready.result()
+            received = await stop
+        application.workers.stop_claiming()
+    # Everything is closed: end by the signal, as a server does, without waiting for the thread of a stuck tool.
+    signal.signal(received, signal.SIG_DFL)
+    signal.raise_signal(received)

@@ -1,0 +1,179 @@
+"""The server of ``unpause serve`` and ``unpause demo``: from checked settings to the end of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from datetime import UTC, datetime
+from math import ceil
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from unpause.agents.setup.shell import find_command_user
+from unpause.api.app import create_app
+from unpause.auth.tokens import create_first_token
+from unpause.bootstrap import build_application
+from unpause.cli.connections import TimedApp, TimedConnection
+from unpause.cli.logs import configure_logging
+from unpause.cli.process import freeze_loaded, run_main
+from unpause.errors import InvalidSetting
+from unpause.factories import build_agents, build_redaction, load_jwt_keys, load_vault
+from unpause.store.engine.database import database_file
+from unpause.store.engine.dialects import read_now
+from unpause.store.engine.ownership import own_database, prepare_database
+from unpause.store.engine.schema import plain_connection
+from unpause.tasks import TaskScope, background_tasks
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from unpause.agents.process.launch import LaunchedProcess
+    from unpause.agents.served import Agents
+    from unpause.bootstrap import Application
+    from unpause.settings import Settings
+
+# How long an idle connection stays open between two requests.
+_KEEP_ALIVE_SECONDS = 15
+# More than ``HeadLimit`` accepts, so that a client usually gets its answer, and not a closed connection.
+_LARGEST_HEAD_BYTES = 512 * 1024
+
+
+class _Server(uvicorn.Server):
+    """Prints its address when its agents are loaded; ends streams when it stops."""
+
+    def __init__(self, config: uvicorn.Config, application: Application, hints: str = "") -> None:
+        super().__init__(config)
+        self._application = application
+        self._hints = hints
+        self._becoming_ready: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until stopped. Raises InvalidSetting for agents that turn out to be impossible."""
+        async with TaskScope() as self._tasks:
+            await super().serve(sockets)
+            if self._becoming_ready is not None and self._becoming_ready.done():
+                self._becoming_ready.result()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more requests and claim no more runs, and wait for open responses."""
+        async with background_tasks() as tasks:
+            draining = tasks.create_task(self._application.drain(), name="drain")
+            await super().shutdown(sockets)
+            draining.cancel()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Stop also when a part of the background work has died, and when the agents cannot be served."""
+        return await super().on_tick(counter) or self._application.pulse.has_died or self._has_failed()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            # uvicorn has logged the reason, and would exit with its own code.
+            if self.lifespan.should_exit:
+                raise InvalidSetting("the server could not start; the log above says why") from None
+            where = f"{self.config.host} port {self.config.port}"
+            raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
+        if self.started:
+            self._becoming_ready = self._tasks.start(self._become_ready(), "start")
+
+    async def _become_ready(self) -> None:
+        """Wait for the agents; then print the first token, the address, and the hints of the demo."""
+        await self._application.agents.wait_until_loaded()
+        settings = self._application.settings
+        if not settings.dev:
+            await asyncio.to_thread(_make_first_token, settings.database_url)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._application.reload_agents)
+        freeze_loaded()
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        sys.stdout.write(f"Unpause is ready on {address}\n")
+        sys.stdout.write(self._hints.format(address=address))
+        sys.stdout.flush()
+
+    def _has_failed(self) -> bool:
+        task = self._becoming_ready
+        return task is not None and task.done() and not task.cancelled() and task.exception() is not None
+
+
+def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: str) -> None:
+    """Serve until stopped the agents of the processes that were launched; raise a ``Startup`` error."""
+    _check(settings, "the demo" if hints else "--dev")
+    configure_logging(build_redaction(settings), readable=settings.dev)
+    agents = build_agents(settings, launched, demo=bool(hints))
+    file = database_file(settings.database_url)
+    if file is not None and not file.exists():
+        # Before anything is created on disk: a wrong name leaves nothing behind.
+        agents.wait_until_loaded()
+    lock = own_database(settings.database_url)
+    try:
+        prepare_database(settings.database_url)
+        _serve(settings, agents, hints)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _check(settings: Settings, open_server: str) -> None:
+    """Raise InvalidSetting for settings that cannot work, before anything changes."""
+    if settings.dev and not settings.is_loopback:
+        raise InvalidSetting(
+            f"other machines can reach host {settings.host}, and with {open_server} nobody needs a token: "
+            "listen on 127.0.0.1, or serve without it"
+        )
+    if not settings.worker and database_file(settings.database_url) is not None:
+        raise InvalidSetting("--no-worker needs separate workers, and those need PostgreSQL: see --database-url")
+    load_vault(settings)
+    load_jwt_keys(settings)
+    find_command_user(settings.command_user)
+
+
+def _make_first_token(database_url: str) -> None:
+    """Print an administrator's token if the database has none: without one nobody could use the server."""
+    with plain_connection(database_url) as connection, connection.begin():
+        text = create_first_token(connection, read_now(connection, datetime.now(UTC)))
+    if text is not None:
+        sys.stdout.write(f"An administrator's token, shown only now: {text}\n")
+        sys.stdout.flush()
+
+
+def _serve(settings: Settings, agents: Agents, hints: str) -> None:
+    application = build_application(settings, agents)
+    config = uvicorn.Config(
+        TimedApp(create_app(application), settings.request_seconds),
+        host=settings.host,
+        port=settings.port,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        http=TimedConnection,
+        h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
+        # Only trusted proxies may name the client.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        # Streams end by themselves after the grace period: this is for clients that do not read.
+        timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
+    )
+    server = _Server(config, application, hints)
+    # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal must
+    # end the process, too, without waiting for the thread of a stuck tool.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        run_main(server.serve(), config.get_loop_factory())
+    except KeyboardInterrupt:
+        # Everything is closed: end by the signal, as with SIGTERM, without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    if application.pulse.has_died:
+        # The log names the part and the reason; the runs are released.
+        sys.exit(1)
+    if not server.started:
+        raise InvalidSetting("the server could not start; the log above says why")
