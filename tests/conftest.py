@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.support.databases import (
     PostgresServer,
     migrated_sqlite_file,
     postgres_server,
-    share_compiled_statements,
+    quicken_engines,
     sqlite_url,
 )
 from tests.support.full import skip_long_tests
@@ -23,9 +24,15 @@ from tests.support.logs import log_plainly
 settings.register_profile("unpause", deadline=None, database=None)
 settings.load_profile("unpause")
 
-share_compiled_statements()
+quicken_engines()
 
 log_plainly()
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests, and all modules: there to stay, so no garbage collection needs to look through them.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

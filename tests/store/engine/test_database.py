@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from tests.support.databases import new_run, sqlite_url
+from tests.support.databases import new_run, sqlite_url, waiting_for_the_disk
 from unpause.errors import Collision, InvalidSetting, ShuttingDown
 from unpause.store.engine.database import Database, database_file, parse_url
 from unpause.store.engine.schema import plain_engine
@@ -239,7 +239,9 @@ async def test_sqlite_is_durable_and_checks_foreign_keys(database_url: str) -> N
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
 
-    async with Database(database_url).opened() as database:
+    async with AsyncExitStack() as stack:
+        with waiting_for_the_disk():
+            database = await stack.enter_async_context(Database(database_url).opened())
         if not database.is_shared:
             assert await database.write(settings) == ["wal", 2, 1, 5000]
             assert await database.read(settings) == ["wal", 2, 1, 5000]
