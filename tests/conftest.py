@@ -14,14 +14,14 @@ from tests.support.databases import (
     PostgresServer,
     migrated_sqlite_file,
     postgres_server,
-    quicken_engines,
     sqlite_url,
 )
-from tests.support.full import skip_long_tests
+from tests.support.engines import quicken_engines
+from tests.support.full import IS_FULL, skip_long_tests
 from tests.support.logs import log_plainly
 
 # No deadline, because a busy machine is no fault; no database of examples in the working tree.
-settings.register_profile("unpause", deadline=None, database=None)
+settings.register_profile("unpause", deadline=None, database=None, max_examples=100 if IS_FULL else 40)
 settings.load_profile("unpause")
 
 quicken_engines()

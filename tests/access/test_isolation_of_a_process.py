@@ -38,6 +38,7 @@ def people(server: ServerProcess) -> Iterator[dict[str, httpx.Client]]:
         }
 
 
+@pytest.mark.full
 def test_two_users_and_two_organizations_of_a_real_server_are_kept_apart(people: dict[str, httpx.Client]) -> None:
     alice = people["alice"]
     run = create_run(alice, "delete something")

@@ -119,12 +119,12 @@ async def test_segments_go_on_through_a_time_without_a_database(
 ) -> None:
     driver = HoldingDriver()
     # Away for longer than a lease: there is somebody who would take the run back, and does not.
-    settings: dict[str, Any] = {"lease_seconds": 4.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
+    settings: dict[str, Any] = {"lease_seconds": 2.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
     async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
         run = await start(application)
         await driver.has_started(1)
         with away(postgres, postgres_url):
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(2.5)
             await driver.let_go()
             await asyncio.sleep(0.1)
         ended = await reached(application.database, run.id, RunStatus.COMPLETED)

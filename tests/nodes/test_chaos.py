@@ -17,9 +17,9 @@ from tests.support.cluster import Cluster, start_all, wait_until
 from tests.support.full import IS_FULL
 from tests.support.processes import ServerProcess
 
-RUNS, CALLS, WORK_SECONDS, CHAOS_SECONDS = (200, 40, 1.5, 60.0) if IS_FULL else (10, 5, 0.8, 4.0)
+RUNS, CALLS, WORK_SECONDS, CHAOS_SECONDS = (200, 40, 1.5, 60.0) if IS_FULL else (8, 3, 0.8, 2.0)
 WORKERS = 3 if IS_FULL else 2
-KILL_EVERY_SECONDS = 4.0 if IS_FULL else 2.0
+KILL_EVERY_SECONDS = 4.0 if IS_FULL else 1.0
 
 # With default settings in the long form; on a machine that does much else there is no telling.
 RECOVERY_SECONDS = 15.0 if IS_FULL else 60.0

@@ -18,7 +18,7 @@ from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, Barrier
 
 AWAY_SECONDS = 10.0 if IS_FULL else 2.0
-LOAD, CALLS = (12, 5) if IS_FULL else (5, 3)
+LOAD, CALLS, WORK_SECONDS = (12, 5, 1.5) if IS_FULL else (5, 2, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_database_that_was_away_costs_nothing_but_time(
     new_cluster: Callable[..., Cluster], postgres: PostgresServer, mode: str
 ) -> None:
     # Nobody polls within the test: whatever starts in it was told by a listener that is connected again.
-    cluster = new_cluster("--poll-seconds", "600", TEST_WORK_SECONDS="1.5")
+    cluster = new_cluster("--poll-seconds", "600", TEST_WORK_SECONDS=str(WORK_SECONDS))
     cluster.start(apis=2, workers=2)
     with (
         Barrier(cluster.folder, "0-0") as door,

@@ -76,10 +76,10 @@ def test_a_single_run_does_not_wait_for_another_organizations_thousand(new_clust
 
 
 def test_no_organization_has_more_runs_at_once_than_it_may(new_cluster: Callable[..., Cluster]) -> None:
-    cluster = new_cluster("--max-running-per-organization", "3", TEST_WORK_SECONDS="0.4")
+    cluster = new_cluster("--max-running-per-organization", "3", TEST_WORK_SECONDS="0.3")
     add_organization(cluster)
-    add_runs(cluster, MANY, (f"rework {number}-0, rework {number}-1" for number in range(16)))
-    add_runs(cluster, FEW, (f"rework {number}-0, rework {number}-1" for number in range(100, 104)))
+    add_runs(cluster, MANY, (f"rework {number}-0, rework {number}-1" for number in range(9)))
+    add_runs(cluster, FEW, (f"rework {number}-0, rework {number}-1" for number in range(100, 103)))
     start_all([cluster.new_worker() for _ in range(3)])
     wait_until_settled(cluster, 120)
     most = {MANY: 0, FEW: 0}
@@ -90,4 +90,4 @@ def test_no_organization_has_more_runs_at_once_than_it_may(new_cluster: Callable
         most[organization] = max(most[organization], running[organization])
     assert 2 <= most[MANY] <= 3
     assert 1 <= most[FEW] <= 3
-    assert cluster.statuses() == {"COMPLETED": 20}
+    assert cluster.statuses() == {"COMPLETED": 12}

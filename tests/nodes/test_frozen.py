@@ -19,7 +19,7 @@ LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 IDLE_SECONDS = 4.0
 
 
-@pytest.mark.parametrize("tool", ["gated", "regated"])
+@pytest.mark.parametrize("tool", [pytest.param("gated", marks=pytest.mark.full), "regated"])
 def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], tool: str) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=2)
@@ -82,6 +82,7 @@ def test_what_a_worker_that_froze_had_locked_holds_up_nobody_for_long(new_cluste
     assert cluster.find_gaps() == []
 
 
+@pytest.mark.full
 def test_a_row_that_is_locked_for_long_costs_the_other_runs_no_lease(new_cluster: Callable[..., Cluster]) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=2)

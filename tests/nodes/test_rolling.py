@@ -19,9 +19,9 @@ from tests.support.full import IS_FULL
 from tests.support.processes import Barrier, ServerProcess
 
 CLIENTS = 50 if IS_FULL else 4
-ROUNDS = 6 if IS_FULL else 2
-CALLS = 30 if IS_FULL else 6
-BETWEEN_RUNS_SECONDS = 0.3 if IS_FULL else 0.7
+ROUNDS = 6 if IS_FULL else 1
+CALLS = 30 if IS_FULL else 4
+BETWEEN_RUNS_SECONDS = 0.3
 
 
 class Load:

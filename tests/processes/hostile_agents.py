@@ -21,7 +21,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from unpause import policy
 
-WORDS = 60
+WORDS = 40
 
 
 def segfault() -> None:

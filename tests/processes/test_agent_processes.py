@@ -15,10 +15,13 @@ import pytest
 
 from tests.contract.replaying import read_events
 from tests.processes.hostile_agents import DEADLY, WORDS
+from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, ServerProcess, unpause
 
 AGENTS = Path(__file__).parent / "hostile_agents.py"
 KEY = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
+# A process that ends, and one that goes on but is no use any more.
+EVERY_TIME = ("segfault", "garbage")
 OWN = "a-secret-of-the-server-with-many-letters"
 
 
@@ -33,8 +36,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "OPENAI_API_KEY": "sk-for-the-provider",
         "MY_SERVICE": "for tools",
     }
-    options = ("--agents", AGENTS, "--agent-processes", "2", "--agent-env", "MY_SERVICE", "--agent-cancel-seconds", "1")
-    with ServerProcess(folder, *options, environment=environment) as process:
+    options = (
+        "--agent-processes",
+        "2",
+        "--agent-env",
+        "MY_SERVICE",
+        "--agent-cancel-seconds",
+        "1",
+        "--max-crashes",
+        "2",
+    )
+    with ServerProcess(folder, "--agents", AGENTS, *options, environment=environment) as process:
         yield process
 
 
@@ -69,7 +81,7 @@ def wait_until_all_are_ready(server: ServerProcess) -> None:
 
 
 class Bystander(threading.Thread):
-    """Follows a run that speaks for three seconds."""
+    """Follows a run that speaks for two seconds."""
 
     def __init__(self, server: ServerProcess) -> None:
         super().__init__()
@@ -91,7 +103,9 @@ class Bystander(threading.Thread):
         return "".join(event["content"] for event in read_events(self.text) if event["event"] == "RunContent")
 
 
-@pytest.mark.parametrize("tool", list(DEADLY))
+@pytest.mark.parametrize(
+    "tool", [*EVERY_TIME, *(pytest.param(tool, marks=pytest.mark.full) for tool in DEADLY if tool not in EVERY_TIME)]
+)
 def test_the_death_of_a_process_puts_its_call_in_doubt_and_others_go_on(server: ServerProcess, tool: str) -> None:
     wait_until_all_are_ready(server)
     bystander = Bystander(server)
@@ -185,22 +199,26 @@ def test_a_hangup_loads_the_agents_anew_while_runs_go_on(server: ServerProcess) 
     assert bystander.content() == "".join(f"{number} " for number in range(WORDS))
 
 
+REPLACED = (
+    ("process_id", 3, "COMPLETED", "it has run its segments"),
+    ("leak", 1, "COMPLETED", "it holds too much memory"),
+    ("block_for_long", 1, "PAUSED", "agent process killed: its event loop is blocked"),
+)
+
+
 def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> None:
+    done = REPLACED if IS_FULL else REPLACED[:1]
     options = ("--agent-max-segments", "3", "--agent-max-bytes", str(250 << 20), "--agent-unresponsive-seconds", "4")
     with (
         ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS, *options) as server,
         server.client() as client,
     ):
-        for number, (tool, status) in enumerate(
-            [("process_id", "COMPLETED"), ("leak", "COMPLETED"), ("block_for_long", "PAUSED")]
-        ):
+        for tool, segments, status, _ in done:
             before = processes_of(server)
-            for _ in range(1 if number else 3):
+            for _ in range(segments):
                 assert start(client, "hostile", tool)["status"] == status
             wait_until(lambda before=before: not before <= processes_of(server))  # type: ignore[misc]
-    assert server.output.count("it has run its segments") == 1
-    assert server.output.count("it holds too much memory") == 1
-    assert server.output.count("agent process killed: its event loop is blocked") == 1
+    assert [server.output.count(reason) for *_, reason in done] == [1] * len(done)
 
 
 def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
@@ -211,11 +229,9 @@ def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
 
 
-def test_a_run_that_kills_every_process_ends_as_error(tmp_path: Path) -> None:
-    with (
-        ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS, "--max-crashes", "2") as server,
-        server.client() as client,
-    ):
+def test_a_run_that_kills_every_process_ends_as_error(server: ServerProcess) -> None:
+    wait_until_all_are_ready(server)
+    with server.client() as client:
         run = start(client, "hostile", "segfault_always")
 
         assert run["status"] == "ERROR"

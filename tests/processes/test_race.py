@@ -76,6 +76,7 @@ async def test_of_64_continues_at_once_one_runs_the_tool_and_63_are_told_who_was
         assert read_run(client, run)["status"] == "COMPLETED"
 
 
+@pytest.mark.full
 async def test_of_64_clients_of_both_apis_one_wins_and_its_decision_is_the_one_that_counts(
     server: ServerProcess, racers: list[httpx.AsyncClient]
 ) -> None:

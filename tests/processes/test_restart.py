@@ -103,7 +103,7 @@ def test_a_stop_lets_a_running_call_end_and_its_run_with_it(tmp_path: Path) -> N
     assert calls_of(server, "short") == ["guarded short"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_a_stop_does_not_wait_for_a_stuck_call_which_is_in_doubt_afterwards(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_command_that_was_cut_off_is_confirmed_and_runs_again(crash: Crash) ->
     assert crash.traces() == ["one", "began", "began", "three"]
 
 
+@pytest.mark.full
 def test_a_command_that_was_cut_off_is_rejected_and_skipped(crash: Crash) -> None:
     shown = crash.as_agno()
     assert continue_run(crash.client, shown, rejecting(shown, "It had finished.")).status_code == 200
@@ -115,6 +116,7 @@ def test_a_command_that_was_cut_off_is_rejected_and_skipped(crash: Crash) -> Non
     assert run["result"].endswith("Script:\n```sh\necho one >> trace\necho three >> trace\n```")
 
 
+@pytest.mark.full
 def test_commands_in_a_resume_take_the_place_of_the_one_that_was_cut_off(crash: Crash) -> None:
     crash.settled()
     assert resume_run(crash.client, crash.key, "$ echo two >> trace").status_code == 200

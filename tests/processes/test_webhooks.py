@@ -52,7 +52,7 @@ def test_a_kill_while_a_message_is_on_its_way_sends_it_again_with_the_same_id(tm
         assert SECRET not in server.output
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("delay", [0.0, *(pytest.param(delay, marks=pytest.mark.full) for delay in (0.1, 0.3))])
 def test_a_kill_right_after_the_answer_loses_no_message(tmp_path: Path, delay: float) -> None:
     """Nobody has looked for the message yet, or somebody has: the next process knows."""
     with Receiver() as receiver, serve(tmp_path) as server:

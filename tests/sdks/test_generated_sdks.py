@@ -78,7 +78,7 @@ def starts(program: str) -> bool:
 @pytest.mark.parametrize(
     ("maker", "programs"),
     [
-        pytest.param(make_with_openapi_python_client, [], id="openapi-python-client"),
+        pytest.param(make_with_openapi_python_client, [], id="openapi-python-client", marks=pytest.mark.full),
         pytest.param(make_with_openapi_generator, ["java"], id="openapi-generator", marks=pytest.mark.full),
         pytest.param(make_with_openapi_ts, ["node", "npm"], id="openapi-ts", marks=pytest.mark.full),
     ],

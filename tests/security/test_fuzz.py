@@ -24,10 +24,10 @@ from tests.support.cluster import wait_until
 from tests.support.full import IS_FULL
 from tests.support.processes import ServerProcess
 
-_WARM_UP: Final = 4_000 if IS_FULL else 150
-_REQUESTS: Final = 20_000 if IS_FULL else 450
+_WARM_UP: Final = 4_000 if IS_FULL else 100
+_REQUESTS: Final = 20_000 if IS_FULL else 250
 # Hypothesis remembers what it made, and is slower the more that is.
-_ROUND: Final = 150
+_ROUND: Final = 150 if IS_FULL else 50
 _MOST_SECONDS: Final = 3600 if IS_FULL else 300
 _MOST_GROWTH: Final = 15 * 1024 * 1024
 _AGENTS: Final = Path(__file__).with_name("fuzzed_agents.py")

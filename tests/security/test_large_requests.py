@@ -11,6 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from tests.support.full import IS_FULL
 from tests.support.loop_time import LoopTime, measured_loop
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import ADDRESS, running
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SECONDS: Final = 0.1
 LONGEST_REFUSAL: Final = 64 * 1024
 PLAIN: Final = 2 * 2**20
-LARGE: Final = 20 * 2**20
+LARGE: Final = (20 if IS_FULL else 5) * 2**20
 # What takes the square of its length shows by far.
 SMALL: Final = 2**18
 # A busy machine makes one attempt slow, and what is slow by itself all of them.

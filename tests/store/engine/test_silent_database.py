@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-
-import pytest
 
 from unpause.errors import DatabaseUnavailable
 from unpause.store.engine.database import Database
@@ -15,7 +14,7 @@ async def test_a_database_that_does_not_answer_in_time_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://somebody@127.0.0.1:{silent.getsockname()[1]}/nothing"
         async with Database(url).opened() as database:
-            with pytest.raises(DatabaseUnavailable):
-                await database.read(read_clock)
-            with pytest.raises(DatabaseUnavailable):
-                await database.write(read_clock)
+            failures = await asyncio.gather(
+                database.read(read_clock), database.write(read_clock), return_exceptions=True
+            )
+    assert [type(failure) for failure in failures] == [DatabaseUnavailable] * 2
