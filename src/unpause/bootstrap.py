@@ -40,13 +40,11 @@ from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
 from unpause.store.engine.schema import check_schema
-from unpause.store.leases import LeaseKeeper
 from unpause.store.rate_limits import OwnCounts, SharedCounts
 from unpause.store.run_queue import read_clock
 from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
-from unpause.streaming.postgres import PostgresBus
 from unpause.version import VERSION
 from unpause.webhooks.deliverer import DeliveryWorker
 from unpause.webhooks.sender import SigningSender
@@ -219,6 +217,9 @@ def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
     """Return what keeps this process's leases alive, where others share its database."""
     if not context.database.is_shared:
         return None
+    # Here, as in Database: what only PostgreSQL needs.
+    from unpause.store.leases import LeaseKeeper  # noqa: PLC0415
+
     node_id, agents = context.ids.fresh(), context.agents
 
     def node() -> Node:
@@ -249,6 +250,9 @@ def _shared_sweeps(database: Database, clock: Clock, recovery: Recovery) -> tupl
 def _bus(settings: Settings, database: Database) -> Bus:
     if not database.is_shared:
         return InProcessBus()
+    # Here, as in Database: what only PostgreSQL needs.
+    from unpause.streaming.postgres import PostgresBus  # noqa: PLC0415
+
     listener_url = parse_url(settings.listener_url) if settings.listener_url else database.url
     return PostgresBus(database, listener_url, settings.poll_seconds)
 

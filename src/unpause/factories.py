@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unpause.agents.config import agents_config
@@ -12,11 +11,8 @@ from unpause.agents.process.launch import agent_launcher
 from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
-from unpause.auth.jwks import PublishedKeys
-from unpause.auth.jwts import JwtRules, Jwts, StaticKeys
 from unpause.clock import SystemClock
 from unpause.domain.requirements import OnExpire
-from unpause.errors import InvalidSetting
 from unpause.execution.executor import ExecutionRules
 from unpause.execution.workers import WorkerRules
 from unpause.services.quotas import Limits
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unpause.agents.process.launch import LaunchedProcess
-    from unpause.auth.jwts import KeySource
+    from unpause.auth.authenticator import JwtReader
     from unpause.clock import Clock
     from unpause.settings import Settings
     from unpause.store.engine.database import Database
@@ -96,45 +92,14 @@ def build_redaction(settings: Settings) -> Redaction:
     return Redaction(os.environ, secrets)
 
 
-def load_jwt_keys(settings: Settings) -> KeySource | None:
-    """Return the keys that JWTs are verified with, or None without any; raise InvalidSetting."""
-    keys = [_read_key(file) for file in settings.jwt_key_files]
-    if settings.jwt_key is not None:
-        keys.insert(0, settings.jwt_key.get_secret_value())
-    if settings.jwt_jwks_url is None:
-        return StaticKeys(keys, settings.jwt_algorithm) if keys else None
-    if keys:
-        raise InvalidSetting("jwt_jwks_url cannot be combined with jwt_key or jwt_key_files")
-    if settings.jwt_algorithm.startswith("HS"):
-        raise InvalidSetting(f"jwt_algorithm {settings.jwt_algorithm} needs a shared secret: a JWKS has public keys")
-    if not settings.jwt_jwks_url.startswith(("https://", "http://")):
-        raise InvalidSetting("jwt_jwks_url must begin with https:// or http://")
-    return PublishedKeys(settings.jwt_jwks_url, settings.jwt_algorithm)
-
-
-def _read_key(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InvalidSetting(f"jwt_key_files: {file} cannot be read: {why}") from None
-
-
-def load_jwts(settings: Settings, clock: Clock) -> Jwts | None:
+def load_jwts(settings: Settings, clock: Clock) -> JwtReader | None:
     """Return the verifier of JWTs, or None without a key; raise InvalidSetting for an invalid key."""
-    keys = load_jwt_keys(settings)
-    if keys is None:
+    if settings.jwt_key is None and not settings.jwt_key_files and settings.jwt_jwks_url is None:
         return None
-    rules = JwtRules(
-        algorithm=settings.jwt_algorithm,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        scopes_claim=settings.jwt_scopes_claim,
-        organization_claim=settings.jwt_organization_claim,
-        organization=settings.jwt_organization,
-        leeway_seconds=settings.jwt_leeway_seconds,
-    )
-    return Jwts(keys, rules, clock)
+    # Here: PyJWT and cryptography take 9 MB, which a server without JWTs does not need.
+    from unpause.auth.configured import configured_jwts  # noqa: PLC0415
+
+    return configured_jwts(settings, clock)
 
 
 def build_agents(settings: Settings, launched: Sequence[LaunchedProcess], *, demo: bool) -> Agents:

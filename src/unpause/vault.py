@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
-
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from unpause.errors import InvalidSetting, SecretsNotKept
 
@@ -41,7 +40,7 @@ class Vault:
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys]) if keys else None
+            self._fernet = _load_fernet().MultiFernet([_load_fernet().Fernet(key) for key in keys]) if keys else None
         except ValueError:
             raise InvalidSetting("encryption_key: a key is 32 bytes in URL-safe base64: `unpause keys new`") from None
         self._mark_key = hashlib.sha256(f"mark {keys[0]}".encode()).digest() if keys else b""
@@ -63,13 +62,19 @@ class Vault:
         if self._fernet is None:
             raise SecretsNotKept
         try:
-            return self._fernet.decrypt(sealed.token).decode()
-        except InvalidToken:
+            secret: str = self._fernet.decrypt(sealed.token).decode()
+        except _load_fernet().InvalidToken:
             raise SecretsNotKept from None
+        return secret
 
 
 def new_key() -> str:
     """Return a new key for a vault; it never begins with a dash, which looks like an option."""
-    while (key := Fernet.generate_key().decode()).startswith("-"):
+    while (key := _load_fernet().Fernet.generate_key().decode()).startswith("-"):
         continue
-    return key
+    return str(key)
+
+
+def _load_fernet() -> Any:  # noqa: ANN401 - a module
+    """Load the library where there is a key: it takes 7 MB, which most servers do not need."""
+    return import_module("cryptography.fernet")

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.auth.signing import SECRET, Issuer, private_text
 from tests.support.processes import AGENTS_FILE, unpause
+from unpause.auth.configured import load_jwt_keys
 from unpause.errors import InvalidSetting
-from unpause.factories import load_jwt_keys
 from unpause.settings import Settings
 
 URL = "https://issuer.example/keys"

@@ -18,8 +18,9 @@ from unpause.bootstrap import build_application
 from unpause.cli.connections import TimedApp, TimedConnection
 from unpause.cli.logs import configure_logging
 from unpause.cli.process import freeze_loaded, run_main
+from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
-from unpause.factories import build_agents, build_redaction, load_jwt_keys, load_vault
+from unpause.factories import build_agents, build_redaction, load_jwts, load_vault
 from unpause.store.engine.database import database_file
 from unpause.store.engine.dialects import read_now
 from unpause.store.engine.ownership import own_database, prepare_database
@@ -128,7 +129,7 @@ def _check(settings: Settings, open_server: str) -> None:
     if not settings.worker and database_file(settings.database_url) is not None:
         raise InvalidSetting("--no-worker needs separate workers, and those need PostgreSQL: see --database-url")
     load_vault(settings)
-    load_jwt_keys(settings)
+    load_jwts(settings, SystemClock())
     find_command_user(settings.command_user)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
 
+from unpause.settings import DEFAULT_IDLE_SECONDS
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION, DEFAULT_IDLE_SECONDS, begin_statement
+from unpause.store.engine.postgres import CONNECTION, begin_statement
 from unpause.store.nodes import keep_node, remove_node
 from unpause.store.run_queue import list_held, renew_leases
 

@@ -28,8 +28,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import InvalidSetting, ShuttingDown
-from unpause.settings import DEFAULT_LOCK_SECONDS
-from unpause.store.engine.postgres import DEFAULT_IDLE_SECONDS, PostgresStorage
+from unpause.settings import DEFAULT_IDLE_SECONDS, DEFAULT_LOCK_SECONDS
 from unpause.store.engine.sqlite import SqliteStorage
 
 if TYPE_CHECKING:
@@ -123,11 +122,14 @@ class Database:
         self.url = parse_url(database_url)
         self.is_shared = self.url.drivername != "sqlite"
         """Whether other processes may use it at the same time."""
-        self._storage: Storage = (
-            PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
-            if self.is_shared
-            else SqliteStorage(self.url, lock_seconds)
-        )
+        self._storage: Storage
+        if self.is_shared:
+            # Here: SQLAlchemy's asyncio takes 6 MB, which a server on SQLite does not need.
+            from unpause.store.engine.postgres import PostgresStorage  # noqa: PLC0415
+
+            self._storage = PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
+        else:
+            self._storage = SqliteStorage(self.url, lock_seconds)
         self._is_open = False
 
     @asynccontextmanager

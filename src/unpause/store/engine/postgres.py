@@ -36,7 +36,6 @@ CONNECTION: Mapping[str, Any] = MappingProxyType(
 )
 # Long enough for what other transactions of ours do to a row, short enough that the connection is not missed.
 _LOCK_SECONDS = 0.1
-DEFAULT_IDLE_SECONDS = 60.0
 # How often a transaction is retried that the database aborted in favour of another, and how long it waits before that.
 _CLASHES = 5
 _CLASH_SECONDS = (0.005, 0.05)
