@@ -151,7 +151,7 @@ class AgentProcessSettings(BaseModel):
     """Agent processes."""
 
     agent_processes: int = Field(
-        default=0,
+        default=1,
         ge=0,
         le=256,
         description="Processes that agents run in, without database, keys or tokens; 0 runs agents in the server.",

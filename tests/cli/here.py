@@ -17,6 +17,8 @@ class Here:
         self.folder = folder
         self._capsys = capsys
         monkeypatch.chdir(folder)
+        # A process of its own for agents would be started for a command that ends at once.
+        monkeypatch.setenv("UNPAUSE_AGENT_PROCESSES", "0")
 
     def run(self, *arguments: str) -> Finished:
         """Run the command; return how it ended."""

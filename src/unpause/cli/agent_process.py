@@ -13,7 +13,7 @@ from unpause.agents.hosting import host_agents, using_threads
 from unpause.agents.process.child import AgentProcess, end_process
 from unpause.agents.process.environment import end_with, give_up_looking_in
 from unpause.agents.process.frames import LARGEST_FRAME, FrameSocket, receive_blocking, send_blocking
-from unpause.agents.process.messages import Refused, encode
+from unpause.agents.process.messages import Refused, encode, prepare_decoding
 from unpause.agents.process.threads import SegmentThreads
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
@@ -36,6 +36,7 @@ def main() -> None:
     if data is None:
         return
     config = AgentsConfig.model_validate_json(data)
+    prepare_decoding()
     redaction = Redaction(os.environ)
     configure_logging(redaction, readable=config.readable_logs)
     try:

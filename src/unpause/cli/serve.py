@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unpause.agents.process.environment import protect_memory
 from unpause.agents.process.launch import launched_agents
+from unpause.cli.collecting import without_collections
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
 from unpause.settings import GROUPS, DemoSettings, Settings
@@ -47,9 +48,15 @@ demo = settings_command(_start_demo, GROUPS, without={"agents", "dev"})
 
 
 def _start(settings: Settings, hints: str = "") -> None:
+    if settings.dev and not settings.is_loopback:
+        raise InvalidSetting(
+            f"other machines can reach host {settings.host}, and with {'the demo' if hints else '--dev'} nobody needs "
+            "a token: listen on 127.0.0.1, or serve without it"
+        )
     protect_memory()
     with launched_agents(settings, demo=bool(hints)) as launched:
         # FastAPI, SQLAlchemy and all routes take a second; meanwhile the agents load in their processes.
-        from unpause.cli.server import run_server  # noqa: PLC0415
+        with without_collections():
+            from unpause.cli.server import run_server  # noqa: PLC0415
 
         run_server(settings, launched, hints)

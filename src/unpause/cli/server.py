@@ -103,7 +103,7 @@ class _Server(uvicorn.Server):
 
 def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: str) -> None:
     """Serve until stopped the agents of the processes that were launched; raise a ``Startup`` error."""
-    _check(settings, "the demo" if hints else "--dev")
+    _check(settings)
     configure_logging(build_redaction(settings), readable=settings.dev)
     agents = build_agents(settings, launched, demo=bool(hints))
     file = database_file(settings.database_url)
@@ -119,13 +119,8 @@ def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: s
             lock.release()
 
 
-def _check(settings: Settings, open_server: str) -> None:
+def _check(settings: Settings) -> None:
     """Raise InvalidSetting for settings that cannot work, before anything changes."""
-    if settings.dev and not settings.is_loopback:
-        raise InvalidSetting(
-            f"other machines can reach host {settings.host}, and with {open_server} nobody needs a token: "
-            "listen on 127.0.0.1, or serve without it"
-        )
     if not settings.worker and database_file(settings.database_url) is not None:
         raise InvalidSetting("--no-worker needs separate workers, and those need PostgreSQL: see --database-url")
     load_vault(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unpause.agents.process.environment import protect_memory
 from unpause.agents.process.launch import launched_agents
+from unpause.cli.collecting import without_collections
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
 from unpause.settings import (
@@ -40,7 +41,8 @@ def _start(settings: Settings) -> None:
         raise InvalidSetting("a worker with --no-worker would do nothing")
     with launched_agents(settings, demo=False) as launched:
         # SQLAlchemy and the services; meanwhile the agents load in their processes.
-        from unpause.cli.executing import run_worker  # noqa: PLC0415
+        with without_collections():
+            from unpause.cli.executing import run_worker  # noqa: PLC0415
 
         run_worker(settings, launched)
 

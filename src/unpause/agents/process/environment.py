@@ -17,33 +17,18 @@ _NAMES: Final = frozenset(
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH",
         "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NO_COLOR",
         "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-        "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "HF_TOKEN",
+        "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "XDG_CACHE_HOME", "CODEX_HOME",
+        "GITHUB_API_KEY", "VERCEL_OIDC_TOKEN",
     }
 )  # fmt: skip
 _PREFIXES: Final = (
-    "LC_",
-    "OPENAI_",
-    "ANTHROPIC_",
-    "GOOGLE_",
-    "GEMINI_",
-    "AZURE_",
-    "AWS_",
-    "BEDROCK_",
-    "GROQ_",
-    "MISTRAL_",
-    "COHERE_",
-    "CO_API_",
-    "DEEPSEEK_",
-    "OPENROUTER_",
-    "XAI_",
-    "OLLAMA_",
-    "TOGETHER_",
-    "FIREWORKS_",
-    "CEREBRAS_",
-    "HUGGINGFACE_",
-    "LOGFIRE_",
-    "OTEL_",
-)
+    "LC_", "OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AZURE_", "AWS_", "BEDROCK_",
+    "GROQ_", "MISTRAL_", "COHERE_", "CO_", "DEEPSEEK_", "OPENROUTER_", "XAI_", "OLLAMA_",
+    "TOGETHER_", "FIREWORKS_", "CEREBRAS_", "HUGGINGFACE_", "HF_", "PYDANTIC_AI_", "ALIBABA_", "DASHSCOPE_",
+    "COPILOT_", "GITHUB_COPILOT_", "CRUSOE_", "ELEVENLABS_", "HEROKU_INFERENCE_", "META_", "MOONSHOTAI_", "NEBIUS_",
+    "OVHCLOUD_", "PAIG_", "SAMBANOVA_", "SNOWFLAKE_", "SYSTEM_ONE_", "TYPESAFE_", "VERCEL_AI_", "VLLM_",
+    "VOYAGE_", "ZAI_", "LOGFIRE_", "OTEL_",
+)  # fmt: skip
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from unpause.agents.driver import (
@@ -276,8 +276,15 @@ FromAgents: TypeAlias = Annotated[
     Field(discriminator="op"),
 ]
 
-_FROM_SERVER: Final[TypeAdapter[FromServer]] = TypeAdapter(FromServer)
-_FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents)
+# Built by the side that needs it, when it does: the server has opened its port by then.
+_LATER: Final = ConfigDict(defer_build=True)
+_FROM_SERVER: Final[TypeAdapter[FromServer]] = TypeAdapter(FromServer, config=_LATER)
+_FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents, config=_LATER)
+
+
+def prepare_decoding() -> None:
+    """Build what ``decode_from_server`` needs, so that the first message does not wait for it."""
+    _FROM_SERVER.rebuild()
 
 
 def encode(message: object) -> bytes:
