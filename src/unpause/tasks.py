@@ -120,6 +120,7 @@ class TaskScope:
         """Run the work beside the block."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def __aenter__(self) -> Self:

@@ -23,6 +23,9 @@ from unpause import policy
 
 WORDS = 40
 
+# The event loop of this process, once a model has been asked.
+LOOPS: list[asyncio.AbstractEventLoop] = []
+
 
 def segfault() -> None:
     """Read where nothing is."""
@@ -59,6 +62,52 @@ def garbage() -> None:
             continue
 
 
+def _send_frames(*frames: bytes) -> None:
+    """Write to the socket that the server handed down, behind the back of what else writes there."""
+    link = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    link.setblocking(True)  # noqa: FBT003 - the standard library's
+    for frame in frames:
+        link.sendall(frame)
+
+
+def _framed(text: bytes) -> bytes:
+    return len(text).to_bytes(4, "big") + text
+
+
+def huge_frame() -> None:
+    """Announce a frame of two gigabytes."""
+    _send_frames(b"\x7f\xff\xff\xff")
+
+
+def deep_json() -> None:
+    """Send JSON that is nested a hundred thousand times."""
+    _send_frames(_framed(b"[" * 100_000))
+
+
+def ready_twice() -> None:
+    """Say again that the agents are loaded."""
+    _send_frames(_framed(b'{"op": "ready", "agents": []}'))
+
+
+def flood() -> None:
+    """Send what waits for no write, without end."""
+    shown = b'{"op": "show_call", "segment_id": %d, "call_id": "c", "arguments": {}, "sent": {}}'
+    for number in range(1, 100):
+        _send_frames(*[_framed(shown % number)] * 10_001)
+
+
+def cancel_all() -> None:
+    """Cancel every task of the process, the one that listens to the server among them."""
+    loop = LOOPS[0]
+
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    loop.call_soon_threadsafe(cancel)
+    time.sleep(30)
+
+
 def out_of_memory() -> None:
     """Allocate until there is no more, and take the end of it for one of the process."""
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
@@ -70,7 +119,13 @@ def out_of_memory() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-DEADLY = {tool.__name__: tool for tool in (segfault, abort, hard_exit, kill_all, close_files, garbage, out_of_memory)}
+DEADLY = {
+    tool.__name__: tool
+    for tool in (
+        *(segfault, abort, hard_exit, kill_all, close_files, garbage, out_of_memory),
+        *(huge_frame, deep_json, ready_twice, flood, cancel_all),
+    )
+}
 
 
 def memory_error() -> str:
@@ -167,6 +222,7 @@ HARMLESS = {
 
 async def call_what_is_named(messages: list[ModelMessage], _: AgentInfo) -> AsyncIterator[str | dict[int, Any]]:
     """Call the tool that the message names; then say what it gave back."""
+    LOOPS[:] = [asyncio.get_running_loop()]
     last = messages[-1]
     assert isinstance(last, ModelRequest)
     answers = [part for part in last.parts if part.part_kind in {"tool-return", "retry-prompt"}]

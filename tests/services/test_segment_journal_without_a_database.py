@@ -338,3 +338,35 @@ async def test_a_run_goes_on_once_its_database_is_back(
 async def followed(application: Application, run_key: int) -> list[tuple[int, str]]:
     async with asyncio.timeout(60):
         return [(event.sequence, event.type.value) async for event in application.follower.follow_run(run_key, 0)]
+
+
+async def test_a_driver_that_emits_faster_than_the_database_commits_waits_for_it(tmp_path: Path) -> None:
+    away, may_write = asyncio.Event(), asyncio.Event()
+    emitted = 0
+
+    async def steps(journal: Journal) -> End:
+        nonlocal emitted
+        await journal.emit(_DELTA)
+        await away.wait()
+        for _ in range(5000):
+            await journal.emit(_DELTA)
+            emitted += 1
+        return Completed("done")
+
+    async with built(tmp_path, SteppingDriver(steps)) as application:
+        run = await start(application)
+
+        async def slowly(write: Write, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+            away.set()
+            await may_write.wait()
+            return await write(unit)
+
+        disturb(application, slowly)
+        executing = asyncio.create_task(application.executor.execute(run.id))
+        await away.wait()
+        await asyncio.wait([executing], timeout=0.1)
+        assert emitted < 2500, "the server would keep without bounds what it cannot write"
+        may_write.set()
+        assert not await executing
+        found = await reached(application.database, run.id, RunStatus.COMPLETED)
+    assert found.last_sequence == 5003

@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 
+import structlog
+
 from unpause.agents.config import AgentsConfig
 from unpause.agents.hosting import host_agents, using_threads
 from unpause.agents.process.child import AgentProcess, end_process
@@ -21,6 +23,8 @@ from unpause.cli.logs import configure_logging
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
+
+_log = structlog.get_logger(__name__)
 
 
 def main() -> None:
@@ -43,6 +47,9 @@ def main() -> None:
         run_main(_serve(link, host_agents(config, redaction, SystemClock())))
     except InvalidSetting as error:
         send_blocking(link, encode(Refused(config.explain(error.message))))
+    except BaseException:  # noqa: BLE001 - the process ends at once: else it waited for its tools' threads, with no loop
+        _log.exception("agent process failed")
+        end_process(1)
     end_process(0)
 
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # Events of a streaming model are collected this long before they are committed together.
 _COLLECT_SECONDS = 0.003
 
+# With so many uncommitted events the segment waits for the database: what is kept in memory is bounded.
+_MOST_UNCOMMITTED = 2000
+
 # Between tries to write to a database that is away.
 _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
@@ -104,9 +107,11 @@ class SegmentJournal(SegmentState):
         self._notify_stop = notify
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
-        """Add an event to the log, within a few milliseconds."""
+        """Add an event to the log, within a few milliseconds; wait for a database that has fallen far behind."""
         self._add_event(event_type, payload)
         self._grown.set()
+        if len(self._pending.events) >= _MOST_UNCOMMITTED:
+            await self.flush()
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""

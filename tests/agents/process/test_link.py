@@ -278,6 +278,20 @@ async def test_whatever_a_driver_raises_ends_its_segment_and_nothing_else(error:
             assert end == Failed(EndReason.AGENT_ERROR, f"The agent failed: {type(error).__name__}")
 
 
+async def test_a_segment_that_an_author_cancels_fails_and_no_other() -> None:
+    async def script(_: Segment, __: Journal) -> SegmentEnd:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+        raise AssertionError
+
+    async with hosted(script) as host:
+        for _ in range(2):
+            end = await host.run_segment("a", SEGMENT, Memory())
+            assert end == Failed(EndReason.AGENT_ERROR, "The agent failed: CancelledError")
+
+
 async def test_the_end_of_the_link_ends_what_runs_there() -> None:
     began = asyncio.Event()
 
@@ -318,6 +332,45 @@ async def test_a_process_that_breaks_the_protocol_is_not_listened_to(message: ob
             await asyncio.shield(host.listening)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_process_that_floods_the_server_with_what_waits_for_no_write_is_not_listened_to() -> None:
+    async def script(_: Segment, journal: Journal) -> SegmentEnd:
+        for _number in range(10_001):
+            journal.settle_call("c", SUCCESS)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with hosted(script) as host:
+        running = asyncio.create_task(host.run_segment("a", SEGMENT, Memory()))
+        assert host.listening is not None
+        with pytest.raises(ProtocolViolation, match="more messages"):
+            await asyncio.shield(host.listening)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_server_that_is_behind_does_not_take_the_process_for_silent() -> None:
+    may_go_on, is_waiting = asyncio.Event(), asyncio.Event()
+
+    class Slow(Memory):
+        async def emit(self, *_: Any) -> None:  # noqa: ANN401 - as the protocol has it
+            is_waiting.set()
+            await may_go_on.wait()
+
+    async def script(_: Segment, journal: Journal) -> SegmentEnd:
+        await journal.emit(EventType.CONTENT_DELTA)
+        return DONE
+
+    async with hosted(script) as host:
+        assert host.link is not None
+        running = asyncio.create_task(host.run_segment("a", SEGMENT, Slow()))
+        await is_waiting.wait()
+        before = host.link.heard_at
+        await asyncio.sleep(0.001)
+        assert host.link.heard_at > before
+        may_go_on.set()
+        assert await running == DONE
 
 
 async def test_what_is_said_of_a_segment_that_there_is_not_is_passed_over() -> None:

@@ -65,9 +65,13 @@ class AgentProcess:
             self._drivers[setup.agent_id] = setup
         self._listed = tuple(driver for driver in drivers)
         self._segments: dict[int, tuple[asyncio.Task[None], RemoteJournal]] = {}
+        # Segments that the server, and no author's code, has cancelled.
+        self._cancelled: set[int] = set()
+        self._main: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
         """Run segments until the server says to end, or is gone."""
+        self._main = asyncio.current_task()
         async with asyncio.TaskGroup() as tasks:
             self._send(self._ready())
             beating = tasks.create_task(self._beat(), name="heartbeat")
@@ -77,6 +81,7 @@ class AgentProcess:
                     break
                 self._handle(tasks, message)
             beating.cancel()
+            self._cancelled.update(self._segments)
             for segment, _ in self._segments.values():
                 segment.cancel()
 
@@ -96,6 +101,7 @@ class AgentProcess:
                     case StopSegment():
                         journal.request_release()
                     case CancelSegment():
+                        self._cancelled.add(message.segment_id)
                         segment.cancel()
                     case Written():
                         journal.written(message.request_id, stop_requested=message.stop_requested)
@@ -117,16 +123,28 @@ class AgentProcess:
                 end = _ended(message.segment_id, await driver.run_segment(message.segment, journal))
             except InvalidInput as error:
                 end = Ended(message.segment_id, invalid=error.message)
-            except BaseException as error:  # noqa: BLE001 - the boundary around a driver: what it raises ends only this run
-                if not is_stop(error):
+            except BaseException as error:  # the boundary around a driver: what it raises ends only this run
+                if message.segment_id in self._cancelled:
+                    # A tool's thread goes on, and the cancelled task no longer waits for it.
+                    await self._wait_for_threads(message.segment_id)
+                elif is_stop(error) and self._is_ending():
+                    # The server takes the run back from a process that has died.
+                    raise
+                else:
                     _log.exception("driver failed")
                     end = Ended(message.segment_id, failed=_failed(error))
-                elif self._threads is not None:
-                    # A tool's thread goes on, and the cancelled task no longer waits for it.
-                    await self._threads.wait_for(message.segment_id)
             finally:
                 self._segments.pop(message.segment_id, None)
-                self._end(end)
+        self._cancelled.discard(message.segment_id)
+        self._end(end)
+
+    async def _wait_for_threads(self, segment_id: int) -> None:
+        if self._threads is not None:
+            await self._threads.wait_for(segment_id)
+
+    def _is_ending(self) -> bool:
+        """Whether an author's code has cancelled the process's main task."""
+        return self._main is not None and self._main.cancelling() > 0
 
     def _end(self, end: Ended) -> None:
         try:

@@ -48,7 +48,13 @@ class AgentLink:
         self._is_over = False
         self.segments_run = 0
         self.memory = 0
-        self.heard_at = monotonic()
+        self._heard_at = monotonic()
+        self._is_taking = False
+
+    @property
+    def heard_at(self) -> float:
+        """When the process last said anything; now while the server, and not the process, is behind."""
+        return monotonic() if self._is_taking else self._heard_at
 
     @property
     def busy(self) -> int:
@@ -64,8 +70,9 @@ class AgentLink:
         """Do what the process says until it is gone. Raises ProtocolViolation."""
         taken = 0
         while (data := await self._frames.receive()) is not None:
-            self.heard_at = monotonic()
+            self._is_taking = True
             await self._take(decode_from_agents(data))
+            self._is_taking, self._heard_at = False, monotonic()
             taken += 1
             if taken % _TURN == 0:
                 await asyncio.sleep(0)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # So many messages are answered for with one Credit.
 _CREDITED: Final = CREDIT // 4
+# No driver has so many writes under way, or says so much that waits for no write: it would fill the server's memory.
+_MOST_UNDER_WAY: Final = 10_000
 
 
 class RemoteSegment:
@@ -47,6 +49,8 @@ class RemoteSegment:
         self._send = send
         self._usage: dict[str, int] = {}
         self._taken = 0
+        self._writing = 0
+        self._since_write = 0
         # Whether nothing of it runs there: it has not begun, or the process has reported its end.
         self.has_ended_there = True
         self._writes = TaskScope()
@@ -92,6 +96,8 @@ class RemoteSegment:
             self._usage = usage
         try:
             await self._write_down(message)
+        except ProtocolViolation:
+            raise
         except (KeyError, ValueError) as error:
             raise ProtocolViolation(f"a message about a call that there is not: {type(error).__name__}") from None
         except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error
@@ -99,8 +105,13 @@ class RemoteSegment:
 
     async def _write_down(self, message: FromAgents) -> None:
         journal = self._journal
+        self._since_write += 1
+        if self._since_write > _MOST_UNDER_WAY or self._writing > _MOST_UNDER_WAY:
+            raise ProtocolViolation("more messages than a driver sends")
         match message:
             case Emit():
+                # Events are committed as they come, with what was said before them.
+                self._since_write = 0
                 await journal.emit(message.type, message.payload)
             case RecordTurn():
                 journal.record_turn(message.messages, message.calls)
@@ -114,6 +125,8 @@ class RemoteSegment:
                 journal.settle_call(message.call_id, message.result)
             case StartCall() | FinishCall() | DeferCall():
                 # In a task: calls run beside one another, and what they write shares a commit.
+                self._since_write = 0
+                self._writing += 1
                 self._writes.start(self._write(message), f"write of segment {self._id}")
             case _:
                 raise ProtocolViolation("a message that belongs to no segment")
@@ -130,6 +143,7 @@ class RemoteSegment:
         except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error
             self.fail(error)
         else:
+            self._writing -= 1
             self._send(Written(self._id, message.request_id, self._journal.stop_requested))
 
     def request_release(self) -> None:
@@ -146,4 +160,4 @@ class RemoteSegment:
         elif message.invalid is not None:
             self.fail(InvalidInput(message.invalid))
         else:
-            self.fail(ProtocolViolation("a segment ended that nobody cancelled"))
+            raise ProtocolViolation("a segment ended that nobody cancelled")
