@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from tests.contract.replaying import read_events
 from tests.processes.hostile_agents import DEADLY, WORDS
+from tests.support.agent_processes import agent_processes_of
 from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, ServerProcess, unpause
 
@@ -60,13 +60,7 @@ def start(client: httpx.Client, agent: str, message: str, **form: str) -> dict[s
 
 def processes_of(server: ServerProcess) -> set[int]:
     """Return the ids of the agent processes of the server."""
-    found = set()
-    for thread in Path(f"/proc/{server.pid}/task").iterdir():
-        for pid in (thread / "children").read_text().split():
-            with suppress(OSError):
-                if b"agent_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.add(int(pid))
-    return found
+    return agent_processes_of(server.pid)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

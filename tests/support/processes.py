@@ -119,7 +119,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start a process and wait until it says that it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._has_schema and not self.database.exists():
+        if self._has_schema and "UNPAUSE_DATABASE_URL" not in self._environment and not self.database.exists():
             # Making it takes a few hundred waits for the disk.
             shutil.copyfile(migrated_sqlite_file(), self.database)
         agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
