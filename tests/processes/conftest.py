@@ -10,10 +10,11 @@ import pytest
 from tests.support.processes import ServerProcess
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=["in-process", pytest.param("agent-process", marks=pytest.mark.agent_process)])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("server")
-    with ServerProcess(folder, "--keepalive-seconds", "1") as server:
+    processes = "0" if request.param == "in-process" else "1"
+    with ServerProcess(folder, "--keepalive-seconds", "1", "--agent-processes", processes) as server:
         yield server
 
 

@@ -16,12 +16,15 @@ _SKIP: Final = pytest.mark.skip(reason="runs with UNPAUSE_FULL_TESTS=1, as every
 
 
 def skip_long_tests(items: list[pytest.Item]) -> None:
-    """Skip what is marked `full`, and on PostgreSQL the tests of rules, which SQLite shows as well.
+    """Skip what is marked `full`, and what only repeats a test in another place.
 
-    Where SQL or locking is what is tested, in the store's tests and those with the mark `sql`, both run every time.
+    On PostgreSQL these are the tests of rules, which SQLite shows as well; with agents in a process of their own, the
+    tests that also run with agents in the server, unless they prove that a weakness is absent. Where SQL or locking is
+    what is tested, in the store's tests and those with the mark `sql`, both databases run every time.
     """
     for item in items:
         is_about_sql = "store" in item.path.parts or item.get_closest_marker("sql")
-        is_repeated = item.get_closest_marker("on_postgresql") and not is_about_sql
+        is_repeated = bool(item.get_closest_marker("on_postgresql")) and not is_about_sql
+        is_repeated |= bool(item.get_closest_marker("agent_process") and not item.get_closest_marker("weakness"))
         if not IS_FULL and (is_repeated or item.get_closest_marker("full")):
             item.add_marker(_SKIP)
