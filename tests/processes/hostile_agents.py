@@ -203,6 +203,15 @@ def segfault_always() -> None:
     segfault()
 
 
+def die_once() -> str:
+    """Be killed the first time; the next time return which process this is, and how many seconds ago that was."""
+    mark = Path("died")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{os.getpid()} {time.time() - mark.stat().st_mtime}"
+
+
 HARMLESS = {
     tool.__name__: tool
     for tool in (
@@ -244,6 +253,10 @@ async def speak_slowly(_: list[ModelMessage], __: AgentInfo) -> AsyncIterator[st
 hostile = Agent(
     FunctionModel(stream_function=call_what_is_named),
     name="hostile",
-    tools=[*DEADLY.values(), *HARMLESS.values(), Tool(segfault_always, metadata=policy(idempotent=True))],
+    tools=[
+        *DEADLY.values(),
+        *HARMLESS.values(),
+        *(Tool(tool, metadata=policy(idempotent=True)) for tool in (segfault_always, die_once)),
+    ],
 )
 steady = Agent(FunctionModel(stream_function=speak_slowly), name="steady")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -213,6 +214,28 @@ def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> Non
                 assert start(client, "hostile", tool)["status"] == status
             wait_until(lambda before=before: not before <= processes_of(server))  # type: ignore[misc]
     assert [server.output.count(reason) for *_, reason in done] == [1] * len(done)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_dead_processes_run_goes_on_at_once_in_one_that_has_its_agents_loaded(tmp_path: Path, processes: int) -> None:
+    took = []
+    with (
+        ServerProcess(tmp_path, "--agent-processes", str(processes), "--agents", AGENTS) as server,
+        server.client() as client,
+    ):
+        for died in range(3):
+            # With one process another one stands by.
+            wait_until(lambda died=died: server.output.count("agent process started") == died + 2 - processes)  # type: ignore[misc]
+            before = processes_of(server)
+            run = start(client, "hostile", "die_once")
+
+            assert run["status"] == "COMPLETED", run
+            pid, seconds = run["content"].split()
+            assert int(pid) in before
+            took.append(float(seconds))
+            (tmp_path / "died").unlink()
+    # A process that has to be started first takes longer, here and on a loaded machine.
+    assert median(took) < 3
 
 
 def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:

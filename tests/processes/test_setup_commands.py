@@ -58,9 +58,9 @@ class Crash:
 
 
 @pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Crash]:
+def crash(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Crash]:
     checkout = make_checkout(tmp_path / "checkouts")
-    options = ("--agents", AGENTS, "--workspace-root", tmp_path / "checkouts")
+    options = ("--agents", AGENTS, "--workspace-root", tmp_path / "checkouts", *getattr(request, "param", ()))
     with ExitStack() as stack:
         server = stack.enter_context(
             ServerProcess(tmp_path / "server", *options, environment={"CANARY_TOKEN": "tweet-tweet"})
@@ -92,6 +92,7 @@ def _wait_for_silence(file: Path) -> None:
         time.sleep(0.3)
 
 
+@pytest.mark.parametrize("crash", [("--agent-processes", "0"), ("--agent-processes", "1")], indirect=True, ids="-".join)
 def test_a_command_that_was_cut_off_is_confirmed_and_runs_again(crash: Crash) -> None:
     run = crash.settled()
     assert run["status"] == "PAUSED"
@@ -124,6 +125,7 @@ def test_commands_in_a_resume_take_the_place_of_the_one_that_was_cut_off(crash: 
     assert crash.traces() == ["one", "began", "two", "three"]
 
 
+@pytest.mark.parametrize("crash", [("--agent-processes", "0"), ("--agent-processes", "1")], indirect=True, ids="-".join)
 def test_advice_in_a_resume_goes_to_the_model(crash: Crash) -> None:
     crash.settled()
     words = "Do this instead:\n- echo 2b >> trace\n- env > seen"

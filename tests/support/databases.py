@@ -6,6 +6,7 @@ import atexit
 import shutil
 import sqlite3
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -190,9 +191,18 @@ def postgres_server(run: str | None = None, *, is_safe: bool = False) -> Iterato
                 Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
-@cache
+# Alembic keeps what it is about in a module.
+_MIGRATING: Final = threading.Lock()
+
+
 def migrated_sqlite_file() -> Path:
-    """Return a SQLite file with the schema, to be copied; this process makes it once."""
+    """Return a SQLite file with the schema, to be copied; this process makes it once. From any thread."""
+    with _MIGRATING:
+        return _migrated_sqlite_file()
+
+
+@cache
+def _migrated_sqlite_file() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="unpause-template-"))
     atexit.register(shutil.rmtree, folder)
     migrate.upgrade(sqlite_url(folder / "migrated.db"))
