@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.support.agent_processes import HOSTS
 from tests.support.processes import ServerProcess
 
 
-@pytest.fixture(scope="module", params=["in-process", pytest.param("agent-process", marks=pytest.mark.agent_process)])
+@pytest.fixture(scope="module", params=HOSTS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("server")
-    processes = "0" if request.param == "in-process" else "1"
-    with ServerProcess(folder, "--keepalive-seconds", "1", "--agent-processes", processes) as server:
+    with ServerProcess(folder, "--keepalive-seconds", "1", "--agent-processes", request.param) as server:
         yield server
 
 

@@ -31,6 +31,7 @@ from tests.processes.conversation import (
     rejecting,
     resume_run,
 )
+from tests.support.agent_processes import HOSTS
 from tests.support.processes import DEADLINE, Barrier, ServerProcess
 
 # All these hold a place among the running; the run that stays PENDING finds none.
@@ -56,12 +57,13 @@ class Crash:
         return read_settled_run(self.client, self.runs[name])
 
 
-@pytest.fixture(scope="module")
-def crash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
+@pytest.fixture(scope="module", params=HOSTS)
+def crash(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crash]:
     folder = tmp_path_factory.mktemp("crash")
     with ExitStack() as stack:
+        options = ("--max-running", str(len(RUNNING)), "--agent-processes", request.param)
         doors = {name: stack.enter_context(Barrier(folder, name)) for name in RUNNING}
-        server = stack.enter_context(ServerProcess(folder, "--max-running", str(len(RUNNING))))
+        server = stack.enter_context(ServerProcess(folder, *options))
         with server.client() as before:
             crash = Crash(server, before, doors)
             _start_runs(crash)

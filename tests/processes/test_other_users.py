@@ -20,13 +20,14 @@ from tests.processes.exchange import (
     query,
     row_counts,
 )
+from tests.support.agent_processes import HOSTS
 from tests.support.processes import ServerProcess
 from tests.support.tokens import ASKING, new_token, proof
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path, environment=ASKING) as server:
+@pytest.fixture(params=HOSTS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path, "--agent-processes", request.param, environment=ASKING) as server:
         yield server
 
 

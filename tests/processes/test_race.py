@@ -23,14 +23,15 @@ from tests.processes.conversation import (
     read_run,
     read_settled_run,
 )
+from tests.support.agent_processes import HOSTS
 from tests.support.processes import DEADLINE, ServerProcess
 
 CLIENTS = 64
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with ServerProcess(tmp_path_factory.mktemp("race")) as server:
+@pytest.fixture(scope="module", params=HOSTS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("race"), "--agent-processes", request.param) as server:
         yield server
 
 

@@ -1,9 +1,18 @@
-"""The agent processes of a server, as the operating system has them."""
+"""Where agents of a server run: what fixtures are parametrized with, and the processes that a server has."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+import pytest
+
+# Values of --agent-processes for a fixture that serves: agents in the server itself, and in a process of their own.
+HOSTS: Final = (
+    pytest.param("0", id="in-process"),
+    pytest.param("1", id="agent-process", marks=pytest.mark.agent_process),
+)
 
 
 def agent_processes_of(pid: int) -> set[int]:
