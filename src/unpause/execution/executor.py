@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from unpause.agents.driver import AgentProcessDied, Completed, Failed, Paused, Segment
+from unpause.agents.driver import AgentProcessDied, Completed, Failed, Paused
 from unpause.clock import delays
-from unpause.domain.event_payloads import with_requirements
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
 from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
+from unpause.services.claims import ClaimRules, load_claimed
 from unpause.services.segment_journal import SegmentJournal
 from unpause.store.events import add_events
-from unpause.store.journal import list_inputs, list_messages, list_tool_calls
-from unpause.store.requirements import list_requirements
 from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
-from unpause.store.sessions import list_history
 from unpause.store.unreadable import CANNOT_BE_READ
 from unpause.tasks import TaskScope
 from unpause.webhooks.outbox import enqueue_webhooks
@@ -31,10 +28,11 @@ from unpause.webhooks.outbox import enqueue_webhooks
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from unpause.agents.driver import AgentDriver, SegmentEnd
+    from unpause.agents.driver import AgentDriver, Segment, SegmentEnd
     from unpause.agents.registry import AgentRegistry
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
+    from unpause.services.claims import Claimed
     from unpause.services.segment_journal import JournalContext
     from unpause.store.engine.database import Connection
 
@@ -66,6 +64,11 @@ class Executor:
         """The agents whose runs are claimed here."""
         return self._agents.served
 
+    @property
+    def claim_rules(self) -> ClaimRules:
+        """How runs are claimed here."""
+        return ClaimRules(self._served, self._rules.lease, self._rules.history_runs)
+
     def list_held(self) -> list[tuple[int, int]]:
         """Return the runs that are executed here, each with its fence; from any thread."""
         return [(run_key, journal.fence) for run_key, journal in tuple(self._journals.items())]
@@ -81,17 +84,20 @@ class Executor:
         for journal in self._journals.values():
             journal.request_release()
 
-    async def execute(self, run_key: int) -> bool:
+    async def execute(self, run_key: int, claimed: Claimed | None = None) -> bool:
         """Execute the run's next segment, if it can still be claimed; return whether the run has to be tried again.
+
+        ``claimed`` is the run where it was claimed with the request that it goes on with.
 
         It does where the segment was released, and where the database refused even its end: then the run is PENDING
         again, as it is when the task is cancelled. Only a call that was running then is in doubt. An error of the
         database at the claim is raised; the run is as it was.
         """
-        segment = await self._claim(run_key)
-        if segment is None:
+        claimed = claimed or await self._claim(run_key)
+        if claimed is None:
             return False
-        journal = self._journals[run_key] = SegmentJournal(self._context, segment, self._rules.lease)
+        segment = claimed.segment
+        journal = self._journals[run_key] = SegmentJournal(self._context, claimed, self._rules.lease)
         try:
             return await self._run_or_take_back(segment, journal)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -222,10 +228,10 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the boundary around a driver: whatever it raises ends only this run
             return _driver_failed(run, error)
 
-    async def _claim(self, run_key: int) -> Segment | None:
+    async def _claim(self, run_key: int) -> Claimed | None:
         now = self._context.clock.now()
 
-        def unit(connection: Connection) -> Segment:
+        def unit(connection: Connection) -> Claimed:
             limit = self._rules.per_organization
             if limit is not None:
                 waiting = find_by_key(connection, run_key)
@@ -240,7 +246,7 @@ class Executor:
                 served=self.served,
                 changes={"updated_at": now},
             )
-            return self._load(connection, run)
+            return load_claimed(connection, run, self._rules.history_runs)
 
         try:
             # A locked run is skipped: a poll finds it again.
@@ -248,21 +254,6 @@ class Executor:
         except (InvalidTransition, RunNotFound):
             # Claimed elsewhere, cancelled meanwhile, or for a process that serves its agent.
             return None
-
-    def _load(self, connection: Connection, run: Run) -> Segment:
-        history = list_history(connection, run.session_key, run.id, self._rules.history_runs)
-        inputs = tuple(item for item in list_inputs(connection, run.id) if not item.consumed)
-        if run.fence == 1:
-            return Segment(run=run, history=tuple(history), inputs=inputs)
-        requirements = tuple(list_requirements(connection, run.id))
-        return Segment(
-            run=run,
-            history=tuple(history),
-            messages=tuple(message.native for message in list_messages(connection, run.id)),
-            calls=with_requirements(list_tool_calls(connection, run.id), requirements),
-            requirements=requirements,
-            inputs=inputs,
-        )
 
 
 async def _run_driver(driver: AgentDriver, segment: Segment, journal: SegmentJournal) -> SegmentEnd:

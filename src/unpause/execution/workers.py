@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import structlog
 
 from unpause.clock import delays
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
+from unpause.services.claims import Slot
 from unpause.store.run_queue import list_ready
 from unpause.streaming.bus import Signal
 from unpause.tasks import VitalTask, background_tasks
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from unpause.execution.executor import Executor
+    from unpause.services.claims import Claimed
     from unpause.store.engine.database import Database
     from unpause.streaming.bus import Bus
 
@@ -63,6 +65,10 @@ class Workers:
         self._drained_by: float | None = None
         self._wakeup = asyncio.Event()
         self._segments: dict[int, asyncio.Task[None]] = {}
+        # Slots of requests that are being accepted.
+        self._reserved = 0
+        self._has_settled = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
         # How long runs wait after a failed claim, and those that wait now.
         self._delays: dict[int, Iterator[float]] = {}
         self._tries: dict[int, int] = {}
@@ -75,6 +81,30 @@ class Workers:
         """Execute the run as soon as a slot is free, here or elsewhere."""
         self._bus.signal(Signal.READY, run_key)
         self._on_signal(Signal.READY, run_key)
+
+    @contextmanager
+    def reserving(self) -> Iterator[Slot | None]:
+        """Reserve a slot for the block, which accepts a request, and execute at once what it claims.
+
+        None where no slot is free, where others have waited for longer, and where the slots of an organization are
+        counted, which takes a lock.
+        """
+        waited_for = self._announced or self._is_behind or self._rules.per_organization is not None
+        if not self._is_working or waited_for or self._free() <= 0:
+            yield None
+            return
+        slot = Slot(self._executor.claim_rules)
+        self._reserved += 1
+        try:
+            yield slot
+        except Exception:
+            # Nothing was committed. A request that was cancelled may have been accepted: the fence tells.
+            slot.claimed = None
+            raise
+        finally:
+            self._reserved -= 1
+            self._has_settled.set()
+            self._execute_claimed(slot.claimed)
 
     def cancelled(self, run_key: int) -> None:
         """Stop the run's segment at its next await, wherever it is."""
@@ -104,6 +134,11 @@ class Workers:
         loop, grace = asyncio.get_running_loop(), self._rules.grace_seconds
         if self._drained_by is None:
             self._drained_by = loop.time() + grace
+        while self._reserved and loop.time() < self._drained_by:
+            self._has_settled.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._drained_by):
+                    await self._has_settled.wait()
         await self._wait_for_segments(self._drained_by - grace / 2 - loop.time())
         self._executor.request_release()
         await self._wait_for_segments(self._drained_by - loop.time())
@@ -119,13 +154,14 @@ class Workers:
         """Execute runs during the block; at its end drain, and cancel the calls that take longer than that."""
         # The segments have a group of their own, so that they are drained also where the feeding has died.
         async with background_tasks() as vital, background_tasks() as tasks:
-            self._is_working = True
+            self._is_working, self._tasks = True, tasks
             feeding = VitalTask(vital, self._feed(tasks), "workers")
             try:
                 yield
             finally:
                 feeding.stop()
                 await self.drain()
+                self._tasks = None
                 for segment in list(self._segments.values()):
                     segment.cancel()
 
@@ -146,7 +182,7 @@ class Workers:
         self._wakeup.set()
 
     def _free(self) -> int:
-        return self._rules.max_running - len(self._segments)
+        return self._rules.max_running - len(self._segments) - self._reserved
 
     async def _feed(self, tasks: asyncio.TaskGroup) -> None:
         self._wakeup.set()
@@ -195,14 +231,26 @@ class Workers:
         if run_key in self._waiting:
             # It was announced before its claim failed, or by an echo since.
             return
-        segment = tasks.create_task(self._execute(run_key), name=f"segment of run {run_key}")
+        self._begin(tasks, run_key)
+
+    def _execute_claimed(self, claimed: Claimed | None) -> None:
+        if claimed is None:
+            self._wakeup.set()
+        elif self._tasks is None:
+            _log.warning("segment not started: the process is stopping", run_id=claimed.segment.run.run_id)
+        else:
+            # Beside the end of its segment before, perhaps: that is written, or there would be no other.
+            self._begin(self._tasks, claimed.segment.run.id, claimed)
+
+    def _begin(self, tasks: asyncio.TaskGroup, run_key: int, claimed: Claimed | None = None) -> None:
+        segment = tasks.create_task(self._execute(run_key, claimed), name=f"segment of run {run_key}")
         self._segments[run_key] = segment
         # Not in the task itself: a task that is cancelled before its first step never gets there.
         segment.add_done_callback(partial(self._finished, run_key))
 
-    async def _execute(self, run_key: int) -> None:
+    async def _execute(self, run_key: int, claimed: Claimed | None) -> None:
         try:
-            again = await self._executor.execute(run_key)
+            again = await self._executor.execute(run_key, claimed)
         except asyncio.CancelledError:
             # Released, unless it was cancelled or its lease lost: another process may go on.
             self._bus.signal(Signal.READY, run_key)

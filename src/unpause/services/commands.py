@@ -10,6 +10,7 @@ from unpause.domain.output_schema import OutputSchema
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
 from unpause.domain.webhooks import WebhookTarget
+from unpause.streaming.follow import Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,14 @@ class Accepted:
 
     ``after`` is the number of the run's last event before it: follow from there to see what it caused. ``moved`` is
     False while answers are still missing. ``answer`` is what was answered before to the same Idempotency-Key, if
-    anything was.
+    anything was. ``begun`` helps to follow the segment where that begins at once, in this process.
     """
 
     run: Run
     after: int
     moved: bool = True
     answer: str | None = None
+    begun: Begun | None = None
 
 
 @dataclass(frozen=True, slots=True)

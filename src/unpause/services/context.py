@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from unpause.agents.registry import AgentRegistry
     from unpause.clock import Clock, Ids
+    from unpause.services.claims import Slot
     from unpause.services.quotas import Limits
     from unpause.store.engine.database import Database
     from unpause.store.unreadable import Unreadable
@@ -22,6 +24,14 @@ class Dispatcher(Protocol):
 
     def ready(self, run_key: int) -> None:
         """Announce that the run is PENDING and committed."""
+        ...
+
+    def reserving(self) -> AbstractContextManager[Slot | None]:
+        """Reserve a slot of this process for the block, which accepts a request; None where no slot is free.
+
+        What the block leaves as ``claimed`` there is executed at once: not where it raises an error, for then it is
+        not committed.
+        """
         ...
 
     def pause_requested(self, run_key: int) -> None:

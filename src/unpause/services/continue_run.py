@@ -28,7 +28,7 @@ from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.runs import append_to_log, transition
+from unpause.store.runs import append_to_log, continue_and_claim, transition
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.domain.principal import Principal
+    from unpause.services.claims import Slot
     from unpause.services.commands import ContinueRun
     from unpause.store.engine.database import Connection
 
@@ -45,6 +46,7 @@ class ContinueHandler:
     """Continues one locked run; ``requirements`` are all it ever waited for, none of its present pause expired.
 
     ``model`` are the columns of another model for the rest of the run, ``checks`` the values that tools have checked.
+    A ``slot`` claims the run at once where it moves.
     """
 
     connection: Connection
@@ -55,6 +57,7 @@ class ContinueHandler:
     now: datetime
     model: Mapping[str, str] = field(default_factory=dict)
     checks: ValueChecks = field(default_factory=ValueChecks)
+    slot: Slot | None = None
 
     def apply(self) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers and, when nothing is open any more, move the run; return the outcome and the new events.
@@ -90,7 +93,7 @@ class ContinueHandler:
         if still_open:
             return self._stay(after, still_open)
         self._record_audit_approvals(present)
-        return self._move(present)
+        return self._move(after, present)
 
     @cached_property
     def _calls(self) -> list[ToolCall]:
@@ -195,13 +198,18 @@ class ContinueHandler:
             details |= {"prompt_characters": len(command.prompt or ""), "images": len(command.images)}
         return details
 
-    def _move(self, answered: Sequence[Requirement]) -> tuple[Accepted, tuple[Event, ...]]:
+    def _move(
+        self, requirements: Sequence[Requirement], answered: Sequence[Requirement]
+    ) -> tuple[Accepted, tuple[Event, ...]]:
+        """Settle the calls as they were ``answered`` and move the run; ``requirements`` are all that it has."""
         run = self.run
         by_id = {call.tool_call_id: call for call in self._calls}
         for requirement in answered:
             if requirement.answer is not None:
                 call = _decided(by_id[requirement.call_id], requirement, requirement.answer)
-                settle_tool_call(self.connection, run.id, call)
+                if call != by_id[requirement.call_id]:
+                    settle_tool_call(self.connection, run.id, call)
+                    by_id[requirement.call_id] = call
         changes = {
             "events": 1,
             "updated_at": self.now,
@@ -214,10 +222,15 @@ class ContinueHandler:
             "continued_via": self.principal.via,
             "continued_decision": _decision_word(answered),
         }
-        moved = transition(self.connection, run.id, Trigger.CONTINUE, changes=changes)
+        if self.slot is None:
+            moved = transition(self.connection, run.id, Trigger.CONTINUE, changes=changes)
+        else:
+            moved = continue_and_claim(self.connection, run.id, self.slot.rules.lease, changes)
         self._add_input()
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)
+        if self.slot is not None:
+            self.slot.take(self.connection, moved, tuple(by_id.values()), requirements)
         return Accepted(moved, run.last_sequence), events
 
     def _add_input(self) -> None:

@@ -78,10 +78,10 @@ def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedR
     return LockedRun(after, list_requirements(connection, run.id), now, expired, events, moved)
 
 
-def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher) -> None:
-    """Announce a committed change to the run's followers and executors."""
+def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher, *, is_claimed: bool = False) -> None:
+    """Announce a committed change to the run's followers, and to executors unless it ``is_claimed`` already."""
     bus.publish(locked.run.id, locked.events)
-    if locked.moved:
+    if locked.moved and not is_claimed:
         dispatcher.ready(locked.run.id)
 
 

@@ -27,6 +27,7 @@ from unpause.store.journal import add_input
 from unpause.store.nodes import list_live_agents
 from unpause.store.runs import get_run, insert_run, request_pause
 from unpause.store.sessions import change_session, ensure_session, keep_state
+from unpause.streaming.follow import Begun
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunRef, RunView
+    from unpause.services.claims import Slot
     from unpause.services.commands import ContinueRun, CreateRun
     from unpause.services.context import ServiceContext
     from unpause.services.value_checks import ValueChecks
@@ -45,12 +47,13 @@ _SUMMARY_CHARACTERS = 80
 
 
 class _ContinueRequest(NamedTuple):
-    """A continue, and the key that a repeat of it has too."""
+    """A continue, the key that a repeat of it has too, and the slot that may execute it at once."""
 
     principal: Principal
     ref: RunRef
     command: ContinueRun
     key: RequestKey | None
+    slot: Slot | None
 
 
 class _Continued(NamedTuple):
@@ -84,22 +87,33 @@ class RunService:
         refuse_unstorable(command, principal.user_id)
         values = self._new_row(principal, command, model)
 
-        def unit(connection: Connection) -> Accepted:
+        def unit(connection: Connection, slot: Slot | None) -> tuple[Accepted, tuple[Event, ...]]:
+            if slot is not None:
+                slot.claimed = None
             now = values["created_at"]
             earlier = find_earlier(connection, request_key, now)
             if earlier is not None:
-                return earlier
+                return earlier, ()
             self._context.limits.refuse_run(connection, principal.organization_id, now)
-            run = _add_run(connection, principal, command, values)
+            run, events = _add_run(connection, principal, command, values, slot)
             if request_key is not None:
                 add_effect(connection, request_key, run.id, 0)
-            return Accepted(run, after=0)
+            return Accepted(run, after=0), events
 
-        with busy_with(f"Session {values['session_id']}"):
-            accepted = await self._context.database.write(unit)
-        if accepted.run.run_id == values["run_id"]:
-            self._context.dispatcher.ready(accepted.run.id)
+        dispatcher = self._context.dispatcher
+        with busy_with(f"Session {values['session_id']}"), dispatcher.reserving() as slot:
+            fitting = slot if slot is not None and slot.fits(command.agent_id, command.source_type) else None
+            accepted, events = await self._context.database.write(lambda connection: unit(connection, fitting))
+            accepted = self._with_begun(accepted, events, slot)
+            if accepted.run.run_id == values["run_id"] and accepted.begun is None:
+                dispatcher.ready(accepted.run.id)
         return accepted
+
+    def _with_begun(self, accepted: Accepted, events: tuple[Event, ...], slot: Slot | None) -> Accepted:
+        """Return the outcome with what its follower need not read, where the slot executes it."""
+        if slot is None or slot.claimed is None:
+            return accepted
+        return replace(accepted, begun=Begun(events, self._context.bus.position()))
 
     def _new_row(self, principal: Principal, command: CreateRun, model: ModelName) -> dict[str, Any]:
         """Return the columns of a new run; raise InvalidInput for JSON over its limit."""
@@ -138,18 +152,20 @@ class RunService:
         self._context.limits.refuse_answers(command)
         await self._context.agents.expect()
 
-        request = _ContinueRequest(principal, ref, command, request_key)
-        with busy_with(str(ref)):
-            locked, outcome = await write_checked(
-                self._context.database, self._context.agents, partial(self._continue, request)
-            )
-        announce(locked, self._context.bus, self._context.dispatcher)
-        if isinstance(outcome, Accepted):
-            return outcome
+        context = self._context
+        with busy_with(str(ref)), context.dispatcher.reserving() as slot:
+            request = _ContinueRequest(principal, ref, command, request_key, slot)
+            locked, outcome = await write_checked(context.database, context.agents, partial(self._continue, request))
+            is_claimed = slot is not None and slot.claimed is not None
+            announce(locked, context.bus, context.dispatcher, is_claimed=is_claimed)
+            if isinstance(outcome, Accepted):
+                return self._with_begun(outcome, locked.events, slot)
         raise outcome
 
     def _continue(self, request: _ContinueRequest, connection: Connection, checks: ValueChecks) -> _Continued:
         """Claim the key, lock the run, decide what has expired, and take the answers."""
+        if request.slot is not None:
+            request.slot.claimed = None
         # The key before the run, as everywhere: see the order of locks in `store.engine.database`.
         earlier = find_earlier(connection, request.key, self._context.clock.now())
         # Two continues that each answer a part, at once, must see one another: else both leave the run paused.
@@ -173,7 +189,7 @@ class RunService:
         self, request: _ContinueRequest, connection: Connection, locked: LockedRun, checks: ValueChecks
     ) -> _Continued:
         """Keep the answers, and send the run on when nothing is open any more."""
-        run = locked.run
+        run, slot = locked.run, request.slot
         self._refuse_unserved(connection, run)
         handler = ContinueHandler(
             connection,
@@ -184,6 +200,7 @@ class RunService:
             locked.now,
             model=self._model_of(run, request.command.model),
             checks=checks,
+            slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
         )
         accepted, events = handler.apply()
         if request.key is not None:
@@ -271,8 +288,10 @@ class RunService:
         )
 
 
-def _add_run(connection: Connection, principal: Principal, command: CreateRun, values: Mapping[str, Any]) -> Run:
-    """Add the run with its session, its input, its webhooks and the first event of its log."""
+def _add_run(
+    connection: Connection, principal: Principal, command: CreateRun, values: Mapping[str, Any], slot: Slot | None
+) -> tuple[Run, tuple[Event, ...]]:
+    """Add the run with its session, its input, its webhooks and the first event of its log; claim it for the slot."""
     now = values["created_at"]
     new = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
     session = ensure_session(connection, principal, new, now)
@@ -280,13 +299,16 @@ def _add_run(connection: Connection, principal: Principal, command: CreateRun, v
         # Made by a client for whichever agent comes first.
         change_session(connection, session, {"agent_id": command.agent_id})
     state = keep_state(connection, session, command.session_state)
-    run = insert_run(connection, {**values, "session_key": session.key, "session_state": state})
+    columns = {**values, "session_key": session.key, "session_state": state}
+    run = insert_run(connection, columns, None if slot is None else slot.rules.lease)
     add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
     if command.webhooks is not None:
         set_run_targets(connection, run, command.webhooks, principal, now)
     started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
-    add_events(connection, run.id, (started,), run.last_sequence)
-    return run
+    events = add_events(connection, run.id, (started,), run.last_sequence)
+    if slot is not None:
+        slot.take(connection, run, (), ())
+    return run, events
 
 
 def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:

@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unpause.clock import delays
-from unpause.domain.event_payloads import call_payload, pause_payload
+from unpause.domain.event_payloads import call_payload, pause_payload, shown_calls
 from unpause.domain.events import Event, EventType
 from unpause.domain.explanations import awaiting_text
-from unpause.domain.runs import CallKind, CallStatus, Outcome, ToolCall
+from unpause.domain.runs import CallKind, CallStatus, Outcome, RunView, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
         Completed,
         Failed,
         Paused,
-        Segment,
     )
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
+    from unpause.domain.runs import Run
+    from unpause.services.claims import Claimed
     from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus
 
@@ -62,16 +63,20 @@ class JournalContext:
 class SegmentJournal(SegmentState):
     """The journal of one segment. Implements ``agents.driver.Journal``."""
 
-    def __init__(self, context: JournalContext, segment: Segment, lease: timedelta) -> None:
+    def __init__(self, context: JournalContext, claimed: Claimed, lease: timedelta) -> None:
         """``lease`` is for how long the run was claimed."""
-        super().__init__(segment, context.clock)
+        super().__init__(claimed.segment, context.clock)
         self._context = context
         self._lease = lease
-        self._last = segment.run.last_sequence
+        self._last = self._run.last_sequence
+        # As they are stored.
+        self._stored_messages = list(claimed.messages)
+        self._stored_calls = dict(self._calls)
+        self._end_view: RunView | None = None
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._pause_requested = segment.run.pause_requested_at is not None
+        self._pause_requested = self._run.pause_requested_at is not None
         self._release_requested = False
         # True while nobody knows whether the last write was committed.
         self._is_torn = False
@@ -165,6 +170,7 @@ class SegmentJournal(SegmentState):
                     self._context.database.append,
                     lambda connection, again: self._append(connection, taken, again=again),
                 )
+                self._keep(taken)
             if self.stop_requested and not was_stopping:
                 self._notify_stop()
 
@@ -236,8 +242,9 @@ class SegmentJournal(SegmentState):
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._clock.now()
             taken.requirements = requirements
+            self._keep(taken)
             write = partial(self._context.database.write, waits=False)
-            await self._write(write, lambda connection, **_: self._transition(connection, taken, trigger, changes))
+            await self._write(write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))
 
     def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
         self._add_event(EventType.TOOL_CALL_COMPLETED, call_payload(call))
@@ -262,7 +269,7 @@ class SegmentJournal(SegmentState):
             self._is_torn = False
             if committed:
                 self._last = committed[-1].sequence
-            self._context.bus.publish(self._run.id, committed)
+            self._context.bus.publish(self._run.id, committed, self._end_view)
             return
 
     def _append(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
@@ -288,15 +295,28 @@ class SegmentJournal(SegmentState):
         )
         # A pause that was requested at another process: this one learns of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
-        # A character from a model or tool that no database takes must not end the run.
-        return replace_unstorable(taken).write(connection, self._segment, reserved.last, now, self._large)
+        return taken.write(connection, self._segment, reserved.last, now, self._large)
+
+    def _end_with(
+        self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
+    ) -> tuple[Event, ...]:
+        """Write ``taken`` and the end of the segment, of which clients are told, or raise LeaseLost."""
+        run, events = self._transition(connection, taken, trigger, changes)
+        enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
+        requirements = (*self._segment.requirements, *taken.requirements)
+        calls = sorted(self._stored_calls.values(), key=lambda call: (call.turn, call.position))
+        self._end_view = RunView(run, shown_calls(calls, requirements), tuple(self._stored_messages), requirements)
+        return events
+
+    def _keep(self, taken: PendingWrites) -> None:
+        self._stored_messages += taken.messages
+        self._stored_calls |= taken.added | taken.settled
 
     def _transition(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
-    ) -> tuple[Event, ...]:
-        """Write ``taken`` and the end of the segment with it, or raise LeaseLost."""
+    ) -> tuple[Run, tuple[Event, ...]]:
+        """Write ``taken`` and the run's change with it, or raise LeaseLost."""
         now = self._clock.now()
-        taken = replace_unstorable(taken)
         columns = {
             **replace_unstorable(changes),
             "updated_at": now,
@@ -304,10 +324,7 @@ class SegmentJournal(SegmentState):
             "events": len(taken.events),
         }
         run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
-        events = taken.write(connection, self._segment, run.last_sequence, now, self._large)
-        if trigger is not Trigger.RELEASE:
-            enqueue_webhooks(connection, run, now, taken.requirements)
-        return events
+        return run, taken.write(connection, self._segment, run.last_sequence, now, self._large)
 
 
 def _notify_nobody() -> None:

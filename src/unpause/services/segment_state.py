@@ -9,6 +9,7 @@ from unpause.agents.driver import refuse_long_names
 from unpause.domain.arguments import is_same_json
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, ToolCall
+from unpause.domain.storable import replace_unstorable
 from unpause.services.audit import decided_by_agent
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
@@ -168,6 +169,7 @@ class SegmentState:
             self._pending.settled[call.tool_call_id] = call
 
     def _take(self) -> PendingWrites:
-        taken, self._pending = self._pending, PendingWrites()
+        # A character from a model or tool that no database takes must not end the run.
+        taken, self._pending = replace_unstorable(self._pending), PendingWrites()
         taken.usage = self._usage_so_far()
         return taken

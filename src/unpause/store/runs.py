@@ -76,6 +76,12 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> ReturningUpdate[Any]
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
+# Two rows of the table in one statement: the target of the first is the source of the second.
+_CONTINUE_AND_CLAIM = _move(Trigger.CONTINUE, guarded=False).values(
+    status=TRANSITIONS[Trigger.CLAIM].target.value,
+    fence=runs.c.fence + 1,
+    lease_expires_at=database_later("lease", "lease_ends"),
+)
 _GIVE_UP = _move(Trigger.GIVE_UP, guarded=False, returned=(runs.c.last_sequence,))
 _RESERVE = (
     update(runs)
@@ -106,6 +112,13 @@ _REQUEST_PAUSE = (
 )
 _COLUMNS = frozenset(runs.c.keys())
 _INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
+_INSERT_CLAIMED = (
+    insert(runs)
+    .values(
+        status=TRANSITIONS[Trigger.CLAIM].target.value, fence=1, lease_expires_at=database_later("lease", "lease_ends")
+    )
+    .returning(*runs.c)
+)
 _FIND = {
     (column.name, locked, owned): _find(column, locked=locked, owned=owned)
     for column in (runs.c.id, runs.c.run_id)
@@ -124,9 +137,13 @@ class Reserved(NamedTuple):
     pause_requested: bool
 
 
-def insert_run(connection: Connection, values: Mapping[str, Any]) -> Run:
-    """Add a run in status PENDING and return it."""
-    return _run(connection.execute(_INSERT, values).mappings().one())
+def insert_run(connection: Connection, values: Mapping[str, Any], lease: timedelta | None = None) -> Run:
+    """Add a run in status PENDING and return it; with a ``lease``, claimed for so long in the same statement."""
+    statement = _INSERT
+    if lease is not None:
+        statement = _INSERT_CLAIMED
+        values = {**values, **lease_parameters(values["created_at"], lease)}
+    return _run(connection.execute(statement, values).mappings().one())
 
 
 def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
@@ -187,6 +204,17 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     row = connection.execute(statement, {**_columns(columns), **parameters}).mappings().first()
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
+    return _run(row)
+
+
+def continue_and_claim(connection: Connection, run_key: int, lease: timedelta, changes: Mapping[str, Any]) -> Run:
+    """Move the paused run as ``transition`` does with CONTINUE and then, for so long, with CLAIM."""
+    columns = dict(changes)
+    parameters = {"key": run_key, "reserved": int(columns.pop("events", 0))}
+    parameters |= lease_parameters(columns["updated_at"], lease)
+    row = connection.execute(_CONTINUE_AND_CLAIM, {**_columns(columns), **parameters}).mappings().first()
+    if row is None:
+        raise _refusal(connection, run_key, fenced=False)
     return _run(row)
 
 

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from unpause.domain.events import Event
+    from unpause.domain.runs import RunView
 
 # The queue of a slow follower: when it is full, batches are dropped and the follower reads the log.
 _LARGEST_BACKLOG = 512
+# For how many runs it is known when events of them were announced last.
+_MOST_RECENT = 1024
 
 
 class Signal(StrEnum):
@@ -36,6 +39,8 @@ class Subscription:
 
     def __init__(self) -> None:
         self.is_ended = False
+        self.end_view: RunView | None = None
+        """The run at the end of its newest segment, where that ran in this process during the subscription."""
         self._batches: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue(maxsize=_LARGEST_BACKLOG)
         self._has_dropped = False
 
@@ -72,8 +77,16 @@ class Bus(Protocol):
 
     poll_seconds: float | None
 
-    def publish(self, run_key: int, events: Sequence[Event]) -> None:
-        """Announce events that are committed."""
+    def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
+        """Announce events that are committed; ``end_view`` is the run as they left it, where they end a segment."""
+        ...
+
+    def position(self) -> int:
+        """Return the number of announcements so far in this process."""
+        ...
+
+    def has_published(self, run_key: int, since: int) -> bool:
+        """Whether events of the run may have been announced in this process after that position."""
         ...
 
     def subscribed(self, run_key: int) -> AbstractContextManager[Subscription]:
@@ -100,14 +113,35 @@ class InProcessBus:
 
     def __init__(self) -> None:
         self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
+        self._position = 0
+        # The runs of the newest announcements, each with its position, and how far the forgotten ones came.
+        self._recent: dict[int, int] = {}
+        self._forgotten = 0
 
-    def publish(self, run_key: int, events: Sequence[Event]) -> None:
+    def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Hand the batch to everyone who follows the run."""
-        if not events or run_key not in self._subscriptions:
+        if not events:
+            return
+        self._position += 1
+        self._recent.pop(run_key, None)
+        self._recent[run_key] = self._position
+        if len(self._recent) > _MOST_RECENT:
+            self._forgotten = self._recent.pop(next(iter(self._recent)))
+        if run_key not in self._subscriptions:
             return
         batch = tuple(events)
         for subscription in self._subscriptions[run_key]:
+            if end_view is not None:
+                subscription.end_view = end_view
             subscription.offer(batch)
+
+    def position(self) -> int:
+        """Return the number of announcements so far in this process."""
+        return self._position
+
+    def has_published(self, run_key: int, since: int) -> bool:
+        """Whether events of the run may have been announced in this process after that position."""
+        return self._forgotten > since or self._recent.get(run_key, 0) > since
 
     def signal(self, signal: Signal, run_key: int) -> None:
         """Do nothing: there is no other process."""

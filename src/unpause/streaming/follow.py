@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from unpause.clock import delays
+from unpause.domain.events import Event
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.events import list_events
@@ -15,14 +16,24 @@ from unpause.store.run_queue import last_sequences
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
-    from unpause.domain.events import Event
-    from unpause.domain.runs import Run
+    from unpause.domain.runs import Run, RunView
     from unpause.store.engine.database import Connection, Database
     from unpause.streaming.bus import Bus, Subscription
 
 _PAGE = 500
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 1.0
+
+
+class Begun(NamedTuple):
+    """A segment that began in this process: the ``events`` with which it did, and the bus's ``position`` before it.
+
+    Nobody else appends to the run while it lasts, and what this process appends is announced: so who knows these events
+    need not read the log.
+    """
+
+    events: tuple[Event, ...]
+    position: int
 
 
 class Follower:
@@ -63,23 +74,29 @@ class Follower:
             async for event in self.follow_run(run.id, run.last_sequence):
                 yield event
 
-    async def wait_for_run(self, run_key: int, after: int) -> None:
-        """Return when the segment that follows event number ``after`` has ended, or the run is deleted.
+    async def wait_for_run(self, run_key: int, after: int, begun: Begun | None = None) -> RunView | None:
+        """Wait until the segment that follows event number ``after`` has ended, or the run is deleted.
 
-        Raises ShuttingDown where streams end first.
+        Returns the run as the segment left it, where that is known here without reading it. Raises ShuttingDown where
+        streams end first.
         """
-        async for event in self.follow_run(run_key, after):
-            if event.type.ends_segment:
-                return
+        with self._subscribed(run_key) as subscription:
+            async for event in self._follow(subscription, run_key, after, begun):
+                if event.type.ends_segment:
+                    view = subscription.end_view
+                    return view if view is not None and view.run.last_sequence == event.sequence else None
         if self._are_ended:
             raise ShuttingDown
+        return None
 
-    def follow_run(self, run_key: int, after: int) -> AsyncGenerator[Event]:
+    async def follow_run(self, run_key: int, after: int, begun: Begun | None = None) -> AsyncGenerator[Event]:
         """Yield the events numbered after ``after``, up to and with the one that ends the segment.
 
         Ends early where streams end or the run is deleted.
         """
-        return self._follow(run_key, after)
+        with self._subscribed(run_key) as subscription:
+            async for event in self._follow(subscription, run_key, after, begun):
+                yield event
 
     @contextmanager
     def _subscribed(self, run_key: int) -> Iterator[Subscription]:
@@ -92,31 +109,36 @@ class Follower:
             finally:
                 self._streams.discard(subscription)
 
-    async def _follow(self, run_key: int, after: int) -> AsyncGenerator[Event]:
-        with self._subscribed(run_key) as subscription:
-            last = after
-            batch: Sequence[Event] | None = await self._read(run_key, last)
-            # Whether the log may have more: after a full page, a gap, a dropped batch or a silent poll interval.
-            look_again = batch is not None and len(batch) == _PAGE
-            while batch is not None:
-                for event in batch:
-                    if event.sequence <= last:
-                        continue
-                    if event.sequence > last + 1:
-                        look_again = True
-                        break
-                    last = event.sequence
-                    yield event
-                    if event.type.ends_segment:
-                        return
-                if subscription.is_ended:
+    async def _follow(
+        self, subscription: Subscription, run_key: int, after: int, begun: Begun | None
+    ) -> AsyncGenerator[Event]:
+        last = after
+        batch: Sequence[Event] | None
+        if begun is not None and not self._bus.has_published(run_key, begun.position):
+            batch = begun.events
+        else:
+            batch = await self._read(run_key, last)
+        # Whether the log may have more: after a full page, a gap, a dropped batch or a silent poll interval.
+        look_again = batch is not None and len(batch) == _PAGE
+        while batch is not None:
+            for event in batch:
+                if event.sequence <= last:
+                    continue
+                if event.sequence > last + 1:
+                    look_again = True
+                    break
+                last = event.sequence
+                yield event
+                if event.type.ends_segment:
                     return
-                if not look_again:
-                    batch = await subscription.next_batch(self._bus.poll_seconds)
-                    look_again = not batch
-                if look_again:
-                    batch = await self._read(run_key, last)
-                    look_again = batch is not None and len(batch) == _PAGE
+            if subscription.is_ended:
+                return
+            if not look_again:
+                batch = await subscription.next_batch(self._bus.poll_seconds)
+                look_again = not batch
+            if look_again:
+                batch = await self._read(run_key, last)
+                look_again = batch is not None and len(batch) == _PAGE
 
     async def _read(self, run_key: int, after: int) -> list[Event] | None:
         """Return a page of the log; None where the run was deleted."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 
     from unpause.domain.events import Event
+    from unpause.domain.runs import RunView
     from unpause.store.engine.database import URL, Database
     from unpause.streaming.bus import SignalHandler
 
@@ -58,11 +59,11 @@ class PostgresBus(InProcessBus):
         self._grown: set[int] = set()
         self._has_grown = asyncio.Event()
 
-    def publish(self, run_key: int, events: Sequence[Event]) -> None:
+    def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Hand the batch to the followers in this process, and announce it to the others."""
         if not events:
             return
-        super().publish(run_key, events)
+        super().publish(run_key, events, end_view)
         if run_key in self._subscriptions:
             self._seen[run_key] = max(events[-1].sequence, self._seen.get(run_key, 0))
         self._announce(_GROWN, run_key)

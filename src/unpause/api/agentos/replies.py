@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import to_json
 from starlette.responses import Response
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from unpause.bootstrap import Application
     from unpause.domain.idempotency import RequestKey
+    from unpause.domain.runs import RunView
     from unpause.services.commands import Accepted
+
+T = TypeVar("T")
 
 _ACCEPTED = 202
 # nginx's status for a client that closed the connection; nobody reads it.
@@ -35,7 +38,7 @@ _CLIENT_GONE = 499
 
 async def stream_response(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
     """Stream the events after the request, up to the end of the segment."""
-    events = application.follower.follow_run(accepted.run.id, accepted.after)
+    events = application.follower.follow_run(accepted.run.id, accepted.after, accepted.begun)
     translate = framer(accepted.run, deltas_only=deltas_only)
     return stream_events(application, events, translate)
 
@@ -47,19 +50,20 @@ async def run_response(
 
     Stops waiting when the client disconnects; the run goes on.
     """
-    if accepted.answer is None and not await wait_unless_disconnected(request, _wait_for(application, accepted)):
+    if accepted.answer is not None:
+        return Response(accepted.answer, media_type="application/json")
+    view = await wait_unless_disconnected(request, _wait_for(application, accepted))
+    if view is None:
         return Response(status_code=_CLIENT_GONE)
 
     async def make() -> bytes:
-        # A caller who may create or continue a run may see it.
-        view = await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
         return await write_json(run_output(view, stored=stored, for_admin=principal_of(request).is_admin))
 
-    return await respond_once(application, request_key, accepted.answer, make)
+    return await respond_once(application, request_key, None, make)
 
 
-async def wait_unless_disconnected(request: Request, work: Coroutine[Any, Any, None]) -> bool:
-    """Wait for the coroutine; return False as soon as the client disconnects. The body has to be read before."""
+async def wait_unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the coroutine's result; None as soon as the client disconnects. The body has to be read before."""
 
     async def listen() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -68,19 +72,21 @@ async def wait_unless_disconnected(request: Request, work: Coroutine[Any, Any, N
     async with TaskScope() as tasks:
         working, listening = tasks.start(work, "wait for a run"), tasks.start(listen(), "wait for a disconnect")
         await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
-            return True
-        return False
+        return working.result() if working.done() else None
 
 
-async def _wait_for(application: Application, accepted: Accepted) -> None:
+async def _wait_for(application: Application, accepted: Accepted) -> RunView:
+    """Return the run at the end of its segment."""
     try:
-        await application.follower.wait_for_run(accepted.run.id, accepted.after)
+        view = await application.follower.wait_for_run(accepted.run.id, accepted.after, accepted.begun)
     except ShuttingDown:
         run = accepted.run
         names = {"run_id": run.run_id, "session_id": run.session_id}
         raise ShuttingDown("The server is shutting down; the run goes on and can be read later", names) from None
+    if view is not None:
+        return view
+    # A caller who may create or continue a run may see it.
+    return await application.service.get_view(Principal(accepted.run.organization_id), RunRef(id=accepted.run.id))
 
 
 def accepted_response(accepted: Accepted) -> Response:

@@ -1,0 +1,90 @@
+"""Claims runs: in the transaction that accepts a request, where this process has a free slot, or for a worker later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from unpause.agents.driver import Segment
+from unpause.domain.event_payloads import with_requirements
+from unpause.store.journal import list_inputs, list_messages, list_tool_calls
+from unpause.store.requirements import list_requirements
+from unpause.store.sessions import list_history
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from unpause.domain.nodes import ServedAgents
+    from unpause.domain.requirements import Requirement
+    from unpause.domain.runs import Message, Run, ToolCall
+    from unpause.store.engine.database import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """Whose runs a process claims, for how long at first, and how many earlier runs of a session their models read."""
+
+    served: ServedAgents
+    lease: timedelta
+    history_runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that this process holds; ``messages`` are those of the segment, with what clients are shown of them."""
+
+    segment: Segment
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for one more segment in this process, reserved while a request is accepted.
+
+    The accepting transaction sets ``claimed``, each time that it is tried, where it claims the run.
+    """
+
+    rules: ClaimRules
+    claimed: Claimed | None = field(default=None)
+
+    def fits(self, agent_id: str, source_type: str) -> bool:
+        """Whether runs of this agent, from this source, are executed here."""
+        return self.rules.served.serves(agent_id, source_type)
+
+    def take(
+        self, connection: Connection, run: Run, calls: Sequence[ToolCall], requirements: Sequence[Requirement]
+    ) -> None:
+        """Keep the run, which was claimed in this transaction, with what it has to go on from.
+
+        ``calls`` and ``requirements`` are as the transaction leaves them.
+        """
+        self.claimed = load_segment(connection, run, self.rules.history_runs, calls, requirements)
+
+
+def load_claimed(connection: Connection, run: Run, history_runs: int) -> Claimed:
+    """Read what the claimed run has to go on from."""
+    if run.fence == 1:
+        return load_segment(connection, run, history_runs, (), ())
+    calls = list_tool_calls(connection, run.id)
+    return load_segment(connection, run, history_runs, calls, list_requirements(connection, run.id))
+
+
+def load_segment(
+    connection: Connection,
+    run: Run,
+    history_runs: int,
+    calls: Sequence[ToolCall],
+    requirements: Sequence[Requirement],
+) -> Claimed:
+    """Read the rest of what the run has to go on from, besides its calls and requirements."""
+    messages = tuple(list_messages(connection, run.id)) if run.fence > 1 else ()
+    segment = Segment(
+        run=run,
+        history=tuple(list_history(connection, run.session_key, run.id, history_runs)),
+        messages=tuple(message.native for message in messages),
+        calls=with_requirements(calls, requirements),
+        requirements=tuple(requirements),
+        inputs=tuple(item for item in list_inputs(connection, run.id) if not item.consumed),
+    )
+    return Claimed(segment, messages)
