@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from unpause.domain.runs import EndReason, Run, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.execution.recovery import Recovery
+from unpause.services.claims import Slot
 from unpause.store.engine.database import Connection, Database
 from unpause.store.events import list_events
 from unpause.store.run_queue import renew_leases
@@ -53,6 +54,10 @@ class Heard:
     def ready(self, run_key: int) -> None:
         """Note the run."""
         self.ready_runs.append(run_key)
+
+    def reserving(self) -> AbstractContextManager[Slot | None]:
+        """Nobody asks."""
+        raise AssertionError
 
     def pause_requested(self, run_key: int) -> None:
         """Nobody asks."""

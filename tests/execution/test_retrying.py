@@ -27,6 +27,9 @@ T = TypeVar("T")
 # Shorter waits are no retries: the recorder collects events that long.
 _SHORTEST_RETRY = 0.5
 
+# Where the runs of an organization are counted, every run is claimed from the queue.
+_QUEUED: dict[str, Any] = {"max_running_per_organization": 100}
+
 
 class DiskFull(StorageError):
     """What the database of these tests says."""
@@ -88,7 +91,7 @@ async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], **_QUEUED) as application:
         run = await started(application, FailingClaims(application, monkeypatch), 8)
         await follow(application, run)
         view = await look(application, run)
@@ -98,7 +101,7 @@ async def test_a_run_that_could_not_be_claimed_is_tried_again_until_it_can(
 
 async def test_after_a_success_the_waits_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], **_QUEUED) as application:
         failing = FailingClaims(application, monkeypatch)
         for _ in range(2):
             await follow(application, await started(application, failing, 2))
@@ -115,7 +118,7 @@ async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers = Timers(monkeypatch)
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], **_QUEUED) as application:
         run = await start(application)
         await follow(application, run)
         call_id = (await look(application, run)).tool_calls[0].tool_call_id
@@ -140,7 +143,7 @@ async def test_a_run_of_which_something_cannot_be_read_ends_after_a_few_tries(
 
 async def test_a_run_that_waits_for_another_try_holds_no_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timers = Timers(monkeypatch, retries_come=False)
-    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], max_running=1, **_QUEUED) as application:
         failing = FailingClaims(application, monkeypatch)
         stuck = await started(application, failing, 1)
         beside = await started(application, failing, 0)
@@ -152,6 +155,6 @@ async def test_a_run_that_waits_for_another_try_holds_no_slot(tmp_path: Path, mo
         assert (await look(application, stuck)).run.status is RunStatus.PENDING
         assert (failing.failures[stuck.id], timers.waited) == (0, [0.5])
         assert (await look(application, beside)).run.status is RunStatus.PAUSED
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    async with running(tmp_path, drivers=[ScriptedDriver()], **_QUEUED) as application:
         await follow(application, stuck)
         assert (await look(application, stuck)).run.status is RunStatus.PAUSED

@@ -23,6 +23,7 @@ from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunRef, RunStatus
+from unpause.services.claims import Claimed
 from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Connection
 from unpause.store.tables import organizations
@@ -176,8 +177,8 @@ async def test_a_run_that_is_ready_again_before_its_segment_has_quite_ended_goes
     async with running(tmp_path, drivers=[driver], **settings) as application:
         execute = application.executor.execute
 
-        async def linger(run_key: int) -> bool:
-            again = await execute(run_key)
+        async def linger(run_key: int, claimed: Claimed | None) -> bool:
+            again = await execute(run_key, claimed)
             lingering.set()
             await may_end.wait()
             return again

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import RunStatus
+from unpause.domain.runs import RunStatus, RunView
 from unpause.errors import ShuttingDown
 from unpause.store.engine.database import Database
 from unpause.store.events import add_events
@@ -238,7 +238,7 @@ class SilentBus(InProcessBus):
 
     poll_seconds: float | None = 0.001
 
-    def publish(self, run_key: int, events: Sequence[Event]) -> None:
+    def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Lose it."""
 
 

@@ -241,7 +241,7 @@ class SegmentJournal(SegmentState):
             taken = self._take()
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._clock.now()
-            taken.requirements = requirements
+            taken.requirements = replace_unstorable(tuple(requirements))
             self._keep(taken)
             write = partial(self._context.database.write, waits=False)
             await self._write(write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))

@@ -13,6 +13,7 @@ from tests.agents.pydantic_ai.driving import driving, no, open_tools, said_by_to
 from tests.agents.pydantic_ai.stopping import Hands, alone, begun, do, handy_agent, paused_at, reported
 from tests.support.agents import RUN_SHELL, Call, ScriptedModel, parts_of
 from tests.support.gates import Gates
+from unpause.services.claims import Claimed
 
 
 async def test_a_run_in_a_tool_pauses_before_the_next_model_request(tmp_path: Path) -> None:
@@ -128,9 +129,9 @@ async def test_confirmed_calls_that_are_held_run_once_without_another_question(t
         held = Gates("claim")
         enter = server.application.executor.execute
 
-        async def execute(run_key: int) -> bool:
+        async def execute(run_key: int, claimed: Claimed | None = None) -> bool:
             await held.pass_through("claim")
-            return await enter(run_key)
+            return await enter(run_key, claimed)
 
         server.application.executor.execute = execute  # type: ignore[method-assign]
         response = await server.post_continue(requested, [yes(first), no(second, "not y")], background="true")
