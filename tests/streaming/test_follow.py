@@ -203,8 +203,8 @@ class CountingBus(InProcessBus):
         self.somebody = asyncio.Event()
 
     @contextmanager
-    def subscribed(self, run_key: int) -> Iterator[Subscription]:
-        with super().subscribed(run_key) as subscription:
+    def subscribed(self, run_key: int, *, is_live: bool = True) -> Iterator[Subscription]:
+        with super().subscribed(run_key, is_live=is_live) as subscription:
             self.open += 1
             self.somebody.set()
             try:

@@ -140,10 +140,9 @@ class MortalJournal:
         self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.STARTED, idempotent=idempotent)
         self.commit()
 
-    async def finish_call(self, call_id: str, result: CallResult) -> None:
-        """Note the end."""
+    def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Note the end; the commit comes with whatever is next."""
         self.settle_call(call_id, result)
-        self.commit()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Note the end of a call, unless it is known."""

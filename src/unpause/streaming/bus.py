@@ -37,7 +37,9 @@ SignalHandler = Callable[[Signal, int | None], None]
 class Subscription:
     """One follower of one run: the batches that it has not read yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_live: bool = True) -> None:
+        """``is_live`` where each event is shown as it comes, and not only the end waited for."""
+        self.is_live = is_live
         self.is_ended = False
         self.end_view: RunView | None = None
         """The run at the end of its newest segment, where that ran in this process during the subscription."""
@@ -89,8 +91,12 @@ class Bus(Protocol):
         """Whether events of the run may have been announced in this process after that position."""
         ...
 
-    def subscribed(self, run_key: int) -> AbstractContextManager[Subscription]:
+    def subscribed(self, run_key: int, *, is_live: bool = True) -> AbstractContextManager[Subscription]:
         """Subscribe to a run during the block."""
+        ...
+
+    def is_watched(self, run_key: int) -> bool:
+        """Whether somebody is shown the run's events as they come, as far as this process knows."""
         ...
 
     def signal(self, signal: Signal, run_key: int) -> None:
@@ -154,10 +160,14 @@ class InProcessBus:
         """Do nothing: there is no other process."""
         yield
 
+    def is_watched(self, run_key: int) -> bool:
+        """Whether somebody is shown the run's events as they come, as far as this process knows."""
+        return any(subscription.is_live for subscription in self._subscriptions.get(run_key, ()))
+
     @contextmanager
-    def subscribed(self, run_key: int) -> Iterator[Subscription]:
+    def subscribed(self, run_key: int, *, is_live: bool = True) -> Iterator[Subscription]:
         """Subscribe to a run during the block."""
-        subscription = Subscription()
+        subscription = Subscription(is_live=is_live)
         self._subscriptions[run_key].add(subscription)
         try:
             yield subscription

@@ -80,7 +80,7 @@ class Follower:
         Returns the run as the segment left it, where that is known here without reading it. Raises ShuttingDown where
         streams end first.
         """
-        with self._subscribed(run_key) as subscription:
+        with self._subscribed(run_key, is_live=False) as subscription:
             async for event in self._follow(subscription, run_key, after, begun):
                 if event.type.ends_segment:
                     view = subscription.end_view
@@ -99,8 +99,8 @@ class Follower:
                 yield event
 
     @contextmanager
-    def _subscribed(self, run_key: int) -> Iterator[Subscription]:
-        with self._bus.subscribed(run_key) as subscription:
+    def _subscribed(self, run_key: int, *, is_live: bool = True) -> Iterator[Subscription]:
+        with self._bus.subscribed(run_key, is_live=is_live) as subscription:
             self._streams.add(subscription)
             if self._are_ended:
                 subscription.end()

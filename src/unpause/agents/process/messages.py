@@ -216,10 +216,9 @@ class StartCall:
 
 @dataclass(frozen=True, slots=True)
 class FinishCall:
-    """How a call ended: answered with Written."""
+    """How a call ended."""
 
     segment_id: int
-    request_id: int
     call_id: str
     result: CallResult
     usage: dict[str, int] | None = None
