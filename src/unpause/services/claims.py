@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Segment
 from unpause.domain.event_payloads import with_requirements
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.requirements import Requirement
-    from unpause.domain.runs import Message, Run, ToolCall
+    from unpause.domain.runs import Message, Run, RunInput, ToolCall
     from unpause.store.engine.database import Connection
 
 
@@ -52,13 +52,15 @@ class Slot:
         """Whether runs of this agent, from this source, are executed here."""
         return self.rules.served.serves(agent_id, source_type)
 
-    def take(
+    def take_new(self, connection: Connection, run: Run, first: RunInput, *, in_new_session: bool) -> None:
+        """Keep a run that this transaction has created, claimed."""
+        history = () if in_new_session else _history(connection, run, self.rules.history_runs)
+        self.claimed = Claimed(Segment(run, history, inputs=(first,)))
+
+    def take_continued(
         self, connection: Connection, run: Run, calls: Sequence[ToolCall], requirements: Sequence[Requirement]
     ) -> None:
-        """Keep the run, which was claimed in this transaction, with what it has to go on from.
-
-        ``calls`` and ``requirements`` are as the transaction leaves them.
-        """
+        """Keep a run that this transaction has continued and claimed, with its calls and requirements as of now."""
         self.claimed = load_segment(connection, run, self.rules.history_runs, calls, requirements)
 
 
@@ -81,10 +83,14 @@ def load_segment(
     messages = tuple(list_messages(connection, run.id)) if run.fence > 1 else ()
     segment = Segment(
         run=run,
-        history=tuple(list_history(connection, run.session_key, run.id, history_runs)),
+        history=_history(connection, run, history_runs),
         messages=tuple(message.native for message in messages),
         calls=with_requirements(calls, requirements),
         requirements=tuple(requirements),
         inputs=tuple(item for item in list_inputs(connection, run.id) if not item.consumed),
     )
     return Claimed(segment, messages)
+
+
+def _history(connection: Connection, run: Run, history_runs: int) -> tuple[Any, ...]:
+    return tuple(list_history(connection, run.session_key, run.id, history_runs))

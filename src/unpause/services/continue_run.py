@@ -92,8 +92,8 @@ class ContinueHandler:
         still_open = [requirement for requirement in present if requirement.is_open]
         if still_open:
             return self._stay(after, still_open)
-        self._record_audit_approvals(present)
-        return self._move(after, present)
+        approved = self._record_audit_approvals(present)
+        return self._move([approved.get(requirement.id, requirement) for requirement in after], present)
 
     @cached_property
     def _calls(self) -> list[ToolCall]:
@@ -175,13 +175,16 @@ class ContinueHandler:
         events = add_events(self.connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
         return Accepted(run, run.last_sequence, moved=False), events
 
-    def _record_audit_approvals(self, answered: Sequence[Requirement]) -> None:
-        """Add a decided approval for each call whose policy is ``approval="audit"``."""
+    def _record_audit_approvals(self, answered: Sequence[Requirement]) -> dict[str, Requirement]:
+        """Add a decided approval for each call whose policy is ``approval="audit"``; return those requirements."""
+        recorded: dict[str, Requirement] = {}
         for requirement in answered:
             if requirement.approval == "audit" and requirement.answer is not None:
                 rejected = requirement.answer.decision is Decision.REJECTED
                 status = ApprovalStatus.REJECTED if rejected else ApprovalStatus.APPROVED
                 add_decided_approval(self.connection, self.run, requirement, status)
+                recorded[requirement.id] = replace(requirement, approval_status=status.value)
+        return recorded
 
     def _continue_details(self, *, decides: bool) -> dict[str, Any] | None:
         """Return the trail's details of a continue without a decision, or with a prompt or model beside its answers.
@@ -230,7 +233,7 @@ class ContinueHandler:
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)
         if self.slot is not None:
-            self.slot.take(self.connection, moved, tuple(by_id.values()), requirements)
+            self.slot.take_continued(self.connection, moved, tuple(by_id.values()), requirements)
         return Accepted(moved, run.last_sequence), events
 
     def _add_input(self) -> None:

@@ -301,13 +301,14 @@ def _add_run(
     state = keep_state(connection, session, command.session_state)
     columns = {**values, "session_key": session.key, "session_state": state}
     run = insert_run(connection, columns, None if slot is None else slot.rules.lease)
-    add_input(connection, run.id, RunInput(0, command.prompt, command.images), principal.user_id, now)
+    first = RunInput(0, command.prompt, command.images)
+    add_input(connection, run.id, first, principal.user_id, now)
     if command.webhooks is not None:
         set_run_targets(connection, run, command.webhooks, principal, now)
     started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
     events = add_events(connection, run.id, (started,), run.last_sequence)
     if slot is not None:
-        slot.take(connection, run, (), ())
+        slot.take_new(connection, run, first, in_new_session=not command.session_id)
     return run, events
 
 

@@ -70,7 +70,9 @@ _OLDEST_BY_SOURCE = {
     True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
     False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
 }
-_PENDING_OF_ONE = select(func.count()).select_from(_OF_ONE.subquery())
+_UNFINISHED = select(
+    select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
+)
 _STALE = (
     select(runs.c.id)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < database_now())
@@ -91,10 +93,8 @@ _RENEWED = database_later("lease", "lease_ends")
 
 def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
     """Whether so many runs of the organization are PENDING or RUNNING."""
-    parameters = {"organization": organization_id, "most": most}
-    pending: int = connection.execute(_PENDING_OF_ONE, parameters).scalar_one()
-    running: int = connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()
-    return pending + running >= most
+    found: int = connection.execute(_UNFINISHED, {"organization": organization_id, "most": most}).scalar_one()
+    return found >= most
 
 
 def list_pending(connection: Connection) -> list[tuple[int, str]]:
