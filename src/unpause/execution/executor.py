@@ -67,7 +67,7 @@ class Executor:
     @property
     def claim_rules(self) -> ClaimRules:
         """How runs are claimed here."""
-        return ClaimRules(self._served, self._rules.lease, self._rules.history_runs)
+        return ClaimRules(self.served, self._rules.lease, self._rules.history_runs)
 
     def list_held(self) -> list[tuple[int, int]]:
         """Return the runs that are executed here, each with its fence; from any thread."""

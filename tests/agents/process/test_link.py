@@ -91,7 +91,7 @@ class Memory:
         await self._commit(("start", call_id, idempotent))
 
     def finish_call(self, call_id: str, result: CallResult) -> None:
-        self.said.append(("finish", call_id, result))
+        self.sent.append(("finish", call_id, result))
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         if call_id == "unknown":
