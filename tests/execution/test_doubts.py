@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place, sqlite_url
 from tests.support.gates import Gates
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, start, start_and_follow
 from tests.support.server import SettableClock
 from tests.support.serving import application_for, settings_for
@@ -27,7 +27,7 @@ _EARLIER = 250
 
 
 @dataclass
-class StallingDriver(AskingDriver):
+class StallingDriver(PausingDriver):
     """Stands still in the middle of the call ``a``; without ``required`` it makes that call without asking."""
 
     gates: Gates = field(default_factory=lambda: Gates("call"))
@@ -53,7 +53,7 @@ class Crashing:
     clock: SettableClock = field(default_factory=SettableClock)
 
     @asynccontextmanager
-    async def server(self, driver: AskingDriver, **changes: object) -> AsyncIterator[Application]:
+    async def server(self, driver: PausingDriver, **changes: object) -> AsyncIterator[Application]:
         """Serve; the end of the block is a stop that waits for nobody."""
         settings = settings_for(self.folder, shutdown_grace_seconds=0, sweep_seconds=3600, **changes)
         application = application_for(settings, [driver], self.clock)
@@ -75,11 +75,11 @@ class Crashing:
 
     @asynccontextmanager
     async def asking(
-        self, run: Run, driver: AskingDriver | None = None, **changes: object
+        self, run: Run, driver: PausingDriver | None = None, **changes: object
     ) -> AsyncIterator[tuple[Application, Requirement]]:
         """Serve again, later, and wait until the server asks about the call in doubt."""
         self.clock.move(_EARLIER)
-        async with self.server(driver or AskingDriver((), self.executed), **changes) as application:
+        async with self.server(driver or PausingDriver((), self.executed), **changes) as application:
             view = await look(application, run)
             while view.run.status is not RunStatus.PAUSED:
                 await follow(application, run, view.run.last_sequence)
@@ -115,7 +115,7 @@ def crashing(tmp_path: Path) -> Crashing:
 
 
 async def test_a_user_cannot_confirm_a_call_in_doubt_that_an_administrator_had_to_approve(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", approval="required"))
+    run = await crashing.cut_off(need("a", approval="required"))
     async with crashing.asking(run) as (application, doubt):
         assert (doubt.approval, doubt.approval_status) == ("required", "pending")
         assert crashing.approvals() == [("required", "approved"), ("required", "pending")]
@@ -133,7 +133,7 @@ async def test_a_user_cannot_confirm_a_call_in_doubt_that_an_administrator_had_t
 
 
 async def test_after_a_second_approval_the_call_runs_once_more(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", approval="required"))
+    run = await crashing.cut_off(need("a", approval="required"))
     async with crashing.asking(run) as (application, doubt):
         await resolve(application, doubt)
         assert len(crashing.executed) == 1
@@ -146,7 +146,7 @@ async def test_after_a_second_approval_the_call_runs_once_more(crashing: Crashin
 
 
 async def test_what_an_administrator_declined_the_second_time_does_not_run_again(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", approval="required"))
+    run = await crashing.cut_off(need("a", approval="required"))
     async with crashing.asking(run) as (application, doubt):
         await resolve(application, doubt, approved=False)
         yes = ToolAnswer(doubt.tool_call_id, confirmed=True)
@@ -157,8 +157,8 @@ async def test_what_an_administrator_declined_the_second_time_does_not_run_again
 
 
 async def test_a_second_doubt_about_the_same_call_needs_its_approval_too(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", approval="required", expires_in=600.0))
-    stalling = StallingDriver((asks("a"),), crashing.executed)
+    run = await crashing.cut_off(need("a", approval="required", expires_in=600.0))
+    stalling = StallingDriver((need("a"),), crashing.executed)
     async with crashing.asking(run, stalling) as (application, doubt):
         await decide(application, run, doubt)
         await stalling.gates.reached("call")
@@ -173,7 +173,7 @@ async def test_a_second_doubt_about_the_same_call_needs_its_approval_too(crashin
 
 
 async def test_the_answer_about_a_call_in_doubt_is_audited_as_the_first_was(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", approval="audit"))
+    run = await crashing.cut_off(need("a", approval="audit"))
     async with crashing.asking(run) as (application, doubt):
         assert doubt.approval == "audit"
         no = ToolAnswer(doubt.tool_call_id, confirmed=False, note="it ran")
@@ -185,7 +185,7 @@ async def test_the_answer_about_a_call_in_doubt_is_audited_as_the_first_was(cras
 async def test_the_time_for_an_answer_starts_anew_and_is_as_long_as_before(
     crashing: Crashing, approval: str | None
 ) -> None:
-    required = asks("a", approval=approval, expires_in=600.0, on_expire=OnExpire.CANCEL)
+    required = need("a", approval=approval, expires_in=600.0, on_expire=OnExpire.CANCEL)
     run = await crashing.cut_off(required)
     async with crashing.asking(run, pause_expires_seconds=5, approval_expires_seconds=5) as (application, doubt):
         assert doubt.created_at == crashing.clock.now()
@@ -202,7 +202,7 @@ async def test_the_time_for_an_answer_starts_anew_and_is_as_long_as_before(
 
 
 async def test_nobody_is_told_that_a_call_in_doubt_is_approved_by_waiting(crashing: Crashing) -> None:
-    run = await crashing.cut_off(asks("a", expires_in=60.0, on_expire=OnExpire.APPROVE))
+    run = await crashing.cut_off(need("a", expires_in=60.0, on_expire=OnExpire.APPROVE))
     async with crashing.asking(run) as (application, doubt):
         assert doubt.on_expire is OnExpire.REJECT
         crashing.clock.move(60)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from tests.support.asking_driver import asks
 from tests.support.databases import NOW, Place
 from tests.support.gates import Gates
+from tests.support.pausing_driver import need
 from tests.support.runs import start
 from tests.support.serving import application_for, settings_for
 from tests.support.toolless import Toolless
@@ -123,7 +123,7 @@ async def fail(journal: Journal) -> SegmentEnd:
 
 async def pause(journal: Journal) -> SegmentEnd:
     del journal
-    return Paused((asks("proposed"),))
+    return Paused((need("proposed"),))
 
 
 async def break_down(journal: Journal) -> SegmentEnd:

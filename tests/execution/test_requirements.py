@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.asking_driver import asks
+from tests.support.pausing_driver import need
 from tests.support.server import SettableClock
 from unpause.clock import RandomIds
 from unpause.domain.requirements import Requirement
@@ -25,7 +25,7 @@ def factory() -> RequirementFactory:
 
 def requested(factory: RequirementFactory, call: ToolCall) -> Requirement:
     """Return what one call is asked about, in doubt or not."""
-    (requirement,) = factory.create([(doubt_request(call) if call.in_doubt else asks("call"), call)])
+    (requirement,) = factory.create([(doubt_request(call) if call.in_doubt else need("call"), call)])
     return requirement
 
 
@@ -50,13 +50,13 @@ def test_a_call_in_doubt_never_has_its_own_id_because_a_client_may_know_it(facto
 @pytest.mark.parametrize("call", [PROPOSED, STARTED])
 def test_an_id_is_never_longer_than_is_kept(factory: RequirementFactory, call: ToolCall) -> None:
     long = replace(call, tool_call_id="i" * 255)
-    first = factory.create([(asks(long.tool_call_id), long)])[0]
-    second = factory.create([(asks(long.tool_call_id), replace(long, requirement=first))])[0]
+    first = factory.create([(need(long.tool_call_id), long)])[0]
+    second = factory.create([(need(long.tool_call_id), replace(long, requirement=first))])[0]
     assert max(len(first.tool_call_id), len(second.tool_call_id)) <= 255
 
 
 def test_the_requirements_of_one_pause_share_its_id_and_those_of_two_do_not(factory: RequirementFactory) -> None:
     calls = [replace(PROPOSED, tool_call_id=name) for name in "ab"]
-    pauses = [{each.pause_id for each in factory.create([(asks(c.tool_call_id), c) for c in calls])} for _ in range(2)]
+    pauses = [{each.pause_id for each in factory.create([(need(c.tool_call_id), c) for c in calls])} for _ in range(2)]
     assert [len(pause) for pause in pauses] == [1, 1]
     assert pauses[0] != pauses[1]

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.hooked import RUN, WEBHOOK, Hooked, all_over, hooked
 from tests.support.receiver import Receiver
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
+from tests.support.webhook_server import RUN, WEBHOOK, WebhookServer, all_over, webhook_server
 from unpause.domain.urls import is_public, read_url, refuse_private
 from unpause.errors import InvalidInput
 
@@ -104,7 +104,7 @@ def test_an_ipv4_address_inside_of_an_ipv6_address_is_looked_at(host: str, *, pu
 
 @pytest.mark.parametrize("url", PRIVATE)
 async def test_every_address_that_a_client_can_name_is_refused_where_it_is_private(tmp_path: Path, url: str) -> None:
-    async with hooked(tmp_path, webhook_private_targets=False) as server:
+    async with webhook_server(tmp_path, webhook_private_targets=False) as server:
         bodies: list[tuple[str, dict[str, Any]]] = [
             (WEBHOOK, {"url": url}),
             (f"{WEBHOOK}/test", {"url": url}),
@@ -131,7 +131,7 @@ class Rebinding:
         return [self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]]
 
 
-async def tell_all(server: Hooked, url: str) -> None:
+async def tell_all(server: WebhookServer, url: str) -> None:
     """Use every way there is to have the server tell the address something."""
     await server.configure(url)
     await server.create()
@@ -144,7 +144,7 @@ async def tell_all(server: Hooked, url: str) -> None:
 async def test_a_name_that_leads_to_this_machine_hears_nothing_by_whatever_way_it_was_named(tmp_path: Path) -> None:
     with Receiver() as receiver:
         url = f"http://hooks.example:{receiver.port}/"
-        async with hooked(tmp_path, webhook_private_targets=False, resolve=Rebinding("127.0.0.1")) as server:
+        async with webhook_server(tmp_path, webhook_private_targets=False, resolve=Rebinding("127.0.0.1")) as server:
             await server.configure(url)
             await server.create()
             await server.create(webhooks=[{"url": url}])
@@ -155,7 +155,7 @@ async def test_a_name_that_leads_to_this_machine_hears_nothing_by_whatever_way_i
 
 async def test_a_redirect_to_this_machine_is_not_followed_by_whatever_way_it_was_named(tmp_path: Path) -> None:
     with Receiver() as inside, Receiver(*[inside.url] * 20) as outside:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await tell_all(server, outside.url)
         assert outside.received
         assert inside.received == []

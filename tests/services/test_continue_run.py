@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.api.agentos.statements import statements
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.gates import Gates, working_agent
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start_and_follow
 from tests.support.serving import running
 from unpause.domain.events import EventSelection, EventType
@@ -28,13 +28,13 @@ def outcome(view: RunView) -> dict[str, Any]:
 
 
 async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path) -> None:
-    driver = AskingDriver(
+    driver = PausingDriver(
         (
-            asks("yes"),
-            asks("no"),
-            asks("edit", editable=("of",)),
-            asks("fill", "user_input", fields=(_TO,)),
-            asks("bring", "external_execution"),
+            need("yes"),
+            need("no"),
+            need("edit", editable=("of",)),
+            need("fill", "user_input", fields=(_TO,)),
+            need("bring", "external_execution"),
         )
     )
     async with running(tmp_path, drivers=[driver]) as application:
@@ -77,7 +77,7 @@ async def test_all_kinds_answered_at_once_run_as_answered(tmp_path: Path) -> Non
 
 
 async def test_a_rejection_without_a_note_gets_the_usual_words(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("no"),))
+    driver = PausingDriver((need("no"),))
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         ended = await finish(
@@ -90,7 +90,7 @@ async def test_a_rejection_without_a_note_gets_the_usual_words(tmp_path: Path) -
 
 
 async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"), asks("b"), asks("c", "external_execution")))
+    driver = PausingDriver((need("a"), need("b"), need("c", "external_execution")))
     eve = Principal(1, "eve", "codegen")
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
@@ -118,7 +118,7 @@ async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path) -> No
 
 
 async def test_partial_answers_survive_a_restart(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"), asks("b")))
+    driver = PausingDriver((need("a"), need("b")))
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         await answer(application, view.run, ToolAnswer("a", confirmed=True))
@@ -130,12 +130,12 @@ async def test_partial_answers_survive_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path: Path) -> None:
-    driver = AskingDriver(
+    driver = PausingDriver(
         (
-            asks("ask", "external_execution", question=True),
-            asks("confirm"),
-            asks("fill", "user_input", fields=(_TO,)),
-            asks("bring", "external_execution"),
+            need("ask", "external_execution", question=True),
+            need("confirm"),
+            need("fill", "user_input", fields=(_TO,)),
+            need("bring", "external_execution"),
         )
     )
     async with running(tmp_path, drivers=[driver]) as application:
@@ -159,7 +159,7 @@ async def test_a_prompt_answers_questions_and_declines_everything_else(tmp_path:
 
 
 async def test_a_run_that_waits_for_nothing_just_gets_the_new_message(tmp_path: Path) -> None:
-    driver = AskingDriver(())
+    driver = PausingDriver(())
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         assert view.run.status is RunStatus.PAUSED
@@ -186,7 +186,7 @@ async def test_the_model_reads_the_note_and_the_prompt_of_the_user(tmp_path: Pat
 
 
 async def test_what_was_said_is_given_to_the_model_once(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"),))
+    driver = PausingDriver((need("a"),))
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application, "the first words")
         ended = await finish(application, view.run, await say(application, view.run, "the second words"))
@@ -209,7 +209,7 @@ async def test_from_the_accepted_continue_on_every_reader_sees_the_run_moving(tm
 
 
 async def test_a_continue_reads_the_run_its_requirements_and_its_calls_once(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("yes"), asks("no")))
+    driver = PausingDriver((need("yes"), need("no")))
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         with statements() as seen:
@@ -225,7 +225,7 @@ async def test_a_continue_reads_the_run_its_requirements_and_its_calls_once(tmp_
 
 
 async def test_the_log_repeats_no_prompt_but_keeps_a_note_of_the_same_words(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("one"), asks("two")))
+    driver = PausingDriver((need("one"), need("two")))
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         command = ContinueRun((ToolAnswer("one", confirmed=False, note="no"),), prompt="no")

@@ -12,8 +12,8 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.holding_driver import HoldingDriver
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, segments, start, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running, serving
@@ -157,7 +157,7 @@ async def test_an_open_transaction_does_not_keep_a_node_from_stopping(tmp_path: 
 
 
 async def test_one_key_for_a_decision_and_a_continue_at_once_is_no_deadlock(tmp_path: Path, postgres_url: str) -> None:
-    driver = AskingDriver((asks("a", approval="required"),))
+    driver = PausingDriver((need("a", approval="required"),))
     async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         for number in range(6):
             run = (await start_and_follow(application)).run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place
 from tests.support.gates import Gates, working_agent
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import answer, follow, look, segments, start_and_follow
 from tests.support.serving import running
 from unpause.domain.events import EventType
@@ -23,7 +23,7 @@ async def test_the_last_of_several_partial_answers_given_at_once_moves_the_run(
     tmp_path: Path, postgres_url: str
 ) -> None:
     calls = [f"call-{number}" for number in range(8)]
-    driver = AskingDriver(tuple(asks(call) for call in calls))
+    driver = PausingDriver(tuple(need(call) for call in calls))
     async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         run = (await start_and_follow(application)).run
         provided = await asyncio.gather(
@@ -53,7 +53,7 @@ async def test_nothing_that_was_said_before_a_pause_is_lost(tmp_path: Path, data
 async def test_an_answer_that_comes_beside_the_one_that_moves_the_run_adds_nothing(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    driver = AskingDriver((asks("a"), asks("b")))
+    driver = PausingDriver((need("a"), need("b")))
     both = (ToolAnswer("a", confirmed=True), ToolAnswer("b", confirmed=True))
     async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
         for _ in range(5):

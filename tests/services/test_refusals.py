@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import NOW, Place
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, say, start_and_follow
 from tests.support.serving import running
 from tests.support.toolless import Toolless
@@ -34,12 +34,12 @@ from unpause.errors import (
 from unpause.services.commands import ContinueRun, CreateRun
 from unpause.store.tables import organizations
 
-_EVERYTHING = AskingDriver(
+_EVERYTHING = PausingDriver(
     (
-        asks("confirm"),
-        asks("edit", editable=("of",)),
-        asks("fill", "user_input", fields=(InputField("to", "str", ""), InputField("n", "int", "", required=False))),
-        asks("bring", "external_execution"),
+        need("confirm"),
+        need("edit", editable=("of",)),
+        need("fill", "user_input", fields=(InputField("to", "str", ""), InputField("n", "int", "", required=False))),
+        need("bring", "external_execution"),
     )
 )
 
@@ -71,7 +71,7 @@ class PausedRun:
 
 
 @asynccontextmanager
-async def paused(folder: Path, driver: AskingDriver | None = None) -> AsyncIterator[PausedRun]:
+async def paused(folder: Path, driver: PausingDriver | None = None) -> AsyncIterator[PausedRun]:
     async with running(folder, drivers=[driver or _EVERYTHING]) as application:
         view = await start_and_follow(application)
         yield PausedRun(application, view.run, Place.in_folder(folder))
@@ -162,7 +162,7 @@ async def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 
 
 async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("free"), asks("admin", approval="required"), asks("audited", approval="audit")))
+    driver = PausingDriver((need("free"), need("admin", approval="required"), need("audited", approval="audit")))
     async with paused(tmp_path, driver) as one:
         yes = [ToolAnswer(call, confirmed=True) for call in ("free", "admin", "audited")]
         await one.refuses(ApprovalPending, *yes)
@@ -176,14 +176,14 @@ async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path
 
 
 async def test_an_approval_that_is_only_recorded_is_the_users_to_give(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("audited", approval="audit"),))
+    driver = PausingDriver((need("audited", approval="audit"),))
     async with paused(tmp_path, driver) as one:
         continued = await answer(one.application, one.run, ToolAnswer("audited", confirmed=True))
         assert (await finish(one.application, one.run, continued)).run.status is RunStatus.COMPLETED
 
 
 async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("a"),))
+    driver = PausingDriver((need("a"),))
     async with paused(tmp_path, driver) as one:
         continued = await answer(one.application, one.run, ToolAnswer("a", confirmed=True))
         await follow(one.application, one.run, continued.after)
@@ -219,7 +219,7 @@ class TwoPauses(Toolless):
         if name is None:
             return Completed("both answered")
         journal.record_turn([NewMessage(name, ())], [ProposedCall(name, "tool", {})])
-        return Paused((asks(name),))
+        return Paused((need(name),))
 
 
 async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_path: Path) -> None:

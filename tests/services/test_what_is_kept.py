@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.asking_driver import AskingDriver, asks
 from tests.support.databases import Place
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import answer, finish, follow, look, open_requirements, start_and_follow
 from tests.support.serving import running, serving
 from tests.support.toolless import Toolless
@@ -60,7 +60,7 @@ class NulDriver(Toolless):
         journal.finish_call("free", CallResult(Outcome.SUCCESS, {"return_value": [_NUL]}, _NUL))
         journal.settle_call("never", CallResult(Outcome.FAILED, _NUL, _NUL))
         field = InputField("of", "str", _NUL, value=_NUL, open=False)
-        return Paused((asks(_NUL, "user_input", fields=(field,), message=_NUL, approval="audit"),), content=_NUL)
+        return Paused((need(_NUL, "user_input", fields=(field,), message=_NUL, approval="audit"),), content=_NUL)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -89,12 +89,12 @@ async def test_text_of_a_model_or_tool_with_a_nul_is_kept_with_a_replacement(
 
 async def test_neither_a_run_nor_an_answer_is_made_of_text_with_a_nul(tmp_path: Path) -> None:
     creates = [
-        CreateRun("asking", _NUL),
-        CreateRun("asking", "go", session_id=_NUL),
-        CreateRun("asking", "go", images=(Image(_NUL, "aGk="),)),
-        CreateRun("asking", "go", metadata={"deep": [{"down": _NUL}]}),
-        CreateRun("asking", "go", session_state={_NUL: 1}),
-        CreateRun("asking", "go", dependencies={"a": _NUL}),
+        CreateRun("pausing", _NUL),
+        CreateRun("pausing", "go", session_id=_NUL),
+        CreateRun("pausing", "go", images=(Image(_NUL, "aGk="),)),
+        CreateRun("pausing", "go", metadata={"deep": [{"down": _NUL}]}),
+        CreateRun("pausing", "go", session_state={_NUL: 1}),
+        CreateRun("pausing", "go", dependencies={"a": _NUL}),
     ]
     continues = [
         ContinueRun((), _NUL),
@@ -105,10 +105,10 @@ async def test_neither_a_run_nor_an_answer_is_made_of_text_with_a_nul(tmp_path: 
         ContinueRun((), "look", (Image("image/png", _NUL),)),
     ]
     ada, nobody = Principal(1, "ada"), Principal(1, _NUL)
-    async with running(tmp_path, drivers=[AskingDriver((asks("a", editable=("of",)),))]) as application:
+    async with running(tmp_path, drivers=[PausingDriver((need("a", editable=("of",)),))]) as application:
         run = (await start_and_follow(application)).run
         before = Place.in_folder(tmp_path).dump()
-        for who, create in (*((ada, each) for each in creates), (nobody, CreateRun("asking", "go"))):
+        for who, create in (*((ada, each) for each in creates), (nobody, CreateRun("pausing", "go"))):
             with pytest.raises(InvalidInput):
                 await application.service.create_run(who, create)
         for who, command in (*((ada, each) for each in continues), (nobody, ContinueRun((), "go on"))):
@@ -120,15 +120,15 @@ async def test_neither_a_run_nor_an_answer_is_made_of_text_with_a_nul(tmp_path: 
 async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path) -> None:
     refusal = "Text must not contain the character U+0000"
     codegen = "/v1/organizations/1/agent/run"
-    async with serving(tmp_path, drivers=[AskingDriver((asks("a"),))]) as client:
-        created = await client.post("/agents/asking/runs", data={"message": _NUL, "stream": "false"})
+    async with serving(tmp_path, drivers=[PausingDriver((need("a"),))]) as client:
+        created = await client.post("/agents/pausing/runs", data={"message": _NUL, "stream": "false"})
         posted = await client.post(codegen, json={"prompt": _NUL})
-        paused = (await client.post("/agents/asking/runs", data={"message": "go", "stream": "false"})).json()
+        paused = (await client.post("/agents/pausing/runs", data={"message": "go", "stream": "false"})).json()
         tools = [{**tool, "confirmed": False, "confirmation_note": _NUL} for tool in paused["tools"]]
-        path = f"/agents/asking/runs/{paused['run_id']}/continue"
+        path = f"/agents/pausing/runs/{paused['run_id']}/continue"
         continued = await client.post(path, data={"tools": json.dumps(tools), "stream": "false"})
         resumed = await client.post(f"{codegen}/resume", json={"agent_run_id": 1, "prompt": _NUL})
-        status = (await client.get(f"/agents/asking/runs/{paused['run_id']}")).json()["status"]
+        status = (await client.get(f"/agents/pausing/runs/{paused['run_id']}")).json()["status"]
     for response in (created, continued):
         assert (response.status_code, response.json()) == (400, {"detail": refusal})
     for response in (posted, resumed):
@@ -137,7 +137,7 @@ async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path) -> Non
 
 
 @dataclass
-class NamingDriver(AskingDriver):
+class NamingDriver(PausingDriver):
     """Calls a tool of the name it is given."""
 
     tool_name: str = "tool"
@@ -151,10 +151,10 @@ class NamingDriver(AskingDriver):
 
 @pytest.mark.parametrize(
     ("driver", "what"),
-    [(AskingDriver((asks("a"), asks("i" * 256))), "an id"), (NamingDriver((), tool_name="n" * 256), "a name")],
+    [(PausingDriver((need("a"), need("i" * 256))), "an id"), (NamingDriver((), tool_name="n" * 256), "a name")],
 )
 async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
-    tmp_path: Path, driver: AskingDriver, what: str
+    tmp_path: Path, driver: PausingDriver, what: str
 ) -> None:
     async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
@@ -168,7 +168,7 @@ async def test_a_call_with_too_long_an_id_or_name_ends_its_run_and_says_so(
 @pytest.mark.sql
 async def test_a_call_with_the_longest_id_is_asked_about_and_runs(tmp_path: Path, database_url: str) -> None:
     call_id = "i" * 250
-    async with running(tmp_path, drivers=[AskingDriver((asks(call_id),))], database_url=database_url) as application:
+    async with running(tmp_path, drivers=[PausingDriver((need(call_id),))], database_url=database_url) as application:
         view = await start_and_follow(application)
         yes = ToolAnswer(call_id, confirmed=True)
         ended = await finish(application, view.run, await answer(application, view.run, yes))

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import insert, select
 
 from tests.support.databases import NOW
-from tests.support.hooked import KEY, QUICK, all_over, hooked, once
 from tests.support.receiver import Receiver
 from tests.support.server import SettableClock
 from tests.support.serving import settings_for
+from tests.support.webhook_server import KEY, QUICK, all_over, once, webhook_server
 from unpause.domain.webhooks import Address, Delivery, DeliveryResult
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
@@ -106,7 +106,7 @@ async def outbox(folder: Path, *answers: DeliveryResult, stuck: frozenset[str] =
 
 async def test_a_failed_message_comes_again_with_the_same_id_and_another_signature(tmp_path: Path) -> None:
     with Receiver(500, 503) as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
             received = await receiver.hears(3)
@@ -121,7 +121,7 @@ async def test_a_failed_message_comes_again_with_the_same_id_and_another_signatu
 
 async def test_after_the_last_attempt_a_message_is_over_with_a_short_reason(tmp_path: Path) -> None:
     with Receiver(500, 404, 410) as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
             [kept] = await server.deliveries_once(all_over)
@@ -178,14 +178,14 @@ async def test_an_attempt_that_nobody_heard_of_again_is_made_again_after_its_tim
 async def test_messages_that_nobody_looked_for_yet_are_sent_by_the_next_process(tmp_path: Path) -> None:
     with Receiver() as receiver:
         idle = replace(QUICK, poll_seconds=60)
-        async with hooked(tmp_path, rules=idle) as server:
+        async with webhook_server(tmp_path, rules=idle) as server:
             await asyncio.sleep(0)
             await server.configure(receiver.url, secret=SECRET)
             run = await server.create()
             [kept] = await server.deliveries()
             assert kept["attempts"] == 0
         assert receiver.received == []
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             [received] = await receiver.hears(1)
     assert received.verified(SECRET)["data"]["id"] == run["id"]
     assert received.id == kept["id"]
@@ -266,7 +266,7 @@ async def test_a_server_that_is_stuck_does_not_hold_up_the_others(tmp_path: Path
 
 async def test_a_stop_does_not_wait_for_an_attempt_that_hangs(tmp_path: Path) -> None:
     with Receiver(None) as receiver:
-        async with hooked(tmp_path, rules=replace(QUICK, timeout_seconds=60)) as server:
+        async with webhook_server(tmp_path, rules=replace(QUICK, timeout_seconds=60)) as server:
             await server.configure(receiver.url)
             await server.create()
             await receiver.hears(1)
@@ -315,17 +315,17 @@ async def test_a_database_that_fails_for_a_while_does_not_end_the_delivering(
 
 async def test_a_secret_that_cannot_be_opened_any_more_is_a_failure_and_not_an_unsigned_message(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path, rules=replace(QUICK, poll_seconds=60)) as server:
+        async with webhook_server(tmp_path, rules=replace(QUICK, poll_seconds=60)) as server:
             await asyncio.sleep(0)
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
         for changes in ({"encryption_key": None}, {"encryption_key": new_key()}):
-            async with hooked(tmp_path, rules=PATIENT, **changes) as server:
+            async with webhook_server(tmp_path, rules=PATIENT, **changes) as server:
                 [kept] = await server.deliveries_once(lambda found: found[0]["last_error"] is not None)
                 assert kept["last_error"] == "its secrets cannot be decrypted with the keys that this server has"
                 assert kept["secret"] is not None
         assert receiver.received == []
-        async with hooked(tmp_path, encryption_key=KEY, rules=PATIENT):
+        async with webhook_server(tmp_path, encryption_key=KEY, rules=PATIENT):
             [received] = await receiver.hears(1)
     received.verified(SECRET)
 

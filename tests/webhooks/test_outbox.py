@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from tests.support.asking_driver import AskingDriver, asks
-from tests.support.hooked import RUN, WEBHOOK, all_over, hooked, read
+from tests.support.pausing_driver import PausingDriver, need
 from tests.support.receiver import Receiver
 from tests.support.scripted_driver import ScriptedDriver
+from tests.support.webhook_server import RUN, WEBHOOK, all_over, read, webhook_server
 from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunRef
@@ -30,7 +30,7 @@ class BrokenDriver(ScriptedDriver):
 @pytest.mark.parametrize("secret", [SECRET, "Grüße aus 東京, in plain text"])
 async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: str) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(receiver.url, secret=secret)
             run = await server.create("the prompt", metadata={"team": "ü"})
             [pause] = await receiver.hears(1)
@@ -55,7 +55,7 @@ async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: st
 
 async def test_a_signature_does_not_fit_another_secret_or_another_message(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
             [received] = await receiver.hears(1)
@@ -68,7 +68,7 @@ async def test_a_signature_does_not_fit_another_secret_or_another_message(tmp_pa
 
 async def test_a_failure_arrives(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path, BrokenDriver()) as server:
+        async with webhook_server(tmp_path, BrokenDriver()) as server:
             await server.configure(receiver.url, secret=SECRET)
             run = await server.create("hello")
             assert run["status"] == "ERROR"
@@ -80,7 +80,7 @@ async def test_a_failure_arrives(tmp_path: Path) -> None:
 
 async def test_a_cancel_arrives(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(receiver.url, secret=SECRET)
             run = await server.create()
             await receiver.hears(1)
@@ -91,9 +91,9 @@ async def test_a_cancel_arrives(tmp_path: Path) -> None:
 
 
 async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) -> None:
-    driver = AskingDriver((asks("one", expires_in=600.0, metadata={"reason": "it is old"}),))
+    driver = PausingDriver((need("one", expires_in=600.0, metadata={"reason": "it is old"}),))
     with Receiver() as receiver:
-        async with hooked(tmp_path, driver, reminder_seconds=3600, sweep_seconds=0.02) as server:
+        async with webhook_server(tmp_path, driver, reminder_seconds=3600, sweep_seconds=0.02) as server:
             await server.configure(receiver.url, secret=SECRET)
             await server.create()
             received = await receiver.hears(2)
@@ -108,7 +108,7 @@ async def test_a_reminder_arrives_while_the_run_is_still_paused(tmp_path: Path) 
 
 async def test_without_a_secret_there_is_no_signature_but_an_id_and_a_time(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path, encryption_key=None) as server:
+        async with webhook_server(tmp_path, encryption_key=None) as server:
             assert await server.configure(receiver.url) == {"url": receiver.url, "enabled": True, "has_secret": False}
             await server.create()
             [received] = await receiver.hears(1)
@@ -119,7 +119,7 @@ async def test_without_a_secret_there_is_no_signature_but_an_id_and_a_time(tmp_p
 
 async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> None:
     with Receiver() as general, Receiver() as first, Receiver() as second, Receiver() as late:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(general.url, secret=SECRET)
             own = [{"url": first.url, "secret": "own secret"}, {"url": second.url}]
             run = await server.create(webhooks=own)
@@ -141,7 +141,7 @@ async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> 
 
 async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhooks_means_nobody(tmp_path: Path) -> None:
     with Receiver() as general, Receiver() as own:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(general.url)
             kept = await server.create(webhooks=[{"url": own.url}])
             await server.resume(kept, webhooks=None)
@@ -154,7 +154,7 @@ async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhook
 
 async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             config = await server.configure(receiver.url, enabled=False)
             assert config == {"url": receiver.url, "enabled": False, "has_secret": False}
             await server.create()
@@ -168,7 +168,7 @@ async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> No
 async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> None:
     """The message was written for the address of then; only what comes later goes to the new one."""
     with Receiver(500) as before, Receiver() as after:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(before.url, secret=SECRET)
             run = await server.create()
             await before.hears(1)
@@ -181,7 +181,7 @@ async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> Non
 
 
 async def test_a_bad_webhook_on_a_create_or_resume_changes_nothing(tmp_path: Path) -> None:
-    async with hooked(tmp_path) as server:
+    async with webhook_server(tmp_path) as server:
         run = await server.create()
         for bad in ({"url": "ftp://example.org"}, {"url": "http://u:p@example.org"}, {"url": "http://x", "secret": ""}):
             refused = await server.client.post(RUN, json={"prompt": "x", "webhooks": [bad]})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hooked import QUICK, RUN, WEBHOOK, Hooked, hooked, read
 from tests.support.receiver import Receiver
+from tests.support.webhook_server import QUICK, RUN, WEBHOOK, WebhookServer, read, webhook_server
 from unpause.domain.webhooks import Address
 from unpause.vault import Sealed, new_key
 
@@ -27,7 +27,7 @@ def read_files(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.glob("*.db*"))
 
 
-async def read_config(server: Hooked) -> dict[str, Any]:
+async def read_config(server: WebhookServer) -> dict[str, Any]:
     """Return what the server says of the organization's webhook."""
     return read(await server.client.get(WEBHOOK))
 
@@ -49,7 +49,7 @@ def test_a_sealed_address_shows_its_server_and_nothing_else() -> None:
 async def test_an_address_is_kept_sealed_with_all_but_its_server_and_messages_go_to_all_of_it(tmp_path: Path) -> None:
     with Receiver() as receiver:
         url = f"{server_of(receiver)}/in/T0/secret-path?token=secret-query"
-        async with hooked(tmp_path, rules=PATIENT) as server:
+        async with webhook_server(tmp_path, rules=PATIENT) as server:
             reported = await server.configure(f"{url}#left-out")
             assert reported == await read_config(server) == {"url": url, "enabled": True, "has_secret": False}
             await server.create()
@@ -71,9 +71,9 @@ async def test_an_address_that_cannot_be_opened_any_more_is_shown_as_its_server_
     tmp_path: Path,
 ) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path, rules=PATIENT) as server:
+        async with webhook_server(tmp_path, rules=PATIENT) as server:
             await server.configure(f"{server_of(receiver)}/secret-path")
-        async with hooked(tmp_path, rules=PATIENT, encryption_key=new_key()) as server:
+        async with webhook_server(tmp_path, rules=PATIENT, encryption_key=new_key()) as server:
             assert (await read_config(server))["url"] == server_of(receiver)
             await server.create()
             [kept] = await server.deliveries_once(lambda found: bool(found) and found[0]["last_error"] is not None)
@@ -83,13 +83,13 @@ async def test_an_address_that_cannot_be_opened_any_more_is_shown_as_its_server_
 
 async def test_an_address_is_kept_as_it_is_where_there_is_no_key(tmp_path: Path) -> None:
     with Receiver() as receiver:
-        async with hooked(tmp_path, rules=PATIENT, encryption_key=None) as server:
+        async with webhook_server(tmp_path, rules=PATIENT, encryption_key=None) as server:
             await server.configure(f"{server_of(receiver)}/path")
             await server.create()
             await receiver.hears(1)
             assert [each["url"] for each in await server.deliveries()] == [f"{server_of(receiver)}/path"]
         # A key that comes later leaves it.
-        async with hooked(tmp_path, rules=PATIENT) as server:
+        async with webhook_server(tmp_path, rules=PATIENT) as server:
             assert (await read_config(server))["url"] == f"{server_of(receiver)}/path"
             await server.create()
             await receiver.hears(2)

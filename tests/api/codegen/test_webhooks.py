@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.hooked import RUN, WEBHOOK, Hooked, all_over, hooked, read
 from tests.support.receiver import Receiver
+from tests.support.webhook_server import RUN, WEBHOOK, WebhookServer, all_over, read, webhook_server
 from unpause.store.events import list_events
 
 NOTHING = {"url": None, "enabled": False, "has_secret": False}
@@ -19,8 +19,8 @@ PRIVATE = "The webhook URL leads to a private address or to this machine"
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Hooked]:
-    async with hooked(tmp_path) as server:
+async def server(tmp_path: Path) -> AsyncIterator[WebhookServer]:
+    async with webhook_server(tmp_path) as server:
         yield server
 
 
@@ -40,7 +40,7 @@ def database_texts(folder: Path) -> list[str]:
     return [file.read_bytes().decode("latin-1") for file in files]
 
 
-async def test_a_webhook_is_set_shown_replaced_and_deleted(server: Hooked) -> None:
+async def test_a_webhook_is_set_shown_replaced_and_deleted(server: WebhookServer) -> None:
     assert read(await server.client.get(WEBHOOK)) == NOTHING
     shown = {"url": "https://one.example/A?b", "enabled": True, "has_secret": True}
     assert await server.configure("https://one.example/A?b", secret=CANARY, more="ignored") == shown
@@ -54,9 +54,9 @@ async def test_a_webhook_is_set_shown_replaced_and_deleted(server: Hooked) -> No
 
 
 async def test_a_webhook_is_still_there_after_a_restart(tmp_path: Path) -> None:
-    async with hooked(tmp_path) as server:
+    async with webhook_server(tmp_path) as server:
         shown = await server.configure("https://one.example", secret=CANARY)
-    async with hooked(tmp_path) as server:
+    async with webhook_server(tmp_path) as server:
         assert read(await server.client.get(WEBHOOK)) == shown
 
 
@@ -72,12 +72,12 @@ async def test_a_webhook_is_still_there_after_a_restart(tmp_path: Path) -> None:
     ],
 )
 async def test_a_private_address_is_refused_everywhere_unless_allowed(tmp_path: Path, url: str) -> None:
-    async with hooked(tmp_path, webhook_private_targets=False) as server:
+    async with webhook_server(tmp_path, webhook_private_targets=False) as server:
         assert await refused(server.client, WEBHOOK, {"url": url}) == PRIVATE
         assert await refused(server.client, f"{WEBHOOK}/test", {"url": url}) == PRIVATE
         assert await refused(server.client, RUN, {"prompt": "x", "webhooks": [{"url": url}]}) == PRIVATE
         assert read(await server.client.get(WEBHOOK)) == NOTHING
-    async with hooked(tmp_path) as server:
+    async with webhook_server(tmp_path) as server:
         assert (await server.configure(url))["url"] == url
 
 
@@ -87,7 +87,7 @@ async def test_a_name_that_turns_out_private_is_a_failed_attempt(tmp_path: Path)
         return ["127.0.0.1"]
 
     with Receiver() as receiver:
-        async with hooked(tmp_path, webhook_private_targets=False, resolve=resolve) as server:
+        async with webhook_server(tmp_path, webhook_private_targets=False, resolve=resolve) as server:
             await server.configure(f"http://inside.example:{receiver.port}/")
             await server.create()
             [kept] = await server.deliveries_once(all_over)
@@ -96,13 +96,13 @@ async def test_a_name_that_turns_out_private_is_a_failed_attempt(tmp_path: Path)
     assert (kept["attempts"], kept["delivered_at"]) == (3, None)
 
 
-async def test_what_is_no_url_for_a_webhook_is_refused_and_not_repeated(server: Hooked) -> None:
+async def test_what_is_no_url_for_a_webhook_is_refused_and_not_repeated(server: WebhookServer) -> None:
     for url in ("ftp://example.org", "http://u:canary-7d1e05@example.org", "example.org", "http://", "http://a b"):
         for path in (WEBHOOK, f"{WEBHOOK}/test"):
             assert CANARY not in await refused(server.client, path, {"url": url})
 
 
-async def test_a_url_has_at_most_2083_characters_and_at_least_one(server: Hooked) -> None:
+async def test_a_url_has_at_most_2083_characters_and_at_least_one(server: WebhookServer) -> None:
     longest = "http://example.org/".ljust(2083, "a")
     assert (await server.configure(longest))["url"] == longest
     for url in (f"{longest}a", ""):
@@ -111,7 +111,7 @@ async def test_a_url_has_at_most_2083_characters_and_at_least_one(server: Hooked
         await refused(server.client, RUN, body)
 
 
-async def test_a_secret_that_cannot_sign_is_refused_and_not_repeated(server: Hooked) -> None:
+async def test_a_secret_that_cannot_sign_is_refused_and_not_repeated(server: WebhookServer) -> None:
     for secret in ("", "whsec_", "whsec_canary-7d1e05", "whsec_abcde", "x" * 1025):
         message = await refused(server.client, WEBHOOK, {"url": "http://example.org", "secret": secret})
         assert CANARY not in message
@@ -119,14 +119,14 @@ async def test_a_secret_that_cannot_sign_is_refused_and_not_repeated(server: Hoo
 
 
 async def test_without_a_key_a_secret_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
-    async with hooked(tmp_path, encryption_key=None) as server:
+    async with webhook_server(tmp_path, encryption_key=None) as server:
         body = {"url": "http://example.org", "secret": CANARY}
         assert "--encryption-key" in await refused(server.client, WEBHOOK, body)
         assert "--encryption-key" in await refused(server.client, RUN, {"prompt": "x", "webhooks": [body]})
         assert read(await server.client.get(WEBHOOK)) == NOTHING
 
 
-async def test_another_organization_is_forbidden(server: Hooked) -> None:
+async def test_another_organization_is_forbidden(server: WebhookServer) -> None:
     other = WEBHOOK.replace("/1/", "/2/")
     for method, path in (("GET", other), ("DELETE", other), ("POST", other), ("POST", f"{other}/test")):
         body = {"url": "http://example.org"} if method == "POST" else None
@@ -140,7 +140,7 @@ async def test_another_organization_is_forbidden(server: Hooked) -> None:
 
 async def test_a_test_sends_one_message_and_says_what_came_of_it(tmp_path: Path) -> None:
     with Receiver(200, 404, "http://127.0.0.1:1/") as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             path, body = f"{WEBHOOK}/test", {"url": receiver.url}
             answers = [read(await server.client.post(path, json=body)) for _ in range(3)]
             assert await server.deliveries() == [], "a test is not tried again"
@@ -159,7 +159,7 @@ async def test_a_test_sends_one_message_and_says_what_came_of_it(tmp_path: Path)
 
 async def test_a_test_of_the_configured_address_is_signed_and_of_another_is_not(tmp_path: Path) -> None:
     with Receiver() as configured, Receiver() as other:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             await server.configure(configured.url, secret="the secret")
             for url in (configured.url, other.url):
                 assert read(await server.client.post(f"{WEBHOOK}/test", json={"url": url}))["success"]
@@ -167,7 +167,9 @@ async def test_a_test_of_the_configured_address_is_signed_and_of_another_is_not(
         assert "webhook-signature" not in other.received[0].headers
 
 
-async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another_secret_too(server: Hooked) -> None:
+async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another_secret(
+    server: WebhookServer,
+) -> None:
     """A secret is encrypted differently each time; still the request is the same."""
     headers = {"Idempotency-Key": "k"}
 
@@ -180,7 +182,7 @@ async def test_the_same_create_with_a_secret_and_a_key_is_recognized_and_another
     assert (await create("another")).status_code == 422
 
 
-async def test_a_body_that_is_wrong_elsewhere_does_not_have_its_secret_repeated(server: Hooked) -> None:
+async def test_a_body_that_is_wrong_elsewhere_does_not_have_its_secret_repeated(server: WebhookServer) -> None:
     cases: list[tuple[str, object]] = [
         (WEBHOOK, {"secret": CANARY}),
         (WEBHOOK, {"url": 5, "secret": CANARY}),
@@ -215,7 +217,7 @@ async def test_a_secret_is_in_no_answer_no_log_no_event_and_no_byte_of_the_datab
 
     # The first failure is that of the test, the second that of a message, which comes again.
     with Receiver(500, 500) as receiver:
-        async with hooked(tmp_path) as server:
+        async with webhook_server(tmp_path) as server:
             server.client.event_hooks["response"].append(note)
             await server.configure(receiver.url, secret=CANARY)
             await server.client.get(WEBHOOK)

@@ -22,13 +22,13 @@ from unpause.domain.requirements import RequirementKind
 from unpause.domain.runs import CallStatus, Outcome
 
 
-def asks(call_id: str, kind: str = "confirmation", **more: Any) -> RequirementRequest:  # noqa: ANN401 - any field of RequirementRequest
+def need(call_id: str, kind: str = "confirmation", **more: Any) -> RequirementRequest:  # noqa: ANN401 - any field of RequirementRequest
     """Return what one call waits for."""
     return replace(RequirementRequest(call_id, RequirementKind(kind)), **more)
 
 
 @dataclass
-class AskingDriver(Toolless):
+class PausingDriver(Toolless):
     """Pauses once for ``required``; each call is of the tool ``tool-<call id>`` with arguments ``{"of": call id}``.
 
     When it is continued it runs the calls that are not settled (noted in ``executed`` with their arguments) and
@@ -37,9 +37,9 @@ class AskingDriver(Toolless):
 
     required: tuple[RequirementRequest, ...]
     executed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    agent_id: str = "asking"
-    agent_name: str = "asking"
-    model_name: str = "asking-1"
+    agent_id: str = "pausing"
+    agent_name: str = "pausing"
+    model_name: str = "pausing-1"
     model_provider: str = "tests"
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:

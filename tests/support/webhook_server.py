@@ -35,7 +35,7 @@ QUICK = DeliveryRules(attempts=3, timeout_seconds=5.0, first_delay_seconds=0.02,
 
 
 @dataclass(frozen=True)
-class Hooked:
+class WebhookServer:
     """One server."""
 
     client: httpx.AsyncClient
@@ -75,14 +75,14 @@ class Hooked:
 
 
 @asynccontextmanager
-async def hooked(
+async def webhook_server(
     folder: Path,
     *drivers: AgentDriver,
     rules: DeliveryRules = QUICK,
     clock: Clock | None = None,
     resolve: Resolver | None = None,
     **changes: Any,  # noqa: ANN401 - any setting
-) -> AsyncIterator[Hooked]:
+) -> AsyncIterator[WebhookServer]:
     """Serve during the block. Private addresses are allowed and there is a key, unless ``changes`` say otherwise."""
     changes = {"webhook_private_targets": True, "encryption_key": KEY, "rate_limit_read": "", **changes}
     settings = settings_for(folder, **changes)
@@ -94,7 +94,7 @@ async def hooked(
     application = replace(built, deliverer=deliverer)
     transport = httpx.ASGITransport(app=create_app(application), raise_app_exceptions=False)
     async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
-        yield Hooked(client, application)
+        yield WebhookServer(client, application)
 
 
 async def once(look: Callable[[], Awaitable[T]], is_reached: Callable[[T], bool]) -> T:
