@@ -17,5 +17,7 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     # Kept bytecode saves each of the many processes that the tests start seconds of compiling.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # One worker more than there are cores, since many tests wait; whoever has nothing left takes from the others.
+    everything = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
     coverage = ["--cov", "--cov-report=term"] if os.environ.get("UNPAUSE_FULL_TESTS") == "1" else []
-    os.execv(pytest, [pytest, *(sys.argv[1:] or ["-n", "auto", *coverage])])
+    os.execv(pytest, [pytest, *(sys.argv[1:] or [*everything, *coverage])])
