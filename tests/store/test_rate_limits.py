@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text
 
-from tests.support.databases import NOW, PostgresServer
+from tests.support.databases import MIGRATED, NOW, PostgresServer
 from tests.support.server import SettableClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.engine.database import Connection, Database
@@ -171,7 +171,7 @@ async def test_nobody_waits_for_the_disk_to_keep_a_count(database: Database) -> 
 
 async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, clock: SettableClock) -> None:
     async with AsyncExitStack() as stack:
-        with postgres.migrated_database() as url:
+        with postgres.database(MIGRATED) as url:
             database = await stack.enter_async_context(Database(url).opened())
             counts = SharedCounts(database, clock)
             await counts.add("key", MINUTE)

@@ -41,19 +41,23 @@ with warnings.catch_warnings():
 
 NOW = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
 
-_TEMPLATE: Final = "migrated"
+MIGRATED: Final = "migrated"
 # In the template: what its migrations have put into its tables.
 _KEEP_ROWS: Final = """
 CREATE SCHEMA kept;
 CREATE TABLE kept.sequences AS SELECT schemaname, sequencename, last_value FROM pg_sequences;
 CREATE TABLE kept.organizations AS TABLE organizations;
 CREATE TABLE kept.users AS TABLE users;
-CREATE TABLE kept.sizes AS SELECT count(*) AS relations FROM pg_class WHERE relnamespace = 'public'::regnamespace;
+CREATE VIEW kept.schema_now AS
+    SELECT (SELECT version_num FROM public.alembic_version), count(*) AS columns
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+    WHERE relnamespace = 'public'::regnamespace AND NOT attisdropped;
+CREATE TABLE kept.schema AS TABLE kept.schema_now;
 """
 _END_SESSIONS: Final = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 # Whether a test changed the schema, or left so much that emptying it takes longer than a new database.
 _IS_AS_EXPECTED: Final = """
-SELECT count(*) = (SELECT relations FROM kept.sizes), sum(pg_relation_size(oid)) < 10000000
+SELECT EXISTS (TABLE kept.schema INTERSECT TABLE kept.schema_now), sum(pg_relation_size(oid)) < 10000000
 FROM pg_class WHERE relnamespace = 'public'::regnamespace
 """
 # As a replica, so that no trigger refuses a deletion: neither that of a foreign key nor that of the audit trail.
@@ -109,7 +113,7 @@ class PostgresServer:
         An earlier test's is emptied and used again: making one takes twenty times as long. Nobody gets one whose schema
         was changed.
         """
-        name = self._spare.pop() if self._spare else self._create(_TEMPLATE)
+        name = self._spare.pop() if self._spare else self._create(MIGRATED)
         try:
             yield self.url(name)
         finally:
@@ -130,7 +134,7 @@ class PostgresServer:
     def prepare(self, *, is_safe: bool) -> None:
         """Make the database that the others are copied from, unless another process has."""
         with closing(psycopg.connect(self._server.get_uri(), autocommit=True)) as connection:
-            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_TEMPLATE]).fetchone():
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [MIGRATED]).fetchone():
                 return
             # All the workers of pytest-xdist together, some with dozens of nodes.
             connection.execute("ALTER SYSTEM SET max_connections = 400")
@@ -138,9 +142,9 @@ class PostgresServer:
                 connection.execute("ALTER SYSTEM SET fsync = off")
         self.stop()
         self.start()
-        self.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
-        migrate.upgrade(self.url(_TEMPLATE))
-        with closing(psycopg.connect(self._server.get_uri(database=_TEMPLATE), autocommit=True)) as connection:
+        self.execute(SQL("CREATE DATABASE {}").format(Identifier(MIGRATED)))
+        migrate.upgrade(self.url(MIGRATED))
+        with closing(psycopg.connect(self._server.get_uri(database=MIGRATED), autocommit=True)) as connection:
             connection.execute(_KEEP_ROWS)
 
     def _create(self, template: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from tests.support.databases import NOW, PostgresServer
+from tests.support.databases import MIGRATED, NOW, PostgresServer
 from tests.support.limited import BUCKETS, LimitedServer, served_with_buckets
 from tests.support.server import SettableClock
 from unpause.settings import Settings
@@ -294,7 +294,7 @@ async def test_without_its_database_a_server_answers_503_and_lets_nothing_throug
     tmp_path: Path, clock: SettableClock, postgres: PostgresServer
 ) -> None:
     async with AsyncExitStack() as stack:
-        with postgres.migrated_database() as url:
+        with postgres.database(MIGRATED) as url:
             server = await stack.enter_async_context(
                 served_with_buckets(tmp_path, clock, database_url=url, sweep_seconds=3600)
             )
