@@ -419,7 +419,7 @@ async def test_words_that_make_no_sense_do_not_make_a_bus_deaf(postgres_url: str
         await there.hears(Signal.READY, 4711)
 
 
-@pytest.mark.parametrize("task", ["read", "write"])
+@pytest.mark.parametrize("task", ["read", "execute"])
 async def test_trouble_of_any_kind_does_not_end_the_tasks_of_a_bus(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:

@@ -107,7 +107,7 @@ class PostgresBus(InProcessBus):
         pending, self._pending = self._pending, set()
         for payload in self._payloads(sorted(pending)):
             try:
-                await self._database.write(partial(notify, payload=payload))
+                await self._database.execute(partial(notify, payload=payload))
             except UnpauseError:
                 # The database is unavailable or the process stops: the others poll.
                 return

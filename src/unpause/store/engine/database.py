@@ -59,6 +59,10 @@ class Storage(Protocol):
         """Run ``unit``, which locks only rows of one run that no other unit writes, in a transaction."""
         ...
 
+    async def execute(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``, a single statement."""
+        ...
+
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot."""
         ...
@@ -165,6 +169,12 @@ class Database:
         if not self._is_open:
             raise ShuttingDown
         return await self._storage.append(unit)
+
+    async def execute(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``, a single statement that waits for no lock, and return its result once that is on disk."""
+        if not self._is_open:
+            raise ShuttingDown
+        return await self._storage.execute(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one consistent snapshot, beside the writers."""

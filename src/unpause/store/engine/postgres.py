@@ -83,7 +83,8 @@ def _create_engine(url: URL, connections: int) -> AsyncEngine:
 @dataclass(frozen=True, slots=True)
 class _Lane:
     engine: AsyncEngine
-    begin: str
+    # None for single statements, each of which is a transaction by itself.
+    begin: str | None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         with database_errors():
@@ -91,7 +92,8 @@ class _Lane:
                 return await connection.run_sync(self._transact, work)
 
     def _transact(self, connection: Connection, work: Callable[[Connection], T]) -> T:
-        connection.exec_driver_sql(self.begin)
+        if self.begin is not None:
+            connection.exec_driver_sql(self.begin)
         return work(connection)
 
     async def run_again(self, work: Callable[[Connection], T]) -> T:
@@ -118,6 +120,7 @@ class PostgresStorage:
         self._lane = _Lane(engine, begin_statement(idle_seconds))
         # By default each statement reads what was committed before it, which is no consistent snapshot.
         self._snapshots = _Lane(engine, begin_statement(idle_seconds, "REPEATABLE READ"))
+        self._statements = _Lane(engine, None)
         self._batches = GroupCommit(database_errors)
         self._transactions = UninterruptedTasks()
 
@@ -146,6 +149,10 @@ class PostgresStorage:
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
         return await self._batches.add(unit)
+
+    async def execute(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``, which is a single statement: in one round trip in place of three."""
+        return await self._transactions.run(self._statements.run(unit), "database statement")
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, to its end too: an interrupted connection is lost to the pool."""

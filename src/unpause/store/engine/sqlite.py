@@ -121,6 +121,10 @@ class SqliteStorage:
         """Do the same as ``write``."""
         return await self._batches.add(unit)
 
+    async def execute(self, unit: Callable[[Connection], T]) -> T:
+        """Do the same as ``write``."""
+        return await self._batches.add(unit)
+
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, beside the writer."""
         lane = await self._readers.get()
