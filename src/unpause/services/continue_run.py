@@ -28,7 +28,7 @@ from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.runs import append_to_log, continue_and_claim, transition
+from unpause.store.runs import append_to_log, transition
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -225,10 +225,8 @@ class ContinueHandler:
             "continued_via": self.principal.via,
             "continued_decision": _decision_word(answered),
         }
-        if self.slot is None:
-            moved = transition(self.connection, run.id, Trigger.CONTINUE, changes=changes)
-        else:
-            moved = continue_and_claim(self.connection, run.id, self.slot.rules.lease, changes)
+        lease = None if self.slot is None else self.slot.rules.lease
+        moved = transition(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
         self._add_input()
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)

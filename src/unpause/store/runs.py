@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Select
     from sqlalchemy.engine import Connection, RowMapping
-    from sqlalchemy.sql.dml import ReturningUpdate
+    from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.paging import Page
@@ -45,18 +45,31 @@ def _find(column: Column[Any], *, locked: bool, owned: bool) -> Select[Any]:
     return query.with_for_update() if locked else query
 
 
-def _move(trigger: Trigger, *, guarded: bool, returned: Iterable[Column[Any]] = runs.c) -> ReturningUpdate[Any]:
-    """Return the UPDATE of a trigger; what else to set comes as parameters of the columns' names."""
-    rule = TRANSITIONS[trigger]
-    claimed = {"fence": runs.c.fence + 1} if trigger is Trigger.CLAIM else {}
+def _move(
+    trigger: Trigger, *, guarded: bool, returned: Iterable[Column[Any]] = runs.c, then: Trigger | None = None
+) -> ReturningUpdate[Any]:
+    """Return the UPDATE of a trigger; what else to set comes as parameters of the columns' names.
+
+    ``then`` is a trigger whose source is the target of the first: both in one statement.
+    """
+    last = then or trigger
+    claimed = {"fence": runs.c.fence + 1} if last is Trigger.CLAIM else {}
+    sources = TRANSITIONS[trigger].sources
     statement = (
         update(runs)
-        .where(runs.c.id == bindparam("key"), or_(*(runs.c.status == source.value for source in rule.sources)))
-        .values(status=rule.target.value, last_sequence=_RESERVED, **claimed)
+        .where(runs.c.id == bindparam("key"), or_(*(runs.c.status == source.value for source in sources)))
+        .values(status=TRANSITIONS[last].target.value, last_sequence=_RESERVED, **claimed)
     )
     if guarded:
         statement = statement.where(runs.c.fence == bindparam("held"))
     return statement.returning(*returned)
+
+
+def _insert(*, claimed: bool) -> ReturningInsert[Any]:
+    """Return the INSERT of a run that is PENDING, or was claimed at once."""
+    held = {"fence": 1, "lease_expires_at": _LEASE_ENDS} if claimed else {}
+    status = TRANSITIONS[Trigger.CLAIM].target if claimed else RunStatus.PENDING
+    return insert(runs).values(status=status.value, **held).returning(*runs.c)
 
 
 @cache
@@ -64,7 +77,7 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> ReturningUpdate[Any]
     """Return the UPDATE that claims runs of these agents: a process serves the same ones as long as it lives."""
     claim = _move(Trigger.CLAIM, guarded=False)
     if leased:
-        claim = claim.values(lease_expires_at=database_later("lease", "lease_ends"))
+        claim = claim.values(lease_expires_at=_LEASE_ENDS)
     if served is None:
         return claim
     is_setup = runs.c.source_type == SETUP_COMMANDS
@@ -75,13 +88,9 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> ReturningUpdate[Any]
 
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
+_LEASE_ENDS = database_later("lease", "lease_ends")
 _MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
-# Two rows of the table in one statement: the target of the first is the source of the second.
-_CONTINUE_AND_CLAIM = _move(Trigger.CONTINUE, guarded=False).values(
-    status=TRANSITIONS[Trigger.CLAIM].target.value,
-    fence=runs.c.fence + 1,
-    lease_expires_at=database_later("lease", "lease_ends"),
-)
+_CONTINUE_AND_CLAIM = _move(Trigger.CONTINUE, guarded=False, then=Trigger.CLAIM).values(lease_expires_at=_LEASE_ENDS)
 _GIVE_UP = _move(Trigger.GIVE_UP, guarded=False, returned=(runs.c.last_sequence,))
 _RESERVE = (
     update(runs)
@@ -94,7 +103,7 @@ _RESERVE = (
 _RENEWED = case(
     (
         runs.c.lease_expires_at < database_later("half_lease", "lease_half_over"),
-        database_later("lease", "lease_ends"),
+        _LEASE_ENDS,
     ),
     else_=runs.c.lease_expires_at,
 )
@@ -111,14 +120,7 @@ _REQUEST_PAUSE = (
     .returning(runs.c.id)
 )
 _COLUMNS = frozenset(runs.c.keys())
-_INSERT = insert(runs).values(status=RunStatus.PENDING.value).returning(*runs.c)
-_INSERT_CLAIMED = (
-    insert(runs)
-    .values(
-        status=TRANSITIONS[Trigger.CLAIM].target.value, fence=1, lease_expires_at=database_later("lease", "lease_ends")
-    )
-    .returning(*runs.c)
-)
+_INSERTS = {claimed: _insert(claimed=claimed) for claimed in (False, True)}
 _FIND = {
     (column.name, locked, owned): _find(column, locked=locked, owned=owned)
     for column in (runs.c.id, runs.c.run_id)
@@ -139,11 +141,9 @@ class Reserved(NamedTuple):
 
 def insert_run(connection: Connection, values: Mapping[str, Any], lease: timedelta | None = None) -> Run:
     """Add a run in status PENDING and return it; with a ``lease``, claimed for so long in the same statement."""
-    statement = _INSERT
     if lease is not None:
-        statement = _INSERT_CLAIMED
         values = {**values, **lease_parameters(values["created_at"], lease)}
-    return _run(connection.execute(statement, values).mappings().one())
+    return _run(connection.execute(_INSERTS[lease is not None], values).mappings().one())
 
 
 def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
@@ -188,7 +188,7 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     ``changes`` are further columns to set; ``events`` in it is no column but how many numbers of the log to reserve
     (``last_sequence`` of the returned run is the last of them). A claim raises the fence by one, and lasts for the
     ``lease`` from now on: by the database's clock, or on SQLite from ``updated_at``. With ``served`` it takes only runs
-    of these agents.
+    of these agents. A CONTINUE with a ``lease`` is a claim as well: two rows of the table in one statement.
 
     Raises, having changed nothing, RunNotFound, InvalidTransition, or for a fenced trigger LeaseLost.
     """
@@ -197,24 +197,15 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     parameters: dict[str, Any] = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
     # A fenced trigger that presents no fence fits no row.
     statement = _MOVES[trigger, fence is not None or rule.fenced]
-    if lease is not None or served is not None:
+    if trigger is Trigger.CONTINUE and lease is not None:
+        statement = _CONTINUE_AND_CLAIM
+    elif lease is not None or served is not None:
         statement = _claim(served, leased=lease is not None)
     if lease is not None:
         parameters |= lease_parameters(columns["updated_at"], lease)
     row = connection.execute(statement, {**_columns(columns), **parameters}).mappings().first()
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
-    return _run(row)
-
-
-def continue_and_claim(connection: Connection, run_key: int, lease: timedelta, changes: Mapping[str, Any]) -> Run:
-    """Move the paused run as ``transition`` does with CONTINUE and then, for so long, with CLAIM."""
-    columns = dict(changes)
-    parameters = {"key": run_key, "reserved": int(columns.pop("events", 0))}
-    parameters |= lease_parameters(columns["updated_at"], lease)
-    row = connection.execute(_CONTINUE_AND_CLAIM, {**_columns(columns), **parameters}).mappings().first()
-    if row is None:
-        raise _refusal(connection, run_key, fenced=False)
     return _run(row)
 
 
