@@ -147,11 +147,7 @@ def build_application(
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
     unserved = UnservedRuns(database, _own_agents(settings, registry), lease)
     heartbeat = _heartbeat(context, executor)
-    if heartbeat is not None:
-        registry.on_change(heartbeat.beat_soon)
-    registry.on_change(workers.look_again)
-    if agents.arrive is not None:
-        agents.arrive(registry)
+    _follow_agents(agents, registry, workers, heartbeat)
     return Application(
         settings=settings,
         database=database,
@@ -227,6 +223,15 @@ def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
 
     keeper = LeaseKeeper(context.database.url, _idle_seconds(context.node_patience))
     return Heartbeat(keeper, executor, context.node_patience, node)
+
+
+def _follow_agents(agents: Agents, registry: AgentRegistry, workers: Workers, heartbeat: Heartbeat | None) -> None:
+    """Have the agents that arrive later, or change, be announced to other processes and their runs be claimed."""
+    if heartbeat is not None:
+        registry.on_change(heartbeat.beat_soon)
+    registry.on_change(workers.look_again)
+    if agents.arrive is not None:
+        agents.arrive(registry)
 
 
 def _own_agents(settings: Settings, registry: AgentRegistry) -> Callable[[], Collection[str] | None]:
