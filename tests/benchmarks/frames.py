@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Final
 
-from unpause.agents.process.frames import LARGEST_FRAME, LARGEST_FRAME_OF_AGENTS, FrameSocket
+from unpause.agents.process.frames import SERVER_FRAMES, FrameSocket, agent_frames
 from unpause.agents.process.messages import Emit, decode_from_agents, encode
 from unpause.domain.events import EventType
 
@@ -18,8 +18,9 @@ PAYLOAD: Final = {"content": "word "}
 async def measure() -> float:
     """Return the CPU seconds that one event takes on both sides together: encoded, sent, received and checked."""
     ours, theirs = socket.socketpair()
-    sender = await FrameSocket.attach(theirs, LARGEST_FRAME)
-    receiver = await FrameSocket.attach(ours, LARGEST_FRAME_OF_AGENTS)
+    limit = agent_frames(20 << 20, 1 << 20)
+    sender = await FrameSocket.attach(theirs, SERVER_FRAMES, limit)
+    receiver = await FrameSocket.attach(ours, limit, SERVER_FRAMES)
     began = time.process_time()
     for number in range(EVENTS):
         sender.send(encode(Emit(1, EventType.CONTENT_DELTA, {**PAYLOAD, "number": number})))

@@ -11,7 +11,7 @@ from typing import Any
 from unpause.agents.driver import AgentDriver, ArgumentCheck, Journal, Segment, SegmentEnd
 from unpause.agents.hosting import open_lifespans
 from unpause.agents.process.child import AgentProcess, describe
-from unpause.agents.process.frames import LARGEST_FRAME, LARGEST_FRAME_OF_AGENTS, FrameSocket
+from unpause.agents.process.frames import SERVER_FRAMES, FrameLimit, FrameSocket, agent_frames
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, decode_from_agents
 from unpause.agents.process.proxy import ProcessDriver
@@ -21,9 +21,15 @@ from unpause.agents.served import Agents
 class FramedHost:
     """Implements ``AgentHost`` with an agent process's code in a task of this loop."""
 
-    def __init__(self, drivers: Sequence[AgentDriver], setup: AgentDriver | None = None) -> None:
+    def __init__(
+        self,
+        drivers: Sequence[AgentDriver],
+        setup: AgentDriver | None = None,
+        limit: FrameLimit = agent_frames(20 << 20, 1 << 20),  # noqa: B008 - it cannot be changed
+    ) -> None:
         self._drivers = drivers
         self._setup = setup
+        self._limit = limit
         self._loop: asyncio.AbstractEventLoop | None = None
         self.link: AgentLink | None = None
         self.listening: asyncio.Task[None] | None = None
@@ -38,8 +44,8 @@ class FramedHost:
         """Run both ends during the block."""
         self._loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
-        inner = await FrameSocket.attach(theirs, LARGEST_FRAME)
-        outer = await FrameSocket.attach(ours, LARGEST_FRAME_OF_AGENTS)
+        inner = await FrameSocket.attach(theirs, SERVER_FRAMES, self._limit)
+        outer = await FrameSocket.attach(ours, self._limit, SERVER_FRAMES)
         async with AsyncExitStack() as stack:
             stack.callback(inner.close)
             stack.callback(outer.close)

@@ -30,6 +30,7 @@ class AgentsConfig(BaseModel):
     request_limit: int
     total_tokens_limit: int | None
     max_result_bytes: int
+    max_body_bytes: int
     workspace: Path
     default_agent: str | None
     workspace_root: Path | None
@@ -59,6 +60,7 @@ def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
         request_limit=settings.request_limit,
         total_tokens_limit=settings.total_tokens_limit,
         max_result_bytes=settings.max_result_bytes,
+        max_body_bytes=settings.max_body_bytes,
         workspace=settings.workspace,
         default_agent=settings.default_agent,
         workspace_root=settings.workspace_root,

@@ -14,7 +14,14 @@ from unpause.agents.config import AgentsConfig
 from unpause.agents.hosting import host_agents, using_threads
 from unpause.agents.process.child import AgentProcess, end_process
 from unpause.agents.process.environment import end_with, give_up_looking_in
-from unpause.agents.process.frames import LARGEST_FRAME, FrameSocket, receive_blocking, send_blocking
+from unpause.agents.process.frames import (
+    SERVER_FRAMES,
+    FrameLimit,
+    FrameSocket,
+    agent_frames,
+    receive_blocking,
+    send_blocking,
+)
 from unpause.agents.process.messages import Refused, encode, prepare_decoding
 from unpause.agents.process.threads import SegmentThreads
 from unpause.agents.redaction import Redaction
@@ -36,7 +43,7 @@ def main() -> None:
         os.set_inheritable(inherited, False)  # noqa: FBT003 - the standard library's
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     link = socket.socket(fileno=descriptor)
-    data = receive_blocking(link, LARGEST_FRAME)
+    data = receive_blocking(link, SERVER_FRAMES)
     if data is None:
         return
     config = AgentsConfig.model_validate_json(data)
@@ -44,7 +51,8 @@ def main() -> None:
     redaction = Redaction(os.environ)
     configure_logging(redaction, readable=config.readable_logs)
     try:
-        run_main(_serve(link, host_agents(config, redaction, SystemClock())))
+        limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
+        run_main(_serve(link, host_agents(config, redaction, SystemClock()), limit))
     except InvalidSetting as error:
         send_blocking(link, encode(Refused(config.explain(error.message))))
     except BaseException:  # noqa: BLE001 - the process ends at once: else it waited for its tools' threads, with no loop
@@ -53,12 +61,12 @@ def main() -> None:
     end_process(0)
 
 
-async def _serve(link: socket.socket, agents: Agents) -> None:
+async def _serve(link: socket.socket, agents: Agents, limit: FrameLimit) -> None:
     freeze_loaded()
     threads = SegmentThreads()
     with using_threads(threads):
         async with agents.running():
-            frames = await FrameSocket.attach(link, LARGEST_FRAME)
+            frames = await FrameSocket.attach(link, SERVER_FRAMES, limit)
             await AgentProcess(frames, agents.drivers, agents.setup_commands, threads).serve()
 
 

@@ -8,17 +8,21 @@ import struct
 import pytest
 
 from unpause.agents.process.frames import (
+    FrameLimit,
     FrameSocket,
     FrameTooLarge,
     ProtocolViolation,
+    agent_frames,
     receive_blocking,
     send_blocking,
 )
 
+LIMIT = FrameLimit(1000)
 
-async def pair(limit: int = 1000) -> tuple[FrameSocket, FrameSocket]:
+
+async def pair(limit: FrameLimit = LIMIT) -> tuple[FrameSocket, FrameSocket]:
     ours, theirs = socket.socketpair()
-    return await FrameSocket.attach(ours, limit), await FrameSocket.attach(theirs, limit)
+    return await FrameSocket.attach(ours, limit, limit), await FrameSocket.attach(theirs, limit, limit)
 
 
 async def test_frames_arrive_whole_and_in_order_and_the_end_is_none() -> None:
@@ -33,7 +37,7 @@ async def test_frames_arrive_whole_and_in_order_and_the_end_is_none() -> None:
 
 async def test_a_frame_cut_off_by_the_end_is_the_end() -> None:
     ours, theirs = socket.socketpair()
-    frames = await FrameSocket.attach(theirs, 1000)
+    frames = await FrameSocket.attach(theirs, LIMIT, LIMIT)
     ours.sendall(struct.pack(">I", 10) + b"only five"[:5])
     ours.close()
 
@@ -43,7 +47,7 @@ async def test_a_frame_cut_off_by_the_end_is_the_end() -> None:
 
 async def test_a_frame_that_claims_to_be_too_large_is_refused_before_it_is_read() -> None:
     ours, theirs = socket.socketpair()
-    frames = await FrameSocket.attach(theirs, 1000)
+    frames = await FrameSocket.attach(theirs, LIMIT, LIMIT)
     ours.sendall(struct.pack(">I", 1001))
 
     with pytest.raises(ProtocolViolation, match="1001 bytes; 1000 are allowed"):
@@ -55,21 +59,50 @@ async def test_a_frame_that_claims_to_be_too_large_is_refused_before_it_is_read(
 async def test_nothing_is_sent_of_a_message_that_is_too_large() -> None:
     ours, theirs = await pair()
 
-    with pytest.raises(FrameTooLarge):
-        ours.send(b"x" * 11, limit=10)
+    with pytest.raises(FrameTooLarge, match="1001 bytes; 1000 are allowed"):
+        ours.send(b"x" * 1001)
     ours.send(b"next")
     assert await theirs.receive() == b"next"
     ours.close()
     theirs.close()
 
 
+async def test_a_frame_of_so_many_values_that_the_loop_would_stand_still_is_refused_on_both_sides() -> None:
+    many = b"[" + b"{}," * 100_000 + b"{}]"
+    text = b'"' + b"x" * len(many) + b'"'
+    few = FrameLimit(1 << 20, values=1000)
+    ours, theirs = socket.socketpair()
+    sender = await FrameSocket.attach(ours, LIMIT, FrameLimit(1 << 20))
+    reader = await FrameSocket.attach(theirs, few, few)
+
+    with pytest.raises(FrameTooLarge, match="200002 values; 1000 are allowed"):
+        reader.send(many)
+    sender.send(text)
+    assert await reader.receive() == text
+    sender.send(many)
+    with pytest.raises(ProtocolViolation, match="200002 values; 1000 are allowed"):
+        await reader.receive()
+    sender.close()
+    reader.close()
+
+
+def test_a_process_may_send_the_pictures_of_two_requests_and_the_results_of_several_tools() -> None:
+    limit = agent_frames(max_body_bytes=30_000_000, max_result_bytes=4_000_000)
+    pictures = 30_000_000 * 4 // 3
+    result = b"[" + b"1," * 1_999_999 + b"1]"
+
+    assert limit.find_excess(pictures + 8 * 4_000_000) is None
+    assert limit.find_excess(2 * len(result), 2 * result) is None
+    assert limit.find_excess(1 << 27) is not None
+
+
 def test_the_first_frames_pass_before_there_is_a_loop() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send_blocking(ours, b"hello")
-        assert receive_blocking(theirs, 1000) == b"hello"
+        assert receive_blocking(theirs, LIMIT) == b"hello"
         ours.sendall(struct.pack(">I", 1 << 31))
         with pytest.raises(ProtocolViolation):
-            receive_blocking(theirs, 1000)
+            receive_blocking(theirs, LIMIT)
         ours.close()
-        assert receive_blocking(theirs, 1000) is None
+        assert receive_blocking(theirs, LIMIT) is None

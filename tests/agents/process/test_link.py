@@ -24,9 +24,7 @@ from unpause.agents.driver import (
     Segment,
     SegmentEnd,
 )
-from unpause.agents.process.frames import ProtocolViolation
 from unpause.agents.process.journal import CREDIT
-from unpause.agents.process.messages import Emit, SettleCall, encode
 from unpause.domain.events import EventType
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import EndReason, Outcome
@@ -311,45 +309,6 @@ async def test_the_end_of_the_link_ends_what_runs_there() -> None:
             await host.run_segment("a", SEGMENT, Memory())
 
 
-@pytest.mark.parametrize(
-    "message",
-    [SettleCall(1, "unknown", SUCCESS), b'{"op": "ready", "agents": []}', b"nonsense"],
-    ids=["call", "ready", "nonsense"],
-)
-async def test_a_process_that_breaks_the_protocol_is_not_listened_to(message: object) -> None:
-    async def script(_: Segment, journal: Journal) -> SegmentEnd:
-        send = vars(journal)["_send"]
-        frames = vars(vars(send.__self__)["_frames"])["_writer"]
-        data = message if isinstance(message, bytes) else encode(message)
-        frames.write(len(data).to_bytes(4, "big") + data)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async with hosted(script) as host:
-        running = asyncio.create_task(host.run_segment("a", SEGMENT, Memory()))
-        assert host.listening is not None
-        with pytest.raises(ProtocolViolation):
-            await asyncio.shield(host.listening)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_process_that_floods_the_server_with_what_waits_for_no_write_is_not_listened_to() -> None:
-    async def script(_: Segment, journal: Journal) -> SegmentEnd:
-        for _number in range(10_001):
-            journal.settle_call("c", SUCCESS)
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async with hosted(script) as host:
-        running = asyncio.create_task(host.run_segment("a", SEGMENT, Memory()))
-        assert host.listening is not None
-        with pytest.raises(ProtocolViolation, match="more messages"):
-            await asyncio.shield(host.listening)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
 async def test_a_server_that_is_behind_does_not_take_the_process_for_silent() -> None:
     may_go_on, is_waiting = asyncio.Event(), asyncio.Event()
 
@@ -371,14 +330,3 @@ async def test_a_server_that_is_behind_does_not_take_the_process_for_silent() ->
         assert host.link.heard_at > before
         may_go_on.set()
         assert await running == DONE
-
-
-async def test_what_is_said_of_a_segment_that_there_is_not_is_passed_over() -> None:
-    async def script(_: Segment, journal: Journal) -> SegmentEnd:
-        vars(journal)["_send"](Emit(99, EventType.CONTENT_DELTA))
-        await journal.emit(EventType.CONTENT_COMPLETED)
-        return DONE
-
-    journal = Memory()
-    assert await run(script, journal) == DONE
-    assert journal.sent == [(EventType.CONTENT_COMPLETED, None)]

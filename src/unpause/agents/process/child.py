@@ -11,7 +11,7 @@ import structlog
 
 from unpause.agents.containment import is_stop
 from unpause.agents.driver import ArgumentCheck, Completed, Failed, Paused
-from unpause.agents.process.frames import LARGEST_FRAME_OF_AGENTS, FrameTooLarge
+from unpause.agents.process.frames import FrameTooLarge
 from unpause.agents.process.journal import RemoteJournal
 from unpause.agents.process.messages import (
     AgentDescription,
@@ -160,7 +160,11 @@ class AgentProcess:
             check = await asyncio.to_thread(
                 driver.check_arguments, message.tool_name, message.arguments, frozenset(message.chosen)
             )
-        self._send(Checked(message.request_id, check))
+        try:
+            self._send(Checked(message.request_id, check))
+        except FrameTooLarge:
+            # A run refuses the arguments with the reason.
+            self._send(Checked(message.request_id))
 
     async def _beat(self) -> None:
         while True:
@@ -168,7 +172,7 @@ class AgentProcess:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     def _send(self, message: object) -> None:
-        self._frames.send(encode(message), LARGEST_FRAME_OF_AGENTS)
+        self._frames.send(encode(message))
 
 
 def describe(driver: AgentDriver) -> AgentDescription:

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from unpause.agents.process.frames import (
-    LARGEST_FRAME_OF_AGENTS,
-    FrameSocket,
-    ProtocolViolation,
-    receive_blocking,
-)
+from unpause.agents.process.frames import SERVER_FRAMES, FrameSocket, ProtocolViolation, receive_blocking
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, Refused, decode_from_agents
 from unpause.errors import InvalidSetting
@@ -69,7 +64,7 @@ class AgentProcessClient:
         if self._ready is not None:
             return self._ready
         try:
-            data = receive_blocking(self._launched.socket, LARGEST_FRAME_OF_AGENTS)
+            data = receive_blocking(self._launched.socket, self._launched.limit)
             message = None if data is None else decode_from_agents(data)
         except (ProtocolViolation, OSError) as error:
             message = Refused(f"agents: their process could not be started: {error}")
@@ -85,7 +80,7 @@ class AgentProcessClient:
 
     async def attach(self) -> None:
         """Have the event loop read the process's messages from here on: ``listen`` does."""
-        frames = await FrameSocket.attach(self._launched.socket, LARGEST_FRAME_OF_AGENTS)
+        frames = await FrameSocket.attach(self._launched.socket, self._launched.limit, SERVER_FRAMES)
         self._is_attached = True
         self.link = AgentLink(frames, f"agent process {self.pid}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,9 +12,8 @@ if TYPE_CHECKING:
 
 _HEADER: Final = struct.Struct(">I")
 
-# A message may hold the pictures of a request; of the less trusted side, only what a run may keep.
-LARGEST_FRAME: Final = 256 * 1024 * 1024
-LARGEST_FRAME_OF_AGENTS: Final = 128 * 1024 * 1024
+# Smaller frames hold too few values to be worth counting.
+_LARGE: Final = 256 * 1024
 
 
 class ProtocolViolation(Exception):
@@ -24,25 +24,63 @@ class FrameTooLarge(Exception):
     """A message is larger than the other side takes."""
 
 
-class FrameSocket:
-    """One end of the pair, on the event loop. ``limit`` is the size in bytes of the largest frame that is read."""
+@dataclass(frozen=True, slots=True)
+class FrameLimit:
+    """The largest frame: its size in bytes, and how many JSON values it may hold at most; None for any number.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int) -> None:
+    The parser keeps the interpreter's lock, in a thread too: while it reads a frame, the event loop stands still. That
+    takes much longer for a million small values than for one long text.
+    """
+
+    size: int
+    values: int | None = None
+
+    def find_excess(self, size: int, data: bytes = b"") -> str | None:
+        """Return in which way a frame of this size is too large, and where it has been read, one with this content."""
+        if size > self.size:
+            return f"{size} bytes; {self.size} are allowed"
+        if self.values is None or len(data) <= _LARGE:
+            return None
+        # What separates and opens values; those within texts count, too.
+        values = data.count(b",") + data.count(b"[") + data.count(b"{")
+        return f"{values} values; {self.values} are allowed" if values > self.values else None
+
+
+# From the server: a segment with the whole conversation and the pictures of its requests.
+SERVER_FRAMES: Final = FrameLimit(256 * 1024 * 1024)
+
+
+def agent_frames(max_body_bytes: int, max_result_bytes: int) -> FrameLimit:
+    """Return the limit of what an agent process, the less trusted side, may send.
+
+    Its largest message is a turn: the pictures of its requests, which base64 makes a third larger, and the results of
+    tools, each of which holds at most one value in two bytes.
+    """
+    return FrameLimit(2 * max_body_bytes + 8 * max_result_bytes, max(2_000_000, 2 * max_result_bytes))
+
+
+class FrameSocket:
+    """One end of the pair, on the event loop, with the limits of the frames that it reads and writes."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, reads: FrameLimit, writes: FrameLimit
+    ) -> None:
         self._reader = reader
         self._writer = writer
-        self._limit = limit
+        self._reads = reads
+        self._writes = writes
 
     @classmethod
-    async def attach(cls, sock: socket.socket, limit: int) -> FrameSocket:
+    async def attach(cls, sock: socket.socket, reads: FrameLimit, writes: FrameLimit) -> FrameSocket:
         """Return the socket's frames; the socket belongs to the loop from here on."""
         sock.setblocking(False)  # noqa: FBT003 - the standard library's
         reader, writer = await asyncio.open_connection(sock=sock)
-        return cls(reader, writer, limit)
+        return cls(reader, writer, reads=reads, writes=writes)
 
-    def send(self, data: bytes, limit: int = LARGEST_FRAME) -> None:
+    def send(self, data: bytes) -> None:
         """Write a frame behind those that were written before; raise FrameTooLarge having written nothing."""
-        if len(data) > limit:
-            raise FrameTooLarge(f"a message of {len(data)} bytes; {limit} are allowed")
+        if excess := self._writes.find_excess(len(data), data):
+            raise FrameTooLarge(f"a message of {excess}")
         if not self._writer.is_closing():
             self._writer.write(_HEADER.pack(len(data)) + data)
 
@@ -55,11 +93,12 @@ class FrameSocket:
         try:
             header = await self._reader.readexactly(_HEADER.size)
             (size,) = _HEADER.unpack(header)
-            if size > self._limit:
-                raise ProtocolViolation(f"a frame of {size} bytes; {self._limit} are allowed")
-            return await self._reader.readexactly(size)
+            _refuse(self._reads.find_excess(size))
+            data = await self._reader.readexactly(size)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+        _refuse(self._reads.find_excess(size, data))
+        return data
 
     def close(self) -> None:
         """Close this end: the other one reads to the end of what was sent."""
@@ -71,15 +110,19 @@ def send_blocking(sock: socket.socket, data: bytes) -> None:
     sock.sendall(_HEADER.pack(len(data)) + data)
 
 
-def receive_blocking(sock: socket.socket, limit: int) -> bytes | None:
+def receive_blocking(sock: socket.socket, limit: FrameLimit) -> bytes | None:
     """Return one frame before there is an event loop; None once the other side is gone. Raises ProtocolViolation."""
     header = _read_exactly(sock, _HEADER.size)
     if header is None:
         return None
     (size,) = _HEADER.unpack(header)
-    if size > limit:
-        raise ProtocolViolation(f"a frame of {size} bytes; {limit} are allowed")
+    _refuse(limit.find_excess(size))
     return _read_exactly(sock, size)
+
+
+def _refuse(excess: str | None) -> None:
+    if excess is not None:
+        raise ProtocolViolation(f"a frame of {excess}")
 
 
 def _read_exactly(sock: socket.socket, size: int) -> bytes | None:

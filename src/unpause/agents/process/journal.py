@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from unpause.agents.driver import refuse_long_names
+from unpause.agents.process.frames import FrameTooLarge
 from unpause.agents.process.messages import (
     DeferCall,
     Emit,
@@ -18,6 +19,7 @@ from unpause.agents.process.messages import (
     ShowCall,
     StartCall,
 )
+from unpause.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,10 +133,13 @@ class RemoteJournal:
             self._pending.pop(request_id, None)
 
     def _post(self, message: object) -> None:
+        try:
+            self._send(message)
+        except FrameTooLarge as error:
+            raise InvalidInput(f"The agent produced too much at once: {error}.") from None
         self._credit -= 1
         if self._credit <= 0:
             self._may_send.clear()
-        self._send(message)
 
     def _usage(self) -> dict[str, int] | None:
         """Return the run's usage so far; None where the server knows it already."""

@@ -14,19 +14,24 @@ from typing import TYPE_CHECKING
 
 from unpause.agents.config import agents_config
 from unpause.agents.process.environment import allowed_environment
-from unpause.agents.process.frames import send_blocking
+from unpause.agents.process.frames import agent_frames, send_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from unpause.agents.process.frames import FrameLimit
     from unpause.settings import Settings
 
 
 class LaunchedProcess:
     """An agent process that was started: its socket, and the pipe that it writes its stacks to."""
 
-    def __init__(self, config: bytes, environment: Mapping[str, str], folder: Path) -> None:
-        """Start it with one end of a pair of sockets, and send it ``config``. Raises OSError."""
+    def __init__(self, config: bytes, environment: Mapping[str, str], folder: Path, limit: FrameLimit) -> None:
+        """Start it with one end of a pair of sockets, and send it ``config``. Raises OSError.
+
+        ``limit`` is that of the frames that it may send.
+        """
+        self.limit = limit
         self.socket, theirs = socket.socketpair()
         self.stacks, write_stacks = os.pipe()
         os.set_blocking(self.stacks, False)
@@ -69,10 +74,11 @@ class AgentLauncher:
     config: bytes
     environment: Mapping[str, str]
     folder: Path
+    limit: FrameLimit
 
     def launch(self) -> LaunchedProcess:
         """Start a process; it loads the agents. Raises OSError."""
-        return LaunchedProcess(self.config, self.environment, self.folder)
+        return LaunchedProcess(self.config, self.environment, self.folder, self.limit)
 
 
 def agent_launcher(settings: Settings, *, demo: bool) -> AgentLauncher:
@@ -80,7 +86,9 @@ def agent_launcher(settings: Settings, *, demo: bool) -> AgentLauncher:
     environment = allowed_environment(os.environ, settings.agent_env)
     withheld = tuple(name for name in os.environ if name not in environment and not name.startswith("UNPAUSE_"))
     config = agents_config(settings, demo=demo).model_copy(update={"withheld": withheld})
-    return AgentLauncher(config.model_dump_json().encode(), environment, settings.agent_folder or Path.cwd())
+    folder = settings.agent_folder or Path.cwd()
+    limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
+    return AgentLauncher(config.model_dump_json().encode(), environment, folder, limit)
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from unpause.agents.driver import AgentProcessDied
 from unpause.agents.process.frames import ProtocolViolation
+from unpause.agents.process.journal import CREDIT
 from unpause.agents.process.messages import (
     CheckArguments,
     Checked,
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 # The loop gives others their turn after so many messages of one process.
 _TURN: Final = 64
+# What a process may send that the server does not wait for: signs of life, and what segments still send that were
+# cancelled. So many messages for each segment, and so many in a second; a large message counts as several.
+_UNAWAITED_BY_SEGMENT: Final = 2 * CREDIT
+_UNAWAITED_BY_SECOND: Final = 10
+_UNAWAITED_BYTES: Final = 65_536
 
 
 class AgentLink:
@@ -44,7 +49,9 @@ class AgentLink:
         # Segments that were cancelled and have not ended there yet, with the moment of that.
         self.cancelled: dict[int, float] = {}
         self._checks: dict[int, asyncio.Future[ArgumentCheck | None]] = {}
-        self._numbers = count(1)
+        self._last_number = 0
+        self._unawaited = 0
+        self._since = monotonic()
         self._is_over = False
         self.segments_run = 0
         self.memory = 0
@@ -71,7 +78,7 @@ class AgentLink:
         taken = 0
         while (data := await self._frames.receive()) is not None:
             self._is_taking = True
-            await self._take(decode_from_agents(data))
+            await self._take(decode_from_agents(data), len(data))
             self._is_taking, self._heard_at = False, monotonic()
             taken += 1
             if taken % _TURN == 0:
@@ -91,7 +98,7 @@ class AgentLink:
     async def run_segment(self, agent_id: str, segment: Segment, journal: Journal) -> SegmentEnd:
         """Run a segment there. Raises AgentProcessDied."""
         self._refuse_if_over()
-        number = next(self._numbers)
+        number = self._last_number = self._last_number + 1
         remote = self._segments[number] = RemoteSegment(number, journal, self._send)
         self.segments_run += 1
         try:
@@ -106,7 +113,7 @@ class AgentLink:
     ) -> ArgumentCheck | None:
         """Have a tool there check arguments. Raises AgentProcessDied."""
         self._refuse_if_over()
-        number = next(self._numbers)
+        number = self._last_number = self._last_number + 1
         check: asyncio.Future[ArgumentCheck | None] = asyncio.get_running_loop().create_future()
         self._checks[number] = check
         try:
@@ -128,13 +135,16 @@ class AgentLink:
         if self._is_over:
             raise AgentProcessDied(f"{self._name} is gone")
 
-    async def _take(self, message: FromAgents) -> None:
+    async def _take(self, message: FromAgents, size: int) -> None:
         match message:
             case Heartbeat():
                 self.memory = message.memory
+                self._count_unawaited(size)
             case Checked():
                 check = self._checks.get(message.request_id)
-                if check is not None and not check.done():
+                if check is None or check.done():
+                    self._count_unawaited(size)
+                else:
                     check.set_result(message.check)
             case Ready() | Refused():
                 raise ProtocolViolation("it is ready already")
@@ -144,6 +154,17 @@ class AgentLink:
                 segment = self._segments.get(message.segment_id)
                 if segment is not None:
                     await segment.take(message)
+                elif message.segment_id > self._last_number:
+                    raise ProtocolViolation("a message about a segment that it was not given")
+                else:
+                    self._count_unawaited(size)
+
+    def _count_unawaited(self, size: int) -> None:
+        """Raise ProtocolViolation for a process that floods the server."""
+        self._unawaited += 1 + size // _UNAWAITED_BYTES
+        most = _UNAWAITED_BY_SEGMENT * (1 + self.segments_run) + _UNAWAITED_BY_SECOND * (monotonic() - self._since)
+        if self._unawaited > most:
+            raise ProtocolViolation("a flood of messages that nobody waits for")
 
     def _send(self, message: object) -> None:
         """Write one message; raise FrameTooLarge."""
