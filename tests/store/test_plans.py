@@ -40,8 +40,8 @@ from unpause.store.sessions import delete_session, find_session, list_history, l
 from unpause.store.tables import metadata
 from unpause.store.webhooks import list_targets
 
-# Enough for PostgreSQL to prefer an index.
-_ROWS = 100_000 if IS_FULL else 20_000
+# Enough for PostgreSQL to prefer an index; a fifth as many wait for another node.
+_ROWS = 100_000 if IS_FULL else 40_000
 _NOW = datetime(2026, 6, 1, tzinfo=UTC)
 _LEASE = timedelta(seconds=10)
 # What holds many rows here.
@@ -59,7 +59,7 @@ _ELSEWHERE = """
                       created_at, updated_at)
     SELECT 'elsewhere-' || n, 1, 1, 'session-1', 'elsewhere', 'user ' || n % 1000, 'PENDING', 'API', 'hello',
            now(), now()
-    FROM generate_series(1, 20000) n
+    FROM generate_series(1, :rows) n
 """
 _KEYS = """
     INSERT INTO idempotency_keys (organization_id, key, fingerprint, run_key, created_at)
@@ -78,7 +78,7 @@ def engine(postgres: PostgresServer) -> Iterator[Engine]:
             add_backlog(connection, _ROWS)
             for status in RunStatus:
                 new_run(connection, status, lease_expires_at=_NOW - timedelta(days=1))
-            connection.execute(text(_ELSEWHERE))
+            connection.execute(text(_ELSEWHERE), {"rows": _ROWS // 5})
             connection.execute(text(_KEYS))
             connection.execute(
                 text(
