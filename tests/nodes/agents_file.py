@@ -2,9 +2,9 @@
 
 A script is steps separated by `, `; each step is one answer of the model. `TOOL NAME` calls a tool, `say WORDS`
 streams them as the last answer, a word at a time; after the last step the model says what it was told. Every tool
-that runs appends two lines to `calls.txt` in the folder that TEST_FOLDER names, `began TOOL NAME PID TIME` and
-`ended TOOL NAME PID TIME`, PID being the node, each with one write to a file opened for appending: none overwrites
-another's.
+that runs appends two lines to `calls.txt` in the folder that TEST_FOLDER names, `began TOOL NAME NODE TIME PID` and
+`ended TOOL NAME NODE TIME PID`, PID being the process that the tool runs in, each with one write to a file opened for
+appending: none overwrites another's.
 
 Of each kind of tool there is one that may simply run again after a crash, and one that may not.
 """
@@ -88,7 +88,7 @@ def _wait_at_door(tool: str, name: str) -> str:
 def _note(what: str, tool: str, name: str) -> None:
     file = os.open(FOLDER / "calls.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(file, f"{what} {tool} {name} {NODE} {time.time()}\n".encode())
+        os.write(file, f"{what} {tool} {name} {NODE} {time.time()} {os.getpid()}\n".encode())
     finally:
         os.close(file)
 

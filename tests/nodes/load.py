@@ -51,7 +51,12 @@ def script_of(number: int, calls: int) -> str:
 
 def wait_until_settled(cluster: Cluster, seconds: float) -> None:
     """Wait until nobody executes anything, and nothing waits to be executed."""
-    wait_until(lambda: not cluster.statuses().keys() & {"PENDING", "RUNNING"}, "all runs are settled", seconds)
+    wait_until(lambda: is_settled(cluster), "all runs are settled", seconds)
+
+
+def is_settled(cluster: Cluster) -> bool:
+    """Whether nobody executes anything, and nothing waits to be executed."""
+    return not cluster.statuses().keys() & {"PENDING", "RUNNING"}
 
 
 def check_runs(cluster: Cluster) -> Counter[str]:

@@ -30,13 +30,14 @@ _LOOK_AGAIN_SECONDS: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One line that a tool wrote: that it `began` or `ended`, under which name, in which process, and when."""
+    """One line that a tool wrote: that it `began` or `ended`, under which name, where, when, in which process."""
 
     what: str
     tool: str
     name: str
     pid: int
     at: float
+    process: int
 
 
 class Locking:
@@ -119,7 +120,8 @@ class Cluster:
         file = self.folder / "calls.txt"
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         found = [
-            Noted(fields[0], fields[1], fields[2], int(fields[3]), float(fields[4])) for fields in map(str.split, lines)
+            Noted(what, tool, name, int(node), float(at), int(process))
+            for what, tool, name, node, at, process in map(str.split, lines)
         ]
         return [line for line in found if name in {None, line.name}]
 

@@ -70,6 +70,8 @@ class AgentProcesses:
         self._clients: list[AgentProcessClient] = []
         # Those that load their agents.
         self._starting = [AgentProcessClient(process) for process in launched]
+        # Those of them that were started before the agents were loaded anew.
+        self._outdated: set[AgentProcessClient] = set()
         self._registry: AgentRegistry | None = None
         self._has_changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,9 +115,11 @@ class AgentProcesses:
         clients = tuple(self._starting)
         try:
             ready = [await asyncio.to_thread(client.receive_ready) for client in clients]
+            is_outdated = not self._outdated.isdisjoint(clients)
             for client in clients:
                 await self._add(client)
-            self._serve(ready[0])
+            if not is_outdated:
+                self._serve(ready[0])
         except InvalidSetting as error:
             if self._registry is not None and not self._stopping.is_set():
                 self._registry.refuse(error)
@@ -174,9 +178,9 @@ class AgentProcesses:
             return await self._reload()
 
     async def _reload(self) -> bool:
-        old, new = list(self._clients), list[AgentProcessClient]()
+        new: list[AgentProcessClient] = []
         try:
-            for _ in range(max(self._rules.processes, len(old))):
+            for _ in range(max(self._rules.processes, len(self._clients))):
                 new.append(AgentProcessClient(self._launch()))
                 self._starting.append(new[-1])
             ready = [await asyncio.to_thread(client.receive_ready) for client in new]
@@ -187,7 +191,8 @@ class AgentProcesses:
                 self._starting.remove(client)
             _log.error("agents not reloaded", reason=str(error))
             return False
-        for client in old:
+        self._outdated.update(client for client in self._starting if client not in new)
+        for client in tuple(self._clients):
             self._drain(client)
         for client in new:
             await self._add(client)
@@ -220,7 +225,8 @@ class AgentProcesses:
 
     async def _add(self, client: AgentProcessClient) -> None:
         self._starting.remove(client)
-        if self._tasks is None or self._stopping.is_set():
+        if self._tasks is None or self._stopping.is_set() or client in self._outdated:
+            self._outdated.discard(client)
             client.kill()
             return
         await client.attach()
@@ -251,13 +257,18 @@ class AgentProcesses:
         while not self._stopping.is_set():
             if wait:
                 await self._rest(next(self._restarts))
-                if self._stopping.is_set():
-                    return
+            if self._stopping.is_set() or not self._is_short():
+                return
             client = None
             try:
                 client = AgentProcessClient(self._launch())
                 self._starting.append(client)
-                self._serve(await asyncio.to_thread(client.receive_ready))
+                ready = await asyncio.to_thread(client.receive_ready)
+                if client in self._outdated:
+                    await self._add(client)
+                    wait = False
+                    continue
+                self._serve(ready)
             except (InvalidSetting, OSError) as error:
                 if client is not None:
                     client.kill()
@@ -269,6 +280,11 @@ class AgentProcesses:
             await self._add(client)
             _log.info("agent process started", pid=client.pid)
             return
+
+    def _is_short(self) -> bool:
+        """Whether there are too few processes, without those that are replaced; one stands by a single one."""
+        able = [client for client in self._clients if not (client.is_draining or client.has_died)]
+        return sum(client.pid not in self._replaced for client in able) < max(2, self._rules.processes)
 
     async def _rest(self, seconds: float) -> None:
         """Wait so long, or until the processes are being stopped."""
