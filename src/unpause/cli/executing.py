@@ -49,6 +49,8 @@ def _run(application: Application) -> None:
 
 async def _become_ready(application: Application) -> None:
     """Wait for the agents, and say that they are loaded. Raises InvalidSetting for agents that cannot be served."""
+    # A request to reload, while the agents are being loaded, must not end the process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     await application.agents.wait_until_loaded()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload_agents)
     freeze_loaded()

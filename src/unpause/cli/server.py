@@ -84,6 +84,8 @@ class _Server(uvicorn.Server):
 
     async def _become_ready(self) -> None:
         """Wait for the agents; then print the first token, the address, and the hints of the demo."""
+        # A request to reload, while the agents are being loaded, must not end the process.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         await self._application.agents.wait_until_loaded()
         settings = self._application.settings
         if not settings.dev:
