@@ -78,12 +78,12 @@ async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_call(
     assert (done.run.content, shop.executed) == ("note is done", ["note"])
 
 
-async def test_a_wish_is_heard_before_the_next_model_request(tmp_path: Path) -> None:
+async def test_a_wish_that_another_process_wrote_is_heard_before_the_next_model_request(tmp_path: Path) -> None:
     shop = GatedWorker(tmp_path, "note")
     async with shop.opened() as application:
         run = await start(application, "note")
         await shop.gates.reached("note")
-        await wish(application, run)
+        await wish_elsewhere(application, run)
         shop.gates.open("note")
         kinds = [event.type for event in await follow(application, run)]
         assert (await look(application, run)).run.status is RunStatus.PAUSED

@@ -35,9 +35,8 @@ class CountingDriver(Toolless):
         journal.record_turn([NewMessage({}, (entry,))], [ProposedCall("call", "act", {})])
         await journal.start_call("call", idempotent=True)
         await self._look(segment.run)
-        journal.finish_call("call", CallResult(Outcome.SUCCESS, "done", "done"))
-        while self.seen[-1] == _CRASHES:
-            await self._look(segment.run)
+        await journal.finish_call("call", CallResult(Outcome.SUCCESS, "done", "done"))
+        await self._look(segment.run)
         return Completed("done")
 
     async def _look(self, run: Run) -> None:
@@ -62,5 +61,5 @@ async def test_a_call_that_ends_and_not_one_that_begins_makes_up_for_crashes(tmp
         ended = await application.database.read(
             lambda connection: connection.execute(select(runs.c.status).where(runs.c.id == run.id)).scalar_one()
         )
-    assert (driver.seen[0], driver.seen[-1]) == (_CRASHES, 0)
+    assert driver.seen == [_CRASHES, 0]
     assert ended == RunStatus.COMPLETED.value

@@ -57,7 +57,7 @@ class NulDriver(Toolless):
             [ProposedCall(name, f"tool-{_NUL}", {"of": _NUL}) for name in ("free", "never", _NUL)],
         )
         await journal.start_call("free", idempotent=False)
-        journal.finish_call("free", CallResult(Outcome.SUCCESS, {"return_value": [_NUL]}, _NUL))
+        await journal.finish_call("free", CallResult(Outcome.SUCCESS, {"return_value": [_NUL]}, _NUL))
         journal.settle_call("never", CallResult(Outcome.FAILED, _NUL, _NUL))
         field = InputField("of", "str", _NUL, value=_NUL, open=False)
         return Paused((need(_NUL, "user_input", fields=(field,), message=_NUL, approval="audit"),), content=_NUL)

@@ -140,9 +140,10 @@ class MortalJournal:
         self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.STARTED, idempotent=idempotent)
         self.commit()
 
-    def finish_call(self, call_id: str, result: CallResult) -> None:
-        """Note the end; the commit comes with whatever is next."""
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Note the end."""
         self.settle_call(call_id, result)
+        self.commit()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Note the end of a call, unless it is known."""

@@ -54,7 +54,7 @@ class PausingDriver(Toolless):
             if call.status is not CallStatus.FINISHED:
                 await journal.start_call(call.tool_call_id, idempotent=False)
                 self.executed.append((call.tool_name, call.tool_args))
-                journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, "ran", "ran"))
+                await journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, "ran", "ran"))
                 results[call.tool_call_id] = "ran"
         sent = [provided.prompt for provided in segment.inputs]
         journal.record_turn([NewMessage({"done": True}, ())], [])

@@ -47,7 +47,7 @@ class ScriptedDriver(Toolless):
         if call.status is not CallStatus.FINISHED:
             await journal.start_call(call.tool_call_id, idempotent=False)
             sent = self._tool(segment.run.prompt)
-            journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, sent, sent))
+            await journal.finish_call(call.tool_call_id, CallResult(Outcome.SUCCESS, sent, sent))
         else:
             sent = call.result_text or ""
         await journal.emit(EventType.MODEL_REQUEST_STARTED)

@@ -230,11 +230,8 @@ class Journal(Protocol):
         """Write that the call starts now; on disk when this returns."""
         ...
 
-    def finish_call(self, call_id: str, result: CallResult) -> None:
-        """Write how the call ended, within a few milliseconds, and before the next call starts.
-
-        Where the process ends sooner, the call is in doubt.
-        """
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Write how the call ended; on disk when this returns."""
         ...
 
     def settle_call(self, call_id: str, result: CallResult) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus
 
 # Events of a streaming model are collected this long before they are committed together: where somebody is shown them,
-# and the end of a call; and where nobody is.
+# and where nobody is.
 _COLLECT_SECONDS = 0.003
 _UNWATCHED_SECONDS = 0.08
 
@@ -78,7 +77,6 @@ class SegmentJournal(SegmentState):
         self._end_view: RunView | None = None
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
-        self._is_urgent = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._pause_requested = self._run.pause_requested_at is not None
         self._release_requested = False
@@ -141,14 +139,13 @@ class SegmentJournal(SegmentState):
             self._update_call(self._not_begun[call_id])
             raise
 
-    def finish_call(self, call_id: str, result: CallResult) -> None:
-        """Write how the call ended, within a few milliseconds: while the model is asked for more."""
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Write how the call ended; on disk when this returns."""
         call = self._finished(call_id, result)
         self._update_call(call)
         if call.is_shown:
             self._add_call_end(call, result)
-        self._is_urgent.set()
-        self._grown.set()
+        await self.flush()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Note how a call ended, unless it is known already; kept with the next commit."""
@@ -188,13 +185,9 @@ class SegmentJournal(SegmentState):
         """Commit collected events until cancelled: the segment's background task."""
         while True:
             await self._grown.wait()
-            if not self._context.bus.is_watched(self._run.id):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_UNWATCHED_SECONDS):
-                        await self._is_urgent.wait()
-            await asyncio.sleep(_COLLECT_SECONDS)
+            is_watched = self._context.bus.is_watched(self._run.id)
+            await asyncio.sleep(_COLLECT_SECONDS if is_watched else _UNWATCHED_SECONDS)
             self._grown.clear()
-            self._is_urgent.clear()
             await self.flush()
 
     async def pause(self, requirements: Sequence[Requirement], end: Paused) -> None:

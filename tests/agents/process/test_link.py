@@ -88,8 +88,8 @@ class Memory:
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         await self._commit(("start", call_id, idempotent))
 
-    def finish_call(self, call_id: str, result: CallResult) -> None:
-        self.sent.append(("finish", call_id, result))
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        await self._commit(("finish", call_id, result))
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         if call_id == "unknown":
@@ -140,7 +140,7 @@ async def test_what_a_driver_says_arrives_in_its_order_with_what_it_has_used() -
         journal.record_own_decision("c", OwnDecision(Decision.CONFIRMED))
         await journal.start_call("c", idempotent=True)
         await journal.emit(EventType.CONTENT_DELTA)
-        journal.finish_call("c", SUCCESS)
+        await journal.finish_call("c", SUCCESS)
         journal.settle_call("d", SUCCESS)
         await journal.defer_call("e")
         return DONE

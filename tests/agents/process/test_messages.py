@@ -150,7 +150,7 @@ def nested(levels: int) -> object:
     ids=["nan", "-inf", "2**80", "10**5000", "deep", "deeper", "bytes", "datetime", "tuple", "surrogate"],
 )
 def test_a_result_arrives_as_the_database_would_have_kept_it(value: object) -> None:
-    message = decode_from_agents(encode(FinishCall(1, "c", CallResult(Outcome.SUCCESS, value, "text"))))
+    message = decode_from_agents(encode(FinishCall(1, 2, "c", CallResult(Outcome.SUCCESS, value, "text"))))
 
     assert isinstance(message, FinishCall)
     kept = "\ufffd" if value == "\ud800" else load_json(dump_json(value))

@@ -108,9 +108,10 @@ class RemoteJournal:
         request_id = next(self._requests)
         await self._request(request_id, StartCall(self._id, request_id, call_id, idempotent, self._usage()))
 
-    def finish_call(self, call_id: str, result: CallResult) -> None:
-        """Send how the call ended."""
-        self._post(FinishCall(self._id, call_id, result, self._usage()))
+    async def finish_call(self, call_id: str, result: CallResult) -> None:
+        """Send how the call ended; on disk when this returns."""
+        request_id = next(self._requests)
+        await self._request(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Send how a call ended that nobody waits for."""

@@ -216,9 +216,10 @@ class StartCall:
 
 @dataclass(frozen=True, slots=True)
 class FinishCall:
-    """How a call ended."""
+    """How a call ended: answered with Written."""
 
     segment_id: int
+    request_id: int
     call_id: str
     result: CallResult
     usage: dict[str, int] | None = None

@@ -123,9 +123,7 @@ class RemoteSegment:
                 journal.record_own_decision(message.call_id, message.decision)
             case SettleCall():
                 journal.settle_call(message.call_id, message.result)
-            case FinishCall():
-                journal.finish_call(message.call_id, message.result)
-            case StartCall() | DeferCall():
+            case StartCall() | FinishCall() | DeferCall():
                 # In a task: calls run beside one another, and what they write shares a commit.
                 self._since_write = 0
                 self._writing += 1
@@ -133,11 +131,13 @@ class RemoteSegment:
             case _:
                 raise ProtocolViolation("a message that belongs to no segment")
 
-    async def _write(self, message: StartCall | DeferCall) -> None:
+    async def _write(self, message: StartCall | FinishCall | DeferCall) -> None:
         try:
             match message:
                 case StartCall():
                     await self._journal.start_call(message.call_id, idempotent=message.idempotent)
+                case FinishCall():
+                    await self._journal.finish_call(message.call_id, message.result)
                 case DeferCall():
                     await self._journal.defer_call(message.call_id)
         except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error

@@ -181,7 +181,7 @@ class OutputJudge:
             final = Final.of(result)
         except (ModelRetry, ValidationError, ToolRetryError) as error:
             refusal = self._refusal(error)
-            self.journal.finish_call(key, refusal)
+            await self.journal.finish_call(key, refusal)
             raise _retry(output_context, refusal.value) from error
         except UnpauseError:
             raise
@@ -189,7 +189,7 @@ class OutputJudge:
             if is_stop(error):
                 raise
             text = self.redaction.hide(describe_error(error))
-            self.journal.finish_call(key, CallResult(Outcome.FAILED, text, text))
+            await self.journal.finish_call(key, CallResult(Outcome.FAILED, text, text))
             raise
         # Not waited for: the run's end, which mostly comes next, is one commit with it.
         self.journal.settle_call(key, CallResult(Outcome.SUCCESS, final.content_type, final.content))

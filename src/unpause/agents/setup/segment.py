@@ -168,7 +168,7 @@ class SetupSegment:
         end = await run_command(step.command, folder, rules)
         result = self._progress.finish(step, end)
         self._journal.record_turn([self._tool_message(step)], [])
-        self._journal.finish_call(step.call_id, result)
+        await self._journal.finish_call(step.call_id, result)
         return True
 
     def _is_stop_requested(self) -> bool:
