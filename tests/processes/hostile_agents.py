@@ -159,6 +159,12 @@ async def block() -> str:
     return "blocked"
 
 
+async def block_longer() -> str:
+    """Block the event loop for a third of a minute."""
+    time.sleep(20)  # noqa: ASYNC251 - as tools do
+    return "blocked"
+
+
 async def block_for_long() -> str:
     """Block the event loop for longer than anybody waits."""
     time.sleep(60)  # noqa: ASYNC251 - as tools do
@@ -220,6 +226,7 @@ HARMLESS = {
         fork,
         print_much,
         block,
+        block_longer,
         block_for_long,
         look_around,
         process_id,
