@@ -19,8 +19,7 @@ from tests.support.cluster import NODES_AGENTS, Cluster, wait_until
 from tests.support.full import IS_FULL
 from tests.support.processes import Barrier, ServerProcess
 
-RUNS, CALLS, KILLS = (40, 40, 20) if IS_FULL else (6, 8, 2)
-SEGMENTS = 4
+RUNS, CALLS, KILLS, SEGMENTS = (40, 40, 12, 150) if IS_FULL else (6, 8, 2, 4)
 
 
 class SingleNode(Cluster):
