@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
 from tests.support.databases import NOW, PostgresServer, new_run
+from tests.support.gates import Gates
 from tests.support.holding_driver import HoldingDriver
 from tests.support.outages import away
 from tests.support.reaching import reached, until
@@ -27,6 +29,7 @@ from unpause.services.claims import Claimed
 from unpause.services.commands import CreateRun
 from unpause.store.engine.database import Connection
 from unpause.store.tables import organizations
+from unpause.streaming.bus import Signal
 
 _NEVER = 3600.0
 _POLL_SECONDS = 0.1
@@ -215,6 +218,34 @@ async def test_no_more_runs_are_executed_at_once_than_there_are_slots(tmp_path: 
     assert driver.most[1] == 2
     # The first two begin at the same time, each with a connection of its own.
     assert [set(driver.started[:2]), *driver.started[2:]] == [set(runs[:2]), *runs[2:]]
+
+
+async def test_a_request_that_takes_the_last_slot_during_a_poll_leaves_what_that_found_in_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = HoldingDriver()
+    gates = Gates("poll")
+    async with node(tmp_path, None, driver, max_running=1, poll_seconds=_POLL_SECONDS) as application:
+        workers = application.workers
+        await until(lambda: not workers._is_behind)  # noqa: SLF001 - before, requests claim nothing
+
+        async def read_slowly(unit: Callable[[Connection], list[int]]) -> list[int]:
+            found = await application.database.read(unit)
+            if found:
+                await gates.pass_through("poll")
+            return found
+
+        monkeypatch.setattr(workers, "_database", SimpleNamespace(read=read_slowly))
+        first = await unheard(application)
+        workers._on_signal(Signal.READY, None)  # noqa: SLF001 - as the bus does
+        await gates.reached("poll")
+        (second,) = await started_by(application, 1)
+        gates.open("poll")
+        await until(lambda: workers._is_behind or len(workers._segments) > 1)  # noqa: SLF001 - the poll is over
+        assert list(workers._segments) == [second]  # noqa: SLF001
+        await driver.let_go()
+        for run in (first, second):
+            await reached(application.database, run, _COMPLETED)
 
 
 @pytest.mark.sql

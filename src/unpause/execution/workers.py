@@ -203,6 +203,10 @@ class Workers:
             elif self._is_behind:
                 self._is_behind = False
                 for run_key in await self._poll():
+                    if self._free() <= 0:
+                        # Meanwhile a request has claimed its run.
+                        self._is_behind = True
+                        break
                     self._start(tasks, run_key)
             else:
                 return
