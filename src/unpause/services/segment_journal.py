@@ -172,7 +172,8 @@ class SegmentJournal(SegmentState):
                     self._context.database.append,
                     lambda connection, again: self._append(connection, taken, again=again),
                 )
-                self._keep(taken)
+                self._stored_messages += taken.messages
+                self._stored_calls |= taken.added | taken.settled
             if self.stop_requested and not was_stopping:
                 self._notify_stop()
 
@@ -245,7 +246,6 @@ class SegmentJournal(SegmentState):
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._clock.now()
             taken.requirements = replace_unstorable(tuple(requirements))
-            self._keep(taken)
             write = partial(self._context.database.write, waits=False)
             await self._write(write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))
 
@@ -307,13 +307,11 @@ class SegmentJournal(SegmentState):
         run, events = self._transition(connection, taken, trigger, changes)
         enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
         requirements = (*self._segment.requirements, *taken.requirements)
-        calls = sorted(self._stored_calls.values(), key=lambda call: (call.turn, call.position))
-        self._end_view = RunView(run, shown_calls(calls, requirements), tuple(self._stored_messages), requirements)
+        calls = {**self._stored_calls, **taken.added, **taken.settled}.values()
+        in_order = sorted(calls, key=lambda call: (call.turn, call.position))
+        messages = (*self._stored_messages, *taken.messages)
+        self._end_view = RunView(run, shown_calls(in_order, requirements), messages, requirements)
         return events
-
-    def _keep(self, taken: PendingWrites) -> None:
-        self._stored_messages += taken.messages
-        self._stored_calls |= taken.added | taken.settled
 
     def _transition(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
