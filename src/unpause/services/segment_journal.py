@@ -303,7 +303,7 @@ class SegmentJournal(SegmentState):
     def _end_with(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
-        """Write ``taken`` and the end of the segment, of which clients are told, or raise LeaseLost."""
+        """Write ``taken`` and the end of the segment, which is announced to clients, or raise LeaseLost."""
         run, events = self._transition(connection, taken, trigger, changes)
         enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
         requirements = (*self._segment.requirements, *taken.requirements)

@@ -60,7 +60,7 @@ class AgentLink:
 
     @property
     def heard_at(self) -> float:
-        """When the process last said anything; now while the server, and not the process, is behind."""
+        """When the process last sent anything; now while the server, and not the process, is behind."""
         return monotonic() if self._is_taking else self._heard_at
 
     @property

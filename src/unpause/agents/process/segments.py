@@ -110,7 +110,7 @@ class RemoteSegment:
             raise ProtocolViolation("more messages than a driver sends")
         match message:
             case Emit():
-                # Events are committed as they come, with what was said before them.
+                # Events are committed as they come, with what was sent before them.
                 self._since_write = 0
                 await journal.emit(message.type, message.payload)
             case RecordTurn():
