@@ -25,6 +25,7 @@ from unpause.agents.pydantic_ai.arguments import ShownCall, Validation, read_arg
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, explain_filled_in, refuse_metadata
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls, properties_of
+from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallStatus
 
@@ -38,7 +39,7 @@ _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 @dataclass
-class CallGate(AbstractCapability[Any]):
+class CallGate(StreamBypass):
     """The outermost capability of a segment: it sees what every other one has made of a call.
 
     ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people, and

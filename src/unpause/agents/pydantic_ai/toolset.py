@@ -32,6 +32,7 @@ from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
 from unpause.agents.pydantic_ai.results import read_iterator, record_of, replay, restore, storable_text
 from unpause.agents.pydantic_ai.schemas import hide_parameters
+from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.runs import CallStatus, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
@@ -145,7 +146,7 @@ class JournaledToolset(WrapperToolset[Any]):
 
 
 @dataclass(kw_only=True)
-class JournalCapability(ReinjectSystemPrompt[Any]):
+class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
     """Puts the journaled toolset around an agent's tools, and the agent's instructions before each request.
 
     ``output_tools`` are the names of the tools that only carry the agent's answer.
