@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
@@ -141,7 +142,7 @@ def build_application(
     context, executor, workers = _build_core(settings, agents, clock or SystemClock(), ids or RandomIds())
     database, bus, registry, clock = context.database, context.bus, context.agents, context.clock
     lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
-    sender = SigningSender(vault, http_client(settings), clock)
+    sender = SigningSender(vault, partial(http_client, settings), clock)
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)

@@ -19,7 +19,6 @@ from unpause.services.quotas import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
 from unpause.webhooks.deliverer import DeliveryRules
-from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.settings import Settings
     from unpause.store.engine.database import Database
+    from unpause.webhooks.http import SafeHttpClient
 
 
 def run_limits(settings: Settings) -> Limits:
@@ -72,6 +72,9 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
 
 def http_client(settings: Settings) -> SafeHttpClient:
     """Return the only client for URLs from clients."""
+    # Here: httpx takes 6 MB and a quarter of a second, and most servers send no webhook while they start.
+    from unpause.webhooks.http import SafeHttpClient  # noqa: PLC0415
+
     return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 
 

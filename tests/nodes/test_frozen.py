@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,37 +13,38 @@ import pytest
 from tests.nodes.load import begin
 from tests.processes.conversation import Json, begin_to_continue, confirming, create_run, read_run, read_settled_run
 from tests.support.cluster import Cluster, wait_until
-from tests.support.processes import Barrier
+from tests.support.processes import Barrier, ServerProcess
 
 LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 # How long such a node lets a transaction be idle: two leases.
 IDLE_SECONDS = 4.0
 
 
-@pytest.mark.parametrize("tool", [pytest.param("gated", marks=pytest.mark.full), "regated"])
-def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], tool: str) -> None:
+@pytest.mark.parametrize("kind", [pytest.param("gated", marks=pytest.mark.full), "regated"])
+def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], kind: str) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=2)
     with Barrier(cluster.folder, "frozen") as door, cluster.apis[0].client() as client:
-        run = create_run(client, f"confirmed first, {tool} frozen, confirmed last")
+        run = create_run(client, f"confirmed first, {kind} frozen, confirmed last")
         begin_to_continue(client, run, confirming(run))
         door.wait_for_arrival()
-        frozen = cluster.worker_of(cluster.noted("frozen")[0].pid)
-        frozen.send(signal.SIGSTOP)
-        if tool == "regated":
+        tool = cluster.noted("frozen")[0].pid
+        frozen = cluster.worker_of(tool)
+        _signal_both(frozen, tool, signal.SIGSTOP)
+        if kind == "regated":
             # The other worker runs it again, and nobody has to say yes to that.
             door.wait_for_arrival()
             door.let_go()
         paused = wait_until(lambda: _paused(client, run), "the run is paused by the other worker")
         held = cluster.rows("SELECT id, status, fence, last_sequence, updated_at FROM runs")
         journal = cluster.rows("SELECT * FROM tool_calls ORDER BY position, turn")
-        frozen.send(signal.SIGCONT)
+        _signal_both(frozen, tool, signal.SIGCONT)
         door.let_go()
-        wait_until(lambda: _ended(cluster, frozen.pid), "the frozen worker ends its call")
+        wait_until(lambda: _ended(cluster, tool), "the frozen worker ends its call")
         wait_until(lambda: "segment abandoned" in frozen.output or "lease lost" in frozen.output, "it notices")
         assert cluster.rows("SELECT id, status, fence, last_sequence, updated_at FROM runs") == held
         assert cluster.rows("SELECT * FROM tool_calls ORDER BY position, turn") == journal
-        assert ("may already have run" in paused["content"]) is (tool == "gated")
+        assert ("may already have run" in paused["content"]) is (kind == "gated")
         # The one that was frozen is of use again.
         done = paused
         while done["status"] == "PAUSED":
@@ -101,6 +103,12 @@ def test_a_row_that_is_locked_for_long_costs_the_other_runs_no_lease(new_cluster
             assert read_settled_run(client, run)["status"] == "COMPLETED"
     found = "SELECT max(fence), max(crashes) FROM runs WHERE run_id <> %s"
     assert cluster.rows(found, runs[0]["run_id"]) == [(1, 0)]
+
+
+def _signal_both(worker: ServerProcess, tool: int, number: signal.Signals) -> None:
+    """Send it to the worker, and to its agent process where it has one."""
+    for pid in {worker.pid, tool}:
+        os.kill(pid, number)
 
 
 def _paused(client: httpx.Client, run: Json) -> Json | None:

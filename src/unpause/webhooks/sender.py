@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ from unpause.errors import InvalidInput, SecretsNotKept
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from unpause.clock import Clock
@@ -33,11 +35,15 @@ class MessageSender(Protocol):
 
 
 class SigningSender:
-    """The sender of a server: decrypts the secrets, signs, and sends through the safe client."""
+    """The sender of a server: decrypts the secrets, signs, and sends through the safe client.
 
-    def __init__(self, vault: Vault, client: SafeHttpClient, clock: Clock) -> None:
+    ``load_client`` is called in a thread, for the first message: the client's libraries take a quarter of a second.
+    """
+
+    def __init__(self, vault: Vault, load_client: Callable[[], SafeHttpClient], clock: Clock) -> None:
         self._vault = vault
-        self._client = client
+        self._load_client = load_client
+        self._client: SafeHttpClient | None = None
         self._clock = clock
         self._headers = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
 
@@ -52,6 +58,8 @@ class SigningSender:
         headers = _message_headers(delivery.id, now)
         if secret is not None:
             headers["webhook-signature"] = _signature(secret, delivery.id, now, delivery.payload)
+        if self._client is None:
+            self._client = await asyncio.to_thread(self._load_client)
         return await self._client.post(url, delivery.payload.encode(), {**self._headers, **headers})
 
 
