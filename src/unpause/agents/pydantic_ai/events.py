@@ -28,6 +28,7 @@ from unpause.agents.pydantic_ai.model_output import TextJoiner, call_ids, clean_
 from unpause.agents.pydantic_ai.transcript import entries_of
 from unpause.domain.events import EventType
 from unpause.domain.runs import Outcome
+from unpause.domain.storable import replace_unstorable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Collection, Sequence
@@ -70,6 +71,8 @@ class EventRecorder:
         self._request: ModelRequest | None = None
         self._has_requested = False
         self.text = ""
+        # What there is of an answer that broke off, where the agent has not kept it.
+        self.partial: ModelResponse | None = None
 
     @property
     def answer_id(self) -> str:
@@ -95,16 +98,35 @@ class EventRecorder:
 
     async def record_answer(self, stream: AsyncIterable[Any]) -> None:
         """Pass on the model's answer piece by piece."""
-        self.text = ""
-        self._calls = False
-        await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
+        await self.begin_answer()
         async for event in stream:
-            for payload in self._pieces_of(event):
-                await self._journal.emit(EventType.CONTENT_DELTA, payload)
+            await self.record_event(event)
+        await self.end_answer(getattr(stream, "usage", None))
+
+    async def begin_answer(self, *, continues: bool = False) -> None:
+        """Record that a request is sent; where it ``continues`` an answer, the text of that is kept."""
+        if not continues:
+            self.text = ""
+            self._calls = False
+        await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
+
+    async def record_event(self, event: object) -> None:
+        """Pass on what one event of the model's stream adds to its answer."""
+        for payload in self._pieces_of(event):
+            await self._journal.emit(EventType.CONTENT_DELTA, payload)
+
+    async def record_rest(self, answer: ModelResponse) -> None:
+        """Pass on what a continued answer adds to the text so far, which it may repeat."""
+        self._calls = self._calls or bool(answer.tool_calls)
+        rest = replace_unstorable(answer.text or "").removeprefix(self.text)
+        for payload in self._text(rest):
+            await self._journal.emit(EventType.CONTENT_DELTA, payload)
+
+    async def end_answer(self, counts: object) -> None:
+        """Record the end of an answer; ``counts`` is the usage of the whole run."""
         for index in (*self._texts, *self._thoughts):
             for payload in self._ends_of(index):
                 await self._journal.emit(EventType.CONTENT_DELTA, payload)
-        counts = getattr(stream, "usage", None)
         tokens = {
             name: int(getattr(counts, name, 0) or 0)
             for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
@@ -174,6 +196,8 @@ class EventRecorder:
             new = messages[self._recorded :]
             if request is not None and not any(isinstance(message, ModelRequest) for message in new):
                 messages.append(request)
+            if self.partial is not None:
+                messages.append(self.partial)
             if len(messages) > self._recorded:
                 self._record(messages, [])
         except Exception:  # noqa: BLE001 - the boundary around a failed agent's messages: its own failure counts

@@ -75,7 +75,7 @@ class RunLimits(UsageLimits):
 
     def check_before_request(self, usage: RunUsage) -> None:
         """Raise RunLimitReached if the next request would go over a limit."""
-        self._check_total(usage)
+        self.check_total(usage)
         if self.request_limit is not None and usage.requests >= self.request_limit:
             message = f"The run reached its limit of {self.request_limit} model requests"
             raise RunLimitReached(EndReason.USAGE_LIMIT, message)
@@ -83,7 +83,7 @@ class RunLimits(UsageLimits):
 
     def check_tokens(self, usage: RunUsage) -> None:
         """Raise RunLimitReached if the run has used more tokens than it may."""
-        self._check_total(usage)
+        self.check_total(usage)
         super().check_tokens(usage)
 
     @contextmanager
@@ -95,10 +95,11 @@ class RunLimits(UsageLimits):
         try:
             yield
         except UsageLimitExceeded:
-            self._check_total(stream.usage)
+            self.check_total(stream.usage)
             raise
 
-    def _check_total(self, usage: RunUsage) -> None:
+    def check_total(self, usage: RunUsage) -> None:
+        """Raise RunLimitReached if the run has used more tokens than it may in all."""
         if self.total_tokens_limit is not None and usage.total_tokens > self.total_tokens_limit:
             message = f"The run used up its limit of {self.total_tokens_limit} tokens"
             raise RunLimitReached(EndReason.TOKEN_LIMIT, message)

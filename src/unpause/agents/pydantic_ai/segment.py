@@ -14,6 +14,7 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
 from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, Paused
+from unpause.agents.pydantic_ai.answers import RecordedModel, needs_streams
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.events import EventRecorder
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
@@ -28,7 +29,7 @@ from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import ModelNotAllowed, UnpauseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage, UserContent
     from pydantic_ai.models import Model
@@ -63,6 +64,12 @@ class SegmentCapability(CallGate):
     """The gate of tool calls with the judge of outputs: one capability, since each costs every event of a run."""
 
     judge: OutputJudge
+    # Wraps the models that send the segment's requests; None where the agent streams them itself.
+    record: Callable[[Model], RecordedModel] | None = None
+
+    def get_wrapper_model(self, model: Model) -> Model | None:
+        """Return the model with its answers recorded."""
+        return None if self.record is None else self.record(model)
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
         """Have the judge see each step."""
@@ -78,7 +85,7 @@ class SegmentCapability(CallGate):
 
 
 class SegmentLoop:
-    """Goes on with one run. Every event of a model passes ``run``, which is one coroutine for that reason."""
+    """Goes on with one run. Where the agent streams, every event passes ``run``, which is one coroutine therefore."""
 
     def __init__(self, setup: AgentSetup, segment: Segment, journal: Journal, meter: Meter) -> None:
         self._setup = setup
@@ -109,12 +116,15 @@ class SegmentLoop:
                     async with self._iter(model, deps) as run:
                         self._judge.attach(run)
                         self._recorder.follow(run)
+                        streams = self._streams(run, model)
                         previous: object = None
                         async for node in run:
                             _refuse_repetition(previous, node)
                             previous = node
                             if Agent.is_model_request_node(node):
                                 self._before_request(run, node.request)
+                                if not streams:
+                                    continue
                                 async with node.stream(run.ctx) as stream:
                                     self._meter.begin_request()
                                     with self._setup.limits.explained(stream):
@@ -136,6 +146,14 @@ class SegmentLoop:
                 raise
             self._recorder.record_failure(_prompt(self._segment.inputs))
             return failure(error, self._meter.usage, self._redaction)
+
+    def _streams(self, run: AgentRun[Any, Any], model: Model) -> bool:
+        """Return whether the agent streams its requests; where it does not, have their models record the answers."""
+        settings = (self._setup.agent.model_settings, model.settings)
+        if any(needs_streams(run, each) for each in settings):
+            return True
+        self._gate.record = lambda serving: RecordedModel(serving, self._recorder, self._meter, self._setup.limits)
+        return False
 
     def _iter(self, model: Model, deps: object) -> AbstractAsyncContextManager[AgentRun[Any, Any]]:
         segment, recorder = self._segment, self._recorder
