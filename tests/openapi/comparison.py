@@ -11,7 +11,7 @@ def find_differences(ours: Facts, theirs: Facts) -> set[str]:
     """Return what ours lacks or says otherwise about the operations of theirs that it has; empty where it fits.
 
     More is fine: more statuses, more properties, more parameters, as long as no request has to send them. Where theirs
-    says nothing of a type, every type fits.
+    says nothing of a type, every type fits; where it names no security, any may be named.
     """
     shared = sorted(set(ours.operations) & set(theirs.operations))
     found = {
@@ -27,7 +27,7 @@ def find_differences(ours: Facts, theirs: Facts) -> set[str]:
 def _of_operation(ours: Operation, theirs: Operation) -> Iterator[str]:
     if ours.operation_id != theirs.operation_id:
         yield f"its id is {ours.operation_id}"
-    if ours.security != theirs.security:
+    if theirs.security and ours.security != theirs.security:
         yield f"its security is {ours.security}"
     known = {parameter.name: parameter for parameter in ours.parameters}
     for expected in theirs.parameters:

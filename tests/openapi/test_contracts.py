@@ -107,6 +107,7 @@ class TestTheComparison:
         """Return facts with one operation and one schema, changed."""
         operation: dict[str, object] = {
             "operation_id": "read",
+            "security": ["Key"],
             "parameters": [{"name": "skip", "place": "query", "required": False, "type": "integer", "default": 0}],
             "body": {"application/json": "Input"},
             "responses": {"200": {"application/json": "Output"}},
@@ -128,7 +129,7 @@ class TestTheComparison:
         ("changes", "difference"),
         [
             ({"operation_id": "other"}, "GET /: its id is other"),
-            ({"security": ["Key"]}, "GET /: its security is ['Key']"),
+            ({"security": ["Other"]}, "GET /: its security is ['Other']"),
             ({"parameters": []}, "GET /: no parameter skip"),
             ({"body": {"text/plain": "Input"}}, "GET /: body has no application/json"),
             ({"body": {"application/json": "Other"}}, "GET /: body is Other"),

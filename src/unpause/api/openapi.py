@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-# AgentOS's name of it: SDKs that are generated from its document send their token so. Codegen's document has a header
-# parameter for the token in each operation instead.
+# AgentOS's name of it: SDKs that are generated from its document send their token so. Codegen's document has instead a
+# header parameter for the token in each operation, which generated methods keep as an argument; but OpenAPI has tools
+# ignore a parameter of that name, and Swagger UI does.
 _BEARER = "HTTPBearer"
 _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 
 
 def describe_security(app: FastAPI) -> None:
-    """Declare in the document which of AgentOS's operations require a token, and write it in a thread."""
+    """Declare in the document which operations require a token, and write it in a thread."""
     write = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = write()
         document["components"]["securitySchemes"] = _SCHEMES
         for path, item in document["paths"].items():
-            if path not in PUBLIC and not path.startswith(CODEGEN_PREFIX):
+            if path not in PUBLIC:
                 for operation in item.values():
                     operation["security"] = [{_BEARER: []}]
         return document
@@ -51,20 +52,20 @@ def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
     codegen = {path: item for path, item in whole["paths"].items() if path.startswith(CODEGEN_PREFIX)}
     agno = {path: item for path, item in whole["paths"].items() if path not in codegen}
     return {
-        "agno": _part(whole, "AgentOS routes of Unpause", agno, {"securitySchemes": _SCHEMES}),
-        "codegen": _part(whole, "Codegen routes of Unpause", codegen, {}),
+        "agno": _part(whole, "AgentOS routes of Unpause", agno),
+        "codegen": _part(whole, "Codegen routes of Unpause", codegen),
         "unpause": whole,
     }
 
 
-def _part(whole: dict[str, Any], title: str, paths: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     used = _referenced(paths, schemas)
     return {
         **whole,
         "info": {**whole["info"], "title": title},
         "paths": paths,
-        "components": {"schemas": {name: schemas[name] for name in sorted(used)}, **more},
+        "components": {"schemas": {name: schemas[name] for name in sorted(used)}, "securitySchemes": _SCHEMES},
     }
 
 

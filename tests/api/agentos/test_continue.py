@@ -230,3 +230,12 @@ async def test_the_user_who_made_the_run_may_continue_it(server: Server) -> None
     run = await server.create([DELETE], user_id="alice")
     done = await server.continued(run, [confirmed(run["tools"][0])], user_id="alice")
     assert done["status"] == "COMPLETED"
+
+
+async def test_a_continue_in_the_background_is_answered_at_once_also_where_it_asks_for_a_stream(server: Server) -> None:
+    for stream in ("true", "false"):
+        run = await server.create([DELETE])
+        answer = await server.post_continue(run, [confirmed(run["tools"][0])], background="true", stream=stream)
+        ids = {"run_id": run["run_id"], "session_id": run["session_id"]}
+        assert (answer.status_code, answer.json()) == (202, {**ids, "status": "PENDING"})
+        assert (await server.settled(run))["status"] == "COMPLETED"

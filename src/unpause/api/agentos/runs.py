@@ -49,7 +49,7 @@ Text = Annotated[str | None, Form()]
     "/agents/{agent_id}/runs",
     operation_id="create_agent_run",
     response_model=None,
-    responses=RUN,
+    responses={**RUN, **CONFLICT},
     form_limits={"max_part_size": _ANY_SIZE},
 )
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
@@ -162,9 +162,10 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     """Continue a paused run with the user's decisions.
 
     ``tools`` is a JSON array of the run's tool executions with answers filled in. The stored calls run, never the ones
-    sent. Checks: form and JSON, run, status, pending approvals, answers.
+    sent. Checks: form and JSON, run, status, pending approvals, answers. With ``background`` the response is 202 at
+    once, as on create.
     """
-    if stream:
+    if stream and not background:
         count_as_stream(request)
     parsed = await parse_tools(tools)
     ref = RunRef(
@@ -184,10 +185,10 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
             accepted = await application.service.continue_run(principal, ref, command, request_key)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
-    if stream:
-        return await stream_response(application, accepted)
     if background:
         return accepted_response(accepted)
+    if stream:
+        return await stream_response(application, accepted)
     return await run_response(application, request, accepted, request_key, stored=True)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from unpause.api.documented_headers import RETRY_AFTER
+
 # FastAPI's ``responses``, by status.
 Responses = dict[int | str, dict[str, Any]]
 
@@ -56,8 +58,16 @@ class ValidationErrorResponse(BaseModel):
     error_code: str | None = None
 
 
+class TooManyRequestsResponse(_ErrorResponse):
+    """The token has too many open requests or streams, or its organization too many unfinished runs."""
+
+
 class InternalServerErrorResponse(_ErrorResponse):
     """The server failed."""
+
+
+class UnavailableResponse(_ErrorResponse):
+    """The database is unavailable, or the server is shutting down; further keys may name the run, which goes on."""
 
 
 # Every route.
@@ -67,7 +77,9 @@ ERRORS: Responses = {
     403: {"model": ForbiddenResponse, "description": "Forbidden"},
     404: {"model": NotFoundResponse, "description": "Not Found"},
     422: {"model": ValidationErrorResponse, "description": "Unprocessable Entity"},
+    429: {"model": TooManyRequestsResponse, "description": "Too Many Requests", "headers": RETRY_AFTER},
     500: {"model": InternalServerErrorResponse, "description": "Internal Server Error"},
+    503: {"model": UnavailableResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
 }
 
 CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.api.codegen.wire.webhooks import WebhookOverride
+from unpause.api.documented_headers import RATE_LIMIT, RETRY_AFTER
 from unpause.api.error_texts import ALREADY_RUNNING, RUN_LIMIT
 from unpause.api.tool_answers import ToolExecutions
 
@@ -213,12 +214,25 @@ class APIRateLimitErrorResponse(BaseModel):
     status_code: int = 429
 
 
-# The error responses by status, as FastAPI's ``responses``.
+class UnavailableErrorResponse(BaseModel):
+    """The database is unavailable, or the server is shutting down."""
+
+    message: str = "The database is unavailable"
+    status_code: int = 503
+
+
+# Responses by status, as FastAPI's ``responses``.
 Responses = dict[int | str, dict[str, Any]]
 
 EVERYWHERE: Responses = {
+    200: {"headers": RATE_LIMIT},
     401: {"model": UnauthenticatedErrorResponse, "description": "Unauthorized"},
-    429: {"model": APIRateLimitErrorResponse, "description": "Too Many Requests"},
+    429: {
+        "model": APIRateLimitErrorResponse,
+        "description": "Too Many Requests",
+        "headers": {**RETRY_AFTER, **RATE_LIMIT},
+    },
+    503: {"model": UnavailableErrorResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
 }
 OF_MEMBERS: Responses = {**EVERYWHERE, 403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
 OF_RUNS: Responses = {**OF_MEMBERS, 404: {"model": AgentRunNotFoundErrorResponse, "description": "Not Found"}}

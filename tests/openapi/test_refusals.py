@@ -1,0 +1,63 @@
+"""What the documents say of tokens, refusals and limits: for every operation, in the shape of its API."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import pytest
+
+from unpause.cli.documents import openapi_texts
+
+OPEN: Final = {"/", "/health", "/ready"}
+RATE_LIMIT: Final = {"RateLimit", "RateLimit-Policy"}
+
+
+@pytest.fixture(scope="module")
+def documents() -> dict[str, dict[str, Any]]:
+    return {name: json.loads(text) for name, text in openapi_texts().items()}
+
+
+def operations_of(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, operation) for path, item in document["paths"].items() for operation in item.values()]
+
+
+def keys_of(document: dict[str, Any], response: dict[str, Any]) -> set[str]:
+    """Return the required or defaulted keys of the response's body."""
+    name = response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    return set(document["components"]["schemas"][name]["properties"])
+
+
+@pytest.mark.parametrize("name", ["agno", "codegen", "unpause"])
+def test_every_operation_that_requires_a_token_names_its_scheme(
+    documents: dict[str, dict[str, Any]], name: str
+) -> None:
+    document = documents[name]
+
+    assert document["components"]["securitySchemes"] == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+    for path, operation in operations_of(document):
+        assert operation.get("security") == (None if path in OPEN else [{"HTTPBearer": []}]), path
+
+
+def test_every_refusal_has_a_body_in_the_shape_of_its_api(documents: dict[str, dict[str, Any]]) -> None:
+    shapes = {"agno": {"detail", "error_code"}, "codegen": {"message", "status_code"}}
+    for name, shape in shapes.items():
+        for path, operation in operations_of(documents[name]):
+            if path in OPEN:
+                continue
+            refusals = {status for status in operation["responses"] if status in {"401", "403", "404", "409", "503"}}
+            assert {"401", "503"} <= refusals, path
+            for status in refusals:
+                assert shape <= keys_of(documents[name], operation["responses"][status]), (path, status)
+
+
+def test_who_is_to_wait_learns_how_long_and_codegen_what_is_left(documents: dict[str, dict[str, Any]]) -> None:
+    for path, operation in operations_of(documents["unpause"]):
+        if path in OPEN:
+            continue
+        limits = RATE_LIMIT if path.startswith("/v1/") else set()
+        responses = operation["responses"]
+        assert set(responses["503"]["headers"]) == {"Retry-After"}, path
+        assert set(responses["429"]["headers"]) == {"Retry-After", *limits}, path
+        if limits:
+            assert set(responses["200"]["headers"]) == limits, path
