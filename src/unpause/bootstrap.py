@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
+from unpause.auth.stream_tickets import StreamTickets
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.nodes import Node, node_name
 from unpause.execution.clock_sync import ClockSync
@@ -27,6 +28,7 @@ from unpause.factories import (
     load_jwts,
     load_vault,
     run_limits,
+    ticket_key,
     worker_rules,
 )
 from unpause.services.agent_routing import AgentRouter
@@ -95,6 +97,7 @@ class Application:
     deliverer: DeliveryWorker
     clock: Clock
     authenticator: Authenticator
+    tickets: StreamTickets
     audit: AuditTrail
     started_at: datetime
     reload_agents: Callable[[], None]
@@ -179,6 +182,7 @@ def build_application(
         deliverer=DeliveryWorker(database, sender, clock, delivery_rules(settings)),
         clock=clock,
         authenticator=authenticator,
+        tickets=StreamTickets(authenticator, clock, ticket_key(settings)),
         audit=AuditTrail(database),
         started_at=clock.now(),
         reload_agents=agents.reload,

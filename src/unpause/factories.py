@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -84,15 +86,23 @@ def load_vault(settings: Settings) -> Vault:
     return Vault([key.strip() for key in keys.split(",") if key.strip()])
 
 
+def ticket_key(settings: Settings) -> bytes:
+    """Return the key of JWT callers' stream tickets: the same on all nodes with one ``encryption_key``."""
+    if settings.encryption_key is None:
+        return secrets.token_bytes(32)
+    newest = settings.encryption_key.get_secret_value().partition(",")[0].strip()
+    return hashlib.sha256(f"stream tickets {newest}".encode()).digest()
+
+
 def build_redaction(settings: Settings) -> Redaction:
     """Return what removes secrets from texts: those of the environment and of the settings."""
-    secrets = [settings.jwt_key.get_secret_value()] if settings.jwt_key else []
+    hidden = [settings.jwt_key.get_secret_value()] if settings.jwt_key else []
     if settings.encryption_key:
-        secrets.extend(key.strip() for key in settings.encryption_key.get_secret_value().split(","))
+        hidden.extend(key.strip() for key in settings.encryption_key.get_secret_value().split(","))
     for url in (settings.database_url, settings.listener_url):
         if url:
-            secrets.extend(secrets_in_url(url))
-    return Redaction(os.environ, secrets)
+            hidden.extend(secrets_in_url(url))
+    return Redaction(os.environ, hidden)
 
 
 def load_jwts(settings: Settings, clock: Clock) -> JwtReader | None:

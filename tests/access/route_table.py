@@ -133,6 +133,7 @@ AGENTOS: Final[Mapping[str, Row]] = {
     f"POST {_RUN_PATH}/cancel": Row(RUN, _NOTHING, _NO_RUN),
     f"POST {_RUN_PATH}/pause": Row(RUN, _NOTHING, _NO_RUN),
     f"GET {_RUN_PATH}/events": Row(FOLLOW, _STREAM, _NO_RUN),
+    f"POST {_RUN_PATH}/events/ticket": Row(FOLLOW, Answer(200, {"ticket": ..., "expires_at": ...}), _NO_RUN),
     f"POST {_RUN_PATH}/resume": Row(FOLLOW, _STREAM, _NO_RUN),
     "GET /approvals": Row(
         ("approvals:read",), Answer(200, agno_list([_APPROVAL])), Answer(200, agno_list([])), query={"run_id": "{held}"}

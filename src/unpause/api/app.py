@@ -66,6 +66,7 @@ def create_app(application: Application) -> FastAPI:
     app.add_middleware(
         AuthenticationMiddleware,
         authenticator=application.authenticator,
+        tickets=application.tickets,
         limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
         recheck_seconds=settings.keepalive_seconds,
     )

@@ -51,6 +51,7 @@ _AGENTOS: dict[str, Scopes] = {
     "POST /agents/{agent_id}/runs/{run_id}/cancel": _RUN,
     "POST /agents/{agent_id}/runs/{run_id}/pause": _RUN,
     "GET /agents/{agent_id}/runs/{run_id}/events": _FOLLOW,
+    "POST /agents/{agent_id}/runs/{run_id}/events/ticket": _FOLLOW,
     "POST /agents/{agent_id}/runs/{run_id}/resume": _FOLLOW,
     "GET /approvals": ("approvals:read",),
     "GET /approvals/count": ("approvals:read",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from unpause.auth.tokens import PREFIX, hash_of, token_id
+from unpause.auth.tokens import PREFIX, hash_of, is_token_id, token_id
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.errors import DatabaseBusy, Unauthenticated
 from unpause.store.tokens import find_token, touch_tokens
@@ -103,13 +103,14 @@ class Authenticator:
         if token.is_expired(now):
             raise Unauthenticated(EXPIRED)
         self._used[token.id] = now
-        return Principal(
-            token.organization_id,
-            token.user_id,
-            subject=token.user_id,
-            scopes=frozenset(token.scopes),
-            token_id=token.id,
-        )
+        return _principal_of(token)
+
+    async def holder_of(self, public: str) -> tuple[str, Principal]:
+        """Return the hash and the principal of the token with this id; raise Unauthenticated unless it is valid."""
+        token = await self._find(public) if is_token_id(public) else None
+        if token is None or not token.is_valid(self._clock.now()):
+            raise Unauthenticated(INVALID)
+        return token.hash, _principal_of(token)
 
     async def _find(self, public: str) -> Token | None:
         now = self._clock.now()
@@ -135,6 +136,16 @@ class Authenticator:
         if found is None:
             raise Unauthenticated("Invalid token: unknown organization")
         self._organizations.add(organization_id)
+
+
+def _principal_of(token: Token) -> Principal:
+    return Principal(
+        token.organization_id,
+        token.user_id,
+        subject=token.user_id,
+        scopes=frozenset(token.scopes),
+        token_id=token.id,
+    )
 
 
 def bearer(authorization: str | None) -> str:

@@ -30,6 +30,7 @@ _ID_LENGTH = 8
 _SECRET_BYTES = 32
 # `unp_`, the id, and the secret: 43 characters of URL-safe base64, which has no dot.
 _SHAPE = re.compile(r"unp_([A-Za-z0-9_-]{8})\.[A-Za-z0-9_-]{43}")
+_ID = re.compile(r"[A-Za-z0-9_-]{8}")
 _LONGEST_NAME = 255
 
 
@@ -48,6 +49,11 @@ def token_id(text: str) -> str | None:
     """Return the public part of a token, or None where the text is no token."""
     found = _SHAPE.fullmatch(text)
     return None if found is None else found[1]
+
+
+def is_token_id(text: str) -> bool:
+    """Whether the text may be the public part of a token."""
+    return _ID.fullmatch(text) is not None
 
 
 def hash_of(text: str) -> str:

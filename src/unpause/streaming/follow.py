@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from unpause.clock import delays
-from unpause.domain.events import Event
+from unpause.domain.events import Event, EventType
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.events import list_events
@@ -56,11 +56,11 @@ class Follower:
         """Whether streams end before their runs do."""
         return self._are_ended
 
-    async def attach(self, run: Run, after: int) -> AsyncIterator[Event]:
+    async def attach(self, run: Run, after: int, *, through_pauses: bool = False) -> AsyncIterator[Event]:
         """Yield the events numbered after ``after``, those of earlier segments too, until the run settles.
 
         ``run`` is the run as just read: if it is settled, its log ends there; otherwise the present segment is
-        followed to its end.
+        followed to its end. With ``through_pauses`` so are the segments after it, until the run ends.
         """
         last = after
         while last < run.last_sequence:
@@ -69,10 +69,15 @@ class Follower:
                 if event.sequence <= run.last_sequence:
                     yield event
             last = page[-1].sequence if page else run.last_sequence
-        if run.status in {RunStatus.PENDING, RunStatus.RUNNING}:
-            # Not after a larger ``after``: no client has seen what is not in the log, and would miss the end.
-            async for event in self.follow_run(run.id, run.last_sequence):
+        # Not after a larger ``after``: no client has seen what is not in the log, and would miss the end.
+        last = run.last_sequence
+        goes_on = through_pauses if run.status is RunStatus.PAUSED else not run.status.is_final
+        while goes_on:
+            goes_on = False
+            async for event in self.follow_run(run.id, last):
                 yield event
+                last = event.sequence
+                goes_on = through_pauses and event.type is EventType.RUN_PAUSED
 
     async def wait_for_run(self, run_key: int, after: int, begun: Begun | None = None) -> RunView | None:
         """Wait until the segment that follows event number ``after`` has ended, or the run is deleted.

@@ -49,9 +49,8 @@ async def test_what_was_streamed_is_what_is_read_again(server: Server) -> None:
 async def test_after_any_event_exactly_the_later_ones_follow(server: Server) -> None:
     run = await finished(server)
     frames = await server.frames(run)
-    for number in range(len(frames) + 1):
+    for number in range(len(frames)):
         assert await server.frames(run, str(number)) == frames[number:]
-    assert await server.frames(run, str(len(frames) + 7)) == []
 
 
 async def test_a_last_event_id_that_is_no_number_is_refused(server: Server) -> None:
@@ -108,9 +107,7 @@ async def test_a_live_run_is_followed_from_its_past_to_its_end(tmp_path: Path) -
     async with served(tmp_path, gates=gates) as server:
         run = await held(server, gates)
         async with asyncio.TaskGroup() as tasks:
-            following = [
-                tasks.create_task(server.frames(run, text)) for text in (None, "0", "3", "7", "1000", "2147483647")
-            ]
+            following = [tasks.create_task(server.frames(run, text)) for text in (None, "0", "3", "7")]
             await server.followed_by(len(following))
             gates.open("door")
         whole = await server.frames(run)
@@ -118,10 +115,6 @@ async def test_a_live_run_is_followed_from_its_past_to_its_end(tmp_path: Path) -
         assert following[0].result() == following[1].result() == whole
         assert following[2].result() == whole[3:]
         assert following[3].result() == whole[7:]
-        for bogus in following[4:]:
-            # Nobody can have seen what was not there: such a follower gets the news, and the end.
-            assert bogus.result() == whole[-len(bogus.result()) :]
-            assert bogus.result()[-1].event == "RunCompleted"
 
 
 async def test_a_settled_run_is_replayed_with_a_word_before(server: Server) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from unpause.api.agentos.caller import Caller, checking_agent
 from unpause.api.agentos.wire.events import framer
-from unpause.api.agentos.wire.responses import ERRORS, STREAM
+from unpause.api.agentos.wire.responses import ERRORS, STREAM, StreamTicket
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.middleware.authentication import count_as_stream
@@ -22,20 +23,24 @@ from unpause.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.responses import Response
-
     from unpause.bootstrap import Application
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run
 
-router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses={**ERRORS, **STREAM})
+router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses=ERRORS)
 
+_NO_CONTENT = 204
 _LARGEST = 2**31 - 1
 # Limits the digits, since int() refuses very long numbers; leading zeros are accepted.
 _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
 
 
-@router.get("/agents/{agent_id}/runs/{run_id}/events", operation_id="follow_agent_run", response_model=None)
+@router.get(
+    "/agents/{agent_id}/runs/{run_id}/events",
+    operation_id="follow_agent_run",
+    response_model=None,
+    responses={**STREAM, 204: {"description": "The run is paused or has ended, and there is nothing after the cursor"}},
+)
 async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
     request: Request,
@@ -44,16 +49,59 @@ async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wi
     run_id: str,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
     session_id: Annotated[str | None, Query()] = None,
+    from_event_id: Annotated[
+        str | None, Query(alias="last_event_id", description="`Last-Event-ID` for clients that cannot send a header")
+    ] = None,
+    follow: Annotated[  # noqa: FBT002 - a query parameter
+        bool, Query(description="Stay open while the run is paused, and stream its next segments, until it ends")
+    ] = False,
+    ticket: Annotated[
+        str | None,
+        Query(description="A stream ticket, in place of the header `Authorization`"),
+    ] = None,
 ) -> Response:
-    """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles."""
+    """Stream the run's events after ``Last-Event-ID``, or all of them: first the log, then live until it settles.
+
+    204 tells a browser's ``EventSource`` to stop: the run is paused or has ended, and nothing follows. A header wins
+    over the query parameter of its name: an ``EventSource`` that reconnects sends both.
+    """
+    # The middleware has read it.
+    del ticket
     run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id, session_id=session_id or None))
+    after = _number("Last-Event-ID", last_event_id or from_event_id, smallest=0)
+    if after > run.last_sequence:
+        raise InvalidInput(f"Last-Event-ID is past the newest event of the run, {run.last_sequence}")
+    waits = run.status is RunStatus.PAUSED and follow
+    if after == run.last_sequence and _is_settled(run) and not waits:
+        return Response(status_code=_NO_CONTENT)
     count_as_stream(request)
-    after = _number("Last-Event-ID", last_event_id, smallest=0)
-    events = application.follower.attach(run, after)
+    events = application.follower.attach(run, after, through_pauses=follow)
     return stream_events(application, events, framer(run))
 
 
-@router.post("/agents/{agent_id}/runs/{run_id}/resume", operation_id="resume_agent_run_stream", response_model=None)
+@router.post(
+    "/agents/{agent_id}/runs/{run_id}/events/ticket",
+    operation_id="create_stream_ticket",
+    response_model=StreamTicket,
+)
+async def create_stream_ticket(application: App, caller: Caller, agent_id: str, run_id: str) -> Response:
+    """Return a ticket with which a browser's ``EventSource``, which sends no header, follows this run.
+
+    It goes into the query parameter ``ticket`` of ``GET …/events``, opens nothing else, and ends with its stream after
+    five minutes, or when the caller's token is revoked. Then get another, and go on after ``last_event_id``.
+    """
+    run = await _find(application, caller, RunRef(run_id=run_id, agent_id=agent_id))
+    ticket, expires_at = await application.tickets.issue(caller, run.run_id)
+    body = {"ticket": ticket, "expires_at": expires_at.isoformat().replace("+00:00", "Z")}
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/agents/{agent_id}/runs/{run_id}/resume",
+    operation_id="resume_agent_run_stream",
+    response_model=None,
+    responses=STREAM,
+)
 async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
     request: Request,
@@ -74,7 +122,7 @@ async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the
 async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | None]]:
     """Yield the frames with their event numbers, and frames that announce replay, catch-up and live events."""
     translate = framer(run)
-    settled = run.status.is_final or run.status is RunStatus.PAUSED
+    settled = _is_settled(run)
     count = run.last_sequence
     missed = max(0, count - (index + 1))
     if settled:
@@ -107,6 +155,10 @@ async def _attached(application: Application, run: Run, index: int) -> AsyncIter
         if not subscribed and event.sequence == count:
             yield _subscribed(run, count), None
             subscribed = True
+
+
+def _is_settled(run: Run) -> bool:
+    return run.status.is_final or run.status is RunStatus.PAUSED
 
 
 def _subscribed(run: Run, count: int) -> Frame:

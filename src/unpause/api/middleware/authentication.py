@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import JSONResponse
 
 from unpause.api.errors import body_for, retry_headers, status_of
@@ -15,14 +17,20 @@ from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
 from unpause.errors import RateLimited, Unauthenticated, UnpauseError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from unpause.auth.authenticator import Authenticator
+    from unpause.auth.stream_tickets import StreamTickets
+    from unpause.domain.principal import Principal
 
 # The text of Codegen's documentation.
 _CODEGEN_UNAUTHENTICATED = "Invalid or missing API token"
 _RETRY_AFTER_SECONDS = 1
+# The one route that accepts a stream ticket in place of the header.
+_EVENTS = re.compile(r"GET /agents/[^/]+/runs/([^/]+)/events")
 # Long enough for IPv6 with a zone.
 _LONGEST_ADDRESS = 64
 
@@ -85,17 +93,23 @@ def count_as_stream(request: Request) -> None:
 
 
 class AuthenticationMiddleware:
-    """Writes the caller's principal into the request's state; answers 401 without a valid token.
+    """Writes the caller's principal into the request's state; answers 401 without a valid token or stream ticket.
 
     Answers 429 to a token with too many open requests or streams. A long response ends when its token is revoked or
     expires: it is checked again every ``recheck_seconds``.
     """
 
     def __init__(
-        self, app: ASGIApp, authenticator: Authenticator, limits: ConcurrencyLimits, recheck_seconds: float
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        tickets: StreamTickets,
+        limits: ConcurrencyLimits,
+        recheck_seconds: float,
     ) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._tickets = tickets
         self._limits = limits
         self._recheck_seconds = recheck_seconds
 
@@ -104,10 +118,10 @@ class AuthenticationMiddleware:
         if scope["type"] != "http" or scope["path"] in PUBLIC:
             await self._app(scope, receive, send)
             return
-        authorization = Headers(scope=scope).get("authorization")
+        identify = self._way_in(scope)
         state = scope.setdefault("state", {})
         try:
-            principal = await self._authenticator.identify(authorization)
+            principal = await identify()
             slot = None if self._authenticator.is_open else _Slot(self._limits, principal.credential)
         except UnpauseError as error:
             await _refusal(scope["path"], error)(scope, receive, send)
@@ -118,12 +132,24 @@ class AuthenticationMiddleware:
             return
         state["slot"] = slot
         try:
-            await self._respond(authorization, scope, receive, send)
+            await self._respond(identify, scope, receive, send)
         finally:
             slot.release()
 
-    async def _respond(self, authorization: str | None, scope: Scope, receive: Receive, send: Send) -> None:
-        response = _CheckedResponse(self._authenticator, authorization, send, self._recheck_seconds)
+    def _way_in(self, scope: Scope) -> Callable[[], Awaitable[Principal]]:
+        """Return what identifies the caller, now and at each check: its ticket where it sends no header, else that."""
+        authorization = Headers(scope=scope).get("authorization")
+        followed = _EVENTS.fullmatch(f"{scope['method']} {scope['path']}")
+        if authorization is None and followed is not None and not self._authenticator.is_open:
+            ticket = QueryParams(scope["query_string"]).get("ticket")
+            if ticket:
+                return partial(self._tickets.identify, ticket, followed[1])
+        return partial(self._authenticator.identify, authorization)
+
+    async def _respond(
+        self, identify: Callable[[], Awaitable[Principal]], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        response = _CheckedResponse(identify, send, self._recheck_seconds)
         try:
             await self._app(scope, receive, response.send)
         except* _TokenInvalidated:
@@ -140,11 +166,8 @@ class AuthenticationMiddleware:
 class _CheckedResponse:
     """A response that stops once its token is revoked or has expired."""
 
-    def __init__(
-        self, authenticator: Authenticator, authorization: str | None, send: Send, recheck_seconds: float
-    ) -> None:
-        self._authenticator = authenticator
-        self._authorization = authorization
+    def __init__(self, identify: Callable[[], Awaitable[Principal]], send: Send, recheck_seconds: float) -> None:
+        self._identify = identify
         self._send = send
         self._recheck_seconds = recheck_seconds
         self._loop = asyncio.get_running_loop()
@@ -162,7 +185,7 @@ class _CheckedResponse:
     async def _recheck(self) -> None:
         self._recheck_at = self._loop.time() + self._recheck_seconds
         try:
-            await self._authenticator.identify(self._authorization)
+            await self._identify()
         except Unauthenticated as error:
             self.refused = error
             raise _TokenInvalidated from None

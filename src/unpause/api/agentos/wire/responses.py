@@ -70,6 +70,13 @@ class UnavailableResponse(_ErrorResponse):
     """The database is unavailable, or the server is shutting down; further keys may name the run, which goes on."""
 
 
+class StreamTicket(BaseModel):
+    """A ticket to follow one run with, in the query parameter ``ticket``."""
+
+    ticket: str
+    expires_at: str = Field(description="When it expires, in ISO 8601")
+
+
 # Every route.
 ERRORS: Responses = {
     400: {"model": BadRequestResponse, "description": "Bad Request"},
