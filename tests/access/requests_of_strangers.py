@@ -172,6 +172,9 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "enabled": (False, True),
         "output_schema": ('{"type": "object"}',),
         "Last-Event-ID": ("0", "1", "3", "-1", "nothing"),
+        # A stream that follows ends only when somebody answers the pause.
+        "follow": ("false",),
+        "last_event_id": ("0", "1", "3", "-1", "nothing"),
         "last_event_index": ("-1", "0", "2"),
         "limit": (1, 100),
         "message": (DEPLOY, DELETE, "hello"),
@@ -192,6 +195,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "stream": _FLAGS,
         "stream_events": _FLAGS,
         "team_id": ("a",),
+        "ticket": ("ours", "ours.ours"),
         "trigger_source": ("ours",),
         "type": ("agent", "team"),
         "use_json_schema": _FLAGS,

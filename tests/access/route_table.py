@@ -99,8 +99,12 @@ SERVER: Final[Mapping[str, Row]] = {
     "GET /health": public(Answer(200, {"status": "ok", "instantiated_at": ...})),
     "GET /ready": public(Answer(200, {"status": "ready"})),
     "GET /docs": public(Answer(200, text="<!DOCTYPE html>")),
-    "GET /docs/oauth2-redirect": public(Answer(200, text="<!doctype html>")),
+    "GET /docs/start.js": public(Answer(200, text="SwaggerUIBundle")),
+    "GET /docs/swagger-ui.css": public(Answer(200, text=".swagger-ui")),
+    "GET /docs/swagger-ui-bundle.js": public(Answer(200, text="SwaggerUIBundle")),
     "GET /redoc": public(Answer(200, text="<!DOCTYPE html>")),
+    "GET /redoc/logo-mini.svg": public(Answer(200, text="<svg")),
+    "GET /redoc/redoc.standalone.js": public(Answer(200, text="Redoc")),
     "GET /openapi.json": public(Answer(200, {"openapi": ..., "paths": ..., ...: ...})),
 }
 

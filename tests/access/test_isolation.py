@@ -47,6 +47,7 @@ ASKS: Final = (
     Ask("GET", _RUN),
     Ask("GET", _RUN, query={"session_id": SESSION}),
     Ask("GET", f"{_RUN}/events"),
+    Ask("POST", f"{_RUN}/events/ticket"),
     Ask("POST", f"{_RUN}/resume", form={"last_event_index": "0"}),
     Ask("POST", f"{_RUN}/continue", form={"tools": "{tools}"}),
     Ask("POST", f"{_RUN}/continue", form={"tools": "{tools}", "stream": "false", "user_id": "alice"}),

@@ -49,6 +49,7 @@ def test_two_users_and_two_organizations_of_a_real_server_are_kept_apart(people:
         for response in (
             stranger.get(path),
             stranger.get(f"{path}/events"),
+            stranger.post(f"{path}/events/ticket"),
             stranger.post(f"{path}/resume"),
             stranger.post(f"{path}/continue", data={"tools": tools}),
             stranger.post(f"{path}/cancel"),

@@ -25,7 +25,7 @@ _CODEGEN: Final = "/v1/organizations/{org_id}/agent/run"
 _BEGINNINGS: Final = (f"POST {_AGNO}", f"POST {_CODEGEN}")
 _FOLLOWING: Final = (
     *(f"{method} {_AGNO}/{{run_id}}{rest}" for method, rest in (("GET", ""), ("GET", "/events"))),
-    *(f"POST {_AGNO}/{{run_id}}/{word}" for word in ("cancel", "continue", "pause", "resume")),
+    *(f"POST {_AGNO}/{{run_id}}/{word}" for word in ("cancel", "continue", "events/ticket", "pause", "resume")),
     *(f"GET {_AGNO}", "GET /approvals", "POST /approvals/{approval_id}/resolve", "DELETE /sessions/{session_id}"),
     *("GET /approvals/{approval_id}", "GET /sessions/{session_id}", "GET /sessions/{session_id}/runs"),
     *(f"GET {_CODEGEN}{rest}" for rest in ("s", "/{agent_run_id}", "/{agent_run_id}/logs")),

@@ -18,8 +18,9 @@ from unpause.api.health import router as health_router
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
 from unpause.api.middleware.security_headers import SecurityHeaders
-from unpause.api.openapi import describe_security
+from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
 from unpause.api.rate_limits import RateLimits
+from unpause.api.reference import add_reference
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
@@ -49,13 +50,18 @@ def create_app(application: Application) -> FastAPI:
     app = FastAPI(
         title="Unpause",
         version=VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
         routes=[route for router in _ROUTERS for route in router.routes],
     )
     app.state.application = application
     app.state.rate_limits = RateLimits(application)
-    describe_security(app)
+    describe_app(app)
+    add_reference(app)
     settings = application.settings
     app.add_middleware(
         BodyLimit,

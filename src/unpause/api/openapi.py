@@ -20,14 +20,53 @@ if TYPE_CHECKING:
 _BEARER = "HTTPBearer"
 _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 
+DESCRIPTION = """\
+A server that runs AI agents which stop to ask a human, and continues them with the answer. Two APIs share its runs:
 
-def describe_security(app: FastAPI) -> None:
-    """Declare in the document which operations require a token, and write it in a thread."""
+- **AgentOS API**, Agno's: forms in, JSON or server-sent events out. `POST /agents/{agent_id}/runs` creates a run,
+  `POST …/continue` answers a paused one, `GET …/events` follows it.
+- **Codegen API**, under `/v1`: JSON in and out. `POST …/agent/run` creates a run, `POST …/agent/run/resume` answers it,
+  `GET …/agent/run/{agent_run_id}` polls it.
+
+Every request needs `Authorization: Bearer <token>`, unless the server runs with `--dev`; press *Authorize* to try
+requests here. A request that is refused changes nothing. An `Idempotency-Key` makes it safe to send a create, a
+continue or a resolve again.
+"""
+
+_AGENTOS_TAGS = {
+    "Agents": "AgentOS: agents and their runs: create, continue, follow, pause, cancel.",
+    "Approvals": "AgentOS: calls that an administrator decides.",
+    "Sessions": "AgentOS: conversations, which runs belong to.",
+    "Audit": "Who decided what, for administrators. An extension of AgentOS's API.",
+    "Config": "AgentOS: what this server offers.",
+}
+_CODEGEN_TAGS = {
+    "agents": "Codegen: agent runs: create, read, list, resume, pause, stop.",
+    "agents-alpha": "Codegen: the log of an agent run.",
+    "setup-commands": "Codegen: runs that prepare a repository.",
+    "organizations": "Codegen: organizations, their webhooks and their audit trail.",
+    "users": "Codegen: users of an organization.",
+    "models": "Codegen: models for runs.",
+    "repositories": "Codegen: always empty here.",
+    "integrations": "Codegen: always empty here.",
+    "cli-rules": "Codegen: always empty here.",
+}
+_SERVER_TAGS = {"Health": "Liveness and readiness."}
+_GROUPS = {"AgentOS API": _AGENTOS_TAGS, "Codegen API": _CODEGEN_TAGS, "Server": _SERVER_TAGS}
+
+# In the order in which Swagger UI and Redoc show them.
+TAGS = [{"name": name, "description": text} for group in _GROUPS.values() for name, text in group.items()]
+
+
+def describe_app(app: FastAPI) -> None:
+    """Declare in the document which operations require a token, and which tags are of one API; write it in a thread."""
     write = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = write()
         document["components"]["securitySchemes"] = _SCHEMES
+        # Redoc's extension.
+        document["x-tagGroups"] = [{"name": name, "tags": list(group)} for name, group in _GROUPS.items()]
         for path, item in document["paths"].items():
             if path not in PUBLIC:
                 for operation in item.values():
@@ -61,9 +100,11 @@ def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
 def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:
     schemas = whole["components"]["schemas"]
     used = _referenced(paths, schemas)
+    tags = {tag for item in paths.values() for operation in item.values() for tag in operation["tags"]}
     return {
-        **whole,
+        "openapi": whole["openapi"],
         "info": {**whole["info"], "title": title},
+        "tags": [tag for tag in TAGS if tag["name"] in tags],
         "paths": paths,
         "components": {"schemas": {name: schemas[name] for name in sorted(used)}, "securitySchemes": _SCHEMES},
     }

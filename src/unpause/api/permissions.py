@@ -34,7 +34,13 @@ _ANY_TOKEN: Scopes = ()
 CODEGEN_PREFIX = "/v1/"
 
 # Routes without authentication.
-PUBLIC = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/redoc"})
+PUBLIC = frozenset(
+    {
+        *("/", "/health", "/ready", "/openapi.json"),
+        *("/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js"),
+        *("/redoc", "/redoc/redoc.standalone.js", "/redoc/logo-mini.svg"),
+    }
+)
 
 _AGENTOS: dict[str, Scopes] = {
     "GET /": _ANY_TOKEN,
