@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from pydantic import BaseModel
 
 from unpause.agents.served import Agents
 from unpause.api.app import create_app
@@ -28,8 +29,8 @@ def write(*, folder: Annotated[Path, Parameter(metavar="PATH", help="Where the f
 
 
 def settings() -> None:
-    """Print the table of all settings, in Markdown."""
-    sys.stdout.write(settings_table())
+    """Print all settings, in Markdown."""
+    sys.stdout.write(settings_tables())
 
 
 def openapi_texts() -> dict[str, str]:
@@ -38,10 +39,15 @@ def openapi_texts() -> dict[str, str]:
     return {title: json.dumps(document, indent=1, ensure_ascii=False) + "\n" for title, document in documents.items()}
 
 
-def settings_table() -> str:
-    """Return the settings as a Markdown table, in the order of the help."""
-    lines = ["| option | environment | default | what it does |", "| --- | --- | --- | --- |"]
-    for name, field in (item for group in GROUPS for item in group.model_fields.items()):
+def settings_tables() -> str:
+    """Return the settings as Markdown, a table for each group, in the order of the help."""
+    return "\n".join(map(_settings_table, GROUPS))
+
+
+def _settings_table(group: type[BaseModel]) -> str:
+    heading = (group.__doc__ or "").splitlines()[0].rstrip(".")
+    lines = [f"## {heading}", "", "| option | environment | default | what it does |", "| --- | --- | --- | --- |"]
+    for name, field in group.model_fields.items():
         default = shown_default(field)
         lines.append(
             f"| `--{name.replace('_', '-')}` | `UNPAUSE_{name.upper()}` | {f'`{default}`' if default else ''} "

@@ -45,7 +45,7 @@ for _place, (_name, _function, _help) in enumerate(
         ("tokens", "tokens:tokens", "Create, list, revoke or rotate tokens."),
         ("organizations", "tokens:organizations", "Create or list organizations."),
         ("keys", "keys:app", "Create a key that encrypts secrets."),
-        ("settings", "documents:settings", "Print the table of all settings."),
+        ("settings", "documents:settings", "Print all settings, in Markdown."),
         ("openapi", "documents:openapi", "Write the OpenAPI documents."),
     )
 ):

@@ -1,0 +1,81 @@
+# What the commands of a page mean in a test; sourced before the page's blocks. The reader has two terminals and an
+# internet connection, a test has neither.
+#   STATE    a folder of the test's own
+#   SOURCES  the repository
+
+# Servers go to the background, as in the reader's other terminal, and the page goes on when they are ready. A server
+# that is started where one runs already is a restart: the reader has stopped the first one with Ctrl-C.
+unpause() {
+    case $1 in
+        serve | demo | worker) start_server "$@" ;;
+        *) command unpause "$@" ;;
+    esac
+}
+
+start_server() {
+    local name=$1 word previous=
+    for word in "$@"; do
+        if [[ $previous == --port ]]; then name=server-$word; fi
+        previous=$word
+    done
+    stop_server "$name"
+    printf '%q ' "$@" >"$STATE/$name.command"
+    # A model that answers without a key: Pydantic AI's, which calls each tool once.
+    if [[ $1 != demo && " $* " != *" --model"* ]]; then local -x UNPAUSE_MODEL=${UNPAUSE_MODEL-test}; fi
+    command unpause "$@" >"$STATE/$name.log" 2>&1 &
+    echo $! >"$STATE/$name.pid"
+    until grep -q 'Unpause .*is ready' "$STATE/$name.log"; do
+        if ! kill -0 "$(cat "$STATE/$name.pid")" 2>/dev/null; then
+            cat "$STATE/$name.log" >&2
+            return 1
+        fi
+        sleep 0.05
+    done
+}
+
+stop_server() {
+    local file=$STATE/$1.pid
+    if [[ -e $file ]]; then
+        kill -INT "$(cat "$file")"
+        # It may be no child of this shell.
+        while kill -0 "$(cat "$file")" 2>/dev/null; do sleep 0.05; done
+        rm "$file"
+    fi
+}
+
+stop_servers() {
+    local file
+    for file in "$STATE"/*.pid; do
+        if [[ -e $file ]]; then stop_server "$(basename "$file" .pid)"; fi
+    done
+}
+
+# The unit is the server that the page has started.
+systemctl() {
+    case $1 in
+        stop) stop_servers ;;
+        start | restart)
+            stop_servers
+            eval "start_server $(cat "$STATE/serve.command")"
+            ;;
+        *) return 1 ;;
+    esac
+}
+
+sudo() { "$@"; }
+
+pgrep() { cat "$STATE/serve.pid"; }
+
+# Everything is installed. `test_pages.py` looks whether the extras exist; the long form of the tests installs the
+# package as the tutorial says.
+pip() { :; }
+
+python3() {
+    case "$*" in
+        ".ci/demo.py"*) unpause demo "${@:2}" ;;
+        "-m venv "*) mkdir -p "$3/bin" && : >"$3/bin/activate" ;;
+        *) command python "$@" ;;
+    esac
+}
+
+trap stop_servers EXIT
