@@ -193,7 +193,8 @@ def _routes(service: FastAPI) -> str:
     about = (
         "Any one of the scopes in a heading is enough; an administrator (`agent_os:admin`) has all. A route with an "
         "agent in its path also takes the scope for that agent alone, `agents:ops:run`. Every route but the public "
-        "ones needs a valid token, except with `--dev`. Parameters and bodies: `/docs` of a running server, and `openapi/`."
+        "ones needs a valid token, except with `--dev`. Parameters and bodies: `/docs` of a running server, and "
+        "`openapi/`."
     )
     groups: dict[str, list[tuple[str, str, str]]] = {}
     for path, operations in paths.items():
