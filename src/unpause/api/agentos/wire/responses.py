@@ -66,7 +66,7 @@ class InternalServerErrorResponse(_ErrorResponse):
     """The server failed."""
 
 
-class UnavailableResponse(_ErrorResponse):
+class ServiceUnavailableResponse(_ErrorResponse):
     """The database is unavailable, or the server is shutting down; further keys may name the run, which goes on."""
 
 
@@ -86,7 +86,7 @@ ERRORS: Responses = {
     422: {"model": ValidationErrorResponse, "description": "Unprocessable Entity"},
     429: {"model": TooManyRequestsResponse, "description": "Too Many Requests", "headers": RETRY_AFTER},
     500: {"model": InternalServerErrorResponse, "description": "Internal Server Error"},
-    503: {"model": UnavailableResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
+    503: {"model": ServiceUnavailableResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
 }
 
 CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}
