@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, insert, select
 
 from unpause.domain.audit import AuditAction, AuditEntry
+from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
 from unpause.store.tables import audit
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
 
-_INSERT = insert(audit)
+_INSERT = Statement(insert(audit))
 _WRITTEN = tuple(column.name for column in audit.c if column.name != "id")
 
 
 def add_entries(connection: Connection, entries: Sequence[AuditEntry]) -> None:
     """Add entries."""
     if entries:
-        connection.execute(_INSERT, [{name: getattr(entry, name) for name in _WRITTEN} for entry in entries])
+        _INSERT.send(connection, *({name: getattr(entry, name) for name in _WRITTEN} for entry in entries))
 
 
 def list_entries(

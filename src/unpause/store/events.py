@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
 
 from unpause.domain.events import Event, EventType
+from unpause.store.engine.statements import Statement
 from unpause.store.large_results import fold_payload, unfold
 from unpause.store.paging import paged
 from unpause.store.tables import events
@@ -16,12 +17,13 @@ from unpause.store.unreadable import readable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection
 
     from unpause.domain.events import EventSelection
+    from unpause.store.engine.statements import Record
 
-_INSERT = insert(events)
-_AFTER = (
+_INSERT = Statement(insert(events))
+_AFTER = Statement(
     select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
     .where(events.c.run_key == bindparam("key"), events.c.sequence > bindparam("after"))
     .order_by(events.c.sequence)
@@ -35,26 +37,24 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
         return ()
     first = last - len(added) + 1
     numbered = tuple(replace(event, sequence=first + offset) for offset, event in enumerate(added))
-    connection.execute(
-        _INSERT,
-        [
-            {
-                "run_key": run_key,
-                "sequence": event.sequence,
-                "type": event.type.value,
-                "payload": fold_payload(event.payload),
-                "created_at": event.at,
-            }
-            for event in numbered
-        ],
-    )
+    rows = [
+        {
+            "run_key": run_key,
+            "sequence": event.sequence,
+            "type": event.type.value,
+            "payload": fold_payload(event.payload),
+            "created_at": event.at,
+        }
+        for event in numbered
+    ]
+    _INSERT.send(connection, *rows)
     return numbered
 
 
 def list_events(connection: Connection, run_key: int, after: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run after number ``after``, in order."""
     with readable():
-        rows = connection.execute(_AFTER, {"key": run_key, "after": after, "most": limit})
+        rows = _AFTER.all(connection, {"key": run_key, "after": after, "most": limit})
         return _whole(connection, run_key, [_event(row) for row in rows])
 
 
@@ -68,7 +68,8 @@ def list_chosen_events(connection: Connection, run_key: int, selection: EventSel
     )
     counted = select(func.count()).select_from(events).where(*conditions)
     with readable():
-        found = _whole(connection, run_key, [_event(row) for row in connection.execute(paged(query, selection.page))])
+        rows = connection.execute(paged(query, selection.page)).mappings()
+        found = _whole(connection, run_key, [_event(row) for row in rows])
     return found, int(connection.execute(counted).scalar_one())
 
 
@@ -82,5 +83,5 @@ def _whole(connection: Connection, run_key: int, found: list[Event]) -> list[Eve
     return found
 
 
-def _event(row: Row[Any, Any, Any, Any]) -> Event:
-    return Event(type=EventType(row.type), at=row.created_at, payload=row.payload, sequence=row.sequence)
+def _event(row: Record) -> Event:
+    return Event(type=EventType(row["type"]), at=row["created_at"], payload=row["payload"], sequence=row["sequence"])

@@ -50,7 +50,7 @@ def claim_request(connection: Connection, request: RequestKey, now: datetime) ->
     found = None
     # One that is deleted between the two statements is new after all.
     while found is None:
-        if connection.execute(_CLAIM.on(connection), values).first() is not None:
+        if _CLAIM.on(connection).first(connection, values) is not None:
             return None
         found = find_request(connection, request)
     return found

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.store.engine.statements import Statement
 from unpause.store.large_results import fold_message, kept_text, text_of, unfold
 from unpause.store.tables import inputs, messages, tool_calls
 from unpause.store.unreadable import readable
@@ -17,22 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import Connection
+
+    from unpause.store.engine.statements import Record
 
 _NONE: Mapping[str, ToolCall] = MappingProxyType({})
 _ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
 _IMAGES = TypeAdapter(tuple[Image, ...])
 
-_INSERT_INPUT = insert(inputs)
-_INPUTS = select(*inputs.c).where(inputs.c.run_key == bindparam("key")).order_by(inputs.c.position)
-_CONSUME = update(inputs).where(inputs.c.run_key == bindparam("key")).values(consumed=True)
-_INSERT_MESSAGES = insert(messages)
-_MESSAGES = select(*messages.c).where(messages.c.run_key == bindparam("key")).order_by(messages.c.position)
-_INSERT_CALLS = insert(tool_calls)
-_SETTLE = update(tool_calls).where(
-    tool_calls.c.run_key == bindparam("key"), tool_calls.c.tool_call_id == bindparam("call")
+_INSERT_INPUT = Statement(insert(inputs))
+_INPUTS = Statement(select(*inputs.c).where(inputs.c.run_key == bindparam("key")).order_by(inputs.c.position))
+_CONSUME = Statement(update(inputs).where(inputs.c.run_key == bindparam("key")).values(consumed=True))
+_INSERT_MESSAGES = Statement(insert(messages))
+_MESSAGES = Statement(select(*messages.c).where(messages.c.run_key == bindparam("key")).order_by(messages.c.position))
+_INSERT_CALLS = Statement(insert(tool_calls))
+_SETTLE = Statement(
+    update(tool_calls).where(tool_calls.c.run_key == bindparam("key"), tool_calls.c.tool_call_id == bindparam("call"))
 )
-_CALLS = (
+_CALLS = Statement(
     select(*tool_calls.c)
     .where(tool_calls.c.run_key == bindparam("key"))
     .order_by(tool_calls.c.turn, tool_calls.c.position)
@@ -41,8 +44,8 @@ _CALLS = (
 
 def add_input(connection: Connection, run_key: int, added: RunInput, by: str | None, now: datetime) -> None:
     """Add a prompt of the user, which is pending until a message to the model carries it."""
-    connection.execute(
-        _INSERT_INPUT,
+    _INSERT_INPUT.send(
+        connection,
         {
             "run_key": run_key,
             "position": added.position,
@@ -63,13 +66,13 @@ def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
             images=_IMAGES.validate_python(row["images"] or ()),
             consumed=row["consumed"],
         )
-        for row in connection.execute(_INPUTS, {"key": run_key}).mappings()
+        for row in _INPUTS.all(connection, {"key": run_key})
     ]
 
 
 def consume_inputs(connection: Connection, run_key: int) -> None:
     """Mark all prompts so far as carried by a message."""
-    connection.execute(_CONSUME, {"key": run_key})
+    _CONSUME.send(connection, {"key": run_key})
 
 
 def add_messages(
@@ -97,13 +100,13 @@ def add_messages(
             }
         )
     if rows:
-        connection.execute(_INSERT_MESSAGES, rows)
+        _INSERT_MESSAGES.send(connection, *rows)
 
 
 def list_messages(connection: Connection, run_key: int) -> list[Message]:
     """Return the run's messages in order."""
     with readable():
-        rows = connection.execute(_MESSAGES, {"key": run_key}).mappings().all()
+        rows = _MESSAGES.all(connection, {"key": run_key})
         unfold(connection, [(run_key, row[column]) for row in rows for column in ("native", "entries")])
         return [
             Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
@@ -129,19 +132,19 @@ def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCal
         for call in added
     ]
     if rows:
-        connection.execute(_INSERT_CALLS, rows)
+        _INSERT_CALLS.send(connection, *rows)
 
 
 def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> None:
     """Write how far a call got."""
     named = {"key": run_key, "call": call.tool_call_id}
-    connection.execute(_SETTLE, {**named, "tool_args": call.tool_args, "sent_args": call.sent_args, **_progress(call)})
+    _SETTLE.send(connection, {**named, "tool_args": call.tool_args, "sent_args": call.sent_args, **_progress(call)})
 
 
 def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
     """Return the run's calls in the order the model made them, without their requirements."""
     with readable():
-        return [_tool_call(row) for row in connection.execute(_CALLS, {"key": run_key}).mappings()]
+        return [_tool_call(row) for row in _CALLS.all(connection, {"key": run_key})]
 
 
 def _progress(call: ToolCall) -> dict[str, Any]:
@@ -156,7 +159,7 @@ def _progress(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def _tool_call(row: RowMapping) -> ToolCall:
+def _tool_call(row: Record) -> ToolCall:
     result, text = row["result"], row["result_text"]
     return ToolCall(
         tool_call_id=row["tool_call_id"],

@@ -64,7 +64,7 @@ _COUNT_PENDING = _counted(_OF_AGENT.where(IS_PENDING, runs.c.organization_id == 
 def keep_node(connection: Connection, node: Node) -> None:
     """Write that the node is alive, and which agents it serves now."""
     added = {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)}
-    connection.execute(_KEEP.on(connection), added)
+    _KEEP.on(connection).all(connection, added)
 
 
 def remove_node(connection: Connection, node_id: str) -> None:

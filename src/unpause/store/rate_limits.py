@@ -105,8 +105,8 @@ class SharedCounts:
 
 def add_count(connection: Connection, key: str, window: timedelta) -> Count:
     """Count one request in the key's window, or in a new one where that is over; by the database's clock."""
-    number, ends_at, _ = connection.execute(_ADD.on(connection), {"key": key, "window": window}).one()
-    return Count(number, ends_at)
+    row = _ADD.on(connection).all(connection, {"key": key, "window": window})[0]
+    return Count(row["count"], row["ends_at"])
 
 
 def forget_counts(connection: Connection) -> None:

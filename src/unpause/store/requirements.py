@@ -14,6 +14,7 @@ from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement,
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_now, read_now
+from unpause.store.engine.statements import Statement
 from unpause.store.tables import approvals, inputs, requirements, runs
 from unpause.store.unreadable import read_rows, readable
 
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import Connection
+
+    from unpause.store.engine.statements import Record
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
 _DECIDERS = TypeAdapter(Deciders | None)
 _VOTES = TypeAdapter(tuple[Vote, ...])
 
-_INSERT = insert(requirements)
-_ANSWER = (
+_INSERT = Statement(insert(requirements))
+_ANSWER = Statement(
     update(requirements)
     .where(requirements.c.id == bindparam("requirement"), requirements.c.decision.is_(None))
     .values(due_at=None)
@@ -66,18 +69,19 @@ _DUE = (
 _WITH_APPROVALS = select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
     approvals, approvals.c.id == requirements.c.id
 )
-_ALL = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
+_OF_RUN = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
 # The time is read with what is compared with it: in the same statement, and after the lock of the run was released.
-_ALL_TIMED = _ALL.add_columns(database_now().label("read_at"))
+_ALL_TIMED = Statement(_OF_RUN.add_columns(database_now().label("read_at")))
+_ALL = Statement(_OF_RUN)
 
 
 def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
     """Add the requirements of this pause; positions count on from ``first_position`` through the whole run."""
     if not added:
         return
-    connection.execute(
-        _INSERT,
-        [
+    _INSERT.send(
+        connection,
+        *(
             {
                 "id": requirement.id,
                 "run_key": run_key,
@@ -103,7 +107,7 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "created_at": requirement.created_at,
             }
             for offset, requirement in enumerate(added)
-        ],
+        ),
     )
 
 
@@ -119,7 +123,7 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
         "decided_via": answer.via,
         "decided_at": answer.at,
     }
-    return connection.execute(_ANSWER, parameters).scalar() is not None
+    return _ANSWER.first(connection, parameters) is not None
 
 
 def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote]) -> None:
@@ -131,7 +135,7 @@ def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all requirements of the run, oldest first."""
     with readable():
-        return [_requirement(row) for row in connection.execute(_ALL, {"key": run_key}).mappings()]
+        return [_requirement(row) for row in _ALL.all(connection, {"key": run_key})]
 
 
 def list_authors(connection: Connection, run_key: int, pause_id: str) -> set[str | None]:
@@ -153,7 +157,7 @@ def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[lis
     ``own`` is the time of this process, returned where it owns the database or the run has no requirements.
     """
     with readable():
-        rows = connection.execute(_ALL_TIMED, {"key": run_key, "now": own}).mappings().all()
+        rows = _ALL_TIMED.all(connection, {"key": run_key, "now": own})
         return [_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
 
 
@@ -182,7 +186,7 @@ def close_requirements(connection: Connection, run_key: int) -> None:
     connection.execute(_CLOSE, {"key": run_key})
 
 
-def _requirement(row: RowMapping) -> Requirement:
+def _requirement(row: Record) -> Requirement:
     answer = None
     if row["decision"] is not None:
         answer = Answer(

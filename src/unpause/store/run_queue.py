@@ -8,6 +8,7 @@ from sqlalchemy import Integer, bindparam, case, func, literal_column, select, t
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
 from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
+from unpause.store.engine.statements import Statement
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -70,8 +71,12 @@ _OLDEST_BY_SOURCE = {
     True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
     False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
 }
-_UNFINISHED = select(
-    select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
+_UNFINISHED = Statement(
+    select(
+        (
+            select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
+        ).label("unfinished")
+    )
 )
 _STALE = (
     select(runs.c.id)
@@ -93,8 +98,8 @@ _RENEWED = database_later("lease", "lease_ends")
 
 def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
     """Whether so many runs of the organization are PENDING or RUNNING."""
-    found: int = connection.execute(_UNFINISHED, {"organization": organization_id, "most": most}).scalar_one()
-    return found >= most
+    found = _UNFINISHED.all(connection, {"organization": organization_id, "most": most})
+    return int(found[0]["unfinished"]) >= most
 
 
 def list_pending(connection: Connection) -> list[tuple[int, str]]:

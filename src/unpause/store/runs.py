@@ -15,6 +15,7 @@ from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_later, lease_parameters
+from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
 from unpause.store.tables import runs
 from unpause.store.unreadable import read_rows, readable
@@ -24,25 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Column, Select
-    from sqlalchemy.engine import Connection, RowMapping
-    from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
+    from sqlalchemy import Column
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.sql.dml import ReturningUpdate
 
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.paging import Page
     from unpause.domain.principal import Visibility
     from unpause.domain.runs import RunRef, RunSelection
+    from unpause.store.engine.statements import Record
 
 
 # No database has others, and looking one up is an error of the driver instead of an empty result.
 _KEYS = range(2**63)
 
 
-def _find(column: Column[Any], *, locked: bool, owned: bool) -> Select[Any]:
+def _find(column: Column[Any], *, locked: bool, owned: bool) -> Statement:
     query = select(*runs.c).where(column == bindparam("name"), runs.c.organization_id == bindparam("organization"))
     if owned:
         query = query.where(runs.c.user_id == bindparam("user"))
-    return query.with_for_update() if locked else query
+    return Statement(query.with_for_update() if locked else query)
 
 
 def _move(
@@ -65,32 +67,36 @@ def _move(
     return statement.returning(*returned)
 
 
-def _insert(*, claimed: bool) -> ReturningInsert[Any]:
+def _insert(*, claimed: bool) -> Statement:
     """Return the INSERT of a run that is PENDING, or was claimed at once."""
     held = {"fence": 1, "lease_expires_at": _LEASE_ENDS} if claimed else {}
     status = TRANSITIONS[Trigger.CLAIM].target if claimed else RunStatus.PENDING
-    return insert(runs).values(status=status.value, **held).returning(*runs.c)
+    return Statement(insert(runs).values(status=status.value, **held).returning(*runs.c))
 
 
 @cache
-def _claim(served: ServedAgents | None, *, leased: bool) -> ReturningUpdate[Any]:
+def _claim(served: ServedAgents | None, *, leased: bool) -> Statement:
     """Return the UPDATE that claims runs of these agents: a process serves the same ones as long as it lives."""
     claim = _move(Trigger.CLAIM, guarded=False)
     if leased:
         claim = claim.values(lease_expires_at=_LEASE_ENDS)
     if served is None:
-        return claim
+        return Statement(claim)
     is_setup = runs.c.source_type == SETUP_COMMANDS
     usual = and_(~is_setup, or_(false(), *(runs.c.agent_id == agent_id for agent_id in sorted(served.agent_ids))))
     setup = and_(is_setup, runs.c.agent_id == served.setup_agent)
-    return claim.where(usual if served.setup_agent is None else or_(usual, setup))
+    return Statement(claim.where(usual if served.setup_agent is None else or_(usual, setup)))
 
 
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _LEASE_ENDS = database_later("lease", "lease_ends")
-_MOVES = {(trigger, guarded): _move(trigger, guarded=guarded) for trigger in Trigger for guarded in (False, True)}
-_CONTINUE_AND_CLAIM = _move(Trigger.CONTINUE, guarded=False, then=Trigger.CLAIM).values(lease_expires_at=_LEASE_ENDS)
+_MOVES = {
+    (trigger, guarded): Statement(_move(trigger, guarded=guarded)) for trigger in Trigger for guarded in (False, True)
+}
+_CONTINUE_AND_CLAIM = Statement(
+    _move(Trigger.CONTINUE, guarded=False, then=Trigger.CLAIM).values(lease_expires_at=_LEASE_ENDS)
+)
 _GIVE_UP = _move(Trigger.GIVE_UP, guarded=False, returned=(runs.c.last_sequence,))
 _RESERVE = (
     update(runs)
@@ -107,8 +113,10 @@ _RENEWED = case(
     ),
     else_=runs.c.lease_expires_at,
 )
-_RESERVE_HELD = _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value).values(
-    lease_expires_at=_RENEWED
+_RESERVE_HELD = Statement(
+    _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value).values(
+        lease_expires_at=_RENEWED
+    )
 )
 _REQUEST_PAUSE = (
     update(runs)
@@ -143,7 +151,7 @@ def insert_run(connection: Connection, values: Mapping[str, Any], lease: timedel
     """Add a run in status PENDING and return it; with a ``lease``, claimed for so long in the same statement."""
     if lease is not None:
         values = {**values, **lease_parameters(values["created_at"], lease)}
-    return _run(connection.execute(_INSERTS[lease is not None], values).mappings().one())
+    return _run(_INSERTS[lease is not None].all(connection, values)[0])
 
 
 def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
@@ -160,7 +168,7 @@ def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, loc
     if owned:
         parameters["user"] = visibility.user_id
     with readable():
-        row = connection.execute(_FIND[column, locked, owned], parameters).mappings().first()
+        row = _FIND[column, locked, owned].first(connection, parameters)
         run = None if row is None else _run(row)
     return run if run is not None and ref.matches(run) else None
 
@@ -203,7 +211,7 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
         statement = _claim(served, leased=lease is not None)
     if lease is not None:
         parameters |= lease_parameters(columns["updated_at"], lease)
-    row = connection.execute(statement, {**_columns(columns), **parameters}).mappings().first()
+    row = statement.first(connection, {**_columns(columns), **parameters})
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
     return _run(row)
@@ -244,10 +252,10 @@ def reserve_sequence(  # noqa: PLR0913 - two of them are rarely passed
         parameters["usage"] = usage
     if has_progressed:
         parameters["crashes"] = 0
-    row = connection.execute(_RESERVE_HELD, parameters).first()
+    row = _RESERVE_HELD.first(connection, parameters)
     if row is None:
         raise LeaseLost("the run is no longer held under this fence")
-    return Reserved(row.last_sequence, pause_requested=row.pause_requested_at is not None)
+    return Reserved(row["last_sequence"], pause_requested=row["pause_requested_at"] is not None)
 
 
 def append_to_log(
@@ -341,7 +349,7 @@ def _refusal(connection: Connection, run_key: int, *, fenced: bool) -> Exception
     return not_paused(run)
 
 
-def _run(row: RowMapping) -> Run:
+def _run(row: Record) -> Run:
     continuation = None
     if row["continued_at"] is not None:
         continuation = Continuation(

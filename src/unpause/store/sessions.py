@@ -10,6 +10,7 @@ from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
 from unpause.store.engine.dialects import Upsert
+from unpause.store.engine.statements import Statement
 from unpause.store.large_results import unfold
 from unpause.store.paging import paged
 from unpause.store.tables import messages, runs, sessions
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import Connection
 
     from unpause.domain.paging import Page
     from unpause.domain.principal import Principal, Visibility
     from unpause.domain.sessions import NewSession
+    from unpause.store.engine.statements import Record
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
 _ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at})
 _ADD = Upsert(sessions, _KEY)
-_RECENT = (
+_RECENT = Statement(
     select(runs.c.id)
     .where(
         runs.c.session_key == bindparam("key"),
@@ -46,7 +48,7 @@ def ensure_session(connection: Connection, principal: Principal, new: NewSession
 
     It is locked until the transaction ends, so it is not deleted before what is added to it is committed.
     """
-    found = connection.execute(_ENSURE.on(connection), _new_row(principal, new, now)).mappings().one()
+    found = _ENSURE.on(connection).all(connection, _new_row(principal, new, now))[0]
     viewer = principal.visibility.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.
@@ -56,7 +58,7 @@ def ensure_session(connection: Connection, principal: Principal, new: NewSession
 
 def add_session(connection: Connection, principal: Principal, new: NewSession, now: datetime) -> Session | None:
     """Add a session and return it; None where the organization has one of that id."""
-    row = connection.execute(_ADD.on(connection), _new_row(principal, new, now)).mappings().first()
+    row = _ADD.on(connection).first(connection, _new_row(principal, new, now))
     return None if row is None else _session(row)
 
 
@@ -140,7 +142,7 @@ def list_history(connection: Connection, session_key: int, before_run: int, last
     if last_runs == 0:
         return []
     recent = {"key": session_key, "before": before_run, "most": last_runs}
-    keys = sorted(connection.execute(_RECENT, recent).scalars())
+    keys = sorted(row["id"] for row in _RECENT.all(connection, recent))
     if not keys:
         return []
     query = (
@@ -165,6 +167,6 @@ def _conditions(visibility: Visibility, selection: SessionFilter) -> list[Column
     return conditions
 
 
-def _session(row: RowMapping) -> Session:
+def _session(row: Record) -> Session:
     plain = "session_id agent_id created_at updated_at user_id session_name session_state metadata summary"
     return Session(key=row["id"], **{name: row[name] for name in plain.split()})

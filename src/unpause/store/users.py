@@ -53,7 +53,7 @@ def find_first_user(connection: Connection, organization_id: int) -> User | None
 def ensure_user(connection: Connection, organization_id: int, name: str, role: str, now: datetime) -> None:
     """Add a user of that name, unless the organization has one."""
     added = {"organization_id": organization_id, "name": name, "role": role, "created_at": now}
-    connection.execute(_ENSURE_USER.on(connection), added)
+    _ENSURE_USER.on(connection).all(connection, added)
 
 
 def list_users(connection: Connection, organization_id: int, page: Page) -> tuple[list[User], int]:

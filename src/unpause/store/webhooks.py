@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, insert, or_, select
 
 from unpause.domain.webhooks import Address, WebhookTarget
+from unpause.store.engine.statements import Statement
 from unpause.store.tables import webhook_targets
 from unpause.store.users import lock_organization
 from unpause.vault import Sealed
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection
 
     from unpause.domain.runs import Run
+    from unpause.store.engine.statements import Record
 
 _COLUMNS = (
     webhook_targets.c.run_key,
@@ -25,7 +27,7 @@ _COLUMNS = (
     webhook_targets.c.secret,
     webhook_targets.c.enabled,
 )
-_TARGETS = (
+_TARGETS = Statement(
     select(*_COLUMNS)
     .where(
         webhook_targets.c.organization_id == bindparam("organization"),
@@ -46,9 +48,9 @@ _NO_TARGET = WebhookTarget(Address(""), enabled=False)
 
 def list_targets(connection: Connection, run: Run) -> list[WebhookTarget]:
     """Return the targets for the run: its own, where it has any, else the organization's if enabled."""
-    rows = connection.execute(_TARGETS, {"organization": run.organization_id, "key": run.id}).all()
-    own = [row for row in rows if row.run_key is not None]
-    return [_target(row) for row in own or rows if row.enabled]
+    rows = _TARGETS.all(connection, {"organization": run.organization_id, "key": run.id})
+    own = [row for row in rows if row["run_key"] is not None]
+    return [_target(row) for row in own or rows if row["enabled"]]
 
 
 def replace_run_targets(connection: Connection, run: Run, targets: Sequence[WebhookTarget], now: datetime) -> None:
@@ -60,7 +62,7 @@ def replace_run_targets(connection: Connection, run: Run, targets: Sequence[Webh
 
 def find_organization_target(connection: Connection, organization_id: int) -> WebhookTarget | None:
     """Return the organization's own webhook, enabled or not."""
-    row = connection.execute(_ORGANIZATION_TARGET, {"organization": organization_id}).first()
+    row = connection.execute(_ORGANIZATION_TARGET, {"organization": organization_id}).mappings().first()
     return None if row is None else _target(row)
 
 
@@ -75,8 +77,9 @@ def replace_organization_target(
         connection.execute(insert(webhook_targets), [_values(organization_id, target, now)])
 
 
-def _target(row: Row[*tuple[Any, ...]]) -> WebhookTarget:
-    return WebhookTarget(Address.read(row.url), Sealed(row.secret) if row.secret else None, row.enabled)
+def _target(row: Record) -> WebhookTarget:
+    secret = row["secret"]
+    return WebhookTarget(Address.read(row["url"]), Sealed(secret) if secret else None, row["enabled"])
 
 
 def _values(organization_id: int, target: WebhookTarget, now: datetime) -> dict[str, object]:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from unpause.store.columns import Instant
+from unpause.store.engine.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.base import ReadOnlyColumnCollection
     from sqlalchemy.sql.compiler import SQLCompiler
-    from sqlalchemy.sql.dml import ReturningInsert
 
 
 class _ByDatabase(FunctionElement[Any]):
@@ -103,7 +103,7 @@ class Upsert:
         values: Mapping[str, Any] | None = None,
         returning: Sequence[ColumnElement[Any]] = (),
     ) -> None:
-        self._statements: dict[str, ReturningInsert[Any]] = {}
+        self._statements: dict[str, Statement] = {}
         inserts: dict[str, Any] = {"postgresql": postgresql.insert(table), "sqlite": sqlite.insert(table)}
         for name, plain in inserts.items():
             insert = plain.values(values) if values else plain
@@ -112,9 +112,9 @@ class Upsert:
                 if changes
                 else insert.on_conflict_do_nothing(index_elements=key)
             )
-            self._statements[name] = upsert.returning(*(returning or table.c))
+            self._statements[name] = Statement(upsert.returning(*(returning or table.c)))
 
-    def on(self, connection: Connection) -> ReturningInsert[Any]:
+    def on(self, connection: Connection) -> Statement:
         """Return the statement for the connection's database.
 
         It returns the row that is there now; none where the key was taken and nothing is changed. A row that it returns

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from unpause.errors import DatabaseBusy, ShuttingDown
+from unpause.store.engine.statements import flush, send_text
 from unpause.tasks import outlast
 
 if TYPE_CHECKING:
@@ -179,13 +181,17 @@ def _run_all(
 
 
 def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> Outcome:
-    connection.exec_driver_sql("SAVEPOINT unit")
+    send_text(connection, "SAVEPOINT unit")
     try:
         with translation():
             value = unit(connection)
+            send_text(connection, "RELEASE unit")
+            flush(connection)
     except Exception as error:  # noqa: BLE001 - the boundary of a unit: raised where its result is awaited
+        with suppress(DBAPIError):
+            # The savepoint itself may not have been sent yet.
+            flush(connection)
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")
         return Outcome(error=error)
-    connection.exec_driver_sql("RELEASE unit")
     return Outcome(value=value)

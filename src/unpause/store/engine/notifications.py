@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import String, bindparam, func, select
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.postgres import CONNECTION
+from unpause.store.engine.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _CHANNEL = "unpause"
 # The connection in pg_stat_activity.
 _NAME = "unpause listener"
-_NOTIFY = text("SELECT pg_notify(:channel, :payload)")
+_NOTIFY = Statement(select(func.pg_notify(bindparam("channel", type_=String), bindparam("payload", type_=String))))
 
 # A server that is gone without closing the connection is noticed after this many seconds.
 _SILENCE_SECONDS = 5.0
@@ -31,7 +32,7 @@ LONGEST_PAYLOAD = 7_500
 
 def notify(connection: Connection, payload: str) -> None:
     """Send the payload to all listeners, once the transaction is committed."""
-    connection.execute(_NOTIFY, {"channel": _CHANNEL, "payload": payload})
+    _NOTIFY.send(connection, {"channel": _CHANNEL, "payload": payload})
 
 
 async def listen(url: URL) -> AsyncGenerator[str | None]:

@@ -12,12 +12,15 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from unpause.domain.json import dump_json, load_json
 from unpause.errors import DatabaseBusy
 from unpause.store.engine.failures import Clash, LockTimeout, database_errors
 from unpause.store.engine.group_commit import GroupCommit
+from unpause.store.engine.pipeline import Pipeline
+from unpause.store.engine.statements import DRIVER, flush, send_text
 from unpause.tasks import UninterruptedTasks, VitalTask, background_tasks
 
 if TYPE_CHECKING:
@@ -43,6 +46,15 @@ _CLASH_SECONDS = (0.005, 0.05)
 _WAITER_OF = 4
 
 
+def begin_statements(idle_seconds: float, isolation: str = "READ COMMITTED") -> tuple[str, str]:
+    """Return the same as two statements, for a pipeline, which takes them one by one."""
+    idle = f"set_config('idle_in_transaction_session_timeout', '{_milliseconds(idle_seconds)}', true)"
+    return (
+        f"BEGIN ISOLATION LEVEL {isolation}",
+        f"SELECT set_config('lock_timeout', '{_milliseconds(_LOCK_SECONDS)}', true), {idle}",
+    )
+
+
 def begin_statement(idle_seconds: float, isolation: str = "READ COMMITTED") -> str:
     """Return a BEGIN with limits: a short wait for a lock, and how long the transaction may be left idle.
 
@@ -65,7 +77,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _create_engine(url: URL, connections: int) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
         # Parameters of a statement, such as the URL of a webhook, must not reach the logs.
@@ -78,13 +90,22 @@ def _create_engine(url: URL, connections: int) -> AsyncEngine:
         pool_use_lifo=True,
         connect_args=dict(CONNECTION),
     )
+    # A statement that SQLAlchemy executes comes after all that were sent before it.
+    event.listen(engine.sync_engine, "before_cursor_execute", _flush_first)
+    return engine
+
+
+def _flush_first(connection: Connection, cursor: object, *_: object) -> None:
+    # Without a cursor it is one that passes through the pipeline.
+    if cursor is not None:
+        flush(connection)
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
     engine: AsyncEngine
-    # None for single statements, each of which is a transaction by itself.
-    begin: str | None
+    # Empty for single statements, each of which is a transaction by itself.
+    begin: tuple[str, ...] = ()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         with database_errors():
@@ -92,9 +113,18 @@ class _Lane:
                 return await connection.run_sync(self._transact, work)
 
     def _transact(self, connection: Connection, work: Callable[[Connection], T]) -> T:
-        if self.begin is not None:
-            connection.exec_driver_sql(self.begin)
-        return work(connection)
+        pipeline = _pipeline_of(connection)
+        try:
+            for statement in self.begin:
+                send_text(connection, statement)
+            result = work(connection)
+            if self.begin:
+                # With what was sent last; SQLAlchemy's own commit then has nothing to do.
+                send_text(connection, "COMMIT")
+            pipeline.flush(connection)
+        finally:
+            pipeline.forget()
+        return result
 
     async def run_again(self, work: Callable[[Connection], T]) -> T:
         """Do the same, and retry where the transaction was aborted in favour of another; raise DatabaseBusy at last."""
@@ -104,6 +134,14 @@ class _Lane:
             except Clash:
                 await asyncio.sleep(uniform(*_CLASH_SECONDS))  # noqa: S311 - only not all at once
         return await self.run(work)
+
+
+def _pipeline_of(connection: Connection) -> Pipeline:
+    pipeline = connection.info.get(DRIVER)
+    if pipeline is None:
+        driver: Any = connection.connection.driver_connection
+        pipeline = connection.info[DRIVER] = Pipeline(driver)
+    return pipeline
 
 
 class PostgresStorage:
@@ -117,10 +155,10 @@ class PostgresStorage:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
         engine = _create_engine(url, connections)
-        self._lane = _Lane(engine, begin_statement(idle_seconds))
+        self._lane = _Lane(engine, begin_statements(idle_seconds))
         # By default each statement reads what was committed before it, which is no consistent snapshot.
-        self._snapshots = _Lane(engine, begin_statement(idle_seconds, "REPEATABLE READ"))
-        self._statements = _Lane(engine, None)
+        self._snapshots = _Lane(engine, begin_statements(idle_seconds, "REPEATABLE READ"))
+        self._statements = _Lane(engine)
         self._batches = GroupCommit(database_errors)
         self._transactions = UninterruptedTasks()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -15,13 +16,13 @@ from sqlalchemy.pool import NullPool
 from unpause.domain.json import dump_json, load_json
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.group_commit import GroupCommit, Outcome, settle
+from unpause.store.engine.statements import DRIVER, announce_statement, driver_error
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
     # What a lane's thread runs, and the future that takes the result.
     _Call = tuple[Callable[[], object], asyncio.Future[Any]]
@@ -29,6 +30,36 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READERS = 4
+
+
+class _Driver:
+    """Executes statements at once. Implements ``store.engine.statements.Driver``."""
+
+    def __init__(self, driver: sqlite3.Connection, dialect: Dialect) -> None:
+        self._driver = driver
+        self.dialect = dialect
+
+    def fetch(self, connection: Connection, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute a statement and return its rows."""
+        announce_statement(connection, text)
+        try:
+            return self._driver.execute(text, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise driver_error(connection, text, error) from error
+
+    def send(self, connection: Connection, text: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Execute a statement for each of the ``parameters``."""
+        announce_statement(connection, text)
+        try:
+            if len(parameters) == 1:
+                self._driver.execute(text, parameters[0]).close()
+            else:
+                self._driver.executemany(text, parameters).close()
+        except sqlite3.Error as error:
+            raise driver_error(connection, text, error) from error
+
+    def flush(self, connection: Connection) -> None:
+        """Do nothing: what was sent is executed."""
 
 
 class _Lane:
@@ -47,13 +78,19 @@ class _Lane:
         """Hold the thread and its connection for the length of the block."""
         Thread(target=self._serve, name=f"sqlite {self._begin}").start()
         try:
-            self._connection = await self._in_thread(self._engine.connect)
+            self._connection = await self._in_thread(self._connect)
             try:
                 yield self
             finally:
                 await self._in_thread(self._connection.close)
         finally:
             self._calls.put(None)
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect()
+        driver: Any = connection.connection.driver_connection
+        connection.info[DRIVER] = _Driver(driver, connection.dialect)
+        return connection
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in the lane's thread, in a transaction that commits when it returns."""
