@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
+from typing import Any
 
 import pytest
 
@@ -33,6 +35,29 @@ async def test_frames_arrive_whole_and_in_order_and_the_end_is_none() -> None:
 
     assert [await theirs.receive() for _ in range(4)] == [b"", b"a", b"b" * 1000, None]
     theirs.close()
+
+
+class CountingWriter:
+    """The end of a stream that keeps what it is given in one piece."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+async def test_frames_of_one_turn_of_the_loop_go_in_one_write() -> None:
+    writer: Any = CountingWriter()
+    frames = FrameSocket(asyncio.StreamReader(), writer, reads=LIMIT, writes=LIMIT)
+    frames.send(b"a")
+    frames.send(b"b")
+    await asyncio.sleep(0)
+
+    assert writer.written == [b"".join(struct.pack(">I", 1) + data for data in (b"a", b"b"))]
 
 
 async def test_a_frame_cut_off_by_the_end_is_the_end() -> None:

@@ -69,6 +69,8 @@ class FrameSocket:
         self._writer = writer
         self._reads = reads
         self._writes = writes
+        # What was sent since the loop's last turn: one write for all of it.
+        self._unwritten: list[bytes] = []
 
     @classmethod
     async def attach(cls, sock: socket.socket, reads: FrameLimit, writes: FrameLimit) -> FrameSocket:
@@ -81,11 +83,13 @@ class FrameSocket:
         """Write a frame behind those that were written before; raise FrameTooLarge having written nothing."""
         if excess := self._writes.find_excess(len(data), data):
             raise FrameTooLarge(f"a message of {excess}")
-        if not self._writer.is_closing():
-            self._writer.write(_HEADER.pack(len(data)) + data)
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unwritten += (_HEADER.pack(len(data)), data)
 
     async def drain(self) -> None:
         """Wait until the other side has read most of what was sent. Raises ConnectionError once it is gone."""
+        self._write()
         await self._writer.drain()
 
     async def receive(self) -> bytes | None:
@@ -102,7 +106,13 @@ class FrameSocket:
 
     def close(self) -> None:
         """Close this end: the other one reads to the end of what was sent."""
+        self._write()
         self._writer.close()
+
+    def _write(self) -> None:
+        frames, self._unwritten = b"".join(self._unwritten), []
+        if frames and not self._writer.is_closing():
+            self._writer.write(frames)
 
 
 def send_blocking(sock: socket.socket, data: bytes) -> None:
