@@ -11,10 +11,18 @@ import pytest
 
 EXPLANATIONS = Path(__file__).parents[2] / "docs" / "explanation"
 NAMED = re.compile(r"`([a-z_/]+)\.py: ([A-Za-z_.]+)`")
+FILE = re.compile(r"`((?!tests/)[a-z_]+/[a-z_/]+\.py)`")
 
 PLACES = sorted(
     {(file.name, *found) for file in EXPLANATIONS.glob("*.md") for found in NAMED.findall(file.read_text())}
 )
+
+
+def test_each_file_that_an_explanation_names_is_there() -> None:
+    source = EXPLANATIONS.parents[1] / "src" / "unpause"
+    named = {name for file in EXPLANATIONS.rglob("*.md") for name in FILE.findall(file.read_text())}
+    assert len(named) >= 5
+    assert not [name for name in sorted(named) if not (source / name).exists()]
 
 
 def test_the_walk_names_its_stops() -> None:
