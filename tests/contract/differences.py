@@ -115,6 +115,11 @@ DELIBERATE: Final[Mapping[str, Difference]] = MappingProxyType(
             changes=_FEWER_TABLES,
         ),
         "003_agents.http": Difference(reason=_NO_FORM, status=200, like="003", changes=_NO_FORM_TOOL),
+        "009_create_json_body.http": Difference(
+            reason="a JSON object with the fields of the form is accepted, and answered in JSON",
+            status=200,
+            body={"@": "run#4", "content": "You said: plain", "status": "COMPLETED"},
+        ),
         "016_create_file_upload.http": Difference(
             reason="an upload is given to the model; the run's JSON does not repeat it",
             status=200,

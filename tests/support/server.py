@@ -24,6 +24,7 @@ from tests.support.caller import DEADLINE, Caller, body_of
 from tests.support.database_clock import stop_clock
 from tests.support.databases import dump
 from tests.support.gates import Gates
+from tests.support.published import CHECKED
 from tests.support.serving import ADDRESS, application_for, settings_for
 from tests.support.toolbox import JsonObject, toolbox_agent
 from unpause.agents.driver import AgentDriver
@@ -238,7 +239,8 @@ async def served(
     )
     app = create_app(application)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+    client = httpx.AsyncClient(transport=transport, base_url=ADDRESS, event_hooks=CHECKED)
+    async with application.running(), client:
         made = await _tokens_of_people(application, clock.now()) if tokens is True else tokens or {}
         yield Server(
             client,

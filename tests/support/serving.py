@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from tests.support.databases import migrated_sqlite_file
 from tests.support.framed import FramedHost
+from tests.support.published import CHECKED
 from unpause.agents.config import agents_config
 from unpause.agents.driver import AgentDriver
 from unpause.agents.hosting import agents_of, driver_options
@@ -109,5 +110,5 @@ async def serving(
             seen(application)
         app = create_app(application)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=ADDRESS, event_hooks=CHECKED) as client:
             yield client

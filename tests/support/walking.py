@@ -39,7 +39,7 @@ _ALWAYS: Final = (
 _RESOLVE: Final = "POST /approvals/{approval_id}/resolve"
 # What the toolbox is told: to ask for a confirmation, to ask for an approval, to just answer.
 _CONFIRMED: Final = plan([("delete_file", {"path": "a"})])
-_MESSAGES: Final = (_CONFIRMED, _CONFIRMED, DEPLOY, _CONFIRMED, "hello")
+_MESSAGES: Final = (_CONFIRMED, DEPLOY, _CONFIRMED, DEPLOY, "hello")
 _SUCCESS: Final = range(200, 300)
 
 # Of a stream that has not ended by then only so many events are read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -39,6 +39,22 @@ _ROUTERS = (
 )
 
 
+def _describe_models(app: FastAPI) -> None:
+    """Complete the document with the models of AgentOS's API once it is written."""
+    write = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        # Most servers never write it.
+        from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
+
+        return complete(write())
+
+    # FastAPI's own way to extend the document.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def create_app(application: Application) -> FastAPI:
     """Return the ASGI application; its lifespan runs the application's background work."""
 
@@ -60,6 +76,7 @@ def create_app(application: Application) -> FastAPI:
     )
     app.state.application = application
     app.state.rate_limits = RateLimits(application)
+    _describe_models(app)
     describe_app(app)
     add_reference(app)
     settings = application.settings

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from unpause.agents.redaction import is_secret_field
 from unpause.api.error_texts import text_of
-from unpause.api.json import StrictRequest
+from unpause.api.json import FormOrJsonRequest, StrictRequest
 from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
 from unpause.api.rate_limits import LimitedRoute, rate_headers
 from unpause.errors import (
@@ -91,11 +91,12 @@ class _RenderingRoute(APIRoute):
     """A route that renders errors in the style of its API."""
 
     body: Callable[[int, str, Mapping[str, object] | None], dict[str, Any]]
+    request_class: type[StrictRequest] = StrictRequest
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, with every error turned into a response."""
         handler = super().get_route_handler()
-        body = type(self).body
+        body, request_class = type(self).body, type(self).request_class
         scopes = permission_of(self.methods, self.path)
 
         async def answer(request: Request) -> Response:
@@ -103,7 +104,7 @@ class _RenderingRoute(APIRoute):
                 # Before the body is read.
                 if scopes:
                     check_permission(principal_of(request), scopes, request)
-                return await handler(StrictRequest(request.scope, request.receive))
+                return await handler(request_class(request.scope, request.receive))
             except UnpauseError as error:
                 status = status_of(error)
                 return JSONResponse(body(status, _cut(text_of(error)), error.details), status, retry_headers(error))
@@ -138,6 +139,7 @@ class AgnoRoute(_RenderingRoute):
     """A route of the AgentOS API."""
 
     body = staticmethod(agno_body)
+    request_class = FormOrJsonRequest
 
 
 class CodegenRoute(_RenderingRoute, LimitedRoute):

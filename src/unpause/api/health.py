@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
+from unpause.api.answers import answer
 from unpause.api.dependencies import App
 from unpause.errors import SchemaMismatch, UnpauseError
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-router = APIRouter(tags=["Health"])
-
+router = APIRouter(tags=["Health"], responses=answer("UnavailableResponse", "Service Unavailable", 503))
 
 _LOADING = {"status": "unavailable", "reason": "The agents are being loaded"}
 _DYING = {"status": "unavailable", "reason": "A background task has died; the process is about to exit"}
 
 
-@router.get("/health", operation_id="health_check", response_model=dict[str, Any])
-async def get_health(application: App) -> Any:  # noqa: ANN401 - FastAPI would describe a union as two shapes
+@router.get(
+    "/health",
+    operation_id="health_check",
+    response_model=None,
+    responses=answer("HealthResponse", "The process is alive"),
+)
+async def get_health(application: App) -> Response:
     """Answer 200 while the process and its background tasks are alive, else 503."""
     if application.pulse.has_died:
         return JSONResponse(_DYING, 503)
-    return {"status": "ok", "instantiated_at": application.started_at.isoformat().replace("+00:00", "Z")}
+    started = application.started_at.isoformat().replace("+00:00", "Z")
+    return JSONResponse({"status": "ok", "instantiated_at": started})
 
 
-@router.get("/ready", operation_id="readiness_check", response_model=None)
+@router.get(
+    "/ready",
+    operation_id="readiness_check",
+    response_model=None,
+    responses=answer("ReadyResponse", "The server is ready"),
+)
 async def get_ready(application: App) -> Response:
     """Answer 200 when agents are loaded and the database answers with the right schema, else 503 with the reason.
 

@@ -34,6 +34,7 @@ _MOST_ESCAPES = 2_000_000
 # A form of so many slices is read at once.
 _FEW_SLICES = 2
 _URLENCODED = "application/x-www-form-urlencoded"
+_FORMS = frozenset({"", _URLENCODED, "multipart/form-data"})
 
 # The characters that take noticeably long to write, and those of one step: no other thread runs meanwhile.
 LARGE = 256 * 1024
@@ -78,6 +79,11 @@ class StrictRequest(Request):
     Reading it never blocks the event loop, whatever its size.
     """
 
+    @property
+    def media_type(self) -> str:
+        """The body's type, in lower case and without parameters; empty where it is not declared."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
     async def json(self) -> Any:  # noqa: ANN401 - whatever was sent
         """Return the parsed body; raise JSONDecodeError, which FastAPI answers with 422."""
         try:
@@ -98,8 +104,7 @@ class StrictRequest(Request):
     async def _get_form(
         self, *, max_files: float = 1000, max_fields: float = 1000, max_part_size: int = 1024 * 1024
     ) -> FormData:
-        content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if self._form is None and content_type == _URLENCODED:
+        if self._form is None and self.media_type == _URLENCODED:
             # Starlette would decode a whole field in one step, and count no empty fields.
             slices = []
             count = 1
@@ -114,6 +119,42 @@ class StrictRequest(Request):
                 self._form = await asyncio.to_thread(_read_fields, slices, max_part_size)
             return self._form
         return await super()._get_form(max_files=max_files, max_fields=max_fields, max_part_size=max_part_size)
+
+
+class FormOrJsonRequest(StrictRequest):
+    """A request that brings the fields of a form, or a JSON object with the same fields.
+
+    Objects and arrays become the JSON text that the form has in their place. A stream has to be requested: for a client
+    that sends JSON, a response in JSON is the default.
+    """
+
+    async def _get_form(
+        self, *, max_files: float = 1000, max_fields: float = 1000, max_part_size: int = 1024 * 1024
+    ) -> FormData:
+        if self.media_type in _FORMS:
+            return await super()._get_form(max_files=max_files, max_fields=max_fields, max_part_size=max_part_size)
+        if self.media_type != "application/json":
+            raise HTTPException(415, f"Content-Type must be application/json or that of a form, not {self.media_type}")
+        if self._form is None:
+            sent = await self.json()
+            if not isinstance(sent, dict):
+                raise JSONDecodeError("not an object", "", 0)
+            fields = {"stream": False, **{name: value for name, value in sent.items() if value is not None}}
+            self._form = FormData([(name, await _as_field(name, value)) for name, value in fields.items()])
+        return self._form
+
+
+# The fields with JSON in them.
+_JSON_FIELDS = frozenset(
+    {"tools", "session_state", "dependencies", "metadata", "output_schema", "images", "audio", "videos", "input_files"}
+)
+
+
+async def _as_field(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever is JSON
+    """Return the value as in a form; other values are left for the validation of the fields."""
+    if name in _JSON_FIELDS and isinstance(value, dict | list):
+        return (await write_json(value)).decode()
+    return value
 
 
 def _read_fields(slices: Sequence[bytes], most_bytes: int) -> FormData:

@@ -28,7 +28,7 @@ class ToolInputField(BaseModel):
     value: Any = None
 
 
-class ToolExecution(BaseModel):
+class ToolExecutionInput(BaseModel):
     """A tool execution as a client sends it back; keys that are no part of an answer are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -44,15 +44,15 @@ class ToolExecution(BaseModel):
 
 
 # Fails at the first invalid item: otherwise there would be as many errors as items.
-ToolExecutions = Annotated[list[ToolExecution], Field(max_length=MOST_TOOLS, fail_fast=True)]
+ToolExecutions = Annotated[list[ToolExecutionInput], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
-def answers_in(tools: Iterable[ToolExecution]) -> tuple[ToolAnswer, ...]:
+def answers_in(tools: Iterable[ToolExecutionInput]) -> tuple[ToolAnswer, ...]:
     """Return the client's answer about each call."""
     return tuple(_answer(tool) for tool in tools)
 
 
-def _answer(tool: ToolExecution) -> ToolAnswer:
+def _answer(tool: ToolExecutionInput) -> ToolAnswer:
     result = tool.result
     values = None
     if tool.user_input_schema is not None:

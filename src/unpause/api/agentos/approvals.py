@@ -15,6 +15,7 @@ from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.tools import requirement as requirement_json
+from unpause.api.answers import answer
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key, respond_once
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=AgnoRoute, tags=["Approvals"], responses=ERRORS)
 
 
-class ResolveBody(BaseModel):
+class ApprovalResolve(BaseModel):
     """A decision; ``resolution_data`` may bring the values or the result that the call also needs."""
 
-    model_config = ConfigDict(extra="ignore", title="ApprovalResolve")
+    model_config = ConfigDict(extra="ignore")
 
     status: str = Field(pattern="^(approved|rejected)$")
     resolved_by: str | None = Field(default=None, max_length=255)
@@ -67,7 +68,12 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the fields of the wire
     )
 
 
-@router.get("/approvals", operation_id="list_approvals", response_model=None)
+@router.get(
+    "/approvals",
+    operation_id="list_approvals_approvals_get",
+    response_model=None,
+    responses=answer("PaginatedResponse_ApprovalResponse_", "The approvals, newest first"),
+)
 async def list_approvals(
     application: App,
     caller: Caller,
@@ -83,7 +89,12 @@ async def list_approvals(
     return json_response({"data": [approval_json(*item) for item in found], "meta": page_json(chosen, total)})
 
 
-@router.get("/approvals/count", operation_id="count_approvals", response_model=None)
+@router.get(
+    "/approvals/count",
+    operation_id="get_approval_count_approvals_count_get",
+    response_model=None,
+    responses=answer("ApprovalCountResponse", "The number of pending approvals"),
+)
 async def count_approvals(application: App, caller: Caller, user_id: Annotated[str | None, Query()] = None) -> Response:
     """Return how many approvals are pending."""
     selection = ApprovalFilter(status=ApprovalStatus.PENDING, user_id=user_id)
@@ -91,14 +102,24 @@ async def count_approvals(application: App, caller: Caller, user_id: Annotated[s
     return json_response({"count": total})
 
 
-@router.get("/approvals/{approval_id}", operation_id="get_approval", response_model=None)
+@router.get(
+    "/approvals/{approval_id}",
+    operation_id="get_approval_approvals__approval_id__get",
+    response_model=None,
+    responses=answer("ApprovalResponse", "The approval"),
+)
 async def get_approval(application: App, caller: Caller, approval_id: str) -> Response:
     """Return one approval, with the requirement it decides."""
     approval, requirement = await application.approvals.get_approval(caller, approval_id)
     return json_response(approval_json(approval, requirement))
 
 
-@router.get("/approvals/{approval_id}/status", operation_id="get_approval_status", response_model=None)
+@router.get(
+    "/approvals/{approval_id}/status",
+    operation_id="get_approval_status_approvals__approval_id__status_get",
+    response_model=None,
+    responses=answer("ApprovalStatusResponse", "The status"),
+)
 async def get_approval_status(application: App, caller: Caller, approval_id: str) -> Response:
     """Return the status, for clients that poll."""
     approval, _ = await application.approvals.get_approval(caller, approval_id)
@@ -114,10 +135,13 @@ async def get_approval_status(application: App, caller: Caller, approval_id: str
 
 
 @router.post(
-    "/approvals/{approval_id}/resolve", operation_id="resolve_approval", response_model=None, responses=CONFLICT
+    "/approvals/{approval_id}/resolve",
+    operation_id="resolve_approval_approvals__approval_id__resolve_post",
+    response_model=None,
+    responses={**answer("ApprovalResponse", "The approval, decided"), **CONFLICT},
 )
 async def resolve_approval(
-    application: App, caller: Caller, approval_id: str, body: ResolveBody, idempotency_key: IdempotencyKey = None
+    application: App, caller: Caller, approval_id: str, body: ApprovalResolve, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Decide a pending approval, once. The run stays paused until it is continued."""
     command = ResolveApproval(
@@ -137,7 +161,12 @@ async def resolve_approval(
     return await respond_once(application, request_key, resolved.answer, make)
 
 
-@router.delete("/approvals/{approval_id}", operation_id="delete_approval", status_code=204, response_model=None)
+@router.delete(
+    "/approvals/{approval_id}",
+    operation_id="delete_approval_approvals__approval_id__delete",
+    status_code=204,
+    response_model=None,
+)
 async def delete_approval(application: App, caller: Caller, approval_id: str) -> Response:
     """Delete the record; a call that still waits for it is rejected."""
     await application.approvals.delete_approval(caller, approval_id)

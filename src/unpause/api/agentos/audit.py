@@ -10,6 +10,7 @@ from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import ERRORS
+from unpause.api.answers import answer
 from unpause.api.audit_json import audit_json
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=AgnoRoute, tags=["Audit"], responses=ERRORS)
 
 
-@router.get("/audit", operation_id="list_audit_entries", response_model=None)
+@router.get(
+    "/audit",
+    operation_id="list_audit_entries",
+    response_model=None,
+    responses=answer("PaginatedResponse_AuditEntryResponse_", "The entries, newest first"),
+)
 async def list_audit_entries(
     application: App,
     caller: Caller,

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.responses import ERRORS
+from unpause.api.answers import answer, answer_list
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.version import VERSION
@@ -18,19 +19,31 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import AgentDriver, ToolDescription
 
-router = APIRouter(route_class=AgnoRoute, tags=["Config"], responses=ERRORS)
+router = APIRouter(route_class=AgnoRoute, responses=ERRORS)
 
 # The id of the only database, which clients send back.
 DATABASE_ID = "unpause"
 
 
-@router.get("/", operation_id="get_root", response_model=None)
-async def get_root() -> Response:
+@router.get(
+    "/",
+    operation_id="get_api_info",
+    tags=["Home"],
+    response_model=None,
+    responses=answer("ApiInfoResponse", "The name and version"),
+)
+async def get_api_info() -> Response:
     """Return the name and version of the server."""
     return json_response({"name": "Unpause", "version": VERSION, "docs": "/docs"})
 
 
-@router.get("/config", operation_id="get_config", response_model=None)
+@router.get(
+    "/config",
+    operation_id="get_config",
+    tags=["Core"],
+    response_model=None,
+    responses=answer("ConfigResponse", "The configuration"),
+)
 async def get_config(application: App) -> Response:
     """Return the configuration that clients read before they start."""
     await application.agents.expect()
@@ -59,7 +72,13 @@ async def get_config(application: App) -> Response:
     )
 
 
-@router.get("/agents", operation_id="get_agents", response_model=None)
+@router.get(
+    "/agents",
+    operation_id="get_agents",
+    tags=["Agents"],
+    response_model=None,
+    responses=answer_list("AgentResponse", "The agents"),
+)
 async def list_agents(application: App, caller: Caller) -> Response:
     """Return the agents that the caller may see or run."""
     await application.agents.expect()
@@ -73,14 +92,26 @@ async def list_agents(application: App, caller: Caller) -> Response:
     )
 
 
-@router.get("/agents/{agent_id}", operation_id="get_agent", response_model=None)
+@router.get(
+    "/agents/{agent_id}",
+    operation_id="get_agent",
+    tags=["Agents"],
+    response_model=None,
+    responses=answer("AgentResponse", "The agent"),
+)
 async def get_agent(application: App, agent_id: str) -> Response:
     """Return one agent."""
     await application.agents.expect()
     return json_response(agent_json(application.agents.get_agent(agent_id)))
 
 
-@router.get("/models", operation_id="get_models", response_model=None)
+@router.get(
+    "/models",
+    operation_id="get_models",
+    tags=["Core"],
+    response_model=None,
+    responses=answer_list("Model", "The models"),
+)
 async def list_models(application: App) -> Response:
     """Return the models that the agents use, each once."""
     await application.agents.expect()
@@ -88,13 +119,25 @@ async def list_models(application: App) -> Response:
     return json_response([{"id": name, "provider": provider} for name, provider in models])
 
 
-@router.get("/teams", operation_id="get_teams", response_model=None)
+@router.get(
+    "/teams",
+    operation_id="get_teams",
+    tags=["Teams"],
+    response_model=None,
+    responses=answer_list("TeamResponse", "An empty list"),
+)
 async def list_teams() -> Response:
     """Return no teams: only agents are served here."""
     return json_response([])
 
 
-@router.get("/workflows", operation_id="get_workflows", response_model=None)
+@router.get(
+    "/workflows",
+    operation_id="get_workflows",
+    tags=["Workflows"],
+    response_model=None,
+    responses=answer_list("WorkflowSummaryResponse", "An empty list"),
+)
 async def list_workflows() -> Response:
     """Return no workflows: only agents are served here."""
     return json_response([])

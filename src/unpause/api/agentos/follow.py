@@ -7,12 +7,14 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
+from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unpause.api.agentos.caller import Caller, checking_agent
 from unpause.api.agentos.wire.events import framer
-from unpause.api.agentos.wire.responses import ERRORS, STREAM, StreamTicket
+from unpause.api.agentos.wire.responses import ERRORS, StreamTicket
+from unpause.api.answers import events as event_stream
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.middleware.authentication import count_as_stream
@@ -39,7 +41,11 @@ _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
     "/agents/{agent_id}/runs/{run_id}/events",
     operation_id="follow_agent_run",
     response_model=None,
-    responses={**STREAM, 204: {"description": "The run is paused or has ended, and there is nothing after the cursor"}},
+    response_class=EventSourceResponse,
+    responses={
+        200: {"content": event_stream("RunOutputEvent"), "description": "The events of the run"},
+        204: {"description": "The run is paused or has ended, and there is nothing after the cursor"},
+    },
 )
 async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
@@ -100,7 +106,8 @@ async def create_stream_ticket(application: App, caller: Caller, agent_id: str, 
     "/agents/{agent_id}/runs/{run_id}/resume",
     operation_id="resume_agent_run_stream",
     response_model=None,
-    responses=STREAM,
+    response_class=EventSourceResponse,
+    responses={200: {"content": event_stream("ResumedRunEvent"), "description": "The events of the run"}},
 )
 async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,

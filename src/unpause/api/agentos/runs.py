@@ -13,8 +13,9 @@ from unpause.api.agentos.media import SentMedia, read_media, sent_media
 from unpause.api.agentos.replies import accepted_response, json_response, run_response, stream_response
 from unpause.api.agentos.wire.pages import page_at
 from unpause.api.agentos.wire.requests import parse_object, parse_output_schema, parse_tools, read_tools
-from unpause.api.agentos.wire.responses import CONFLICT, ERRORS, RUN
+from unpause.api.agentos.wire.responses import CONFLICT, ERRORS, RUN, UNSUPPORTED
 from unpause.api.agentos.wire.runs import run_output, run_schema
+from unpause.api.answers import answer, answer_list, json_body
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key
@@ -49,7 +50,8 @@ Text = Annotated[str | None, Form()]
     "/agents/{agent_id}/runs",
     operation_id="create_agent_run",
     response_model=None,
-    responses={**RUN, **CONFLICT},
+    responses={**RUN, **CONFLICT, **UNSUPPORTED},
+    openapi_extra=json_body("CreateAgentRunRequest"),
     form_limits={"max_part_size": _ANY_SIZE},
 )
 async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
@@ -100,7 +102,12 @@ async def create_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     return await run_response(application, request, accepted, request_key, stored=False)
 
 
-@router.get("/agents/{agent_id}/runs", operation_id="list_agent_runs", response_model=None)
+@router.get(
+    "/agents/{agent_id}/runs",
+    operation_id="list_agent_runs",
+    response_model=None,
+    responses=answer_list("RunSchema", "The runs, oldest first"),
+)
 async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
     caller: Caller,
@@ -128,7 +135,12 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
     return await large_json_response([run_schema(view, for_admin=caller.is_admin) for view in views])
 
 
-@router.get("/agents/{agent_id}/runs/{run_id}", operation_id="get_agent_run", response_model=None)
+@router.get(
+    "/agents/{agent_id}/runs/{run_id}",
+    operation_id="get_agent_run",
+    response_model=None,
+    responses=answer("RunOutput", "The run"),
+)
 async def get_agent_run(
     application: App, caller: Caller, agent_id: str, run_id: str, session_id: Annotated[str | None, Query()] = None
 ) -> Response:
@@ -143,7 +155,8 @@ async def get_agent_run(
     "/agents/{agent_id}/runs/{run_id}/continue",
     operation_id="continue_agent_run",
     response_model=None,
-    responses={**RUN, **CONFLICT},
+    responses={**RUN, **CONFLICT, **UNSUPPORTED},
+    openapi_extra=json_body("ContinueAgentRunRequest"),
 )
 async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     application: App,
@@ -192,7 +205,12 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
     return await run_response(application, request, accepted, request_key, stored=True)
 
 
-@router.post("/agents/{agent_id}/runs/{run_id}/cancel", operation_id="cancel_agent_run", response_model=None)
+@router.post(
+    "/agents/{agent_id}/runs/{run_id}/cancel",
+    operation_id="cancel_agent_run",
+    response_model=None,
+    responses=answer("EmptyResponse", "Cancelled, or ended before"),
+)
 async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """Cancel a run, whatever its status; one that has ended stays as it is."""
     with checking_agent(application, agent_id):
@@ -201,7 +219,10 @@ async def cancel_agent_run(application: App, caller: Caller, agent_id: str, run_
 
 
 @router.post(
-    "/agents/{agent_id}/runs/{run_id}/pause", operation_id="pause_agent_run", response_model=None, responses=CONFLICT
+    "/agents/{agent_id}/runs/{run_id}/pause",
+    operation_id="pause_agent_run",
+    response_model=None,
+    responses={**answer("EmptyResponse", "Accepted"), **CONFLICT},
 )
 async def pause_agent_run(application: App, caller: Caller, agent_id: str, run_id: str) -> dict[str, Any]:
     """Pause a run before its next model or tool call; one that is paused stays as it is. Not in AgentOS."""

@@ -16,6 +16,7 @@ from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import CONFLICT, ERRORS
 from unpause.api.agentos.wire.runs import moment, run_output, run_preview, run_schema
+from unpause.api.answers import answer, answer_list
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.json import large_json_response
@@ -54,10 +55,10 @@ def check_database(db_id: Annotated[str | None, Query()] = None) -> None:
 router = APIRouter(route_class=AgnoRoute, tags=["Sessions"], dependencies=[Depends(check_database)], responses=ERRORS)
 
 
-class CreateSessionBody(BaseModel):
+class CreateSessionRequest(BaseModel):
     """A session to create."""
 
-    model_config = ConfigDict(extra="ignore", title="CreateSessionRequest")
+    model_config = ConfigDict(extra="ignore")
 
     session_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
     session_name: str | None = Field(default=None, max_length=_LONGEST_TITLE)
@@ -67,27 +68,27 @@ class CreateSessionBody(BaseModel):
     agent_id: str | None = Field(default=None, max_length=_LONGEST_NAME)
 
 
-class RenameSessionBody(BaseModel):
+class Body_rename_session(BaseModel):  # noqa: N801 - the name of its schema in AgentOS's document
     """A new name."""
 
-    model_config = ConfigDict(extra="ignore", title="RenameSessionRequest")
+    model_config = ConfigDict(extra="ignore")
 
     session_name: str = Field(min_length=1, max_length=_LONGEST_TITLE)
 
 
-class DeleteSessionsBody(BaseModel):
+class DeleteSessionRequest(BaseModel):
     """The sessions to delete, and the type of each."""
 
-    model_config = ConfigDict(extra="ignore", title="DeleteSessionRequest")
+    model_config = ConfigDict(extra="ignore")
 
     session_ids: list[Annotated[str, Field(max_length=_LONGEST_NAME)]] = Field(min_length=1, max_length=1000)
     session_types: list[SessionType] = Field(min_length=1, max_length=1000)
 
 
-class UpdateSessionBody(BaseModel):
+class UpdateSessionRequest(BaseModel):
     """The fields to change; omitted ones stay."""
 
-    model_config = ConfigDict(extra="ignore", title="UpdateSessionRequest")
+    model_config = ConfigDict(extra="ignore")
 
     session_name: str | None = Field(default=None, max_length=_LONGEST_TITLE)
     session_state: dict[str, Any] | None = None
@@ -141,7 +142,12 @@ def _statuses(words: list[str]) -> frozenset[RunStatus]:
     return frozenset(RunStatus(word) for word in names - {_REGENERATED})
 
 
-@router.get("/sessions", operation_id="get_sessions", response_model=None)
+@router.get(
+    "/sessions",
+    operation_id="get_sessions",
+    response_model=None,
+    responses=answer("PaginatedResponse_SessionSchema_", "The sessions"),
+)
 async def list_sessions(
     application: App,
     caller: Caller,
@@ -158,9 +164,15 @@ async def list_sessions(
     return json_response({"data": [_entry_json(session) for session in found], "meta": page_json(chosen, total)})
 
 
-@router.post("/sessions", operation_id="create_session", status_code=201, response_model=None, responses=CONFLICT)
+@router.post(
+    "/sessions",
+    operation_id="create_session",
+    status_code=201,
+    response_model=None,
+    responses={**answer("AgentSessionDetailSchema", "The new session", 201), **CONFLICT},
+)
 async def create_session(
-    application: App, caller: Caller, body: CreateSessionBody, session_type: OfType = "agent"
+    application: App, caller: Caller, body: CreateSessionRequest, session_type: OfType = "agent"
 ) -> Response:
     """Create an empty session, of an agent or of none yet."""
     if not _has_sessions(session_type):
@@ -176,7 +188,12 @@ async def create_session(
     return json_response(_session_json(session, []), 201)
 
 
-@router.get("/sessions/{session_id}", operation_id="get_session_by_id", response_model=None)
+@router.get(
+    "/sessions/{session_id}",
+    operation_id="get_session_by_id",
+    response_model=None,
+    responses=answer("AgentSessionDetailSchema", "The session"),
+)
 async def get_session(
     application: App, session_id: str, caller: UserCaller, session_type: OfType = "agent"
 ) -> Response:
@@ -197,18 +214,28 @@ async def get_session(
     return await large_json_response(output)
 
 
-@router.patch("/sessions/{session_id}", operation_id="update_session", response_model=None)
+@router.patch(
+    "/sessions/{session_id}",
+    operation_id="update_session",
+    response_model=None,
+    responses=answer("AgentSessionDetailSchema", "The session, changed"),
+)
 async def update_session(
-    application: App, session_id: str, caller: UserCaller, body: UpdateSessionBody, session_type: OfType = "agent"
+    application: App, session_id: str, caller: UserCaller, body: UpdateSessionRequest, session_type: OfType = "agent"
 ) -> Response:
     """Change a session's name, state, metadata or summary."""
     changes = body.model_dump(exclude_unset=True)
     return await _change(application, caller, session_id, session_type, changes)
 
 
-@router.post("/sessions/{session_id}/rename", operation_id="rename_session", response_model=None)
+@router.post(
+    "/sessions/{session_id}/rename",
+    operation_id="rename_session",
+    response_model=None,
+    responses=answer("AgentSessionDetailSchema", "The session, renamed"),
+)
 async def rename_session(
-    application: App, session_id: str, caller: UserCaller, body: RenameSessionBody, session_type: OfType = "agent"
+    application: App, session_id: str, caller: UserCaller, body: Body_rename_session, session_type: OfType = "agent"
 ) -> Response:
     """Rename a session."""
     changes = {"session_name": body.session_name}
@@ -225,7 +252,7 @@ async def delete_session(application: App, session_id: str, caller: UserCaller) 
 
 
 @router.delete("/sessions", operation_id="delete_sessions", status_code=204, response_model=None, responses=CONFLICT)
-async def delete_sessions(application: App, caller: UserCaller, body: DeleteSessionsBody) -> Response:
+async def delete_sessions(application: App, caller: UserCaller, body: DeleteSessionRequest) -> Response:
     """Delete sessions, one after the other: those before an error stay deleted."""
     if len(body.session_ids) != len(body.session_types):
         raise InvalidInput("Session IDs and session types must have the same length")
@@ -235,7 +262,12 @@ async def delete_sessions(application: App, caller: UserCaller, body: DeleteSess
     return Response(status_code=204)
 
 
-@router.get("/sessions/{session_id}/runs", operation_id="get_session_runs", response_model=None)
+@router.get(
+    "/sessions/{session_id}/runs",
+    operation_id="get_session_runs",
+    response_model=None,
+    responses=answer_list("RunSchema", "The runs, oldest first"),
+)
 async def list_session_runs(
     application: App,
     session_id: str,
@@ -250,7 +282,12 @@ async def list_session_runs(
     return await large_json_response([_without_nulls(run_schema(view, for_admin=caller.is_admin)) for view in views])
 
 
-@router.get("/sessions/{session_id}/run-previews", operation_id="get_session_run_previews", response_model=None)
+@router.get(
+    "/sessions/{session_id}/run-previews",
+    operation_id="get_session_run_previews",
+    response_model=None,
+    responses=answer_list("SessionRunPreviewSchema", "The runs in a short form, oldest first"),
+)
 async def list_run_previews(
     application: App, session_id: str, caller: UserCaller, query: Annotated[SessionRunsQuery, Depends(read_run_query)]
 ) -> Response:
@@ -259,7 +296,12 @@ async def list_run_previews(
     return json_response([run_preview(view) for view in views])
 
 
-@router.get("/sessions/{session_id}/runs/{run_id}", operation_id="get_session_run", response_model=None)
+@router.get(
+    "/sessions/{session_id}/runs/{run_id}",
+    operation_id="get_session_run",
+    response_model=None,
+    responses=answer("RunSchema", "The run"),
+)
 async def get_session_run(application: App, session_id: str, run_id: str, caller: UserCaller) -> Response:
     """Return one run of a session."""
     view = await application.sessions.get_run(caller, session_id, run_id)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.audit_json import audit_json
+from unpause.api.audit_json import AuditEntryResponse, audit_json
 from unpause.api.codegen.caller import Member, get_member
 from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import OF_MEMBERS
@@ -18,23 +16,6 @@ from unpause.api.errors import CodegenRoute
 from unpause.api.rate_limits import Bucket, limited
 
 router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
-
-
-class AuditEntryResponse(BaseModel):
-    """An action: its actor, time, API, token and IP address."""
-
-    id: int
-    at: datetime
-    action: str
-    actor: str | None
-    via: str
-    token_id: str | None
-    address: str | None
-    run_id: str | None
-    subject: str | None
-    decision: str | None
-    note: str | None
-    details: dict[str, Any] | None
 
 
 @router.get(

@@ -14,12 +14,12 @@ from unpause.errors import InvalidInput, InvalidOutputSchema
 from unpause.services.quotas import too_many_tools
 
 if TYPE_CHECKING:
-    from unpause.api.tool_answers import ToolExecution
+    from unpause.api.tool_answers import ToolExecutionInput
     from unpause.domain.output_schema import OutputSchema
     from unpause.domain.requirements import ToolAnswer
 
 
-_TOOLS: TypeAdapter[list[ToolExecution]] = TypeAdapter(ToolExecutions)
+_TOOLS: TypeAdapter[list[ToolExecutionInput]] = TypeAdapter(ToolExecutions)
 # White space does not count towards the limit of stored JSON, but what is read has a limit.
 _LONGEST_AS_WRITTEN = 4
 _LONGEST_OUTPUT_SCHEMA = 200_000

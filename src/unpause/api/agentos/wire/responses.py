@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, Field
 
+from unpause.api.answers import Responses, answer, events, ref
 from unpause.api.documented_headers import RETRY_AFTER
-
-# FastAPI's ``responses``, by status.
-Responses = dict[int | str, dict[str, Any]]
 
 
 class InvalidField(BaseModel):
@@ -89,12 +85,16 @@ ERRORS: Responses = {
     503: {"model": ServiceUnavailableResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
 }
 
+# Routes with a form or JSON.
+UNSUPPORTED = answer("BadRequestResponse", "Unsupported Media Type", 415)
+
 CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}
 
-# Routes that stream a run's events, and routes that return the run without `stream`.
-_FRAMES: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
-STREAM: Responses = {200: {"content": _FRAMES, "description": "The events of the run"}}
+# Routes that return the run, or with `stream` its events.
 RUN: Responses = {
-    200: {"content": {"application/json": {"schema": {}}, **_FRAMES}, "description": "The run, or its events"},
-    202: {"description": "The run goes on in the background: the ids to poll for"},
+    200: {
+        "content": {"application/json": {"schema": ref("RunOutput")}, **events("RunOutputEvent")},
+        "description": "The run once it pauses or ends; with `stream` its events",
+    },
+    **answer("RunAcceptedResponse", "With `background`: the ids to poll for", 202),
 }

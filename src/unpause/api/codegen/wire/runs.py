@@ -108,7 +108,7 @@ class GithubPullRequestResponse(BaseModel):
 
 
 class AgentRunResponse(BaseModel):
-    """A run, always with all its keys."""
+    """A run, always with all its keys, but the last."""
 
     id: int
     organization_id: int
@@ -120,6 +120,7 @@ class AgentRunResponse(BaseModel):
     source_type: ApiAgentRunSourceType | None = None
     github_pull_requests: list[GithubPullRequestResponse] | None = None
     metadata: dict[str, Any] | None = None
+    traceback: str | None = Field(default=None, description="Not in Codegen: of a failed run, for administrators")
 
 
 class StopAgentRunResponse(BaseModel):
