@@ -14,7 +14,7 @@ from unpause.errors import SchemaMismatch, UnpauseError
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-router = APIRouter(tags=["Health"], responses=answer("UnavailableResponse", "Service Unavailable", 503))
+router = APIRouter(tags=["Health"], responses=answer("NotReadyResponse", "Service Unavailable", 503))
 
 _LOADING = {"status": "unavailable", "reason": "The agents are being loaded"}
 _DYING = {"status": "unavailable", "reason": "A background task has died; the process is about to exit"}

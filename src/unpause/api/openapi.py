@@ -23,7 +23,7 @@ _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 DESCRIPTION = """\
 A server that runs AI agents which stop to ask a human, and continues them with the answer. Two APIs share its runs:
 
-- **AgentOS API**, Agno's: JSON or forms in, JSON or server-sent events out. `POST /agents/{agent_id}/runs` creates a run,
+- **AgentOS API**, Agno's: forms or JSON in, JSON or events out. `POST /agents/{agent_id}/runs` creates a run,
   `POST …/continue` answers a paused one, `GET …/events` follows it.
 - **Codegen API**, under `/v1`: JSON in and out. `POST …/agent/run` creates a run, `POST …/agent/run/resume` answers it,
   `GET …/agent/run/{agent_run_id}` polls it.

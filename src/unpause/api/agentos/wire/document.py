@@ -26,7 +26,7 @@ _RESPONSES: tuple[type[BaseModel], ...] = (
     config.Model,
     config.ReadyResponse,
     config.TeamResponse,
-    config.UnavailableResponse,
+    config.NotReadyResponse,
     config.WorkflowSummaryResponse,
     events.ResumedRunEvent,
     events.RunOutputEvent,

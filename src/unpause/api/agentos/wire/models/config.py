@@ -180,7 +180,7 @@ class ReadyResponse(BaseModel):
     unserved: list[UnservedRuns] | None = Field(default=None, description="Absent where every run can be executed")
 
 
-class UnavailableResponse(BaseModel):
+class NotReadyResponse(BaseModel):
     """The server does not accept requests now."""
 
     status: Literal["unavailable"]
