@@ -42,7 +42,7 @@ from unpause.store.journal import (
 )
 from unpause.store.requirements import add_answer, add_requirements, list_requirements
 from unpause.store.runs import get_run, reserve_sequence
-from unpause.store.sessions import ensure_session, list_history
+from unpause.store.sessions import ensure_session, list_conversation
 
 _JSON: dict[str, Any] = {
     "text": "grüße 🙂 \u2028 \"quoted\" 'single' \\ back",
@@ -246,7 +246,7 @@ async def test_history_is_the_last_completed_runs_before_this_one_oldest_first(d
         for run in (*made, later, strange):
             add_messages(connection, run.id, [Message(spot, f"{run.id}.{spot}", ()) for spot in (0, 1)], NOW)
         now = made[-1]
-        return [list_history(connection, now.session_key, now.id, last) for last in (0, 2, 10)]
+        return [list(list_conversation(connection, now.session_key, now.id, last)[0]) for last in (0, 2, 10)]
 
     none, two, all_of_them = await kept(database_url, unit)
     assert none == []

@@ -36,7 +36,7 @@ from unpause.store.nodes import list_unserved
 from unpause.store.requirements import list_due_runs
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
 from unpause.store.runs import count_runs, find_by_key, get_run, list_runs, list_session_runs, transition
-from unpause.store.sessions import delete_session, find_session, list_history, list_sessions
+from unpause.store.sessions import delete_session, find_session, list_conversation, list_sessions
 from unpause.store.tables import metadata
 from unpause.store.webhooks import list_targets
 
@@ -137,7 +137,7 @@ USES: dict[str, Use] = {
     "look for runs that are ready": lambda connection: list_ready(connection, 64, 10, SERVED),
     "look whether there is room": lambda connection: has_room(connection, 1, 10),
     "claim": claim,
-    "what a claim loads": lambda connection: list_history(connection, 500, 500, 10),
+    "what a claim loads": lambda connection: list_conversation(connection, 500, 500, 10),
     "continue": continue_run,
     "look for stale leases": lambda connection: list_stale(connection, _NOW, 500),
     "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _LEASE, _NOW),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Segment
 from unpause.domain.event_payloads import with_requirements
-from unpause.store.journal import list_inputs, list_messages, list_tool_calls
+from unpause.store.journal import list_inputs, list_tool_calls
 from unpause.store.requirements import list_requirements
-from unpause.store.sessions import list_history
+from unpause.store.sessions import list_conversation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,43 +54,49 @@ class Slot:
 
     def take_new(self, connection: Connection, run: Run, first: RunInput, *, in_new_session: bool) -> None:
         """Keep a run that this transaction has created, claimed."""
-        history = () if in_new_session else _history(connection, run, self.rules.history_runs)
-        self.claimed = Claimed(Segment(run, history, inputs=(first,)))
+        history: Sequence[Any] = ()
+        if not in_new_session:
+            history, _ = list_conversation(connection, run.session_key, run.id, self.rules.history_runs)
+        self.claimed = Claimed(Segment(run, tuple(history), inputs=(first,)))
 
     def take_continued(
-        self, connection: Connection, run: Run, calls: Sequence[ToolCall], requirements: Sequence[Requirement]
+        self,
+        connection: Connection,
+        run: Run,
+        calls: Sequence[ToolCall],
+        requirements: Sequence[Requirement],
+        *,
+        has_inputs: bool,
     ) -> None:
         """Keep a run that this transaction has continued and claimed, with its calls and requirements as of now."""
-        self.claimed = load_segment(connection, run, self.rules.history_runs, calls, requirements)
+        inputs = list_inputs(connection, run.id) if has_inputs else ()
+        self.claimed = load_segment(connection, run, self.rules.history_runs, (calls, requirements, inputs))
 
 
 def load_claimed(connection: Connection, run: Run, history_runs: int) -> Claimed:
     """Read what the claimed run has to go on from."""
+    inputs = list_inputs(connection, run.id)
     if run.fence == 1:
-        return load_segment(connection, run, history_runs, (), ())
+        return load_segment(connection, run, history_runs, ((), (), inputs))
     calls = list_tool_calls(connection, run.id)
-    return load_segment(connection, run, history_runs, calls, list_requirements(connection, run.id))
+    return load_segment(connection, run, history_runs, (calls, list_requirements(connection, run.id), inputs))
 
 
 def load_segment(
     connection: Connection,
     run: Run,
     history_runs: int,
-    calls: Sequence[ToolCall],
-    requirements: Sequence[Requirement],
+    known: tuple[Sequence[ToolCall], Sequence[Requirement], Sequence[RunInput]],
 ) -> Claimed:
-    """Read the rest of what the run has to go on from, besides its calls and requirements."""
-    messages = tuple(list_messages(connection, run.id)) if run.fence > 1 else ()
+    """Read the rest of what the run has to go on from, besides its calls, requirements and inputs."""
+    calls, requirements, inputs = known
+    history, messages = list_conversation(connection, run.session_key, run.id, history_runs)
     segment = Segment(
         run=run,
-        history=_history(connection, run, history_runs),
+        history=history,
         messages=tuple(message.native for message in messages),
         calls=with_requirements(calls, requirements),
         requirements=tuple(requirements),
-        inputs=tuple(item for item in list_inputs(connection, run.id) if not item.consumed),
+        inputs=tuple(item for item in inputs if not item.consumed),
     )
     return Claimed(segment, messages)
-
-
-def _history(connection: Connection, run: Run, history_runs: int) -> tuple[Any, ...]:
-    return tuple(list_history(connection, run.session_key, run.id, history_runs))

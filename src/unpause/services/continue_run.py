@@ -28,7 +28,7 @@ from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.runs import append_to_log, transition
+from unpause.store.runs import append_to_log, move
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -226,18 +226,24 @@ class ContinueHandler:
             "continued_decision": _decision_word(answered),
         }
         lease = None if self.slot is None else self.slot.rules.lease
-        moved = transition(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        moved, _, has_inputs = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
         self._add_input()
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)
         if self.slot is not None:
-            self.slot.take_continued(self.connection, moved, tuple(by_id.values()), requirements)
+            has_inputs = has_inputs or self._brings_input
+            calls = tuple(by_id.values())
+            self.slot.take_continued(self.connection, moved, calls, requirements, has_inputs=has_inputs)
         return Accepted(moved, run.last_sequence), events
+
+    @property
+    def _brings_input(self) -> bool:
+        return self.command.prompt is not None or bool(self.command.images)
 
     def _add_input(self) -> None:
         """Keep what came with the decisions: prompt and images for the model, and the webhooks of the run."""
         prompt, images = self.command.prompt, self.command.images
-        if prompt is not None or images:
+        if self._brings_input:
             added = RunInput(len(list_inputs(self.connection, self.run.id)), prompt or "", images)
             add_input(self.connection, self.run.id, added, self.principal.user_id, self.now)
         if self.command.webhooks is not None:

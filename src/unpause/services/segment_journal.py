@@ -17,7 +17,7 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.events import list_events
-from unpause.store.runs import reserve_sequence, transition
+from unpause.store.runs import move, reserve_sequence
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     )
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
-    from unpause.domain.runs import Run
     from unpause.services.claims import Claimed
     from unpause.store.engine.database import Connection, Database
+    from unpause.store.runs import Moved
     from unpause.streaming.bus import Bus
 
 # Events of a streaming model are collected this long before they are committed together: where somebody is shown them,
@@ -304,8 +304,9 @@ class SegmentJournal(SegmentState):
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment, which is announced to clients, or raise LeaseLost."""
-        run, events = self._transition(connection, taken, trigger, changes)
-        enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
+        (run, has_targets, _), events = self._transition(connection, taken, trigger, changes)
+        if has_targets:
+            enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
         requirements = (*self._segment.requirements, *taken.requirements)
         calls = {**self._stored_calls, **taken.added, **taken.settled}.values()
         in_order = sorted(calls, key=lambda call: (call.turn, call.position))
@@ -315,7 +316,7 @@ class SegmentJournal(SegmentState):
 
     def _transition(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
-    ) -> tuple[Run, tuple[Event, ...]]:
+    ) -> tuple[Moved, tuple[Event, ...]]:
         """Write ``taken`` and the run's change with it, or raise LeaseLost."""
         now = self._clock.now()
         columns = {
@@ -324,8 +325,8 @@ class SegmentJournal(SegmentState):
             "lease_expires_at": None,
             "events": len(taken.events),
         }
-        run = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
-        return run, taken.write(connection, self._segment, run.last_sequence, now, self._large)
+        moved = move(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
+        return moved, taken.write(connection, self._segment, moved.run.last_sequence, now, self._large)
 
 
 def _notify_nobody() -> None:

@@ -108,10 +108,12 @@ def list_messages(connection: Connection, run_key: int) -> list[Message]:
     with readable():
         rows = _MESSAGES.all(connection, {"key": run_key})
         unfold(connection, [(run_key, row[column]) for row in rows for column in ("native", "entries")])
-        return [
-            Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
-            for row in rows
-        ]
+        return [read_message(row) for row in rows]
+
+
+def read_message(row: Record) -> Message:
+    """Return the message of a row; its large results have to be filled in."""
+    return Message(position=row["position"], native=row["native"], entries=_ENTRIES.validate_python(row["entries"]))
 
 
 def add_tool_calls(connection: Connection, run_key: int, added: Iterable[ToolCall]) -> None:

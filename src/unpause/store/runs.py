@@ -7,7 +7,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, false, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, exists, false, func, insert, or_, select, update
 
 from unpause.domain.conflicts import not_paused
 from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunFilter, RunStatus
@@ -17,7 +17,7 @@ from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_later, lease_parameters
 from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
-from unpause.store.tables import runs
+from unpause.store.tables import inputs, runs, webhook_targets
 from unpause.store.unreadable import read_rows, readable
 from unpause.store.visibility import visible_to
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Column
+    from sqlalchemy import Column, ColumnElement
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -48,7 +48,7 @@ def _find(column: Column[Any], *, locked: bool, owned: bool) -> Statement:
 
 
 def _move(
-    trigger: Trigger, *, guarded: bool, returned: Iterable[Column[Any]] = runs.c, then: Trigger | None = None
+    trigger: Trigger, *, guarded: bool, returned: Iterable[ColumnElement[Any]] = (), then: Trigger | None = None
 ) -> ReturningUpdate[Any]:
     """Return the UPDATE of a trigger; what else to set comes as parameters of the columns' names.
 
@@ -64,7 +64,7 @@ def _move(
     )
     if guarded:
         statement = statement.where(runs.c.fence == bindparam("held"))
-    return statement.returning(*returned)
+    return statement.returning(*(returned or (*runs.c, _HAS_TARGETS, _HAS_INPUTS)))
 
 
 def _insert(*, claimed: bool) -> Statement:
@@ -88,6 +88,17 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> Statement:
     return Statement(claim.where(usual if served.setup_agent is None else or_(usual, setup)))
 
 
+# Whether there is anything to read of these, told with the change: mostly there is not.
+_HAS_TARGETS = (
+    exists()
+    .where(
+        webhook_targets.c.organization_id == runs.c.organization_id,
+        or_(webhook_targets.c.run_key == runs.c.id, webhook_targets.c.run_key.is_(None)),
+    )
+    .correlate(runs)
+    .label("has_targets")
+)
+_HAS_INPUTS = exists().where(inputs.c.run_key == runs.c.id, ~inputs.c.consumed).correlate(runs).label("has_inputs")
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _LEASE_ENDS = database_later("lease", "lease_ends")
@@ -138,6 +149,14 @@ _FIND = {
 
 _ANY = RunFilter()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Moved(NamedTuple):
+    """A run after a transition, whether webhooks are to get a message, and whether it has inputs to be read."""
+
+    run: Run
+    has_targets: bool
+    has_inputs: bool
 
 
 class Reserved(NamedTuple):
@@ -191,6 +210,20 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     changes: Mapping[str, Any],
     served: ServedAgents | None = None,
 ) -> Run:
+    """Move the run as ``move`` does, and return it."""
+    return move(connection, run_key, trigger, fence=fence, lease=lease, changes=changes, served=served).run
+
+
+def move(  # noqa: PLR0913 - three of them are rarely passed
+    connection: Connection,
+    run_key: int,
+    trigger: Trigger,
+    *,
+    fence: int | None = None,
+    lease: timedelta | None = None,
+    changes: Mapping[str, Any],
+    served: ServedAgents | None = None,
+) -> Moved:
     """Move the run by the table of transitions: the only UPDATE of ``status`` there is.
 
     ``changes`` are further columns to set; ``events`` in it is no column but how many numbers of the log to reserve
@@ -214,7 +247,7 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     row = statement.first(connection, {**_columns(columns), **parameters})
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
-    return _run(row)
+    return Moved(_run(row), bool(row["has_targets"]), bool(row["has_inputs"]))
 
 
 def give_up(connection: Connection, run_key: int, changes: Mapping[str, Any]) -> int | None:

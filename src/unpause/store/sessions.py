@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, bindparam, case, cast, delete, func, select, update
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
 from unpause.errors import SessionNotFound
 from unpause.store.engine.dialects import Upsert
 from unpause.store.engine.statements import Statement
+from unpause.store.journal import read_message
 from unpause.store.large_results import unfold
 from unpause.store.paging import paged
 from unpause.store.tables import messages, runs, sessions
-from unpause.store.unreadable import read_rows
+from unpause.store.unreadable import read_rows, readable
 from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
     from unpause.domain.principal import Principal, Visibility
+    from unpause.domain.runs import Message
     from unpause.domain.sessions import NewSession
     from unpause.store.engine.statements import Record
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
 _ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at})
 _ADD = Upsert(sessions, _KEY)
-_RECENT = Statement(
+_RECENT = (
     select(runs.c.id)
     .where(
         runs.c.session_key == bindparam("key"),
@@ -40,6 +42,21 @@ _RECENT = Statement(
     )
     .order_by(runs.c.id.desc())
     .limit(bindparam("most"))
+)
+_CONVERSATION = Statement(
+    select(
+        messages.c.run_key,
+        messages.c.position,
+        messages.c.native,
+        # Nobody is shown those of earlier runs.
+        case((messages.c.run_key == bindparam("before"), messages.c.entries)).label("entries"),
+    )
+    .where(
+        messages.c.run_key.in_(
+            select(_RECENT.subquery().c.id).union_all(select(cast(bindparam("before"), messages.c.run_key.type)))
+        )
+    )
+    .order_by(messages.c.run_key, messages.c.position)
 )
 
 
@@ -137,22 +154,18 @@ def delete_session(connection: Connection, session: Session) -> list[str]:
     return run_ids
 
 
-def list_history(connection: Connection, session_key: int, before_run: int, last_runs: int) -> list[Any]:
-    """Return the native messages of the session's last completed runs before ``before_run``, oldest first."""
-    if last_runs == 0:
-        return []
-    recent = {"key": session_key, "before": before_run, "most": last_runs}
-    keys = sorted(row["id"] for row in _RECENT.all(connection, recent))
-    if not keys:
-        return []
-    query = (
-        select(messages.c.run_key, messages.c.native)
-        .where(messages.c.run_key.in_(keys))
-        .order_by(messages.c.run_key, messages.c.position)
-    )
-    found = [(int(row.run_key), row.native) for row in connection.execute(query)]
-    unfold(connection, found)
-    return [native for _, native in found]
+def list_conversation(
+    connection: Connection, session_key: int, run_key: int, last_runs: int
+) -> tuple[tuple[Any, ...], tuple[Message, ...]]:
+    """Return the native messages of the session's last completed runs before the run, and the run's own messages.
+
+    Both oldest first.
+    """
+    with readable():
+        rows = _CONVERSATION.all(connection, {"key": session_key, "before": run_key, "most": last_runs})
+        unfold(connection, [(row["run_key"], row[column]) for row in rows for column in ("native", "entries")])
+        history = tuple(row["native"] for row in rows if row["run_key"] != run_key)
+        return history, tuple(read_message(row) for row in rows if row["run_key"] == run_key)
 
 
 def _conditions(visibility: Visibility, selection: SessionFilter) -> list[ColumnElement[bool]]:

@@ -34,11 +34,11 @@ async def test_a_continue_is_answered_as_the_run_is_read(server: Server, message
 # A statement of a cycle by what it does to which table: a table's name alone is a query of it.
 CREATE = ["runs", "INSERT sessions", "INSERT runs", "INSERT inputs", "INSERT events"]
 PAUSE = ["UPDATE runs", "UPDATE inputs", "INSERT messages", "INSERT tool_calls", "INSERT requirements"]
-PAUSE_TOLD = ["INSERT events", "webhook_targets"]
+PAUSE_EVENTS = ["INSERT events"]
 CONTINUE = ["runs", "requirements", "tool_calls", "UPDATE requirements", "INSERT audit", "UPDATE runs", "INSERT events"]
-LOAD = ["messages", "runs", "inputs"]
+LOAD = ["messages"]
 CALL = ["UPDATE runs", "UPDATE tool_calls", "INSERT events"]
-COMPLETE = ["UPDATE runs", "INSERT messages", "INSERT events", "webhook_targets"]
+COMPLETE = ["UPDATE runs", "INSERT messages", "INSERT events"]
 
 
 async def test_a_cycle_executes_these_statements_in_six_transactions(
@@ -50,7 +50,7 @@ async def test_a_cycle_executes_these_statements_in_six_transactions(
         await _cycle(client)
         with statements() as seen, commits() as committed:
             await _cycle(client)
-    cycle = CREATE + PAUSE + PAUSE_TOLD + CONTINUE + LOAD + CALL + CALL + COMPLETE
+    cycle = CREATE + PAUSE + PAUSE_EVENTS + CONTINUE + LOAD + CALL + CALL + COMPLETE
     assert [name for name in map(_named, seen) if name] == cycle
     assert len(committed) == 6
 
