@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.contract.replaying import read_events
-from tests.support.caller import confirmed, filled_in, rejected
+from tests.support.caller import confirmed, filled_in, path_of, rejected
 from tests.support.server import Server
 from tests.support.toolbox import plan
 
@@ -232,10 +232,14 @@ async def test_the_user_who_made_the_run_may_continue_it(server: Server) -> None
     assert done["status"] == "COMPLETED"
 
 
-async def test_a_continue_in_the_background_is_answered_at_once_also_where_it_asks_for_a_stream(server: Server) -> None:
-    for stream in ("true", "false"):
+async def test_a_continue_in_the_background_is_answered_at_once_unless_it_sends_stream(server: Server) -> None:
+    for stream in ({}, {"stream": "false"}):
         run = await server.create([DELETE])
-        answer = await server.post_continue(run, [confirmed(run["tools"][0])], background="true", stream=stream)
+        form = {"tools": json.dumps([confirmed(run["tools"][0])]), "background": "true", **stream}
+        answer = await server.client.post(f"{path_of(run)}/continue", data=form)
         ids = {"run_id": run["run_id"], "session_id": run["session_id"]}
         assert (answer.status_code, answer.json()) == (202, {**ids, "status": "PENDING"})
         assert (await server.settled(run))["status"] == "COMPLETED"
+    run = await server.create([DELETE])
+    both = await server.post_continue(run, [confirmed(run["tools"][0])], background="true", stream="true")
+    assert "event: RunCompleted" in both.text

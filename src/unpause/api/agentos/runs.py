@@ -176,9 +176,11 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
 
     ``tools`` is a JSON array of the run's tool executions with answers filled in. The stored calls run, never the ones
     sent. Checks: form and JSON, run, status, pending approvals, answers. With ``background`` the response is 202 at
-    once, as on create.
+    once, unless ``stream`` is sent, too.
     """
-    if stream and not background:
+    # AgentOS 3.1.10 streams a continue that has both.
+    streams = stream and (not background or "stream" in await request.form())
+    if streams:
         count_as_stream(request)
     parsed = await parse_tools(tools)
     ref = RunRef(
@@ -198,10 +200,10 @@ async def continue_agent_run(  # noqa: PLR0913, PLR0917 - the fields of the wire
             accepted = await application.service.continue_run(principal, ref, command, request_key)
     except RunNotFound:
         raise RunNotFound(f"No runs found for run ID {run_id}") from None
+    if streams:
+        return await stream_response(application, accepted)
     if background:
         return accepted_response(accepted)
-    if stream:
-        return await stream_response(application, accepted)
     return await run_response(application, request, accepted, request_key, stored=True)
 
 
