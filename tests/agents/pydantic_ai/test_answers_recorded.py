@@ -142,7 +142,7 @@ class Recording:
         self.journal, self.meter = Memory(), Meter(RunUsage())
         self.recorder = EventRecorder(Segment(setup_run("go", 1)), self.journal, RandomIds())
         limits = RunLimits(total_tokens_limit=total_tokens_limit)
-        self._model = RecordedModel(Scripted(*streams), self.recorder, self.meter, limits)
+        self._model = RecordedModel(Scripted(*streams), None, self.recorder, self.meter, limits)
 
     async def request(self, *earlier: ModelMessage) -> ModelResponse:
         messages = [ModelRequest([UserPromptPart("go")]), *earlier]

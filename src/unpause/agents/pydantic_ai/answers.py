@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic_ai._run_context import get_current_run_context
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.wrapper import WrapperModel
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestParameters
     from pydantic_ai.run import AgentRun
     from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.tools import RunContext
 
     from unpause.agents.pydantic_ai.events import EventRecorder
     from unpause.agents.pydantic_ai.failures import Meter, RunLimits
@@ -37,8 +37,16 @@ class RecordedModel(WrapperModel):
     everything else that the request does. The connection to the provider is the same: a request is streamed.
     """
 
-    def __init__(self, wrapped: Model, recorder: EventRecorder, meter: Meter, limits: RunLimits) -> None:
+    def __init__(
+        self,
+        wrapped: Model,
+        context: RunContext[Any] | None,
+        recorder: EventRecorder,
+        meter: Meter,
+        limits: RunLimits,
+    ) -> None:
         super().__init__(wrapped)
+        self._context = context
         self._recorder = recorder
         self._meter = meter
         self._limits = limits
@@ -55,8 +63,8 @@ class RecordedModel(WrapperModel):
         continues = isinstance(messages[-1], ModelResponse)
         meter.begin_request()
         await recorder.begin_answer(continues=continues)
-        context = get_current_run_context()
-        async with self.wrapped.request_stream(messages, model_settings, model_request_parameters, context) as stream:
+        sending = self.wrapped.request_stream(messages, model_settings, model_request_parameters, self._context)
+        async with sending as stream:
             try:
                 async for event in stream:
                     if not continues:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage, UserContent
-    from pydantic_ai.models import Model
+    from pydantic_ai.models import Model, ModelRequestContext
     from pydantic_ai.run import AgentRun
     from pydantic_ai.tools import RunContext
 
@@ -65,11 +65,19 @@ class SegmentCapability(CallGate):
 
     judge: OutputJudge
     # Wraps the models that send the segment's requests; None where the agent streams them itself.
-    record: Callable[[Model], RecordedModel] | None = None
+    record: Callable[[Model, RunContext[Any] | None], RecordedModel] | None = None
+    _context: RunContext[Any] | None = field(default=None, init=False)
+
+    async def prepare_model_request(
+        self, ctx: RunContext[Any], request_context: ModelRequestContext
+    ) -> ModelRequestContext:
+        """Keep the context for the model that is wrapped next."""
+        self._context = ctx
+        return request_context
 
     def get_wrapper_model(self, model: Model) -> Model | None:
         """Return the model with its answers recorded."""
-        return None if self.record is None else self.record(model)
+        return None if self.record is None else self.record(model, self._context)
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
         """Have the judge see each step."""
@@ -152,7 +160,8 @@ class SegmentLoop:
         settings = (self._setup.agent.model_settings, model.settings)
         if any(needs_streams(run, each) for each in settings):
             return True
-        self._gate.record = lambda serving: RecordedModel(serving, self._recorder, self._meter, self._setup.limits)
+        recorder, meter, limits = self._recorder, self._meter, self._setup.limits
+        self._gate.record = lambda serving, context: RecordedModel(serving, context, recorder, meter, limits)
         return False
 
     def _iter(self, model: Model, deps: object) -> AbstractAsyncContextManager[AgentRun[Any, Any]]:
