@@ -109,9 +109,12 @@ def test_an_sdk_confirms_a_run_of_agentos_with_its_token_and_is_refused_without(
     assert seen == {
         "refused": [401, "Authorization header required"],
         "statuses": ["PAUSED", "COMPLETED"],
+        "calls": [["delete_file", {"path": name}]],
+        "followed": [["delete_file"], True],
         "content": f"Told: deleted {name}",
         "user_id": name,
         "sessions": 1,
+        "runs": ["COMPLETED"],
         "again": 409,
     }
     routes = list((tmp_path / "unpause_client" / "api").rglob("*.py"))
