@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.support.client_environments import foreign_environment, node_environment, sdk_environment
+from tests.docs.pages import Page
+from tests.support.client_environments import ROOT, foreign_environment, node_environment, sdk_environment
 
 _HERE: Final = Path(__file__).parent
 _TYPESCRIPT: Final = _HERE / "typescript"
+_PROGRAMS: Final = "tests.sdks.programs"
+# The configuration of openapi-ts is the one that the documents show; it is read from the folder.
+_GUIDE: Final = ROOT / "docs" / "how-to" / "write-a-client.md"
+_CONFIGURATION: Final = "openapi-ts.config.mjs"
 
 # Seconds for one program on a busy machine.
 _DEADLINE: Final = 180.0
 
 
-def make_with_openapi_python_client(document: Path, folder: Path) -> list[str]:
-    """Write the package `unpause_client` into the folder; return the command that makes its journey."""
+def make_with_openapi_python_client(document: Path, folder: Path, journey: str) -> list[str]:
+    """Write the package `unpause_client` into the folder; return the command that makes this journey."""
     python = sdk_environment()
     settings = folder / "settings.json"
     # The hooks would format what nobody reads.
@@ -34,11 +40,11 @@ def make_with_openapi_python_client(document: Path, folder: Path) -> list[str]:
         "--fail-on-warning",
     ]
     run_program([python.with_name("openapi-python-client"), "generate", "--path", document, *options], folder)
-    return [str(python), "-m", "tests.sdks.programs.openapi_python_client"]
+    return _checked_command(folder, f"openapi_python_client_{journey}")
 
 
-def make_with_openapi_generator(document: Path, folder: Path) -> list[str]:
-    """Write the package `unpause_sdk` into the folder; return the command that makes its journey. Needs Java."""
+def make_with_openapi_generator(document: Path, folder: Path, journey: str) -> list[str]:
+    """Write the package `unpause_sdk` into the folder; return the command that makes this journey. Needs Java."""
     python = sdk_environment()
     without = "models,apis,supportingFiles,modelDocs=false,apiDocs=false,modelTests=false,apiTests=false"
     options: list[str | Path] = [
@@ -54,17 +60,35 @@ def make_with_openapi_generator(document: Path, folder: Path) -> list[str]:
     # It is over before a better compiler would pay.
     quick = {"JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
     run_program([python.with_name("openapi-generator-cli"), "generate", "-i", document, *options], folder, **quick)
-    return [str(python), "-m", "tests.sdks.programs.openapi_generator"]
+    return _checked_command(folder, f"openapi_generator_{journey}")
 
 
-def make_with_openapi_ts(document: Path, folder: Path) -> list[str]:
-    """Write the SDK and its journey into the folder, checked by tsc; return the command that makes it. Needs Node."""
+def make_with_openapi_ts(document: Path, folder: Path, journey: str) -> list[str]:
+    """Write the SDK and this journey into the folder, checked by tsc; return the command that makes it. Needs Node."""
     programs = node_environment(_TYPESCRIPT) / "node_modules" / ".bin"
-    for name in ("journey.ts", "tsconfig.json"):
+    for name in (f"{journey}.ts", "tsconfig.json"):
         shutil.copy(_TYPESCRIPT / name, folder)
-    run_program([programs / "openapi-ts", "-i", document, "-o", folder / "sdk", "--silent"], folder)
+    options: list[str | Path] = ["-i", document, "-o", folder / "sdk", "--silent"]
+    if journey == "agentos":
+        (block,) = (block for block in Page(_GUIDE).blocks if block.file == _CONFIGURATION)
+        (folder / _CONFIGURATION).write_text(block.text, encoding="utf-8")
+    run_program([programs / "openapi-ts", *options], folder)
     run_program([programs / "tsc", "--project", folder], folder)
-    return ["node", str(folder / "js" / "journey.js")]
+    return ["node", str(folder / "js" / f"{journey}.js")]
+
+
+def _checked_command(folder: Path, program: str) -> list[str]:
+    """Return the command that runs this Python program with the SDK in the folder; mypy checks it first."""
+    python = sdk_environment()
+    if program.endswith("agentos"):
+        cache = folder / "mypy"
+        options: list[str | Path] = ["--config-file=", "--strict", "--follow-imports=silent", "--cache-dir", cache]
+        # The comments are for where there is no SDK.
+        options += ["--no-warn-unused-ignores", "--python-executable", python]
+        # A copy: beside its folder mypy would find the packages of ours.
+        copied = shutil.copy(_HERE / "programs" / f"{program}.py", folder)
+        run_program([sys.executable, "-m", "mypy", *options, copied], folder, MYPYPATH=str(folder))
+    return [str(python), "-m", f"{_PROGRAMS}.{program}"]
 
 
 def see_journey(command: Sequence[str], folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - what the program prints

@@ -1,7 +1,11 @@
-"""The journey that every generated SDK makes, and what it has to see.
+"""The journeys that generated SDKs make, and what they have to see.
 
-It creates a run with metadata that pauses, waits for the pause, resumes it with a prompt, waits for the end, lists the
-organization's runs, reads the log in both directions, and resumes the run once more.
+Over Codegen's routes a journey creates a run with metadata that pauses, waits for the pause, resumes it with a prompt,
+waits for the end, lists the organization's runs, reads the log in both directions, and resumes the run once more.
+
+Over AgentOS's routes it creates a run without a token; creates one that pauses, inspects its call, follows its events
+to the pause, continues it with the confirmation, and once more; creates another in the same session whose call an
+administrator approves, and continues it; then it counts the user's sessions and lists the session's runs.
 """
 
 from __future__ import annotations
@@ -23,4 +27,20 @@ def expected_of(name: str) -> dict[str, Any]:
         "log": {"types": _LOG, "total": len(_LOG)},
         "log_reversed": {"types": _LOG[::-1], "total": len(_LOG)},
         "again": [409, True],
+    }
+
+
+def expected_of_agentos(name: str) -> dict[str, Any]:
+    """Return what the journey over AgentOS's routes with this name has to see."""
+    return {
+        "refused": [401, "Authorization header required"],
+        "statuses": ["PAUSED", "COMPLETED"],
+        "calls": [["delete_file", {"path": name}]],
+        "followed": [["delete_file"], True],
+        "content": f"Told: deleted {name}",
+        "user_id": name,
+        "again": 409,
+        "approval": ["approved", "deploy", "PAUSED", "COMPLETED", f"Told: deployed to {name}"],
+        "sessions": 1,
+        "runs": ["COMPLETED", "COMPLETED"],
     }

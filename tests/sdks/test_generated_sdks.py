@@ -17,7 +17,7 @@ from tests.sdks.generating import (
     make_with_openapi_ts,
     see_journey,
 )
-from tests.sdks.journey import expected_of
+from tests.sdks.journey import expected_of, expected_of_agentos
 from tests.support.client_environments import ClientUnavailableError
 from tests.support.processes import ServerProcess
 from tests.support.tokens import ASKING, new_token
@@ -26,10 +26,11 @@ from unpause.cli.documents import openapi_texts
 # The first test of a generator installs it.
 pytestmark = pytest.mark.timeout(600)
 
-Make: TypeAlias = Callable[[Path, Path], list[str]]
+Make: TypeAlias = Callable[[Path, Path, str], list[str]]
 
-AGENTOS_PROGRAM = "tests.sdks.programs.openapi_python_client_of_agentos"
 AGENTS_FILE = Path(__file__).parents[1] / "clients" / "agents_file.py"
+# What must be on the machine.
+_NEEDED: dict[Make, tuple[str, ...]] = {make_with_openapi_generator: ("java",), make_with_openapi_ts: ("node", "npm")}
 # The SDKs poll.
 NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
 
@@ -49,12 +50,13 @@ def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return file
 
 
-def make(maker: Make, document: Path, folder: Path, *programs: str) -> list[str]:
+def make(maker: Make, document: Path, folder: Path, journey: str) -> list[str]:
     """Make an SDK; where what it takes is missing, skip the test."""
+    programs = _NEEDED.get(maker, ())
     if missing := [program for program in programs if not starts(program)]:
         give_up(f"there is no {' and no '.join(missing)} on this machine")
     try:
-        return maker(document, folder)
+        return maker(document, folder, journey)
     except ClientUnavailableError as error:
         give_up(str(error))
 
@@ -76,17 +78,17 @@ def starts(program: str) -> bool:
 
 @pytest.mark.parametrize("document", ["codegen"], indirect=True)
 @pytest.mark.parametrize(
-    ("maker", "programs"),
+    "maker",
     [
-        pytest.param(make_with_openapi_python_client, [], id="openapi-python-client", marks=pytest.mark.full),
-        pytest.param(make_with_openapi_generator, ["java"], id="openapi-generator", marks=pytest.mark.full),
-        pytest.param(make_with_openapi_ts, ["node", "npm"], id="openapi-ts", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_python_client, id="openapi-python-client", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_generator, id="openapi-generator", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_ts, id="openapi-ts", marks=pytest.mark.full),
     ],
 )
-def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
-    maker: Make, programs: list[str], document: Path, server: ServerProcess, tmp_path: Path
+def test_an_sdk_creates_a_run_resumes_it_and_reads_its_result(
+    maker: Make, document: Path, server: ServerProcess, tmp_path: Path
 ) -> None:
-    command = make(maker, document, tmp_path, *programs)
+    command = make(maker, document, tmp_path, "codegen")
     name = maker.__name__.replace("_", "-")
 
     seen = see_journey(command, tmp_path, server.address, new_token(server, "--user", name), name)
@@ -97,25 +99,22 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_what_came_of_it(
     assert page == [1, 100, 1]
 
 
-@pytest.mark.parametrize("document", [pytest.param("agno", marks=pytest.mark.full), "unpause"], indirect=True)
-def test_an_sdk_confirms_a_run_of_agentos_with_its_token_and_is_refused_without(
-    document: Path, server: ServerProcess, tmp_path: Path
+@pytest.mark.parametrize(
+    ("maker", "document"),
+    [
+        pytest.param(make_with_openapi_python_client, "unpause", id="openapi-python-client-unpause"),
+        pytest.param(make_with_openapi_python_client, "agno", id="openapi-python-client", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_ts, "agno", id="openapi-ts", marks=pytest.mark.full),
+    ],
+    indirect=["document"],
+)
+def test_an_sdk_confirms_a_call_of_agentos_has_one_approved_and_is_refused_without_a_token(
+    maker: Make, document: Path, server: ServerProcess, tmp_path: Path
 ) -> None:
-    command = [*make(make_with_openapi_python_client, document, tmp_path)[:-1], AGENTOS_PROGRAM]
+    command = make(maker, document, tmp_path, "agentos")
     name = f"agentos-{tmp_path.name}"
+    tokens = [new_token(server, "--user", name), new_token(server, "--admin")]
 
-    seen = see_journey(command, tmp_path, server.address, new_token(server, "--user", name), name)
+    seen = see_journey(command, tmp_path, server.address, *tokens, name)
 
-    assert seen == {
-        "refused": [401, "Authorization header required"],
-        "statuses": ["PAUSED", "COMPLETED"],
-        "calls": [["delete_file", {"path": name}]],
-        "followed": [["delete_file"], True],
-        "content": f"Told: deleted {name}",
-        "user_id": name,
-        "sessions": 1,
-        "runs": ["COMPLETED"],
-        "again": 409,
-    }
-    routes = list((tmp_path / "unpause_client" / "api").rglob("*.py"))
-    assert len(routes) > 20
+    assert seen == expected_of_agentos(name)
