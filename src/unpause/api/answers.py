@@ -5,7 +5,12 @@ A route names the schema; ``agentos/wire/document.py`` adds the schemas themselv
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
 
 # FastAPI's ``responses``, by status.
 Responses = dict[int | str, dict[str, Any]]
@@ -19,6 +24,19 @@ def ref(name: str) -> dict[str, Any]:
 def answer(name: str, description: str, status: int = 200) -> Responses:
     """Return the response with an object of this schema."""
     return {status: {"content": {"application/json": {"schema": ref(name)}}, "description": description}}
+
+
+def refusal(
+    model: type[BaseModel], description: str, status: int, headers: Mapping[str, Any] | None = None
+) -> Responses:
+    """Return the response with an error of this model.
+
+    FastAPI would build a validator of the model for each route that names it, and validate nothing with it.
+    """
+    response = answer(model.__name__, description, status)
+    if headers is not None:
+        response[status]["headers"] = headers
+    return response
 
 
 def answer_list(name: str, description: str) -> Responses:

@@ -14,6 +14,7 @@ from unpause.api.codegen import audit as codegen_audit
 from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
+from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.health import router as health_router
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
@@ -40,7 +41,7 @@ _ROUTERS = (
 
 
 def _describe_models(app: FastAPI) -> None:
-    """Complete the document with the models of AgentOS's API once it is written."""
+    """Complete the document with the models that routes only name, once it is written."""
     write = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _describe_models(app: FastAPI) -> None:
         # Most servers never write it.
         from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
 
-        return complete(write())
+        return complete(write(), CODEGEN_ERRORS)
 
     # FastAPI's own way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from unpause.agents.setup.checkout import find_checkout
+from unpause.api.answers import Responses
 from unpause.api.codegen.caller import Member, address_of, get_member
-from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Responses
+from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED
 from unpause.api.codegen.wire.translate import status_word, web_url
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 
+from unpause.api.answers import Responses
 from unpause.api.codegen.caller import Member, get_member
-from unpause.api.codegen.wire.runs import OF_MEMBERS, Responses
+from unpause.api.codegen.wire.runs import OF_MEMBERS
 from unpause.api.codegen.wire.webhooks import (
     WebhookConfigRequest,
     WebhookConfigResponse,

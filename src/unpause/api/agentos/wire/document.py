@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from unpause.api.agentos.wire import responses
 from unpause.api.agentos.wire.models import approvals, config, events, requests, runs, sessions
 from unpause.api.agentos.wire.models.base import PaginatedResponse, WireSchema
 from unpause.api.answers import ref
 from unpause.api.audit_json import AuditEntryResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _RESPONSES: tuple[type[BaseModel], ...] = (
     approvals.ApprovalCountResponse,
@@ -30,6 +34,15 @@ _RESPONSES: tuple[type[BaseModel], ...] = (
     config.WorkflowSummaryResponse,
     events.ResumedRunEvent,
     events.RunOutputEvent,
+    responses.BadRequestResponse,
+    responses.ConflictResponse,
+    responses.ForbiddenResponse,
+    responses.InternalServerErrorResponse,
+    responses.NotFoundResponse,
+    responses.ServiceUnavailableResponse,
+    responses.TooManyRequestsResponse,
+    responses.UnauthenticatedResponse,
+    responses.ValidationErrorResponse,
     runs.EmptyResponse,
     runs.RunAcceptedResponse,
     runs.RunOutput,
@@ -46,10 +59,10 @@ _FORMS = {
 }
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add the schemas that the routes name, and describe the fields of forms; return the document."""
+def complete(document: dict[str, Any], others: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """Add the schemas that the routes name, also ``others``, and describe the fields of forms; return the document."""
     schemas = document["components"]["schemas"]
-    for name, schema in model_schemas().items():
+    for name, schema in _model_schemas(others).items():
         schemas.setdefault(name, schema)
     for form, body in _FORMS.items():
         _describe_form(schemas[form]["properties"], schemas[body]["properties"])
@@ -59,9 +72,11 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def model_schemas() -> dict[str, Any]:
+def _model_schemas(others: Iterable[type[BaseModel]]) -> dict[str, Any]:
     """Return the schemas of all models by name, and those of the items of streams."""
-    inputs: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "serialization") for model in _RESPONSES]
+    inputs: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (model, "serialization") for model in (*_RESPONSES, *others)
+    ]
     inputs += [(model, "validation") for model in _REQUESTS]
     template = "#/components/schemas/{model}"
     _, written = models_json_schema(inputs, ref_template=template, schema_generator=WireSchema)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from unpause.api.answers import Responses, answer, events, ref
+from unpause.api.agentos.wire.models.base import nullable
+from unpause.api.answers import Responses, answer, events, ref, refusal
 from unpause.api.documented_headers import RETRY_AFTER
 
 
@@ -20,7 +21,7 @@ class _ErrorResponse(BaseModel):
     """An error; ``error_code`` is in AgentOS's document, but neither AgentOS nor this server sends it."""
 
     detail: str = Field(description="The error")
-    error_code: str | None = None
+    error_code: str | None = nullable()
 
 
 class BadRequestResponse(_ErrorResponse):
@@ -51,7 +52,7 @@ class ValidationErrorResponse(BaseModel):
     """
 
     detail: str | list[InvalidField]
-    error_code: str | None = None
+    error_code: str | None = nullable()
 
 
 class TooManyRequestsResponse(_ErrorResponse):
@@ -75,20 +76,20 @@ class StreamTicket(BaseModel):
 
 # Every route.
 ERRORS: Responses = {
-    400: {"model": BadRequestResponse, "description": "Bad Request"},
-    401: {"model": UnauthenticatedResponse, "description": "Unauthorized"},
-    403: {"model": ForbiddenResponse, "description": "Forbidden"},
-    404: {"model": NotFoundResponse, "description": "Not Found"},
-    422: {"model": ValidationErrorResponse, "description": "Unprocessable Entity"},
-    429: {"model": TooManyRequestsResponse, "description": "Too Many Requests", "headers": RETRY_AFTER},
-    500: {"model": InternalServerErrorResponse, "description": "Internal Server Error"},
-    503: {"model": ServiceUnavailableResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
+    **refusal(BadRequestResponse, "Bad Request", 400),
+    **refusal(UnauthenticatedResponse, "Unauthorized", 401),
+    **refusal(ForbiddenResponse, "Forbidden", 403),
+    **refusal(NotFoundResponse, "Not Found", 404),
+    **refusal(ValidationErrorResponse, "Unprocessable Entity", 422),
+    **refusal(TooManyRequestsResponse, "Too Many Requests", 429, RETRY_AFTER),
+    **refusal(InternalServerErrorResponse, "Internal Server Error", 500),
+    **refusal(ServiceUnavailableResponse, "Service Unavailable", 503, RETRY_AFTER),
 }
 
 # Routes with a form or JSON.
-UNSUPPORTED = answer("BadRequestResponse", "Unsupported Media Type", 415)
+UNSUPPORTED = refusal(BadRequestResponse, "Unsupported Media Type", 415)
 
-CONFLICT: Responses = {409: {"model": ConflictResponse, "description": "Conflict"}}
+CONFLICT = refusal(ConflictResponse, "Conflict", 409)
 
 # Routes that return the run, or with `stream` its events.
 RUN: Responses = {

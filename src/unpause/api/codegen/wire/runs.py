@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from unpause.api.answers import Responses, refusal
 from unpause.api.codegen.wire.webhooks import WebhookOverride
 from unpause.api.documented_headers import RATE_LIMIT, RETRY_AFTER
 from unpause.api.error_texts import ALREADY_RUNNING, RUN_LIMIT
@@ -222,20 +223,24 @@ class UnavailableErrorResponse(BaseModel):
     status_code: int = 503
 
 
-# Responses by status, as FastAPI's ``responses``.
-Responses = dict[int | str, dict[str, Any]]
-
 EVERYWHERE: Responses = {
     200: {"headers": RATE_LIMIT},
-    401: {"model": UnauthenticatedErrorResponse, "description": "Unauthorized"},
-    429: {
-        "model": APIRateLimitErrorResponse,
-        "description": "Too Many Requests",
-        "headers": {**RETRY_AFTER, **RATE_LIMIT},
-    },
-    503: {"model": UnavailableErrorResponse, "description": "Service Unavailable", "headers": RETRY_AFTER},
+    **refusal(UnauthenticatedErrorResponse, "Unauthorized", 401),
+    **refusal(APIRateLimitErrorResponse, "Too Many Requests", 429, {**RETRY_AFTER, **RATE_LIMIT}),
+    **refusal(UnavailableErrorResponse, "Service Unavailable", 503, RETRY_AFTER),
 }
-OF_MEMBERS: Responses = {**EVERYWHERE, 403: {"model": PermissionsErrorResponse, "description": "Forbidden"}}
-OF_RUNS: Responses = {**OF_MEMBERS, 404: {"model": AgentRunNotFoundErrorResponse, "description": "Not Found"}}
-REFUSED: Responses = {400: {"model": InvalidRequestErrorResponse, "description": "Bad Request"}}
-CONFLICT: Responses = {409: {"model": ConflictErrorResponse, "description": "Conflict"}}
+OF_MEMBERS: Responses = {**EVERYWHERE, **refusal(PermissionsErrorResponse, "Forbidden", 403)}
+OF_RUNS: Responses = {**OF_MEMBERS, **refusal(AgentRunNotFoundErrorResponse, "Not Found", 404)}
+REFUSED = refusal(InvalidRequestErrorResponse, "Bad Request", 400)
+CONFLICT = refusal(ConflictErrorResponse, "Conflict", 409)
+
+# The schemas that the document needs besides those that routes return.
+ERRORS: tuple[type[BaseModel], ...] = (
+    AgentRunNotFoundErrorResponse,
+    APIRateLimitErrorResponse,
+    ConflictErrorResponse,
+    InvalidRequestErrorResponse,
+    PermissionsErrorResponse,
+    UnauthenticatedErrorResponse,
+    UnavailableErrorResponse,
+)
