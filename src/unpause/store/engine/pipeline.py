@@ -15,6 +15,7 @@ from psycopg.errors import Error, OperationalError, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.waiting import Ready, Wait
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from unpause.store.engine.statements import announce_statement, driver_error
@@ -98,7 +99,7 @@ class Pipeline:
         except Error as error:
             text = queue[0].text if len(queue) == 1 else "; ".join(command.text for command in queue)
             if is_lost := self._driver.closed:
-                connection.invalidate(error)
+                _give_up_pool(connection)
             raise driver_error(connection, text, error, is_lost=is_lost) from error
         return results
 
@@ -115,6 +116,12 @@ class Pipeline:
             with suppress(Error):
                 # Refused where results are still to come: such a connection is of no use to anybody.
                 _leave(libpq)
+
+
+def _give_up_pool(connection: Connection) -> None:
+    """Have SQLAlchemy find that the connection is lost: it then replaces all that are as old, before their next use."""
+    with suppress(SQLAlchemyError):
+        connection.exec_driver_sql("SELECT 1")
 
 
 def _leave(libpq: PGconn) -> None:
