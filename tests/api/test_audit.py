@@ -297,7 +297,7 @@ def failing(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-@pytest.mark.parametrize("part", ["continue_run.transition", "decisions.add_entries"])
+@pytest.mark.parametrize("part", ["continue_run.move", "decisions.add_entries"])
 async def test_a_decision_and_its_entry_are_kept_together_or_not_at_all(
     server: Server, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
