@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import httpx
 import pytest
 
-from tests.support.published import check_response
+from tests.support.published import check_response, check_value
 from unpause.cli.documents import openapi_texts
 from unpause.domain.events import EventType
 
@@ -43,6 +43,34 @@ def test_every_stream_names_the_schema_of_its_items(documents: dict[str, Json], 
 def test_every_reference_leads_to_a_schema(documents: dict[str, Json], name: str) -> None:
     for reference in references_in(documents[name]):
         assert resolved(documents[name], {"$ref": reference})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_example_is_valid(documents: dict[str, Json], name: str) -> None:
+    for where, content in contents_of(documents[name]):
+        for example in content.get("examples", {}).values():
+            check_value(where, content, example["value"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "/agents/{agent_id}/runs"),
+        ("post", "/agents/{agent_id}/runs/{run_id}/continue"),
+        ("get", "/agents/{agent_id}/runs/{run_id}"),
+        ("get", "/agents/{agent_id}/runs/{run_id}/events"),
+        ("post", "/approvals/{approval_id}/resolve"),
+    ],
+)
+def test_the_routes_that_every_client_uses_have_examples_of_each_body(
+    documents: dict[str, Json], method: str, path: str
+) -> None:
+    operation = documents["agno"]["paths"][path][method]
+    responses = [response for status, response in operation["responses"].items() if status.startswith("2")]
+    parts = [*responses, operation.get("requestBody", {})]
+    contents = [content for part in parts for content in part.get("content", {}).values()]
+    assert contents
+    assert all(content.get("examples") for content in contents)
 
 
 def test_every_kind_of_event_has_a_schema(documents: dict[str, Json]) -> None:
@@ -83,6 +111,15 @@ def answers_of(document: Json) -> Iterator[tuple[str, Json]]:
                     assert response.get("content") or status == "204", (path, method, status)
                     for media, content in response.get("content", {}).items():
                         yield f"{method} {path}: {status} {media}", content
+
+
+def contents_of(document: Json) -> Iterator[tuple[str, Json]]:
+    """Yield the content of every body and answer, with its place."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+                for media, content in part.get("content", {}).items():
+                    yield f"{method} {path}: example of {media}", content
 
 
 def is_typed(schema: Json) -> bool:

@@ -1,4 +1,4 @@
-"""Completes the OpenAPI document with what FastAPI does not know: the models, and what is inside of forms."""
+"""Completes the OpenAPI document with what FastAPI does not know: the models, examples, and what is inside of forms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from unpause.api.agentos.wire import responses
+from unpause.api.agentos.wire.examples import add_examples
 from unpause.api.agentos.wire.models import approvals, config, events, requests, runs, sessions
 from unpause.api.agentos.wire.models.base import PaginatedResponse, WireSchema
 from unpause.api.answers import ref
@@ -69,6 +70,7 @@ def complete(document: dict[str, Any], others: Iterable[type[BaseModel]]) -> dic
     for item in document["paths"].values():
         for operation in item.values():
             _put_json_first(operation)
+    add_examples(document)
     return document
 
 
