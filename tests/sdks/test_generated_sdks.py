@@ -104,6 +104,7 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_its_result(
     [
         pytest.param(make_with_openapi_python_client, "unpause", id="openapi-python-client-unpause"),
         pytest.param(make_with_openapi_python_client, "agno", id="openapi-python-client", marks=pytest.mark.full),
+        pytest.param(make_with_openapi_generator, "agno", id="openapi-generator", marks=pytest.mark.full),
         pytest.param(make_with_openapi_ts, "agno", id="openapi-ts", marks=pytest.mark.full),
     ],
     indirect=["document"],
