@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.nodes.test_two_nodes import begin
 from tests.processes.conversation import read_settled_run
 from tests.processes.test_agent_processes import processes_of
-from tests.support.cluster import Cluster
-from tests.support.processes import DEADLINE, Barrier
+from tests.support.cluster import Cluster, wait_until
+from tests.support.processes import Barrier
 
 TEST_AGENT = """
 from pydantic_ai import Agent
@@ -52,10 +52,11 @@ def test_a_workers_node_names_the_agents_that_a_hangup_brought(new_cluster: Call
     agents.write_text(text.format("before"), encoding="utf-8")
     worker = cluster.new_worker("--agents", str(agents))
     worker.start()
-    assert cluster.rows("SELECT agents FROM nodes") == [(["before", "scripted"],)]
+
+    def named() -> list[Any]:
+        return cluster.rows("SELECT agents FROM nodes")
+
+    wait_until(lambda: named() == [(["before", "scripted"],)], "the node names its agents")
     agents.write_text(text.format("after"), encoding="utf-8")
     worker.send(signal.SIGHUP)
-    deadline = time.monotonic() + DEADLINE
-    while cluster.rows("SELECT agents FROM nodes") != [(["after", "scripted"],)]:
-        assert time.monotonic() < deadline, worker.output
-        time.sleep(0.05)
+    wait_until(lambda: named() == [(["after", "scripted"],)], "the node names the new agent")
