@@ -48,8 +48,8 @@ async def test_a_cycle_executes_these_statements_in_six_transactions(
     # On a slow machine what is collected would else be written before the segment ends.
     monkeypatch.setattr(segment_journal, "_UNWATCHED_SECONDS", 60.0)
     # And what the server does every few seconds would come in between.
-    seldom = {"sweep_seconds": 600.0, "poll_seconds": 600.0}
-    async with serving(tmp_path, [agent], database_url=database_url, **seldom) as client:
+    url = database_url
+    async with serving(tmp_path, [agent], database_url=url, sweep_seconds=600.0, poll_seconds=600.0) as client:
         await _cycle(client)
         with statements() as seen, commits() as committed:
             await _cycle(client)
