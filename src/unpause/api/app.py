@@ -80,6 +80,12 @@ def create_app(application: Application) -> FastAPI:
     _describe_models(app)
     describe_app(app)
     add_reference(app)
+    _add_middlewares(app, application)
+    return app
+
+
+def _add_middlewares(app: FastAPI, application: Application) -> None:
+    """Wrap the app from inside out: the last one sees a request first."""
     settings = application.settings
     app.add_middleware(
         BodyLimit,
@@ -111,4 +117,3 @@ def create_app(application: Application) -> FastAPI:
     app.add_middleware(NulCheck)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SecurityHeaders)
-    return app

@@ -88,7 +88,7 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> Statement:
     return Statement(claim.where(usual if served.setup_agent is None else or_(usual, setup)))
 
 
-# Whether there is anything to read of these, told with the change: mostly there is not.
+# Whether there is anything to read of these; mostly there is not.
 _HAS_TARGETS = (
     exists()
     .where(
@@ -117,13 +117,8 @@ _RESERVE = (
 )
 # A worker that writes is alive: its write renews the lease where that is due. A busy run's row is locked so often that
 # its worker's heartbeat may not find it free for as long as a lease.
-_RENEWED = case(
-    (
-        runs.c.lease_expires_at < database_later("half_lease", "lease_half_over"),
-        _LEASE_ENDS,
-    ),
-    else_=runs.c.lease_expires_at,
-)
+_HALF_OVER = runs.c.lease_expires_at < database_later("half_lease", "lease_half_over")
+_RENEWED = case((_HALF_OVER, _LEASE_ENDS), else_=runs.c.lease_expires_at)
 _RESERVE_HELD = Statement(
     _RESERVE.where(runs.c.fence == bindparam("held"), runs.c.status == RunStatus.RUNNING.value).values(
         lease_expires_at=_RENEWED
