@@ -12,6 +12,7 @@ import pytest
 
 from tests.nodes.load import begin
 from tests.processes.conversation import Json, begin_to_continue, confirming, create_run, read_run, read_settled_run
+from tests.processes.test_agent_processes import processes_of
 from tests.support.cluster import Cluster, wait_until
 from tests.support.processes import Barrier, ServerProcess
 
@@ -20,31 +21,30 @@ LEASE = ("--lease-seconds", "2", "--sweep-seconds", "0.5")
 IDLE_SECONDS = 4.0
 
 
-@pytest.mark.parametrize("kind", [pytest.param("gated", marks=pytest.mark.full), "regated"])
-def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], kind: str) -> None:
+@pytest.mark.parametrize("tool", [pytest.param("gated", marks=pytest.mark.full), "regated"])
+def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[..., Cluster], tool: str) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=2)
     with Barrier(cluster.folder, "frozen") as door, cluster.apis[0].client() as client:
-        run = create_run(client, f"confirmed first, {kind} frozen, confirmed last")
+        run = create_run(client, f"confirmed first, {tool} frozen, confirmed last")
         begin_to_continue(client, run, confirming(run))
         door.wait_for_arrival()
-        tool = cluster.noted("frozen")[0].pid
-        frozen = cluster.worker_of(tool)
-        _signal_both(frozen, tool, signal.SIGSTOP)
-        if kind == "regated":
+        frozen = cluster.worker_of(cluster.noted("frozen")[0].pid)
+        _signal_all(frozen, signal.SIGSTOP)
+        if tool == "regated":
             # The other worker runs it again, and nobody has to say yes to that.
             door.wait_for_arrival()
             door.let_go()
         paused = wait_until(lambda: _paused(client, run), "the run is paused by the other worker")
         held = cluster.rows("SELECT id, status, fence, last_sequence, updated_at FROM runs")
         journal = cluster.rows("SELECT * FROM tool_calls ORDER BY position, turn")
-        _signal_both(frozen, tool, signal.SIGCONT)
+        _signal_all(frozen, signal.SIGCONT)
         door.let_go()
-        wait_until(lambda: _ended(cluster, tool), "the frozen worker ends its call")
+        wait_until(lambda: _ended(cluster, frozen.pid), "the frozen worker ends its call")
         wait_until(lambda: "segment abandoned" in frozen.output or "lease lost" in frozen.output, "it notices")
         assert cluster.rows("SELECT id, status, fence, last_sequence, updated_at FROM runs") == held
         assert cluster.rows("SELECT * FROM tool_calls ORDER BY position, turn") == journal
-        assert ("may already have run" in paused["content"]) is (kind == "gated")
+        assert ("may already have run" in paused["content"]) is (tool == "gated")
         # The one that was frozen is of use again.
         done = paused
         while done["status"] == "PAUSED":
@@ -73,7 +73,7 @@ def test_what_a_worker_that_froze_had_locked_holds_up_nobody_for_long(new_cluste
         frozen = cluster.workers[0]
         # As if it had frozen between the first statement of a transaction and the commit.
         with cluster.locking_run(runs[0]["run_id"], IDLE_SECONDS):
-            frozen.send(signal.SIGSTOP)
+            _signal_all(frozen, signal.SIGSTOP)
             cluster.start(apis=0, workers=1)
             beside.wait_for_arrival()
             locked.wait_for_arrival()
@@ -105,9 +105,9 @@ def test_a_row_that_is_locked_for_long_costs_the_other_runs_no_lease(new_cluster
     assert cluster.rows(found, runs[0]["run_id"]) == [(1, 0)]
 
 
-def _signal_both(worker: ServerProcess, tool: int, number: signal.Signals) -> None:
-    """Send it to the worker, and to its agent process where it has one."""
-    for pid in {worker.pid, tool}:
+def _signal_all(worker: ServerProcess, number: signal.Signals) -> None:
+    """Send it to the worker, and to its agent processes where it has some: a machine freezes as a whole."""
+    for pid in (worker.pid, *processes_of(worker)):
         os.kill(pid, number)
 
 

@@ -90,8 +90,8 @@ class Cluster:
         return self._process("worker", *options)
 
     def worker_of(self, pid: int) -> ServerProcess:
-        """Return the worker whose process that is, or the parent of that agent process."""
-        return next(worker for worker in self.workers if worker.pid in (pid, _parent_of(pid)))
+        """Return the worker whose process that is."""
+        return next(worker for worker in self.workers if worker.pid == pid)
 
     def rows(self, query: LiteralString, *values: object) -> list[Any]:
         """Return what the query finds in the database."""
@@ -189,8 +189,3 @@ def wait_until(look: Callable[[], T | None], what: str, seconds: float = DEADLIN
         time.sleep(_LOOK_AGAIN_SECONDS)
     message = f"did not happen in {seconds:.0f} seconds: {what}"
     raise AssertionError(message)
-
-
-def _parent_of(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
