@@ -19,7 +19,7 @@ import psycopg
 from sqlalchemy import NullPool, create_engine, text
 
 from tests.support.processes import DEADLINE, ServerProcess
-from unpause.store.engine.postgres import begin_statement
+from unpause.store.engine.postgres import begin_statements
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class Cluster:
         """Hold a run's row locked for the length of the block, as a process that froze within a transaction does."""
         engine = create_engine(self.database_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(begin_statement(idle_seconds))
+            connection.exec_driver_sql("; ".join(begin_statements(idle_seconds)))
             connection.execute(text("SELECT id FROM runs WHERE run_id = :run_id FOR UPDATE"), {"run_id": run_id})
             try:
                 yield Locking(cast("psycopg.Connection[Any]", connection.connection.driver_connection))

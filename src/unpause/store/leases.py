@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 
 from unpause.settings import DEFAULT_IDLE_SECONDS
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION, begin_statement
+from unpause.store.engine.postgres import CONNECTION, begin_statements
 from unpause.store.nodes import keep_node, remove_node
 from unpause.store.run_queue import list_held, renew_leases
 
@@ -40,7 +40,7 @@ class LeaseKeeper:
             hide_parameters=True,
             connect_args=dict(CONNECTION),
         )
-        self._begin = begin_statement(idle_seconds)
+        self._begin = "; ".join(begin_statements(idle_seconds))
 
     def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
         """Renew the leases of runs, each with its fence, for ``lease``; return the runs that are still held.

@@ -47,15 +47,6 @@ _WAITER_OF = 4
 
 
 def begin_statements(idle_seconds: float, isolation: str = "READ COMMITTED") -> tuple[str, str]:
-    """Return the same as two statements, for a pipeline, which takes them one by one."""
-    idle = f"set_config('idle_in_transaction_session_timeout', '{_milliseconds(idle_seconds)}', true)"
-    return (
-        f"BEGIN ISOLATION LEVEL {isolation}",
-        f"SELECT set_config('lock_timeout', '{_milliseconds(_LOCK_SECONDS)}', true), {idle}",
-    )
-
-
-def begin_statement(idle_seconds: float, isolation: str = "READ COMMITTED") -> str:
     """Return a BEGIN with limits: a short wait for a lock, and how long the transaction may be left idle.
 
     PostgreSQL itself ends an idle one, whose process froze or whose machine was suspended, and frees what it locked.
@@ -64,10 +55,10 @@ def begin_statement(idle_seconds: float, isolation: str = "READ COMMITTED") -> s
     which hands a server's connection to another client after each transaction. The driver has to be in autocommit mode,
     so that it sends no BEGIN of its own.
     """
+    idle = f"set_config('idle_in_transaction_session_timeout', '{_milliseconds(idle_seconds)}', true)"
     return (
-        f"BEGIN ISOLATION LEVEL {isolation};"
-        f" SET LOCAL lock_timeout = {_milliseconds(_LOCK_SECONDS)};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(idle_seconds)}"
+        f"BEGIN ISOLATION LEVEL {isolation}",
+        f"SELECT set_config('lock_timeout', '{_milliseconds(_LOCK_SECONDS)}', true), {idle}",
     )
 
 
