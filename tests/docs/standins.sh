@@ -22,6 +22,8 @@ start_server() {
     printf '%q ' "$@" >"$STATE/$name.command"
     # A model that answers without a key: Pydantic AI's, which calls each tool once.
     if [[ $1 != demo && " $* " != *" --model"* ]]; then local -x UNPAUSE_MODEL=${UNPAUSE_MODEL-test}; fi
+    # Before the background process opens it: the log of an earlier start also says that it is ready.
+    : >"$STATE/$name.log"
     command unpause "$@" >"$STATE/$name.log" 2>&1 &
     echo $! >"$STATE/$name.pid"
     until grep -q 'Unpause .*is ready' "$STATE/$name.log"; do

@@ -25,13 +25,18 @@ EXECUTED: Final = [
     for page in PAGES
     if page.name not in _EXAMINED_ELSEWHERE and any(block.not_run is None for block in page.blocks)
 ]
+# Ten seconds and more each, of starting servers. What they show has tests of its own elsewhere.
+_SLOW: Final = {f"docs/how-to/{name}.md" for name in ("backup", "many-nodes", "structured-output", "tokens", "upgrade")}
 # The PostgreSQL of the documents.
 POSTGRES: Final = "postgresql+psycopg://unpause:secret@db.example/unpause"
 _PROGRAMS: Final = ("bash", "curl", "sqlite3")
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.name, marks=[pytest.mark.full] if page.name in _SLOW else []) for page in EXECUTED],
+)
 def test_a_page_does_what_it_says(page: Page, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     programs = (*_PROGRAMS, "node") if "```javascript" in page.text else _PROGRAMS
     missing = [program for program in programs if shutil.which(program) is None]
