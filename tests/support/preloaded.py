@@ -24,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
+from coverage import Coverage
+
 from tests.support.engines import quicken_engines
 
 _LOADED: Final = (
@@ -150,10 +152,26 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str]) -> N
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    _save_coverage_before_signals()
     # As `python -m` has it.
     sys.path[0] = folder
     sys.argv[1:] = arguments
     runpy.run_module("unpause", run_name="__main__", alter_sys=True)
+
+
+def _save_coverage_before_signals() -> None:
+    """Save what was measured before the process raises the signal that ended it, as a server does: none outlives it."""
+    measuring = Coverage.current()
+    if measuring is None:
+        return
+    raise_signal = signal.raise_signal
+
+    def save_and_raise(number: int) -> None:
+        measuring.stop()
+        measuring.save()
+        raise_signal(number)
+
+    signal.raise_signal = save_and_raise
 
 
 if __name__ == "__main__":

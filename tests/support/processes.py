@@ -9,10 +9,11 @@ import selectors
 import shutil
 import signal
 import sqlite3
+import subprocess
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,8 @@ from tests.support.preloaded import Command
 
 # Seconds for anything a test waits for. Reached only when something is wrong.
 DEADLINE: Final = 60.0
+# Seconds for a server to end in order when coverage is measured; one that is blocked does not.
+_SAVING: Final = 10.0
 
 AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
@@ -215,8 +218,14 @@ class ServerProcess:
         return self._process
 
     def _clean_up(self) -> None:
-        if self._process is not None:
-            self.kill()
+        if self._process is None:
+            return
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            # A process that is killed leaves nothing of what was measured in it.
+            self.send(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_SAVING)
+        self.kill()
 
 
 class Barrier:
