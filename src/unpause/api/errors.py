@@ -87,16 +87,21 @@ def body_for(path: str, status: int, message: str) -> dict[str, Any]:
     return (codegen_body if path.startswith(CODEGEN_PREFIX) else agno_body)(status, message)
 
 
-class _RenderingRoute(APIRoute):
+class RenderingRoute(APIRoute):
     """A route that renders errors in the style of its API."""
 
     body: Callable[[int, str, Mapping[str, object] | None], dict[str, Any]]
     request_class: type[StrictRequest] = StrictRequest
 
+    @staticmethod
+    def refuse(error: UnpauseError) -> tuple[int, Mapping[str, object]]:
+        """Return the status of the response to an error, and further keys of its body."""
+        return status_of(error), error.details
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, with every error turned into a response."""
         handler = super().get_route_handler()
-        body, request_class = type(self).body, type(self).request_class
+        body, request_class, refuse = type(self).body, type(self).request_class, type(self).refuse
         scopes = permission_of(self.methods, self.path)
 
         async def answer(request: Request) -> Response:
@@ -106,8 +111,8 @@ class _RenderingRoute(APIRoute):
                     check_permission(principal_of(request), scopes, request)
                 return await handler(request_class(request.scope, request.receive))
             except UnpauseError as error:
-                status = status_of(error)
-                return JSONResponse(body(status, _cut(text_of(error)), error.details), status, retry_headers(error))
+                status, details = refuse(error)
+                return JSONResponse(body(status, _cut(text_of(error)), details), status, retry_headers(error))
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
@@ -135,14 +140,14 @@ def retry_headers(error: UnpauseError) -> dict[str, str] | None:
             return None
 
 
-class AgnoRoute(_RenderingRoute):
+class AgnoRoute(RenderingRoute):
     """A route of the AgentOS API."""
 
     body = staticmethod(agno_body)
     request_class = FormOrJsonRequest
 
 
-class CodegenRoute(_RenderingRoute, LimitedRoute):
+class CodegenRoute(RenderingRoute, LimitedRoute):
     """A route of the Codegen API. The response to a counted request has the rate limit's header fields."""
 
     body = staticmethod(codegen_body)

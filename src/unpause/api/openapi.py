@@ -54,8 +54,17 @@ _CODEGEN_TAGS = {
     "integrations": "Codegen: always empty here.",
     "cli-rules": "Codegen: always empty here.",
 }
+# Routes of their own, in the documents of both APIs.
+_NATIVE_TAGS = {
+    "Inbox": "What waits for people, over all agents and APIs: list, decide, follow.",
+}
 _SERVER_TAGS = {"Health": "Liveness and readiness."}
-_GROUPS = {"AgentOS API": _AGENTOS_TAGS, "Codegen API": _CODEGEN_TAGS, "Server": _SERVER_TAGS}
+_GROUPS = {
+    "AgentOS API": _AGENTOS_TAGS,
+    "Codegen API": _CODEGEN_TAGS,
+    "Unpause API": _NATIVE_TAGS,
+    "Server": _SERVER_TAGS,
+}
 
 # In the order in which Swagger UI and Redoc show them.
 TAGS = [{"name": name, "description": text} for group in _GROUPS.values() for name, text in group.items()]
@@ -89,15 +98,24 @@ def describe_app(app: FastAPI) -> None:
 
 
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
-    """Return the documents by name: ``unpause`` has every route, ``agno`` and ``codegen`` those of one API."""
+    """Return the documents by name: ``unpause`` has every route.
+
+    ``agno`` and ``codegen`` have those of one API, and Unpause's own.
+    """
     whole = app.openapi()
-    codegen = {path: item for path, item in whole["paths"].items() if path.startswith(CODEGEN_PREFIX)}
-    agno = {path: item for path, item in whole["paths"].items() if path not in codegen}
+    codegen = {
+        path: item for path, item in whole["paths"].items() if path.startswith(CODEGEN_PREFIX) or _is_native(item)
+    }
+    agno = {path: item for path, item in whole["paths"].items() if not path.startswith(CODEGEN_PREFIX)}
     return {
         "agno": _part(whole, "AgentOS routes of Unpause", agno),
         "codegen": _part(whole, "Codegen routes of Unpause", codegen),
         "unpause": whole,
     }
+
+
+def _is_native(item: dict[str, Any]) -> bool:
+    return any(tag in _NATIVE_TAGS for operation in item.values() for tag in operation["tags"])
 
 
 def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:

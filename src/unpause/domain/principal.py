@@ -37,10 +37,10 @@ class Principal:
     """The caller of a request.
 
     ``user_id`` is the user that the request names; ``subject`` is the authenticated user, None for a program that acts
-    for users of its own. ``via`` names the API (``agno`` or ``codegen``), for the record of a decision. ``scopes`` None
-    means all: the server itself has them, and every client of a server without authentication. ``token_id`` is the
-    token's public id. ``session_id`` is the session that its runs belong to. ``is_isolated`` hides other users' runs
-    and sessions. ``address`` is the IP address of the request.
+    for users of its own. ``via`` names the API (``agno``, ``codegen`` or ``unpause``), for the record of a decision.
+    ``scopes`` None means all: the server itself has them, and every client of a server without authentication.
+    ``token_id`` is the token's public id. ``session_id`` is the session that its runs belong to. ``is_isolated`` hides
+    other users' runs and sessions. ``address`` is the IP address of the request.
     """
 
     organization_id: int

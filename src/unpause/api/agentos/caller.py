@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Query
 from starlette.requests import Request
 
-from unpause.api.dependencies import App
-from unpause.api.permissions import principal_of
+from unpause.api.dependencies import App, identify_caller
 from unpause.domain.principal import Principal
-from unpause.errors import RunNotFound, UserMissing
+from unpause.errors import RunNotFound
 
 if TYPE_CHECKING:
     from unpause.bootstrap import Application
@@ -27,10 +25,7 @@ async def get_caller(request: Request, application: App) -> Principal:
 
     Raises UserMissing there for a JWT that names no user, which would see everything.
     """
-    principal = replace(principal_of(request), via="agno", is_isolated=application.settings.user_isolation)
-    if principal.is_isolated and principal.is_nameless_jwt and not principal.is_admin:
-        raise UserMissing
-    return principal
+    return identify_caller(request, application, "agno")
 
 
 Caller = Annotated[Principal, Depends(get_caller)]

@@ -1,0 +1,65 @@
+"""What the routes of Unpause's own API have in common: inbox, grants, runs, overview.
+
+Errors are as AgentOS has them, ``{"detail", "error_code"}``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from unpause.api.answers import Responses, answer
+from unpause.api.dependencies import App, identify_caller
+from unpause.api.errors import RenderingRoute, agno_body, status_of
+from unpause.domain.principal import Principal
+from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# The name of this API in the record of a decision.
+VIA = "unpause"
+
+# The schemas of AgentOS's errors.
+_REFUSALS = {
+    400: ("BadRequestResponse", "Bad Request"),
+    401: ("UnauthenticatedResponse", "Unauthorized"),
+    403: ("ForbiddenResponse", "Forbidden"),
+    404: ("NotFoundResponse", "Not Found"),
+    422: ("ValidationErrorResponse", "Unprocessable Entity"),
+    429: ("TooManyRequestsResponse", "Too Many Requests"),
+    500: ("InternalServerErrorResponse", "Internal Server Error"),
+    503: ("ServiceUnavailableResponse", "Service Unavailable"),
+}
+
+# Every route.
+ERRORS: Responses = {
+    status: response
+    for code, (name, description) in _REFUSALS.items()
+    for status, response in answer(name, description, code).items()
+}
+
+CONFLICT = answer("ConflictResponse", "Conflict", 409)
+
+
+class NativeRoute(RenderingRoute):
+    """A route of Unpause's own API."""
+
+    body = staticmethod(agno_body)
+
+    @staticmethod
+    def refuse(error: UnpauseError) -> tuple[int, Mapping[str, object]]:
+        """Return the status of the response to an error, and further keys of its body with the error's code."""
+        # An answer that does not fit is a value of the request like any other.
+        status = 422 if isinstance(error, RequirementMismatch | RequirementsOpen) else status_of(error)
+        return status, {"error_code": error.code.lower(), **error.details}
+
+
+async def get_caller(request: Request, application: App) -> Principal:
+    """Return the caller; where the settings isolate users, it sees nothing of other users. Raises UserMissing."""
+    return identify_caller(request, application, VIA)
+
+
+Caller = Annotated[Principal, Depends(get_caller)]
