@@ -13,6 +13,7 @@ from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
 from unpause.auth.stream_tickets import StreamTickets
 from unpause.clock import RandomIds, SystemClock
+from unpause.delivery.worker import DeliveryWorker
 from unpause.domain.nodes import Node, node_name
 from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
@@ -49,7 +50,7 @@ from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.version import VERSION
-from unpause.webhooks.deliverer import DeliveryWorker
+from unpause.webhooks.queue import WebhookQueue
 from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
 
@@ -59,8 +60,10 @@ if TYPE_CHECKING:
 
     from unpause.agents.served import Agents
     from unpause.clock import Clock, Ids
+    from unpause.domain.webhooks import Delivery
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
+    from unpause.store.deliveries import Due
     from unpause.store.rate_limits import Counts
     from unpause.streaming.bus import Bus
 
@@ -94,7 +97,7 @@ class Application:
     users: UserDirectory
     counts: Counts
     webhooks: WebhookService
-    deliverer: DeliveryWorker
+    deliverer: DeliveryWorker[Due, Delivery]
     clock: Clock
     authenticator: Authenticator
     tickets: StreamTickets
@@ -179,7 +182,7 @@ def build_application(
         users=UserDirectory(database),
         counts=_counts(database, clock),
         webhooks=WebhookService(database, clock, context.ids, vault, sender, allow_private=allow_private),
-        deliverer=DeliveryWorker(database, sender, clock, delivery_rules(settings)),
+        deliverer=DeliveryWorker(database, WebhookQueue(sender), clock, delivery_rules(settings)),
         clock=clock,
         authenticator=authenticator,
         tickets=StreamTickets(authenticator, clock, ticket_key(settings)),

@@ -14,13 +14,13 @@ from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
 from unpause.clock import SystemClock
+from unpause.delivery.worker import DeliveryRules
 from unpause.domain.requirements import OnExpire
 from unpause.execution.executor import ExecutionRules
 from unpause.execution.workers import WorkerRules
 from unpause.services.quotas import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
-from unpause.webhooks.deliverer import DeliveryRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

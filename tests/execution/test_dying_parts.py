@@ -21,7 +21,7 @@ from unpause.execution.workers import Workers
 from unpause.store.engine.group_commit import GroupCommit
 from unpause.tasks import PartDied, VitalTask, background_tasks
 
-EVERYWHERE = ["workers", "sweeper Expiry", "deliverer"]
+EVERYWHERE = ["workers", "sweeper Expiry", "webhook deliverer"]
 ON_SQLITE = ["database writer"]
 ON_POSTGRES = [
     *("database appender 1", "database straggler", "heartbeat"),

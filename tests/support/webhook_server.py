@@ -19,10 +19,11 @@ from unpause.agents.driver import AgentDriver
 from unpause.api.app import create_app
 from unpause.bootstrap import Application
 from unpause.clock import Clock, SystemClock
+from unpause.delivery.worker import DeliveryRules, DeliveryWorker
 from unpause.store.tables import webhook_deliveries
 from unpause.vault import Vault, new_key
-from unpause.webhooks.deliverer import DeliveryRules, DeliveryWorker
 from unpause.webhooks.http import Resolver, SafeHttpClient
+from unpause.webhooks.queue import WebhookQueue
 from unpause.webhooks.sender import SigningSender
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ async def webhook_server(
     vault = Vault([settings.encryption_key.get_secret_value()] if settings.encryption_key else [])
     door = SafeHttpClient(rules.timeout_seconds, allow_private=settings.webhook_private_targets, resolve=resolve)
     sender = SigningSender(vault, lambda: door, clock)
-    deliverer = DeliveryWorker(built.database, sender, clock, rules, chance=lambda: 0.5)
+    deliverer = DeliveryWorker(built.database, WebhookQueue(sender), clock, rules, chance=lambda: 0.5)
     application = replace(built, deliverer=deliverer)
     transport = httpx.ASGITransport(app=create_app(application), raise_app_exceptions=False)
     async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:

@@ -20,13 +20,14 @@ from tests.support.receiver import Receiver
 from tests.support.server import SettableClock
 from tests.support.serving import settings_for
 from tests.support.webhook_server import KEY, QUICK, all_over, once, webhook_server
+from unpause.delivery.slots import SlotRules
+from unpause.delivery.worker import DeliveryRules, DeliveryWorker
 from unpause.domain.webhooks import Address, Delivery, DeliveryResult
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
 from unpause.vault import new_key
-from unpause.webhooks.deliverer import DeliveryRules, DeliveryWorker
-from unpause.webhooks.slots import SlotRules
+from unpause.webhooks.queue import WebhookQueue
 
 SECRET = "a secret to sign with"
 PATIENT = replace(QUICK, attempts=1000, timeout_seconds=0.5, longest_delay_seconds=0.02)
@@ -90,7 +91,8 @@ class Outbox:
     @asynccontextmanager
     async def delivering(self, rules: DeliveryRules | None = None) -> AsyncIterator[None]:
         """Deliver during the block."""
-        deliverer = DeliveryWorker(self.database, self.sender, self.clock, rules or self.rules, chance=lambda: 0.5)
+        queue = WebhookQueue(self.sender)
+        deliverer = DeliveryWorker(self.database, queue, self.clock, rules or self.rules, chance=lambda: 0.5)
         async with deliverer.working():
             yield
 
@@ -306,7 +308,7 @@ async def test_a_database_that_fails_for_a_while_does_not_end_the_delivering(
             raise OSError
 
         with monkeypatch.context() as patched:
-            patched.setattr("unpause.webhooks.deliverer.list_due", fail)
+            patched.setattr("unpause.webhooks.queue.list_due", fail)
             await box.add(box.message("one"))
             async with box.delivering():
                 await box.sender.has_sent(1)

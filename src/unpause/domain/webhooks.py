@@ -67,6 +67,11 @@ class Delivery:
     secret: Sealed | None = None
     attempts: int = 0
 
+    @property
+    def server(self) -> str:
+        """The server that it goes to."""
+        return self.address.server
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:

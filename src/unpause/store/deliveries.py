@@ -70,6 +70,11 @@ class Due(NamedTuple):
     attempts: int
     organization_id: int = 1
 
+    @property
+    def server(self) -> str:
+        """The server that it goes to."""
+        return self.address.server
+
 
 def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
     """Add deliveries that are due at once."""

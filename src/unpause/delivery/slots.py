@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from unpause.domain.webhooks import Delivery
-    from unpause.store.deliveries import Due
 
 T = TypeVar("T")
 
 # Servers whose speed is remembered.
 _MAX_REMEMBERED = 10_000
+
+
+class Addressed(Protocol):
+    """A message of an organization to a server."""
+
+    @property
+    def organization_id(self) -> int:
+        """The organization whose slots it takes."""
+        ...
+
+    @property
+    def server(self) -> str:
+        """The name of its receiver."""
+        ...
+
+
+A = TypeVar("A", bound=Addressed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +75,26 @@ class DeliverySlots:
         most = self.rules.per_organization
         return [organization for organization, count in self._organizations.items() if count >= most]
 
-    def choose(self, due: Iterable[Due]) -> list[Due]:
+    def choose(self, due: Iterable[A]) -> list[A]:
         """Return what may start now: fast servers first, and the organizations in turn."""
         by_organization: Counter[int] = Counter(self._organizations)
         ranked = []
         for place, each in enumerate(due):
             by_organization[each.organization_id] += 1
-            is_unproven = not self._is_fast.get(each.address.server, False)
+            is_unproven = not self._is_fast.get(each.server, False)
             ranked.append((is_unproven, by_organization[each.organization_id], place, each))
         trial = DeliverySlots(self.rules, self._servers.copy(), self._organizations.copy(), self._unproven.copy())
         trial._is_fast = self._is_fast
         chosen = []
         for _, _, _, each in sorted(ranked, key=lambda item: item[:3]):
-            if trial._has_room(each.organization_id, each.address.server):
-                trial._add(each.organization_id, each.address.server)
+            if trial._has_room(each.organization_id, each.server):
+                trial._add(each.organization_id, each.server)
                 chosen.append(each)
         return chosen
 
-    def begin(self, delivery: Delivery) -> Slot:
+    def begin(self, message: Addressed) -> Slot:
         """Take a slot for an attempt; ``Slot.end`` gives it back."""
-        organization, server = delivery.organization_id, delivery.address.server
+        organization, server = message.organization_id, message.server
         return Slot(self, organization, server, is_unproven=self._add(organization, server))
 
     def _has_room(self, organization: int, server: str) -> bool:

@@ -1,4 +1,4 @@
-"""Delivers webhook messages at least once, with growing delays after failures."""
+"""Delivers messages at least once, with growing delays after failures."""
 
 from __future__ import annotations
 
@@ -8,31 +8,21 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import structlog
 
-from unpause.store.deliveries import (
-    claim_delivery,
-    delete_finished,
-    has_finished,
-    list_due,
-    mark_delivered,
-    mark_failed,
-)
+from unpause.delivery.slots import Addressed, DeliverySlots, Slot, SlotRules
 from unpause.store.engine.dialects import read_now
 from unpause.tasks import VitalTask, background_tasks
-from unpause.webhooks.slots import DeliverySlots, Slot, SlotRules
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from unpause.clock import Clock
-    from unpause.domain.webhooks import Delivery, DeliveryResult
-    from unpause.store.deliveries import Due
+    from unpause.domain.webhooks import DeliveryResult
     from unpause.store.engine.database import Connection, Database
-    from unpause.webhooks.sender import MessageSender
 
 _log = structlog.get_logger(__name__)
 
@@ -70,19 +60,95 @@ class DeliveryRules:
         return timedelta(seconds=min(doubled, self.longest_delay_seconds) * varied)
 
 
-class DeliveryWorker:
+class Due(Addressed, Protocol):
+    """What is due: how often it was attempted, this one not included."""
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+        ...
+
+
+class Message(Addressed, Protocol):
+    """What one attempt sends; ``attempts`` includes it."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the log."""
+        ...
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+        ...
+
+
+D = TypeVar("D", bound=Due)
+M = TypeVar("M", bound=Message)
+
+
+class DeliveryQueue(Protocol[D, M]):
+    """Stored messages of one kind, and how to send one. Several processes may work on it."""
+
+    @property
+    def kind(self) -> str:
+        """What the log calls them."""
+        ...
+
+    def list_due(
+        self,
+        connection: Connection,
+        now: datetime,
+        at_most: int,
+        servers: Sequence[str],
+        organizations: Sequence[int],
+    ) -> list[D]:
+        """Return what is due, the longest due first, but for these servers and organizations."""
+        ...
+
+    def claim(self, connection: Connection, due: D, now: datetime, retry_at: datetime) -> M | None:
+        """Count an attempt and return what it sends; None where another worker was faster.
+
+        It is due again at ``retry_at``, in case this attempt never reports its result.
+        """
+        ...
+
+    async def send(self, message: M) -> DeliveryResult:
+        """Send it once and return the result; raise nothing for what others cause."""
+        ...
+
+    def mark_delivered(self, connection: Connection, message: M, now: datetime) -> None:
+        """Write that it has arrived."""
+        ...
+
+    def mark_failed(
+        self, connection: Connection, message: M, error: str, retry_at: datetime, most: int
+    ) -> datetime | None:
+        """Write why the attempt failed; return when the next one is due, None after the last of ``most``."""
+        ...
+
+    def has_finished(self, connection: Connection, before: datetime) -> bool:
+        """Whether there are finished messages from before this time."""
+        ...
+
+    def delete_finished(self, connection: Connection, before: datetime) -> None:
+        """Delete them."""
+        ...
+
+
+class DeliveryWorker(Generic[D, M]):
     """Polls the database for due messages and sends them; other processes may do the same."""
 
     def __init__(
         self,
         database: Database,
-        sender: MessageSender,
+        queue: DeliveryQueue[D, M],
         clock: Clock,
         rules: DeliveryRules,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
-        self._sender = sender
+        self._queue = queue
         self._clock = clock
         self._rules = rules
         self._chance = chance
@@ -95,7 +161,7 @@ class DeliveryWorker:
     async def working(self) -> AsyncIterator[None]:
         """Deliver during the block; at its end running attempts are cancelled, and retried later."""
         async with background_tasks() as tasks:
-            polling = VitalTask(tasks, self._poll(tasks), "deliverer")
+            polling = VitalTask(tasks, self._poll(tasks), f"{self._queue.kind} deliverer")
             try:
                 yield
             finally:
@@ -111,7 +177,7 @@ class DeliveryWorker:
                 more = await self._start_due(tasks)
                 await self._clean()
             except Exception:  # noqa: BLE001 - the boundary around a poll: the next one tries again
-                _log.exception("webhook polling failed")
+                _log.exception(f"{self._queue.kind} polling failed")
             if more:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._freed.wait(), self._rules.poll_seconds)
@@ -125,34 +191,34 @@ class DeliveryWorker:
             return True
         servers, organizations = slots.full_servers, slots.full_organizations
 
-        def find_due(connection: Connection) -> tuple[datetime, list[Due]]:
+        def find_due(connection: Connection) -> tuple[datetime, list[D]]:
             now = self._now(connection)
-            return now, list_due(connection, now, _BATCH_SIZE, servers[:_MAX_EXCLUDED], organizations)
+            return now, self._queue.list_due(connection, now, _BATCH_SIZE, servers[:_MAX_EXCLUDED], organizations)
 
         # Reading first keeps an idle server from writing.
         now, due = await self._database.read(find_due)
         chosen = slots.choose(due)
         if chosen:
-            for delivery in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
-                self._start(tasks, delivery)
+            for message in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
+                self._start(tasks, message)
         return len(chosen) < len(due) or len(due) == _BATCH_SIZE
 
     def _now(self, connection: Connection) -> datetime:
         # One clock for all processes: one whose own is ahead would send what another is sending.
         return read_now(connection, self._clock.now())
 
-    def _claim(self, connection: Connection, chosen: list[Due], now: datetime) -> list[Delivery]:
-        claimed = (claim_delivery(connection, due, self._retry_lost_at(due, now)) for due in chosen)
-        return [delivery for delivery in claimed if delivery is not None]
+    def _claim(self, connection: Connection, chosen: list[D], now: datetime) -> list[M]:
+        claimed = (self._queue.claim(connection, due, now, self._retry_lost_at(due, now)) for due in chosen)
+        return [message for message in claimed if message is not None]
 
-    def _retry_lost_at(self, due: Due, now: datetime) -> datetime:
+    def _retry_lost_at(self, due: D, now: datetime) -> datetime:
         """Return when to retry an attempt whose process died."""
         longest = timedelta(seconds=1.5 * self._rules.timeout_seconds)
         return now + longest + self._rules.delay_after(due.attempts + 1, self._chance())
 
-    def _start(self, tasks: asyncio.TaskGroup, delivery: Delivery) -> None:
-        slot = self._slots.begin(delivery)
-        task = tasks.create_task(self._deliver(delivery), name=f"deliver {delivery.id}")
+    def _start(self, tasks: asyncio.TaskGroup, message: M) -> None:
+        slot = self._slots.begin(message)
+        task = tasks.create_task(self._deliver(message), name=f"deliver {message.id}")
         self._attempts.add(task)
         # Not in the task itself: it may be cancelled before its first step.
         task.add_done_callback(partial(self._finish, slot))
@@ -162,37 +228,37 @@ class DeliveryWorker:
         slot.end(None if task.cancelled() or task.exception() is not None else task.result())
         self._freed.set()
 
-    async def _deliver(self, delivery: Delivery) -> float | None:
+    async def _deliver(self, message: M) -> float | None:
         """Make one attempt; return the seconds that the server took, None where they are unknown."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         seconds = None
         try:
-            sent = await self._sender.send_message(delivery)
+            sent = await self._queue.send(message)
             seconds = loop.time() - began
-            await self._record(delivery, sent)
+            await self._record(message, sent)
         except Exception:  # noqa: BLE001 - the boundary around a delivery: its claim has set the next attempt
-            _log.exception("webhook delivery crashed", message_id=delivery.id, attempt=delivery.attempts)
+            _log.exception(f"{self._queue.kind} delivery crashed", message_id=message.id, attempt=message.attempts)
         return seconds
 
-    async def _record(self, delivery: Delivery, sent: DeliveryResult) -> None:
-        reason = sent.error
+    async def _record(self, message: M, sent: DeliveryResult) -> None:
+        queue, reason = self._queue, sent.error
         if reason is None:
-            await self._database.write(lambda connection: mark_delivered(connection, delivery, self._now(connection)))
+            await self._database.write(
+                lambda connection: queue.mark_delivered(connection, message, self._now(connection))
+            )
             return
-        is_last = delivery.attempts >= self._rules.attempts
-        delay = None if is_last else self._rules.delay_after(delivery.attempts, self._chance())
+        delay = self._rules.delay_after(message.attempts, self._chance())
 
         def unit(connection: Connection) -> datetime | None:
-            retry_at = None if delay is None else self._now(connection) + delay
-            mark_failed(connection, delivery, reason, retry_at)
-            return retry_at
+            retry_at = self._now(connection) + delay
+            return queue.mark_failed(connection, message, reason, retry_at, self._rules.attempts)
 
         retry_at = await self._database.write(unit)
         _log.warning(
-            "webhook delivery failed",
-            message_id=delivery.id,
-            attempt=delivery.attempts,
+            f"{queue.kind} delivery failed",
+            message_id=message.id,
+            attempt=message.attempts,
             reason=reason,
             retry_at=retry_at.isoformat() if retry_at else None,
         )
@@ -203,5 +269,5 @@ class DeliveryWorker:
             return
         self._clean_at = now + _CLEAN_EVERY
         before = await self._database.read(self._now) - self._rules.keep
-        if await self._database.read(lambda connection: has_finished(connection, before)):
-            await self._database.write(lambda connection: delete_finished(connection, before))
+        if await self._database.read(lambda connection: self._queue.has_finished(connection, before)):
+            await self._database.write(lambda connection: self._queue.delete_finished(connection, before))
