@@ -16,10 +16,11 @@ from sqlalchemy import insert, update
 from tests.support.databases import NOW, Place, PostgresServer, dump, new_run
 from tests.support.outages import away
 from tests.support.reaching import until
-from tests.support.runs import answer, finish, start_and_follow
+from tests.support.runs import answer, look, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.server import SettableClock
 from tests.support.serving import running, settings_for
+from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.clock import SystemClock
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
@@ -251,15 +252,31 @@ async def test_one_crash_is_enough_where_no_more_are_allowed(database_url: str) 
         assert (await sweeper.look(run)).status is RunStatus.ERROR
 
 
+class HeldAfterThePause(ScriptedDriver):
+    """Waits before the continued segment does anything: the first call that ends resets the crashes as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = asyncio.Event()
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Wait, in the continued segment."""
+        if segment.messages:
+            await self.may_go_on.wait()
+        return await super().run_segment(segment, journal)
+
+
 async def test_a_continue_forgets_the_crashes(tmp_path: Path) -> None:
-    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+    driver = HeldAfterThePause()
+    async with running(tmp_path, drivers=[driver]) as application:
         view = await start_and_follow(application)
         await application.database.write(
             lambda connection: connection.execute(update(runs).where(runs.c.id == view.run.id).values(crashes=7))
         )
-        continued = await answer(application, view.run, ToolAnswer(f"call-{view.run.id}", confirmed=True))
-        ended = await finish(application, view.run, continued)
-    assert (ended.run.status, ended.run.crashes) == (RunStatus.COMPLETED, 0)
+        await answer(application, view.run, ToolAnswer(f"call-{view.run.id}", confirmed=True))
+        continued = (await look(application, view.run)).run
+        driver.may_go_on.set()
+    assert (continued.status, continued.crashes) == (RunStatus.RUNNING, 0)
 
 
 # -------------------------------------------------------------------------------- the database away
