@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from unpause.cli.documents import openapi_texts
 Json: TypeAlias = dict[str, Any]
 
 RUNS = "/agents/files/runs"
+CODEGEN = "/v1/organizations/1/agent"
 # What no two runs have in common: ids, times, durations.
 _OWN = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|pyd_ai_\w+|\d{4}-\d\d-\d\dT[^"\\]+|\d{10}|\b\d+\.\d+')
 
@@ -34,7 +36,7 @@ def examples() -> Json:
             for inner in part:
                 collect(inner)
 
-    collect(json.loads(openapi_texts()["agno"])["paths"])
+    collect(json.loads(openapi_texts()["unpause"])["paths"])
     return found
 
 
@@ -110,6 +112,43 @@ def test_an_example_resolves_an_approval_and_another_continues_the_run(
     if name == "approve":
         assert common(resolved) == common(examples["approved"])
     assert ended["status"] == "COMPLETED"
+
+
+def test_the_examples_of_codegen_create_a_run_and_confirm_its_call(client: httpx.Client, examples: Json) -> None:
+    created = body_of(client.post(f"{CODEGEN}/run", json=examples["codegen_create"]))
+    paused = settled(client, created)
+    listed = body_of(client.get(f"{CODEGEN}/runs", params={"size": 100}))
+    call = body_of(client.get(f"{RUNS}/{paused['web_url'].rpartition('/')[2]}"))["tools"][0]["tool_call_id"]
+    body = {**examples["codegen_confirm"], "agent_run_id": created["id"]}
+    resumed = body_of(
+        client.post(f"{CODEGEN}/run/resume", json={**body, "tools": [{**body["tools"][0], "tool_call_id": call}]})
+    )
+
+    assert shown(created) == shown(examples["codegen_active_run"])
+    assert shown(paused) == shown(examples["codegen_paused_run"])
+    assert shown(listed["items"][0]) == shown(examples["codegen_runs"]["items"][0])
+    assert shown(resumed) == shown(examples["codegen_active_run"])
+    assert shown(settled(client, created)) == shown(examples["codegen_complete_run"])
+
+
+def test_the_example_of_codegen_declines_with_the_prompt(client: httpx.Client, examples: Json) -> None:
+    created = body_of(client.post(f"{CODEGEN}/run", json=examples["codegen_create"]))
+    settled(client, created)
+    body_of(client.post(f"{CODEGEN}/run/resume", json={**examples["codegen_decline"], "agent_run_id": created["id"]}))
+
+    assert examples["codegen_decline"]["prompt"] in settled(client, created)["result"]
+
+
+def settled(client: httpx.Client, run: Json) -> Json:
+    """Return Codegen's run once it is no longer under way."""
+    while (found := body_of(client.get(f"{CODEGEN}/run/{run['id']}")))["status"] == "ACTIVE":
+        time.sleep(0.05)
+    return found
+
+
+def shown(run: Json) -> Json:
+    """Return Codegen's run without what is of one run only."""
+    return {key: value for key, value in run.items() if key not in {"id", "created_at", "web_url"}}
 
 
 def body_of(response: httpx.Response) -> Json:

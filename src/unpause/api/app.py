@@ -14,6 +14,7 @@ from unpause.api.codegen import audit as codegen_audit
 from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
+from unpause.api.codegen.wire.examples import add_examples as add_codegen_examples
 from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.health import router as health_router
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits
@@ -50,7 +51,9 @@ def _describe_models(app: FastAPI) -> None:
         # Most servers never write it.
         from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
 
-        return complete(write(), CODEGEN_ERRORS)
+        document = complete(write(), CODEGEN_ERRORS)
+        add_codegen_examples(document)
+        return document
 
     # FastAPI's own way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]

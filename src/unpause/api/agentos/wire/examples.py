@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from unpause.api.examples import put_examples
 
 _VALUES = Path(__file__).with_suffix(".json")
 
@@ -53,14 +54,4 @@ _RESPONSES = {
 
 def add_examples(document: dict[str, Any]) -> None:
     """Add the examples to the operations of the document."""
-    values = json.loads(_VALUES.read_text(encoding="utf-8"))
-    for item in document["paths"].values():
-        for operation in item.values():
-            name = operation["operationId"]
-            contents = [(_REQUESTS.get(name, {}), operation.get("requestBody"))]
-            contents += [(media, operation["responses"][status]) for status, media in _RESPONSES.get(name, {}).items()]
-            for examples, part in contents:
-                for media, summaries in examples.items():
-                    part["content"][media]["examples"] = {
-                        key: {"summary": summary, "value": values[key]} for key, summary in summaries.items()
-                    }
+    put_examples(document, _VALUES, _REQUESTS, _RESPONSES)
