@@ -45,36 +45,59 @@ def make_with_openapi_python_client(document: Path, folder: Path, journey: str) 
 
 def make_with_openapi_generator(document: Path, folder: Path, journey: str) -> list[str]:
     """Write the package `unpause_sdk` into the folder; return the command that makes this journey. Needs Java."""
-    python = sdk_environment()
-    without = "models,apis,supportingFiles,modelDocs=false,apiDocs=false,modelTests=false,apiTests=false"
-    options: list[str | Path] = [
+    _generate("python", document, folder, "modelTests=false,apiTests=false", "--package-name", "unpause_sdk")
+    return _checked_command(folder, f"openapi_generator_{journey}")
+
+
+def make_with_typescript_fetch(document: Path, folder: Path, journey: str) -> list[str]:
+    """Write an SDK of openapi-generator and this journey into the folder, checked by tsc. Needs Java and Node.
+
+    Its options are those of the documents: else it writes no model of a form that it names, and two types of one name.
+    """
+    mapping = ("--model-name-mappings", "DeleteSessionRequest=DeleteSessionsRequest")
+    _generate("typescript-fetch", document, folder / "sdk", "skipFormModel=false", *mapping)
+    return _compiled_command(folder, f"fetch_{journey}")
+
+
+def _generate(generator: str, document: Path, folder: Path, properties: str, *options: str) -> None:
+    program = sdk_environment().with_name("openapi-generator-cli")
+    without = f"models,apis,supportingFiles,modelDocs=false,apiDocs=false,{properties}"
+    command: list[str | Path] = [
+        program,
+        "generate",
+        "-i",
+        document,
         "-g",
-        "python",
+        generator,
         "-o",
         folder,
-        "--package-name",
-        "unpause_sdk",
         "--global-property",
         without,
     ]
     # It is over before a better compiler would pay.
-    quick = {"JAVA_OPTS": "-XX:TieredStopAtLevel=1"}
-    run_program([python.with_name("openapi-generator-cli"), "generate", "-i", document, *options], folder, **quick)
-    return _checked_command(folder, f"openapi_generator_{journey}")
+    run_program([*command, *options], document.parent, JAVA_OPTS="-XX:TieredStopAtLevel=1")
 
 
 def make_with_openapi_ts(document: Path, folder: Path, journey: str) -> list[str]:
     """Write the SDK and this journey into the folder, checked by tsc; return the command that makes it. Needs Node."""
-    programs = node_environment(_TYPESCRIPT) / "node_modules" / ".bin"
-    for name in (f"{journey}.ts", "tsconfig.json"):
-        shutil.copy(_TYPESCRIPT / name, folder)
     options: list[str | Path] = ["-i", document, "-o", folder / "sdk", "--silent"]
     if journey == "agentos":
         (block,) = (block for block in Page(_GUIDE).blocks if block.file == _CONFIGURATION)
         (folder / _CONFIGURATION).write_text(block.text, encoding="utf-8")
-    run_program([programs / "openapi-ts", *options], folder)
-    run_program([programs / "tsc", "--project", folder], folder)
-    return ["node", str(folder / "js" / f"{journey}.js")]
+    run_program([_node_programs() / "openapi-ts", *options], folder)
+    return _compiled_command(folder, journey)
+
+
+def _compiled_command(folder: Path, program: str) -> list[str]:
+    """Return the command that runs this TypeScript program with the SDK in the folder; tsc checks both first."""
+    for name in (f"{program}.ts", "tsconfig.json"):
+        shutil.copy(_TYPESCRIPT / name, folder)
+    run_program([_node_programs() / "tsc", "--project", folder], folder)
+    return ["node", str(folder / "js" / f"{program}.js")]
+
+
+def _node_programs() -> Path:
+    return node_environment(_TYPESCRIPT) / "node_modules" / ".bin"
 
 
 def _checked_command(folder: Path, program: str) -> list[str]:

@@ -15,6 +15,7 @@ from tests.sdks.generating import (
     make_with_openapi_generator,
     make_with_openapi_python_client,
     make_with_openapi_ts,
+    make_with_typescript_fetch,
     see_journey,
 )
 from tests.sdks.journey import expected_of, expected_of_agentos
@@ -30,7 +31,11 @@ Make: TypeAlias = Callable[[Path, Path, str], list[str]]
 
 AGENTS_FILE = Path(__file__).parents[1] / "clients" / "agents_file.py"
 # What must be on the machine.
-_NEEDED: dict[Make, tuple[str, ...]] = {make_with_openapi_generator: ("java",), make_with_openapi_ts: ("node", "npm")}
+_NEEDED: dict[Make, tuple[str, ...]] = {
+    make_with_openapi_generator: ("java",),
+    make_with_openapi_ts: ("node", "npm"),
+    make_with_typescript_fetch: ("java", "node", "npm"),
+}
 # The SDKs poll.
 NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
 
@@ -106,6 +111,7 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_its_result(
         pytest.param(make_with_openapi_python_client, "agno", id="openapi-python-client", marks=pytest.mark.full),
         pytest.param(make_with_openapi_generator, "agno", id="openapi-generator", marks=pytest.mark.full),
         pytest.param(make_with_openapi_ts, "agno", id="openapi-ts", marks=pytest.mark.full),
+        pytest.param(make_with_typescript_fetch, "agno", id="typescript-fetch", marks=pytest.mark.full),
     ],
     indirect=["document"],
 )
