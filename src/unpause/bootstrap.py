@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
+from unpause.auth.console_sessions import ConsoleSessions
 from unpause.auth.stream_tickets import StreamTickets
 from unpause.clock import RandomIds, SystemClock
 from unpause.delivery.worker import DeliveryWorker
@@ -101,6 +102,7 @@ class Application:
     clock: Clock
     authenticator: Authenticator
     tickets: StreamTickets
+    console_sessions: ConsoleSessions
     audit: AuditTrail
     started_at: datetime
     reload_agents: Callable[[], None]
@@ -186,6 +188,9 @@ def build_application(
         clock=clock,
         authenticator=authenticator,
         tickets=StreamTickets(authenticator, clock, ticket_key(settings)),
+        console_sessions=ConsoleSessions(
+            database, clock, authenticator, timedelta(seconds=settings.console_session_seconds)
+        ),
         audit=AuditTrail(database),
         started_at=clock.now(),
         reload_agents=agents.reload,

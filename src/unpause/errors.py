@@ -7,7 +7,8 @@ UnpauseError
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
-├── Denied         OrganizationForbidden  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing  NotADecider
+├── Denied         OrganizationForbidden  ForeignPage  ApprovalPending  ScopeMissing  AgentForbidden  UserMissing
+│                  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
 ├── Unavailable    DatabaseUnavailable  DatabaseBusy  AgentUnavailable  AgentsLoading  ShuttingDown
@@ -216,6 +217,13 @@ class OrganizationForbidden(Denied):
 
     def __init__(self) -> None:
         super().__init__("You do not have access to this organization.")
+
+
+class ForeignPage(Denied):
+    """A page that is not this server's sent the console's cookie."""
+
+    def __init__(self) -> None:
+        super().__init__("The console's cookie is accepted only from pages of this server")
 
 
 class ApprovalPending(Denied):

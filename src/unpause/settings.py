@@ -99,6 +99,18 @@ class ServerSettings(BaseModel):
             return False
 
 
+class ConsoleSettings(BaseModel):
+    """Console."""
+
+    console: bool = Field(default=True, description="Serve the console, the pages for people at `/console`.")
+    console_session_seconds: Seconds = Field(
+        default=43_200.0, description="Time until somebody has to sign in to the console again."
+    )
+    rate_limit_sign_in: RateLimit = Field(
+        default="20/minute", description="Attempts to sign in to the console from one address."
+    )
+
+
 class ProcessSettings(BaseModel):
     """Process."""
 
@@ -352,6 +364,7 @@ class RequestSettings(BaseModel):
 
 class Settings(
     ServerSettings,
+    ConsoleSettings,
     ProcessSettings,
     AgentSettings,
     AgentProcessSettings,

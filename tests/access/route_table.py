@@ -77,6 +77,7 @@ _NO_APPROVAL = detail(404, "Approval not found")
 _NO_SESSION = detail(404, "Session with ID {session_id} not found")
 _NO_SESSION_TO_CHANGE = detail(404, "Session with id '{session_id}' not found")
 _NO_AGENT_RUN = message(404, "Agent run not found.")
+_FOREIGN = detail(403, "The console's cookie is accepted only from pages of this server")
 _EMPTY = Answer(200, [])
 _NOTHING = Answer(200, {})
 _GONE = Answer(204)
@@ -105,10 +106,24 @@ SERVER: Final[Mapping[str, Row]] = {
     "GET /redoc": public(Answer(200, text="<!DOCTYPE html>")),
     "GET /redoc/logo-mini.svg": public(Answer(200, text="<svg")),
     "GET /redoc/redoc.standalone.js": public(Answer(200, text="Redoc")),
+    **{
+        f"GET {path}": public(Answer(200, text="<!DOCTYPE html>"))
+        for path in ("/console", "/console/requests/{requirement_id}", "/console/sign-in", "/console/login")
+    },
+    "GET /console/static/{name:path}": public(detail(404, "Not Found")),
+    # Only pages of this server may send these; `tests/api/console` does.
+    "POST /console/sign-in": public(_FOREIGN),
+    "POST /console/login": public(_FOREIGN),
+    "POST /console/sign-out": public(_FOREIGN),
     "GET /openapi.json": public(Answer(200, {"openapi": ..., "paths": ..., ...: ...})),
 }
 
 AGENTOS: Final[Mapping[str, Row]] = {
+    "GET /me": Row(
+        ANYBODY,
+        Answer(200, {"user_id": "{me}", "organization_id": 1, ...: ...}),
+        Answer(200, {"user_id": "stranger", "organization_id": "{home}", ...: ...}),
+    ),
     "GET /config": same(("system:read",), Answer(200, {"os_id": "unpause", ...: ...})),
     "GET /models": same(("system:read",), Answer(200, [{"id": "planned-1", "provider": ...}])),
     "GET /teams": same(ANYBODY, _EMPTY),

@@ -79,6 +79,8 @@ _TABLES: Final = {
     "rate_counts": "Requests in the present window, where several processes share the database",
     "nodes": "Processes that execute runs, where several share the database",
     "tokens": "API tokens, as hashes",
+    "console_sessions": "Browsers that are signed in to the console, as hashes; each acts as its token",
+    "login_links": "One-time links that sign in to the console, as hashes; deleted with their use",
     "audit": "Who decided or changed what; triggers refuse UPDATE and DELETE",
 }
 

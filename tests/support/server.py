@@ -62,7 +62,7 @@ PEOPLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rival": (ADMIN,),
     }
 )
-_BUCKETS = ("create", "read", "logs", "resume", "change", "setup", "webhook_test")
+_BUCKETS = ("create", "read", "logs", "resume", "change", "setup", "webhook_test", "sign_in")
 _UNSETTLED = (RunStatus.PENDING, RunStatus.RUNNING)
 # What servers with tokens have in common; what one of them encrypted another one has to read.
 _WITH_TOKENS: Mapping[str, object] = MappingProxyType(

@@ -16,8 +16,10 @@ from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.codegen.wire.examples import add_examples as add_codegen_examples
 from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
+from unpause.api.console import me
+from unpause.api.console.pages import add_console
 from unpause.api.health import router as health_router
-from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits
+from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
@@ -37,6 +39,7 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 _ROUTERS = (
     health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
+    me.router,
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
 )
 
@@ -51,7 +54,7 @@ def _describe_models(app: FastAPI) -> None:
         # Most servers never write it.
         from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
 
-        document = complete(write(), CODEGEN_ERRORS)
+        document = complete(write(), (*CODEGEN_ERRORS, me.MeResponse))
         add_codegen_examples(document)
         return document
 
@@ -83,6 +86,8 @@ def create_app(application: Application) -> FastAPI:
     _describe_models(app)
     describe_app(app)
     add_reference(app)
+    if application.settings.console:
+        add_console(app)
     _add_middlewares(app, application)
     return app
 
@@ -98,8 +103,9 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
     )
     app.add_middleware(
         AuthenticationMiddleware,
-        authenticator=application.authenticator,
-        tickets=application.tickets,
+        credentials=Credentials(
+            application.authenticator, application.tickets, application.console_sessions, settings.public_url
+        ),
         limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
         recheck_seconds=settings.keepalive_seconds,
     )

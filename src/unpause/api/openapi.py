@@ -57,6 +57,7 @@ _CODEGEN_TAGS = {
 # Routes of their own, in the documents of both APIs.
 _NATIVE_TAGS = {
     "Inbox": "What waits for people, over all agents and APIs: list, decide, follow.",
+    "Caller": "Who the caller is, and what it may do.",
 }
 _SERVER_TAGS = {"Health": "Liveness and readiness."}
 _GROUPS = {

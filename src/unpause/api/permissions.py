@@ -33,6 +33,9 @@ _ANY_TOKEN: Scopes = ()
 # Codegen's routes; all others are AgentOS's.
 CODEGEN_PREFIX = "/v1/"
 
+# The console's pages, scripts and sign-in need no authentication: what they show comes from other routes.
+CONSOLE_PATH = "/console"
+
 # Routes without authentication.
 PUBLIC = frozenset(
     {
@@ -41,6 +44,12 @@ PUBLIC = frozenset(
         *("/redoc", "/redoc/redoc.standalone.js", "/redoc/logo-mini.svg"),
     }
 )
+
+
+def is_public(path: str) -> bool:
+    """Whether the path needs no authentication."""
+    return path in PUBLIC or path == CONSOLE_PATH or path.startswith(f"{CONSOLE_PATH}/")
+
 
 _AGENTOS: dict[str, Scopes] = {
     "GET /": _ANY_TOKEN,
@@ -76,6 +85,10 @@ _AGENTOS: dict[str, Scopes] = {
     "GET /sessions/{session_id}/run-previews": ("sessions:read",),
     "GET /sessions/{session_id}/runs/{run_id}": ("sessions:read",),
     "GET /audit": _ADMIN,
+    "GET /me": _ANY_TOKEN,
+    "POST /console/sign-in": _ANY_TOKEN,
+    "POST /console/login": _ANY_TOKEN,
+    "POST /console/sign-out": _ANY_TOKEN,
 }
 
 _OF_ORGANIZATION: dict[str, Scopes] = {

@@ -41,6 +41,7 @@ class Bucket(StrEnum):
     CHANGE = "change"
     SETUP = "setup"
     WEBHOOK_TEST = "webhook_test"
+    SIGN_IN = "sign_in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class RateLimits:
 
     async def add(self, bucket: Bucket, token: str) -> RateLimitStatus | None:
         """Count a request of the token, in any organization; return None where the bucket has no limit.
+
+        A sign-in has no token yet, and is counted by the client's address instead.
 
         Raises DatabaseUnavailable.
         """

@@ -103,14 +103,19 @@ class Authenticator:
         if token.is_expired(now):
             raise Unauthenticated(EXPIRED)
         self._used[token.id] = now
-        return _principal_of(token)
+        return token.principal
+
+    async def expiry_of(self, public: str) -> datetime | None:
+        """Return when the token with this id expires; None for one that does not, and where there is none."""
+        token = await self._find(public) if is_token_id(public) else None
+        return None if token is None else token.expires_at
 
     async def holder_of(self, public: str) -> tuple[str, Principal]:
         """Return the hash and the principal of the token with this id; raise Unauthenticated unless it is valid."""
         token = await self._find(public) if is_token_id(public) else None
         if token is None or not token.is_valid(self._clock.now()):
             raise Unauthenticated(INVALID)
-        return token.hash, _principal_of(token)
+        return token.hash, token.principal
 
     async def _find(self, public: str) -> Token | None:
         now = self._clock.now()
@@ -136,16 +141,6 @@ class Authenticator:
         if found is None:
             raise Unauthenticated("Invalid token: unknown organization")
         self._organizations.add(organization_id)
-
-
-def _principal_of(token: Token) -> Principal:
-    return Principal(
-        token.organization_id,
-        token.user_id,
-        subject=token.user_id,
-        scopes=frozenset(token.scopes),
-        token_id=token.id,
-    )
 
 
 def bearer(authorization: str | None) -> str:

@@ -27,6 +27,8 @@ class AuditAction(StrEnum):
     WEBHOOK_CHANGED = "webhook.changed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a word, not a token
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a word, not a token
+    SIGNED_IN = "console.signed_in"
+    SIGNED_OUT = "console.signed_out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from unpause.domain.principal import Principal
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -24,6 +26,17 @@ class Token:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
+    @property
+    def principal(self) -> Principal:
+        """The caller that presents it."""
+        return Principal(
+            self.organization_id,
+            self.user_id,
+            subject=self.user_id,
+            scopes=frozenset(self.scopes),
+            token_id=self.id,
+        )
+
     def is_valid(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired(now)
@@ -31,3 +44,13 @@ class Token:
     def is_expired(self, now: datetime) -> bool:
         """Whether it has expired."""
         return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleCredential:
+    """A browser's session in the console, or a one-time link: for a time it acts as the token of this id."""
+
+    hash: str
+    token_id: str
+    created_at: datetime
+    expires_at: datetime

@@ -348,6 +348,24 @@ tokens = Table(
     Index("ix_tokens_organization_id", "organization_id"),
 )
 
+
+def _console_credentials(name: str) -> Table:
+    """Return a table of what acts as a token for a short time; only hashes are stored."""
+    return Table(
+        name,
+        metadata,
+        Column("hash", String(64), primary_key=True),
+        Column("token_id", _WORD, ForeignKey("tokens.id"), nullable=False),
+        Column("created_at", Instant, nullable=False),
+        Column("expires_at", Instant, nullable=False),
+        Index(f"ix_{name}_expires_at", "expires_at"),
+    )
+
+
+# The browsers that are signed in to the console, and the one-time links that sign in; a link is deleted with its use.
+console_sessions = _console_credentials("console_sessions")
+login_links = _console_credentials("login_links")
+
 # The audit trail: append-only. Triggers refuse an UPDATE or DELETE, also when the run is deleted.
 audit = Table(
     "audit",

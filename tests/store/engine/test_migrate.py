@@ -22,11 +22,12 @@ from unpause.domain.idempotency import RequestKey
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
-from unpause.domain.tokens import Token
+from unpause.domain.tokens import ConsoleCredential, Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
+from unpause.store.console_sessions import add_console_session, add_login_link
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine import migrate
 from unpause.store.engine.database import Database
@@ -78,6 +79,9 @@ def fill(connection: Connection) -> None:
         delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
         add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
+        credential = ConsoleCredential(f"hash {number}", f"token {number}", NOW, NOW + timedelta(hours=1))
+        add_console_session(connection, credential)
+        add_login_link(connection, credential)
         add_entries(connection, [entry_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
     node = {"id": "node", "name": "here", "version": "1", "agents": ["scripted"], "started_at": NOW, "seen_at": NOW}
     connection.execute(insert(nodes), node)
@@ -147,6 +151,7 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     migrate.check(empty_database)
     # The first revision has no place for these; what waits for an administrator gets its record again on the way up.
     lost = ("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries", "tokens", "audit")
+    lost += ("console_sessions", "login_links")
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
 
@@ -186,11 +191,12 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     assert [deciders for deciders, _ in await who_decides(empty_database)] == [DECIDERS, DECIDERS]
     assert [votes for _, votes in await who_decides(empty_database)] == [(VOTE,), (VOTE,)]
     migrate.downgrade(empty_database, "0004")
-    assert not {"audit", "tokens"} & tables(empty_database)
+    assert not {"audit", "tokens", "console_sessions", "login_links"} & tables(empty_database)
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None} for row in rows["requirements"]]
-    kept = {**rows, "requirements": forgotten, "audit": [], "tokens": []}
+    emptied = {name: list[Any]() for name in ("audit", "tokens", "console_sessions", "login_links")}
+    kept = {**rows, "requirements": forgotten, **emptied}
     assert Place(empty_database).dump() == kept
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import json_response
@@ -12,6 +14,7 @@ from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.answers import answer, answer_list
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.api.permissions import CONSOLE_PATH
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
@@ -32,8 +35,11 @@ DATABASE_ID = "unpause"
     response_model=None,
     responses=answer("ApiInfoResponse", "The name and version"),
 )
-async def get_api_info() -> Response:
-    """Return the name and version of the server."""
+async def get_api_info(request: Request, application: App) -> Response:
+    """Return the name and version of the server; send browsers to the console."""
+    if application.settings.console and "text/html" in request.headers.get("accept", ""):
+        to = f"{request.scope.get('root_path', '').rstrip('/')}{CONSOLE_PATH}"
+        return RedirectResponse(to, 303, {"Vary": "Accept", "Cache-Control": "no-store"})
     return json_response({"name": "Unpause", "version": VERSION, "docs": "/docs"})
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers, QueryParams
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse
 
 from unpause.api.errors import body_for, retry_headers, status_of
-from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
+from unpause.api.middleware.console_cookie import check_same_origin, cookie_of
+from unpause.api.permissions import CODEGEN_PREFIX, is_public
 from unpause.errors import RateLimited, Unauthenticated, UnpauseError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from unpause.auth.authenticator import Authenticator
+    from unpause.auth.console_sessions import ConsoleSessions
     from unpause.auth.stream_tickets import StreamTickets
     from unpause.domain.principal import Principal
 
@@ -37,6 +39,37 @@ _LONGEST_ADDRESS = 64
 
 class _TokenInvalidated(Exception):
     """Stops a response whose token was revoked or has expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What identifies callers: a header, or without one a stream ticket or the console's cookie.
+
+    ``public_url`` is where browsers reach this server, if that is not where the requests of a proxy go.
+    """
+
+    authenticator: Authenticator
+    tickets: StreamTickets
+    console_sessions: ConsoleSessions
+    public_url: str | None = None
+
+    def is_browser(self, scope: Scope) -> bool:
+        """Whether the request has the console's cookie and nothing that goes before it."""
+        return "authorization" not in Headers(scope=scope) and cookie_of(scope, self.public_url) is not None
+
+    def of_request(self, scope: Scope) -> Callable[[], Awaitable[Principal]]:
+        """Return what identifies the caller, now and at each check; raise Forbidden for a cookie from another site."""
+        authorization = Headers(scope=scope).get("authorization")
+        if authorization is None and not self.authenticator.is_open:
+            followed = _EVENTS.fullmatch(f"{scope['method']} {scope['path']}")
+            ticket = QueryParams(scope["query_string"]).get("ticket") if followed else None
+            if followed and ticket:
+                return partial(self.tickets.identify, ticket, followed[1])
+            cookie = cookie_of(scope, self.public_url)
+            if cookie is not None:
+                check_same_origin(scope, self.public_url)
+                return partial(self.console_sessions.identify, cookie)
+        return partial(self.authenticator.identify, authorization)
 
 
 class ConcurrencyLimits:
@@ -93,7 +126,7 @@ def count_as_stream(request: Request) -> None:
 
 
 class AuthenticationMiddleware:
-    """Writes the caller's principal into the request's state; answers 401 without a valid token or stream ticket.
+    """Writes the caller's principal into the request's state; answers 401 without a valid credential.
 
     Answers 429 to a token with too many open requests or streams. A long response ends when its token is revoked or
     expires: it is checked again every ``recheck_seconds``.
@@ -102,31 +135,31 @@ class AuthenticationMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        authenticator: Authenticator,
-        tickets: StreamTickets,
+        credentials: Credentials,
         limits: ConcurrencyLimits,
         recheck_seconds: float,
     ) -> None:
         self._app = app
-        self._authenticator = authenticator
-        self._tickets = tickets
+        self._credentials = credentials
         self._limits = limits
         self._recheck_seconds = recheck_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its principal."""
-        if scope["type"] != "http" or scope["path"] in PUBLIC:
+        if scope["type"] != "http" or is_public(scope["path"]):
             await self._app(scope, receive, send)
             return
-        identify = self._way_in(scope)
         state = scope.setdefault("state", {})
         try:
+            identify = self._credentials.of_request(scope)
             principal = await identify()
-            slot = None if self._authenticator.is_open else _Slot(self._limits, principal.credential)
+            slot = None if self._credentials.authenticator.is_open else _Slot(self._limits, principal.credential)
         except UnpauseError as error:
             await _refusal(scope["path"], error)(scope, receive, send)
             return
-        state["principal"] = replace(principal, address=_address(scope))
+        state["principal"] = replace(principal, address=address_of_client(scope))
+        if self._credentials.is_browser(scope):
+            send = _not_kept(send)
         if slot is None:
             await self._app(scope, receive, send)
             return
@@ -135,16 +168,6 @@ class AuthenticationMiddleware:
             await self._respond(identify, scope, receive, send)
         finally:
             slot.release()
-
-    def _way_in(self, scope: Scope) -> Callable[[], Awaitable[Principal]]:
-        """Return what identifies the caller, now and at each check: its ticket where it sends no header, else that."""
-        authorization = Headers(scope=scope).get("authorization")
-        followed = _EVENTS.fullmatch(f"{scope['method']} {scope['path']}")
-        if authorization is None and followed is not None and not self._authenticator.is_open:
-            ticket = QueryParams(scope["query_string"]).get("ticket")
-            if ticket:
-                return partial(self._tickets.identify, ticket, followed[1])
-        return partial(self._authenticator.identify, authorization)
 
     async def _respond(
         self, identify: Callable[[], Awaitable[Principal]], scope: Scope, receive: Receive, send: Send
@@ -161,6 +184,17 @@ class AuthenticationMiddleware:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
             await _refusal(scope["path"], response.refused)(scope, receive, send)
+
+
+def _not_kept(send: Send) -> Send:
+    """Have no cache keep a response to a browser: after signing out nothing of it may be left."""
+
+    async def send_with_header(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return send_with_header
 
 
 class _CheckedResponse:
@@ -194,7 +228,7 @@ class _CheckedResponse:
             return
 
 
-def _address(scope: Scope) -> str | None:
+def address_of_client(scope: Scope) -> str | None:
     """Return the client's IP address, from a trusted proxy's header where there is one (``cli/serve.py``)."""
     client = scope.get("client")
     return str(client[0])[:_LONGEST_ADDRESS] if client else None

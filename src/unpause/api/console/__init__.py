@@ -1,0 +1,1 @@
+"""The console: pages for people at `/console`, and how a browser signs in."""
