@@ -77,7 +77,9 @@ _NO_APPROVAL = detail(404, "Approval not found")
 _NO_SESSION = detail(404, "Session with ID {session_id} not found")
 _NO_SESSION_TO_CHANGE = detail(404, "Session with id '{session_id}' not found")
 _NO_AGENT_RUN = message(404, "Agent run not found.")
-_FOREIGN = detail(403, "The console's cookie is accepted only from pages of this server")
+_FOREIGN = Answer(
+    403, {"detail": "The console's cookie is accepted only from pages of this server", "error_code": "forbidden"}
+)
 _EMPTY = Answer(200, [])
 _NOTHING = Answer(200, {})
 _GONE = Answer(204)

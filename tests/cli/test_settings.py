@@ -14,6 +14,9 @@ from unpause.settings import GROUPS, ServerSettings, Settings
 
 # A value for every setting, none of them its default; a setting without one fails the test.
 VALUES = {
+    "console": "false",
+    "console_session_seconds": "3600",
+    "rate_limit_sign_in": "5/hour",
     "agent_processes": "3",
     "agent_env": "A_KEY,A_FOLDER",
     "agent_folder": "/srv",

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.server import Server, served
 from unpause.api.console import pages
+from unpause.version import VERSION
 
 CONSOLE = Path(pages.__file__).parent
 PATHS = sorted(path.replace("{", "").replace("}", "") for path in pages.PAGES)
@@ -76,7 +77,7 @@ async def test_the_front_page_leads_browsers_to_the_console_and_answers_others_a
     assert (browser.status_code, browser.headers["location"]) == (303, "/console")
     for accept in ("*/*", "application/json"):
         response = await server.client.get("/", headers={"Accept": accept})
-        assert response.text == f'{{"name":"Unpause","version":"{pages.VERSION}","docs":"/docs"}}'
+        assert response.text == f'{{"name":"Unpause","version":"{VERSION}","docs":"/docs"}}'
         assert response.headers["vary"] == "Origin"
 
 

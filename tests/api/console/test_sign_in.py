@@ -61,6 +61,11 @@ async def link_for(server: Server, **new: Any) -> str:  # noqa: ANN401 - the fie
     )
 
 
+async def revoke(server: Server, public: str) -> None:
+    now, by = server.clock.now(), Principal(1, via="cli")
+    await server.application.database.write(lambda connection: revoke_token(connection, public, by, now))
+
+
 async def test_a_token_is_exchanged_for_a_cookie_that_no_script_and_no_other_site_has(server: Server) -> None:
     browser = Browser(server)
     response = await browser.sign_in("alice")
@@ -215,11 +220,7 @@ async def test_signing_out_ends_the_session_for_good(server: Server) -> None:
 async def test_a_session_ends_when_its_token_is_revoked(server: Server) -> None:
     browser = Browser(server)
     await browser.sign_in("alice")
-    await server.application.database.write(
-        lambda connection: revoke_token(
-            connection, server.tokens["alice"][4:12], Principal(1, via="cli"), server.clock.now()
-        )
-    )
+    await revoke(server, server.tokens["alice"][4:12])
     server.clock.move(3)
     assert (await browser.get("/me")).status_code == 401
 
@@ -273,10 +274,7 @@ async def test_a_link_is_a_token_that_can_be_revoked_before_and_after_its_use(se
     assert (await me_of(browser))["is_admin"]
     for token in (await server.dump())["tokens"]:
         if token["user_id"] in {"used", "unused"}:
-            public, now = token["id"], server.clock.now()
-            await server.application.database.write(
-                lambda connection, public=public, now=now: revoke_token(connection, public, Principal(1), now)
-            )
+            await revoke(server, token["id"])
     server.clock.move(3)
     assert (await browser.get("/me")).status_code == 401
     assert (await browser.post("/console/login", {"code": unused})).status_code == 401
