@@ -38,6 +38,7 @@ from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
 from unpause.services.context import ServiceContext
 from unpause.services.expiry import Expiry
+from unpause.services.inbox import Inbox
 from unpause.services.run_lists import RunLists
 from unpause.services.runs import RunService
 from unpause.services.segment_journal import JournalContext
@@ -87,6 +88,7 @@ class Application:
     executor: Executor
     service: RunService
     approvals: ApprovalService
+    inbox: Inbox
     sessions: SessionService
     expiry: Expiry
     recovery: Recovery
@@ -173,6 +175,7 @@ def build_application(
         executor=executor,
         service=RunService(context),
         approvals=ApprovalService(context),
+        inbox=Inbox(context),
         sessions=SessionService(context),
         expiry=expiry,
         recovery=recovery,

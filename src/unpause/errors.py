@@ -1,7 +1,7 @@
 """What can go wrong, as classes; nothing here knows HTTP.
 
 UnpauseError
-├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound
+├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound  RequirementNotFound
 ├── Conflict       InvalidTransition (PauseIsOver  RunHasEnded  RequirementExpired)  AlreadyResolved  Collision
 │                  RunUnreadable
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
@@ -69,6 +69,13 @@ class ApprovalNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("Approval not found")
+
+
+class RequirementNotFound(NotFound):
+    """No such requirement in the caller's organization, or none that it may see."""
+
+    def __init__(self) -> None:
+        super().__init__("Requirement not found")
 
 
 class Conflict(UnpauseError):

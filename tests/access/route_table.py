@@ -22,8 +22,9 @@ class Row:
     """One route: which scopes open it, what it is sent, and what it answers.
 
     ``done`` is the answer to the owner of the things with any one of ``scopes``, and to an administrator of their
-    organization. ``stranger`` is the answer to an administrator of another organization who names the same things: on
-    Codegen's routes in the path of their own organization, since that of another one is refused as such.
+    organization, unless they get ``admin``. ``stranger`` is the answer to an administrator of another organization who
+    names the same things: on Codegen's routes in the path of their own organization, since that of another one is
+    refused as such.
     """
 
     scopes: tuple[str, ...]
@@ -33,6 +34,7 @@ class Row:
     json: Any = None
     query: Mapping[str, str] = field(default_factory=dict)
     is_public: bool = False
+    admin: Answer | None = None
 
 
 def detail(status: int, message: str) -> Answer:
@@ -209,6 +211,20 @@ AGENTOS: Final[Mapping[str, Row]] = {
     ),
 }
 
+_REQUEST = {"requirement_id": "{requirement_id}", "status": "open", "may_decide": True, ...: ...}
+_NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
+
+# What a caller sees is decided request by request: each has an inbox, and what is in it depends on its scopes.
+NATIVE: Final[Mapping[str, Row]] = {
+    "GET /inbox": Row(
+        ANYBODY,
+        Answer(200, {"data": ..., "next": None}),
+        Answer(200, {"data": [], "next": None}),
+        query={"session_id": "{session_id}"},
+    ),
+    "GET /inbox/{requirement_id}": Row(ANYBODY, _NO_REQUIREMENT, _NO_REQUIREMENT, admin=Answer(200, _REQUEST)),
+}
+
 _CODEGEN: Mapping[str, Row] = {
     "POST /agent/run": same(RUN, Answer(200, _OWN_RUN), json={"prompt": "hello"}),
     "GET /agent/run/{agent_run_id}": Row(FOLLOW, Answer(200, _PAUSED_RUN), _NO_AGENT_RUN),
@@ -275,7 +291,7 @@ CODEGEN: Final[Mapping[str, Row]] = {
     "GET /v1/mcp-providers": same(ANYBODY, _EMPTY),
 }
 
-TABLE: Final[Mapping[str, Row]] = {**SERVER, **AGENTOS, **CODEGEN}
+TABLE: Final[Mapping[str, Row]] = {**SERVER, **AGENTOS, **NATIVE, **CODEGEN}
 
 
 def scope_missing(path: str, scope: str) -> Answer:

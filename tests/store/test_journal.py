@@ -187,9 +187,9 @@ async def test_requirements_come_back_with_the_first_answer_only(database_url: s
 
     def unit(connection: Connection) -> tuple[list[Requirement], list[bool]]:
         run = new_run(connection)
-        add_requirements(connection, run.id, requested[:2], 0)
-        add_requirements(connection, run.id, requested[2:], 2)
-        add_requirements(connection, run.id, [], 3)
+        add_requirements(connection, run, requested[:2], 0, NOW)
+        add_requirements(connection, run, requested[2:], 2, NOW)
+        add_requirements(connection, run, [], 3, NOW)
         sent = [add_answer(connection, "b", answer) for answer in (first, second)]
         return list_requirements(connection, run.id), [*sent, add_answer(connection, "nobody", second)]
 
@@ -201,8 +201,8 @@ async def test_requirements_come_back_with_the_first_answer_only(database_url: s
 async def test_one_call_is_asked_about_once_under_one_id(database_url: str) -> None:
     def unit(connection: Connection) -> None:
         run = new_run(connection)
-        add_requirements(connection, run.id, [_requirement("a")], 0)
-        add_requirements(connection, run.id, [replace(_requirement("a"), id="another")], 1)
+        add_requirements(connection, run, [_requirement("a")], 0, NOW)
+        add_requirements(connection, run, [replace(_requirement("a"), id="another")], 1, NOW)
 
     with pytest.raises(Collision):
         await kept(database_url, unit)

@@ -31,9 +31,9 @@ _STATEMENTS = (
     """,
     """
     INSERT INTO requirements (id, run_key, position, pause_id, tool_call_id, call_id, tool_name, tool_args, kind,
-                              fields, editable, on_expire, created_at, expires_at, due_at)
+                              fields, editable, on_expire, organization_id, created_at, updated_at, expires_at, due_at)
     SELECT 'requirement-' || n, n, 0, 'pause-' || n, 'call-' || n, 'call-' || n, 'act', '{{"on": "hello"}}',
-           'confirmation', '[]', '[]', 'reject', {now}, CASE WHEN n % 3 = 0 THEN {far} END,
+           'confirmation', '[]', '[]', 'reject', 1, {now}, {now}, CASE WHEN n % 3 = 0 THEN {far} END,
            CASE WHEN n % 3 = 0 THEN {far} END FROM {series}
     """,
     """

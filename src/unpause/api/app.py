@@ -19,6 +19,8 @@ from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.console import me
 from unpause.api.console.pages import add_console
 from unpause.api.health import router as health_router
+from unpause.api.inbox import models as inbox_models
+from unpause.api.inbox import routes as inbox
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
 from unpause.api.middleware.security_headers import SecurityHeaders
@@ -41,7 +43,9 @@ _ROUTERS = (
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
     me.router,
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
+    inbox.router,
 )
+_NATIVE_MODELS = (me.MeResponse, inbox_models.InboxPage, inbox_models.InboxRequestDetail)
 
 
 def _describe_models(app: FastAPI) -> None:
@@ -54,7 +58,7 @@ def _describe_models(app: FastAPI) -> None:
         # Most servers never write it.
         from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
 
-        document = complete(write(), (*CODEGEN_ERRORS, me.MeResponse))
+        document = complete(write(), (*CODEGEN_ERRORS, *_NATIVE_MODELS))
         add_codegen_examples(document)
         return document
 

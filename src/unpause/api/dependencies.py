@@ -33,4 +33,9 @@ def identify_caller(request: Request, application: Application, via: str) -> Pri
     return principal
 
 
+def address_of(application: Application, request: Request) -> str:
+    """Return this server's URL for links, without a trailing slash."""
+    return (application.settings.public_url or str(request.base_url)).rstrip("/")
+
+
 App = Annotated[Application, Depends(get_application)]

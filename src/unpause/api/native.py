@@ -18,6 +18,7 @@ from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 # The name of this API in the record of a decision.
 VIA = "unpause"
@@ -63,3 +64,8 @@ async def get_caller(request: Request, application: App) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(get_caller)]
+
+
+def moment(at: datetime) -> str:
+    """Return a time as RFC 3339 has it, in UTC."""
+    return at.isoformat().replace("+00:00", "Z")

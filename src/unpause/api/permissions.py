@@ -91,6 +91,12 @@ _AGENTOS: dict[str, Scopes] = {
     "POST /console/sign-out": _ANY_TOKEN,
 }
 
+# Who may see and decide what is decided request by request: an approver may have any scope that a tool names.
+_NATIVE: dict[str, Scopes] = {
+    "GET /inbox": _ANY_TOKEN,
+    "GET /inbox/{requirement_id}": _ANY_TOKEN,
+}
+
 _OF_ORGANIZATION: dict[str, Scopes] = {
     "POST /agent/run": _RUN,
     "GET /agent/run/{agent_run_id}": _FOLLOW,
@@ -124,6 +130,7 @@ def _with_prefix(prefix: str, routes: Mapping[str, Scopes]) -> dict[str, Scopes]
 PERMISSIONS: Mapping[str, Scopes] = MappingProxyType(
     {
         **_AGENTOS,
+        **_NATIVE,
         **_with_prefix("/v1/organizations/{org_id}", _OF_ORGANIZATION),
         "GET /v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs": _FOLLOW,
         "GET /v1/users/me": _ANY_TOKEN,

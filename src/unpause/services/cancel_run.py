@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.events import Event, EventType
+from unpause.domain.inbox import RequirementStatus
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.store.approvals import close_approvals
@@ -51,7 +52,9 @@ def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) 
     ended = transition(connection, run.id, why.trigger, changes=changes)
     close_approvals(connection, run.id, why.approvals, now)
     if run.status is RunStatus.PAUSED:
-        close_requirements(connection, run.id)
+        expired = why.reason is EndReason.EXPIRED
+        status = RequirementStatus.EXPIRED if expired else RequirementStatus.CANCELLED
+        close_requirements(connection, run.id, status, now)
     enqueue_webhooks(connection, ended, now)
     event = Event(EventType.RUN_CANCELLED, now, dict(why.payload))
     return ended, add_events(connection, run.id, (event,), ended.last_sequence)

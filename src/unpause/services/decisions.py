@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, AuditEntry, entry_by
 from unpause.domain.deciders import ApproverKind, Vote, read_approver
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
-from unpause.errors import Conflict, NotADecider
+from unpause.domain.runs import SETUP_COMMANDS
+from unpause.domain.scopes import SETUP
+from unpause.errors import Conflict, Denied, NotADecider
 from unpause.store.audit import add_entries
 from unpause.store.requirements import add_answer, keep_votes, list_authors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from types import TracebackType
 
-    from unpause.domain.deciders import Approver
+    from unpause.domain.deciders import Approver, Deciders
+    from unpause.domain.inbox import RunOwner
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import ToolAnswer
     from unpause.domain.runs import Run
     from unpause.store.engine.database import Connection
+
+# Reads the users who gave a run's model input before a pause; None is a user without a name.
+Authors: TypeAlias = "Callable[[], set[str | None]]"
 
 
 def answer_of(requirement: Requirement, answer: ToolAnswer, principal: Principal, at: datetime) -> Answer:
@@ -55,6 +63,131 @@ def answer_from_prompt(requirement: Requirement, prompt: str, principal: Princip
         via=principal.via,
         from_prompt=True,
     )
+
+
+def may_see(principal: Principal, run: RunOwner, requirement: Requirement) -> bool:
+    """Whether the principal may read the requirement: it sees the run, or is named as an approver.
+
+    The requests that wait for an administrator are seen by those who may list approvals.
+    """
+    if not _is_in_session(principal, run):
+        return False
+    of_run, of_approvals = principal.visibility.user_id, principal.visibility_of_approvals.user_id
+    reads = principal.may("agents:read", run.agent_id) or principal.may("agents:run", run.agent_id)
+    if (reads and of_run in {None, run.user_id}) or is_approver(principal, requirement.deciders):
+        return True
+    lists_approvals = principal.may("approvals:read") or principal.may("approvals:write")
+    return requirement.awaits_approval and lists_approvals and of_approvals in {None, run.user_id}
+
+
+def refusal_of(
+    principal: Principal,
+    run: RunOwner,
+    requirement: Requirement,
+    authors: Authors,
+    decision: Decision = Decision.CONFIRMED,
+) -> Denied | None:
+    """Return why the principal may not decide the requirement so, whatever its answer is; None where it may.
+
+    ``authors`` are the users who gave the run's model input before this pause; they are only read for four eyes.
+    """
+    try:
+        require_access(principal, run, requirement)
+        voter = _refuse_others(principal, run, requirement, authors)
+        if _is_vote(requirement, decision):
+            _named(requirement, voter)
+    except Denied as error:
+        return error
+    return None
+
+
+def require_access(principal: Principal, run: RunOwner, requirement: Requirement) -> None:
+    """Raise Denied unless the principal may decide this kind of requirement of this run at all.
+
+    That takes what the routes of both APIs require of somebody who decides it: the scope to resolve approvals where an
+    administrator has to, else the scope to run the agent, and to see the run. One who is named as an approver need not
+    see the run, and one whose scope is named needs no other: the author of the tool has chosen them for this call.
+    """
+    if run.source_type == SETUP_COMMANDS:
+        principal.require_scope(SETUP)
+    if not _is_in_session(principal, run):
+        raise NotADecider(f"{_call(requirement)} belongs to another session")
+    if requirement.awaits_approval:
+        principal.require_scope("approvals:write")
+        return
+    if is_approver(principal, requirement.deciders, ApproverKind.SCOPE):
+        return
+    principal.require_agent(run.agent_id)
+    owner = principal.visibility.user_id
+    if owner not in {None, run.user_id} and not is_approver(principal, requirement.deciders):
+        raise NotADecider(f"{_call(requirement)} belongs to a run of another user")
+
+
+def is_approver(principal: Principal, rules: Deciders | None, kind: ApproverKind | None = None) -> bool:
+    """Whether the rules name the principal as an approver: as a user or by a scope, or only as ``kind`` says."""
+    decider = decider_of(principal)
+    approvers = map(read_approver, rules.approvers if rules is not None else ())
+    return any(kind in {None, each.kind} and _is(principal, each, decider) for each in approvers)
+
+
+def decider_of(principal: Principal) -> str | None:
+    """Return the person who decides: the authenticated user, or else the one whom the request names."""
+    return principal.subject or principal.user_id
+
+
+def _is(principal: Principal, approver: Approver, decider: str | None) -> bool:
+    if approver.kind is ApproverKind.USER:
+        return decider == approver.name
+    # An administrator has every scope, and so does everybody on a server without authentication: to keep them out, name
+    # users.
+    return principal.may(approver.name)
+
+
+def _is_in_session(principal: Principal, run: RunOwner) -> bool:
+    return principal.session_id in {None, run.session_id}
+
+
+def _is_vote(requirement: Requirement, decision: Decision) -> bool:
+    """Whether such a decision is one vote of several."""
+    rules = requirement.deciders
+    # What follows an approval, such as the result of a call that is run elsewhere, is no further vote.
+    is_approved = requirement.approval_status == ApprovalStatus.APPROVED
+    return rules is not None and rules.quorum > 1 and decision is not Decision.REJECTED and not is_approved
+
+
+def _named(requirement: Requirement, voter: str | None) -> str:
+    if voter is None:
+        raise NotADecider(f"{_call(requirement)} needs several people, and the request names no user")
+    return voter
+
+
+def _refuse_others(principal: Principal, run: RunOwner, requirement: Requirement, authors: Authors) -> str | None:
+    """Return who decides; raise NotADecider for one whom the rules of the requirement exclude."""
+    rules, decider = requirement.deciders, decider_of(principal)
+    if rules is None:
+        return decider
+    if rules.four_eyes:
+        _refuse_one_pair_of_eyes(run, requirement, decider, authors)
+    if rules.approvers and not is_approver(principal, rules):
+        raise NotADecider(f"{_call(requirement)} can only be decided by its approvers")
+    return decider
+
+
+def _refuse_one_pair_of_eyes(run: RunOwner, requirement: Requirement, decider: str | None, authors: Authors) -> None:
+    """Raise NotADecider for the user of the run, and for users who gave its model input before this pause."""
+    if run.user_id is None:
+        # Any caller may be that user.
+        raise NotADecider(f"{_call(requirement)} cannot be decided: the run has no user, and needs a second person")
+    if decider is None:
+        raise NotADecider(f"{_call(requirement)} needs a second person, and the request names no user")
+    if decider == run.user_id:
+        raise NotADecider(f"{_call(requirement)} cannot be decided by the user who started the run")
+    found = authors()
+    if None in found:
+        # Any caller may be that author.
+        raise NotADecider(f"{_call(requirement)} cannot be decided: some input of the run has no user")
+    if decider in found:
+        raise NotADecider(f"{_call(requirement)} cannot be decided by a user who gave the run input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +227,13 @@ class Decisions:
         if rules is None or self.principal.is_server:
             return requirement, True
         voter = self.refuse_others(requirement)
-        # What follows an approval, such as the result of a call that is run elsewhere, is no further vote.
-        is_approved = requirement.approval_status == ApprovalStatus.APPROVED
-        if rules.quorum == 1 or decision is Decision.REJECTED or is_approved:
+        if not _is_vote(requirement, decision):
             return requirement, True
-        if voter is None:
-            raise NotADecider(f"{_call(requirement)} needs several people, and the request names no user")
+        voter = _named(requirement, voter)
         if any(vote.by == voter for vote in requirement.votes):
             raise Conflict(f"{_call(requirement)} was already confirmed by {voter}: it needs {rules.quorum} people")
         votes = (*requirement.votes, Vote(voter, self.now, self.principal.via, note))
-        keep_votes(self.connection, requirement.id, votes)
+        keep_votes(self.connection, requirement.id, votes, self.now)
         voted, is_decided = replace(requirement, votes=votes), len(votes) >= rules.quorum
         if not is_decided:
             self.record(AuditAction.VOTED, requirement, decision, note)
@@ -111,37 +241,10 @@ class Decisions:
 
     def refuse_others(self, requirement: Requirement) -> str | None:
         """Return who decides; raise NotADecider for one who may not."""
-        rules, decider = requirement.deciders, self.principal.subject or self.principal.user_id
-        if rules is None:
-            return decider
-        if rules.four_eyes:
-            self._refuse_one_pair_of_eyes(requirement, decider)
-        if rules.approvers and not any(self._is(read_approver(name), decider) for name in rules.approvers):
-            raise NotADecider(f"{_call(requirement)} can only be decided by its approvers")
-        return decider
+        return _refuse_others(self.principal, self.run, requirement, self._authors(requirement))
 
-    def _refuse_one_pair_of_eyes(self, requirement: Requirement, decider: str | None) -> None:
-        """Raise NotADecider for the user of the run, and for users who gave its model input before this pause."""
-        if self.run.user_id is None:
-            # Any caller may be that user.
-            raise NotADecider(f"{_call(requirement)} cannot be decided: the run has no user, and needs a second person")
-        if decider is None:
-            raise NotADecider(f"{_call(requirement)} needs a second person, and the request names no user")
-        if decider == self.run.user_id:
-            raise NotADecider(f"{_call(requirement)} cannot be decided by the user who started the run")
-        authors = list_authors(self.connection, self.run.id, requirement.pause_id)
-        if None in authors:
-            # Any caller may be that author.
-            raise NotADecider(f"{_call(requirement)} cannot be decided: some input of the run has no user")
-        if decider in authors:
-            raise NotADecider(f"{_call(requirement)} cannot be decided by a user who gave the run input")
-
-    def _is(self, approver: Approver, decider: str | None) -> bool:
-        if approver.kind is ApproverKind.USER:
-            return decider == approver.name
-        # An administrator has every scope, and so does everybody on a server without authentication: to keep them
-        # out, name users.
-        return self.principal.may(approver.name)
+    def _authors(self, requirement: Requirement) -> Authors:
+        return partial(list_authors, self.connection, self.run.id, requirement.pause_id)
 
     def record(
         self,

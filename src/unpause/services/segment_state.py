@@ -60,7 +60,7 @@ class PendingWrites:
         for call in self.settled.values():
             settle_tool_call(connection, key, call)
         add_entries(connection, self.audit)
-        add_requirements(connection, key, self.requirements, len(segment.requirements))
+        add_requirements(connection, segment.run, self.requirements, len(segment.requirements), now)
         required = [requirement for requirement in self.requirements if requirement.approval == "required"]
         add_approvals(connection, segment.run, required, now)
         return add_events(connection, key, self.events, last)

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField
+from unpause.domain.inbox import RequirementStatus
 from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from unpause.domain.runs import Run
     from unpause.store.engine.statements import Record
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
-_DECIDERS = TypeAdapter(Deciders | None)
+DECIDERS = TypeAdapter(Deciders | None)
 _VOTES = TypeAdapter(tuple[Vote, ...])
 
 _INSERT = Statement(insert(requirements))
@@ -37,9 +39,9 @@ _ANSWER = Statement(
     .values(due_at=None)
     .returning(requirements.c.id)
 )
-_CLOSE = (
+_CLOSE = Statement(
     update(requirements)
-    .where(requirements.c.run_key == bindparam("key"), requirements.c.due_at.is_not(None))
+    .where(requirements.c.run_key == bindparam("key"), requirements.c.decision.is_(None))
     .values(due_at=None)
 )
 # The authors of what the model read: prompts and images, or the values, results and reasons of earlier answers.
@@ -66,16 +68,22 @@ _DUE = (
     .group_by(requirements.c.run_key)
     .order_by(func.min(requirements.c.due_at))
 )
-_WITH_APPROVALS = select(*requirements.c, approvals.c.status.label("approval_status")).outerjoin(
-    approvals, approvals.c.id == requirements.c.id
+# Not what only the inbox reads: these are read in each cycle.
+_OF_INBOX = frozenset({"status", "organization_id", "updated_at"})
+REQUIREMENT = (
+    *(column for column in requirements.c if column.key not in _OF_INBOX),
+    approvals.c.status.label("approval_status"),
 )
+_WITH_APPROVALS = select(*REQUIREMENT).outerjoin(approvals, approvals.c.id == requirements.c.id)
 _OF_RUN = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
 # The time is read with what is compared with it: in the same statement, and after the lock of the run was released.
 _ALL_TIMED = Statement(_OF_RUN.add_columns(database_now().label("read_at")))
 _ALL = Statement(_OF_RUN)
 
 
-def add_requirements(connection: Connection, run_key: int, added: Sequence[Requirement], first_position: int) -> None:
+def add_requirements(
+    connection: Connection, run: Run, added: Sequence[Requirement], first_position: int, now: datetime
+) -> None:
     """Add the requirements of this pause; positions count on from ``first_position`` through the whole run."""
     if not added:
         return
@@ -84,7 +92,8 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
         *(
             {
                 "id": requirement.id,
-                "run_key": run_key,
+                "run_key": run.id,
+                "organization_id": run.organization_id,
                 "position": first_position + offset,
                 "pause_id": requirement.pause_id,
                 "tool_call_id": requirement.tool_call_id,
@@ -103,8 +112,9 @@ def add_requirements(connection: Connection, run_key: int, added: Sequence[Requi
                 "on_expire": requirement.on_expire.value,
                 "remind_at": requirement.remind_at,
                 "due_at": min(filter(None, (requirement.remind_at, requirement.expires_at)), default=None),
-                "deciders": _DECIDERS.dump_python(requirement.deciders, mode="json"),
+                "deciders": DECIDERS.dump_python(requirement.deciders, mode="json"),
                 "created_at": requirement.created_at,
+                "updated_at": now,
             }
             for offset, requirement in enumerate(added)
         ),
@@ -122,20 +132,28 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
         "decided_by": answer.by,
         "decided_via": answer.via,
         "decided_at": answer.at,
+        "status": (RequirementStatus.EXPIRED if answer.via == "expiry" else RequirementStatus.DECIDED).value,
+        "updated_at": answer.at,
     }
     return _ANSWER.first(connection, parameters) is not None
 
 
-def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote]) -> None:
+def keep_votes(connection: Connection, requirement_id: str, votes: Sequence[Vote], now: datetime) -> None:
     """Store the votes so far."""
     parameters = _VOTES.dump_python(tuple(votes), mode="json")
-    connection.execute(update(requirements).where(requirements.c.id == requirement_id).values(votes=parameters))
+    changed = update(requirements).where(requirements.c.id == requirement_id)
+    connection.execute(changed.values(votes=parameters, updated_at=now))
+
+
+def note_change(connection: Connection, requirement_id: str, now: datetime) -> None:
+    """Store that the requirement changed, such as that it was approved and still waits for its values."""
+    connection.execute(update(requirements).where(requirements.c.id == requirement_id).values(updated_at=now))
 
 
 def list_requirements(connection: Connection, run_key: int) -> list[Requirement]:
     """Return all requirements of the run, oldest first."""
     with readable():
-        return [_requirement(row) for row in _ALL.all(connection, {"key": run_key})]
+        return [read_requirement(row) for row in _ALL.all(connection, {"key": run_key})]
 
 
 def list_authors(connection: Connection, run_key: int, pause_id: str) -> set[str | None]:
@@ -148,7 +166,7 @@ def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, R
     if not ids:
         return {}
     query = _WITH_APPROVALS.where(requirements.c.id.in_(ids))
-    return {found.id: found for found in read_rows(connection, query, requirements.c.id, _requirement)}
+    return {found.id: found for found in read_rows(connection, query, requirements.c.id, read_requirement)}
 
 
 def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[list[Requirement], datetime]:
@@ -158,7 +176,7 @@ def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[lis
     """
     with readable():
         rows = _ALL_TIMED.all(connection, {"key": run_key, "now": own})
-        return [_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
+        return [read_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
 
 
 def list_due_runs(connection: Connection, own: datetime) -> list[int]:
@@ -181,12 +199,13 @@ def forget_reminders(connection: Connection, run_key: int, now: datetime) -> Non
     )
 
 
-def close_requirements(connection: Connection, run_key: int) -> None:
-    """Take the requirements of an ended run out of the sweep for due ones."""
-    connection.execute(_CLOSE, {"key": run_key})
+def close_requirements(connection: Connection, run_key: int, status: RequirementStatus, now: datetime) -> None:
+    """Close what is open of an ended run: nobody can decide it any more."""
+    _CLOSE.send(connection, {"key": run_key, "status": status.value, "updated_at": now})
 
 
-def _requirement(row: Record) -> Requirement:
+def read_requirement(row: Record) -> Requirement:
+    """Return the requirement of a row that has the status of its approval, too."""
     answer = None
     if row["decision"] is not None:
         answer = Answer(
@@ -218,7 +237,7 @@ def _requirement(row: Record) -> Requirement:
         on_expire=OnExpire(row["on_expire"] or OnExpire.REJECT),
         remind_at=row["remind_at"],
         answer=answer,
-        deciders=_DECIDERS.validate_python(row["deciders"]),
+        deciders=DECIDERS.validate_python(row["deciders"]),
         votes=_VOTES.validate_python(row["votes"] or ()),
         metadata=row["metadata"],
     )

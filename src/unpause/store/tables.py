@@ -185,7 +185,8 @@ tool_calls = Table(
     Column("finished_at", Instant),
 )
 
-# `due_at` is the earlier of reminder and expiry, for the sweep; null where there is neither any more.
+# `due_at` is the earlier of reminder and expiry, for the sweep; null where there is neither any more. `status`,
+# `organization_id` and `updated_at` are for the inbox: what waits in all runs, and what changed since.
 requirements = Table(
     "requirements",
     metadata,
@@ -219,8 +220,13 @@ requirements = Table(
     Column("decided_by", _NAME),
     Column("decided_via", _WORD),
     Column("decided_at", Instant),
+    Column("status", _WORD, nullable=False, server_default="open"),
+    Column("organization_id", Key),
+    Column("updated_at", Instant),
     UniqueConstraint("run_key", "tool_call_id"),
     UniqueConstraint("run_key", "position"),
+    _partial("ix_requirements_open", "organization_id", "created_at", "id", rows=text("status = 'open'")),
+    Index("ix_requirements_organization_id_updated_at", "organization_id", "updated_at"),
     _partial("ix_requirements_due_at", "due_at", rows=text("due_at IS NOT NULL")),
 )
 

@@ -69,8 +69,8 @@ def fill(connection: Connection) -> None:
             remind_at=NOW,
             deciders=DECIDERS,
         )
-        add_requirements(connection, run.id, [requirement], 0)
-        keep_votes(connection, requirement.id, [VOTE])
+        add_requirements(connection, run, [requirement], 0, NOW)
+        keep_votes(connection, requirement.id, [VOTE], NOW)
         add_approvals(connection, run, [requirement], NOW)
         requested = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, requested, NOW) is None

@@ -16,8 +16,6 @@ from unpause.errors import OrganizationForbidden, RunNotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unpause.bootstrap import Application
-
 
 # Codegen's document has no type for the header; without one openapi-python-client generates no operation.
 async def get_caller(request: Request, authorization: Annotated[str | None, Header()] = None) -> Principal:
@@ -37,11 +35,6 @@ async def get_member(org_id: Annotated[int, Path()], principal: Caller) -> Princ
 
 
 Member = Annotated[Principal, Depends(get_member)]
-
-
-def address_of(application: Application, request: Request) -> str:
-    """Return this server's URL for links, without a trailing slash."""
-    return (application.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 @contextmanager

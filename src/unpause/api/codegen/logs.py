@@ -8,11 +8,11 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unpause.api.codegen.caller import Member, address_of, get_member, renaming_run_not_found
+from unpause.api.codegen.caller import Member, get_member, renaming_run_not_found
 from unpause.api.codegen.wire.pages import Paging, page_numbers
 from unpause.api.codegen.wire.runs import OF_RUNS, AgentRunWithLogsResponse
 from unpause.api.codegen.wire.translate import agent_run
-from unpause.api.dependencies import App
+from unpause.api.dependencies import App, address_of
 from unpause.api.errors import CodegenRoute
 from unpause.api.json import large_json_response
 from unpause.api.rate_limits import Bucket, limited

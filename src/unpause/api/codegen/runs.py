@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.codegen.caller import Member, address_of, get_member, renaming_run_not_found
+from unpause.api.codegen.caller import Member, get_member, renaming_run_not_found
 from unpause.api.codegen.webhooks import read_webhooks
 from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import (
@@ -28,7 +28,7 @@ from unpause.api.codegen.wire.runs import (
     StopAgentRunResponse,
 )
 from unpause.api.codegen.wire.translate import agent_run, status_word
-from unpause.api.dependencies import App
+from unpause.api.dependencies import App, address_of
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key, respond_once
 from unpause.api.media.images import read_images

@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from unpause.agents.setup.checkout import find_checkout
 from unpause.api.answers import Responses
-from unpause.api.codegen.caller import Member, address_of, get_member
+from unpause.api.codegen.caller import Member, get_member
 from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED
 from unpause.api.codegen.wire.translate import status_word, web_url
-from unpause.api.dependencies import App
+from unpause.api.dependencies import App, address_of
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, read_request_key, respond_once
 from unpause.api.rate_limits import Bucket, limited
