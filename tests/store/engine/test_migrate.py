@@ -352,5 +352,5 @@ def test_a_migration_does_not_wait_for_ever_for_an_open_transaction(
     with closing(plain_engine(postgres_url).connect()) as connection:
         connection.execute(text("SELECT count(*) FROM runs"))
         with pytest.raises(DatabaseInUse, match="another transaction holds one of its tables"):
-            migrate.downgrade(postgres_url, revisions()[-2])
+            migrate.downgrade(postgres_url, revisions()[0])
     assert migrate.current(postgres_url) == migrate.head()
