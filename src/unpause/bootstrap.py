@@ -16,6 +16,7 @@ from unpause.auth.stream_tickets import StreamTickets
 from unpause.clock import RandomIds, SystemClock
 from unpause.delivery.worker import DeliveryWorker
 from unpause.domain.nodes import Node, node_name
+from unpause.domain.overview import Worker
 from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
@@ -39,7 +40,9 @@ from unpause.services.audit import AuditTrail
 from unpause.services.context import ServiceContext
 from unpause.services.expiry import Expiry
 from unpause.services.inbox import Inbox
+from unpause.services.overview import OverviewService
 from unpause.services.run_lists import RunLists
+from unpause.services.run_search import RunFinder
 from unpause.services.runs import RunService
 from unpause.services.segment_journal import JournalContext
 from unpause.services.sessions import SessionService
@@ -97,6 +100,8 @@ class Application:
     agents: AgentRegistry
     choice: AgentRouter
     listing: RunLists
+    finder: RunFinder
+    overviews: OverviewService
     users: UserDirectory
     counts: Counts
     webhooks: WebhookService
@@ -184,6 +189,8 @@ def build_application(
         agents=registry,
         choice=AgentRouter(registry, settings.repo_agents, settings.agent_types),
         listing=RunLists(database),
+        finder=RunFinder(database, clock),
+        overviews=_overviews(settings, context),
         users=UserDirectory(database),
         counts=_counts(database, clock),
         webhooks=WebhookService(database, clock, context.ids, vault, sender, allow_private=allow_private),
@@ -248,6 +255,19 @@ def _follow_agents(agents: Agents, registry: AgentRegistry, workers: Workers, he
     registry.on_change(workers.look_again)
     if agents.arrive is not None:
         agents.arrive(registry)
+
+
+def _overviews(settings: Settings, context: ServiceContext) -> OverviewService:
+    """Return what reads overviews; this process is the only worker where it owns the database."""
+    started_at, agents = context.clock.now(), context.agents
+
+    def own() -> Worker | None:
+        if not settings.worker:
+            return None
+        names = tuple(sorted(agents.served.names))
+        return Worker(node_name(), VERSION, names, started_at, started_at, is_alive=True)
+
+    return OverviewService(context.database, context.clock, own, context.node_patience)
 
 
 def _own_agents(settings: Settings, registry: AgentRegistry) -> Callable[[], Collection[str] | None]:

@@ -212,6 +212,8 @@ AGENTOS: Final[Mapping[str, Row]] = {
 }
 
 _REQUEST = {"requirement_id": "{requirement_id}", "status": "open", "may_decide": True, ...: ...}
+_NATIVE_NO_RUN = Answer(404, {"detail": "Run not found", "error_code": "not_found"})
+_STATE = {"run_id": "{run_id}", "status": "PAUSED"}
 _NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
 
 # What a caller sees is decided request by request: each has an inbox, and what is in it depends on its scopes.
@@ -223,6 +225,20 @@ NATIVE: Final[Mapping[str, Row]] = {
         query={"session_id": "{session_id}"},
     ),
     "GET /inbox/{requirement_id}": Row(ANYBODY, _NO_REQUIREMENT, _NO_REQUIREMENT, admin=Answer(200, _REQUEST)),
+    "GET /runs": Row(
+        FOLLOW,
+        Answer(200, {"data": [{"run_id": "{run_id}", ...: ...}], "next": None}),
+        Answer(200, {"data": [], "next": None}),
+        query={"search": "{run_id}"},
+    ),
+    "GET /runs/{run_id}": Row(FOLLOW, Answer(200, {**_STATE, ...: ...}), _NATIVE_NO_RUN),
+    "GET /runs/{run_id}/timeline": Row(FOLLOW, Answer(200, {"data": ..., ...: ...}), _NATIVE_NO_RUN),
+    "POST /runs/{run_id}/cancel": Row(RUN, Answer(200, {**_STATE, "status": "CANCELLED"}), _NATIVE_NO_RUN),
+    "POST /runs/{run_id}/pause": Row(RUN, Answer(200, _STATE), _NATIVE_NO_RUN),
+    "POST /runs/{run_id}/resume": Row(
+        RUN, Answer(200, {**_STATE, "status": ...}), _NATIVE_NO_RUN, json={"prompt": "no"}
+    ),
+    "GET /overview": same(("system:read",), Answer(200, {"runs": ..., "workers": ..., ...: ...})),
 }
 
 _CODEGEN: Mapping[str, Row] = {
@@ -297,4 +313,6 @@ TABLE: Final[Mapping[str, Row]] = {**SERVER, **AGENTOS, **NATIVE, **CODEGEN}
 def scope_missing(path: str, scope: str) -> Answer:
     """Return what somebody hears whose token was not made for the route."""
     text = f"Insufficient permissions. Required scope(s): {scope}"
+    if path in {route.partition(" ")[2] for route in NATIVE}:
+        return Answer(403, {"detail": text, "error_code": "forbidden"})
     return message(403, text) if path.startswith("/v1/") else detail(403, text)

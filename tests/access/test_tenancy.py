@@ -60,15 +60,17 @@ BEGINNING: Final = (f"POST {_AGNO}", f"POST {_RUN}")
 MOVING: Final = (
     *(f"POST {_ONE}/{word}" for word in ("continue", "pause")),
     *(f"POST {_RUN}/{word}" for word in ("resume", "pause")),
+    *(f"POST /runs/{{run_id}}/{word}" for word in ("resume", "pause")),
 )
 ENDING: Final = (
-    *(f"POST {_ONE}/cancel", "DELETE /sessions", f"DELETE {_SESSION}"),
+    *(f"POST {_ONE}/cancel", "POST /runs/{run_id}/cancel", "DELETE /sessions", f"DELETE {_SESSION}"),
     *(f"POST {_RUN}/{word}" for word in ("ban", "remove-from-pr", "unban")),
 )
 READING: Final = (
     *(f"GET {_AGNO}", f"GET {_ONE}", f"GET {_ONE}/events", f"POST {_ONE}/events/ticket", f"POST {_ONE}/resume"),
     *(f"GET {_RUN}/{{agent_run_id}}", f"GET {_RUN}s", f"GET {_RUN}/{{agent_run_id}}/logs"),
     "GET /v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs",
+    *("GET /runs", "GET /runs/{run_id}", "GET /runs/{run_id}/timeline", "GET /overview"),
 )
 APPROVING: Final = (
     *("GET /approvals", "GET /approvals/count", f"GET {_APPROVAL}", f"GET {_APPROVAL}/status"),

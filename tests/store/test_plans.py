@@ -22,6 +22,7 @@ from unpause.domain.nodes import ServedAgents
 from unpause.domain.paging import Page
 from unpause.domain.principal import Principal, Visibility
 from unpause.domain.requirements import ToolAnswer
+from unpause.domain.run_search import RunSearch
 from unpause.domain.runs import RunFilter, RunRef, RunSelection, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
@@ -33,8 +34,16 @@ from unpause.store.deliveries import list_due
 from unpause.store.engine.schema import plain_engine
 from unpause.store.events import list_events
 from unpause.store.nodes import list_unserved
+from unpause.store.overview import (
+    count_unfinished,
+    find_oldest_waiting,
+    list_decided,
+    list_failing_webhooks,
+    list_hours,
+)
 from unpause.store.requirements import list_due_runs
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
+from unpause.store.run_search import search_runs
 from unpause.store.runs import count_runs, find_by_key, get_run, list_runs, list_session_runs, transition
 from unpause.store.sessions import delete_session, find_session, list_conversation, list_sessions
 from unpause.store.tables import metadata
@@ -126,6 +135,14 @@ def list_own_runs(connection: Connection) -> object:
     return list_runs(connection, Visibility(1, "ada"), RunSelection(), Page(40, offset=20))[0]
 
 
+def search(connection: Connection, **filters: object) -> object:
+    return search_runs(connection, Visibility(1), None, RunSearch(**filters))  # type: ignore[arg-type] # its fields
+
+
+def search_own(connection: Connection) -> object:
+    return search_runs(connection, Visibility(1, "ada"), frozenset({"scripted"}), RunSearch())
+
+
 def delete_one_session(connection: Connection) -> object:
     session = find_session(connection, Visibility(1), "session-500")
     assert session is not None
@@ -167,6 +184,24 @@ USES: dict[str, Use] = {
         connection, Visibility(1, "ada"), ApprovalFilter(), Page(20)
     ),
     "delete a session": delete_one_session,
+    "search runs": search,
+    "search runs by status": lambda connection: search(connection, statuses=frozenset({RunStatus.ERROR})),
+    "search runs by statuses": lambda connection: search(connection, statuses=frozenset(RunStatus)),
+    "search runs of an agent": lambda connection: search(connection, agent_id="scripted"),
+    "search runs of a user": lambda connection: search(connection, user_id="ada"),
+    "search runs of a session": lambda connection: search(connection, session_id="session-500"),
+    "search runs of a day": lambda connection: search(connection, since=_NOW, until=_NOW + timedelta(days=1)),
+    "search runs for a text": lambda connection: search(connection, text="no such text"),
+    "search runs for a text and statuses": lambda connection: search(
+        connection, text="no such text", statuses=frozenset({RunStatus.ERROR, RunStatus.CANCELLED})
+    ),
+    "search runs for an id": lambda connection: search(connection, text="00000000-0000-4000-8000-000000000000"),
+    "search one's own runs": search_own,
+    "count what has not ended": lambda connection: count_unfinished(connection, Visibility(1)),
+    "count the runs of each hour": lambda connection: list_hours(connection, Visibility(1), _NOW),
+    "look who has waited longest": lambda connection: find_oldest_waiting(connection, Visibility(1)),
+    "look what was decided": lambda connection: list_decided(connection, Visibility(1), _NOW),
+    "look which webhooks fail": lambda connection: list_failing_webhooks(connection, 1, _NOW),
     "list approvals": lambda connection: list_approvals(connection, Visibility(1), ApprovalFilter(), Page(20)),
 }
 

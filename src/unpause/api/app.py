@@ -27,6 +27,7 @@ from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
 from unpause.api.rate_limits import RateLimits
 from unpause.api.reference import add_reference
+from unpause.api.runs import routes as run_routes
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 _ROUTERS = (
     health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
-    me.router,
+    *(part.router for part in (me, run_routes)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,
 )
@@ -57,8 +58,9 @@ def _describe_models(app: FastAPI) -> None:
             return app.openapi_schema
         # Most servers never write it.
         from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
+        from unpause.api.runs.models import MODELS as RUN_MODELS  # noqa: PLC0415 - see above
 
-        document = complete(write(), (*CODEGEN_ERRORS, *_NATIVE_MODELS))
+        document = complete(write(), (*CODEGEN_ERRORS, *_NATIVE_MODELS, *RUN_MODELS))
         add_codegen_examples(document)
         return document
 

@@ -58,6 +58,7 @@ _CODEGEN_TAGS = {
 _NATIVE_TAGS = {
     "Inbox": "What waits for people, over all agents and APIs: list, decide, follow.",
     "Caller": "Who the caller is, and what it may do.",
+    "Runs": "Runs of all agents and APIs: search, read, cancel, pause, resume; and an overview.",
 }
 _SERVER_TAGS = {"Health": "Liveness and readiness."}
 _GROUPS = {

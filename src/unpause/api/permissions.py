@@ -89,6 +89,13 @@ _AGENTOS: dict[str, Scopes] = {
     "POST /console/sign-in": _ANY_TOKEN,
     "POST /console/login": _ANY_TOKEN,
     "POST /console/sign-out": _ANY_TOKEN,
+    "GET /runs": _FOLLOW,
+    "GET /runs/{run_id}": _FOLLOW,
+    "GET /runs/{run_id}/timeline": _FOLLOW,
+    "POST /runs/{run_id}/cancel": _RUN,
+    "POST /runs/{run_id}/pause": _RUN,
+    "POST /runs/{run_id}/resume": _RUN,
+    "GET /overview": ("system:read",),
 }
 
 # Who may see and decide what is decided request by request: an approver may have any scope that a tool names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from unpause.domain.scopes import ADMIN, allows, allows_any_agent
+from unpause.domain.scopes import ADMIN, agents_named, allows, allows_any_agent
 from unpause.errors import AgentForbidden, ScopeMissing
 
 # The token id of a JWT that names no user: this prefix and the number of its organization.
@@ -116,6 +116,11 @@ class Principal:
     def may_any_agent(self, action: str) -> bool:
         """Whether it may do this with any agent."""
         return self.scopes is None or allows_any_agent(self.scopes, action)
+
+    @property
+    def visible_agents(self) -> frozenset[str] | None:
+        """The agents whose runs it may see; None for all."""
+        return None if self.scopes is None else agents_named(self.scopes, ("read", "run"))
 
     def require_scope(self, scope: str) -> None:
         """Raise ScopeMissing unless it has the scope; a scope for one agent is enough."""

@@ -62,6 +62,19 @@ def allows_any_agent(scopes: Iterable[str], action: str) -> bool:
     )
 
 
+def agents_named(scopes: Iterable[str], actions: Iterable[str]) -> frozenset[str] | None:
+    """Return the agents for which the scopes grant one of the actions; None for all agents."""
+    allowed, named = frozenset(actions), set()
+    for scope in scopes:
+        resource, _, rest = scope.partition(":")
+        agent, _, action = rest.rpartition(":")
+        if scope == ADMIN or (resource == "agents" and action in allowed and agent in {"", _ANY}):
+            return None
+        if resource == "agents" and action in allowed:
+            named.add(agent)
+    return frozenset(named)
+
+
 def _grants(scope: str, resource: str, action: str, agent_id: str | None) -> bool:
     if scope == ADMIN:
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, null, or_, select
 
 from unpause.domain.events import Event, EventType
 from unpause.store.engine.statements import Statement
@@ -26,6 +26,19 @@ _INSERT = Statement(insert(events))
 _AFTER = Statement(
     select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
     .where(events.c.run_key == bindparam("key"), events.c.sequence > bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(bindparam("most"))
+)
+_IS_PAUSE = events.c.type == EventType.RUN_PAUSED.value
+_STEPS = (
+    select(
+        events.c.sequence,
+        events.c.type,
+        events.c.created_at,
+        case((_IS_PAUSE, null()), else_=events.c.payload).label("payload"),
+        case((_IS_PAUSE, events.c.payload["pause_id"].as_string())).label("pause_id"),
+    )
+    .where(events.c.run_key == bindparam("key"), events.c.type != EventType.CONTENT_DELTA.value)
     .order_by(events.c.sequence)
     .limit(bindparam("most"))
 )
@@ -71,6 +84,20 @@ def list_chosen_events(connection: Connection, run_key: int, selection: EventSel
         rows = connection.execute(paged(query, selection.page)).mappings()
         found = _whole(connection, run_key, [_event(row) for row in rows])
     return found, int(connection.execute(counted).scalar_one())
+
+
+def list_steps(connection: Connection, run_key: int, limit: int) -> list[Event]:
+    """Return up to ``limit`` events of the run, in order, without the pieces of the model's text.
+
+    Of a pause there is the ``pause_id`` alone: its payload repeats all calls of the run.
+    """
+    with readable():
+        rows = connection.execute(_STEPS, {"key": run_key, "most": limit}).mappings().all()
+        found = [
+            _event({**row, "payload": {"pause_id": row["pause_id"]} if row["payload"] is None else row["payload"]})
+            for row in rows
+        ]
+        return _whole(connection, run_key, found)
 
 
 def _is_shown(event_type: EventType, key: str | None) -> ColumnElement[bool]:

@@ -37,6 +37,7 @@ _UUID = String(36)
 _NAME = String(255)
 _WORD = String(32)
 _PENDING, _PAUSED = text("status = 'PENDING'"), text("status = 'PAUSED'")
+_FAILING = text("last_error IS NOT NULL")
 _OF_A_USER, _OF_A_RUN = text("user_id IS NOT NULL"), text("run_key IS NOT NULL")
 
 
@@ -138,6 +139,7 @@ runs = Table(
     _partial("ix_runs_organization_id_user_id_id", "organization_id", "user_id", "id", rows=_OF_A_USER),
     Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_runs_organization_id_id", "organization_id", "id"),
+    Index("ix_runs_organization_id_status_id", "organization_id", "status", "id"),
     Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),
     sqlite_autoincrement=True,
 )
@@ -313,6 +315,7 @@ webhook_deliveries = Table(
     Column("created_at", Instant, nullable=False),
     Index("ix_webhook_deliveries_next_attempt_at", "next_attempt_at"),
     Index("ix_webhook_deliveries_created_at", "created_at"),
+    _partial("ix_webhook_deliveries_failing", "organization_id", "created_at", rows=_FAILING),
 )
 
 # The requests of a rate limit's key in the present window, where several processes share the database.

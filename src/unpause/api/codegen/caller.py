@@ -1,4 +1,4 @@
-"""The callers of Codegen's API, and the address of links in responses."""
+"""The callers of Codegen's API."""
 
 from __future__ import annotations
 

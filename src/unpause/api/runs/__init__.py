@@ -1,0 +1,1 @@
+"""Runs for people: search, one run with its timeline, and an overview."""
