@@ -24,5 +24,5 @@ EXPOSE 7777
 # A server is asked for /health, on the port that it was given; a worker listens on none.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "unpause.cli.health"]
 ENTRYPOINT ["unpause"]
-# The first start on an empty database prints an administrator's token, once.
+# The first start on an empty database writes an administrator's token to /data/unpause-admin-token.
 CMD ["serve", "--host", "0.0.0.0"]

@@ -54,6 +54,7 @@ from unpause.store.run_queue import read_clock
 from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
+from unpause.telemetry.run_changes import report_changes
 from unpause.version import VERSION
 from unpause.webhooks.queue import WebhookQueue
 from unpause.webhooks.sender import SigningSender
@@ -224,7 +225,7 @@ def _build_core(settings: Settings, agents: Agents, clock: Clock, ids: Ids) -> t
 
 def _database(settings: Settings, lease: timedelta) -> Database:
     connections, lock_seconds = settings.database_connections, settings.lock_timeout_seconds
-    return Database(settings.database_url, connections, lock_seconds, _idle_seconds(lease))
+    return Database(settings.database_url, connections, lock_seconds, _idle_seconds(lease), report_changes)
 
 
 def _idle_seconds(lease: timedelta) -> float:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from unpause.clock import LONGEST_SECONDS
+from unpause.operator_settings import LogSettings
 
 DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
@@ -78,6 +79,10 @@ class ServerSettings(BaseModel):
         default=60.0, description="Time for a client to send a request, including its body; over it: 408."
     )
     keepalive_seconds: Seconds = Field(default=15.0, description="Time without events until a stream sends a comment.")
+    first_token_file: Path = Field(
+        default=Path("unpause-admin-token"),
+        description="File for the administrator's token that a new database gets, where no terminal shows it.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -366,6 +371,7 @@ class Settings(
     ServerSettings,
     ConsoleSettings,
     ProcessSettings,
+    LogSettings,
     AgentSettings,
     AgentProcessSettings,
     DemoSettings,
@@ -382,6 +388,11 @@ class Settings(
     """All settings of the server. Options of the command line win over the environment."""
 
     model_config = SettingsConfigDict(env_prefix="UNPAUSE_", extra="ignore", frozen=True)
+
+    @property
+    def readable_logs(self) -> bool:
+        """Whether the log is for people to read, and not JSON."""
+        return self.dev if self.log_format is None else self.log_format == "readable"
 
 
 # In the order of the help and the documents. The first line of a group's docstring is its heading.

@@ -102,6 +102,7 @@ def test_agents_and_models_that_cannot_be_had_are_refused_in_one_line(
     write_modules(here.folder)
     # What a server changes for its whole process is not for this one.
     monkeypatch.setattr("unpause.cli.server.configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr("unpause.cli.server.log_uncaught", lambda: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("TEST_FOLDER", str(here.folder))

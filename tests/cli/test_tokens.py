@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,9 @@ from tests.cli.here import Here
 from tests.support.databases import PostgresServer
 from tests.support.processes import AGENTS_FILE, DEADLINE, Finished, ServerProcess, unpause
 from tests.support.serving import settings_for
+from tests.support.tokens import first_token
 
 TOKEN = re.compile(r"unp_([A-Za-z0-9]{8})\.[A-Za-z0-9_-]{43}")
-FIRST = re.compile(rf"^An administrator's token, shown only now: ({TOKEN.pattern})$", re.MULTILINE)
 
 WRONG = [
     (["tokens", "create", "--org", "99"], "There is no organization 99"),
@@ -170,14 +171,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield server
 
 
-def first_token(server: ServerProcess) -> str:
-    """Return the token that the server printed; fail unless it is just one."""
-    [(text, _)] = FIRST.findall(server.output)
-    assert server.output.count("unp_") == 1
-    return str(text)
-
-
-def test_a_server_asks_for_a_token_and_takes_the_one_it_printed(server: ServerProcess) -> None:
+def test_a_server_asks_for_a_token_and_takes_the_one_it_wrote_to_a_file(server: ServerProcess) -> None:
     with server.client() as client:
         refused = client.get("/agents")
         assert (refused.status_code, refused.json()) == (401, {"detail": "Authorization header required"})
@@ -213,13 +207,15 @@ def test_a_token_made_beside_a_running_server_counts_at_once_and_no_more_once_re
             assert time.monotonic() - revoked < DEADLINE
 
 
-def test_the_first_token_is_printed_at_the_first_start_only(tmp_path: Path) -> None:
+def test_the_first_token_is_in_a_file_for_its_owner_only_and_never_in_the_log(tmp_path: Path) -> None:
     with asking(tmp_path) as server:
-        text = first_token(server)
+        text, file = first_token(server), tmp_path / "unpause-admin-token"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert server.stop() == -15
-        assert server.output.count(text) == 1
+        file.unlink()
         server.start()
-        assert server.output.count("unp_") == 1, "not again"
+        assert not file.exists(), "not again"
+        assert "unp_" not in server.output
         with server.client() as client:
             assert status(client, text) == 200
         server.stop()
@@ -228,7 +224,15 @@ def test_the_first_token_is_printed_at_the_first_start_only(tmp_path: Path) -> N
     assert all(secret not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
 
-def test_nodes_that_start_at_once_print_one_token(tmp_path: Path, postgres: PostgresServer) -> None:
+def test_a_first_token_that_cannot_be_written_is_not_made_and_the_log_says_how_to_make_one(tmp_path: Path) -> None:
+    with asking(tmp_path, "--first-token-file", str(tmp_path / "missing" / "token")) as server:
+        assert "first administrator's token not created" in server.output
+        assert "unpause tokens create --admin" in server.output
+        server.stop()
+        assert server.rows("SELECT count(*) FROM tokens") == [(0,)]
+
+
+def test_nodes_that_start_at_once_make_one_token(tmp_path: Path, postgres: PostgresServer) -> None:
     with postgres.migrated_database() as url:
         nodes = [asking(tmp_path / name, UNPAUSE_DATABASE_URL=url) for name in ("one", "two")]
         threads = [threading.Thread(target=node.start) for node in nodes]
@@ -237,7 +241,7 @@ def test_nodes_that_start_at_once_print_one_token(tmp_path: Path, postgres: Post
                 thread.start()
             for thread in threads:
                 thread.join(DEADLINE)
-            [(text, _)] = FIRST.findall("".join(node.output for node in nodes))
+            [text] = [file.read_text().strip() for file in tmp_path.glob("*/unpause-admin-token")]
             for node in nodes:
                 with node.client() as client:
                     assert (status(client, text), status(client, None)) == (200, 401)

@@ -26,7 +26,7 @@ start_server() {
     : >"$STATE/$name.log"
     command unpause "$@" >"$STATE/$name.log" 2>&1 &
     echo $! >"$STATE/$name.pid"
-    until grep -q 'Unpause .*is ready' "$STATE/$name.log"; do
+    until grep -q 'Unpause .*is ready\|process ready' "$STATE/$name.log"; do
         if ! kill -0 "$(cat "$STATE/$name.pid")" 2>/dev/null; then
             cat "$STATE/$name.log" >&2
             return 1

@@ -31,8 +31,9 @@ _SAVING: Final = 10.0
 
 AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
-# A worker listens nowhere.
+# As a process with readable logs says it, or in a line of JSON; a worker listens nowhere.
 _READY: Final = re.compile(r"Unpause (?:worker )?is ready(?: on (http://\S+))?\n")
+_READY_LINE: Final = re.compile(r'(?=\{.*"event": "process ready")(?:.*"address": "([^"]+)")?.*\n')
 # Proxies would stand between test and server; settings and keys of whoever runs the tests are not the tests'.
 _LEFT_OUT: Final = re.compile(r"(?i).*_proxy|UNPAUSE_.*|OPENAI_.*|ANTHROPIC_.*|TEST_FOLDER")
 
@@ -197,7 +198,7 @@ class ServerProcess:
         with pipe:
             for line in pipe:
                 self._output.append(line)
-                if found := _READY.fullmatch(line):
+                if found := _READY.fullmatch(line) or _READY_LINE.fullmatch(line):
                     ready.put(found[1] or "")
         ready.put(None)
 

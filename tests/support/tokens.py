@@ -12,9 +12,10 @@ _TOKEN = re.compile(r"unp_[\w-]{8}\.[\w-]{43}")
 
 
 def first_token(server: ServerProcess) -> str:
-    """Return the administrator's token that the server printed when it first started."""
-    (found,) = _TOKEN.findall(server.output)
-    return str(found)
+    """Return the administrator's token that the server wrote to a file when it first started."""
+    text = (server.folder / "unpause-admin-token").read_text().strip()
+    assert _TOKEN.fullmatch(text), "alone in its file"
+    return text
 
 
 def new_token(server: ServerProcess, *options: str) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from unpause.operator_settings import LogLevel
+
 if TYPE_CHECKING:
     from unpause.settings import Settings
 
@@ -22,6 +24,7 @@ class AgentsConfig(BaseModel):
 
     demo: bool
     readable_logs: bool
+    log_level: LogLevel
     executes: bool
     agents: tuple[str, ...]
     model: str | None
@@ -51,7 +54,8 @@ def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
     """Return what agents need of the settings."""
     return AgentsConfig(
         demo=demo,
-        readable_logs=settings.dev,
+        readable_logs=settings.readable_logs,
+        log_level=settings.log_level,
         executes=settings.worker,
         agents=settings.agents,
         model=settings.model,

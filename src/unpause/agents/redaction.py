@@ -32,6 +32,11 @@ _PATTERNS = (
     re.compile(r"(?i)(?<=://)[^/\s:@]++:[^/\s@]++(?=@)"),
     re.compile(r"(?i)\b(api[_-]?key|token|secret|password)\b([\"']?\s{0,100}[:=]\s{0,100}[\"']?)[^\s\"',&]+"),
 )
+# Whatever one of the patterns, or a JWT, is found in has one of these. To look for them takes a fraction of the time.
+_SIGNS = (
+    *("bearer", "basic", "whsec_", "://", "key", "token", "secret", "password", "eyj", "xox"),
+    *(f"{prefix}{end}" for prefix in ("sk", "pk", "rk", "unp", "ghp", "gho") for end in "-_"),
+)
 # Parts with dots between them, from the beginning of the first one: a search at each character of a long part would
 # take the square of its length.
 _DOTTED = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]*+)++")
@@ -92,6 +97,9 @@ class Redaction:
 
 
 def _hide_lookalikes(text: str) -> str:
+    folded = text.casefold()
+    if not any(sign in folded for sign in _SIGNS):
+        return text
     text = _DOTTED.sub(_without_jwts, text)
     for pattern in _PATTERNS:
         text = pattern.sub(HIDDEN, text)

@@ -22,6 +22,7 @@ from unpause.api.health import router as health_router
 from unpause.api.inbox import models as inbox_models
 from unpause.api.inbox import routes as inbox
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
+from unpause.api.middleware.observation import Observation
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
@@ -128,7 +129,9 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
     )
     if application.authenticator.is_open:
         app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
-    app.add_middleware(TrailingSlash)
     app.add_middleware(NulCheck)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observation, access_log=settings.access_log)
+    # It replaces the scope, in which the route is noted that the request is observed under.
+    app.add_middleware(TrailingSlash)

@@ -26,7 +26,7 @@ from unpause.agents.process.messages import Refused, encode, prepare_decoding
 from unpause.agents.process.threads import SegmentThreads
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
-from unpause.cli.logs import configure_logging
+from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
@@ -48,8 +48,11 @@ def main() -> None:
         return
     config = AgentsConfig.model_validate_json(data)
     prepare_decoding()
+    # A line that a tool prints is not kept back, in a pipe neither.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is the interpreter's own
     redaction = Redaction(os.environ)
-    configure_logging(redaction, readable=config.readable_logs)
+    configure_logging(redaction, readable=config.readable_logs, level=config.log_level)
+    log_uncaught()
     try:
         limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
         run_main(_serve(link, host_agents(config, redaction, SystemClock()), limit))

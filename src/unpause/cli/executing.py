@@ -7,9 +7,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from unpause.agents.setup.shell import find_command_user
 from unpause.bootstrap import build_application
-from unpause.cli.logs import configure_logging
+from unpause.cli.announcing import announce_ready, announce_start
+from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.errors import InvalidSetting
 from unpause.factories import build_agents, build_redaction, load_vault
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from unpause.bootstrap import Application
     from unpause.settings import Settings
 
+_log = structlog.get_logger(__name__)
+
 
 def run_worker(settings: Settings, launched: Sequence[LaunchedProcess]) -> None:
     """Execute runs of the agents of the processes that were launched; raise a ``Startup`` error."""
@@ -31,7 +36,8 @@ def run_worker(settings: Settings, launched: Sequence[LaunchedProcess]) -> None:
         raise InvalidSetting("a worker shares its database with servers, which needs PostgreSQL: see --database-url")
     load_vault(settings)
     find_command_user(settings.command_user)
-    configure_logging(build_redaction(settings), readable=settings.dev)
+    configure_logging(build_redaction(settings), readable=settings.readable_logs, level=settings.log_level)
+    log_uncaught()
     agents = build_agents(settings, launched, demo=False)
     check_database(settings.database_url)
     _run(build_application(settings, agents))
@@ -54,8 +60,7 @@ async def _become_ready(application: Application) -> None:
     await application.agents.wait_until_loaded()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, application.reload_agents)
     freeze_loaded()
-    sys.stdout.write("Unpause worker is ready\n")
-    sys.stdout.flush()
+    announce_ready(application, "Unpause worker is ready\n")
 
 
 async def _work(application: Application) -> None:
@@ -67,6 +72,7 @@ async def _work(application: Application) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    announce_start(application)
     async with application.running():
         async with TaskScope() as tasks:
             becoming_ready = tasks.start(_become_ready(application), "start")
@@ -75,7 +81,9 @@ async def _work(application: Application) -> None:
             if becoming_ready.done():
                 becoming_ready.result()
             received = await stop
+        _log.info("process stopping", signal=received.name)
         application.workers.stop_claiming()
+    _log.info("process stopped")
     # Everything is closed: end by the signal, as a server does, without waiting for the thread of a stuck tool.
     signal.signal(received, signal.SIG_DFL)
     signal.raise_signal(received)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+import threading
+from types import NoneType
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -12,44 +14,65 @@ from unpause.domain.nodes import node_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from unpause.agents.redaction import Redaction
+    from unpause.operator_settings import LogLevel
+
+    Hide = Callable[[str], str]
+
+_log = structlog.get_logger(__name__)
+
+# Libraries that log each request or connection at INFO, some with its URL.
+_CHATTY: Final = ("httpx", "httpcore", "openai", "anthropic", "uvicorn", "asyncio", "alembic", "opentelemetry")
+# Rendered by us from an exception: the line ends in them are its own.
+_TRACEBACKS: Final = frozenset({"exception", "stack"})
+_NO_TEXT: Final = (int, float, NoneType)
+# No secret goes on behind it.
+_BETWEEN: Final = "\0"
 
 
-def configure_logging(redaction: Redaction, *, readable: bool) -> None:
+def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel = "info") -> None:
     """Send the logs of the server and its libraries to standard error, without known secrets.
 
     Bodies and headers are never logged. Exceptions of agents, tools and libraries are, with their messages. Each line
     names its ``node``: the machine and the process that wrote it.
     """
-    last: list[structlog.typing.Processor]
+    number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_node(node_name()),
     ]
-    hide = redaction.hide
-    if readable:
-        # Where rich is installed the default would print the values of all variables, secrets among them.
-        plain = structlog.dev.plain_traceback
-        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-        last = [structlog.processors.StackInfoRenderer(), _redact_text(console, hide)]
-    else:
-        last = [structlog.processors.format_exc_info, _redact_values(hide), structlog.processors.JSONRenderer()]
+    last = _readable(redaction.hide) if readable else _json(redaction.hide)
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        foreign_pre_chain=shared,
+        # Who logs through the standard library is known by the name of its logger.
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
     )
     handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=number, force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+
+
+def _json(hide: Hide) -> list[structlog.typing.Processor]:
+    return [structlog.processors.format_exc_info, _redact_values(hide), structlog.processors.JSONRenderer()]
+
+
+def _readable(hide: Hide) -> list[structlog.typing.Processor]:
+    # Where rich is installed the default would print the values of all variables, secrets among them.
+    plain = structlog.dev.plain_traceback
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+    return [structlog.processors.StackInfoRenderer(), _escape_controls, _redact_text(console, hide)]
 
 
 def _add_node(node: str) -> structlog.typing.Processor:
@@ -60,21 +83,64 @@ def _add_node(node: str) -> structlog.typing.Processor:
     return add
 
 
-def _redact_values(hide: Callable[[str], str]) -> structlog.typing.Processor:
+def _escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what would end the line or control the terminal: a client's text must not look like a line of ours."""
+    return {
+        key: _escaped(value) if isinstance(value, str) and key not in _TRACEBACKS else value
+        for key, value in event.items()
+    }
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
+
+def _redact_values(hide: Hide) -> structlog.typing.Processor:
     """Redact the values before they become JSON, which would escape them."""
 
     def clean(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {
-            key: value if isinstance(value, int | float | None) else hide(str(value)) for key, value in event.items()
-        }
+        texts = {key: str(value) for key, value in event.items() if not isinstance(value, _NO_TEXT)}
+        # Mostly there is no secret, and one search through all values takes a fraction of one through each.
+        together = _BETWEEN.join(texts.values())
+        if hide(together) != together:
+            texts = {key: hide(text) for key, text in texts.items()}
+        return {**event, **texts}
 
     return clean
 
 
-def _redact_text(render: structlog.typing.Processor, hide: Callable[[str], str]) -> structlog.typing.Processor:
+def _redact_text(render: structlog.typing.Processor, hide: Hide) -> structlog.typing.Processor:
     """Redact the rendered text: the traceback is added last."""
 
     def clean(logger: object, name: str, event: structlog.typing.EventDict) -> str:
         return hide(str(render(logger, name, event)))
 
     return clean
+
+
+def log_uncaught() -> None:
+    """Have warnings, and exceptions that nobody catches, be lines of the log, and not plain text on standard error."""
+    logging.captureWarnings(capture=True)
+
+    def uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            _log.critical("uncaught exception", exc_info=(kind, error, traceback))
+
+    def uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            thread = args.thread.name if args.thread is not None else None
+            _log.error("uncaught exception in a thread", thread=thread, exc_info=args.exc_value)
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        _log.error("exception ignored", where=repr(args.object)[:200], exc_info=args.exc_value)
+
+    sys.excepthook = uncaught
+    threading.excepthook = uncaught_in_thread
+    sys.unraisablehook = unraisable

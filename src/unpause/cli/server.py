@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from datetime import UTC, datetime
 from math import ceil
 from typing import TYPE_CHECKING
 
+import structlog
 import uvicorn
 
 from unpause.agents.setup.shell import find_command_user
 from unpause.api.app import create_app
-from unpause.auth.tokens import create_first_token
 from unpause.bootstrap import build_application
+from unpause.cli.announcing import announce_ready, announce_start, make_first_token
 from unpause.cli.connections import TimedApp, TimedConnection
-from unpause.cli.logs import configure_logging
+from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
 from unpause.factories import build_agents, build_redaction, load_jwts, load_vault
 from unpause.store.engine.database import database_file
-from unpause.store.engine.dialects import read_now
 from unpause.store.engine.ownership import own_database, prepare_database
-from unpause.store.engine.schema import plain_connection
 from unpause.tasks import TaskScope, background_tasks
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from unpause.agents.served import Agents
     from unpause.bootstrap import Application
     from unpause.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 # How long an idle connection stays open between two requests.
 _KEEP_ALIVE_SECONDS = 15
@@ -60,6 +60,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more requests and claim no more runs, and wait for open responses."""
+        _log.info("process stopping")
         async with background_tasks() as tasks:
             draining = tasks.create_task(self._application.drain(), name="drain")
             await super().shutdown(sockets)
@@ -89,14 +90,13 @@ class _Server(uvicorn.Server):
         await self._application.agents.wait_until_loaded()
         settings = self._application.settings
         if not settings.dev:
-            await asyncio.to_thread(_make_first_token, settings.database_url)
+            await asyncio.to_thread(make_first_token, settings.database_url, settings.first_token_file)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._application.reload_agents)
         freeze_loaded()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        sys.stdout.write(f"Unpause is ready on {address}\n")
-        sys.stdout.write(self._hints.format(address=address))
-        sys.stdout.flush()
+        text = f"Unpause is ready on {address}\n{self._hints.format(address=address)}"
+        announce_ready(self._application, text, address=address)
 
     def _has_failed(self) -> bool:
         task = self._becoming_ready
@@ -106,7 +106,8 @@ class _Server(uvicorn.Server):
 def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: str) -> None:
     """Serve until stopped the agents of the processes that were launched; raise a ``Startup`` error."""
     _check(settings)
-    configure_logging(build_redaction(settings), readable=settings.dev)
+    configure_logging(build_redaction(settings), readable=settings.readable_logs, level=settings.log_level)
+    log_uncaught()
     agents = build_agents(settings, launched, demo=bool(hints))
     file = database_file(settings.database_url)
     if file is not None and not file.exists():
@@ -130,15 +131,6 @@ def _check(settings: Settings) -> None:
     find_command_user(settings.command_user)
 
 
-def _make_first_token(database_url: str) -> None:
-    """Print an administrator's token if the database has none: without one nobody could use the server."""
-    with plain_connection(database_url) as connection, connection.begin():
-        text = create_first_token(connection, read_now(connection, datetime.now(UTC)))
-    if text is not None:
-        sys.stdout.write(f"An administrator's token, shown only now: {text}\n")
-        sys.stdout.flush()
-
-
 def _serve(settings: Settings, agents: Agents, hints: str) -> None:
     application = build_application(settings, agents)
     config = uvicorn.Config(
@@ -159,6 +151,7 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
         # Streams end by themselves after the grace period: this is for clients that do not read.
         timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
     )
+    announce_start(application)
     server = _Server(config, application, hints)
     # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal must
     # end the process, too, without waiting for the thread of a stuck tool.
@@ -166,7 +159,9 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run_main(server.serve(), config.get_loop_factory())
+        _log.info("process stopped")
     except KeyboardInterrupt:
+        _log.info("process stopped")
         # Everything is closed: end by the signal, as with SIGTERM, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ from unpause.agents.process.launch import launched_agents
 from unpause.cli.collecting import without_collections
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
+from unpause.operator_settings import LogSettings
 from unpause.settings import (
     AgentProcessSettings,
     AgentSettings,
@@ -22,6 +23,7 @@ from unpause.settings import (
 # What a process needs that executes runs and listens on no port.
 _GROUPS = (
     ProcessSettings,
+    LogSettings,
     AgentSettings,
     AgentProcessSettings,
     DatabaseSettings,
@@ -47,4 +49,4 @@ def _start(settings: Settings) -> None:
         run_worker(settings, launched)
 
 
-worker = settings_command(_start, _GROUPS, without={"worker"})
+worker = settings_command(_start, _GROUPS, without={"worker", "access_log"})

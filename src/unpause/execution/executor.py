@@ -10,6 +10,7 @@ import structlog
 
 from unpause.agents.driver import AgentProcessDied, Completed, Failed, Paused
 from unpause.clock import delays
+from unpause.domain.changes import RunChange
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
@@ -18,6 +19,7 @@ from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.claims import ClaimRules, load_claimed
 from unpause.services.segment_journal import SegmentJournal
+from unpause.store.engine.changes import note_change
 from unpause.store.events import add_events
 from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
@@ -132,6 +134,7 @@ class Executor:
                 # Not even the run itself can be read, so no webhook gets a message.
                 run = None
             if run is not None:
+                note_change(connection, RunChange(run, Trigger.GIVE_UP))
                 enqueue_webhooks(connection, run, now)
             event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
             return add_events(connection, run_key, (event,), last)

@@ -47,6 +47,8 @@ class Heartbeat:
         self._lease = lease
         self._node = node
         self._is_over = False
+        # What failed the last time that it was tried.
+        self._failing: set[str] = set()
         self._wakeup = threading.Event()
 
     def beat_soon(self) -> None:
@@ -128,9 +130,15 @@ class Heartbeat:
     def _attempt(self, event: str, work: Callable[[], T], **details: object) -> tuple[T] | None:
         """Return the result of a write in a tuple; None for one that failed, which is logged."""
         try:
-            return (work(),)
+            result = work()
         except (DatabaseUnavailable, DatabaseBusy) as error:
-            _log.warning(event, reason=error.message, **details)
+            # Once for an outage: the beats go on every second.
+            log = _log.debug if event in self._failing else _log.warning
+            self._failing.add(event)
+            log(event, reason=error.message, **details)
         except Exception:  # noqa: BLE001 - the boundary around a beat: the next beat tries again
             _log.exception(event, **details)
+        else:
+            self._failing.discard(event)
+            return (result,)
         return None

@@ -44,9 +44,9 @@ async def _sweep(sweep: Sweep, every_seconds: float) -> None:
         try:
             await sweep.sweep()
         except DatabaseUnavailable:
-            _log.warning("sweep skipped: database unavailable")
+            _log.debug("sweep skipped: database unavailable", sweep=type(sweep).__name__)
         except DatabaseBusy:
-            _log.warning("sweep incomplete: row locked")
+            _log.warning("sweep incomplete: row locked", sweep=type(sweep).__name__)
         except Exception:  # noqa: BLE001 - the boundary around a sweep: the next one tries again
-            _log.exception("sweep failed")
+            _log.exception("sweep failed", sweep=type(sweep).__name__)
         await asyncio.sleep(every_seconds)

@@ -219,7 +219,8 @@ class Workers:
         try:
             found = await self._database.read(lambda connection: list_ready(connection, most, limit, served))
         except Exception as error:  # noqa: BLE001 - the boundary around a poll: the next one tries again
-            _log.warning("queue poll failed", error=type(error).__name__)
+            log = _log.debug if isinstance(error, DatabaseUnavailable) else _log.warning
+            log("queue poll failed", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._on_ready, None)
             return []
         self._ready_again.update(self._segments.keys() & set(found))
@@ -261,7 +262,7 @@ class Workers:
             raise
         except DatabaseUnavailable:
             # No failure of this run: it is claimed like every other once the database is back.
-            _log.warning("claim failed: database unavailable", run_key=run_key)
+            _log.debug("claim failed: database unavailable", run_key=run_key)
             asyncio.get_running_loop().call_later(next(delays()), self._on_ready, run_key)
             return
         except DatabaseBusy:

@@ -11,6 +11,7 @@ from unpause.domain.inbox import RequirementStatus
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.store.approvals import close_approvals
+from unpause.store.engine.changes import note_details
 from unpause.store.events import add_events
 from unpause.store.requirements import close_requirements
 from unpause.store.runs import transition
@@ -50,6 +51,7 @@ def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) 
         "pause_id": None,
     }
     ended = transition(connection, run.id, why.trigger, changes=changes)
+    note_details(connection, by=why.payload.get("by"))
     close_approvals(connection, run.id, why.approvals, now)
     if run.status is RunStatus.PAUSED:
         expired = why.reason is EndReason.EXPIRED

@@ -16,6 +16,7 @@ from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.segment_state import PendingWrites, SegmentState
+from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
 from unpause.store.runs import move, reserve_sequence
 from unpause.webhooks.outbox import enqueue_webhooks
@@ -305,6 +306,9 @@ class SegmentJournal(SegmentState):
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment, which is announced to clients, or raise LeaseLost."""
         (run, has_targets, _), events = self._transition(connection, taken, trigger, changes)
+        if trigger is Trigger.PAUSE:
+            waits_for = ", ".join(sorted({requirement.tool_name for requirement in taken.requirements}))
+            note_details(connection, waits_for=waits_for or "the user's next message")
         if has_targets:
             enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
         requirements = (*self._segment.requirements, *taken.requirements)

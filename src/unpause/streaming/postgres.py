@@ -120,18 +120,21 @@ class PostgresBus(InProcessBus):
             yield to_json({"from": self._node, **run_keys}).decode()
 
     async def _listen(self) -> None:
-        delay = _FIRST_RETRY_SECONDS
+        delay, is_connected = _FIRST_RETRY_SECONDS, True
         while True:
             is_new = True
             try:
                 async for payload in listen(self._listener_url):
                     if is_new:
-                        is_new, delay = False, _FIRST_RETRY_SECONDS
+                        is_new, delay, is_connected = False, _FIRST_RETRY_SECONDS, True
                         self._catch_up()
                     if payload is not None:
                         self._receive(payload)
             except Exception as error:  # noqa: BLE001 - the boundary around the listener: reconnect after any error
-                _log.warning("bus listener disconnected", error=type(error).__name__)
+                # Once for an outage, and not at each try to connect.
+                log = _log.warning if is_connected else _log.debug
+                log("bus listener disconnected", error=type(error).__name__)
+            is_connected = False
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY_SECONDS)
 

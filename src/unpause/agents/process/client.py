@@ -41,6 +41,7 @@ class AgentProcessClient:
         self._served: frozenset[str] = frozenset()
         # Whether it takes no more segments, and ends with its last one.
         self.is_draining = False
+        launched.read_output()
 
     @property
     def pid(self) -> int:

@@ -21,22 +21,26 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
-from unpause.errors import InvalidSetting, ShuttingDown
+from unpause.errors import DatabaseUnavailable, InvalidSetting, ShuttingDown
 from unpause.settings import DEFAULT_IDLE_SECONDS, DEFAULT_LOCK_SECONDS
+from unpause.store.engine.availability import Availability
+from unpause.store.engine.changes import noting
 from unpause.store.engine.sqlite import SqliteStorage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from unpause.domain.changes import OnChanges, RunChange
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 __all__ = ["URL", "Connection", "Database", "database_file", "parse_url", "secrets_in_url"]
 
@@ -51,8 +55,8 @@ class Storage(Protocol):
         """Hold the connections for the length of the block."""
         ...
 
-    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
-        """Run ``unit`` in a transaction."""
+    async def write(self, unit: Callable[[Connection], T], then: Callable[[T], None], *, waits: bool = True) -> T:
+        """Run ``unit`` in a transaction; once that is committed call ``then`` in the caller's context."""
         ...
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
@@ -117,8 +121,11 @@ class Database:
         connections: int = _CONNECTIONS,
         lock_seconds: float = DEFAULT_LOCK_SECONDS,
         idle_seconds: float = DEFAULT_IDLE_SECONDS,
+        on_changes: OnChanges | None = None,
     ) -> None:
         """Name the database, without connecting to it.
+
+        ``on_changes`` is called with what each committed transaction did to runs.
 
         ``lock_seconds`` is how long a request waits for what another transaction has locked; ``idle_seconds`` how long
         PostgreSQL keeps a transaction open in which nothing happens, such as that of a process that froze.
@@ -134,6 +141,8 @@ class Database:
             self._storage = PostgresStorage(self.url, connections, lock_seconds, idle_seconds)
         else:
             self._storage = SqliteStorage(self.url, lock_seconds)
+        self._on_changes = on_changes or (lambda _: None)
+        self.availability = Availability()
         self._is_open = False
 
     @asynccontextmanager
@@ -157,27 +166,37 @@ class Database:
         committed. Raises DatabaseBusy where it waits too long for a lock, and Collision where another transaction added
         the same key: nothing changed. With ``waits`` False it waits only for a moment: for what is tried again anyway.
         """
-        if not self._is_open:
-            raise ShuttingDown
-        return await self._storage.write(unit, waits=waits)
+        result, _ = await self._checked(self._storage.write, noting(unit), self._report, waits=waits)
+        return result
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Do the same with a unit that locks no row but those of one run that no other unit writes.
 
         It is tried again for as long as the rows are locked, without holding up other units.
         """
-        if not self._is_open:
-            raise ShuttingDown
-        return await self._storage.append(unit)
+        return await self._checked(self._storage.append, unit)
 
     async def execute(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, a single statement that waits for no lock, and return its result once that is on disk."""
-        if not self._is_open:
-            raise ShuttingDown
-        return await self._storage.execute(unit)
+        return await self._checked(self._storage.execute, unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one consistent snapshot, beside the writers."""
+        return await self._checked(self._storage.read, unit)
+
+    async def _checked(self, work: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
+        """Do the work of the storage, and note whether the database answers."""
         if not self._is_open:
             raise ShuttingDown
-        return await self._storage.read(unit)
+        try:
+            result = await work(*args, **options)
+        except DatabaseUnavailable as error:
+            self.availability.note_away(error)
+            raise
+        if self.availability.is_away:
+            self.availability.note_back()
+        return result
+
+    def _report(self, outcome: tuple[object, Sequence[RunChange]]) -> None:
+        if outcome[1]:
+            self._on_changes(outcome[1])

@@ -63,15 +63,18 @@ class GroupCommit:
         self._is_finishing = False
         self._is_over = False
 
-    async def add(self, unit: Callable[[Connection], T]) -> T:
+    async def add(self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
         """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk.
 
+        ``then`` is called with the result first, in the caller's context, also where the caller has been cancelled.
         Raises ShuttingDown where no task writes any more.
         """
         if self._is_over:
             raise ShuttingDown
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(unit, result)
+        if then is not None:
+            result.add_done_callback(partial(_call_with_result, then))
         self._waiting.append(waiting)
         self._work.set()
         try:
@@ -169,6 +172,11 @@ def settle(result: asyncio.Future[Any], outcome: Outcome) -> None:
         result.set_exception(outcome.error)
     else:
         result.set_result(outcome.value)
+
+
+def _call_with_result(then: Callable[[Any], None], result: asyncio.Future[Any]) -> None:
+    if not result.cancelled() and result.exception() is None:
+        then(result.result())
 
 
 def _run_all(

@@ -24,7 +24,7 @@ from unpause.store.engine.statements import DRIVER, flush, send_text
 from unpause.tasks import UninterruptedTasks, VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from sqlalchemy.engine import URL, Connection
 
@@ -170,10 +170,10 @@ class PostgresStorage:
                 await self._transactions.finish()
                 await self._lane.engine.dispose()
 
-    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+    async def write(self, unit: Callable[[Connection], T], then: Callable[[T], None], *, waits: bool = True) -> T:
         """Run ``unit`` in a transaction of its own, to its end even when the caller is cancelled."""
         work = self._run(self._lane, unit) if waits else self._lane.run_again(unit)
-        return await self._transactions.run(work, "database transaction")
+        return await self._transactions.run(_followed(work, then), "database transaction")
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which locks no row but those of its own run, in a transaction shared with others."""
@@ -203,6 +203,12 @@ class PostgresStorage:
             return await lane.run_again(partial(_wait_longer, unit, end))
         finally:
             self._waiters.release()
+
+
+async def _followed(work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> T:
+    result = await work
+    then(result)
+    return result
 
 
 def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connection) -> T:

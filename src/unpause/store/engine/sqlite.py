@@ -149,10 +149,10 @@ class SqliteStorage:
                 for _ in range(_READERS):
                     await self._readers.get()
 
-    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+    async def write(self, unit: Callable[[Connection], T], then: Callable[[T], None], *, waits: bool = True) -> T:
         """Run ``unit`` with the next commit."""
         del waits  # There is one writer: a unit that waits keeps all others waiting.
-        return await self._batches.add(unit)
+        return await self._batches.add(unit, then)
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Do the same as ``write``."""

@@ -1,0 +1,26 @@
+"""What a transaction did to a run's status: for the log, the metrics and the traces, once it is committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from unpause.domain.runs import Run
+from unpause.domain.transitions import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """The run after a trigger; without one it was created. ``claimed`` where the same statement also claimed it.
+
+    ``details`` are for the log: names and numbers, no texts of a model and no values of a call.
+    """
+
+    run: Run
+    trigger: Trigger | None = None
+    claimed: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+OnChanges: TypeAlias = Callable[[Sequence[RunChange]], None]

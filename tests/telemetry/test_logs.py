@@ -1,0 +1,165 @@
+"""The log of a process: JSON lines and nothing else, with the ids that belong to a line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.support.logs import log_plainly
+from unpause.agents.process.output import OutputReader
+from unpause.agents.redaction import Redaction
+from unpause.cli.logs import configure_logging, log_uncaught
+from unpause.operator_settings import LogLevel
+
+_PASSWORD = "correct-horse-battery"
+
+
+class Log:
+    """What a process has logged."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self._stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Each line, which fails unless it is JSON."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield io.StringIO()
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    log_plainly()
+
+
+@pytest.fixture
+def log(stream: io.StringIO) -> Log:
+    configure(stream, readable=False)
+    return Log(stream)
+
+
+def configure(stream: io.StringIO, *, readable: bool, level: LogLevel = "info") -> None:
+    """Log to the stream from here on."""
+    with contextlib.redirect_stderr(stream):
+        configure_logging(Redaction({"SOME_PASSWORD": _PASSWORD}), readable=readable, level=level)
+        log_uncaught()
+
+
+def test_the_lines_of_authors_and_libraries_are_json_with_the_name_of_their_logger(log: Log) -> None:
+    logging.getLogger("shop.orders").info("shipped %s", "a chair")
+    logging.getLogger("httpx").info("HTTP Request: GET https://example.org")
+    logging.getLogger("httpx").warning("slow")
+    assert [(line["logger"], line["event"]) for line in log.lines] == [
+        ("shop.orders", "shipped a chair"),
+        ("httpx", "slow"),
+    ]
+    assert all(line["node"] and line["timestamp"] for line in log.lines)
+
+
+def test_a_warning_is_a_line_like_others(log: Log) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("this is old", DeprecationWarning, stacklevel=1)
+    [line] = log.lines
+    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
+
+
+def test_an_exception_that_nobody_catches_is_one_line_with_its_traceback_as_a_field(log: Log) -> None:
+    def fail() -> None:
+        raise ValueError(f"no {_PASSWORD}")
+
+    thread = threading.Thread(target=fail, name="failing")
+    thread.start()
+    thread.join()
+    try:
+        fail()
+    except ValueError as error:
+        sys.excepthook(ValueError, error, error.__traceback__)
+    first, second = log.lines
+    assert (first["event"], first["thread"]) == ("uncaught exception in a thread", "failing")
+    assert second["event"] == "uncaught exception"
+    for line in (first, second):
+        assert line["exception"].startswith("Traceback")
+    assert _PASSWORD not in log.text
+
+
+@pytest.mark.parametrize("readable", [False, True])
+def test_a_text_of_a_client_makes_no_line_of_its_own_and_controls_no_terminal(
+    stream: io.StringIO, *, readable: bool
+) -> None:
+    configure(stream, readable=readable)
+    forged = '\n{"event": "run ended"}\r\x1b[2J\u2028\x85 and more'
+    structlog.get_logger("x").info("request", path=forged)
+    logging.getLogger("y").warning("bad name %s", forged)
+    assert len(stream.getvalue().splitlines()) == 2
+    assert "\x1b" not in stream.getvalue().removesuffix("\n")
+
+
+def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
+    configure(stream, readable=False, level="warning")
+    structlog.get_logger("x").info("quiet")
+    logging.getLogger("y").info("quiet")
+    structlog.get_logger("x").warning("loud")
+    assert [line["event"] for line in Log(stream).lines] == ["loud"]
+
+
+def test_a_list_of_values_is_without_secrets(log: Log) -> None:
+    structlog.get_logger("x").info("shown", texts=["fine", _PASSWORD], number=3, nothing=None)
+    [line] = log.lines
+    assert _PASSWORD not in log.text
+    assert (line["number"], line["nothing"]) == (3, None)
+
+
+def test_what_an_agent_process_prints_is_a_field_of_a_line_and_its_own_lines_stay_lines(log: Log) -> None:
+    reader = OutputReader(-1, 7)
+    reader.take(
+        b"print\x1b[31m of a tool\n" + b'{"event": "tool failed", "level": "warning", "run_id": "r", "node": "n"}\n'
+    )
+    reader.take(b'{"event": 5, "level": "info"}\nwithout an ')
+    reader.take(b"end\n")
+    printed, own, odd, joined = log.lines
+    assert (printed["event"], printed["text"], printed["pid"]) == ("agent process output", "print\x1b[31m of a tool", 7)
+    assert (own["event"], own["level"], own["run_id"], own["pid"]) == ("tool failed", "warning", "r", 7)
+    assert odd["event"] == "agent process output"
+    assert joined["text"] == "without an end"
+
+
+def test_what_an_agent_process_prints_is_bounded_in_length_and_rate(log: Log) -> None:
+    now = [0.0]
+    reader = OutputReader(-1, 7, clock=lambda: now[0])
+    for _ in range(40):
+        reader.take(b"x" * 10_000)
+    reader.take(b"\nafter\n")
+    long, after = log.lines
+    assert len(long["text"]) < 10_000
+    assert after["text"] == "after"
+    reader.take(b"y\n" * 100_000)
+    assert len(log.lines) < 2_000
+    now[0] = 60.0
+    reader.take(b"later\n")
+    dropped, later = log.lines[-2:]
+    assert (dropped["event"], later["text"]) == ("agent process output dropped", "later")
+    assert dropped["lines"] > 98_000
