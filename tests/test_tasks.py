@@ -14,6 +14,7 @@ from unpause.execution.sweeper import sweeping
 from unpause.tasks import (
     BackgroundTasks,
     PartDied,
+    Pulse,
     SingleTask,
     TaskScope,
     UninterruptedTasks,
@@ -42,7 +43,7 @@ def working(folder: Path) -> AbstractAsyncContextManager[None]:
 
 
 def swept(folder: Path) -> AbstractAsyncContextManager[None]:
-    return sweeping([application_for(settings_for(folder), []).expiry], 3600)
+    return sweeping([application_for(settings_for(folder), []).expiry], 3600, Pulse())
 
 
 def served(folder: Path) -> AbstractAsyncContextManager[object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from unpause.execution.clock_sync import ClockSync
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
 from unpause.execution.heartbeat import Heartbeat
+from unpause.execution.readiness import Readiness, ReadinessCheck
 from unpause.execution.recovery import Recovery
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
@@ -48,12 +49,12 @@ from unpause.services.segment_journal import JournalContext
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.database import Database, parse_url
-from unpause.store.engine.schema import check_schema
 from unpause.store.rate_limits import OwnCounts, SharedCounts
 from unpause.store.run_queue import read_clock
 from unpause.store.unreadable import Unreadable
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
+from unpause.tasks import Pulse
 from unpause.telemetry.run_changes import report_changes
 from unpause.version import VERSION
 from unpause.webhooks.queue import WebhookQueue
@@ -72,13 +73,6 @@ if TYPE_CHECKING:
     from unpause.store.deliveries import Due
     from unpause.store.rate_limits import Counts
     from unpause.streaming.bus import Bus
-
-
-@dataclass(slots=True)
-class Pulse:
-    """Whether the background work of a process is alive; when a part of it dies, the process has to end."""
-
-    has_died: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +108,8 @@ class Application:
     audit: AuditTrail
     started_at: datetime
     reload_agents: Callable[[], None]
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: Pulse
+    readiness: ReadinessCheck
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -134,9 +129,9 @@ class Application:
                     self.pulse.has_died = True
                     raise
 
-    async def check_schema(self) -> None:
-        """Raise SchemaMismatch unless the database has the schema of this version, DatabaseUnavailable without one."""
-        await self.database.read(check_schema)
+    async def check_ready(self) -> Readiness:
+        """Return what this process lacks to serve requests."""
+        return await self.readiness.check(self.pulse)
 
     async def drain(self) -> None:
         """Claim no more runs, release those that run here, and then end the open streams, within the grace.
@@ -162,8 +157,10 @@ def build_application(
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
-    unserved = UnservedRuns(database, _own_agents(settings, registry), lease)
-    heartbeat = _heartbeat(context, executor)
+    own = _own_agents(settings, registry)
+    unserved = UnservedRuns(database, own, lease)
+    pulse = Pulse()
+    heartbeat = _heartbeat(context, executor, pulse)
     _follow_agents(agents, registry, workers, heartbeat)
     return Application(
         settings=settings,
@@ -176,6 +173,7 @@ def build_application(
             lifespans=agents.running,
             sweeps=(*_shared_sweeps(database, clock, recovery), authenticator, expiry, unserved),
             sweep_seconds=settings.sweep_seconds,
+            pulse=pulse,
         ),
         workers=workers,
         executor=executor,
@@ -205,6 +203,8 @@ def build_application(
         audit=AuditTrail(database),
         started_at=clock.now(),
         reload_agents=agents.reload,
+        pulse=pulse,
+        readiness=ReadinessCheck(database, registry, clock, own, lease),
     )
 
 
@@ -233,7 +233,7 @@ def _idle_seconds(lease: timedelta) -> float:
     return 2 * lease.total_seconds()
 
 
-def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
+def _heartbeat(context: ServiceContext, executor: Executor, pulse: Pulse) -> Heartbeat | None:
     """Return what keeps this process's leases alive, where others share its database."""
     if not context.database.is_shared:
         return None
@@ -246,7 +246,7 @@ def _heartbeat(context: ServiceContext, executor: Executor) -> Heartbeat | None:
         return Node(node_id, node_name(), VERSION, tuple(sorted(agents.served.names)))
 
     keeper = LeaseKeeper(context.database.url, _idle_seconds(context.node_patience))
-    return Heartbeat(keeper, executor, context.node_patience, node)
+    return Heartbeat(keeper, executor, context.node_patience, node, pulse)
 
 
 def _follow_agents(agents: Agents, registry: AgentRegistry, workers: Workers, heartbeat: Heartbeat | None) -> None:

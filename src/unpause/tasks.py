@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import structlog
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+# A part may wait so long, as for a database that is frozen or fails over, without being taken for stalled.
+_PATIENCE_SECONDS = 60.0
+
+
+class Pulse:
+    """Whether the background work of a process is alive; when a part of it dies, the process has to end.
+
+    Parts that do something again and again say so with ``beat``, from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.has_died = False
+        # When each part last said so, and how long after that it has stalled.
+        self._beats: dict[str, tuple[float, float]] = {}
+
+    def beat(self, part: str, every_seconds: float) -> None:
+        """Note that the part works; it will again within ``every_seconds``, unless it waits for the database."""
+        self._beats[part] = (monotonic(), _PATIENCE_SECONDS + 10 * every_seconds)
+
+    def end(self, part: str) -> None:
+        """Note that the part has ended, as it should."""
+        self._beats.pop(part, None)
+
+    def list_stalled(self) -> list[str]:
+        """Return the parts that have not worked for far too long."""
+        now = monotonic()
+        return sorted(part for part, (at, patience) in tuple(self._beats.items()) if now - at > patience)
 
 
 class PartDied(Exception):

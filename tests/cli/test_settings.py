@@ -153,7 +153,7 @@ def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.Monk
 NOT_TAKEN = {
     "serve": {"workspace"},
     "demo": {"agents", "dev"},
-    "worker": {"worker", "workspace", *ServerSettings.model_fields},
+    "worker": {"worker", "workspace", "access_log", *ServerSettings.model_fields},
 }
 
 

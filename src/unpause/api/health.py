@@ -9,15 +9,16 @@ from starlette.responses import JSONResponse
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
-from unpause.errors import SchemaMismatch, UnpauseError
+from unpause.domain.nodes import Missing, MissingPart
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
 router = APIRouter(tags=["Health"], responses=answer("NotReadyResponse", "Service Unavailable", 503))
 
-_LOADING = {"status": "unavailable", "reason": "The agents are being loaded"}
-_DYING = {"status": "unavailable", "reason": "A background task has died; the process is about to exit"}
+_DYING = "A background task has died; the process is about to exit"
+# When to ask again: agents, a database and workers come by themselves, a schema is upgraded by somebody.
+_RETRY_SOON, _RETRY_LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
 
 @router.get(
@@ -27,9 +28,12 @@ _DYING = {"status": "unavailable", "reason": "A background task has died; the pr
     responses=answer("HealthResponse", "The process is alive"),
 )
 async def get_health(application: App) -> Response:
-    """Answer 200 while the process and its background tasks are alive, else 503."""
-    if application.pulse.has_died:
-        return JSONResponse(_DYING, 503)
+    """Answer 200 while the process and its background tasks work, else 503: then it has to be started again."""
+    reason = _DYING if application.pulse.has_died else None
+    if stalled := application.pulse.list_stalled():
+        reason = reason or f"Background tasks have stalled: {', '.join(stalled)}"
+    if reason is not None:
+        return JSONResponse({"status": "unavailable", "reason": reason}, 503)
     started = application.started_at.isoformat().replace("+00:00", "Z")
     return JSONResponse({"status": "ok", "instantiated_at": started})
 
@@ -41,21 +45,27 @@ async def get_health(application: App) -> Response:
     responses=answer("ReadyResponse", "The server is ready"),
 )
 async def get_ready(application: App) -> Response:
-    """Answer 200 when agents are loaded and the database answers with the right schema, else 503 with the reason.
+    """Answer 200 when the server can serve requests, else 503 with what is ``missing``.
 
-    ``unserved`` counts the runs, by agent, that no live process can execute.
+    That is the agents while they are being loaded, the database or its schema, a live process that executes the
+    agents that are offered here, or the right time. ``unserved`` counts the runs, by agent, that no live process can
+    execute, also those of agents that are not offered here.
     """
-    if application.pulse.has_died:
-        return JSONResponse(_DYING, 503)
-    if not application.agents.is_loaded:
-        return JSONResponse(_LOADING, 503, {"Retry-After": "1"})
-    try:
-        await application.check_schema()
-        unserved = await application.unserved.look()
-    except SchemaMismatch as error:
-        return JSONResponse({"status": "unavailable", "reason": error.message}, 503, {"Retry-After": "5"})
-    except UnpauseError as error:
-        return JSONResponse({"status": "unavailable", "reason": error.message}, 503, {"Retry-After": "1"})
-    # Not this node's failure, so it stays ready; but an operator has to see these runs.
-    waiting = [{"agent_id": each.agent_id, "pending": each.pending, "paused": each.paused} for each in unserved]
-    return JSONResponse({"status": "ready", "unserved": waiting} if waiting else {"status": "ready"})
+    found = await application.check_ready()
+    # Runs of other agents are not this node's failure, so it stays ready; but an operator has to see them.
+    waiting = [{"agent_id": each.agent_id, "pending": each.pending, "paused": each.paused} for each in found.unserved]
+    unserved: dict[str, object] = {"unserved": waiting} if waiting else {}
+    if not found.missing:
+        return JSONResponse({"status": "ready", **unserved})
+    body = {
+        "status": "unavailable",
+        "reason": found.missing[0].detail,
+        "missing": [_shown(each) for each in found.missing],
+    }
+    is_schema = found.missing[0].part is MissingPart.SCHEMA
+    return JSONResponse({**body, **unserved}, 503, _RETRY_LATER if is_schema else _RETRY_SOON)
+
+
+def _shown(missing: Missing) -> dict[str, object]:
+    agents: dict[str, object] = {"agent_ids": list(missing.agent_ids)} if missing.agent_ids else {}
+    return {"part": missing.part.value, "detail": missing.detail, **agents}

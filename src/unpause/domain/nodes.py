@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from enum import StrEnum
 
 from unpause.domain.runs import SETUP_COMMANDS
 
@@ -43,6 +44,26 @@ class Unserved:
     agent_id: str
     pending: int
     paused: int
+
+
+class MissingPart(StrEnum):
+    """What a process can lack to serve requests."""
+
+    BACKGROUND = "background_task"
+    AGENTS = "agents"
+    DATABASE = "database"
+    SCHEMA = "schema"
+    WORKER = "worker"
+    CLOCK = "clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """One thing that a process lacks, in words; ``agent_ids`` where it concerns some agents only."""
+
+    part: MissingPart
+    detail: str
+    agent_ids: tuple[str, ...] = ()
 
 
 def node_name() -> str:

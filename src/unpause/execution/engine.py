@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unpause.execution.sweeper import Sweep
     from unpause.execution.workers import Workers
     from unpause.streaming.bus import Bus
+    from unpause.tasks import Pulse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Engine:
     lifespans: Callable[[], AbstractAsyncContextManager[None]]
     sweeps: tuple[Sweep, ...]
     sweep_seconds: float
+    pulse: Pulse
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -48,5 +50,5 @@ class Engine:
             await stack.enter_async_context(self.lifespans())
             if self.workers is not None:
                 await stack.enter_async_context(self.workers.working())
-            await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds))
+            await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds, self.pulse))
             yield

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.tasks import VitalTask, background_tasks
+from unpause.tasks import Pulse, VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,12 +40,18 @@ class Heartbeat:
     """
 
     def __init__(
-        self, keeper: LeaseKeeper, executor: Executor, lease: timedelta, node: Callable[[], Node] | None = None
+        self,
+        keeper: LeaseKeeper,
+        executor: Executor,
+        lease: timedelta,
+        node: Callable[[], Node] | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._keeper = keeper
         self._executor = executor
         self._lease = lease
         self._node = node
+        self._pulse = pulse or Pulse()
         self._is_over = False
         # What failed the last time that it was tried.
         self._failing: set[str] = set()
@@ -96,6 +102,7 @@ class Heartbeat:
             self._wakeup.clear()
             if self._is_over:
                 return
+            self._pulse.beat("heartbeat", wait)
             held = self._executor.list_held()
             # Leases first: a late renewal loses the run.
             is_well = self._renew(held, lost) and self._keep_node()

@@ -14,6 +14,8 @@ from unpause.tasks import VitalTask, background_tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from unpause.tasks import Pulse
+
 _log = structlog.get_logger(__name__)
 
 
@@ -26,11 +28,11 @@ class Sweep(Protocol):
 
 
 @asynccontextmanager
-async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterator[None]:
+async def sweeping(sweeps: Sequence[Sweep], every_seconds: float, pulse: Pulse) -> AsyncIterator[None]:
     """Run all sweeps in the background during the block, each in its own task: a long one delays no other."""
     async with background_tasks() as tasks:
         sweepers = [
-            VitalTask(tasks, _sweep(sweep, every_seconds), f"sweeper {type(sweep).__name__}") for sweep in sweeps
+            VitalTask(tasks, _sweep(sweep, every_seconds, pulse), f"sweeper {type(sweep).__name__}") for sweep in sweeps
         ]
         try:
             yield
@@ -39,8 +41,9 @@ async def sweeping(sweeps: Sequence[Sweep], every_seconds: float) -> AsyncIterat
                 sweeper.stop()
 
 
-async def _sweep(sweep: Sweep, every_seconds: float) -> None:
+async def _sweep(sweep: Sweep, every_seconds: float, pulse: Pulse) -> None:
     while True:
+        pulse.beat(f"sweeper {type(sweep).__name__}", every_seconds)
         try:
             await sweep.sweep()
         except DatabaseUnavailable:

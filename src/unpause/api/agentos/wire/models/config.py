@@ -180,8 +180,18 @@ class ReadyResponse(BaseModel):
     unserved: list[UnservedRuns] | None = Field(default=None, description="Absent where every run can be executed")
 
 
+class MissingPartResponse(BaseModel):
+    """One thing that the server lacks."""
+
+    part: Literal["background_task", "agents", "database", "schema", "worker", "clock"]
+    detail: str
+    agent_ids: list[str] | None = Field(default=None, description="The agents concerned; absent where it is all")
+
+
 class NotReadyResponse(BaseModel):
     """The server does not accept requests now."""
 
     status: Literal["unavailable"]
     reason: str
+    missing: list[MissingPartResponse] | None = Field(default=None, description="What `/ready` misses, worst first")
+    unserved: list[UnservedRuns] | None = Field(default=None, description="Absent where every run can be executed")

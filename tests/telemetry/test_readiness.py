@@ -1,0 +1,81 @@
+"""`/ready` says what is missing, and `/health` whether the background work goes on."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.scripted_driver import ScriptedDriver
+from tests.support.server import served
+from tests.support.serving import running
+from unpause import tasks
+from unpause.clock import SystemClock
+from unpause.domain.nodes import MissingPart
+from unpause.errors import DatabaseUnavailable
+
+
+async def test_with_no_worker_alive_the_server_is_not_ready_and_a_new_run_is_pending(tmp_path: Path) -> None:
+    async with served(tmp_path, worker=False) as server:
+        ready = await server.get("/ready")
+        assert ready.status_code == 503
+        assert int(ready.headers["retry-after"]) > 0
+        detail = "No live process executes runs of: other, toolbox"
+        missing = {"part": "worker", "detail": detail, "agent_ids": ["other", "toolbox"]}
+        assert ready.json() == {"status": "unavailable", "reason": detail, "missing": [missing]}
+        run = await server.begin([])
+        assert run["status"] == "PENDING"
+        with capture_logs() as lines:
+            await server.application.unserved.sweep()
+        assert [line["event"] for line in lines] == ["runs wait for unserved agents"]
+        assert (await server.get("/ready")).json()["unserved"] == [{"agent_id": "toolbox", "pending": 1, "paused": 0}]
+        assert (await server.get("/health")).status_code == 200
+
+
+async def test_without_its_database_a_server_is_alive_but_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    async with served(tmp_path) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(server.application.database._storage, "read", away)  # noqa: SLF001 - a lost connection
+            with capture_logs() as lines:
+                answers = [await server.get("/ready") for _ in range(3)]
+        assert {(each.status_code, each.json()["missing"][0]["part"]) for each in answers} == {(503, "database")}
+        assert (await server.get("/health")).status_code == 200
+        with capture_logs() as later:
+            assert (await server.get("/ready")).json() == {"status": "ready"}
+            await server.get("/ready")
+    assert [line["event"] for line in (*lines, *later)] == ["database away", "database back"], "each once"
+
+
+@pytest.mark.sql
+async def test_a_clock_that_differs_from_the_databases_makes_a_server_not_ready(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    drivers = [ScriptedDriver()]
+    async with running(tmp_path, (), drivers, database_url=postgres_url, sweep_seconds=3600.0) as application:
+        assert (await application.check_ready()).missing == ()
+        clock = application.clock
+        assert isinstance(clock, SystemClock)
+        clock.synchronize(clock.now() + timedelta(seconds=90))
+        [missing] = (await application.check_ready()).missing
+    assert missing.part is MissingPart.CLOCK
+
+
+async def test_a_background_task_that_stalls_makes_the_process_unhealthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as server:
+        server.application.pulse.beat("heartbeat", 3.0)
+        assert (await server.get("/health")).status_code == 200
+        later = time.monotonic() + 3600
+        monkeypatch.setattr(tasks, "monotonic", lambda: later)
+        health = await server.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "unavailable")
+        assert "heartbeat" in health.json()["reason"]
