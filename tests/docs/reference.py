@@ -123,8 +123,9 @@ def _commands() -> str:
         if name.startswith("-"):
             continue
         sub = command[name]
-        names = [[name]] if name in _WITH_SETTINGS else [[name, inner] for inner in sub if not inner.startswith("-")]
-        parts += [_help(words) for words in names or [[name]]]
+        inner = [] if name in _WITH_SETTINGS else [[name, inner] for inner in sub if not inner.startswith("-")]
+        has_own = not inner or sub.default_command is not None
+        parts += [_help(words) for words in ([[name]] if has_own else []) + inner]
     return _page("Commands", *parts)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
-from cyclopts.help import format_usage
+from cyclopts import App, CycloptsError, Group, UnknownCommandError, UnusedCliTokensError
 
 from unpause.cli.collecting import without_collections
+from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.people.escapes import harmless
 from unpause.errors import Startup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_REFUSED = 2
+# One that somebody typed where none belongs must not be repeated in a log of errors.
+_TOKEN = re.compile(r"unp_[\w.-]+|eyJ[\w.-]+")
 
 
 def _version() -> str:
@@ -35,9 +39,23 @@ app = App(
     "environment variables: `--database-url` is `UNPAUSE_DATABASE_URL`.",
 )
 
-# By name: a server does not load what only `db` needs, nor `db` what only a server needs.
-for _place, (_name, _function, _help) in enumerate(
-    (
+# By name: a server does not load what only `db` needs, nor a client what only a server needs.
+_COMMANDS = {
+    "For people": (
+        ("inbox", "people.inbox:inbox", "List what waits for your decision, and watch it."),
+        ("show", "people.inbox:show", "Show a request: its arguments, and what led to it."),
+        ("approve", "people.decide:approve", "Approve a call, with changed arguments or values of its form."),
+        ("reject", "people.decide:reject", "Reject a call."),
+        ("answer", "people.decide:answer", "Answer a question of the model in words."),
+        ("result", "people.decide:result", "Give the result of a call that runs outside."),
+        ("run", "people.follow:run", "Start a run, and follow it."),
+        ("runs", "people.runs:app", "List, show, follow, cancel, pause or resume runs."),
+        ("audit", "people.audit:app", "List who decided or changed what."),
+        ("status", "people.status:status", "Show whether the server is ready, its workers, and what waits."),
+        ("login", "people.login:login", "Check a token with a server and keep it for later commands."),
+        ("logout", "people.login:logout", "Forget the token of a server."),
+    ),
+    "Server": (
         ("serve", "serve:serve", "Serve agents over HTTP: `unpause serve --agents mypackage.agents`."),
         ("worker", "worker:worker", "Execute runs for servers that share a PostgreSQL; listen on no port."),
         ("demo", "serve:demo", "Serve the demo agent on a scratch workspace, without a key."),
@@ -47,9 +65,12 @@ for _place, (_name, _function, _help) in enumerate(
         ("keys", "keys:app", "Create a key that encrypts secrets."),
         ("settings", "documents:settings", "Print all settings, in Markdown."),
         ("openapi", "documents:openapi", "Write the OpenAPI documents."),
-    )
-):
-    app.command(f"unpause.cli.{_function}", name=_name, help=_help, sort_key=_place)
+    ),
+}
+for _order, (_heading, _commands) in enumerate(_COMMANDS.items()):
+    _group = Group(_heading, sort_key=_order)
+    for _place, (_name, _function, _help) in enumerate(_commands):
+        app.command(f"unpause.cli.{_function}", name=_name, help=_help, sort_key=_place, group=_group)
 
 
 @app.command(sort_key=99)
@@ -61,35 +82,51 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit with 0, or with 2 and a message that says what is wrong."""
+    """Run the command; exit with 0, or with another code of ``Exit`` and a message that says what is wrong."""
     try:
         with without_collections():
             command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
         command(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
     except CycloptsError as error:
         _refuse_usage(error)
     except Startup as error:
-        _refuse(error.message)
+        _refuse(error.message, Exit.USAGE)
+    except CommandFailed as error:
+        _refuse(error.message, error.code)
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has read enough. The interpreter flushes it once more, into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.PIPE_CLOSED)
 
 
 def _refuse_usage(error: CycloptsError) -> NoReturn:
+    # What prints help takes a tenth of a command's start.
+    from cyclopts.help import format_usage  # noqa: PLC0415
+
     error.verbose = False
     chain = error.command_chain or ()
+    commands = [name for name in error.app or () if not name.startswith("-")]
     match error:
-        case UnknownCommandError(unused_tokens=[name, *_]):
-            # cyclopts' own message would load all commands.
-            near = get_close_matches(name, error.app or (), 1)
-            message = f"Unknown command: {name}." + (f" Did you mean {near[0]}?" if near else "")
+        # A word where a command was expected; cyclopts' own message would load all commands.
+        case UnknownCommandError(unused_tokens=[word, *_]) | UnusedCliTokensError(unused_tokens=[word, *_]) if commands:
+            near = get_close_matches(word, commands, 1)
+            message = f"Unknown command: {word}." + (f" Did you mean {near[0]}?" if near else "")
         case UnusedCliTokensError(unused_tokens=[word, *_]):
             message = f"Unexpected argument: {word}."
         case _:
             message = str(error)
     _refuse(
-        message, f"Usage: {format_usage(app, chain)}".strip(), f"`{' '.join(['unpause', *chain])} --help` explains it."
+        _TOKEN.sub("…", message),
+        Exit.USAGE,
+        f"Usage: {format_usage(app, chain)}".strip(),
+        f"`{' '.join(['unpause', *chain])} --help` explains it.",
     )
 
 
-def _refuse(reason: str, *usage: str) -> NoReturn:
-    # The reason in one line, whatever text a failing module of the user has.
-    sys.stderr.write("\n".join([f"unpause: {' '.join(reason.split())}", *usage, ""]))
-    sys.exit(_REFUSED)
+def _refuse(reason: str, code: Exit, *usage: str) -> NoReturn:
+    # The reason in one line, whatever text a failing module or a server has.
+    sys.stderr.write("\n".join([f"unpause: {harmless(' '.join(reason.split()))}", *usage, ""]))
+    sys.exit(code)

@@ -1,0 +1,60 @@
+"""``unpause audit``: who decided or changed what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import App, Parameter
+
+from unpause.cli.people.options import DEFAULTS, Common, Limit
+from unpause.cli.people.printing import Listing
+from unpause.cli.people.tables import Column
+from unpause.cli.people.times import read_time
+
+if TYPE_CHECKING:
+    from unpause.cli.people.errors import JsonObject
+
+app = App(name="audit")
+
+_LARGEST_PAGE: Final = 1000
+
+
+@app.default
+def list_entries(
+    *,
+    run: Annotated[str | None, Parameter(metavar="ID", help="Only those of this run.")] = None,
+    limit: Limit = 50,
+    common: Common = DEFAULTS,
+) -> None:
+    """List the audit trail, newest first; administrators may."""
+    entries: list[JsonObject] = []
+    size = max(1, min(limit, _LARGEST_PAGE))
+    with common.connect() as client:
+        page = 0
+        while len(entries) < limit:
+            page += 1
+            data = client.get("/audit", run_id=run, limit=size, page=page)["data"]
+            entries += data
+            if len(data) < size:
+                break
+    common.printer().list(_LISTING, [{**entry, "id": str(entry["id"])} for entry in entries[:limit]])
+
+
+def _cells(entry: JsonObject) -> list[str]:
+    at = read_time(entry["at"])
+    decided = " ".join(text for text in (entry["decision"], entry["note"] and f"({entry['note']})") if text)
+    return [
+        f"{at:%Y-%m-%d %H:%M:%S}" if at else "",
+        entry["action"],
+        entry["actor"] or "-",
+        entry["run_id"] or "-",
+        decided or entry["subject"] or "",
+    ]
+
+
+_LISTING: Final = Listing(
+    "id",
+    (*map(Column, ("AT (UTC)", "ACTION", "ACTOR")), Column("RUN"), Column("ABOUT", is_flexible=True)),
+    _cells,
+    "There are no entries.",
+)

@@ -1,0 +1,187 @@
+"""``unpause approve``, ``reject``, ``answer`` and ``result``: decide a request, and send its run on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.people.escapes import harmless
+from unpause.cli.people.input import read_file_or_words, read_words
+from unpause.cli.people.options import DEFAULTS, Common, RequestId
+from unpause.cli.people.requests import call_text, find_request
+from unpause.cli.people.times import moment_after, now
+
+if TYPE_CHECKING:
+    from unpause.cli.people.client import Client
+    from unpause.cli.people.errors import JsonObject
+
+Note = Annotated[str | None, Parameter(metavar="TEXT", help="Note for the model and for the record.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """For how long later calls are approved, too, and which."""
+
+    for_session: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Also for later calls in this session.")
+    ] = False
+    for_run: Annotated[bool, Parameter(negative=(), show_default=False, help="Also for later calls of this run.")] = (
+        False
+    )
+    until: Annotated[
+        str | None, Parameter(metavar="TIME", help="Also for later calls until then: 8h, or 2026-12-01.")
+    ] = None
+    any_arguments: Annotated[
+        bool,
+        Parameter(negative=(), show_default=False, help="Those later calls may have any arguments."),
+    ] = False
+
+    def body(self) -> JsonObject | None:
+        """Return what is sent; None where only this call is approved."""
+        chosen = [
+            name
+            for name, is_chosen in (("run", self.for_run), ("session", self.for_session), ("until", self.until))
+            if is_chosen
+        ]
+        if not chosen and not self.any_arguments:
+            return None
+        if len(chosen) != 1:
+            raise CommandFailed("Give one of --for-run, --for-session and --until", Exit.USAGE)
+        match = "tool" if self.any_arguments else "arguments"
+        moment = moment_after(self.until, now())
+        return {"scope": chosen[0], "match": match, **({"until": moment} if moment else {})}
+
+
+def approve(
+    request: RequestId,
+    /,
+    *,
+    values: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--set",
+            negative=(),
+            metavar="NAME=VALUE",
+            help="A value of the form, or an argument to change; NAME:=JSON for a value as JSON. May be repeated.",
+        ),
+    ] = None,
+    note: Note = None,
+    remember: Remember = Remember(),
+    yes: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Approve also a call that may already have run.")
+    ] = False,
+    common: Common = DEFAULTS,
+) -> None:
+    """Approve a call; its run goes on."""
+    kept = remember.body()
+    with common.connect() as client:
+        item = find_request(client, request)
+        check_doubt(item, yes=yes)
+        sent = _read_values(values or [], item)
+        key = "values" if item["kind"] == "user_input" else "arguments"
+        _decide(client, common, item, {"decision": "approve", "note": note, key: sent or None, "remember": kept})
+
+
+def reject(
+    request: RequestId,
+    /,
+    *,
+    note: Note = None,
+    common: Common = DEFAULTS,
+) -> None:
+    """Reject a call; its run goes on, and the model reads the note."""
+    with common.connect() as client:
+        _decide(client, common, find_request(client, request), {"decision": "reject", "note": note})
+
+
+def answer(
+    request: RequestId,
+    words: Annotated[str, Parameter(help="The answer; @- for standard input.")],
+    /,
+    *,
+    common: Common = DEFAULTS,
+) -> None:
+    """Answer a question of the model in words; its run goes on."""
+    text = read_words(words)
+    with common.connect() as client:
+        _decide(client, common, find_request(client, request), {"decision": "answer", "answer": text})
+
+
+def result(
+    request: RequestId,
+    value: Annotated[str, Parameter(help="The result: text, @FILE for that of a file, @- for standard input.")],
+    /,
+    *,
+    common: Common = DEFAULTS,
+) -> None:
+    """Give the result of a call that runs outside; its run goes on."""
+    text = read_file_or_words(value)
+    with common.connect() as client:
+        _decide(client, common, find_request(client, request), {"decision": "answer", "result": text})
+
+
+def _decide(client: Client, common: Common, item: JsonObject, decision: JsonObject) -> None:
+    body = {name: value for name, value in decision.items() if value is not None}
+    done = client.post_once(f"/inbox/{item['requirement_id']}/decide", json=body)
+    run = done["run"]
+    word = {"approve": "Approved", "reject": "Rejected", "answer": "Answered"}[body["decision"]]
+    goes_on = "goes on" if done["continued"] else f"is {run['status']}"
+    common.printer().object(
+        done, item["requirement_id"], f"{word} {harmless(call_text(item))}; run {run['run_id']} {goes_on}"
+    )
+
+
+def check_doubt(item: JsonObject, *, yes: bool) -> None:
+    """Ask before a call runs that may have run already."""
+    if not item["in_doubt"] or yes:
+        return
+    warning = f"{harmless(call_text(item))} may already have run."
+    if not sys.stdin.isatty():
+        raise CommandFailed(f"{warning} Approve it with --yes", Exit.USAGE)
+    sys.stderr.write(f"{warning} Run it? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise CommandFailed("Nothing was decided")
+
+
+def _read_values(texts: list[str], item: JsonObject) -> dict[str, Any]:
+    properties = ((item.get("form") or {}).get("schema") or {}).get("properties", {})
+    values = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not found or not name.rstrip(":"):
+            raise CommandFailed(f"--set takes NAME=VALUE or NAME:=JSON, and not {text!r}", Exit.USAGE)
+        if name.endswith(":"):
+            values[name[:-1]] = _read_json(value, text)
+        else:
+            values[name] = _typed(value, properties.get(name, {}))
+    return values
+
+
+def _read_json(value: str, text: str) -> Any:  # noqa: ANN401 - whatever is JSON
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise CommandFailed(f"--set {text!r}: what follows := is not JSON", Exit.USAGE) from None
+
+
+def _typed(value: str, schema: JsonObject) -> Any:  # noqa: ANN401 - whatever is JSON
+    """Return the value with the type of the form: text where that fits, else as JSON. The server checks it."""
+    if "string" in _types(schema) or value in schema.get("enum", ()):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _types(schema: JsonObject) -> set[str]:
+    kinds = schema.get("type", ())
+    own = {kinds} if isinstance(kinds, str) else set(kinds)
+    return own.union(*(_types(each) for key in ("anyOf", "oneOf") for each in schema.get(key, ())))

@@ -1,0 +1,118 @@
+"""``unpause inbox`` and ``unpause show``: what waits for people."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import Parameter
+
+from unpause.cli.people.client import OPENED
+from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, Limit, RequestId
+from unpause.cli.people.printing import Form
+from unpause.cli.people.requests import call_text, find_request, inbox_listing, request_lines
+from unpause.cli.people.tables import plain_line
+
+if TYPE_CHECKING:
+    from unpause.cli.people.client import Client
+    from unpause.cli.people.errors import JsonObject
+    from unpause.cli.people.printing import Printer
+
+# What a watch keeps; a terminal shows fewer.
+_WATCHED: Final = 1000
+_COMES: Final = frozenset({"requirement.added", "requirement.updated"})
+
+
+def inbox(
+    *,
+    watch: Annotated[bool, Parameter(negative=(), show_default=False, help="Go on, and show what changes.")] = False,
+    everybody: Annotated[
+        bool,
+        Parameter(name="--all", negative=(), show_default=False, help="Also what others decide."),
+    ] = False,
+    agent: AgentFilter = None,
+    limit: Limit = 200,
+    common: Common = DEFAULTS,
+) -> None:
+    """List what waits for your decision, oldest first."""
+    query = {"who": "all" if everybody else None, "agent_id": agent}
+    printer = common.printer()
+    with common.connect() as client:
+        if watch:
+            _Watch(client, printer, query).run()
+        else:
+            printer.list(inbox_listing(), list(client.items("/inbox", limit, **query)))
+
+
+def show(request: RequestId, /, *, common: Common = DEFAULTS) -> None:
+    """Show a request: its arguments, what may be set, and what led to it."""
+    printer = common.printer()
+    with common.connect() as client:
+        item = find_request(client, request)
+        if "messages" not in item or "earlier" not in item:
+            item = client.get(f"/inbox/{item['requirement_id']}")
+    printer.object(item, item["requirement_id"], *request_lines(item))
+
+
+class _Watch:
+    """The open requests, kept up to date by the server's events."""
+
+    def __init__(self, client: Client, printer: Printer, query: dict[str, str | None]) -> None:
+        self._client = client
+        self._printer = printer
+        self._query = query
+        self._items: dict[str, JsonObject] = {}
+        self._paints = printer.is_terminal and printer.form is Form.TEXT
+
+    def run(self) -> None:
+        """Show the requests until the process is interrupted."""
+        for frame in self._client.stream("/inbox/events", math.inf, **self._query):
+            if frame is OPENED:
+                self._read_all()
+            elif frame.name in _COMES and self._is_wanted(frame.data):
+                self._put(frame.name, frame.data)
+            elif frame.name:
+                self._remove(frame.name, frame.data)
+            if self._paints:
+                # A keep-alive, too: ages have changed.
+                self._paint()
+
+    def _read_all(self) -> None:
+        """Read the whole list: the stream has just begun, or may have missed something."""
+        read = {item["requirement_id"]: item for item in self._client.items("/inbox", _WATCHED, **self._query)}
+        for gone in [item for name, item in self._items.items() if name not in read]:
+            self._remove("requirement.gone", gone)
+        for item in read.values():
+            self._put("requirement.added", item)
+
+    def _is_wanted(self, item: JsonObject) -> bool:
+        """Whether it belongs to the list: the stream may bring others."""
+        agent = self._query["agent_id"]
+        return (self._query["who"] == "all" or bool(item.get("may_decide"))) and agent in {None, item["agent_id"]}
+
+    def _put(self, event: str, item: JsonObject) -> None:
+        known = self._items.get(item["requirement_id"])
+        self._items[item["requirement_id"]] = item
+        if known is None or (event != "requirement.added" and known != item):
+            self._tell(event, item)
+
+    def _remove(self, event: str, item: JsonObject) -> None:
+        if self._items.pop(item["requirement_id"], None) is not None:
+            self._tell(event, item)
+
+    def _tell(self, event: str, item: JsonObject) -> None:
+        """Print what changed, where no table shows it."""
+        match self._printer.form:
+            case Form.JSON:
+                self._printer.json({"event": event, "requirement": item}, indent=None)
+            case Form.IDS:
+                if event == "requirement.added":
+                    self._printer.ids(item["requirement_id"])
+            case _ if not self._paints:
+                what = event.removeprefix("requirement.")
+                self._printer.text(plain_line([what, item["requirement_id"], item["agent_id"], call_text(item)]))
+
+    def _paint(self) -> None:
+        items = sorted(self._items.values(), key=lambda item: item["created_at"])
+        heading = f"{self._client.url}  {len(items)} open  (Ctrl-C ends)"
+        self._printer.repaint(inbox_listing(), items, heading)

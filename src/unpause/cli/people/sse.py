@@ -1,0 +1,47 @@
+"""Reads server-sent events from the bytes of a response."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event: its name, its number or None, and its data. A keep-alive has an empty name."""
+
+    name: str
+    id: str | None
+    data: dict[str, Any]
+
+
+KEEP_ALIVE = Frame("", None, {})
+
+
+def read_frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
+    """Yield the frames; one that is cut off at the end is left out."""
+    fields: dict[str, str] = {}
+    for line in _lines(chunks):
+        if not line:
+            if "data" in fields:
+                yield Frame(fields.get("event", "message"), fields.get("id"), json.loads(fields["data"]))
+            fields = {}
+        elif line.startswith(":"):
+            yield KEEP_ALIVE
+        else:
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name == "data" and name in fields else value
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines. Only a line feed ends one: JSON may contain Unicode's other line ends."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")

@@ -1,0 +1,88 @@
+"""``unpause status``: whether the server is ready, what it lacks, and who the token is of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.people.escapes import harmless, harmless_json
+from unpause.cli.people.options import DEFAULTS, Common
+from unpause.cli.people.times import age, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unpause.cli.people.client import Client
+    from unpause.cli.people.errors import JsonObject
+
+_READY = 200
+
+
+def status(*, common: Common = DEFAULTS) -> None:
+    """Show whether the server is ready, its workers, and what waits; exit with 1 unless it is ready."""
+    with common.connect() as client:
+        ready, readiness = client.get_any("/ready")
+        found = {
+            "url": client.url,
+            "health": client.get_any("/health")[1],
+            "ready": readiness,
+            "me": _permitted(client, "/me"),
+            "overview": _permitted(client, "/overview"),
+        }
+    common.printer().object(found, client.url, *_lines(found))
+    if ready != _READY:
+        raise CommandFailed(f"The server is not ready: {readiness.get('reason', readiness.get('status', ready))}")
+
+
+def _permitted(client: Client, path: str) -> JsonObject | None:
+    """Return what the route answers; None where the token may not read it."""
+    try:
+        return client.get(path)
+    except CommandFailed as error:
+        if error.code in {Exit.FORBIDDEN, Exit.NOT_FOUND, Exit.UNREACHABLE}:
+            return None
+        raise
+
+
+def _lines(found: JsonObject) -> Iterator[str]:
+    yield f"{found['url']} is {found['ready'].get('status', 'unknown')}"
+    me = found["me"]
+    if me is not None:
+        who = me.get("name") or me.get("user_id") or ("a token without a user" if me["authenticated"] else "nobody")
+        yield _line("you", f"{who} of {me['organization_name']}")
+    yield from _fields({**found["health"], **found["ready"]}, {"status"})
+    yield from _overview(found["overview"] or {})
+
+
+def _overview(overview: JsonObject) -> Iterator[str]:
+    at = now()
+    waiting, oldest = overview.get("waiting") or {}, overview.get("oldest_waiting")
+    if waiting.get("p50") is not None:
+        yield _line("decided within", f"p50 {waiting['p50']:.0f} s, p95 {waiting['p95']:.0f} s")
+    if oldest:
+        yield _line("oldest waiting", f"{oldest['tool_name']}, {age(oldest['since'], at)}: {oldest['requirement_id']}")
+    for worker in overview.get("workers") or ():
+        state = "alive" if worker["alive"] else f"silent for {age(worker['last_heartbeat'], at)}"
+        yield _line("worker", f"{worker['name']} {worker['version']}, {state}, {', '.join(worker['agents'])}")
+    for one in overview.get("webhooks") or ():
+        yield _line("webhook", f"{one['server']}: {one['last_error']}")
+    yield from _fields(overview, {"at", "waiting", "oldest_waiting", "workers", "webhooks", "series"})
+
+
+def _fields(body: JsonObject, without: set[str]) -> Iterator[str]:
+    """Yield a line for each value: servers of other versions have others."""
+    for name, value in body.items():
+        if name not in without and value not in (None, [], {}):
+            yield _line(name.replace("_", " "), _shown(value))
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {harmless(name):<20}{harmless(text)}"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever is JSON
+    if isinstance(value, dict) and not any(isinstance(inner, dict | list) for inner in value.values()):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, list):
+        return "; ".join(map(_shown, value))
+    return value if isinstance(value, str) else harmless_json(value)
