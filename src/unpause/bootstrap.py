@@ -40,6 +40,7 @@ from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
 from unpause.services.context import ServiceContext
 from unpause.services.expiry import Expiry
+from unpause.services.grants import GrantService
 from unpause.services.inbox import Inbox
 from unpause.services.overview import OverviewService
 from unpause.services.run_lists import RunLists
@@ -86,6 +87,7 @@ class Application:
     executor: Executor
     service: RunService
     approvals: ApprovalService
+    grants: GrantService
     inbox: Inbox
     sessions: SessionService
     expiry: Expiry
@@ -179,6 +181,7 @@ def build_application(
         executor=executor,
         service=RunService(context),
         approvals=ApprovalService(context),
+        grants=GrantService(context),
         inbox=Inbox(context),
         sessions=SessionService(context),
         expiry=expiry,

@@ -1,7 +1,7 @@
 """What can go wrong, as classes; nothing here knows HTTP.
 
 UnpauseError
-├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound  RequirementNotFound
+├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound  RequirementNotFound  GrantNotFound
 ├── Conflict       InvalidTransition (PauseIsOver  RunHasEnded  RequirementExpired)  AlreadyResolved  Collision
 │                  RunUnreadable
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
@@ -76,6 +76,13 @@ class RequirementNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("Requirement not found")
+
+
+class GrantNotFound(NotFound):
+    """No such grant in the caller's organization."""
+
+    def __init__(self) -> None:
+        super().__init__("Grant not found")
 
 
 class Conflict(UnpauseError):

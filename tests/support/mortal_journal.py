@@ -15,6 +15,7 @@ from unpause.agents.driver import (
     OwnDecision,
     Paused,
     ProposedCall,
+    RequirementRequest,
     Segment,
     SegmentEnd,
 )
@@ -139,6 +140,16 @@ class MortalJournal:
         """Note the start."""
         self._calls[call_id] = replace(self._calls[call_id], status=CallStatus.STARTED, idempotent=idempotent)
         self.commit()
+
+    async def find_grant(self, request: RequirementRequest) -> bool:
+        """Know of no grant."""
+        del request
+        return False
+
+    async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
+        """Know of no grant."""
+        del request, idempotent
+        return False
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Note the end."""

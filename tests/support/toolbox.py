@@ -116,6 +116,7 @@ class _Rules:
     needs_confirmation: bool = False
 
 
+_LENIENT = {"match": "tool", "max_seconds": 3600}
 _TOOLS = {
     "note": _Rules(note),
     "delete_file": _Rules(about_a_path, needs_confirmation=True),
@@ -145,6 +146,13 @@ _TOOLS = {
     "close": _Rules(about_an_amount, policy(quorum=2, approval="required", expires_in=60)),
     "drop": _Rules(about_an_amount, policy(quorum=2, expires_in=60, on_expire="cancel")),
     "hold_amount": _Rules(about_an_amount, policy(quorum=2, four_eyes=True)),
+    # Remembered
+    "publish": _Rules(about_a_path, policy(remember="arguments"), needs_confirmation=True),
+    "spend": _Rules(about_an_amount, policy(remember="tool", editable=["amount"])),
+    "hold_spending": _Rules(about_an_amount, policy(remember="tool"), needs_confirmation=True),
+    "donate": _Rules(about_an_amount, policy(four_eyes=True, remember=_LENIENT | {"overrides": ["four_eyes"]})),
+    "merge": _Rules(about_an_amount, policy(quorum=2, remember=_LENIENT | {"overrides": ["quorum"]})),
+    "release": _Rules(about_an_amount, policy(approval="required", remember=_LENIENT | {"overrides": ["approval"]})),
 }
 
 

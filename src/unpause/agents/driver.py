@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from unpause.domain.deciders import Deciders
 from unpause.domain.events import EventType
 from unpause.domain.forms import InputField
+from unpause.domain.grants import Remember
 from unpause.domain.requirements import Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import EndReason, Outcome, Run, RunInput, ToolCall, TranscriptEntry
 from unpause.errors import InvalidInput
@@ -87,7 +88,7 @@ class RequirementRequest:
 
     ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message`` is
     the reason why a call that was decided has to be decided again. ``metadata`` is the tool's: people read it, and the
-    tool finds it again when it runs.
+    tool finds it again when it runs. ``remember`` is what may be remembered of the decision, and then decides.
     """
 
     call_id: str
@@ -101,6 +102,7 @@ class RequirementRequest:
     on_expire: OnExpire | None = None
     deciders: Deciders | None = None
     metadata: dict[str, Any] | None = None
+    remember: Remember | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,17 @@ class Journal(Protocol):
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
+        ...
+
+    async def find_grant(self, request: RequirementRequest) -> bool:
+        """Whether a grant would decide the request as it stands now."""
+        ...
+
+    async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
+        """Write that a grant decides the request and that its call starts now; on disk when this returns.
+
+        Returns False, with nothing written, where no grant does any more.
+        """
         ...
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:

@@ -13,11 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.deciders import ApproverKind, read_approver
+from unpause.domain.grants import Remember, StrictRule
 from unpause.domain.requirements import OnExpire
 
 METADATA_KEY: Final = "unpause"
@@ -36,7 +47,18 @@ _EXPECTED: Final = {
     "four_eyes": "True or False",
     "approvers": "a list of users and scopes",
     "quorum": "a whole number",
+    "remember": '"arguments", "tool", None, or a mapping with match, scopes, max_seconds and overrides',
 }
+_REMEMBER: Final = TypeAdapter(Remember)
+
+
+def _read_remember(value: object) -> object:
+    try:
+        if isinstance(value, str):
+            return _REMEMBER.validate_python({"match": value})
+        return _REMEMBER.validate_python(dict(value)) if isinstance(value, Mapping) else value
+    except ValidationError:
+        raise PydanticCustomError("remember", "cannot be read") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=ConfigDict(strict=True, extra="forbid"))
@@ -59,11 +81,18 @@ class ToolPolicy:
     runs, as with `approval="required"`; its result comes after. Administrators are bound by all three, too.
     Without authentication, or with a token that acts for other users, people are those that the requests name.
 
+    `remember`: a decision may count for later calls as well, where the person who approves asks for that:
+    `"arguments"` for those with exactly the same arguments, `"tool"` also for all of the tool. A mapping says more:
+    `{"match": "tool", "scopes": ["run", "session", "until"], "max_seconds": 3600, "overrides": ["quorum"]}`.
+    `overrides` names the strict rules of the tool (`"approval"`, `"four_eyes"`, `"quorum"`) that one remembered
+    decision may stand in for.
+
     Raises `ValueError` (Pydantic's) for a value of the wrong type, for a name that repeats or stands in both
     `user_input` and `editable`, for a time that is not positive or is more than a hundred years, for a call that an
     administrator or several people must decide but time would approve, for a quorum of more users than there are among
     the `approvers`, and for what several people have to agree on but one of them could change: `quorum` with
-    `user_input` or `editable`, `four_eyes` with `editable`.
+    `user_input` or `editable`, `four_eyes` with `editable`. Also for `remember` with `user_input`, and with a strict
+    rule that `overrides` does not name.
     """
 
     approval: ApprovalType | None = None
@@ -75,6 +104,7 @@ class ToolPolicy:
     four_eyes: bool = False
     approvers: _Names = ()
     quorum: int = 1
+    remember: Annotated[Remember | None, BeforeValidator(_read_remember)] = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -82,6 +112,7 @@ class ToolPolicy:
             message = "on_expire='approve' cannot stand in for an administrator or for what the user fills in"
             raise ValueError(message)
         self._check_deciders()
+        self._check_remember()
         for field, names in (("user_input", self.user_input), ("editable", self.editable)):
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
@@ -113,6 +144,25 @@ class ToolPolicy:
         by_name = all(approver.kind is ApproverKind.USER for approver in approvers)
         if approvers and by_name and len(approvers) < self.quorum:
             message = f"a quorum of {self.quorum} needs more users than {', '.join(self.approvers)}"
+            raise ValueError(message)
+
+    def _check_remember(self) -> None:
+        if self.remember is None:
+            return
+        if self.user_input:
+            message = "remember excludes user_input: what a person fills in is not remembered"
+            raise ValueError(message)
+        has = {
+            StrictRule.APPROVAL: self.approval == "required",
+            StrictRule.FOUR_EYES: self.four_eyes,
+            StrictRule.QUORUM: self.quorum > 1,
+        }
+        named = self.remember.overrides
+        if kept := [rule for rule, is_there in has.items() if is_there and rule not in named]:
+            message = f"remember cannot stand in for {', '.join(kept)}, unless its overrides name that"
+            raise ValueError(message)
+        if absent := [rule for rule in named if not has[rule]]:
+            message = f"overrides of remember names a rule that the tool does not have: {', '.join(absent)}"
             raise ValueError(message)
 
     @property
@@ -180,6 +230,7 @@ def policy(  # noqa: PLR0913 - all of them by name
     four_eyes: bool = False,
     approvers: Sequence[str] = (),
     quorum: int = 1,
+    remember: Literal["arguments", "tool"] | Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """Return the metadata of a Pydantic AI tool that follows these rules (see `ToolPolicy`).
 
@@ -196,6 +247,7 @@ def policy(  # noqa: PLR0913 - all of them by name
         "four_eyes": four_eyes,
         "approvers": approvers,
         "quorum": quorum,
+        "remember": remember,
     }
     return {METADATA_KEY: _JSON.dump_python(ToolPolicy.of({METADATA_KEY: rules}), mode="json")}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jwt
@@ -138,6 +139,7 @@ class Jwts:
             scopes=_scopes(claims.get(rules.scopes_claim, ())),
             token_id=f"{NAMELESS_JWT}{organization}" if user is None else None,
             session_id=None if session is None else _name(claims, "session_id"),
+            expires_at=_expiry(claims),
         )
 
     def _organization(self, claims: Mapping[str, Any]) -> int:
@@ -184,7 +186,13 @@ def _moment(claims: Mapping[str, Any], claim: str) -> float:
     return float(value)
 
 
+def _expiry(claims: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(min(_moment(claims, "exp"), _LAST_MOMENT), UTC)
+
+
 _LARGEST_MOMENT = 1e15
+# What a datetime can hold: the end of the year 9998.
+_LAST_MOMENT = 253_370_764_799
 # U+0000 and halves of characters, which JSON can contain and no database stores.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 

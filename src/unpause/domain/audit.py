@@ -18,6 +18,8 @@ class AuditAction(StrEnum):
     VOTED = "requirement.voted"
     RESOLVED = "approval.resolved"
     APPROVAL_DELETED = "approval.deleted"
+    GRANTED = "grant.created"
+    GRANT_REVOKED = "grant.revoked"
     CONTINUED = "run.continued"
     PAUSE_REQUESTED = "run.pause_requested"
     CANCELLED = "run.cancelled"
@@ -36,7 +38,8 @@ class AuditEntry:
     """One action: the ``actor``, the token, the IP address and the API that it came through.
 
     ``subject`` is the id of the requirement, approval, session or token. ``actor`` None is an unnamed client of a
-    server without authentication, or the server itself where ``via`` is ``expiry``.
+    server without authentication, or the server itself where ``via`` is ``expiry``. Where ``via`` is ``grant``, a grant
+    of the actor has decided.
     """
 
     organization_id: int

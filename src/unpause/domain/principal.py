@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from unpause.domain.scopes import ADMIN, agents_named, allows, allows_any_agent
 from unpause.errors import AgentForbidden, ScopeMissing
@@ -40,7 +41,8 @@ class Principal:
     for users of its own. ``via`` names the API (``agno``, ``codegen`` or ``unpause``), for the record of a decision.
     ``scopes`` None means all: the server itself has them, and every client of a server without authentication.
     ``token_id`` is the token's public id. ``session_id`` is the session that its runs belong to. ``is_isolated`` hides
-    other users' runs and sessions. ``address`` is the IP address of the request.
+    other users' runs and sessions. ``address`` is the IP address of the request. ``expires_at`` is when the
+    token expires.
     """
 
     organization_id: int
@@ -52,6 +54,7 @@ class Principal:
     session_id: str | None = None
     is_isolated: bool = False
     address: str | None = None
+    expires_at: datetime | None = None
 
     @property
     def name(self) -> str | None:

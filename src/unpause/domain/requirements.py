@@ -13,6 +13,7 @@ from pydantic import Field
 from unpause.domain.arguments import is_same_json
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField, read_value
+from unpause.domain.grants import GrantRequest, Remember
 from unpause.errors import PauseIsOver, RequirementMismatch, RequirementsOpen
 
 DEFAULT_REJECTION = "Function call was rejected by the user"
@@ -52,7 +53,8 @@ class Decision(StrEnum):
 class Answer:
     """A decision, by whom, when and through which API; ``values`` are arguments, ``result`` an outcome.
 
-    ``from_prompt`` is True in the request whose prompt decided the call; it is not stored.
+    ``grant_id`` is the grant that decided, made by ``by`` before. ``from_prompt`` is True in the request whose prompt
+    decided the call, and ``remember`` asks for a grant; neither is stored.
     """
 
     decision: Decision
@@ -62,7 +64,9 @@ class Answer:
     result: str | None = None
     by: str | None = None
     via: str = "server"
+    grant_id: str | None = None
     from_prompt: Annotated[bool, Field(exclude=True)] = False
+    remember: Annotated[GrantRequest | None, Field(exclude=True)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Requirement:
     journal. They differ where a call needs a second answer, or is in doubt: a repeated answer to the first requirement
     must not count for the second.
 
-    ``metadata`` comes from the call's tool; ``message`` explains why a call needs another answer.
+    ``metadata`` comes from the call's tool; ``message`` explains why a call needs another answer. ``remember`` is what
+    may be remembered of the decision.
     """
 
     id: str
@@ -98,6 +103,7 @@ class Requirement:
     deciders: Deciders | None = None
     votes: tuple[Vote, ...] = ()
     metadata: dict[str, Any] | None = None
+    remember: Remember | None = None
 
     @property
     def reason(self) -> str | None:
@@ -119,9 +125,14 @@ class Requirement:
     def permits(self) -> bool:
         """Whether exactly the call that would run has been approved."""
         answer = self.answer
-        if answer is None or answer.decision is Decision.REJECTED:
+        if answer is None or answer.decision is Decision.REJECTED or self.is_granted:
             return False
         return not self.is_changed_since_approval
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether a grant has decided it: that counts for the start that it was decided for, and for no other."""
+        return self.answer is not None and self.answer.grant_id is not None
 
     @property
     def is_changed_since_approval(self) -> bool:
@@ -156,6 +167,7 @@ class ToolAnswer:
     note: str | None = None
     values: Mapping[str, Any] | None = None
     result: str | None = None
+    remember: GrantRequest | None = None
 
     @property
     def decides(self) -> bool:

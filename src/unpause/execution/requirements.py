@@ -69,6 +69,7 @@ class RequirementFactory:
             remind_at=remind_at,
             deciders=request.deciders,
             metadata=request.metadata,
+            remember=request.remember,
         )
 
     def _times(self, request: RequirementRequest, now: datetime) -> tuple[datetime | None, datetime | None]:

@@ -170,10 +170,12 @@ def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval,
     """Count the vote; when it decides, resolve the approval and make it the answer to the requirement."""
     connection, run, now = decisions.connection, decisions.run, decisions.now
     requirement = _requirement(connection, approval.id)
-    sent, note = _tool_answer(requirement, command), _note(command)
+    sent, note = replace(_tool_answer(requirement, command), remember=command.remember), _note(command)
     decision = Decision.CONFIRMED if command.approved else Decision.REJECTED
     voted, is_decided = decisions.vote(requirement, decision, note)
     if not is_decided:
+        if sent.remember is not None:
+            raise RequirementMismatch(f"{requirement.tool_name} needs more people: the last one can have it remembered")
         _update_awaiting(decisions, voted)
         return
     status = ApprovalStatus.APPROVED if command.approved else ApprovalStatus.REJECTED
@@ -183,6 +185,10 @@ def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval,
     if answer is not None:
         add_answer(connection, requirement.id, answer)
     decisions.record(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
+    if answer is not None:
+        decisions.remember(requirement, answer)
+    elif sent.remember is not None:
+        raise RequirementMismatch(f"{requirement.tool_name} waits for more than an approval: nothing can be remembered")
 
 
 def _update_awaiting(decisions: Decisions, voted: Requirement) -> None:

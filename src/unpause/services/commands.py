@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unpause.domain.approvals import Approval
+from unpause.domain.grants import GrantRequest
 from unpause.domain.output_schema import OutputSchema
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
@@ -77,6 +78,7 @@ class ResolveApproval:
     approval_id: str
     approved: bool
     data: dict[str, Any] | None = None
+    remember: GrantRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from unpause.domain.deciders import ApproverKind, Vote, read_approver
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.domain.scopes import SETUP
-from unpause.errors import Conflict, Denied, NotADecider
+from unpause.errors import Conflict, Denied, NotADecider, RequirementMismatch
+from unpause.services.grants import remember
 from unpause.store.audit import add_entries
 from unpause.store.requirements import add_answer, keep_votes, list_authors
 
@@ -48,6 +49,7 @@ def answer_of(requirement: Requirement, answer: ToolAnswer, principal: Principal
         result=answer.result if decision is Decision.ANSWERED else None,
         by=principal.user_id,
         via=principal.via,
+        remember=answer.remember,
     )
 
 
@@ -216,10 +218,20 @@ class Decisions:
         """
         voted, is_decided = self.vote(requirement, answer.decision, answer.note)
         if not is_decided:
+            if answer.remember is not None:
+                raise RequirementMismatch(
+                    f"{_call(requirement)} needs more people: the last one can have it remembered"
+                )
             return voted
         add_answer(self.connection, requirement.id, answer)
         self.record(AuditAction.ANSWERED, requirement, answer.decision, answer.note, answer.values)
+        self.remember(requirement, answer)
         return replace(voted, answer=answer)
+
+    def remember(self, requirement: Requirement, answer: Answer) -> None:
+        """Make the grant that the decision asks for, if any; raise RequirementMismatch where there can be none."""
+        if answer.remember is not None:
+            self._entries.append(remember(self.connection, self.run, requirement, answer, self.principal))
 
     def vote(self, requirement: Requirement, decision: Decision, note: str | None) -> tuple[Requirement, bool]:
         """Count a vote; return the requirement with it, and whether the call is decided. Raises as ``decide`` does."""

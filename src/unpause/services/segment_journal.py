@@ -15,6 +15,7 @@ from unpause.domain.runs import CallKind, CallStatus, Outcome, RunView, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.services.grants import GrantUse, find_usable
 from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Completed,
         Failed,
         Paused,
+        RequirementRequest,
     )
     from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
@@ -139,6 +141,57 @@ class SegmentJournal(SegmentState):
             self._not_begun[call_id] = replace(call, status=CallStatus.PROPOSED, started_at=None)
             self._update_call(self._not_begun[call_id])
             raise
+
+    async def find_grant(self, request: RequirementRequest) -> bool:
+        """Whether a grant would decide the request as it stands now; a database that is away answers no."""
+        run, call, now = self._run, self._calls[request.call_id], self._clock.now()
+        try:
+            found = await self._context.database.read(
+                lambda connection: find_usable(connection, run, call, request, now)
+            )
+        except (DatabaseUnavailable, DatabaseBusy):
+            return False
+        return found is not None
+
+    async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
+        """Write that a grant decides the request and that its call starts now; return False where no grant does."""
+        # In a transaction of its own: what comes before the call is kept, whatever becomes of the grant.
+        await self.flush()
+        async with self._commit_lock:
+            call = self._calls[request.call_id]
+            decided: Requirement | None = None
+            position = len(self._segment.requirements)
+            use = GrantUse(self._run, call, request, self._context.ids.fresh(), position)
+
+            def started_by(required: Requirement) -> ToolCall:
+                at, started = required.created_at, CallStatus.STARTED
+                return replace(call, requirement=required, status=started, started_at=at, idempotent=idempotent)
+
+            def unit(connection: Connection, *, again: bool) -> tuple[Event, ...]:
+                nonlocal decided
+                written = self._list_written(connection)
+                if again and written:
+                    return written
+                decided = use.decide(connection, self._clock.now())
+                if decided is None:
+                    return ()
+                started = started_by(decided)
+                event = Event(EventType.TOOL_CALL_STARTED, decided.created_at, call_payload(started))
+                taken = replace_unstorable(PendingWrites(events=[event], settled={call.tool_call_id: started}))
+                return self._append(connection, taken, again=False)
+
+            try:
+                await self._write(self._context.database.write, unit)
+            except asyncio.CancelledError:
+                # As in start_call.
+                self._not_begun[call.tool_call_id] = call
+                self._update_call(call)
+                raise
+            if decided is None:
+                return False
+            self._calls[call.tool_call_id] = self._stored_calls[call.tool_call_id] = started_by(decided)
+            self._segment = replace(self._segment, requirements=(*self._segment.requirements, decided))
+            return True
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Write how the call ended; on disk when this returns."""
@@ -279,12 +332,8 @@ class SegmentJournal(SegmentState):
     def _append(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
-        if again:
-            # Nobody else appends to a run under our fence, so a log that has grown has grown by the try before. The
-            # fence is checked first: a process that took the run over meanwhile writes to the same log.
-            held = reserve_sequence(connection, run.id, run.fence, 0, self._clock.now())
-            if held.last > self._last:
-                return tuple(list_events(connection, run.id, self._last, held.last - self._last))
+        if again and (written := self._list_written(connection)):
+            return written
         now = self._clock.now()
         reserved = reserve_sequence(
             connection,
@@ -300,6 +349,18 @@ class SegmentJournal(SegmentState):
         # A pause that was requested at another process: this one learns of it at its next commit.
         self._pause_requested = self._pause_requested or reserved.pause_requested
         return taken.write(connection, self._segment, reserved.last, now, self._large)
+
+    def _list_written(self, connection: Connection) -> tuple[Event, ...]:
+        """Lock the run, and return the events of a try before this one, which may have been committed.
+
+        Nobody else appends to a run under our fence, so a log that has grown has grown by that. The fence is checked
+        first: a process that took the run over meanwhile writes to the same log.
+        """
+        run = self._run
+        held = reserve_sequence(connection, run.id, run.fence, 0, self._clock.now())
+        return (
+            tuple(list_events(connection, run.id, self._last, held.last - self._last)) if held.last > self._last else ()
+        )
 
     def _end_with(
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField
+from unpause.domain.grants import Remember
 from unpause.domain.inbox import RequirementStatus
 from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _FIELDS = TypeAdapter(tuple[InputField, ...])
 DECIDERS = TypeAdapter(Deciders | None)
 _VOTES = TypeAdapter(tuple[Vote, ...])
+_REMEMBER = TypeAdapter(Remember | None)
 
 _INSERT = Statement(insert(requirements))
 _ANSWER = Statement(
@@ -113,6 +115,7 @@ def add_requirements(
                 "remind_at": requirement.remind_at,
                 "due_at": min(filter(None, (requirement.remind_at, requirement.expires_at)), default=None),
                 "deciders": DECIDERS.dump_python(requirement.deciders, mode="json"),
+                "remember": _REMEMBER.dump_python(requirement.remember, mode="json"),
                 "created_at": requirement.created_at,
                 "updated_at": now,
             }
@@ -134,6 +137,7 @@ def add_answer(connection: Connection, requirement_id: str, answer: Answer) -> b
         "decided_at": answer.at,
         "status": (RequirementStatus.EXPIRED if answer.via == "expiry" else RequirementStatus.DECIDED).value,
         "updated_at": answer.at,
+        "grant_id": answer.grant_id,
     }
     return _ANSWER.first(connection, parameters) is not None
 
@@ -216,6 +220,7 @@ def read_requirement(row: Record) -> Requirement:
             result=row["result"],
             by=row["decided_by"],
             via=row["decided_via"],
+            grant_id=row["grant_id"],
         )
     return Requirement(
         id=row["id"],
@@ -240,4 +245,5 @@ def read_requirement(row: Record) -> Requirement:
         deciders=DECIDERS.validate_python(row["deciders"]),
         votes=_VOTES.validate_python(row["votes"] or ()),
         metadata=row["metadata"],
+        remember=_REMEMBER.validate_python(row["remember"]),
     )

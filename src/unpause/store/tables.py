@@ -39,6 +39,7 @@ _WORD = String(32)
 _PENDING, _PAUSED = text("status = 'PENDING'"), text("status = 'PAUSED'")
 _FAILING = text("last_error IS NOT NULL")
 _OF_A_USER, _OF_A_RUN = text("user_id IS NOT NULL"), text("run_key IS NOT NULL")
+_OF_A_SESSION, _NOT_REVOKED = text("session_key IS NOT NULL"), text("revoked_at IS NULL")
 
 
 def _partial(name: str, *columns: str, rows: TextClause) -> Index:
@@ -214,6 +215,7 @@ requirements = Table(
     Column("due_at", Instant),
     Column("deciders", Json),
     Column("votes", Json),
+    Column("remember", Json),
     Column("created_at", Instant, nullable=False),
     Column("decision", _WORD),
     Column("note", Text),
@@ -222,6 +224,7 @@ requirements = Table(
     Column("decided_by", _NAME),
     Column("decided_via", _WORD),
     Column("decided_at", Instant),
+    Column("grant_id", _UUID),
     Column("status", _WORD, nullable=False, server_default="open"),
     Column("organization_id", Key),
     Column("updated_at", Instant),
@@ -257,6 +260,41 @@ approvals = Table(
     _partial(
         "ix_approvals_organization_id_user_id_created_at", "organization_id", "user_id", "created_at", rows=_OF_A_USER
     ),
+)
+
+# Decisions that count for later calls. A grant has the id of the requirement whose decision it remembers, and may
+# outlive that. It ends with what it is bound to: its session, or its run.
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", _UUID, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("agent_id", _NAME, nullable=False),
+    Column("tool_name", _NAME, nullable=False),
+    Column("user_id", _NAME),
+    Column("scope", _WORD, nullable=False),
+    Column("match", _WORD, nullable=False),
+    Column("session_key", Key, ForeignKey("sessions.id", ondelete="CASCADE")),
+    Column("session_id", _NAME),
+    Column("run_key", Key, ForeignKey("runs.id", ondelete="CASCADE")),
+    Column("run_id", _UUID),
+    Column("arguments", Json),
+    Column("fingerprint", String(64)),
+    Column("approval", _WORD),
+    Column("deciders", Json),
+    Column("granted_by", _NAME),
+    Column("granter", _NAME),
+    Column("token_id", _WORD),
+    Column("expires_at", Instant),
+    Column("created_at", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Column("revoked_by", _NAME),
+    Column("uses", Integer, nullable=False, server_default="0"),
+    Column("last_used_at", Instant),
+    _partial("ix_grants_in_force", "organization_id", "agent_id", "tool_name", rows=_NOT_REVOKED),
+    Index("ix_grants_organization_id_created_at", "organization_id", "created_at"),
+    _partial("ix_grants_session_key", "session_key", rows=_OF_A_SESSION),
+    _partial("ix_grants_run_key", "run_key", rows=_OF_A_RUN),
 )
 
 # The effect of a request with an Idempotency-Key: the run, the last event before it, and the response once known.

@@ -21,6 +21,7 @@ from unpause.agents.driver import (
     NewMessage,
     OwnDecision,
     ProposedCall,
+    RequirementRequest,
     Segment,
     SegmentEnd,
 )
@@ -59,6 +60,7 @@ class Memory:
         self.meter: Callable[[], Mapping[str, int]] = dict
         self.notify: Callable[[], None] = lambda: None
         self._write = write
+        self.granted = False
 
     def on_stop(self, notify: Callable[[], None]) -> None:
         self.notify = notify
@@ -87,6 +89,14 @@ class Memory:
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         await self._commit(("start", call_id, idempotent))
+
+    async def find_grant(self, request: RequirementRequest) -> bool:
+        await self._commit(("find grant", request))
+        return self.granted
+
+    async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
+        await self._commit(("start granted", request, idempotent))
+        return self.granted
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         await self._commit(("finish", call_id, result))

@@ -18,10 +18,11 @@ from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
+from unpause.domain.grants import Grant, GrantMatch, GrantScope, Remember, StrictRule, fingerprint_of
 from unpause.domain.idempotency import RequestKey
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
-from unpause.domain.runs import CallStatus, Message, Outcome, RunInput, RunStatus, ToolCall, TranscriptEntry
+from unpause.domain.runs import CallStatus, Message, Outcome, Run, RunInput, RunStatus, ToolCall, TranscriptEntry
 from unpause.domain.tokens import ConsoleCredential, Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
@@ -33,6 +34,7 @@ from unpause.store.engine import migrate
 from unpause.store.engine.database import Database
 from unpause.store.engine.schema import SCHEMA_REVISION, check_database, plain_engine
 from unpause.store.events import add_events
+from unpause.store.grants import add_grant
 from unpause.store.idempotency import add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
@@ -42,6 +44,7 @@ from unpause.store.webhooks import replace_run_targets
 from unpause.vault import Sealed
 
 DECIDERS = Deciders(four_eyes=True, approvers=("olga", "finance:approve"), quorum=2)
+REMEMBER = Remember(GrantMatch.TOOL, (GrantScope.RUN,), 60.0, (StrictRule.QUORUM,))
 VOTE = Vote("olga", NOW, "agno", "fine")
 
 
@@ -68,10 +71,12 @@ def fill(connection: Connection) -> None:
             expires_at=NOW + timedelta(hours=1),
             remind_at=NOW,
             deciders=DECIDERS,
+            remember=REMEMBER,
         )
         add_requirements(connection, run, [requirement], 0, NOW)
         keep_votes(connection, requirement.id, [VOTE], NOW)
         add_approvals(connection, run, [requirement], NOW)
+        add_grant(connection, grant_of(run, requirement))
         requested = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, requested, NOW) is None
         add_effect(connection, requested, run.id, 0)
@@ -86,6 +91,22 @@ def fill(connection: Connection) -> None:
     node = {"id": "node", "name": "here", "version": "1", "agents": ["scripted"], "started_at": NOW, "seen_at": NOW}
     connection.execute(insert(nodes), node)
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})
+
+
+def grant_of(run: Run, requirement: Requirement) -> Grant:
+    return Grant(
+        id=requirement.id,
+        organization_id=run.organization_id,
+        agent_id=run.agent_id,
+        tool_name="tool",
+        scope=GrantScope.RUN,
+        match=GrantMatch.ARGUMENTS,
+        created_at=NOW,
+        run_key=run.id,
+        arguments={"a": 1},
+        fingerprint=fingerprint_of({"a": 1}),
+        deciders=DECIDERS,
+    )
 
 
 async def filled(url: str) -> dict[str, list[dict[str, Any]]]:
@@ -196,8 +217,8 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     assert not {"audit", "tokens", "console_sessions", "login_links"} & tables(empty_database)
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
-    forgotten = [{**row, "deciders": None, "votes": None} for row in rows["requirements"]]
-    emptied = {name: list[Any]() for name in ("audit", "tokens", "console_sessions", "login_links")}
+    forgotten = [{**row, "deciders": None, "votes": None, "remember": None} for row in rows["requirements"]]
+    emptied = {name: list[Any]() for name in ("audit", "tokens", "console_sessions", "login_links", "grants")}
     kept = {**rows, "requirements": forgotten, **emptied}
     assert Place(empty_database).dump() == kept
 

@@ -104,7 +104,9 @@ class AgentProcess:
                         self._cancelled.add(message.segment_id)
                         segment.cancel()
                     case Written():
-                        journal.written(message.request_id, stop_requested=message.stop_requested)
+                        journal.written(
+                            message.request_id, stop_requested=message.stop_requested, granted=message.granted
+                        )
                     case Credit():
                         journal.add_credit(message.count)
 

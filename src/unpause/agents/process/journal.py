@@ -11,6 +11,7 @@ from unpause.agents.process.frames import FrameTooLarge
 from unpause.agents.process.messages import (
     DeferCall,
     Emit,
+    FindGrant,
     FinishCall,
     ProposeOutput,
     RecordOwnDecision,
@@ -18,13 +19,14 @@ from unpause.agents.process.messages import (
     SettleCall,
     ShowCall,
     StartCall,
+    StartGrantedCall,
 )
 from unpause.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from unpause.agents.driver import CallResult, NewMessage, OwnDecision, ProposedCall
+    from unpause.agents.driver import CallResult, NewMessage, OwnDecision, ProposedCall, RequirementRequest
     from unpause.domain.events import EventType
 
 # How many messages about a segment may be under way before it waits for the server.
@@ -42,7 +44,7 @@ class RemoteJournal:
         self._meter: Callable[[], Mapping[str, int]] | None = None
         self._sent_usage: dict[str, int] | None = None
         self._requests = count(1)
-        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._pending: dict[int, asyncio.Future[bool]] = {}
         self._credit = CREDIT
         self._may_send = asyncio.Event()
         self._may_send.set()
@@ -59,12 +61,12 @@ class RemoteJournal:
         if self._credit > 0:
             self._may_send.set()
 
-    def written(self, request_id: int, *, stop_requested: bool) -> None:
+    def written(self, request_id: int, *, stop_requested: bool, granted: bool) -> None:
         """Let go on what waited for its write."""
         self._stop_requested = self._stop_requested or stop_requested
         waiting = self._pending.pop(request_id, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+            waiting.set_result(granted)
 
     # -- from the driver
 
@@ -108,6 +110,17 @@ class RemoteJournal:
         request_id = next(self._requests)
         await self._request(request_id, StartCall(self._id, request_id, call_id, idempotent, self._usage()))
 
+    async def find_grant(self, request: RequirementRequest) -> bool:
+        """Ask whether a grant would decide the request."""
+        request_id = next(self._requests)
+        return await self._request(request_id, FindGrant(self._id, request_id, request))
+
+    async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
+        """Send that the call starts now where a grant decides it; on disk when this returns True."""
+        request_id = next(self._requests)
+        message = StartGrantedCall(self._id, request_id, request, idempotent, self._usage())
+        return await self._request(request_id, message)
+
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Send how the call ended; on disk when this returns."""
         request_id = next(self._requests)
@@ -124,12 +137,12 @@ class RemoteJournal:
 
     # -- how it is sent
 
-    async def _request(self, request_id: int, message: object) -> None:
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _request(self, request_id: int, message: object) -> bool:
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = waiting
         try:
             self._post(message)
-            await waiting
+            return await waiting
         finally:
             self._pending.pop(request_id, None)
 

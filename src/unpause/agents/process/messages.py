@@ -18,6 +18,7 @@ from unpause.agents.driver import (
     OwnDecision,
     Paused,
     ProposedCall,
+    RequirementRequest,
     Segment,
     ToolDescription,
 )
@@ -60,11 +61,15 @@ class CancelSegment:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The request of the process is on disk. ``stop_requested`` is what the journal knows at that time."""
+    """The request of the process is on disk. ``stop_requested`` is what the journal knows at that time.
+
+    ``granted`` is False where the request was about a grant and there is none: then nothing was written.
+    """
 
     segment_id: int
     request_id: int
     stop_requested: bool = False
+    granted: bool = True
     op: Literal["written"] = "written"
 
 
@@ -215,6 +220,28 @@ class StartCall:
 
 
 @dataclass(frozen=True, slots=True)
+class FindGrant:
+    """Whether a grant would decide the request: answered with Written."""
+
+    segment_id: int
+    request_id: int
+    request: RequirementRequest
+    op: Literal["find_grant"] = "find_grant"
+
+
+@dataclass(frozen=True, slots=True)
+class StartGrantedCall:
+    """The call starts as soon as it is on disk that a grant decides the request: answered with Written."""
+
+    segment_id: int
+    request_id: int
+    request: RequirementRequest
+    idempotent: bool
+    usage: dict[str, int] | None = None
+    op: Literal["start_granted_call"] = "start_granted_call"
+
+
+@dataclass(frozen=True, slots=True)
 class FinishCall:
     """How a call ended: answered with Written."""
 
@@ -269,6 +296,8 @@ FromAgents: TypeAlias = Annotated[
     | RecordOwnDecision
     | SettleCall
     | StartCall
+    | FindGrant
+    | StartGrantedCall
     | FinishCall
     | DeferCall
     | Ended

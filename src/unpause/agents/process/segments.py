@@ -14,6 +14,7 @@ from unpause.agents.process.messages import (
     DeferCall,
     Emit,
     Ended,
+    FindGrant,
     FinishCall,
     ProposeOutput,
     RecordOwnDecision,
@@ -22,6 +23,7 @@ from unpause.agents.process.messages import (
     SettleCall,
     ShowCall,
     StartCall,
+    StartGrantedCall,
     StopSegment,
     Written,
 )
@@ -123,7 +125,7 @@ class RemoteSegment:
                 journal.record_own_decision(message.call_id, message.decision)
             case SettleCall():
                 journal.settle_call(message.call_id, message.result)
-            case StartCall() | FinishCall() | DeferCall():
+            case StartCall() | FinishCall() | DeferCall() | FindGrant() | StartGrantedCall():
                 # In a task: calls run beside one another, and what they write shares a commit.
                 self._since_write = 0
                 self._writing += 1
@@ -131,9 +133,14 @@ class RemoteSegment:
             case _:
                 raise ProtocolViolation("a message that belongs to no segment")
 
-    async def _write(self, message: StartCall | FinishCall | DeferCall) -> None:
+    async def _write(self, message: StartCall | FinishCall | DeferCall | FindGrant | StartGrantedCall) -> None:
+        granted = True
         try:
             match message:
+                case FindGrant():
+                    granted = await self._journal.find_grant(message.request)
+                case StartGrantedCall():
+                    granted = await self._journal.start_granted_call(message.request, idempotent=message.idempotent)
                 case StartCall():
                     await self._journal.start_call(message.call_id, idempotent=message.idempotent)
                 case FinishCall():
@@ -144,7 +151,7 @@ class RemoteSegment:
             self.fail(error)
         else:
             self._writing -= 1
-            self._send(Written(self._id, message.request_id, self._journal.stop_requested))
+            self._send(Written(self._id, message.request_id, self._journal.stop_requested, granted))
 
     def request_release(self) -> None:
         """Have it end before its next model or tool call, for another process to go on."""

@@ -72,12 +72,8 @@ def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
         raise ToolFailed(f"The metadata of {type(error).__name__} has {size} bytes, more than {MAX_METADATA_BYTES}")
 
 
-def requests_of(paused: SegmentPaused, policies: ToolPolicies) -> tuple[RequirementRequest, ...]:
-    """Return what each call waits for."""
-    return tuple(_request_of(call, paused.tools.get(call.tool_name), policies) for call in paused.waiting)
-
-
-def _request_of(call: WaitingCall, tool: ToolDefinition | None, policies: ToolPolicies) -> RequirementRequest:
+def request_of(call: WaitingCall, tool: ToolDefinition | None, policies: ToolPolicies) -> RequirementRequest:
+    """Return what a call waits for."""
     rules = policies.get(call.tool_name, tool.metadata if tool is not None else None)
     if call.kind != "approval":
         request = _request(call, RequirementKind.EXTERNAL_EXECUTION, rules.for_external_execution())
@@ -87,7 +83,15 @@ def _request_of(call: WaitingCall, tool: ToolDefinition | None, policies: ToolPo
     if tool is None:
         return _request(call, RequirementKind.CONFIRMATION, rules)
     kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION
-    return replace(_request(call, kind, rules), fields=fields_of(tool, rules, call.arguments))
+    request = replace(_request(call, kind, rules), fields=fields_of(tool, rules, call.arguments))
+    # People have seen the tool and its arguments, and nothing else that may be different the next time.
+    is_plain = call.metadata is None and call.message is None
+    return replace(request, remember=rules.remember) if is_plain else request
+
+
+def requests_of(paused: SegmentPaused, policies: ToolPolicies) -> tuple[RequirementRequest, ...]:
+    """Return what each call waits for."""
+    return tuple(request_of(call, paused.tools.get(call.tool_name), policies) for call in paused.waiting)
 
 
 def _request(call: WaitingCall, kind: RequirementKind, rules: ToolPolicy) -> RequirementRequest:

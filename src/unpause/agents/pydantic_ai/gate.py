@@ -22,7 +22,13 @@ from pydantic_core import to_json
 
 from unpause.agents.driver import OwnDecision
 from unpause.agents.pydantic_ai.arguments import ShownCall, Validation, read_arguments, show, show_unfilled
-from unpause.agents.pydantic_ai.deferred import SegmentPaused, WaitingCall, explain_filled_in, refuse_metadata
+from unpause.agents.pydantic_ai.deferred import (
+    SegmentPaused,
+    WaitingCall,
+    explain_filled_in,
+    refuse_metadata,
+    request_of,
+)
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls, properties_of
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
@@ -32,7 +38,7 @@ from unpause.domain.runs import CallStatus
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
 
-    from unpause.agents.driver import Journal
+    from unpause.agents.driver import Journal, RequirementRequest
     from unpause.agents.policy import ToolPolicies, ToolPolicy
 
 _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -42,8 +48,8 @@ _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
 class CallGate(StreamBypass):
     """The outermost capability of a segment: it sees what every other one has made of a call.
 
-    ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people, and
-    ``originals`` the tools as their authors wrote them.
+    ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people,
+    ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them.
     """
 
     journal: Journal
@@ -52,6 +58,7 @@ class CallGate(StreamBypass):
     held: set[str] = field(default_factory=set)
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
+    granted: dict[str, RequirementRequest] = field(default_factory=dict)
     _validated: dict[str, Any] = field(default_factory=dict)
     _offered: set[str] = field(default_factory=set)
     _asks_handlers: bool = False
@@ -185,7 +192,8 @@ class CallGate(StreamBypass):
     ) -> DeferredToolResults | None:
         """Leave the agent loop with what waits for people: that waits in the database, not in memory.
 
-        Before that the agent's own handlers may decide the calls that need no people, once each.
+        Before that the agent's own handlers may decide the calls that need no people, once each; and then grants, which
+        people gave before.
         """
         if self._asks_handlers:
             return None
@@ -196,6 +204,9 @@ class CallGate(StreamBypass):
         for call in requests.calls:
             self._wait(call, requests.kind(call.tool_call_id), metadata.get(call.tool_call_id))
         results = await self._ask_handlers(ctx, requests)
+        if granted := await self._find_granted(requests):
+            results = results or DeferredToolResults()
+            results.approvals.update(granted)
         if results is None:
             raise self.paused()
         # The rest is for people: without this the framework offers it to the handlers once more. The segment loop
@@ -227,6 +238,20 @@ class CallGate(StreamBypass):
         finally:
             self._asks_handlers = False
         return None if results is None else self._take(offered, results)
+
+    async def _find_granted(self, requests: DeferredToolRequests) -> dict[str, ToolApproved]:
+        """Return those calls that still wait and that a grant decides; it is looked up again when they start."""
+        found: dict[str, ToolApproved] = {}
+        for call in requests.approvals:
+            waiting, tool = self.waiting.get(call.tool_call_id), self.originals.get(call.tool_name)
+            if waiting is None or tool is None or call.tool_call_id in self.granted:
+                continue
+            request = request_of(waiting, tool.tool_def, self.policies)
+            if request.remember is not None and await self.journal.find_grant(request):
+                self.granted[call.tool_call_id] = request
+                self.shown.granted[call.tool_call_id] = found[call.tool_call_id] = ToolApproved()
+                del self.waiting[call.tool_call_id]
+        return found
 
     def _may_decide(self, call: ToolCallPart) -> bool:
         call_id = call.tool_call_id

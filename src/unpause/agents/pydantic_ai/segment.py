@@ -290,7 +290,7 @@ def _decisions(messages: Sequence[ModelMessage], calls: Mapping[str, ToolCall]) 
             results.approvals[part.tool_call_id] = ToolApproved()
         elif call is None or call.status is not CallStatus.FINISHED:
             results.approvals[part.tool_call_id] = ToolApproved()
-            if call is not None and call.requirement is not None:
+            if call is not None and call.requirement is not None and not call.requirement.is_granted:
                 results.approvals[part.tool_call_id] = ToolApproved(override_args=call.tool_args)
                 if call.requirement.metadata is not None:
                     results.metadata[part.tool_call_id] = call.requirement.metadata

@@ -59,6 +59,8 @@ def read_policies(agent: Agent[Any, Any]) -> ToolPolicies:
             rules = policies.get(definition.name, definition.metadata)
         except ValueError as error:
             raise InvalidSetting(f"{place}: {error}") from None
+        if definition.kind == "external" and rules.remember is not None:
+            raise InvalidSetting(f"{place}: remember is for approvals, and this tool is run elsewhere")
         if definition.parameters_json_schema.get("additionalProperties"):
             # It takes any others, too.
             continue

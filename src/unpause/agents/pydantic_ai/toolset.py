@@ -85,7 +85,13 @@ class JournaledToolset(WrapperToolset[Any]):
             raise ApprovalRequired
         if self._is_stopping():
             raise self._hold(call_id)
-        await self.journal.start_call(call_id, idempotent=self.gate.rules_of(tool.tool_def).idempotent)
+        idempotent = self.gate.rules_of(tool.tool_def).idempotent
+        granted = self.gate.granted.get(call_id)
+        if granted is None:
+            await self.journal.start_call(call_id, idempotent=idempotent)
+        elif not await self.journal.start_granted_call(granted, idempotent=idempotent):
+            # It was revoked or has expired meanwhile: people decide.
+            raise ApprovalRequired
         if self._is_stopping():
             # The request came with the commit of the start, before the tool did anything.
             await self.journal.defer_call(call_id)
