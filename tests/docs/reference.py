@@ -72,6 +72,7 @@ _TABLES: Final = {
     "tool_calls": "The journal of calls: started, finished, with which result",
     "requirements": "What a pause waits for, and who answered it how",
     "approvals": "Requirements that only an administrator may decide, or that are recorded for one",
+    "grants": "Decisions that count for later calls, how often they have and who revoked them",
     "idempotency_keys": "Requests that must not have an effect twice",
     "events": "The log that every stream is read from",
     "webhook_targets": "Addresses that get messages, of an organization or of one run",

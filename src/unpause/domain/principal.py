@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from unpause.domain.scopes import ADMIN, agents_named, allows, allows_any_agent
@@ -54,7 +54,7 @@ class Principal:
     session_id: str | None = None
     is_isolated: bool = False
     address: str | None = None
-    expires_at: datetime | None = None
+    expires_at: datetime | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str | None:

@@ -35,6 +35,7 @@ class Token:
             subject=self.user_id,
             scopes=frozenset(self.scopes),
             token_id=self.id,
+            expires_at=self.expires_at,
         )
 
     def is_valid(self, now: datetime) -> bool:
