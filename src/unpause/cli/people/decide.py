@@ -84,8 +84,7 @@ def approve(
         item = find_request(client, request)
         check_doubt(item, yes=yes)
         sent = _read_values(values or [], item)
-        key = "values" if item["kind"] == "user_input" else "arguments"
-        _decide(client, common, item, {"decision": "approve", "note": note, key: sent or None, "remember": kept})
+        _decide(client, common, item, {"decision": "approve", "note": note, "remember": kept, **sent})
 
 
 def reject(
@@ -150,17 +149,19 @@ def check_doubt(item: JsonObject, *, yes: bool) -> None:
         raise CommandFailed("Nothing was decided")
 
 
-def _read_values(texts: list[str], item: JsonObject) -> dict[str, Any]:
-    properties = ((item.get("form") or {}).get("schema") or {}).get("properties", {})
-    values = {}
+def _read_values(texts: list[str], item: JsonObject) -> dict[str, dict[str, Any]]:
+    """Return the values of the form, and the arguments that replace editable ones."""
+    form = item.get("form") or {}
+    properties = (form.get("schema") or {}).get("properties", {})
+    values: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, found, value = text.partition("=")
-        if not found or not name.rstrip(":"):
+        name, is_json = name.removesuffix(":"), name.endswith(":")
+        if not found or not name:
             raise CommandFailed(f"--set takes NAME=VALUE or NAME:=JSON, and not {text!r}", Exit.USAGE)
-        if name.endswith(":"):
-            values[name[:-1]] = _read_json(value, text)
-        else:
-            values[name] = _typed(value, properties.get(name, {}))
+        key = "arguments" if name in form.get("editable", ()) else "values"
+        read = _read_json(value, text) if is_json else _typed(value, properties.get(name, {}))
+        values.setdefault(key, {})[name] = read
     return values
 
 
