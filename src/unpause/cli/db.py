@@ -1,15 +1,20 @@
-"""``unpause db``: moves the database's schema up or down, and shows its revision."""
+"""``unpause db``: moves the database's schema up or down, shows its revision, copies and restores the database."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+
+# Not for type checkers alone: options are read by their types.
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.store.engine import migrate
+from unpause.store.engine.backup import back_up
+from unpause.store.engine.backup import restore as restore_backup
 from unpause.store.engine.ownership import own_database
 
 if TYPE_CHECKING:
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
 # The server creates the schema of a new file while it owns the file.
 _Unlocked = Annotated[bool, Parameter(show=False, negative=())]
+_Replace = Annotated[bool, Parameter(negative=(), help="Move an existing database aside.")]
 
 app = App(name="db")
 
@@ -40,6 +46,27 @@ def current(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) ->
     """Show the revision of the schema."""
     with _database(database_url, unlocked=unlocked):
         pass
+
+
+@app.command
+def backup(file: Path, /, *, database_url: DatabaseUrl = None) -> None:
+    """Copy the SQLite database into a new file, whole, also while a server runs."""
+    size = back_up(database_url_or_default(database_url), file)
+    sys.stdout.write(f"Backed up {size} bytes to {file}\n")
+
+
+@app.command
+def restore(file: Path, /, *, database_url: DatabaseUrl = None, replace: _Replace = False) -> None:
+    """Put a backup in the place of the SQLite database, while no server runs."""
+    url = database_url_or_default(database_url)
+    lock = own_database(url)
+    try:
+        kept = restore_backup(file, url, replace=replace)
+    finally:
+        if lock is not None:
+            lock.release()
+    old = f"; the old database is {kept}" if kept else ""
+    sys.stdout.write(f"Restored {file}{old}\n")
 
 
 @app.command

@@ -59,7 +59,7 @@ _COMMANDS = {
         ("serve", "serve:serve", "Serve agents over HTTP: `unpause serve --agents mypackage.agents`."),
         ("worker", "worker:worker", "Execute runs for servers that share a PostgreSQL; listen on no port."),
         ("demo", "serve:demo", "Serve the demo agent on a scratch workspace, without a key."),
-        ("db", "db:app", "Upgrade, downgrade, show or check the database schema."),
+        ("db", "db:app", "Upgrade, downgrade, show or check the database schema; back up and restore."),
         ("tokens", "tokens:tokens", "Create, list, revoke or rotate tokens."),
         ("organizations", "tokens:organizations", "Create or list organizations."),
         ("keys", "keys:app", "Create a key that encrypts secrets."),

@@ -21,6 +21,7 @@ from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
 from unpause.factories import build_agents, build_redaction, load_jwts, load_vault
+from unpause.store.engine.backup import lacks_changes
 from unpause.store.engine.database import database_file
 from unpause.store.engine.ownership import own_database, prepare_database
 from unpause.tasks import TaskScope, background_tasks
@@ -115,6 +116,12 @@ def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: s
         agents.wait_until_loaded()
     lock = own_database(settings.database_url)
     try:
+        if lacks_changes(settings.database_url):
+            _log.warning(
+                "database file may lack its newest changes: it is a copy of one in use, without its -wal file",
+                file=str(file),
+                hint="use `unpause db backup`, which copies all of it",
+            )
         prepare_database(settings.database_url)
         _serve(settings, agents, hints)
     finally:

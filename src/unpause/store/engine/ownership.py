@@ -18,12 +18,12 @@ from unpause.store.engine.schema import check_database
 OWN_MODE: Final = 0o600
 
 # SQLite creates its own with the mode of the database; the last one is the server's.
-_BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock")
+BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock")
 
 
 def keep_private(file: Path) -> None:
     """Let only this user read and write the files that exist; one of another user stays as it is."""
-    for ending in _BESIDE:
+    for ending in BESIDE:
         found = Path(f"{file.resolve()}{ending}")
         # A folder that was named by mistake is refused when it is opened.
         if found.is_file():

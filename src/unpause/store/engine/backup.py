@@ -1,0 +1,169 @@
+"""Copies a SQLite database whole while a server uses it, and puts a copy in its place; also sees partial copies."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
+from unpause.store.engine.database import database_file
+from unpause.store.engine.ownership import BESIDE, create_private, keep_private
+from unpause.store.engine.schema import SCHEMA_REVISION
+from unpause.store.engine.sqlite import CLOSED, IN_USE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_WAIT_SECONDS: Final = 30.0
+
+
+def back_up(database_url: str, target: Path) -> int:
+    """Copy the database, as it is at one moment, into a new file for this user alone; return the file's bytes.
+
+    A server may go on writing meanwhile. Raises InvalidSetting where the database is no SQLite file or there is none,
+    where ``target`` exists or cannot be written, and SchemaMismatch where the copy is damaged.
+    """
+    source = _existing_file(database_url)
+    if target.exists():
+        raise InvalidSetting(f"{target} exists already: a backup replaces no file")
+    if not os.access(target.parent, os.W_OK):
+        raise InvalidSetting(f"{target.parent} is no folder in which a file can be made")
+    with _usable(source), closing(_open(source)) as connection:
+        _copy(connection, target)
+    return target.stat().st_size
+
+
+def restore(backup: Path, database_url: str, *, replace: bool) -> Path | None:
+    """Put a backup in the place of the database, whose process must own it; return where the old one is kept.
+
+    The old one is moved aside, whole, and only if ``replace`` allows it. Raises InvalidSetting or SchemaMismatch, with
+    nothing changed, where the backup is not one of this server's databases.
+    """
+    file = database_file(database_url)
+    if file is None:
+        raise InvalidSetting(f"database_url: {_FOR_POSTGRES}")
+    if not backup.is_file():
+        raise InvalidSetting(f"there is no file {backup}")
+    if file.exists() and backup.samefile(file):
+        raise InvalidSetting(f"{backup} is the database itself")
+    if file.exists() and not replace:
+        raise InvalidSetting(f"{file} exists: --replace moves it aside and puts the backup in its place")
+    fresh = file.with_name(f"{file.name}.restoring")
+    fresh.unlink(missing_ok=True)
+    with _usable(backup), closing(_open(backup)) as connection:
+        _copy(connection, fresh)
+    kept = _move_aside(file) if file.exists() else None
+    fresh.rename(file)
+    keep_private(file)
+    _sync_folder(file.parent)
+    return kept
+
+
+def lacks_changes(database_url: str) -> bool:
+    """Whether the file was copied while a server used it, without the file beside it that has the newest changes.
+
+    True as well of a file that a server was killed on and another program has tidied since. Only before it is opened.
+    """
+    file = database_file(database_url)
+    if file is None or not file.exists() or file.with_name(f"{file.name}-wal").exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            return _number(connection, "user_version") == IN_USE
+    except sqlite3.Error:
+        # Whoever opens it says what is wrong with it.
+        return False
+
+
+_FOR_POSTGRES: Final = (
+    "PostgreSQL has its own programs for this: `pg_dump --format=custom --file=FILE DATABASE` and "
+    "`pg_restore --dbname=DATABASE FILE`"
+)
+
+
+def _existing_file(database_url: str) -> Path:
+    file = database_file(database_url)
+    if file is None:
+        raise InvalidSetting(f"database_url: {_FOR_POSTGRES}")
+    if not file.is_file():
+        raise InvalidSetting(f"database_url: there is no file {file}")
+    return file
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    # Not read-only: SQLite could not use the changes beside the file then, where no server has them open.
+    return sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True, timeout=_WAIT_SECONDS)
+
+
+@contextmanager
+def _usable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DatabaseInUse(f"{file} cannot be copied: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise SchemaMismatch(f"{file} is damaged, or no SQLite database: {error}") from None
+    except OSError as error:
+        raise InvalidSetting(f"{error.filename}: {error.strerror}") from None
+
+
+def _copy(connection: sqlite3.Connection, target: Path) -> None:
+    """Copy the database into a file that appears under its name once it is whole and on disk."""
+    _check_revision(connection)
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    create_private(partial)
+    try:
+        with closing(sqlite3.connect(partial)) as copy:
+            # In one step: one step sees one moment, and writers need not wait for it.
+            connection.backup(copy, pages=-1)
+            # One file, without others beside it.
+            copy.execute("PRAGMA journal_mode=DELETE").close()
+            copy.execute(f"PRAGMA user_version={CLOSED}").close()
+            (state,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _check_revision(connection: sqlite3.Connection) -> None:
+    """Raise SchemaMismatch for a database that is none of this server's, or of a newer one."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+    revision = known and connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if not revision:
+        raise SchemaMismatch("this is no database of unpause: it has no schema of it")
+    if revision[0] > SCHEMA_REVISION:
+        raise SchemaMismatch(
+            f"The database schema is at {revision[0]}, ahead of this version's {SCHEMA_REVISION}: use the newer unpause"
+        )
+
+
+def _move_aside(file: Path) -> Path:
+    number = 1
+    while (kept := file.with_name(f"{file.name}.replaced-{number}")).exists():
+        number += 1
+    for ending in reversed(BESIDE):
+        part = file.with_name(f"{file.name}{ending}")
+        if ending != ".lock" and part.exists():
+            part.rename(file.with_name(f"{kept.name}{ending}"))
+    return kept
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
