@@ -61,6 +61,7 @@ _COMMANDS = {
         ("demo", "serve:demo", "Serve the demo agent on a scratch workspace, without a key."),
         ("db", "db:app", "Upgrade, downgrade, show or check the database schema; back up and restore."),
         ("tokens", "tokens:tokens", "Create, list, revoke or rotate tokens."),
+        ("login-link", "login_link:login_link", "Print a link that signs somebody in to the console once."),
         ("organizations", "tokens:organizations", "Create or list organizations."),
         ("keys", "keys:app", "Create a key that encrypts secrets."),
         ("settings", "documents:settings", "Print all settings, in Markdown."),

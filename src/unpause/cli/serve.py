@@ -10,7 +10,12 @@ from unpause.errors import InvalidSetting
 from unpause.settings import GROUPS, DemoSettings, Settings
 
 _HINTS = """
-Try it from another terminal (the demo agent works in the folder unpause-workspace, on a small local model):
+  ┌──────────────────────────────────────────────────────────────────────
+  │  Open {address}/console
+  │  start a run there, and decide what the demo agent may do.
+  └──────────────────────────────────────────────────────────────────────
+
+Or try it from another terminal (the demo agent works in the folder unpause-workspace, on a small local model):
 
   # 1. The agent stops before it deletes a file:
   curl -s {address}/agents/files/runs -F message='delete old.log' -F stream=false

@@ -51,7 +51,9 @@ organizations = App(name="organizations")
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class _TokenOptions:
+class TokenOptions:
+    """The options of a new token."""
+
     user: Annotated[
         str | None, Parameter(metavar="NAME", help="User of the token; by default each request names one.")
     ] = None
@@ -72,17 +74,17 @@ class _TokenOptions:
 
 
 @tokens.command(name="create")
-def create(*, options: _TokenOptions = _TokenOptions(), database_url: DatabaseUrl = None) -> None:
+def create(*, options: TokenOptions = TokenOptions(), database_url: DatabaseUrl = None) -> None:
     """Create a token and print it, once."""
-    with _connection(database_url) as (connection, now):
-        token, text = create_token(connection, options.new_token(), _principal(options.org), now)
+    with open_database(database_url) as (connection, now):
+        token, text = create_token(connection, options.new_token(), command_line(options.org), now)
     _print_token(token, text)
 
 
 @tokens.command(name="list")
 def show_tokens(*, org: _Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None) -> None:
     """List the tokens of an organization, without their secrets."""
-    with _connection(database_url) as (connection, now):
+    with open_database(database_url) as (connection, now):
         lines = [_line(token, now) for token in list_tokens(connection, org)]
     _print(*lines or ["There are no tokens"])
 
@@ -90,8 +92,8 @@ def show_tokens(*, org: _Organization = DEFAULT_ORGANIZATION, database_url: Data
 @tokens.command(name="revoke")
 def revoke(token_id: _Id, /, *, database_url: DatabaseUrl = None) -> None:
     """Revoke a token."""
-    with _connection(database_url) as (connection, now):
-        token = revoke_token(connection, token_id, _principal(), now)
+    with open_database(database_url) as (connection, now):
+        token = revoke_token(connection, token_id, command_line(), now)
     _print(f"Token {token.id} is revoked; running servers refuse it within 2 seconds")
 
 
@@ -104,8 +106,8 @@ def rotate_token(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Create a token like another one, and revoke that."""
-    with _connection(database_url) as (connection, now):
-        token, text = replace_token(connection, token_id, _principal(), now, keep_old)
+    with open_database(database_url) as (connection, now):
+        token, text = replace_token(connection, token_id, command_line(), now, keep_old)
     _print_token(token, text)
 
 
@@ -114,7 +116,7 @@ def create_organization(
     name: Annotated[str, Parameter(help="Name of the organization.")], /, *, database_url: DatabaseUrl = None
 ) -> None:
     """Create an organization and print its id."""
-    with _connection(database_url) as (connection, now):
+    with open_database(database_url) as (connection, now):
         check_name(name)
         number = add_organization(connection, name, now)
     _print(f"Organization {number} is created")
@@ -123,13 +125,13 @@ def create_organization(
 @organizations.command(name="list")
 def show_organizations(*, database_url: DatabaseUrl = None) -> None:
     """List the organizations."""
-    with _connection(database_url) as (connection, _):
+    with open_database(database_url) as (connection, _):
         lines = [f"{one.id}\t{one.name}" for one in list_organizations(connection)]
     _print(*lines)
 
 
 @contextmanager
-def _connection(database_url: str | None) -> Iterator[tuple[Connection, datetime]]:
+def open_database(database_url: str | None) -> Iterator[tuple[Connection, datetime]]:
     """Open a transaction, and read the clock that servers compare with; raise InvalidSetting for any refusal."""
     url = database_url_or_default(database_url)
     file = database_file(url)
@@ -146,7 +148,8 @@ def _connection(database_url: str | None) -> Iterator[tuple[Connection, datetime
         raise InvalidSetting(error.message) from None
 
 
-def _principal(organization: int = DEFAULT_ORGANIZATION) -> Principal:
+def command_line(organization: int = DEFAULT_ORGANIZATION) -> Principal:
+    """Return the operator, as the audit trail names them."""
     return Principal(organization, "command line", via="cli")
 
 
