@@ -1,5 +1,6 @@
 // Sends decisions, and tells what came of them. What may be decided by whom is the server's to say.
 
+import { acting } from "./acting.js";
 import { api, newKey, root } from "./api.js";
 import { h } from "./dom.js";
 import { when } from "./format.js";
@@ -7,7 +8,7 @@ import { when } from "./format.js";
 const DONE = { approve: "approved", reject: "rejected", answer: "answered" };
 
 /** Return the decision that says yes to a request of this kind. */
-export const yesOf = (item) => (item.kind === "confirmation" ? "approve" : "answer");
+export const yesOf = (item) => (item.kind === "confirmation" || item.needs_approval ? "approve" : "answer");
 
 /** Whether the request can be approved from its row: nothing has to be filled in. */
 export const isPlain = (item) => item.kind === "confirmation" && !(item.form?.required ?? []).length;
@@ -18,7 +19,7 @@ export const isPlain = (item) => item.kind === "confirmation" && !(item.form?.re
  */
 export async function decide(item, body, key = newKey()) {
   try {
-    return await api.change(`/inbox/${encodeURIComponent(item.requirement_id)}/decide`, { continue: true, ...body }, key);
+    return await api.change(`/inbox/${encodeURIComponent(item.requirement_id)}/decide`, { continue: true, ...acting(), ...body }, key);
   } catch (error) {
     if (error.status === 409 && error.code === "already_decided") return { lost: error.body.decision };
     throw error;
@@ -27,7 +28,7 @@ export async function decide(item, body, key = newKey()) {
 
 /** Send the same decision on several requests; return the server's results, in their order. */
 export async function decideAll(items, body) {
-  const decisions = items.map((item) => ({ requirement_id: item.requirement_id, continue: true, ...body }));
+  const decisions = items.map((item) => ({ requirement_id: item.requirement_id, continue: true, ...acting(), ...body }));
   const { data } = await api.change("/inbox/decide", { decisions });
   return data;
 }

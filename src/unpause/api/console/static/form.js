@@ -165,9 +165,9 @@ function fieldOf(name, schema, isRequired) {
   const id = `field-${counter}`;
   const [plain, takesNull] = unwrap(schema);
   const value = schema.default ?? undefined;
-  const control = controlFor(plain)(plain, value, !isRequired || takesNull, name);
+  const control = controlFor(plain)(plain, value, (!isRequired && value === undefined) || takesNull, name);
   const error = h("p", { class: "problem", id: `${id}-error`, role: "alert" });
-  const label = [h("bdi", {}, name), !isRequired && h("span", { class: "muted" }, " optional"), control.hint && h("span", { class: "muted" }, ` ${control.hint}`)];
+  const label = [h("bdi", {}, name), !isRequired && value === undefined && h("span", { class: "muted" }, " optional"), control.hint && h("span", { class: "muted" }, ` ${control.hint}`)];
   const help = schema.description && h("p", { class: "help", id: `${id}-help`, dir: "auto" }, schema.description);
   const described = [help && `${id}-help`, `${id}-error`].filter(Boolean).join(" ");
   if (control.isGroup) {

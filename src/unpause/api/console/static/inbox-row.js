@@ -1,6 +1,6 @@
 // One request as a row of the inbox.
 
-import { h } from "./dom.js";
+import { h, visible } from "./dom.js";
 import { isPlain, requestPath } from "./decide.js";
 import { callText, when } from "./format.js";
 
@@ -31,7 +31,8 @@ export function originOf(item) {
 /** Return the row. `act(item, verb)` is called by its buttons, `choose(item, isChosen)` by its checkbox. */
 export function rowOf(item, { act, choose }) {
   const text = callText(item.tool_name, item.arguments);
-  const link = h("a", { class: "call", href: requestPath(item.requirement_id) }, h("code", {}, text));
+  const name = visible(item.tool_name);
+  const link = h("a", { class: "call", href: requestPath(item.requirement_id) }, h("code", {}, h("strong", {}, name), text.slice(name.length)));
   const box = h("input", {
     type: "checkbox", "aria-label": `Select ${text}`, disabled: !item.may_decide, on: { change: () => choose(item, box.checked) },
   });
@@ -53,7 +54,7 @@ export function rowOf(item, { act, choose }) {
         "div",
         { class: "buttons" },
         isPlain(item)
-          ? button("approve", "Approve", "good")
+          ? button("approve", "Approve", "good soft")
           : h("a", { class: "button", href: requestPath(item.requirement_id) }, "Answer", h("span", { class: "hidden" }, ` ${text}`)),
         item.kind !== "question" && button("reject", "Reject", "bad"),
       ),

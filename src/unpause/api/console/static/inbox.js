@@ -1,5 +1,6 @@
 // The inbox: what waits, live, and decisions from the row.
 
+import { acting } from "./acting.js";
 import { ApiError, api, root } from "./api.js";
 import { askNote, confirmDoubt, confirmMany, decide, decideAll, decisionText, isPlain, requestPath, runPath, runText } from "./decide.js";
 import { announce, fill, h } from "./dom.js";
@@ -61,12 +62,13 @@ class Inbox {
       inputs,
       h("button", { type: "submit" }, "Filter"),
     );
+    const isOpen = matchMedia("(min-width: 48rem)").matches || Object.values(this.filters).some(Boolean);
     const apply = () => {
       const data = Object.fromEntries(FILTERS.map(([name]) => [name, form.elements[name].value.trim()]));
       if (JSON.stringify(data) !== JSON.stringify(this.filters)) location.assign(this.address(this.tab[0], data));
     };
     this.filterElement = form;
-    return form;
+    return h("details", { class: "filtering", open: isOpen }, h("summary", {}, "Filter"), form);
   }
 
   belongs(item) {
@@ -74,7 +76,7 @@ class Inbox {
   }
 
   async load({ more = false } = {}) {
-    const query = { ...this.tab[2], ...this.filters, limit: PAGE, cursor: more ? this.next : null };
+    const query = { ...acting(), ...this.tab[2], ...this.filters, limit: PAGE, cursor: more ? this.next : null };
     const { data, next } = await api.get("/inbox", query);
     this.next = next;
     if (!more) {
@@ -263,7 +265,7 @@ class Inbox {
       r: ["Reject", () => this.act(this.current(), "reject")],
       x: ["Select", () => { const row = this.focused(); const item = this.items.get(row?.dataset.id); if (item?.may_decide) this.choose(item, !this.chosen.has(item.requirement_id)); }],
       Escape: ["Clear the selection", () => this.clear()],
-      "/": ["Filter", () => this.filterElement.elements.agent_id.focus()],
+      "/": ["Filter", () => { this.filterElement.parentElement.open = true; this.filterElement.elements.agent_id.focus(); }],
     });
   }
 
@@ -292,7 +294,7 @@ start(async ({ main }) => {
   inbox.keys();
   let waiting = [];
   let wasAway = false;
-  follow("/inbox/events", {
+  follow(`/inbox/events?${new URLSearchParams(acting())}`, {
     onEvent: (event) => (inbox.isLoaded ? inbox.onEvent(event) : waiting.push(event)),
     onState: (state) => {
       showConnection(state);

@@ -1,5 +1,6 @@
 // One request: the call as it would run, what led to it, and the decision.
 
+import { acting } from "./acting.js";
 import { api, newKey, root } from "./api.js";
 import { confirmDoubt, decide, decisionText, requestPath, runPath, runText, yesOf } from "./decide.js";
 import { changedNames, diffOf } from "./diff.js";
@@ -208,8 +209,13 @@ class RequestPage {
       if (this.item.kind === "question") body.answer = this.words.value;
       else body.result = this.words.value;
     }
-    const remember = this.remember?.read();
-    if (remember) body.remember = remember;
+    try {
+      const remember = this.remember?.read();
+      if (remember) body.remember = remember;
+    } catch (error) {
+      fill(this.error, error.message);
+      return null;
+    }
     return body;
   }
 
@@ -265,7 +271,7 @@ class RequestPage {
 
   next() {
     const place = h("p", {});
-    api.get("/inbox", { limit: 1 }).then(({ data: [item] }) => {
+    api.get("/inbox", { limit: 1, ...acting() }).then(({ data: [item] }) => {
       fill(place, item && item.requirement_id !== this.item.requirement_id
         ? ["Next: ", h("a", { href: requestPath(item.requirement_id), id: "next" }, h("code", {}, callText(item.tool_name, item.arguments, 90)))]
         : ["Nothing else waits for you. ", h("a", { href: `${root}/console` }, "Inbox")]);
@@ -287,7 +293,7 @@ class RequestPage {
   }
 
   async refresh() {
-    const item = await api.get(`/inbox/${encodeURIComponent(this.item.requirement_id)}`).catch(() => null);
+    const item = await api.get(`/inbox/${encodeURIComponent(this.item.requirement_id)}`, acting()).catch(() => null);
     if (!item || this.buttons?.some((button) => button.disabled)) return;
     const wasOpen = this.item.status === "open";
     this.item = item;
@@ -301,7 +307,7 @@ class RequestPage {
 }
 
 start(async ({ main, me, id }) => {
-  const item = await api.get(`/inbox/${encodeURIComponent(id)}`);
+  const item = await api.get(`/inbox/${encodeURIComponent(id)}`, acting());
   document.title = `${visible(item.tool_name)} · Unpause`;
   const page = new RequestPage(main, item, me);
   const unlessTyping = (verb) => () => page.send(verb);
@@ -313,7 +319,7 @@ start(async ({ main, me, id }) => {
     i: ["Back to the inbox", () => location.assign(`${root}/console`)],
   });
   let wasAway = false;
-  follow("/inbox/events", {
+  follow(`/inbox/events?${new URLSearchParams(acting())}`, {
     onEvent: (event) => page.onEvent(event),
     onState: (state) => {
       showConnection(state);

@@ -1,7 +1,8 @@
 // What all pages share: who is signed in, signing out, the state of the connection, and a page that begins or fails.
 
+import { showMe } from "./acting.js";
 import { api, root, signIn } from "./api.js";
-import { byId, fill, h } from "./dom.js";
+import { byId, fill } from "./dom.js";
 import { listen } from "./keys.js";
 import { loading, problem } from "./states.js";
 
@@ -19,10 +20,8 @@ async function signOut() {
   location.assign(`${root}/console/sign-in`);
 }
 
-function showMe(me) {
-  const name = me.authenticated ? (me.name ?? "unnamed") : "no sign-in needed";
-  fill(byId("me"), h("bdi", {}, name), h("span", { class: "muted" }, ` · ${me.organization_name}`));
-  byId("me").title = me.is_admin && me.authenticated ? "Administrator" : "";
+function showCaller(me) {
+  showMe(me);
   byId("sign-out").hidden = !me.authenticated;
   byId("sign-out").addEventListener("click", signOut);
   for (const entry of document.querySelectorAll("[data-admin]")) entry.hidden = !me.is_admin;
@@ -36,7 +35,7 @@ export async function start(page) {
   listen();
   try {
     const me = await api.get("/me");
-    showMe(me);
+    showCaller(me);
     waiting.remove();
     await page({ me, main, id: decodeURIComponent(location.pathname.split("/").filter(Boolean).pop() ?? "") });
   } catch (error) {
