@@ -67,7 +67,7 @@ _TABLES: Final = {
     "users": "People that tokens and requests have named",
     "sessions": "Conversations that runs belong to",
     "runs": "One row a run: its status, its place in the queue, its lease and fence",
-    "inputs": "What people wrote to a run: its prompt, and those of resumes",
+    "inputs": "What came to a run besides its first prompt: images, and the prompts of resumes",
     "messages": "The conversation with the model; appended, never rewritten",
     "tool_calls": "The journal of calls: started, finished, with which result",
     "requirements": "What a pause waits for, and who answered it how",

@@ -14,15 +14,15 @@ from sqlalchemy import Connection, insert, select
 from tests.support.database_clock import DatabaseClock, stop_clock
 from tests.support.databases import NOW, new_run
 from unpause.domain.nodes import Node, ServedAgents, Unserved
-from unpause.domain.principal import Visibility
+from unpause.domain.principal import Principal, Visibility
 from unpause.domain.runs import RunRef, RunStatus
+from unpause.domain.sessions import NewSession
 from unpause.domain.transitions import Trigger
-from unpause.errors import InvalidTransition
+from unpause.errors import InvalidTransition, RateLimited
 from unpause.store.engine.schema import plain_engine
 from unpause.store.nodes import keep_node, list_live_agents, list_unserved, remove_node
 from unpause.store.run_queue import (
     has_room,
-    has_unfinished,
     last_sequences,
     list_ready,
     list_stale,
@@ -30,6 +30,7 @@ from unpause.store.run_queue import (
     renew_leases,
 )
 from unpause.store.runs import get_run, transition
+from unpause.store.sessions import ensure_session
 from unpause.store.tables import nodes, organizations
 
 T = TypeVar("T")
@@ -76,8 +77,10 @@ def test_pending_and_running_runs_of_one_organization_are_unfinished_and_no_othe
         with_organizations(connection, 2)
         made(connection, 1, *RunStatus)
         made(connection, 2, RunStatus.PENDING, RunStatus.RUNNING)
-        assert has_unfinished(connection, 1, 2)
-        assert not has_unfinished(connection, 1, 3)
+        one = Principal(1), NewSession("session", "scripted"), NOW
+        assert ensure_session(connection, *one, most_unfinished=3)
+        with pytest.raises(RateLimited):
+            ensure_session(connection, *one, most_unfinished=2)
 
     done(database_url, unit)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import Segment
 from unpause.domain.event_payloads import with_requirements
+from unpause.domain.runs import RunInput
 from unpause.store.journal import list_inputs, list_tool_calls
 from unpause.store.requirements import list_requirements
 from unpause.store.sessions import list_conversation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.requirements import Requirement
-    from unpause.domain.runs import Message, Run, RunInput, ToolCall
+    from unpause.domain.runs import Message, Run, ToolCall
     from unpause.store.engine.database import Connection
 
 
@@ -88,7 +89,7 @@ def load_segment(
     history_runs: int,
     known: tuple[Sequence[ToolCall], Sequence[Requirement], Sequence[RunInput]],
 ) -> Claimed:
-    """Read the rest of what the run has to go on from, besides its calls, requirements and inputs."""
+    """Read the rest of what the run has to go on from, besides its calls, requirements and inputs that were added."""
     calls, requirements, inputs = known
     history, messages = list_conversation(connection, run.session_key, run.id, history_runs)
     segment = Segment(
@@ -97,6 +98,15 @@ def load_segment(
         messages=tuple(message.native for message in messages),
         calls=with_requirements(calls, requirements),
         requirements=tuple(requirements),
-        inputs=tuple(item for item in inputs if not item.consumed),
+        inputs=_unread(run, inputs, has_messages=bool(messages)),
     )
     return Claimed(segment, messages)
+
+
+def _unread(run: Run, added: Sequence[RunInput], *, has_messages: bool) -> tuple[RunInput, ...]:
+    """Return the user's input that no message to the model carries yet: its first message carries the run's prompt."""
+    later = tuple(item for item in added if item.position > 0 and not item.consumed)
+    if has_messages:
+        return later
+    first = next((item for item in added if item.position == 0), RunInput(0, run.prompt))
+    return (first, *later)

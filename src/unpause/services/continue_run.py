@@ -46,7 +46,7 @@ class ContinueHandler:
     """Continues one locked run; ``requirements`` are all it ever waited for, none of its present pause expired.
 
     ``model`` are the columns of another model for the rest of the run, ``checks`` the values that tools have checked.
-    A ``slot`` claims the run at once where it moves.
+    A ``slot`` claims the run at once where it moves. ``known_calls`` are the run's calls, where they were read already.
     """
 
     connection: Connection
@@ -58,6 +58,7 @@ class ContinueHandler:
     model: Mapping[str, str] = field(default_factory=dict)
     checks: ValueChecks = field(default_factory=ValueChecks)
     slot: Slot | None = None
+    known_calls: Sequence[ToolCall] | None = None
 
     def apply(self) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers and, when nothing is open any more, move the run; return the outcome and the new events.
@@ -96,8 +97,8 @@ class ContinueHandler:
         return self._move([approved.get(requirement.id, requirement) for requirement in after], present)
 
     @cached_property
-    def _calls(self) -> list[ToolCall]:
-        return list_tool_calls(self.connection, self.run.id)
+    def _calls(self) -> Sequence[ToolCall]:
+        return list_tool_calls(self.connection, self.run.id) if self.known_calls is None else self.known_calls
 
     @cached_property
     def _present(self) -> list[Requirement]:
@@ -244,7 +245,9 @@ class ContinueHandler:
         """Keep what came with the decisions: prompt and images for the model, and the webhooks of the run."""
         prompt, images = self.command.prompt, self.command.images
         if self._brings_input:
-            added = RunInput(len(list_inputs(self.connection, self.run.id)), prompt or "", images)
+            # The first one is the run's own prompt.
+            position = 1 + max((item.position for item in list_inputs(self.connection, self.run.id)), default=0)
+            added = RunInput(position, prompt or "", images)
             add_input(self.connection, self.run.id, added, self.principal.user_id, self.now)
         if self.command.webhooks is not None:
             set_run_targets(self.connection, self.run, self.command.webhooks, self.principal, self.now)

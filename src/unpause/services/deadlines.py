@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.events import Event
     from unpause.domain.requirements import Requirement, ToolAnswer
-    from unpause.domain.runs import Run
+    from unpause.domain.runs import Run, ToolCall
     from unpause.errors import InvalidTransition
     from unpause.services.context import Dispatcher
     from unpause.store.engine.database import Connection
@@ -43,12 +43,14 @@ class LockedRun(NamedTuple):
     """A locked run whose expired requirements are decided.
 
     ``expired`` are those requirements, ``events`` the events of their decisions; the run has ``moved`` on where nothing
-    else was open. ``now`` is the database's time. The requirements of a run that is not PAUSED are not read.
+    else was open. ``now`` is the database's time. The requirements of a run that is not PAUSED are not read. ``calls``
+    are the run's calls, where they were read and have not changed since.
     """
 
     run: Run
     requirements: list[Requirement]
     now: datetime
+    calls: Sequence[ToolCall] | None = None
     expired: tuple[Requirement, ...] = ()
     events: tuple[Event, ...] = ()
     moved: bool = False
@@ -68,14 +70,14 @@ def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedR
     """Decide the expired requirements of a locked run and return it as it is then; ``own`` is this process's time."""
     if run.status is not RunStatus.PAUSED:
         return LockedRun(run, [], own)
-    requirements, now = list_timed(connection, run.id, own)
+    requirements, calls, now = list_timed(connection, run.id, own)
     waiting = [item for item in requirements if item.pause_id == run.pause_id and item.is_open]
     expired = tuple(item for item in waiting if item.expires_at is not None and item.expires_at <= now)
     if not expired:
-        return LockedRun(run, requirements, now)
+        return LockedRun(run, requirements, now, calls)
     moved, events = _expire(connection, run, requirements, expired, now)
     after = find_by_key(connection, run.id) or run
-    return LockedRun(after, list_requirements(connection, run.id), now, expired, events, moved)
+    return LockedRun(after, list_requirements(connection, run.id), now, None, expired, events, moved)
 
 
 def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher, *, is_claimed: bool = False) -> None:

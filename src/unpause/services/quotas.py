@@ -7,8 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.json import dump_json
-from unpause.errors import InvalidInput, RateLimited, RunLimitReached
-from unpause.store.run_queue import has_unfinished
+from unpause.errors import InvalidInput, RunLimitReached
 from unpause.store.runs import count_runs
 from unpause.store.users import lock_organization
 
@@ -35,15 +34,12 @@ class Limits:
     json_chars: int = 1_000_000
 
     def refuse_run(self, connection: Connection, organization_id: int, now: datetime) -> None:
-        """Raise RunLimitReached or RateLimited where the organization has as many runs as it may have."""
+        """Raise RunLimitReached where the organization has created as many runs as it may."""
         if self.runs is not None:
             # Two at once must not both take the last place.
             lock_organization(connection, organization_id)
             if count_runs(connection, organization_id, now - _LIMITED_DAYS) >= self.runs:
                 raise RunLimitReached
-        most = self.unfinished
-        if most is not None and has_unfinished(connection, organization_id, most):
-            raise RateLimited(1, f"This organization has {most} unfinished runs, as many as it may: try again later")
 
     def refuse_answers(self, command: ContinueRun) -> None:
         """Raise InvalidInput for more answers than a continue may have."""

@@ -95,7 +95,7 @@ class RunService:
             if earlier is not None:
                 return earlier, ()
             self._context.limits.refuse_run(connection, principal.organization_id, now)
-            run, events = _add_run(connection, principal, command, values, slot)
+            run, events = self._add_run(connection, principal, command, values, slot)
             if request_key is not None:
                 add_effect(connection, request_key, run.id, 0)
             return Accepted(run, after=0), events
@@ -114,6 +114,36 @@ class RunService:
         if slot is None or slot.claimed is None:
             return accepted
         return replace(accepted, begun=Begun(events, self._context.bus.position()))
+
+    def _add_run(
+        self,
+        connection: Connection,
+        principal: Principal,
+        command: CreateRun,
+        values: Mapping[str, Any],
+        slot: Slot | None,
+    ) -> tuple[Run, tuple[Event, ...]]:
+        """Add the run with its session, images, webhooks and the first event of its log; claim it for the slot."""
+        now = values["created_at"]
+        new = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
+        session = ensure_session(connection, principal, new, now, most_unfinished=self._context.limits.unfinished)
+        if not session.agent_id:
+            # Made by a client for whichever agent comes first.
+            change_session(connection, session, {"agent_id": command.agent_id})
+        state = keep_state(connection, session, command.session_state)
+        columns = {**values, "session_key": session.key, "session_state": state}
+        run = insert_run(connection, columns, None if slot is None else slot.rules.lease)
+        first = RunInput(0, command.prompt, command.images)
+        if first.images:
+            # The run itself keeps the prompt.
+            add_input(connection, run.id, first, principal.user_id, now)
+        if command.webhooks is not None:
+            set_run_targets(connection, run, command.webhooks, principal, now)
+        started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
+        events = add_events(connection, run.id, (started,), run.last_sequence)
+        if slot is not None:
+            slot.take_new(connection, run, first, in_new_session=not command.session_id)
+        return run, events
 
     def _new_row(self, principal: Principal, command: CreateRun, model: ModelName) -> dict[str, Any]:
         """Return the columns of a new run; raise InvalidInput for JSON over its limit."""
@@ -201,6 +231,7 @@ class RunService:
             model=self._model_of(run, request.command.model),
             checks=checks,
             slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
+            known_calls=locked.calls,
         )
         accepted, events = handler.apply()
         if request.key is not None:
@@ -286,30 +317,6 @@ class RunService:
         return await self._context.database.read(
             lambda connection: view_of(connection, get_run(connection, principal.visibility, ref))
         )
-
-
-def _add_run(
-    connection: Connection, principal: Principal, command: CreateRun, values: Mapping[str, Any], slot: Slot | None
-) -> tuple[Run, tuple[Event, ...]]:
-    """Add the run with its session, its input, its webhooks and the first event of its log; claim it for the slot."""
-    now = values["created_at"]
-    new = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
-    session = ensure_session(connection, principal, new, now)
-    if not session.agent_id:
-        # Made by a client for whichever agent comes first.
-        change_session(connection, session, {"agent_id": command.agent_id})
-    state = keep_state(connection, session, command.session_state)
-    columns = {**values, "session_key": session.key, "session_state": state}
-    run = insert_run(connection, columns, None if slot is None else slot.rules.lease)
-    first = RunInput(0, command.prompt, command.images)
-    add_input(connection, run.id, first, principal.user_id, now)
-    if command.webhooks is not None:
-        set_run_targets(connection, run, command.webhooks, principal, now)
-    started = Event(EventType.RUN_STARTED, now, {name: values[name] for name in ("model", "model_provider")})
-    events = add_events(connection, run.id, (started,), run.last_sequence)
-    if slot is not None:
-        slot.take_new(connection, run, first, in_new_session=not command.session_id)
-    return run, events
 
 
 def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:

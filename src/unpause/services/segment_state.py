@@ -98,7 +98,8 @@ class SegmentState:
         for message in messages:
             self._pending.messages.append(Message(self._positions, message.native, message.entries))
             self._positions += 1
-        self._pending.inputs_consumed = bool(self._segment.inputs)
+        # A first prompt without images is in no row of its own.
+        self._pending.inputs_consumed = any(item.position > 0 or item.images for item in self._segment.inputs)
         now = self._clock.now()
         for position, call in enumerate(calls):
             added = ToolCall(call.tool_call_id, call.tool_name, call.tool_args, self._turn, position, now)

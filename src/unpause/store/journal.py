@@ -43,7 +43,10 @@ _CALLS = Statement(
 
 
 def add_input(connection: Connection, run_key: int, added: RunInput, by: str | None, now: datetime) -> None:
-    """Add a prompt of the user, which is pending until a message to the model carries it."""
+    """Add what a user sends for the model: it is pending until a message to the model carries it.
+
+    The first prompt is the run's own, and is added only where images come with it.
+    """
     _INSERT_INPUT.send(
         connection,
         {
@@ -58,7 +61,7 @@ def add_input(connection: Connection, run_key: int, added: RunInput, by: str | N
 
 
 def list_inputs(connection: Connection, run_key: int) -> list[RunInput]:
-    """Return the user's prompts in this run, oldest first."""
+    """Return what was added to the run by ``add_input``, oldest first."""
     return [
         RunInput(
             position=row["position"],
@@ -146,7 +149,7 @@ def settle_tool_call(connection: Connection, run_key: int, call: ToolCall) -> No
 def list_tool_calls(connection: Connection, run_key: int) -> list[ToolCall]:
     """Return the run's calls in the order the model made them, without their requirements."""
     with readable():
-        return [_tool_call(row) for row in _CALLS.all(connection, {"key": run_key})]
+        return [read_call(row) for row in _CALLS.all(connection, {"key": run_key})]
 
 
 def _progress(call: ToolCall) -> dict[str, Any]:
@@ -161,7 +164,8 @@ def _progress(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def _tool_call(row: Record) -> ToolCall:
+def read_call(row: Record) -> ToolCall:
+    """Return the call of a row."""
     result, text = row["result"], row["result_text"]
     return ToolCall(
         tool_call_id=row["tool_call_id"],

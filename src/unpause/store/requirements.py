@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import TypeAdapter
 from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
@@ -17,7 +18,8 @@ from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_now, read_now
 from unpause.store.engine.statements import Statement
-from unpause.store.tables import approvals, inputs, requirements, runs
+from unpause.store.journal import read_call
+from unpause.store.tables import approvals, inputs, requirements, runs, tool_calls
 from unpause.store.unreadable import read_rows, readable
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from unpause.domain.runs import Run
+    from unpause.domain.runs import Run, ToolCall
     from unpause.store.engine.statements import Record
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
@@ -48,9 +50,10 @@ _CLOSE = Statement(
 )
 # The authors of what the model read: prompts and images, or the values, results and reasons of earlier answers.
 _AUTHORS = (
-    select(inputs.c.created_by)
-    .where(inputs.c.run_key == bindparam("key"))
+    select(runs.c.user_id)
+    .where(runs.c.id == bindparam("key"))
     .union(
+        select(inputs.c.created_by).where(inputs.c.run_key == bindparam("key")),
         select(requirements.c.decided_by).where(
             requirements.c.run_key == bindparam("key"),
             requirements.c.pause_id != bindparam("pause"),
@@ -60,7 +63,7 @@ _AUTHORS = (
                 requirements.c.result.is_not(None),
                 and_(requirements.c.decision == Decision.REJECTED.value, requirements.c.note.is_not(None)),
             ),
-        )
+        ),
     )
 )
 _DUE = (
@@ -78,9 +81,30 @@ REQUIREMENT = (
 )
 _WITH_APPROVALS = select(*REQUIREMENT).outerjoin(approvals, approvals.c.id == requirements.c.id)
 _OF_RUN = _WITH_APPROVALS.where(requirements.c.run_key == bindparam("key")).order_by(requirements.c.position)
-# The time is read with what is compared with it: in the same statement, and after the lock of the run was released.
-_ALL_TIMED = Statement(_OF_RUN.add_columns(database_now().label("read_at")))
 _ALL = Statement(_OF_RUN)
+# The time is read with what is compared with it: in the same statement, and after the lock of the run was released. A
+# call has a row for each of its requirements, at least one; every requirement has a call.
+_CALL = "of_call_"
+_CALL_COLUMNS = tuple(tool_calls.c.keys())
+_TIMED = Statement(
+    select(
+        *requirements.c,
+        approvals.c.status.label("approval_status"),
+        *(column.label(_CALL + column.key) for column in tool_calls.c),
+        database_now().label("read_at"),
+    )
+    .select_from(tool_calls)
+    .outerjoin(
+        requirements,
+        and_(
+            requirements.c.run_key == tool_calls.c.run_key,
+            requirements.c.call_id == tool_calls.c.tool_call_id,
+        ),
+    )
+    .outerjoin(approvals, approvals.c.id == requirements.c.id)
+    .where(tool_calls.c.run_key == bindparam("key"))
+    .order_by(tool_calls.c.turn, tool_calls.c.position, requirements.c.position)
+)
 
 
 def add_requirements(
@@ -173,14 +197,25 @@ def find_requirements(connection: Connection, ids: Sequence[str]) -> dict[str, R
     return {found.id: found for found in read_rows(connection, query, requirements.c.id, read_requirement)}
 
 
-def list_timed(connection: Connection, run_key: int, own: datetime) -> tuple[list[Requirement], datetime]:
-    """Return what ``list_requirements`` does, and the database's time, which decides what has expired.
+class Timed(NamedTuple):
+    """The requirements and the calls of a run, and the database's time, which decides what has expired."""
 
-    ``own`` is the time of this process, returned where it owns the database or the run has no requirements.
+    requirements: list[Requirement]
+    calls: list[ToolCall]
+    now: datetime
+
+
+def list_timed(connection: Connection, run_key: int, own: datetime) -> Timed:
+    """Return what ``list_requirements`` and ``list_tool_calls`` do, in one statement, and the time.
+
+    ``own`` is the time of this process, returned where it owns the database or the run has no calls.
     """
     with readable():
-        rows = _ALL_TIMED.all(connection, {"key": run_key, "now": own})
-        return [read_requirement(row) for row in rows], rows[0]["read_at"] if rows else own
+        rows = _TIMED.all(connection, {"key": run_key, "now": own})
+        of_calls = {row[f"{_CALL}tool_call_id"]: row for row in rows}
+        calls = [read_call({column: row[_CALL + column] for column in _CALL_COLUMNS}) for row in of_calls.values()]
+        required = sorted((row for row in rows if row["id"] is not None), key=itemgetter("position"))
+        return Timed(list(map(read_requirement, required)), calls, rows[0]["read_at"] if rows else own)
 
 
 def list_due_runs(connection: Connection, own: datetime) -> list[int]:

@@ -8,7 +8,6 @@ from sqlalchemy import Integer, bindparam, case, func, literal_column, select, t
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
 from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
-from unpause.store.engine.statements import Statement
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -71,13 +70,10 @@ _OLDEST_BY_SOURCE = {
     True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
     False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
 }
-_UNFINISHED = Statement(
-    select(
-        (
-            select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
-        ).label("unfinished")
-    )
-)
+# Of the parameter ``organization``: how many runs are PENDING or RUNNING, of the PENDING ones at most ``most``.
+UNFINISHED = (
+    select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
+).label("unfinished")
 _STALE = (
     select(runs.c.id)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < database_now())
@@ -94,12 +90,6 @@ _LOCK_STALE = (
     .with_for_update(skip_locked=True)
 )
 _RENEWED = database_later("lease", "lease_ends")
-
-
-def has_unfinished(connection: Connection, organization_id: int, most: int) -> bool:
-    """Whether so many runs of the organization are PENDING or RUNNING."""
-    found = _UNFINISHED.all(connection, {"organization": organization_id, "most": most})
-    return int(found[0]["unfinished"]) >= most
 
 
 def list_pending(connection: Connection) -> list[tuple[int, str]]:

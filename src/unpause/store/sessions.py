@@ -8,12 +8,13 @@ from sqlalchemy import ColumnElement, bindparam, case, cast, delete, func, selec
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.sessions import Session, SessionFilter
-from unpause.errors import SessionNotFound
+from unpause.errors import RateLimited, SessionNotFound
 from unpause.store.engine.dialects import Upsert
 from unpause.store.engine.statements import Statement
 from unpause.store.journal import read_message
 from unpause.store.large_results import unfold
 from unpause.store.paging import paged
+from unpause.store.run_queue import UNFINISHED
 from unpause.store.tables import messages, runs, sessions
 from unpause.store.unreadable import read_rows, readable
 from unpause.store.visibility import visible_to
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from unpause.store.engine.statements import Record
 
 _KEY = (sessions.c.organization_id, sessions.c.session_id)
-_ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at})
+# With the number that a limit needs: one statement less for each run.
+_ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at}, returning=(*sessions.c, UNFINISHED))
 _ADD = Upsert(sessions, _KEY)
 _RECENT = (
     select(runs.c.id)
@@ -60,12 +62,26 @@ _CONVERSATION = Statement(
 )
 
 
-def ensure_session(connection: Connection, principal: Principal, new: NewSession, now: datetime) -> Session:
-    """Return the session of that id, created if the organization has none; raise SessionNotFound for another user's.
+def ensure_session(
+    connection: Connection,
+    principal: Principal,
+    new: NewSession,
+    now: datetime,
+    *,
+    most_unfinished: int | None = None,
+) -> Session:
+    """Return the session of that id, created if the organization has none.
 
     It is locked until the transaction ends, so it is not deleted before what is added to it is committed.
+
+    Raises SessionNotFound for another user's, and RateLimited where the organization has ``most_unfinished`` runs that
+    are PENDING or RUNNING.
     """
-    found = _ENSURE.on(connection).all(connection, _new_row(principal, new, now))[0]
+    limit = {"organization": principal.organization_id, "most": most_unfinished or 0}
+    found = _ENSURE.on(connection).all(connection, {**_new_row(principal, new, now), **limit})[0]
+    if most_unfinished is not None and found["unfinished"] >= most_unfinished:
+        reason = f"This organization has {most_unfinished} unfinished runs, as many as it may: try again later"
+        raise RateLimited(1, reason)
     viewer = principal.visibility.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.

@@ -32,10 +32,10 @@ async def test_a_continue_is_answered_as_the_run_is_read(server: Server, message
 
 
 # A statement of a cycle by what it does to which table: a table's name alone is a query of it.
-CREATE = ["runs", "INSERT sessions", "INSERT runs", "INSERT inputs", "INSERT events"]
-PAUSE = ["UPDATE runs", "UPDATE inputs", "INSERT messages", "INSERT tool_calls", "INSERT requirements"]
+CREATE = ["INSERT sessions", "INSERT runs", "INSERT events"]
+PAUSE = ["UPDATE runs", "INSERT messages", "INSERT tool_calls", "INSERT requirements"]
 PAUSE_EVENTS = ["INSERT events"]
-CONTINUE = ["runs", "requirements", "tool_calls", "UPDATE requirements", "INSERT audit", "UPDATE runs", "INSERT events"]
+CONTINUE = ["runs", "tool_calls", "UPDATE requirements", "INSERT audit", "UPDATE runs", "INSERT events"]
 LOAD = ["messages"]
 CALL = ["UPDATE runs", "UPDATE tool_calls", "INSERT events"]
 POLLED = ["webhook_deliveries"]
@@ -55,6 +55,7 @@ async def test_a_cycle_executes_these_statements_in_six_transactions(
             await _cycle(client)
     cycle = CREATE + PAUSE + PAUSE_EVENTS + CONTINUE + LOAD + CALL + CALL + COMPLETE
     assert [name for name in map(_named, seen) if name not in {None, *POLLED}] == cycle
+    assert len(cycle) == 24
     assert len(committed) == 6
 
 

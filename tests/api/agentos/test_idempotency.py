@@ -174,7 +174,7 @@ async def test_codegens_create_and_resume_sent_again_do_nothing_again(server: Se
     assert {answer.status_code for answer in resumed} == {200}
     assert len({answer.text for answer in resumed}) == 1
     assert await runs_of(server) == 1
-    assert len((await server.dump())["inputs"]) == 2
+    assert [row["position"] for row in (await server.dump())["inputs"]] == [1]
     other = await codegen(server, "/resume", "resume", agent_run_id=key, prompt="yes")
     assert other.status_code == 422
 

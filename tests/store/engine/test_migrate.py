@@ -208,6 +208,25 @@ async def test_after_a_way_down_a_large_result_stands_wherever_the_version_befor
     assert [(row["result"], row["result_text"]) for row in rows["tool_calls"]] == [(value, long)]
 
 
+@pytest.mark.parametrize("has_answer", [True, False])
+async def test_after_a_way_down_a_runs_prompt_is_an_input_until_a_message_carries_it(
+    empty_database: str, *, has_answer: bool
+) -> None:
+    def fill_one(connection: Connection) -> None:
+        run = new_run(connection, prompt="grüße", user_id="ada")
+        if has_answer:
+            add_messages(connection, run.id, [Message(0, {}, ())], NOW)
+
+    migrate.upgrade(empty_database)
+    async with Database(empty_database).opened() as database:
+        await database.write(fill_one)
+    assert not Place(empty_database).dump()["inputs"]
+    migrate.downgrade(empty_database, "0010")
+    (row,) = Place(empty_database).dump()["inputs"]
+    found = [row[name] for name in ("position", "prompt", "images", "consumed", "created_by")]
+    assert found == [0, "grüße", None, has_answer, "ada"]
+
+
 async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_one_voice(empty_database: str) -> None:
     migrate.upgrade(empty_database)
     rows = await filled(empty_database)
@@ -219,7 +238,8 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None, "remember": None} for row in rows["requirements"]]
     emptied = {name: list[Any]() for name in ("audit", "tokens", "console_sessions", "login_links", "grants")}
-    kept = {**rows, "requirements": forgotten, **emptied}
+    carried = [{**row, "consumed": True} for row in rows["inputs"]]
+    kept = {**rows, "requirements": forgotten, "inputs": carried, **emptied}
     assert Place(empty_database).dump() == kept
 
 
