@@ -112,7 +112,11 @@ SERVER: Final[Mapping[str, Row]] = {
     "GET /redoc/redoc.standalone.js": public(Answer(200, text="Redoc")),
     **{
         f"GET {path}": public(Answer(200, text="<!DOCTYPE html>"))
-        for path in ("/console", "/console/requests/{requirement_id}", "/console/sign-in", "/console/login")
+        for path in (
+            *("/console", "/console/requests/{requirement_id}", "/console/sign-in", "/console/login"),
+            *("/console/runs", "/console/runs/{run_id}", "/console/sessions", "/console/sessions/{session_id}"),
+            "/console/overview",
+        )
     },
     "GET /console/static/{name:path}": public(detail(404, "Not Found")),
     # Only pages of this server may send these; `tests/api/console` does.

@@ -53,6 +53,11 @@ NAVIGATION: Final = (
 PAGES: Final = {
     "/console": _Page("inbox.html", "Inbox", "inbox"),
     "/console/requests/{requirement_id}": _Page("request.html", "Request", "inbox"),
+    "/console/runs": _Page("runs.html", "Runs", "runs"),
+    "/console/runs/{run_id}": _Page("run.html", "Run", "runs"),
+    "/console/sessions": _Page("sessions.html", "Sessions", "sessions"),
+    "/console/sessions/{session_id}": _Page("session.html", "Session", "sessions"),
+    "/console/overview": _Page("overview.html", "Overview", "overview"),
     "/console/sign-in": _Page("sign-in.html", "Sign in"),
     "/console/login": _Page("login.html", "Sign in"),
 }
