@@ -218,6 +218,7 @@ AGENTOS: Final[Mapping[str, Row]] = {
 _REQUEST = {"requirement_id": "{requirement_id}", "status": "open", "may_decide": True, ...: ...}
 _NATIVE_NO_RUN = Answer(404, {"detail": "Run not found", "error_code": "not_found"})
 _STATE = {"run_id": "{run_id}", "status": "PAUSED"}
+_NO_GRANT = Answer(404, {"detail": "Grant not found", "error_code": "not_found"})
 _NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
 
 # What a caller sees is decided request by request: each has an inbox, and what is in it depends on its scopes.
@@ -229,6 +230,8 @@ NATIVE: Final[Mapping[str, Row]] = {
         query={"session_id": "{session_id}"},
     ),
     "GET /inbox/{requirement_id}": Row(ANYBODY, _NO_REQUIREMENT, _NO_REQUIREMENT, admin=Answer(200, _REQUEST)),
+    "GET /grants": same(ANYBODY, Answer(200, {"data": [], "next": None})),
+    "DELETE /grants/{grant_id}": same(ANYBODY, _NO_GRANT),
     "GET /runs": Row(
         FOLLOW,
         Answer(200, {"data": [{"run_id": "{run_id}", ...: ...}], "next": None}),

@@ -19,6 +19,7 @@ from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.console import me
 from unpause.api.console.pages import add_console
 from unpause.api.health import router as health_router
+from unpause.api.inbox import grants
 from unpause.api.inbox import models as inbox_models
 from unpause.api.inbox import routes as inbox
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
@@ -46,8 +47,9 @@ _ROUTERS = (
     *(part.router for part in (me, run_routes)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,
+    grants.router,
 )
-_NATIVE_MODELS = (me.MeResponse, inbox_models.InboxPage, inbox_models.InboxRequestDetail)
+_NATIVE_MODELS = (me.MeResponse, inbox_models.InboxPage, inbox_models.InboxRequestDetail, *grants.MODELS)
 
 
 def _describe_models(app: FastAPI) -> None:

@@ -102,6 +102,8 @@ _AGENTOS: dict[str, Scopes] = {
 _NATIVE: dict[str, Scopes] = {
     "GET /inbox": _ANY_TOKEN,
     "GET /inbox/{requirement_id}": _ANY_TOKEN,
+    "GET /grants": _ANY_TOKEN,
+    "DELETE /grants/{grant_id}": _ANY_TOKEN,
 }
 
 _OF_ORGANIZATION: dict[str, Scopes] = {

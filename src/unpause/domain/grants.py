@@ -124,6 +124,20 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantViewer:
+    """Whose grants a query finds: those that ``decider`` has made, and of the others those with all the rest.
+
+    None means any ``user_id``, ``session_id`` or ``agents``.
+    """
+
+    organization_id: int
+    decider: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    agents: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GrantFilter:
     """Which grants a list shows; None means any."""
 

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, AuditEntry, entry_by
 from unpause.domain.deciders import Deciders
-from unpause.domain.grants import Grant, GrantMatch, GrantScope, fingerprint_of
+from unpause.domain.grants import Grant, GrantMatch, GrantScope, GrantViewer, fingerprint_of
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.errors import GrantNotFound, RequirementMismatch
 from unpause.store.approvals import add_decided_approval
 from unpause.store.audit import add_entries
-from unpause.store.grants import add_grant, find_grant, list_covering, list_grants, revoke_grant, use_grant
+from unpause.store.grants import (
+    add_grant,
+    find_grant,
+    list_agents,
+    list_covering,
+    list_grants,
+    revoke_grant,
+    use_grant,
+)
 from unpause.store.requirements import add_answer, add_requirements, list_authors
 
 if TYPE_CHECKING:
@@ -41,30 +49,52 @@ class GrantService:
     ) -> list[Grant]:
         """Return the visible grants, newest first: those after the one of that id."""
         now = self._context.clock.now()
-        visibility = principal.visibility_of_approvals
-        return await self._context.database.read(
-            lambda connection: list_grants(connection, visibility, selection, now, limit=limit, after=after)
-        )
+
+        def unit(connection: Connection) -> list[Grant]:
+            viewer = _viewer_of(connection, principal)
+            return list_grants(connection, viewer, selection, now, limit=limit, after=after)
+
+        return await self._context.database.read(unit)
 
     async def revoke_grant(self, principal: Principal, grant_id: str) -> Grant:
-        """Revoke the grant and return it; one that was revoked before stays as it is. Raises GrantNotFound.
+        """Revoke the grant and return it; one that was revoked before stays as it is. No call starts by it afterwards.
 
-        Whoever sees it may revoke it: that permits nothing. No call starts by it once this returns.
+        Raises GrantNotFound, or AgentForbidden for one who may neither run the agent nor resolve approvals, unless it
+        is their own.
         """
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> Grant:
-            visibility = principal.visibility_of_approvals
-            found = find_grant(connection, visibility, grant_id, now)
+            viewer = _viewer_of(connection, principal)
+            found = find_grant(connection, viewer, grant_id, now)
             if found is None:
                 raise GrantNotFound
+            is_own = found.granter is not None and found.granter == viewer.decider
+            if not (is_own or principal.may("approvals:write")):
+                principal.require_agent(found.agent_id)
             if revoke_grant(connection, grant_id, principal.name, now):
                 details = {"tool_name": found.tool_name, "agent_id": found.agent_id, "uses": found.uses}
                 entry = entry_by(principal, AuditAction.GRANT_REVOKED, now, subject=grant_id, details=details)
                 add_entries(connection, [entry])
-            return find_grant(connection, visibility, grant_id, now) or found
+            return find_grant(connection, viewer, grant_id, now) or found
 
         return await self._context.database.write(unit)
+
+
+def _viewer_of(connection: Connection, principal: Principal) -> GrantViewer:
+    """Return what the principal sees: grants for runs that it sees, of agents that it may read, and its own."""
+    scopes = ("agents:read", "agents:run")
+    agents = None
+    if not any(map(principal.may, (*scopes, "approvals:write"))):
+        known = list_agents(connection, principal.organization_id)
+        agents = frozenset(agent for agent in known if any(principal.may(scope, agent) for scope in scopes))
+    return GrantViewer(
+        organization_id=principal.organization_id,
+        decider=principal.subject or principal.user_id,
+        user_id=principal.visibility_of_approvals.user_id,
+        session_id=principal.session_id,
+        agents=agents,
+    )
 
 
 def remember(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.grants import GrantFilter
-    from unpause.domain.principal import Visibility
+    from unpause.domain.grants import GrantFilter, GrantViewer
     from unpause.domain.runs import Run
 
 _DECIDERS = TypeAdapter(Deciders | None)
@@ -104,7 +103,7 @@ def use_grant(connection: Connection, grant_id: str, now: datetime) -> bool:
 
 def list_grants(
     connection: Connection,
-    visibility: Visibility,
+    viewer: GrantViewer,
     selection: GrantFilter,
     now: datetime,
     *,
@@ -112,7 +111,7 @@ def list_grants(
     after: str | None,
 ) -> list[Grant]:
     """Return the visible grants, newest first: those after the one of that id."""
-    query = _visible(visibility)
+    query = _visible(viewer)
     for column in (grants.c.agent_id, grants.c.tool_name, grants.c.session_id):
         value = getattr(selection, column.name)
         if value is not None:
@@ -127,9 +126,9 @@ def list_grants(
     return [_grant(row) for row in connection.execute(query, {"now": now}).mappings()]
 
 
-def find_grant(connection: Connection, visibility: Visibility, grant_id: str, now: datetime) -> Grant | None:
+def find_grant(connection: Connection, viewer: GrantViewer, grant_id: str, now: datetime) -> Grant | None:
     """Return the grant, or None where none of that id is visible."""
-    row = connection.execute(_visible(visibility).where(grants.c.id == grant_id), {"now": now}).mappings().first()
+    row = connection.execute(_visible(viewer).where(grants.c.id == grant_id), {"now": now}).mappings().first()
     return None if row is None else _grant(row)
 
 
@@ -144,12 +143,22 @@ def revoke_grant(connection: Connection, grant_id: str, by: str | None, now: dat
     return connection.execute(statement).scalar() is not None
 
 
-def _visible(visibility: Visibility) -> Select[Any]:
-    conditions: list[ColumnElement[bool]] = [grants.c.organization_id == visibility.organization_id]
-    if visibility.user_id is not None:
-        # One's own runs, and what one has granted for those of others.
-        conditions.append(or_(grants.c.user_id == visibility.user_id, grants.c.granter == visibility.user_id))
-    return _SELECT.where(*conditions)
+def list_agents(connection: Connection, organization_id: int) -> list[str]:
+    """Return the agents that the organization has grants for."""
+    found = select(grants.c.agent_id).where(grants.c.organization_id == organization_id).distinct()
+    return list(connection.execute(found).scalars())
+
+
+def _visible(viewer: GrantViewer) -> Select[Any]:
+    others: list[ColumnElement[bool]] = []
+    if viewer.user_id is not None:
+        others.append(grants.c.user_id == viewer.user_id)
+    if viewer.agents is not None:
+        others.append(grants.c.agent_id.in_(viewer.agents))
+    found = _SELECT.where(grants.c.organization_id == viewer.organization_id)
+    if viewer.session_id is not None:
+        found = found.where(grants.c.session_id == viewer.session_id)
+    return found.where(or_(grants.c.granter == viewer.decider, and_(*others))) if others else found
 
 
 def _is_before(created_at: datetime, grant_id: str) -> ColumnElement[bool]:

@@ -1,0 +1,108 @@
+"""The routes of grants: who sees which, who may revoke it, and what a decision in the inbox may have remembered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.caller import body_of, refusal
+from tests.support.server import Server, served
+from tests.support.toolbox import JsonObject, plan
+from unpause.domain.grants import GrantRequest, GrantScope
+from unpause.domain.principal import Principal
+from unpause.domain.requirements import ToolAnswer
+from unpause.domain.runs import RunRef
+from unpause.services.commands import ContinueRun
+
+PUBLISH = plan([("publish", {"path": "a"})])
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with served(tmp_path, tokens=True) as server:
+        yield server
+
+
+async def granted(server: Server, session: str, who: str = "alice") -> JsonObject:
+    """Have somebody approve their own call for its session; return the grant."""
+    run = await server.user(who).create(PUBLISH, session_id=session)
+    answer = ToolAnswer(run["tools"][0]["tool_call_id"], confirmed=True, remember=GrantRequest(GrantScope.SESSION))
+    principal = Principal(1, who, subject=who)
+    await server.application.service.continue_run(
+        principal, RunRef(run_id=run["run_id"]), ContinueRun(answers=(answer,))
+    )
+    await server.settled(run)
+    return (await listed(server, session_id=session))[0]
+
+
+async def listed(server: Server, who: str = "root", **query: object) -> list[JsonObject]:
+    found: list[JsonObject] = body_of(await server.user(who).get("/grants", **query))["data"]
+    return found
+
+
+async def test_a_grant_is_listed_as_it_stands_and_revoked_once(server: Server) -> None:
+    grant = await granted(server, "s")
+    assert grant == {
+        "grant_id": grant["grant_id"],
+        "agent_id": "toolbox",
+        "tool_name": "publish",
+        "scope": "session",
+        "session_id": "s",
+        "run_id": None,
+        "user_id": "alice",
+        "until": None,
+        "match": "arguments",
+        "arguments": {"path": "a"},
+        "granted_by": "alice",
+        "created_at": "2026-01-01T00:00:00Z",
+        "revoked_at": None,
+        "revoked_by": None,
+        "uses": 0,
+        "last_used_at": None,
+        "active": True,
+    }
+    assert (await server.user("alice").create(PUBLISH, session_id="s"))["status"] == "COMPLETED"
+    path = f"/grants/{grant['grant_id']}"
+    revoked = body_of(await server.user("alice").delete(path))
+    assert (revoked["uses"], revoked["active"], revoked["revoked_by"]) == (1, False, "alice")
+    assert body_of(await server.user("root").delete(path)) == revoked
+    assert (await server.user("alice").create(PUBLISH, session_id="s"))["status"] == "PAUSED"
+    assert await listed(server, active="true") == []
+    assert [each["grant_id"] for each in await listed(server, active="false")] == [grant["grant_id"]]
+
+
+async def test_a_list_is_paged_newest_first_and_filtered(server: Server) -> None:
+    for number in range(3):
+        await granted(server, f"s{number}")
+    first = body_of(await server.user("root").get("/grants", limit=2))
+    assert [grant["session_id"] for grant in first["data"]] == [
+        grant["session_id"] for grant in (await listed(server))[:2]
+    ]
+    rest = body_of(await server.user("root").get("/grants", limit=2, cursor=first["next"]))
+    assert (len(rest["data"]), rest["next"]) == (1, None)
+    assert {grant["session_id"] for grant in (*first["data"], *rest["data"])} == {"s0", "s1", "s2"}
+    assert await listed(server, tool_name="spend") == []
+    assert len(await listed(server, tool_name="publish", agent_id="toolbox")) == 3
+    assert await listed(server, cursor="nowhere") == []
+
+
+async def test_nobody_sees_or_revokes_what_is_not_for_them(server: Server) -> None:
+    grant = await granted(server, "s")
+    path = f"/grants/{grant['grant_id']}"
+    dora = await server.add_user(1, "dora", "agents:run")
+    reader = await server.add_user(1, "root", "agents:other:read")
+    for stranger in (dora, reader, server.user("rival")):
+        assert body_of(await stranger.get("/grants"))["data"] == []
+        async with server.nothing_changes():
+            assert refusal(await stranger.delete(path), 404) == "Grant not found"
+
+
+async def test_one_who_only_reads_sees_a_grant_and_cannot_revoke_it(tmp_path: Path) -> None:
+    async with served(tmp_path, tokens=True, user_isolation=False) as server:
+        grant = await granted(server, "s")
+        eve = await server.add_user(1, "eve", "agents:read")
+        assert [each["grant_id"] for each in body_of(await eve.get("/grants"))["data"]] == [grant["grant_id"]]
+        async with server.nothing_changes():
+            refusal(await eve.delete(f"/grants/{grant['grant_id']}"), 403)
