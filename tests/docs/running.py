@@ -101,6 +101,8 @@ def _environment(state: Path, port: str, programs: Path) -> dict[str, str]:
     return clean_environment(
         PATH=f"{programs}:{os.environ['PATH']}",
         STATE=str(state),
+        # Not the one of whoever runs the tests.
+        XDG_CONFIG_HOME=str(state),
         UNPAUSE_PORT=port,
         OPENAI_API_KEY="no-key-of-anybody",
         TZ="UTC",

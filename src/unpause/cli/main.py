@@ -50,6 +50,7 @@ _COMMANDS = {
         ("result", "people.decide:result", "Give the result of a call that runs outside."),
         ("run", "people.follow:run", "Start a run, and follow it."),
         ("runs", "people.runs:app", "List, show, follow, cancel, pause or resume runs."),
+        ("grants", "people.grants:app", "List or revoke decisions that count for later calls."),
         ("audit", "people.audit:app", "List who decided or changed what."),
         ("status", "people.status:status", "Show whether the server is ready, its workers, and what waits."),
         ("login", "people.login:login", "Check a token with a server and keep it for later commands."),

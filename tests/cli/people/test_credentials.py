@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import stat
-import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
@@ -14,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
+from tests.cli.people.screen import Screen
 from tests.cli.people.shell import Shell
-from tests.support.processes import DEADLINE, ServerProcess, clean_environment
+from tests.support.processes import DEADLINE, ServerProcess
 from unpause.cli.exits import CommandFailed
 from unpause.cli.people.credentials import credentials_of, read_url
 
@@ -76,27 +73,17 @@ def test_a_token_typed_as_an_argument_is_not_repeated(nobody: Shell, before: lis
 
 
 def test_a_terminal_shows_nothing_of_the_token(server: ServerProcess, tokens: dict[str, str], tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    shell = subprocess.Popen(
-        [sys.executable, "-m", "unpause", "login", server.address],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        env=clean_environment(XDG_CONFIG_HOME=str(tmp_path)),
-    )
-    until = time.monotonic() + DEADLINE
-    # The prompt comes a moment before the echo is off.
-    while termios.tcgetattr(theirs)[3] & termios.ECHO:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    os.write(ours, f"{tokens['dev']}\n".encode())
-    assert shell.wait(DEADLINE) == 0
-    shown = os.read(ours, 4096)
-    os.close(theirs)
-    os.close(ours)
-    assert tokens["dev"].encode() not in shown
-    assert b"as dev" in shown
+    with Screen("login", server.address, environment={"XDG_CONFIG_HOME": str(tmp_path)}) as screen:
+        until = time.monotonic() + DEADLINE
+        # The prompt comes a moment before the echo is off.
+        while termios.tcgetattr(screen.theirs)[3] & termios.ECHO:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        screen.write(f"{tokens['dev']}\n")
+        assert screen.wait() == 0
+        shown = "\n".join(screen.shown)
+    assert "as dev" in shown
+    assert tokens["dev"] not in shown
 
 
 def test_a_token_is_for_its_server_alone(nobody: Shell, server: ServerProcess, tokens: dict[str, str]) -> None:

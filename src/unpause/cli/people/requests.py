@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.errors import JsonObject, decision_text
 from unpause.cli.people.escapes import harmless, harmless_json
+from unpause.cli.people.layout import block, fields
 from unpause.cli.people.printing import Listing
 from unpause.cli.people.tables import Column
 from unpause.cli.people.times import age, now, until
@@ -21,7 +22,6 @@ _SHORTEST: Final = 3
 _NAMED: Final = 5
 # An inbox with more open requests than this is not searched to its end.
 _SEARCHED: Final = 20_000
-_INDENT: Final = "  "
 
 
 def find_request(client: Client, text: str) -> JsonObject:
@@ -32,12 +32,8 @@ def find_request(client: Client, text: str) -> JsonObject:
         except CommandFailed as error:
             if error.code is not Exit.NOT_FOUND:
                 raise
-    check_beginning(text)
-    items = list(client.items("/inbox", _SEARCHED, who="all"))
-    for key in ("requirement_id", "run_id"):
-        if found := [item for item in items if item[key].startswith(text)]:
-            return only_one(found, "requirement_id", text, "request")
-    raise CommandFailed(f"No open request has an id that begins with {text!r}", Exit.NOT_FOUND)
+    items = client.items("/inbox", _SEARCHED, who="all")
+    return find_by_beginning(items, text, "open request", "requirement_id", "run_id")
 
 
 def is_whole_id(text: str) -> bool:
@@ -48,23 +44,27 @@ def is_whole_id(text: str) -> bool:
         return False
 
 
-def check_beginning(text: str) -> None:
-    """Raise CommandFailed for a text with which no id begins, or too many do."""
+def find_by_beginning(items: Iterable[JsonObject], text: str, what: str, *keys: str) -> JsonObject:
+    """Return the one item whose id begins with the text: the id of the first key, or else of the next.
+
+    Raises CommandFailed where there is none, and where there are several.
+    """
     if len(text) < _SHORTEST:
         raise CommandFailed(f"The beginning of an id has {_SHORTEST} characters or more", Exit.USAGE)
-
-
-def only_one(found: list[JsonObject], key: str, text: str, what: str) -> JsonObject:
-    """Return the one that was found; raise CommandFailed if there are several."""
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(item[key] for item in found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
-    raise CommandFailed(f"{text!r} is the beginning of more than one {what}: {names}", Exit.USAGE)
+    read = list(items)
+    for key in keys:
+        found = [item for item in read if item[key].startswith(text)]
+        if len(found) > 1:
+            names = ", ".join(item[keys[0]] for item in found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+            raise CommandFailed(f"{text!r} is the beginning of more than one {what}: {names}", Exit.USAGE)
+        if found:
+            return found[0]
+    raise CommandFailed(f"No {what} has an id that begins with {text!r}", Exit.NOT_FOUND)
 
 
 def call_text(item: JsonObject) -> str:
     """Return a call in one line, such as ``restart(service="nginx")``."""
-    arguments = (item.get("arguments") if "arguments" in item else item.get("tool_args")) or {}
+    arguments = item["arguments"] or {}
     return f"{item['tool_name']}({', '.join(f'{name}={harmless_json(value)}' for name, value in arguments.items())})"
 
 
@@ -90,10 +90,10 @@ def inbox_listing() -> Listing:
 
 
 def request_lines(item: JsonObject) -> Iterator[str]:
-    """Yield the lines that show one request. Text of others is indented: it cannot pass for a line of this command."""
+    """Yield the lines that show one request."""
     at = now()
     yield f"{harmless(item['tool_name'])}  {item['requirement_id']}"
-    yield from _fields(
+    yield from fields(
         ("status", item["status"]),
         ("kind", item["kind"]),
         ("agent", item["agent_id"]),
@@ -109,21 +109,15 @@ def request_lines(item: JsonObject) -> Iterator[str]:
     )
     if item["in_doubt"]:
         yield "In doubt: this call had started, and no end of it is known. It may already have run."
-    yield from _block("Why", item.get("explanation"))
-    yield from _block("Reason", item.get("reason"))
-    yield from _block("Arguments", harmless_json(item["arguments"], indent=2))
+    yield from block("Why", item.get("explanation"))
+    yield from block("Reason", item.get("reason"))
+    yield from block("Arguments", harmless_json(item["arguments"], indent=2))
     yield from _form(item.get("form") or {})
-    yield from _block("Tool", item.get("tool_description"))
+    yield from block("Tool", item.get("tool_description"))
     for message in item.get("messages") or ():
-        yield from _block(str(message["role"]).capitalize(), message["text"])
+        yield from block(str(message["role"]).capitalize(), message["text"])
     for one in item.get("earlier") or ():
-        yield from _block("Earlier", f"{harmless_json(one['arguments'])}  {decision_text(one)}")
-
-
-def _fields(*fields: tuple[str, Any]) -> Iterator[str]:
-    for name, value in fields:
-        if value:
-            yield f"{_INDENT}{name:<12}{harmless(str(value))}"
+        yield from block("Earlier", f"{harmless_json(one['arguments'])}  {decision_text(one)}")
 
 
 def _votes(item: JsonObject) -> str | None:
@@ -139,15 +133,4 @@ def _form(form: JsonObject) -> Iterator[str]:
         f"{name}{' (required)' if name in form.get('required', ()) else ''}: {harmless_json(schema)}"
         for name, schema in properties.items()
     ]
-    return _block("May be set with --set", "\n".join(lines))
-
-
-def _block(title: str, text: str | None) -> Iterator[str]:
-    if text:
-        yield f"{title}:"
-        yield from indented(text)
-
-
-def indented(text: str) -> Iterable[str]:
-    """Return the lines of the text, indented."""
-    return (f"{_INDENT}{line}" for line in text.replace("\r\n", "\n").split("\n"))
+    return block("May be set with --set", "\n".join(lines))

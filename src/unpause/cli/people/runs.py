@@ -10,9 +10,10 @@ from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.errors import decision_text
 from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.follow import follow
+from unpause.cli.people.layout import block, fields
 from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, Limit, RunId
 from unpause.cli.people.printing import Listing
-from unpause.cli.people.requests import call_text, check_beginning, indented, is_whole_id, only_one
+from unpause.cli.people.requests import call_text, find_by_beginning, is_whole_id
 from unpause.cli.people.tables import Column
 from unpause.cli.people.times import age, moment_before, now
 
@@ -104,11 +105,7 @@ def _find(client: Client, text: str) -> JsonObject:
     """Return the run with this id, or the one whose id begins with the text."""
     if is_whole_id(text):
         return client.get(f"/runs/{text}")
-    check_beginning(text)
-    found = [item for item in client.items("/runs", _SEARCHED, search=text) if item["run_id"].startswith(text)]
-    if not found:
-        raise CommandFailed(f"No run has an id that begins with {text!r}", Exit.NOT_FOUND)
-    return only_one(found, "run_id", text, "run")
+    return find_by_beginning(client.items("/runs", _SEARCHED, search=text), text, "run", "run_id")
 
 
 def _status(text: str) -> str:
@@ -134,10 +131,10 @@ def _about(item: JsonObject) -> str:
 
 
 def _lines(item: JsonObject) -> Iterator[str]:
-    """Yield the lines that show one run. Text of others is indented: it cannot pass for a line of this command."""
+    """Yield the lines that show one run."""
     at = now()
     yield f"Run {item['run_id']}"
-    for name, value in (
+    yield from fields(
         ("status", item["status"]),
         ("agent", item["agent_id"]),
         ("session", item["session_id"]),
@@ -145,17 +142,15 @@ def _lines(item: JsonObject) -> Iterator[str]:
         ("created", f"{item['created_at']} ({age(item['created_at'], at)})"),
         ("ended", item.get("ended_at")),
         ("url", item.get("url")),
-    ):
-        if value:
-            yield f"  {name:<12}{harmless(str(value))}"
-    yield from _block("Prompt", item.get("prompt"))
+    )
+    yield from block("Prompt", item.get("prompt"))
     for requirement in item.get("requirements") or ():
         yield _requirement_line(requirement)
-    yield from _block("Output", _text(item.get("output")))
+    yield from block("Output", _text(item.get("output")))
     error = item.get("error")
-    yield from _block("Error", _error_text(error))
+    yield from block("Error", _error_text(error))
     if isinstance(error, dict):
-        yield from _block("Traceback", error.get("traceback"))
+        yield from block("Traceback", error.get("traceback"))
 
 
 def _requirement_line(item: JsonObject) -> str:
@@ -164,12 +159,6 @@ def _requirement_line(item: JsonObject) -> str:
         return f"{call}: {harmless(decision_text(item['decision']))}"
     name = item.get("requirement_id")
     return f"Waits for {call}: unpause show {name}"
-
-
-def _block(title: str, text: str | None) -> Iterator[str]:
-    if text:
-        yield f"{title}:"
-        yield from indented(text)
 
 
 def _error_text(error: Any) -> str | None:  # noqa: ANN401 - a text, or an object with it

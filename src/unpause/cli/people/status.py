@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unpause.cli.exits import CommandFailed, Exit
-from unpause.cli.people.escapes import harmless, harmless_json
+from unpause.cli.people.escapes import harmless_json
+from unpause.cli.people.layout import fields
 from unpause.cli.people.options import DEFAULTS, Common
 from unpause.cli.people.times import age, now
 
@@ -49,7 +50,7 @@ def _lines(found: JsonObject) -> Iterator[str]:
     me = found["me"]
     if me is not None:
         who = me.get("name") or me.get("user_id") or ("a token without a user" if me["authenticated"] else "nobody")
-        yield _line("you", f"{who} of {me['organization_name']}")
+        yield from _field("you", f"{who} of {me['organization_name']}")
     yield from _fields({**found["health"], **found["ready"]}, {"status"})
     yield from _overview(found["overview"] or {})
 
@@ -58,14 +59,16 @@ def _overview(overview: JsonObject) -> Iterator[str]:
     at = now()
     waiting, oldest = overview.get("waiting") or {}, overview.get("oldest_waiting")
     if waiting.get("p50") is not None:
-        yield _line("decided within", f"p50 {waiting['p50']:.0f} s, p95 {waiting['p95']:.0f} s")
+        yield from _field("decided within", f"p50 {waiting['p50']:.0f} s, p95 {waiting['p95']:.0f} s")
     if oldest:
-        yield _line("oldest waiting", f"{oldest['tool_name']}, {age(oldest['since'], at)}: {oldest['requirement_id']}")
+        yield from _field(
+            "oldest waiting", f"{oldest['tool_name']}, {age(oldest['since'], at)}: {oldest['requirement_id']}"
+        )
     for worker in overview.get("workers") or ():
         state = "alive" if worker["alive"] else f"silent for {age(worker['last_heartbeat'], at)}"
-        yield _line("worker", f"{worker['name']} {worker['version']}, {state}, {', '.join(worker['agents'])}")
+        yield from _field("worker", f"{worker['name']} {worker['version']}, {state}, {', '.join(worker['agents'])}")
     for one in overview.get("webhooks") or ():
-        yield _line("webhook", f"{one['server']}: {one['last_error']}")
+        yield from _field("webhook", f"{one['server']}: {one['last_error']}")
     yield from _fields(overview, {"at", "waiting", "oldest_waiting", "workers", "webhooks", "series"})
 
 
@@ -73,11 +76,11 @@ def _fields(body: JsonObject, without: set[str]) -> Iterator[str]:
     """Yield a line for each value: servers of other versions have others."""
     for name, value in body.items():
         if name not in without and value not in (None, [], {}):
-            yield _line(name.replace("_", " "), _shown(value))
+            yield from _field(name.replace("_", " "), _shown(value))
 
 
-def _line(name: str, text: str) -> str:
-    return f"  {harmless(name):<20}{harmless(text)}"
+def _field(name: str, text: str) -> Iterator[str]:
+    return fields((name, text), width=20)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - whatever is JSON
