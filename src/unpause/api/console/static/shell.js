@@ -41,6 +41,7 @@ export async function start(page) {
   } catch (error) {
     waiting.remove();
     if (error.status === 401) signIn();
-    fill(main, problem(error));
+    main.replaceChildren();
+    main.append(problem(error));
   }
 }

@@ -4,7 +4,9 @@ import { h } from "./dom.js";
 
 /** Return a notice with a title, a text, and what to do about it. */
 export function notice(title, text = "", ...actions) {
-  return h("section", { class: "notice" }, h("h2", {}, title), text && h("p", {}, text), actions);
+  // Where it stands for the whole page, its title is the page's.
+  const heading = document.querySelector("main h1") ? "h2" : "h1";
+  return h("section", { class: "notice" }, h(heading, {}, title), text && h("p", {}, text), actions);
 }
 
 /** Return what stands where data will be. */
