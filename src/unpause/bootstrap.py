@@ -42,6 +42,7 @@ from unpause.services.context import ServiceContext
 from unpause.services.expiry import Expiry
 from unpause.services.grants import GrantService
 from unpause.services.inbox import Inbox
+from unpause.services.metrics import Metrics
 from unpause.services.overview import OverviewService
 from unpause.services.run_lists import RunLists
 from unpause.services.run_search import RunFinder
@@ -112,6 +113,7 @@ class Application:
     reload_agents: Callable[[], None]
     pulse: Pulse
     readiness: ReadinessCheck
+    metrics: Metrics
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -208,6 +210,7 @@ def build_application(
         reload_agents=agents.reload,
         pulse=pulse,
         readiness=ReadinessCheck(database, registry, clock, own, lease),
+        metrics=Metrics(database, clock, own, lease),
     )
 
 

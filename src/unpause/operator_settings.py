@@ -1,4 +1,4 @@
-"""Settings of what operators see of a process: its logs."""
+"""Settings of what operators see of a process: how it ends, its logs and its metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,25 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from unpause.clock import LONGEST_SECONDS
+
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class ProcessSettings(BaseModel):
+    """Process."""
+
+    dev: bool = Field(
+        default=False,
+        description="Require no token, and write readable logs instead of JSON lines. Only on loopback.",
+    )
+    shutdown_grace_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=LONGEST_SECONDS,
+        allow_inf_nan=False,
+        description="Time a stop waits for running segments.",
+    )
 
 
 class LogSettings(BaseModel):
@@ -17,3 +35,18 @@ class LogSettings(BaseModel):
         default=None, description="Lines of the log as JSON or for people; by default JSON, and with `dev` for people."
     )
     access_log: bool = Field(default=False, description="Log each request: its route, status, time, client and user.")
+
+
+class MetricsSettings(BaseModel):
+    """Metrics."""
+
+    metrics: bool = Field(
+        default=False, description="Serve `/metrics` beside the API, for tokens with the scope `metrics:read`."
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port that serves `/metrics` without a token, for a network that only Prometheus reaches.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from unpause.clock import LONGEST_SECONDS
-from unpause.operator_settings import LogSettings
+from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings
 
 DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
@@ -113,22 +113,6 @@ class ConsoleSettings(BaseModel):
     )
     rate_limit_sign_in: RateLimit = Field(
         default="20/minute", description="Attempts to sign in to the console from one address."
-    )
-
-
-class ProcessSettings(BaseModel):
-    """Process."""
-
-    dev: bool = Field(
-        default=False,
-        description="Require no token, and write readable logs instead of JSON lines. Only on loopback.",
-    )
-    shutdown_grace_seconds: float = Field(
-        default=10.0,
-        ge=0,
-        le=LONGEST_SECONDS,
-        allow_inf_nan=False,
-        description="Time a stop waits for running segments.",
     )
 
 
@@ -372,6 +356,7 @@ class Settings(
     ConsoleSettings,
     ProcessSettings,
     LogSettings,
+    MetricsSettings,
     AgentSettings,
     AgentProcessSettings,
     DemoSettings,

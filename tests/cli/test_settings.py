@@ -20,6 +20,9 @@ VALUES = {
     "log_level": "warning",
     "log_format": "readable",
     "access_log": "true",
+    "metrics": "true",
+    "metrics_port": "9090",
+    "metrics_host": "127.0.0.2",
     "first_token_file": "token.txt",
     "agent_processes": "3",
     "agent_env": "A_KEY,A_FOLDER",
@@ -153,7 +156,7 @@ def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.Monk
 NOT_TAKEN = {
     "serve": {"workspace"},
     "demo": {"agents", "dev"},
-    "worker": {"worker", "workspace", "access_log", *ServerSettings.model_fields},
+    "worker": {"worker", "workspace", "access_log", "metrics", *ServerSettings.model_fields},
 }
 
 

@@ -23,8 +23,10 @@ from unpause.cli.documents import settings_tables
 from unpause.cli.main import app as command
 from unpause.domain.events import EventType
 from unpause.domain.scopes import ADMIN
+from unpause.services.metrics import families
 from unpause.settings import Settings
 from unpause.store.tables import metadata
+from unpause.telemetry.metrics import REGISTRY
 
 FOLDER: Final = ROOT / "docs" / "reference"
 _NOTE: Final = "<!-- Written by `python -m tests.docs.reference`: do not edit. -->"
@@ -96,6 +98,7 @@ def reference_pages() -> dict[str, str]:
         "errors": _errors(),
         "routes": _routes(service),
         "tables": _tables(),
+        "metrics": _metrics(),
     }
     return {f"{name}.md": f"{text.rstrip()}\n" for name, text in pages.items()}
 
@@ -225,6 +228,19 @@ def _caller(path: str, method: str) -> str:
 
 def _order(caller: str) -> tuple[int, str]:
     return {"Public": 0, "Any valid token": 1, "Administrators": 3}.get(caller, 2), caller
+
+
+def _metrics() -> str:
+    rows = []
+    collected = (*REGISTRY.collect(), *families(None))
+    labels = {getattr(each, "_name", ""): getattr(each, "_labelnames", ()) for each in REGISTRY._collector_to_names}  # noqa: SLF001 - prometheus_client shows only labels with values
+    for metric in sorted(collected, key=lambda each: each.name):
+        if metric.name.startswith("unpause_"):
+            named = labels.get(metric.name) or getattr(metric, "_labelnames", None) or ()
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            rows.append((f"`{name}`", metric.type, ", ".join(f"`{label}`" for label in named), metric.documentation))
+    note = "Those of Python's own collectors begin with `process_` and `python_`. See [operate](../how-to/operate.md)."
+    return _page("Metrics", note, _table(("metric", "type", "labels", "meaning"), rows))
 
 
 def _tables() -> str:

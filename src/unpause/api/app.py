@@ -22,6 +22,7 @@ from unpause.api.health import router as health_router
 from unpause.api.inbox import grants
 from unpause.api.inbox import models as inbox_models
 from unpause.api.inbox import routes as inbox
+from unpause.api.metrics import add_metrics
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.observation import Observation
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
@@ -97,6 +98,8 @@ def create_app(application: Application) -> FastAPI:
     add_reference(app)
     if application.settings.console:
         add_console(app)
+    if application.settings.metrics:
+        add_metrics(app, application.metrics)
     _add_middlewares(app, application)
     return app
 

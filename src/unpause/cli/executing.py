@@ -13,6 +13,7 @@ from unpause.agents.setup.shell import find_command_user
 from unpause.bootstrap import build_application
 from unpause.cli.announcing import announce_ready, announce_start
 from unpause.cli.logs import configure_logging, log_uncaught
+from unpause.cli.metrics_port import serving_metrics
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.errors import InvalidSetting
 from unpause.factories import build_agents, build_redaction, load_vault
@@ -73,7 +74,7 @@ async def _work(application: Application) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     announce_start(application)
-    async with application.running():
+    async with application.running(), serving_metrics(application):
         async with TaskScope() as tasks:
             becoming_ready = tasks.start(_become_ready(application), "start")
             waiting: list[asyncio.Future[Any]] = [becoming_ready, stop]

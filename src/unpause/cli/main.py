@@ -65,6 +65,7 @@ _COMMANDS = {
         ("login-link", "login_link:login_link", "Print a link that signs somebody in to the console once."),
         ("organizations", "tokens:organizations", "Create or list organizations."),
         ("keys", "keys:app", "Create a key that encrypts secrets."),
+        ("metrics", "metrics_files:app", "Print the dashboard and the alert rules for the metrics."),
         ("settings", "documents:settings", "Print all settings, in Markdown."),
         ("openapi", "documents:openapi", "Write the OpenAPI documents."),
     ),

@@ -17,6 +17,7 @@ from unpause.bootstrap import build_application
 from unpause.cli.announcing import announce_ready, announce_start, make_first_token
 from unpause.cli.connections import TimedApp, TimedConnection
 from unpause.cli.logs import configure_logging, log_uncaught
+from unpause.cli.metrics_port import serving_metrics
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
@@ -54,7 +55,7 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped. Raises InvalidSetting for agents that turn out to be impossible."""
-        async with TaskScope() as self._tasks:
+        async with serving_metrics(self._application), TaskScope() as self._tasks:
             await super().serve(sockets)
             if self._becoming_ready is not None and self._becoming_ready.done():
                 self._becoming_ready.result()

@@ -7,14 +7,13 @@ from unpause.agents.process.launch import launched_agents
 from unpause.cli.collecting import without_collections
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
-from unpause.operator_settings import LogSettings
+from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings
 from unpause.settings import (
     AgentProcessSettings,
     AgentSettings,
     DatabaseSettings,
     ExecutionSettings,
     PauseSettings,
-    ProcessSettings,
     Settings,
     SetupCommandSettings,
     WebhookSettings,
@@ -24,6 +23,7 @@ from unpause.settings import (
 _GROUPS = (
     ProcessSettings,
     LogSettings,
+    MetricsSettings,
     AgentSettings,
     AgentProcessSettings,
     DatabaseSettings,
@@ -49,4 +49,4 @@ def _start(settings: Settings) -> None:
         run_worker(settings, launched)
 
 
-worker = settings_command(_start, _GROUPS, without={"worker", "access_log"})
+worker = settings_command(_start, _GROUPS, without={"worker", "access_log", "metrics"})

@@ -15,6 +15,7 @@ import structlog
 from unpause.delivery.slots import Addressed, DeliverySlots, Slot, SlotRules
 from unpause.store.engine.dialects import read_now
 from unpause.tasks import VitalTask, background_tasks
+from unpause.telemetry.metrics import DELIVERIES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -247,6 +248,7 @@ class DeliveryWorker(Generic[D, M]):
             await self._database.write(
                 lambda connection: queue.mark_delivered(connection, message, self._now(connection))
             )
+            DELIVERIES.labels(queue.kind, "delivered").inc()
             return
         delay = self._rules.delay_after(message.attempts, self._chance())
 
@@ -255,6 +257,7 @@ class DeliveryWorker(Generic[D, M]):
             return queue.mark_failed(connection, message, reason, retry_at, self._rules.attempts)
 
         retry_at = await self._database.write(unit)
+        DELIVERIES.labels(queue.kind, "given_up" if retry_at is None else "failed").inc()
         _log.warning(
             f"{queue.kind} delivery failed",
             message_id=message.id,

@@ -150,6 +150,11 @@ class Run:
     output_schema: dict[str, Any] | None = None
     continuation: Continuation | None = None
 
+    @property
+    def begun_at(self) -> datetime:
+        """When its present or last segment was due: it was continued then, or created."""
+        return self.created_at if self.continuation is None else self.continuation.at
+
 
 @dataclass(frozen=True, slots=True)
 class RunRef:

@@ -9,6 +9,9 @@ ADMIN = "agent_os:admin"
 # To choose the shell commands that the server runs in a checkout. Only ADMIN implies it.
 SETUP = "setup:run"
 
+# The figures of the whole server, for a Prometheus.
+METRICS = "metrics:read"
+
 # The scopes of a token created without any: to work with one's own runs and sessions, and to see what waits.
 DEFAULT_SCOPES = (
     "agents:read",
@@ -26,7 +29,7 @@ _ANY = "*"
 
 # All scopes that a route requires; an unknown scope of one of their resources is a spelling mistake. Scopes of other
 # resources are the operator's own, for `approvers` of a tool.
-_KNOWN = frozenset({*DEFAULT_SCOPES, ADMIN, "approvals:write", "approvals:delete", "users:read", SETUP})
+_KNOWN = frozenset({*DEFAULT_SCOPES, ADMIN, "approvals:write", "approvals:delete", "users:read", SETUP, METRICS})
 _RESOURCES = frozenset(scope.partition(":")[0] for scope in _KNOWN) | _ALIASES.keys()
 _PER_AGENT = frozenset({"read", "run"})
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
 
 from unpause.agents.driver import AgentProcessDied, Completed, Failed, Paused
 from unpause.clock import delays
-from unpause.domain.changes import RunChange
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
@@ -19,12 +19,13 @@ from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.claims import ClaimRules, load_claimed
 from unpause.services.segment_journal import SegmentJournal
-from unpause.store.engine.changes import note_change
+from unpause.store.engine.changes import note_run
 from unpause.store.events import add_events
 from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.unreadable import CANNOT_BE_READ
 from unpause.tasks import TaskScope
+from unpause.telemetry import metrics
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Executor:
             return False
         segment = claimed.segment
         journal = self._journals[run_key] = SegmentJournal(self._context, claimed, self._rules.lease)
+        began = perf_counter()
+        metrics.RUNNING.inc()
         try:
             return await self._run_or_take_back(segment, journal)
         except (LeaseLost, InvalidTransition, RunNotFound):
@@ -112,6 +115,8 @@ class Executor:
             await self._give_back_when_possible(journal)
             return True
         finally:
+            metrics.RUNNING.dec()
+            metrics.SEGMENT.labels(segment.run.agent_id).observe(perf_counter() - began)
             # The run's next segment may be here already: it is claimed before this one has returned.
             if self._journals.get(run_key) is journal:
                 del self._journals[run_key]
@@ -134,7 +139,7 @@ class Executor:
                 # Not even the run itself can be read, so no webhook gets a message.
                 run = None
             if run is not None:
-                note_change(connection, RunChange(run, Trigger.GIVE_UP))
+                note_run(connection, run, Trigger.GIVE_UP)
                 enqueue_webhooks(connection, run, now)
             event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
             return add_events(connection, run_key, (event,), last)
@@ -170,6 +175,7 @@ class Executor:
             return release_crashed(connection, run, self._rules.max_crashes, now)
 
         run, events = await self._context.database.write(unit)
+        metrics.RECOVERED.labels("agent_process").inc()
         self._context.bus.publish(run.id, events)
         return run.status is RunStatus.PENDING
 
@@ -177,6 +183,7 @@ class Executor:
         """Execute a claimed segment; return whether it was released."""
         doubtful = [call for call in segment.calls if call.in_doubt]
         if doubtful:
+            metrics.IN_DOUBT.labels(segment.run.agent_id).inc(len(doubtful))
             requirements = self._requirements.create([(doubt_request(call), call) for call in doubtful])
             await journal.pause(requirements, Paused(requests=()))
             return False

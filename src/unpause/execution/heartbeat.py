@@ -14,6 +14,7 @@ import structlog
 
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.tasks import Pulse, VitalTask, background_tasks
+from unpause.telemetry.metrics import LEASE_RENEWALS, LEASES_LOST
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -125,11 +126,13 @@ class Heartbeat:
         if not held:
             return True
         kept = self._attempt("lease renewal failed", lambda: self._keeper.renew(held, self._lease), held=len(held))
+        LEASE_RENEWALS.labels("failed" if kept is None else "renewed").inc(len(held))
         if kept is None:
             return False
         for run_key, fence in held:
             # Not a run that ended meanwhile, or that was claimed here again under another fence.
             if run_key not in kept[0] and (run_key, fence) in self._executor.list_held():
+                LEASES_LOST.inc()
                 _log.warning("lease lost", run_key=run_key, fence=fence)
                 lost(run_key)
         return True

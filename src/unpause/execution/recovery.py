@@ -18,6 +18,7 @@ from unpause.store.events import add_events
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, list_unfinished, transition
 from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
+from unpause.telemetry.metrics import RECOVERED
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Recovery:
             if run is None:
                 continue
             count += 1
+            RECOVERED.labels("worker").inc()
             _log.warning("run recovered from a dead worker", run_id=run.run_id, crashes=run.crashes)
             self._bus.publish(run.id, events)
             if run.status is RunStatus.PENDING:

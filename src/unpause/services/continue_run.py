@@ -26,6 +26,7 @@ from unpause.services.commands import Accepted
 from unpause.services.decisions import Decisions, answer_from_prompt, answer_of
 from unpause.services.value_checks import ValueChecks
 from unpause.store.approvals import add_decided_approval
+from unpause.store.engine.changes import note_details
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.runs import append_to_log, move
@@ -228,6 +229,8 @@ class ContinueHandler:
         }
         lease = None if self.slot is None else self.slot.rules.lease
         moved, _, has_inputs = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        since = min((requirement.created_at for requirement in answered), default=run.updated_at)
+        note_details(self.connection, waited_seconds=round((self.now - since).total_seconds(), 3))
         self._add_input()
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)

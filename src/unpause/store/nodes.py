@@ -32,6 +32,7 @@ _KEEP = Upsert(
 )
 _SEEN_SINCE = nodes.c.seen_at >= _NOW - bindparam("patience", type_=Interval)
 _LIVE = select(nodes.c.agents).where(_SEEN_SINCE)
+_COUNT_LIVE = select(func.count()).select_from(nodes).where(_SEEN_SINCE)
 _FORGET = delete(nodes).where(~_SEEN_SINCE)
 # Later than this, no page shows when the node was last seen.
 _FORGOTTEN_AFTER = timedelta(days=1)
@@ -79,6 +80,13 @@ def list_live_agents(connection: Connection, patience: timedelta) -> frozenset[s
         return frozenset()
     found = connection.execute(_LIVE, {"patience": patience}).scalars()
     return frozenset(agent_id for agents in found for agent_id in agents)
+
+
+def count_live_nodes(connection: Connection, patience: timedelta) -> int:
+    """Return how many nodes were seen within ``patience``; 1 where there are no other nodes."""
+    if not is_shared(connection):
+        return 1
+    return int(connection.execute(_COUNT_LIVE, {"patience": patience}).scalar_one())
 
 
 def list_unserved(connection: Connection, served: Collection[str]) -> list[Unserved]:

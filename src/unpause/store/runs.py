@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, exists, false, func, insert, or_, select, update
 
-from unpause.domain.changes import RunChange
 from unpause.domain.conflicts import not_paused
 from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunFilter, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import LeaseLost, RunNotFound
 from unpause.store.columns import Instant
-from unpause.store.engine.changes import note_change
+from unpause.store.engine.changes import note_run
 from unpause.store.engine.dialects import database_later, lease_parameters
 from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
@@ -167,9 +166,7 @@ def insert_run(connection: Connection, values: Mapping[str, Any], lease: timedel
     """Add a run in status PENDING and return it; with a ``lease``, claimed for so long in the same statement."""
     if lease is not None:
         values = {**values, **lease_parameters(values["created_at"], lease)}
-    run = _run(_INSERTS[lease is not None].all(connection, values)[0])
-    note_change(connection, RunChange(run, claimed=lease is not None))
-    return run
+    return note_run(connection, _run(_INSERTS[lease is not None].all(connection, values)[0]), claimed=lease is not None)
 
 
 def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
@@ -246,8 +243,7 @@ def move(  # noqa: PLR0913 - three of them are rarely passed
     row = statement.first(connection, {**_columns(columns), **parameters})
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
-    run = _run(row)
-    note_change(connection, RunChange(run, trigger, claimed=trigger is Trigger.CLAIM or lease is not None))
+    run = note_run(connection, _run(row), trigger, claimed=trigger is Trigger.CLAIM or lease is not None)
     return Moved(run, bool(row["has_targets"]), bool(row["has_inputs"]))
 
 

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from unpause.telemetry.metrics import FOLLOWERS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -169,9 +171,11 @@ class InProcessBus:
         """Subscribe to a run during the block."""
         subscription = Subscription(is_live=is_live)
         self._subscriptions[run_key].add(subscription)
+        FOLLOWERS.inc()
         try:
             yield subscription
         finally:
+            FOLLOWERS.dec()
             self._subscriptions[run_key].discard(subscription)
             if not self._subscriptions[run_key]:
                 del self._subscriptions[run_key]

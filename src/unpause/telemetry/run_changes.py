@@ -1,4 +1,4 @@
-"""Reports each committed change of a run's status: one line of the log."""
+"""Reports each committed change of a run's status: a line of the log, and the metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 
 from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
+from unpause.telemetry import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ def report_changes(changes: Sequence[RunChange]) -> None:
     """Report what a transaction did to runs. Called after its commit, in the context of its caller."""
     for change in changes:
         _log_change(change)
+        _count(change)
 
 
 def _log_change(change: RunChange) -> None:
@@ -38,6 +40,22 @@ def _log_change(change: RunChange) -> None:
     fields = {"run_id": run.run_id, "agent": run.agent_id, "organization": run.organization_id}
     more = {name: value for name, value in {**_specific(change), **change.details}.items() if value is not None}
     log(_EVENTS.get(change.trigger, _ENDED), **fields, **more)
+
+
+def _count(change: RunChange) -> None:
+    run, trigger = change.run, change.trigger
+    metrics.TRANSITIONS.labels("create" if trigger is None else trigger.value, run.agent_id).inc()
+    if change.claimed and trigger is not Trigger.CLAIM:
+        metrics.TRANSITIONS.labels(Trigger.CLAIM.value, run.agent_id).inc()
+    if run.status.is_final:
+        reason = "" if run.end_reason is None else run.end_reason.value
+        metrics.ENDED.labels(run.agent_id, run.status.value, reason).inc()
+    # A run that was released and claimed again started before.
+    if change.claimed and (run.continuation is not None or run.fence == 1):
+        waited = max(0.0, (run.updated_at - run.begun_at).total_seconds())
+        metrics.STARTED_AFTER.labels("create" if run.continuation is None else "continue").observe(waited)
+    if trigger is Trigger.CONTINUE and "waited_seconds" in change.details:
+        metrics.PAUSED_FOR.observe(change.details["waited_seconds"])
 
 
 def _specific(change: RunChange) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from unpause.agents.process.proxy import ProcessDriver
 from unpause.clock import delays
 from unpause.errors import AgentUnavailable, InvalidSetting
 from unpause.tasks import VitalTask, background_tasks
+from unpause.telemetry.metrics import AGENT_PROCESS_DEATHS, AGENT_PROCESS_MEMORY, AGENT_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -231,6 +232,7 @@ class AgentProcesses:
             return
         await client.attach()
         self._clients.append(client)
+        AGENT_PROCESSES.inc()
         self._has_changed.set()
         self._tasks.create_task(self._listen(client), name=f"agent process {client.pid}")
 
@@ -241,11 +243,13 @@ class AgentProcesses:
         finally:
             running, is_replaced = client.link.busy, client.pid in self._replaced
             self._clients.remove(client)
+            AGENT_PROCESSES.dec()
             self._blocked.discard(client.pid)
             self._replaced.discard(client.pid)
             self._has_changed.set()
         if self._stopping.is_set() or client.is_draining:
             return
+        AGENT_PROCESS_DEATHS.inc()
         _log.error("agent process died", pid=client.pid, ended=client.describe_end(), segments=running)
         if monotonic() - since > _SETTLED_SECONDS:
             self._restarts = delays()
@@ -297,6 +301,7 @@ class AgentProcesses:
             await asyncio.sleep(_WATCH_SECONDS)
             for client in tuple(self._clients):
                 self._look_at(client)
+            AGENT_PROCESS_MEMORY.set(sum(client.link.memory for client in self._clients))
 
     def _look_at(self, client: AgentProcessClient) -> None:
         now, rules = monotonic(), self._rules

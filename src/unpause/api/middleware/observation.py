@@ -1,4 +1,4 @@
-"""Gives each request its id, and a line of the access log."""
+"""Gives each request its id, a line of the access log, and its place in the metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import structlog
 
+from unpause.telemetry.metrics import HTTP, HTTP_OPEN
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +19,8 @@ _log = structlog.get_logger(__name__)
 _HEADER: Final = b"x-request-id"
 # As proxies make them: UUIDs, hexadecimal digits, base64. Anything else could be made to look like something else.
 _VALID_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
-_UNKNOWN_ROUTE: Final = "other"
+_OTHER: Final = "other"
+_METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _LONGEST_PATH: Final = 200
 
 
@@ -42,6 +45,7 @@ class Observation:
         # Middlewares further in may replace the scope, but not the state in it.
         scope.setdefault("state", {})
         began = perf_counter()
+        HTTP_OPEN.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, response.send)
@@ -49,6 +53,9 @@ class Observation:
                 self._observe(scope, response.status, perf_counter() - began)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        HTTP_OPEN.dec()
+        method = scope["method"] if scope["method"] in _METHODS else _OTHER
+        HTTP.labels(method, _route_of(scope), str(status)).observe(seconds)
         if self._access_log:
             principal, client = scope["state"].get("principal"), scope.get("client")
             _log.info(
@@ -92,4 +99,4 @@ def _request_id(scope: Scope) -> str:
 def _route_of(scope: Scope) -> str:
     """Return the route's path with its parameters' names: there are as many as routes, whatever clients send."""
     route = scope.get("route")
-    return getattr(route, "path", None) or _UNKNOWN_ROUTE
+    return getattr(route, "path", None) or _OTHER

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from unpause.domain.changes import RunChange
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.engine import Connection
 
-    from unpause.domain.changes import RunChange
+    from unpause.domain.runs import Run
+    from unpause.domain.transitions import Trigger
 
 T = TypeVar("T")
 
@@ -17,11 +20,12 @@ T = TypeVar("T")
 _CHANGES: Final = "unpause changes"
 
 
-def note_change(connection: Connection, change: RunChange) -> None:
-    """Have the change be reported when the transaction is committed."""
+def note_run(connection: Connection, run: Run, trigger: Trigger | None = None, *, claimed: bool = False) -> Run:
+    """Have the run's change be reported when the transaction is committed; return the run."""
     changes = connection.info.get(_CHANGES)
     if changes is not None:
-        changes.append(change)
+        changes.append(RunChange(run, trigger, claimed))
+    return run
 
 
 def note_details(connection: Connection, **details: Any) -> None:  # noqa: ANN401 - for a line of the log

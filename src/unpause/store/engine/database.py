@@ -21,21 +21,25 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
-from unpause.errors import DatabaseUnavailable, InvalidSetting, ShuttingDown
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidSetting, ShuttingDown
 from unpause.settings import DEFAULT_IDLE_SECONDS, DEFAULT_LOCK_SECONDS
 from unpause.store.engine.availability import Availability
 from unpause.store.engine.changes import noting
 from unpause.store.engine.sqlite import SqliteStorage
+from unpause.telemetry.metrics import DATABASE, DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+
+    from prometheus_client import Histogram
 
     from unpause.domain.changes import OnChanges, RunChange
 
@@ -44,6 +48,7 @@ P = ParamSpec("P")
 
 __all__ = ["URL", "Connection", "Database", "database_file", "parse_url", "secrets_in_url"]
 
+_WRITE, _APPEND, _EXECUTE, _READ = (DATABASE.labels(kind) for kind in ("write", "append", "execute", "read"))
 _CONNECTIONS = 10
 _SHORTEST_SECRET = 4
 
@@ -69,6 +74,10 @@ class Storage(Protocol):
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot."""
+        ...
+
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections are in use, and the most that can be."""
         ...
 
 
@@ -166,7 +175,7 @@ class Database:
         committed. Raises DatabaseBusy where it waits too long for a lock, and Collision where another transaction added
         the same key: nothing changed. With ``waits`` False it waits only for a moment: for what is tried again anyway.
         """
-        result, _ = await self._checked(self._storage.write, noting(unit), self._report, waits=waits)
+        result, _ = await self._checked(_WRITE, self._storage.write, noting(unit), self._report, waits=waits)
         return result
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
@@ -174,25 +183,35 @@ class Database:
 
         It is tried again for as long as the rows are locked, without holding up other units.
         """
-        return await self._checked(self._storage.append, unit)
+        return await self._checked(_APPEND, self._storage.append, unit)
 
     async def execute(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, a single statement that waits for no lock, and return its result once that is on disk."""
-        return await self._checked(self._storage.execute, unit)
+        return await self._checked(_EXECUTE, self._storage.execute, unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one consistent snapshot, beside the writers."""
-        return await self._checked(self._storage.read, unit)
+        return await self._checked(_READ, self._storage.read, unit)
 
-    async def _checked(self, work: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
-        """Do the work of the storage, and note whether the database answers."""
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections of this process are in use, and the most that can be."""
+        return self._storage.count_connections()
+
+    async def _checked(
+        self, seconds: Histogram, work: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs
+    ) -> T:
+        """Do the work of the storage, and note whether the database answers and how long it takes."""
         if not self._is_open:
             raise ShuttingDown
+        began = perf_counter()
         try:
             result = await work(*args, **options)
-        except DatabaseUnavailable as error:
-            self.availability.note_away(error)
+        except (DatabaseUnavailable, DatabaseBusy) as error:
+            DATABASE_ERRORS.labels("away" if isinstance(error, DatabaseUnavailable) else "busy").inc()
+            if isinstance(error, DatabaseUnavailable):
+                self.availability.note_away(error)
             raise
+        seconds.observe(perf_counter() - began)
         if self.availability.is_away:
             self.availability.note_back()
         return result

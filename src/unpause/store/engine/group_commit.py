@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from unpause.errors import DatabaseBusy, ShuttingDown
 from unpause.store.engine.statements import flush, send_text
 from unpause.tasks import outlast
+from unpause.telemetry.metrics import BATCH, COMMIT_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,13 +79,16 @@ class GroupCommit:
             result.add_done_callback(partial(_call_with_result, then))
         self._waiting.append(waiting)
         self._work.set()
+        began = perf_counter()
         try:
-            return await asyncio.shield(result)
+            value = await asyncio.shield(result)
         except asyncio.CancelledError:
             waiting.is_cancelled = True
             # The next write of the caller may depend on this one, and may use another connection.
             await outlast(result)
             raise
+        COMMIT_WAIT.observe(perf_counter() - began)
+        return value
 
     async def write_all(self, lane: Lane) -> None:
         """Write batch after batch through the lane. Several lanes may share the work."""
@@ -133,6 +138,7 @@ class GroupCommit:
 
     async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
         """Run the batch in one transaction and hand every caller its own result or exception."""
+        BATCH.observe(len(batch))
         units = [waiting.unit for waiting in batch]
         try:
             outcomes = await lane.run(partial(_run_all, units, self._translation))

@@ -10,10 +10,11 @@ from functools import partial
 from random import uniform
 from time import monotonic
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from unpause.domain.json import dump_json, load_json
 from unpause.errors import DatabaseBusy
@@ -146,6 +147,8 @@ class PostgresStorage:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
         engine = _create_engine(url, connections)
+        # SQLAlchemy's own type of it, of which it is always one here.
+        self._pool = cast("QueuePool", engine.sync_engine.pool)
         self._lane = _Lane(engine, begin_statements(idle_seconds))
         # By default each statement reads what was committed before it, which is no consistent snapshot.
         self._snapshots = _Lane(engine, begin_statements(idle_seconds, "REPEATABLE READ"))
@@ -186,6 +189,10 @@ class PostgresStorage:
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, to its end too: an interrupted connection is lost to the pool."""
         return await self._transactions.run(self._run(self._snapshots, unit), "database transaction")
+
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections of the pool are in use, and its size."""
+        return self._pool.checkedout(), self._pool.size()
 
     async def _run(self, lane: _Lane, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``; where it needs a lock wait for it, with few others, and raise DatabaseBusy at last."""

@@ -182,6 +182,10 @@ class SqliteStorage:
         finally:
             self._readers.put_nowait(lane)
 
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many of the readers are in use, and how many there are; the writer is not among them."""
+        return _READERS - self._readers.qsize(), _READERS
+
 
 def _mark(connection: Connection, state: int) -> None:
     driver: Any = connection.connection.driver_connection
