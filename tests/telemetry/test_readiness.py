@@ -16,6 +16,7 @@ from unpause import tasks
 from unpause.clock import SystemClock
 from unpause.domain.nodes import MissingPart
 from unpause.errors import DatabaseUnavailable
+from unpause.execution.readiness import ReadinessCheck
 
 
 async def test_with_no_worker_alive_the_server_is_not_ready_and_a_new_run_is_pending(tmp_path: Path) -> None:
@@ -59,12 +60,14 @@ async def test_a_clock_that_differs_from_the_databases_makes_a_server_not_ready(
     tmp_path: Path, postgres_url: str
 ) -> None:
     drivers = [ScriptedDriver()]
-    async with running(tmp_path, (), drivers, database_url=postgres_url, sweep_seconds=3600.0) as application:
+    async with running(tmp_path, (), drivers, database_url=postgres_url) as application:
         assert (await application.check_ready()).missing == ()
-        clock = application.clock
-        assert isinstance(clock, SystemClock)
+        # One that no sweep sets right.
+        clock = SystemClock()
         clock.synchronize(clock.now() + timedelta(seconds=90))
-        [missing] = (await application.check_ready()).missing
+        registry = application.agents
+        check = ReadinessCheck(application.database, registry, clock, lambda: registry.served.names, timedelta(10))
+        [missing] = (await check.check(application.pulse)).missing
     assert missing.part is MissingPart.CLOCK
 
 

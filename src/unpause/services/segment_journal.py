@@ -20,7 +20,6 @@ from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
 from unpause.store.runs import move, reserve_sequence
-from unpause.telemetry.metrics import FIRST_EVENT, TOOL_CALLS
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ class SegmentJournal(SegmentState):
         self._stored_calls = dict(self._calls)
         self._end_view: RunView | None = None
         self._not_begun: dict[str, ToolCall] = {}
-        self._has_emitted = False
         self._grown = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._pause_requested = self._run.pause_requested_at is not None
@@ -121,9 +119,6 @@ class SegmentJournal(SegmentState):
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds; wait for a database that has fallen far behind."""
         self._add_event(event_type, payload)
-        if not self._has_emitted:
-            self._has_emitted = True
-            FIRST_EVENT.observe(max(0.0, (self._clock.now() - self._run.begun_at).total_seconds()))
         self._grown.set()
         if len(self._pending.events) >= _MOST_UNCOMMITTED:
             await self.flush()
@@ -202,9 +197,6 @@ class SegmentJournal(SegmentState):
         """Write how the call ended; on disk when this returns."""
         call = self._finished(call_id, result)
         self._update_call(call)
-        if call.started_at is not None and call.finished_at is not None:
-            seconds = (call.finished_at - call.started_at).total_seconds()
-            TOOL_CALLS.labels(self._run.agent_id, result.outcome.value).observe(max(0.0, seconds))
         if call.is_shown:
             self._add_call_end(call, result)
         await self.flush()

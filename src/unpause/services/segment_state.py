@@ -17,6 +17,7 @@ from unpause.store.events import add_events
 from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
 from unpause.store.large_results import is_large
 from unpause.store.requirements import add_requirements
+from unpause.telemetry.metrics import FIRST_EVENT, TOOL_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +79,7 @@ class SegmentState:
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
         self._pending = PendingWrites()
+        self._has_event = False
         self._meter: Callable[[], Mapping[str, int]] | None = None
         self._usage = segment.run.usage
 
@@ -139,13 +141,16 @@ class SegmentState:
         self._pending.audit.append(entry)
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
+        call, now = self._calls[call_id], self._clock.now()
+        if call.started_at is not None:
+            TOOL_CALLS.labels(self._run.agent_id, result.outcome.value).observe(_seconds(call.started_at, now))
         return replace(
-            self._calls[call_id],
+            call,
             status=CallStatus.FINISHED,
             outcome=result.outcome,
             result=result.value,
             result_text=result.text,
-            finished_at=self._clock.now(),
+            finished_at=now,
         )
 
     def _usage_so_far(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:
@@ -158,7 +163,11 @@ class SegmentState:
         return self._usage
 
     def _add_event(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
-        self._pending.events.append(Event(event_type, self._clock.now(), dict(payload or {})))
+        now = self._clock.now()
+        if not self._has_event:
+            self._has_event = True
+            FIRST_EVENT.observe(_seconds(self._run.begun_at, now))
+        self._pending.events.append(Event(event_type, now, dict(payload or {})))
 
     def _update_call(self, call: ToolCall) -> None:
         self._calls[call.tool_call_id] = call
@@ -174,3 +183,7 @@ class SegmentState:
         taken, self._pending = replace_unstorable(self._pending), PendingWrites()
         taken.usage = self._usage_so_far()
         return taken
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, literal_column, select
 
@@ -26,7 +26,7 @@ class RunCount:
     oldest: datetime
 
 
-def _counted(status: RunStatus) -> Select[tuple[str, int, datetime]]:
+def _counted(status: RunStatus) -> Select[Any]:
     return (
         select(runs.c.agent_id, func.count(), func.min(runs.c.updated_at))
         # As the partial indexes have it: a bound value would keep PostgreSQL from using them.
