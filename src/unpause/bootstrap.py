@@ -31,6 +31,7 @@ from unpause.factories import (
     http_client,
     load_jwts,
     load_vault,
+    public_address,
     run_limits,
     ticket_key,
     worker_rules,
@@ -157,7 +158,7 @@ def build_application(
     context, executor, workers = _build_core(settings, agents, clock or SystemClock(), ids or RandomIds())
     database, bus, registry, clock = context.database, context.bus, context.agents, context.clock
     lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
-    sender = SigningSender(vault, partial(http_client, settings), clock)
+    sender = SigningSender(vault, partial(http_client, settings), clock, public_address(settings))
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)

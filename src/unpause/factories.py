@@ -80,6 +80,11 @@ def http_client(settings: Settings) -> SafeHttpClient:
     return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 
 
+def public_address(settings: Settings) -> str:
+    """Return this server's URL, for links in messages."""
+    return (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+
+
 def load_vault(settings: Settings) -> Vault:
     """Return the vault with the keys of the settings; raise InvalidSetting for an invalid key."""
     keys = settings.encryption_key.get_secret_value() if settings.encryption_key else ""

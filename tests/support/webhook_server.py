@@ -91,7 +91,7 @@ async def webhook_server(
     built = application_for(settings, drivers or [ScriptedDriver()], clock)
     vault = Vault([settings.encryption_key.get_secret_value()] if settings.encryption_key else [])
     door = SafeHttpClient(rules.timeout_seconds, allow_private=settings.webhook_private_targets, resolve=resolve)
-    sender = SigningSender(vault, lambda: door, clock)
+    sender = SigningSender(vault, lambda: door, clock, ADDRESS)
     deliverer = DeliveryWorker(built.database, WebhookQueue(sender), clock, rules, chance=lambda: 0.5)
     application = replace(built, deliverer=deliverer)
     transport = httpx.ASGITransport(app=create_app(application), raise_app_exceptions=False)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.support.pausing_driver import PausingDriver, need
-from tests.support.receiver import Receiver
+from tests.support.receiver import Heard, Receiver
 from tests.support.scripted_driver import ScriptedDriver
+from tests.support.serving import ADDRESS
 from tests.support.webhook_server import RUN, WEBHOOK, all_over, read, webhook_server
 from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.domain.principal import Principal
@@ -27,6 +29,11 @@ class BrokenDriver(ScriptedDriver):
         raise RuntimeError(segment.run.prompt)
 
 
+def by_type(received: Sequence[Heard]) -> dict[str, Heard]:
+    """Return the messages by what they are about: the order in which they arrive is not promised."""
+    return {each.type: each for each in received}
+
+
 @pytest.mark.parametrize("secret", [SECRET, "Grüße aus 東京, in plain text"])
 async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: str) -> None:
     with Receiver() as receiver:
@@ -35,7 +42,7 @@ async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: st
             run = await server.create("the prompt", metadata={"team": "ü"})
             [pause] = await receiver.hears(1)
             done = await server.resume(run)
-            [_, completion] = await receiver.hears(2)
+            completion = by_type(await receiver.hears(3))["agent_run.completed"]
     reported = pause.verified(secret)
     assert reported["type"] == "agent_run.paused"
     news = reported["data"]
@@ -51,6 +58,22 @@ async def test_a_pause_and_a_completion_arrive_signed(tmp_path: Path, secret: st
     assert pause.path == "/hook?a=b"
     assert pause.headers["host"] == f"127.0.0.1:{receiver.port}"
     assert pause.headers["content-type"] == "application/json"
+
+
+async def test_a_decision_arrives_with_who_made_it_and_links_to_request_and_run(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with webhook_server(tmp_path) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            run = await server.create()
+            await server.resume(run)
+            received = by_type(await receiver.hears(3))
+    told = {kind: message.verified(SECRET)["data"] for kind, message in received.items()}
+    data = told["agent_run.decided"]
+    decision, [requirement] = data["decision"], data["requirements"]
+    assert (decision["decision"], decision["via"], decision["grant_id"]) == ("reject", "codegen", None)
+    assert decision["requirement_id"] == requirement["requirement_id"]
+    assert requirement["url"] == f"{ADDRESS}/console/requests/{requirement['requirement_id']}"
+    assert {each["url"] for each in told.values()} == {f"{ADDRESS}/console/runs/{data['run_id']}"}
 
 
 async def test_a_signature_does_not_fit_another_secret_or_another_message(tmp_path: Path) -> None:
@@ -130,8 +153,7 @@ async def test_a_runs_own_webhooks_replace_the_organizations(tmp_path: Path) -> 
             assert unsigned.read() == received.read()
             assert unsigned.id != received.id, "two deliveries, of which each can be recognized"
             await server.resume(run, webhooks=[{"url": late.url}])
-            [completion] = await late.hears(1)
-            assert completion.type == "agent_run.completed"
+            assert set(by_type(await late.hears(2))) == {"agent_run.decided", "agent_run.completed"}
             other = await server.create("another run")
             [again] = await general.hears(1)
             assert again.verified(SECRET)["data"]["id"] == other["id"]
@@ -145,10 +167,11 @@ async def test_a_resume_that_says_nothing_keeps_the_runs_webhooks_and_no_webhook
             await server.configure(general.url)
             kept = await server.create(webhooks=[{"url": own.url}])
             await server.resume(kept, webhooks=None)
-            assert [each.type for each in await own.hears(2)] == ["agent_run.paused", "agent_run.completed"]
+            told = ["agent_run.completed", "agent_run.decided", "agent_run.paused"]
+            assert sorted(by_type(await own.hears(3))) == told
             silent = await server.create(webhooks=[])
             await server.resume(silent)
-            assert all_over(await server.deliveries_once(lambda found: len(found) == 2 and all_over(found)))
+            assert all_over(await server.deliveries_once(lambda found: len(found) == 3 and all_over(found)))
         assert general.received == []
 
 
@@ -174,7 +197,7 @@ async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> Non
             await before.hears(1)
             await server.configure(after.url, secret="new secret")
             await server.resume(run)
-            [received] = await after.hears(1)
+            received = by_type(await after.hears(2))["agent_run.completed"]
             assert received.verified("new secret")["type"] == "agent_run.completed"
             [_, repeated] = await before.hears(2)
             assert repeated.verified(SECRET)["type"] == "agent_run.paused"

@@ -11,7 +11,7 @@ from unpause.domain.audit import AuditAction
 from unpause.domain.explanations import awaiting_text
 from unpause.domain.paging import Page
 from unpause.domain.principal import Visibility
-from unpause.domain.requirements import Decision, RequirementKind, ToolAnswer, match_answers
+from unpause.domain.requirements import Answer, Decision, RequirementKind, ToolAnswer, match_answers
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.domain.storable import refuse_unstorable
 from unpause.errors import AlreadyResolved, ApprovalNotFound, RequirementMismatch, RequirementsOpen, busy_with
@@ -24,13 +24,14 @@ from unpause.store.approvals import delete_approval, find_approval, list_approva
 from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements
 from unpause.store.runs import append_to_log, get_run
+from unpause.webhooks.outbox import enqueue_decision
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
-    from unpause.domain.requirements import Answer, Requirement
+    from unpause.domain.requirements import Requirement
     from unpause.domain.runs import Run
     from unpause.errors import Conflict
     from unpause.services.commands import ResolveApproval
@@ -126,6 +127,7 @@ class ApprovalService:
                     answer = answer_of(requirement, rejection, principal, locked.now)
                     add_answer(connection, requirement.id, answer)
                     decisions.record(AuditAction.APPROVAL_DELETED, requirement, answer.decision, answer.note)
+                    enqueue_decision(connection, locked.run, requirement, answer)
                 else:
                     decisions.record(AuditAction.APPROVAL_DELETED, requirement)
                 delete_approval(connection, approval_id)
@@ -189,6 +191,8 @@ def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval,
         decisions.remember(requirement, answer)
     elif sent.remember is not None:
         raise RequirementMismatch(f"{requirement.tool_name} waits for more than an approval: nothing can be remembered")
+    made = Answer(decision, now, note=note, by=decisions.principal.user_id, via=decisions.principal.via)
+    enqueue_decision(connection, run, voted, made)
 
 
 def _update_awaiting(decisions: Decisions, voted: Requirement) -> None:

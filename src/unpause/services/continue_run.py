@@ -30,7 +30,7 @@ from unpause.store.engine.changes import note_details
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
 from unpause.store.runs import append_to_log, move
-from unpause.webhooks.outbox import set_run_targets
+from unpause.webhooks.outbox import enqueue_decision, set_run_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,6 +174,7 @@ class ContinueHandler:
         changes = {"awaiting": awaiting_text(still_open), **self.model}
         last = append_to_log(self.connection, run.id, 1, self.now, changes)
         self._add_input()
+        self._announce(run, requirements)
         events = add_events(self.connection, run.id, (Event(EventType.RUN_PAUSED, self.now, payload),), last)
         return Accepted(run, run.last_sequence, moved=False), events
 
@@ -228,10 +229,12 @@ class ContinueHandler:
             "continued_decision": _decision_word(answered),
         }
         lease = None if self.slot is None else self.slot.rules.lease
-        moved, _, has_inputs = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        moved, has_targets, has_inputs = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
         since = min((requirement.created_at for requirement in answered), default=run.updated_at)
         note_details(self.connection, waited_seconds=round((self.now - since).total_seconds(), 3))
         self._add_input()
+        if has_targets:
+            self._announce(moved, answered)
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)
         if self.slot is not None:
@@ -239,6 +242,13 @@ class ContinueHandler:
             calls = tuple(by_id.values())
             self.slot.take_continued(self.connection, moved, calls, requirements, has_inputs=has_inputs)
         return Accepted(moved, run.last_sequence), events
+
+    def _announce(self, run: Run, requirements: Sequence[Requirement]) -> None:
+        """Store the webhook messages about what this request has decided."""
+        open_before = {item.id for item in self.requirements if item.is_open}
+        for item in requirements:
+            if item.answer is not None and item.id in open_before:
+                enqueue_decision(self.connection, run, item, item.answer)
 
     @property
     def _brings_input(self) -> bool:

@@ -23,6 +23,7 @@ from unpause.store.grants import (
     use_grant,
 )
 from unpause.store.requirements import add_answer, add_requirements, list_authors
+from unpause.webhooks.outbox import enqueue_decision
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -206,6 +207,7 @@ class GrantUse:
         if asked.approval is not None:
             add_decided_approval(connection, self.run, decided, ApprovalStatus.APPROVED)
         add_entries(connection, [self._entry(grant, at)])
+        enqueue_decision(connection, self.run, decided, answer)
         return decided
 
     def _requirement(self, at: datetime) -> Requirement:

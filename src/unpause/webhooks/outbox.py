@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.event_payloads import editable_payload, form_payload
 from unpause.domain.json import dump_json
+from unpause.domain.requirements import Decision
 from unpause.domain.runs import RunStatus
 from unpause.domain.urls import read_url
 from unpause.domain.webhooks import Delivery
@@ -15,11 +16,11 @@ from unpause.store.deliveries import add_deliveries
 from unpause.store.webhooks import list_targets, replace_run_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from unpause.domain.principal import Principal
-    from unpause.domain.requirements import Requirement
+    from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import Run
     from unpause.domain.webhooks import WebhookTarget
     from unpause.store.engine.database import Connection
@@ -31,6 +32,8 @@ _TYPES = {
     RunStatus.ERROR: "agent_run.error",
 }
 REMINDER = "agent_run.reminder"
+DECIDED = "agent_run.decided"
+_VERBS = {Decision.CONFIRMED: "approve", Decision.REJECTED: "reject", Decision.ANSWERED: "answer"}
 
 
 def set_run_targets(
@@ -56,16 +59,38 @@ def enqueue_webhooks(
     By default the message's type is that of the run's status. Its id names the run, the event and the target, so the
     same message never gets two ids.
     """
+    kind = message_type or _TYPES[run.status]
+    _store(connection, run, kind, _run_data(run, requirements), f"{run.run_id}_{run.last_sequence}", now)
+
+
+def enqueue_decision(connection: Connection, run: Run, requirement: Requirement, answer: Answer) -> None:
+    """Store a message about a decision for each of the run's targets: a person's, a grant's, or that of a time limit.
+
+    Values and results are left out: they may be secrets.
+    """
+    decision = {
+        "requirement_id": requirement.id,
+        "decision": _VERBS[answer.decision],
+        "by": answer.by,
+        "at": answer.at.isoformat(),
+        "note": answer.note,
+        "via": answer.via,
+        "grant_id": answer.grant_id,
+    }
+    data = {**_run_data(run, (requirement,)), "decision": decision}
+    _store(connection, run, DECIDED, data, f"{requirement.id}_{answer.decision.value}", answer.at)
+
+
+def _store(connection: Connection, run: Run, kind: str, data: Mapping[str, Any], message: str, now: datetime) -> None:
     targets = list_targets(connection, run)
     if not targets:
         return
-    kind = message_type or _TYPES[run.status]
-    payload = dump_json({"type": kind, "timestamp": now.isoformat(), "data": _run_data(run, requirements)})
+    payload = dump_json({"type": kind, "timestamp": now.isoformat(), "data": data})
     add_deliveries(
         connection,
         [
             Delivery(
-                id=f"msg_{run.run_id.replace('-', '')}_{run.last_sequence}_{number}",
+                id=f"msg_{message.replace('-', '')}_{number}",
                 organization_id=run.organization_id,
                 address=target.address,
                 payload=payload,
@@ -93,6 +118,7 @@ def _run_data(run: Run, requirements: Sequence[Requirement]) -> dict[str, Any]:
         "pause_id": run.pause_id,
         "requirements": [
             {
+                "requirement_id": requirement.id,
                 "tool_call_id": requirement.tool_call_id,
                 "tool_name": requirement.tool_name,
                 "tool_args": requirement.tool_args,

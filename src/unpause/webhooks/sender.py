@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from standardwebhooks.webhooks import Webhook
 
+from unpause.domain.json import dump_json, load_json
 from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput, SecretsNotKept
 from unpause.version import VERSION
@@ -38,10 +39,12 @@ class SigningSender:
     """The sender of a server: decrypts the secrets, signs, and sends through the safe client.
 
     ``load_client`` is called in a thread, for the first message: the client's libraries take a quarter of a second.
+    ``address`` is this server's URL, for the links in messages.
     """
 
-    def __init__(self, vault: Vault, load_client: Callable[[], SafeHttpClient], clock: Clock) -> None:
+    def __init__(self, vault: Vault, load_client: Callable[[], SafeHttpClient], clock: Clock, address: str) -> None:
         self._vault = vault
+        self._address = address
         self._load_client = load_client
         self._client: SafeHttpClient | None = None
         self._clock = clock
@@ -55,12 +58,25 @@ class SigningSender:
             secret = self._vault.open(delivery.secret) if delivery.secret is not None else None
         except SecretsNotKept:
             return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
-        headers = _message_headers(delivery.id, now)
+        headers, payload = _message_headers(delivery.id, now), with_links(delivery.payload, self._address)
         if secret is not None:
-            headers["webhook-signature"] = _signature(secret, delivery.id, now, delivery.payload)
+            headers["webhook-signature"] = _signature(secret, delivery.id, now, payload)
         if self._client is None:
             self._client = await asyncio.to_thread(self._load_client)
-        return await self._client.post(url, delivery.payload.encode(), {**self._headers, **headers})
+        return await self._client.post(url, payload.encode(), {**self._headers, **headers})
+
+
+def with_links(payload: str, address: str) -> str:
+    """Return the message with a link to its run, and to each of its requests, in the console at this address."""
+    message = load_json(payload)
+    data = message["data"]
+    if "run_id" in data:
+        data["url"] = f"{address}/console/runs/{data['run_id']}"
+    for requirement in data.get("requirements", ()):
+        # Messages that an older version stored do not name it.
+        if "requirement_id" in requirement:
+            requirement["url"] = f"{address}/console/requests/{requirement['requirement_id']}"
+    return dump_json(message)
 
 
 def decrypt_url(address: Address, vault: Vault) -> str:

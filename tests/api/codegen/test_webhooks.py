@@ -228,8 +228,8 @@ async def test_a_secret_is_in_no_answer_no_log_no_event_and_no_byte_of_the_datab
             created = await server.client.post(RUN, json=body, headers={"Idempotency-Key": "k"})
             run = await server.settled(created.json()["id"])
             await server.resume(run, webhooks=own)
-            received = await receiver.hears(5)
-            await server.deliveries_once(lambda found: len(found) == 3 and all_over(found))
+            received = await receiver.hears(6)
+            await server.deliveries_once(lambda found: len(found) == 4 and all_over(found))
             events = await server.application.database.read(
                 lambda connection: list_events(connection, run["id"], 0, 1000)
             )
