@@ -40,6 +40,7 @@ from unpause.services.agent_routing import AgentRouter
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
 from unpause.services.context import ServiceContext
+from unpause.services.decide import Deciding
 from unpause.services.expiry import Expiry
 from unpause.services.grants import GrantService
 from unpause.services.inbox import Inbox
@@ -91,6 +92,7 @@ class Application:
     approvals: ApprovalService
     grants: GrantService
     inbox: Inbox
+    deciding: Deciding
     sessions: SessionService
     expiry: Expiry
     recovery: Recovery
@@ -186,6 +188,7 @@ def build_application(
         approvals=ApprovalService(context),
         grants=GrantService(context),
         inbox=Inbox(context),
+        deciding=Deciding(context),
         sessions=SessionService(context),
         expiry=expiry,
         recovery=recovery,

@@ -3,7 +3,7 @@
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound  RequirementNotFound  GrantNotFound
 ├── Conflict       InvalidTransition (PauseIsOver  RunHasEnded  RequirementExpired)  AlreadyResolved  Collision
-│                  RunUnreadable
+│                  AlreadyDecided  RunUnreadable
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
@@ -127,6 +127,12 @@ class AlreadyResolved(Conflict):
 
     def __init__(self, status: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"Approval is already '{status}' and cannot be resolved", details)
+
+
+class AlreadyDecided(Conflict):
+    """The requirement was decided before, or its run was cancelled; ``details`` tell who was first."""
+
+    code = "ALREADY_DECIDED"
 
 
 class Collision(Conflict):

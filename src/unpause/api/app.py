@@ -19,6 +19,7 @@ from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.console import me
 from unpause.api.console.pages import add_console
 from unpause.api.health import router as health_router
+from unpause.api.inbox import decisions as inbox_decisions
 from unpause.api.inbox import grants
 from unpause.api.inbox import models as inbox_models
 from unpause.api.inbox import routes as inbox
@@ -36,6 +37,8 @@ from unpause.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from pydantic import BaseModel
+
     from unpause.bootstrap import Application
 
 _CONTROL_PLANE = ("https://os.agno.com",)
@@ -48,9 +51,10 @@ _ROUTERS = (
     *(part.router for part in (me, run_routes)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,
+    inbox_decisions.router,
     grants.router,
 )
-_NATIVE_MODELS = (me.MeResponse, inbox_models.InboxPage, inbox_models.InboxRequestDetail, *grants.MODELS)
+_NATIVE_MODELS: tuple[type[BaseModel], ...] = (me.MeResponse, *inbox_models.RESPONSES, *grants.MODELS)
 
 
 def _describe_models(app: FastAPI) -> None:

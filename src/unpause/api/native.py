@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
+from starlette.responses import Response
 
 from unpause.api.answers import Responses, answer
 from unpause.api.dependencies import App, identify_caller
@@ -19,6 +20,8 @@ from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from pydantic import BaseModel
 
 # The name of this API in the record of a decision.
 VIA = "unpause"
@@ -69,3 +72,8 @@ Caller = Annotated[Principal, Depends(get_caller)]
 def moment(at: datetime) -> str:
     """Return a time as RFC 3339 has it, in UTC."""
     return at.isoformat().replace("+00:00", "Z")
+
+
+def model_response(model: BaseModel) -> Response:
+    """Return the response with the model as JSON."""
+    return Response(model.model_dump_json(by_alias=True), media_type="application/json")

@@ -104,6 +104,8 @@ _NATIVE: dict[str, Scopes] = {
     "GET /inbox/{requirement_id}": _ANY_TOKEN,
     "GET /grants": _ANY_TOKEN,
     "DELETE /grants/{grant_id}": _ANY_TOKEN,
+    "POST /inbox/decide": _ANY_TOKEN,
+    "POST /inbox/{requirement_id}/decide": _ANY_TOKEN,
 }
 
 _OF_ORGANIZATION: dict[str, Scopes] = {

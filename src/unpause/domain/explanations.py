@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Longer arguments are cut off in what people read; the whole call is in the requirement.
 _LONGEST_ARGUMENTS = 300
+
+# What a run waits for whose calls are all decided, where whoever decided did not send it on.
+ALL_DECIDED: Final = "Every call is decided. Continue the run to send it on."
 
 
 def awaiting_text(requirements: Sequence[Requirement]) -> str:

@@ -22,7 +22,7 @@ from unpause.services.idempotency import find_repeated
 from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.idempotency import forget_request
-from unpause.store.requirements import add_answer, find_requirements, list_requirements
+from unpause.store.requirements import add_answer, find_requirements, list_requirements, note_change
 from unpause.store.runs import append_to_log, get_run
 from unpause.webhooks.outbox import enqueue_decision
 
@@ -100,7 +100,7 @@ class ApprovalService:
                     forget_request(connection, request_key)
                 return _already(approval), locked
             with Decisions(connection, locked.run, principal, locked.now) as decisions:
-                _resolve(decisions, approval, command, checks)
+                resolve_pending(decisions, approval, command, checks)
             return Resolved(*_with_requirement(connection, principal, approval.id)), locked
 
         with busy_with(f"The run of approval {command.approval_id}"):
@@ -168,7 +168,7 @@ def _already(approval: Approval) -> AlreadyResolved:
     return AlreadyResolved(approval.status.value, {key: value for key, value in details.items() if value is not None})
 
 
-def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval, checks: ValueChecks) -> None:
+def resolve_pending(decisions: Decisions, approval: Approval, command: ResolveApproval, checks: ValueChecks) -> None:
     """Count the vote; when it decides, resolve the approval and make it the answer to the requirement."""
     connection, run, now = decisions.connection, decisions.run, decisions.now
     requirement = _requirement(connection, approval.id)
@@ -184,7 +184,9 @@ def _resolve(decisions: Decisions, approval: Approval, command: ResolveApproval,
     changes = {"resolved_by": decisions.principal.user_id, "resolved_at": now, "resolution_data": command.data}
     resolve(connection, approval.id, status, {**changes, "updated_at": now})
     answer = _answer(decisions, requirement, sent, checks) if run.status is RunStatus.PAUSED else None
-    if answer is not None:
+    if answer is None:
+        note_change(connection, requirement.id, now)
+    else:
         add_answer(connection, requirement.id, answer)
     decisions.record(AuditAction.RESOLVED, requirement, decision, note, answer.values if answer else None)
     if answer is not None:

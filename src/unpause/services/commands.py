@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from unpause.domain.approvals import Approval
 from unpause.domain.grants import GrantRequest
+from unpause.domain.inbox import InboxItem
 from unpause.domain.output_schema import OutputSchema
 from unpause.domain.requirements import Requirement, ToolAnswer
 from unpause.domain.runs import Image, Run
@@ -79,6 +81,46 @@ class ResolveApproval:
     approved: bool
     data: dict[str, Any] | None = None
     remember: GrantRequest | None = None
+
+
+class Verb(StrEnum):
+    """What a person does about a requirement."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class DecideRequirement:
+    """Decide one requirement, and with ``continues`` send its run on once nothing is open any more.
+
+    ``values`` fill in the form, ``arguments`` replace editable ones, ``result`` is that of a call that is run
+    elsewhere, ``words`` answer a question. ``remember`` has the decision count for later calls, too.
+    """
+
+    requirement_id: str
+    verb: Verb
+    note: str | None = None
+    values: dict[str, Any] | None = None
+    arguments: dict[str, Any] | None = None
+    result: str | None = None
+    words: str | None = None
+    continues: bool = True
+    remember: GrantRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A requirement as a decision left it, its run, and whether that went on.
+
+    ``answer`` is what the same Idempotency-Key was answered.
+    """
+
+    item: InboxItem
+    run: Run
+    continued: bool = False
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

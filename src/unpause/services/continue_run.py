@@ -10,7 +10,7 @@ from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.conflicts import not_paused, pause_is_over
 from unpause.domain.event_payloads import decision_payload, pause_payload
 from unpause.domain.events import Event, EventType
-from unpause.domain.explanations import awaiting_text
+from unpause.domain.explanations import ALL_DECIDED, awaiting_text
 from unpause.domain.requirements import (
     DEFAULT_REJECTION,
     Answer,
@@ -78,11 +78,12 @@ class ContinueHandler:
         return self.decide(answers, details=self._continue_details(decides=bool(answers)))
 
     def decide(
-        self, answers: Mapping[str, Answer], details: Mapping[str, Any] | None = None
+        self, answers: Mapping[str, Answer], details: Mapping[str, Any] | None = None, *, moves: bool = True
     ) -> tuple[Accepted, tuple[Event, ...]]:
         """Keep the answers, by requirement id, and move the paused run if nothing of its pause is open any more.
 
-        ``details`` go into the audit trail as an entry of their own; None makes no such entry.
+        With ``moves`` False it stays paused whatever is open. ``details`` go into the audit trail as an entry of their
+        own; None makes no such entry.
         """
         by_id = {requirement.id: requirement for requirement in self.requirements}
         with Decisions(self.connection, self.run, self.principal, self.now) as decisions:
@@ -92,8 +93,8 @@ class ContinueHandler:
         after = [decided.get(requirement.id, requirement) for requirement in self.requirements]
         present = [requirement for requirement in after if requirement.pause_id == self.run.pause_id]
         still_open = [requirement for requirement in present if requirement.is_open]
-        if still_open:
-            return self._stay(after, still_open)
+        if still_open or not moves:
+            return self._stay(after, awaiting_text(still_open) if still_open else ALL_DECIDED)
         approved = self._record_audit_approvals(present)
         return self._move([approved.get(requirement.id, requirement) for requirement in after], present)
 
@@ -166,12 +167,10 @@ class ContinueHandler:
                 return True
         return False
 
-    def _stay(
-        self, requirements: Sequence[Requirement], still_open: Sequence[Requirement]
-    ) -> tuple[Accepted, tuple[Event, ...]]:
+    def _stay(self, requirements: Sequence[Requirement], awaiting: str) -> tuple[Accepted, tuple[Event, ...]]:
         run = self.run
         payload = pause_payload(run.pause_id or "", None, self._calls, requirements)
-        changes = {"awaiting": awaiting_text(still_open), **self.model}
+        changes = {"awaiting": awaiting, **self.model}
         last = append_to_log(self.connection, run.id, 1, self.now, changes)
         self._add_input()
         self._announce(run, requirements)

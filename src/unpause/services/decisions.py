@@ -70,7 +70,7 @@ def answer_from_prompt(requirement: Requirement, prompt: str, principal: Princip
 def may_see(principal: Principal, run: RunOwner, requirement: Requirement) -> bool:
     """Whether the principal may read the requirement: it sees the run, or is named as an approver.
 
-    The requests that wait for an administrator are seen by those who may list approvals.
+    What an administrator has to decide, or has decided, is seen by those who may list approvals.
     """
     if not _is_in_session(principal, run):
         return False
@@ -79,7 +79,7 @@ def may_see(principal: Principal, run: RunOwner, requirement: Requirement) -> bo
     if (reads and of_run in {None, run.user_id}) or is_approver(principal, requirement.deciders):
         return True
     lists_approvals = principal.may("approvals:read") or principal.may("approvals:write")
-    return requirement.awaits_approval and lists_approvals and of_approvals in {None, run.user_id}
+    return requirement.approval == "required" and lists_approvals and of_approvals in {None, run.user_id}
 
 
 def refusal_of(
@@ -114,7 +114,8 @@ def require_access(principal: Principal, run: RunOwner, requirement: Requirement
         principal.require_scope(SETUP)
     if not _is_in_session(principal, run):
         raise NotADecider(f"{_call(requirement)} belongs to another session")
-    if requirement.awaits_approval:
+    is_resolved = requirement.approval == "required" and not requirement.is_open
+    if requirement.awaits_approval or is_resolved:
         principal.require_scope("approvals:write")
         return
     if is_approver(principal, requirement.deciders, ApproverKind.SCOPE):

@@ -71,16 +71,24 @@ class Inbox:
             lambda connection: self.read_item(connection, principal, requirement_id, now)
         )
 
-    def read_item(self, connection: Connection, principal: Principal, requirement_id: str, now: datetime) -> InboxItem:
-        """Do the same within a transaction."""
+    def read_item(
+        self,
+        connection: Connection,
+        principal: Principal,
+        requirement_id: str,
+        now: datetime,
+        *,
+        with_earlier: bool = True,
+    ) -> InboxItem:
+        """Do the same within a transaction; ``with_earlier`` False leaves out the earlier decisions."""
         request = find_request(connection, principal.organization_id, requirement_id)
         if request is None or not may_see(principal, request.run, request.requirement):
             raise RequirementNotFound
         item = item_of(connection, principal, request, now)
-        run_key = request.run.id
-        viewer = viewer_of(connection, principal)
-        earlier = list_earlier(connection, request, viewer, _EARLIER)
-        said = list_last_messages(connection, [run_key]).get(run_key, ())
+        earlier: list[Request] = []
+        if with_earlier:
+            earlier = list_earlier(connection, request, viewer_of(connection, principal), _EARLIER)
+        said = list_last_messages(connection, [request.run.id]).get(request.run.id, ())
         return self._with(item, said, [each.requirement for each in earlier])
 
     def describe(self, request: Request) -> str | None:

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import SETUP_COMMANDS, RunInput, RunStatus
+from unpause.domain.runs import SETUP_COMMANDS, RunInput
 from unpause.domain.scopes import SETUP
 from unpause.domain.sessions import NewSession
 from unpause.domain.storable import refuse_unstorable
-from unpause.errors import AgentUnavailable, Conflict, ModelNotAllowed, RunHasEnded, busy_with
+from unpause.errors import Conflict, RunHasEnded, busy_with
 from unpause.services.cancel_run import CancelHandler, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
 from unpause.services.idempotency import find_earlier
+from unpause.services.serving import model_columns, refuse_unserved
 from unpause.services.value_checks import write_checked
 from unpause.services.views import view_of
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
-from unpause.store.nodes import list_live_agents
 from unpause.store.runs import get_run, insert_run, request_pause
 from unpause.store.sessions import change_session, ensure_session, keep_state
 from unpause.streaming.follow import Begun
@@ -220,7 +220,7 @@ class RunService:
     ) -> _Continued:
         """Keep the answers, and send the run on when nothing is open any more."""
         run, slot = locked.run, request.slot
-        self._refuse_unserved(connection, run)
+        refuse_unserved(self._context, connection, run)
         handler = ContinueHandler(
             connection,
             run,
@@ -228,7 +228,7 @@ class RunService:
             request.principal,
             request.command,
             locked.now,
-            model=self._model_of(run, request.command.model),
+            model=model_columns(self._context, run, request.command.model),
             checks=checks,
             slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
             known_calls=locked.calls,
@@ -260,29 +260,6 @@ class RunService:
         if requested:
             self._context.dispatcher.pause_requested(run.id)
         return run
-
-    def _refuse_unserved(self, connection: Connection, run: Run) -> None:
-        """Raise AgentUnavailable where nobody could go on with the paused run: the decision must not be spent."""
-        context = self._context
-        if run.status is not RunStatus.PAUSED or context.agents.find_driver(run) is not None:
-            return
-        if run.agent_id not in list_live_agents(connection, context.node_patience):
-            raise AgentUnavailable(run.agent_id)
-
-    def _model_of(self, run: Run, choice: str | None) -> dict[str, str]:
-        """Return the columns that another model changes; raise ModelNotAllowed for a choice."""
-        driver = self._context.agents.find_driver(run)
-        if driver is None or run.status is not RunStatus.PAUSED:
-            return {}
-        if choice is not None:
-            chosen = driver.describe_model(choice)
-            return {"model_choice": choice, "model": chosen.name, "model_provider": chosen.provider}
-        try:
-            # The settings may have changed since the run paused.
-            own = driver.describe_model(run.model_choice)
-        except ModelNotAllowed:
-            return {}
-        return {"model": own.name, "model_provider": own.provider}
 
     async def cancel_run(self, principal: Principal, ref: RunRef) -> Run:
         """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""

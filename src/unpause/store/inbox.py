@@ -43,8 +43,9 @@ _OPEN = requirements.c.status == RequirementStatus.OPEN.value
 # The rules as text: few tools have rules of their own, so their texts are few, whatever waits.
 _DECIDERS = cast(requirements.c.deciders, Text)
 _VOTES = cast(requirements.c.votes, Text)
+_IS_APPROVAL = requirements.c.approval == "required"
 _AWAITS_APPROVAL = and_(
-    requirements.c.approval == "required",
+    _IS_APPROVAL,
     or_(approvals.c.status.is_(None), approvals.c.status == "pending"),
 )
 # An earlier decision is looked for among so many of the newest changes.
@@ -216,9 +217,9 @@ def _seen(viewer: Viewer) -> ColumnElement[bool]:
     in_session = true() if viewer.session_id is None else runs.c.session_id == viewer.session_id
     ways = [and_(*_visible(viewer), _among(viewer.reads)), and_(in_session, _one_of(_DECIDERS, viewer.named))]
     if viewer.approves:
-        ways.append(and_(in_session, _AWAITS_APPROVAL))
+        ways.append(and_(in_session, _IS_APPROVAL))
     elif viewer.reads_approvals:
-        ways.append(and_(*_visible(viewer), _AWAITS_APPROVAL))
+        ways.append(and_(*_visible(viewer), _IS_APPROVAL))
     return or_(*ways)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from unpause.domain.grants import GrantMatch, GrantScope
 from unpause.domain.inbox import RequirementStatus
 from unpause.domain.runs import RunStatus
+
+LONGEST_NAME = 255
+LONGEST_NOTE = 200_000
+MOST_DECISIONS = 100
 
 Kind = Literal["confirmation", "user_input", "external_execution", "question"]
 Verb = Literal["approve", "reject", "answer"]
@@ -60,6 +65,14 @@ class EarlierDecision(BaseModel):
     note: str | None
 
 
+class Rememberable(BaseModel):
+    """How a decision may count for later calls as well, as the author of the tool allows it."""
+
+    scopes: list[GrantScope]
+    matches: list[GrantMatch]
+    max_seconds: float | None
+
+
 class InboxRequest(BaseModel):
     """One thing that a run waits for, as the caller sees it."""
 
@@ -87,16 +100,21 @@ class InboxRequest(BaseModel):
     may_decide: bool = Field(description="Whether the caller may approve or answer")
     why_not: str | None
     messages: list[InboxMessage] = Field(description="The last messages that led to the call")
-    remember: dict[str, Any] | None
+    remember: Rememberable | None = Field(description="What may be remembered of the decision")
     url: str = Field(description="The request in the console")
     status: RequirementStatus
 
 
-class InboxRequestDetail(InboxRequest):
-    """A request, open or not, with what else helps to decide."""
+class InboxRequestOutcome(InboxRequest):
+    """A request, open or not."""
 
     decision: InboxDecision | None
     run_status: RunStatus
+
+
+class InboxRequestDetail(InboxRequestOutcome):
+    """A request, open or not, with what else helps to decide."""
+
     earlier: list[EarlierDecision]
 
 
@@ -105,3 +123,111 @@ class InboxPage(BaseModel):
 
     data: list[InboxRequest]
     next: str | None
+
+
+class RememberRequest(BaseModel):
+    """How a decision is to count for later calls as well; with the scope ``until`` up to that time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope: GrantScope
+    match: GrantMatch = GrantMatch.ARGUMENTS
+    until: AwareDatetime | None = None
+
+
+class DecisionRequest(BaseModel):
+    """A decision on a request.
+
+    ``approve`` takes ``values`` for the form and ``arguments`` that replace editable ones; ``answer`` takes ``values``,
+    the ``result`` of a call that is run elsewhere, or an ``answer`` in words to a question.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Verb
+    note: str | None = Field(default=None, max_length=LONGEST_NOTE)
+    values: dict[str, Any] | None = None
+    arguments: dict[str, Any] | None = None
+    result: Any = Field(default=None, description="Text, or JSON that becomes text")
+    answer: str | None = Field(default=None, max_length=LONGEST_NOTE)
+    continue_run: bool = Field(
+        default=True, alias="continue", description="Whether the run goes on once nothing of it is open any more"
+    )
+    remember: RememberRequest | None = None
+    acting_for: str | None = Field(
+        default=None, max_length=LONGEST_NAME, description="Whom a caller without a user of its own acts for"
+    )
+
+
+class NamedDecisionRequest(DecisionRequest):
+    """A decision on the request that it names."""
+
+    requirement_id: str = Field(max_length=LONGEST_NAME)
+
+
+class DecisionsRequest(BaseModel):
+    """Decisions on several requests, each taken by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decisions: Annotated[list[NamedDecisionRequest], Field(min_length=1, max_length=MOST_DECISIONS)]
+
+
+class InboxRun(BaseModel):
+    """The run of a request."""
+
+    run_id: str
+    status: RunStatus
+
+
+class DecisionResponse(BaseModel):
+    """A request as the decision left it, its run, and whether that went on."""
+
+    requirement: InboxRequestOutcome
+    run: InboxRun
+    continued: bool
+
+
+class DecisionRefusal(BaseModel):
+    """Why a decision was not taken; ``decision`` is the one that was first, where that is the reason."""
+
+    model_config = ConfigDict(extra="allow")
+
+    detail: str
+    error_code: str
+    decision: InboxDecision | None
+
+
+class OneDecisionResponse(BaseModel):
+    """What became of one of several decisions: what it alone would have been answered, or why it was not taken."""
+
+    requirement_id: str
+    status_code: int
+    requirement: InboxRequestOutcome | None
+    run: InboxRun | None
+    continued: bool
+    error: DecisionRefusal | None
+
+
+class DecisionsResponse(BaseModel):
+    """What became of each decision, in their order."""
+
+    data: list[OneDecisionResponse]
+
+
+class AlreadyDecidedResponse(BaseModel):
+    """Somebody was faster; ``decision`` is theirs, null where the run was cancelled."""
+
+    detail: str
+    error_code: str
+    decision: InboxDecision | None
+
+
+# What the routes name.
+RESPONSES: tuple[type[BaseModel], ...] = (
+    AlreadyDecidedResponse,
+    DecisionResponse,
+    DecisionsResponse,
+    InboxPage,
+    InboxRequestDetail,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
@@ -11,21 +11,18 @@ from starlette.responses import Response
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App, address_of
+from unpause.api.inbox.models import LONGEST_NAME
 from unpause.api.inbox.wire import detail_of, page_of, read_cursor
-from unpause.api.native import ERRORS, Caller, NativeRoute
+from unpause.api.native import ERRORS, Caller, NativeRoute, model_response
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.principal import Principal
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
 router = APIRouter(route_class=NativeRoute, tags=["Inbox"], responses=ERRORS)
 
-_LONGEST_NAME = 255
 _LONGEST_CURSOR = 300
 
-Name = Annotated[str | None, Query(max_length=_LONGEST_NAME)]
+Name = Annotated[str | None, Query(max_length=LONGEST_NAME)]
 Seconds = Annotated[float | None, Query(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 
 
@@ -33,7 +30,7 @@ async def get_decider(
     caller: Caller,
     acting_for: Annotated[
         str | None,
-        Query(max_length=_LONGEST_NAME, description="Whom a caller without a user of its own acts for"),
+        Query(max_length=LONGEST_NAME, description="Whom a caller without a user of its own acts for"),
     ] = None,
 ) -> Principal:
     """Return the caller; one without a user of its own acts for the user that it names."""
@@ -47,7 +44,7 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
     agent_id: Name = None,
     tool_name: Name = None,
-    user_id: Annotated[str | None, Query(max_length=_LONGEST_NAME, description="Who started the run")] = None,
+    user_id: Annotated[str | None, Query(max_length=LONGEST_NAME, description="Who started the run")] = None,
     session_id: Name = None,
     older_than: Seconds = None,
     expires_within: Seconds = None,
@@ -97,8 +94,3 @@ async def get_inbox_request(application: App, request: Request, caller: Decider,
     """Return one request, also when it is decided, with the last decisions on the same tool."""
     item = await application.inbox.get_item(caller, requirement_id)
     return model_response(detail_of(item, address_of(application, request)))
-
-
-def model_response(model: BaseModel) -> Response:
-    """Return the response with the model as JSON."""
-    return Response(model.model_dump_json(by_alias=True), media_type="application/json")

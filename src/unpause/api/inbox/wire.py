@@ -16,8 +16,10 @@ from unpause.api.inbox.models import (
     InboxPage,
     InboxRequest,
     InboxRequestDetail,
+    InboxRequestOutcome,
     InboxVote,
     Kind,
+    Rememberable,
     Verb,
 )
 from unpause.api.native import moment
@@ -54,13 +56,16 @@ def request_of(item: inbox.InboxItem, address: str) -> InboxRequest:
     return InboxRequest(**_shown(item, address))
 
 
+def outcome_of(item: inbox.InboxItem, address: str) -> InboxRequestOutcome:
+    """Return the request with its decision and the status of its run."""
+    return InboxRequestOutcome(**_shown(item, address), **_decided(item))
+
+
 def detail_of(item: inbox.InboxItem, address: str) -> InboxRequestDetail:
     """Return the request with its decision, the status of its run and earlier decisions."""
-    answer = item.request.requirement.answer
     return InboxRequestDetail(
         **_shown(item, address),
-        decision=None if answer is None else decision_of(answer),
-        run_status=item.request.run.status,
+        **_decided(item),
         earlier=[
             EarlierDecision(
                 requirement_id=each.id, arguments=each.tool_args, **decision_of(each.answer).model_dump(exclude={"via"})
@@ -106,6 +111,14 @@ def read_cursor(text: str | None) -> InboxPosition | None:
     return InboxPosition(moment_of, requirement_id)
 
 
+def _decided(item: inbox.InboxItem) -> dict[str, Any]:
+    answer = item.request.requirement.answer
+    return {
+        "decision": None if answer is None else decision_of(answer),
+        "run_status": item.request.run.status,
+    }
+
+
 def _shown(item: inbox.InboxItem, address: str) -> dict[str, Any]:
     request = item.request
     requirement, run, rules = request.requirement, request.run, request.requirement.deciders
@@ -134,10 +147,17 @@ def _shown(item: inbox.InboxItem, address: str) -> dict[str, Any]:
         "may_decide": item.may_decide,
         "why_not": item.why_not,
         "messages": list(_messages(item.messages)),
-        "remember": None,
+        "remember": _rememberable(requirement),
         "url": f"{address}/console/requests/{requirement.id}",
         "status": request.status,
     }
+
+
+def _rememberable(requirement: Requirement) -> Rememberable | None:
+    allowed = requirement.remember
+    if allowed is None:
+        return None
+    return Rememberable(scopes=list(allowed.scopes), matches=list(allowed.matches), max_seconds=allowed.max_seconds)
 
 
 def _messages(entries: Iterable[TranscriptEntry]) -> Iterable[InboxMessage]:
