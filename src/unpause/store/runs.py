@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Column, ColumnElement
+    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -41,8 +41,12 @@ if TYPE_CHECKING:
 _KEYS = range(2**63)
 
 
-def _find(column: Column[Any], *, locked: bool, owned: bool) -> Statement:
-    query = select(*runs.c).where(column == bindparam("name"), runs.c.organization_id == bindparam("organization"))
+@cache
+def _find(name: str, *, locked: bool, owned: bool) -> Statement:
+    """Return the query for a run by the column of this name; built once, and only where it is used."""
+    query = select(*runs.c).where(
+        runs.c[name] == bindparam("name"), runs.c.organization_id == bindparam("organization")
+    )
     if owned:
         query = query.where(runs.c.user_id == bindparam("user"))
     return Statement(query.with_for_update() if locked else query)
@@ -89,6 +93,11 @@ def _claim(served: ServedAgents | None, *, leased: bool) -> Statement:
     return Statement(claim.where(usual if served.setup_agent is None else or_(usual, setup)))
 
 
+@cache
+def _move_statement(trigger: Trigger, *, guarded: bool) -> Statement:
+    return Statement(_move(trigger, guarded=guarded))
+
+
 # Whether there is anything to read of these; mostly there is not.
 _HAS_TARGETS = (
     exists()
@@ -103,9 +112,6 @@ _HAS_INPUTS = exists().where(inputs.c.run_key == runs.c.id, ~inputs.c.consumed).
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _LEASE_ENDS = database_later("lease", "lease_ends")
-_MOVES = {
-    (trigger, guarded): Statement(_move(trigger, guarded=guarded)) for trigger in Trigger for guarded in (False, True)
-}
 _CONTINUE_AND_CLAIM = Statement(
     _move(Trigger.CONTINUE, guarded=False, then=Trigger.CLAIM).values(lease_expires_at=_LEASE_ENDS)
 )
@@ -136,12 +142,6 @@ _REQUEST_PAUSE = (
 )
 _COLUMNS = frozenset(runs.c.keys())
 _INSERTS = {claimed: _insert(claimed=claimed) for claimed in (False, True)}
-_FIND = {
-    (column.name, locked, owned): _find(column, locked=locked, owned=owned)
-    for column in (runs.c.id, runs.c.run_id)
-    for locked in (False, True)
-    for owned in (False, True)
-}
 
 _ANY = RunFilter()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -183,7 +183,7 @@ def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, loc
     if owned:
         parameters["user"] = visibility.user_id
     with readable():
-        row = _FIND[column, locked, owned].first(connection, parameters)
+        row = _find(column, locked=locked, owned=owned).first(connection, parameters)
         run = None if row is None else _run(row)
     return run if run is not None and ref.matches(run) else None
 
@@ -233,7 +233,7 @@ def move(  # noqa: PLR0913 - three of them are rarely passed
     columns = dict(changes)
     parameters: dict[str, Any] = {"key": run_key, "held": fence, "reserved": int(columns.pop("events", 0))}
     # A fenced trigger that presents no fence fits no row.
-    statement = _MOVES[trigger, fence is not None or rule.fenced]
+    statement = _move_statement(trigger, guarded=fence is not None or rule.fenced)
     if trigger is Trigger.CONTINUE and lease is not None:
         statement = _CONTINUE_AND_CLAIM
     elif lease is not None or served is not None:

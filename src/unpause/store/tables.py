@@ -43,8 +43,11 @@ _OF_A_SESSION, _NOT_REVOKED = text("session_key IS NOT NULL"), text("revoked_at 
 
 
 def _partial(name: str, *columns: str, rows: TextClause) -> Index:
-    """Return an index of these rows alone, on both databases."""
-    return Index(name, *columns, postgresql_where=rows, sqlite_where=rows)
+    """Return an index of these rows alone, on both databases: the migrations create it.
+
+    PostgreSQL's own keyword would load its dialect for a server on SQLite, too.
+    """
+    return Index(name, *columns, sqlite_where=rows)
 
 
 organizations = Table(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
@@ -284,3 +286,12 @@ def test_only_sqlite_has_a_file(tmp_path: Path) -> None:
     assert database_file(sqlite_url(tmp_path / "a.db")) == tmp_path / "a.db"
     assert database_file("sqlite:///a.db") == Path("a.db")
     assert database_file("postgresql+psycopg://localhost/x") is None
+
+
+def test_a_server_on_sqlite_loads_nothing_of_postgresql() -> None:
+    program = (
+        "import sys, unpause.cli.server, unpause.store.tables\n"
+        "print([name for name in sys.modules if name.startswith(('psycopg', 'sqlalchemy.dialects.postgresql'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

@@ -6,10 +6,10 @@ so there it is the time of that process, passed as a parameter.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Interval, bindparam, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -90,9 +90,9 @@ def is_shared(connection: Connection) -> bool:
 class Upsert:
     """An INSERT that adds a row, or where its key is taken makes ``changes`` to the row that is there, or none.
 
-    In one statement: of two that add the same key at once, both get the row. Built once, for both databases: SQLAlchemy
-    has a construct for each. ``changes`` receives the row that was to be added; ``values`` are expressions for columns
-    that are not passed as parameters.
+    In one statement: of two that add the same key at once, both get the row. Built once for each database that is used:
+    SQLAlchemy has a construct for each, and PostgreSQL's takes time and memory to load. ``changes`` receives the row
+    that was to be added; ``values`` are expressions for columns that are not passed as parameters.
     """
 
     def __init__(
@@ -103,16 +103,12 @@ class Upsert:
         values: Mapping[str, Any] | None = None,
         returning: Sequence[ColumnElement[Any]] = (),
     ) -> None:
+        self._table = table
+        self._key = key
+        self._changes = changes
+        self._values = values
+        self._returning = returning or table.c
         self._statements: dict[str, Statement] = {}
-        inserts: dict[str, Any] = {"postgresql": postgresql.insert(table), "sqlite": sqlite.insert(table)}
-        for name, plain in inserts.items():
-            insert = plain.values(values) if values else plain
-            upsert = (
-                insert.on_conflict_do_update(index_elements=key, set_=changes(insert.excluded))
-                if changes
-                else insert.on_conflict_do_nothing(index_elements=key)
-            )
-            self._statements[name] = Statement(upsert.returning(*(returning or table.c)))
 
     def on(self, connection: Connection) -> Statement:
         """Return the statement for the connection's database.
@@ -120,4 +116,19 @@ class Upsert:
         It returns the row that is there now; none where the key was taken and nothing is changed. A row that it returns
         is locked until the transaction ends.
         """
-        return self._statements[connection.dialect.name]
+        name = connection.dialect.name
+        found = self._statements.get(name)
+        if found is None:
+            found = self._statements[name] = self._statement(import_module(f"sqlalchemy.dialects.{name}"))
+        return found
+
+    def _statement(self, dialect: Any) -> Statement:  # noqa: ANN401 - the two have no common type
+        insert = dialect.insert(self._table)
+        if self._values:
+            insert = insert.values(self._values)
+        upsert = (
+            insert.on_conflict_do_update(index_elements=self._key, set_=self._changes(insert.excluded))
+            if self._changes
+            else insert.on_conflict_do_nothing(index_elements=self._key)
+        )
+        return Statement(upsert.returning(*self._returning))
