@@ -26,16 +26,20 @@ from unpause.execution.recovery import Recovery
 from unpause.execution.unserved import UnservedRuns
 from unpause.execution.workers import Workers
 from unpause.factories import (
+    build_channel_sender,
     delivery_rules,
     execution_rules,
     http_client,
     load_jwts,
     load_vault,
+    notification_queue,
+    notification_rules,
     public_address,
     run_limits,
     ticket_key,
     worker_rules,
 )
+from unpause.notifications.service import ChannelService
 from unpause.services.agent_routing import AgentRouter
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
@@ -71,10 +75,12 @@ if TYPE_CHECKING:
 
     from unpause.agents.served import Agents
     from unpause.clock import Clock, Ids
+    from unpause.domain.notifications import NotificationMessage
     from unpause.domain.webhooks import Delivery
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
     from unpause.store.deliveries import Due
+    from unpause.store.notifications import DueChannel
     from unpause.store.rate_limits import Counts
     from unpause.streaming.bus import Bus
 
@@ -107,6 +113,8 @@ class Application:
     counts: Counts
     webhooks: WebhookService
     deliverer: DeliveryWorker[Due, Delivery]
+    channels: ChannelService
+    notifier: DeliveryWorker[DueChannel, NotificationMessage]
     clock: Clock
     authenticator: Authenticator
     tickets: StreamTickets
@@ -127,8 +135,8 @@ class Application:
         async with self.database.opened():
             if isinstance(self.clock, SystemClock) and self.database.is_shared:
                 self.clock.synchronize(await self.database.read(read_clock))
-            # The deliverer starts before the engine and ends after it: messages of the last segments can still be sent.
-            async with self.deliverer.working(), self.engine.running():
+            # Deliverers start before the engine and end after it: messages of the last segments can still be sent.
+            async with self.deliverer.working(), self.notifier.working(), self.engine.running():
                 try:
                     yield
                 except BaseException:
@@ -161,6 +169,7 @@ def build_application(
     database, bus, registry, clock = context.database, context.bus, context.agents, context.clock
     lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
     sender = SigningSender(vault, partial(http_client, settings), clock, public_address(settings))
+    channel_sender = build_channel_sender(settings, vault)
     expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
     authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
     recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
@@ -203,6 +212,13 @@ def build_application(
         counts=_counts(database, clock),
         webhooks=WebhookService(database, clock, context.ids, vault, sender, allow_private=allow_private),
         deliverer=DeliveryWorker(database, WebhookQueue(sender), clock, delivery_rules(settings)),
+        channels=ChannelService(database, clock, vault, channel_sender),
+        notifier=DeliveryWorker(
+            database,
+            notification_queue(settings, channel_sender, context.ids),
+            clock,
+            notification_rules(settings),
+        ),
         clock=clock,
         authenticator=authenticator,
         tickets=StreamTickets(authenticator, clock, ticket_key(settings)),

@@ -14,10 +14,13 @@ from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
 from unpause.clock import SystemClock
+from unpause.delivery.slots import SlotRules
 from unpause.delivery.worker import DeliveryRules
 from unpause.domain.requirements import OnExpire
 from unpause.execution.executor import ExecutionRules
 from unpause.execution.workers import WorkerRules
+from unpause.notifications.queue import NotificationQueue
+from unpause.notifications.sender import AppriseSender
 from unpause.services.quotas import Limits
 from unpause.store.engine.database import secrets_in_url
 from unpause.vault import Vault
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.process.launch import LaunchedProcess
     from unpause.auth.authenticator import JwtReader
-    from unpause.clock import Clock
+    from unpause.clock import Clock, Ids
     from unpause.settings import Settings
     from unpause.store.engine.database import Database
     from unpause.webhooks.http import SafeHttpClient
@@ -70,6 +73,22 @@ def execution_rules(settings: Settings) -> ExecutionRules:
 def delivery_rules(settings: Settings) -> DeliveryRules:
     """Return how webhooks are delivered."""
     return DeliveryRules(settings.webhook_attempts, settings.webhook_timeout_seconds)
+
+
+def notification_rules(settings: Settings) -> DeliveryRules:
+    """Return how notifications are delivered: one attempt at a time to a channel."""
+    slots = SlotRules(total=32, per_organization=16, per_server=1)
+    return DeliveryRules(settings.notify_attempts, settings.notify_timeout_seconds, slots=slots)
+
+
+def build_channel_sender(settings: Settings, vault: Vault) -> AppriseSender:
+    """Return what sends notifications."""
+    return AppriseSender(vault, settings.notify_timeout_seconds, allow_private=settings.notify_private_targets)
+
+
+def notification_queue(settings: Settings, sender: AppriseSender, ids: Ids) -> NotificationQueue:
+    """Return the notifications that are stored, and how they are sent; links lead to this server."""
+    return NotificationQueue(sender, ids, public_address(settings), settings.notify_per_minute)
 
 
 def http_client(settings: Settings) -> SafeHttpClient:

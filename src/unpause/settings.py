@@ -265,6 +265,23 @@ class WebhookSettings(BaseModel):
     )
 
 
+class NotificationSettings(BaseModel):
+    """Notifications."""
+
+    notify_per_minute: int = Field(
+        default=10, ge=1, description="Messages to one channel in a minute; what is beyond comes in one digest."
+    )
+    notify_attempts: int = Field(
+        default=12, ge=1, description="Attempts to deliver a notification, with growing delays."
+    )
+    notify_timeout_seconds: float = Field(
+        default=20.0, gt=0, le=600, allow_inf_nan=False, description="Time for one attempt to deliver a notification."
+    )
+    notify_private_targets: bool = Field(
+        default=False, description="Allow notifications to servers at private addresses and on this machine."
+    )
+
+
 class SetupCommandSettings(BaseModel):
     """Setup commands."""
 
@@ -364,6 +381,7 @@ class Settings(
     ExecutionSettings,
     PauseSettings,
     WebhookSettings,
+    NotificationSettings,
     SetupCommandSettings,
     AccessSettings,
     CodegenSettings,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import threading
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import structlog
 
@@ -205,6 +206,37 @@ def _retrieve(result: asyncio.Future[Any]) -> None:
     if not result.cancelled():
         # Otherwise asyncio logs that it was never retrieved.
         result.exception()
+
+
+async def in_daemon_thread(call: Callable[[], T], name: str) -> T:
+    """Return the result of a call that may block, or raise its exception.
+
+    Nobody joins its thread: a process stops without waiting for it, as a cancelled caller does.
+    """
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(found: T | None, error: BaseException | None) -> None:
+        if result.done():
+            return
+        if error is None:
+            result.set_result(cast("T", found))
+        else:
+            # Nothing else may come out of an event loop.
+            result.set_exception(error if isinstance(error, Exception) else RuntimeError(type(error).__name__))
+
+    def run() -> None:
+        found, raised = None, None
+        try:
+            found = call()
+        except BaseException as error:  # noqa: BLE001 - the boundary around a thread: it is raised in the caller
+            raised = error
+        # The loop may be closed.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, found, raised)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return await result
 
 
 class SingleTask:

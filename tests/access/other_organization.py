@@ -36,6 +36,7 @@ GATE: Final = "canary-gate"
 # Numbers that nothing else in an answer has by chance.
 _FIRST_RUN: Final = 7_700_000
 _FIRST_USER: Final = 5_500_001
+_FIRST_CHANNEL: Final = 6_600_000
 
 _RUNS: Final = f"/v1/organizations/{THEIRS}/agent/run"
 
@@ -76,6 +77,7 @@ async def furnish(server: Server) -> Belongings:
     has = Belongings(boss.authorization.removeprefix("Bearer "))
     hook = {"url": URL, "secret": "canary-secret-of-the-webhook"}
     body_of(await boss.post(f"/v1/organizations/{THEIRS}/webhooks/agent-run", hook))
+    await _add_channels(boss, known)
     await _converse(boss, known)
     await _decide(boss, known)
     await _repeatable(has, anna, boss)
@@ -83,6 +85,13 @@ async def furnish(server: Server) -> Belongings:
     await server.settle(THEIRS)
     await _delivered(server)
     return has
+
+
+async def _add_channels(boss: User, known: User) -> None:
+    """Add channels that tell about runs that fail, of which there is none."""
+    channel = {"url": "json://canary-channel.example/", "name": "canary channel", "events": ["failed"]}
+    body_of(await boss.post("/notifications/channels", {**channel, "owner": "organization"}), 201)
+    body_of(await known.post("/notifications/channels", channel), 201)
 
 
 async def _delivered(server: Server) -> None:
@@ -95,15 +104,18 @@ async def _delivered(server: Server) -> None:
 def _number(connection: Connection, server: Server) -> None:
     """Have their runs and users begin at numbers of their own."""
     if not server.application.database.is_shared:
-        connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES ('runs', :seq)"), {"seq": _FIRST_RUN})
+        for table, first in (("runs", _FIRST_RUN), ("notification_channels", _FIRST_CHANNEL)):
+            row = {"name": table, "seq": first}
+            connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), row)
     else:
-        for table, first in (("runs", _FIRST_RUN), ("users", _FIRST_USER)):
+        numbered = {"runs": _FIRST_RUN, "users": _FIRST_USER, "notification_channels": _FIRST_CHANNEL}
+        for table, first in numbered.items():
             connection.execute(
                 text("SELECT setval(pg_get_serial_sequence(:name, 'id'), :seq)"), {"name": table, "seq": first}
             )
-    row = {"id": _FIRST_USER, "organization_id": THEIRS, "name": "canary-user", "role": "MEMBER"}
+    user = {"id": _FIRST_USER, "organization_id": THEIRS, "name": "canary-user", "role": "MEMBER"}
     private = {"full_name": "Canary of Canaries", "email": "canary@known.example", "created_at": server.clock.now()}
-    connection.execute(insert(users), [{**row, **private}])
+    connection.execute(insert(users), [{**user, **private}])
 
 
 async def _converse(boss: User, known: User) -> None:

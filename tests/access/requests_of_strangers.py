@@ -40,6 +40,7 @@ class Names:
     call_ids: Sequence[str] = ()
     users: Sequence[str] = ()
     user_keys: Sequence[int] = ()
+    channel_keys: Sequence[int] = ()
     urls: Sequence[str] = ()
     keys: Sequence[str] = ()
     organizations: Sequence[int] = (OURS,)
@@ -97,6 +98,7 @@ def names_in(rows: Dump, organization: int) -> Names:
         call_ids=[row["tool_call_id"] for row in waiting],
         users=[KNOWN_USER] if organization == THEIRS else [row["name"] for row in rows["users"]],
         user_keys=[row["id"] for row in rows["users"]],
+        channel_keys=[row["id"] for row in rows["notification_channels"]] or [NOBODYS_NUMBER],
         urls=[URL] if organization == THEIRS else ["https://our-hooks.example/"],
         keys=["known-key-create", "known-key-resolve"] if organization == THEIRS else ["our-key"],
         organizations=(organization,),
@@ -171,6 +173,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "cursor": ("1", "9000000"),
         "db_id": ("unpause",),
         "enabled": (False, True),
+        "events": (["failed"], ["waiting", "in_doubt"]),
         "output_schema": ('{"type": "object"}',),
         "Last-Event-ID": ("0", "1", "3", "-1", "nothing"),
         # A stream that follows ends only when somebody answers the pause.
@@ -179,6 +182,8 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "last_event_index": ("-1", "0", "2"),
         "limit": (1, 100),
         "message": (DEPLOY, DELETE, "hello"),
+        "name": ("ours",),
+        "owner": ("user", "organization"),
         "model": ("test:none",),
         "page": (1, 2),
         "pause_type": ("confirmation", "user_input"),
@@ -219,6 +224,7 @@ _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType
         "agent_id": lambda names: names.agents,
         "agent_run_id": lambda names: names.run_keys,
         "approval_id": lambda names: names.approval_ids,
+        "channel_id": lambda names: names.channel_keys,
         "Idempotency-Key": lambda names: names.keys,
         "org_id": lambda names: names.organizations,
         "pause_id": lambda names: names.pause_ids,
@@ -242,6 +248,8 @@ def values_for(route: Route, wanted: Field, names: Names) -> Sequence[Any]:
         return found if is_json else [json.dumps(each) for each in found]
     if name == "status":
         return _STATUSES.get(route.label, ("PAUSED", "COMPLETED"))
+    if name == "url" and route.path.startswith("/notifications"):
+        return ["json://our-channel.example/"]
     if name in _OBJECTS:
         return [{"is": "ours"} if is_json else '{"is": "ours"}']
     if name == "user_id" and wanted.is_number:

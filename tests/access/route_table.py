@@ -221,8 +221,23 @@ _STATE = {"run_id": "{run_id}", "status": "PAUSED"}
 _NO_GRANT = Answer(404, {"detail": "Grant not found", "error_code": "not_found"})
 _NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
 
+_CHANNEL = {"channel_id": ..., "kind": "json", "owner": "user", "user_id": "{me}", "events": ["failed"], ...: ...}
+_NEW_CHANNEL = {"url": "json://127.0.0.1:9/", "events": ["failed"]}
+_NO_CHANNEL = Answer(404, {"detail": "Channel not found", ...: ...})
+_UNREACHED = Answer(200, {"success": False, "error": "the address is private or of this machine"})
+
 # What a caller sees is decided request by request: each has an inbox, and what is in it depends on its scopes.
 NATIVE: Final[Mapping[str, Row]] = {
+    # An administrator sees those of all users, and the owner's is the first.
+    "GET /notifications/channels": Row(
+        ANYBODY,
+        Answer(200, {"data": [{**_CHANNEL, "channel_id": "{channel_id}", "user_id": "alice"}], "next": "{channel_id}"}),
+        Answer(200, {"data": [], "next": None}),
+        query={"limit": "1"},
+    ),
+    "POST /notifications/channels": same(ANYBODY, Answer(201, _CHANNEL), json=_NEW_CHANNEL),
+    "DELETE /notifications/channels/{channel_id}": Row(ANYBODY, _GONE, _NO_CHANNEL),
+    "POST /notifications/channels/{channel_id}/test": Row(ANYBODY, _UNREACHED, _NO_CHANNEL),
     "GET /inbox": Row(
         ANYBODY,
         Answer(200, {"data": ..., "next": None}),

@@ -57,6 +57,7 @@ class World:
     people: dict[tuple[str, tuple[str, ...]], User] = field(default_factory=dict)
     nobodies: dict[str, tuple[str | None, Answer]] = field(default_factory=dict)
     things: dict[str, object] = field(default_factory=dict)
+    channels: list[int] = field(default_factory=list)
 
     async def person(self, user: str, scopes: tuple[str, ...]) -> User:
         """Return somebody of organization 1 with just these scopes, the same one again."""
@@ -146,11 +147,23 @@ class World:
             # Nothing is sent to it.
             hook = {"url": "https://hooks.example/1", "enabled": False}
             body_of(await admin.post("/v1/organizations/1/webhooks/agent-run", hook))
+        channel = await self._channel(is_new=route.startswith("DELETE /notifications"))
         if route.startswith("GET ") and self.things:
-            return {**self.things, "pending": body_of(await admin.get("/approvals/count"))["count"]}
+            return {**self.things, **channel, "pending": body_of(await admin.get("/approvals/count"))["count"]}
         found = await self.fresh()
         self.things = self.things or await self.fresh()
-        return {**found, "pending": self.things["pending"]}
+        return {**found, **channel, "pending": self.things["pending"]}
+
+    async def _channel(self, *, is_new: bool) -> dict[str, object]:
+        """Return the first channel of Alice's, of two, or a new one; they tell nothing that a test does."""
+        alice = await self.person("alice", ())
+        channel = {"url": "json://127.0.0.1:9/", "events": ["failed"]}
+        while is_new or len(self.channels) < 2:
+            added = body_of(await alice.post("/notifications/channels", channel), 201)["channel_id"]
+            if is_new:
+                return {"channel_id": added}
+            self.channels.append(added)
+        return {"channel_id": self.channels[0]}
 
     async def ask(self, route: str, authorization: str | None, names: Mapping[str, object]) -> Any:  # noqa: ANN401
         """Send the request of the row to the route; fail where its answer is not in the OpenAPI document."""

@@ -54,6 +54,7 @@ _RUN: Final = f"{_ORGANIZATION}/agent/run"
 _HOOKS: Final = f"{_ORGANIZATION}/webhooks/agent-run"
 _SESSION: Final = "/sessions/{session_id}"
 _APPROVAL: Final = "/approvals/{approval_id}"
+_CHANNEL: Final = "/notifications/channels/{channel_id}"
 
 # The kinds of requests. Every route there is stands in one of them.
 BEGINNING: Final = (f"POST {_AGNO}", f"POST {_RUN}")
@@ -83,6 +84,8 @@ CONVERSING: Final = (
 )
 ADMINISTERING: Final = (
     *(f"GET {_HOOKS}", f"POST {_HOOKS}", f"DELETE {_HOOKS}", f"POST {_HOOKS}/test"),
+    *("GET /notifications/channels", "POST /notifications/channels"),
+    *(f"DELETE {_CHANNEL}", f"POST {_CHANNEL}/test"),
     f"POST {_ORGANIZATION}/setup-commands/generate",
     *("GET /audit", f"GET {_ORGANIZATION}/audit", f"GET {_ORGANIZATION}/users"),
     *(f"GET {_ORGANIZATION}/users/{{user_id}}", "GET /v1/users/me", "GET /v1/organizations"),

@@ -13,6 +13,8 @@ import pytest
 from tests.access.other_organization import CANARY, THEIRS, rows_of
 from tests.support.server import Dump, Server
 from unpause.domain.webhooks import DeliveryResult
+from unpause.notifications.sender import AppriseSender
+from unpause.vault import Sealed
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _IDS: Final[Mapping[str, tuple[str, ...]]] = {
     "idempotency_keys": ("key", "fingerprint"),
     "webhook_deliveries": ("id",),
     "tokens": ("id", "hash"),
+    "notification_channels": ("id",),
 }
 
 
@@ -43,8 +46,13 @@ def nobody_outside(sent: list[bytes]) -> Iterator[None]:
         sent.append(url.encode() + content + repr(headers).encode())
         return DeliveryResult(200)
 
+    async def take(_: AppriseSender, channel: int, url: Sealed, text: tuple[str, str]) -> DeliveryResult:
+        sent.append(f"{channel} {url.token} {text}".encode())
+        return DeliveryResult()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SafeHttpClient, "post", answer)
+        patch.setattr(AppriseSender, "send_text", take)
         yield
 
 
@@ -107,6 +115,7 @@ async def view_of_owner(server: Server, token: str) -> dict[str, str]:
     rows = rows_of(await server.dump(), THEIRS)
     addresses = ["/sessions?limit=1000", "/approvals?limit=1000", "/approvals/count", "/audit?limit=1000"]
     addresses += ["/v1/users/me", "/v1/organizations", f"{organization}/users", f"{organization}/webhooks/agent-run"]
+    addresses.append("/notifications/channels")
     addresses += [f"{organization}/agent/runs?limit=100", f"{organization}/audit?limit=100"]
     for session in rows["sessions"]:
         addresses += [f"/sessions/{session['session_id']}", f"/sessions/{session['session_id']}/runs"]

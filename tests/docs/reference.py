@@ -81,6 +81,8 @@ _TABLES: Final = {
     "webhook_deliveries": "The outbox: messages, their attempts and results",
     "rate_counts": "Requests in the present window, where several processes share the database",
     "nodes": "Processes that execute runs, where several share the database",
+    "notification_channels": "Where people are told about requests and runs; URLs are encrypted",
+    "notifications": "What channels are told, and the result of each attempt",
     "tokens": "API tokens, as hashes",
     "console_sessions": "Browsers that are signed in to the console, as hashes; each acts as its token",
     "login_links": "One-time links that sign in to the console, as hashes; deleted with their use",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from unpause.api import notifications
 from unpause.api.agentos import approvals, audit, config, follow, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import audit as codegen_audit
@@ -48,7 +49,7 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 _ROUTERS = (
     health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
-    *(part.router for part in (me, run_routes)),
+    *(part.router for part in (me, run_routes, notifications)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,
     inbox_decisions.router,

@@ -59,6 +59,7 @@ _NATIVE_TAGS = {
     "Inbox": "What waits for people, over all agents and APIs: list, decide, follow.",
     "Caller": "Who the caller is, and what it may do.",
     "Runs": "Runs of all agents and APIs: search, read, cancel, pause, resume; and an overview.",
+    "Notifications": "Channels that tell people what waits for them.",
 }
 _SERVER_TAGS = {"Health": "Liveness and readiness."}
 _GROUPS = {

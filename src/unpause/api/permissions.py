@@ -106,6 +106,11 @@ _NATIVE: dict[str, Scopes] = {
     "DELETE /grants/{grant_id}": _ANY_TOKEN,
     "POST /inbox/decide": _ANY_TOKEN,
     "POST /inbox/{requirement_id}/decide": _ANY_TOKEN,
+    # Their own; those of the organization only administrators.
+    "GET /notifications/channels": _ANY_TOKEN,
+    "POST /notifications/channels": _ANY_TOKEN,
+    "DELETE /notifications/channels/{channel_id}": _ANY_TOKEN,
+    "POST /notifications/channels/{channel_id}/test": _ANY_TOKEN,
 }
 
 _OF_ORGANIZATION: dict[str, Scopes] = {

@@ -19,6 +19,7 @@ from unpause.store.tokens import add_token, find_token, has_tokens, set_expiry, 
 from unpause.store.users import ensure_user, find_organization, lock_organization
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
     from unpause.store.engine.database import Connection
@@ -148,14 +149,19 @@ def check_name(name: str) -> None:
         raise InvalidInput(f"A name must have 1 to {_LONGEST_NAME} printable characters")
 
 
+def check_scopes(scopes: Iterable[str]) -> None:
+    """Raise InvalidInput for a scope that is a spelling mistake."""
+    if unknown := [scope for scope in scopes if not is_known(scope)]:
+        raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*DEFAULT_SCOPES, ADMIN))}, …)")
+
+
 def _check(connection: Connection, new: NewToken) -> None:
     if find_organization(connection, new.organization_id) is None:
         raise InvalidInput(f"There is no organization {new.organization_id}")
     for name in (new.user_id, new.name):
         if name is not None:
             check_name(name)
-    if unknown := [scope for scope in new.scopes if not is_known(scope)]:
-        raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*DEFAULT_SCOPES, ADMIN))}, …)")
+    check_scopes(new.scopes)
 
 
 def _note(

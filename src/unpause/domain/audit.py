@@ -27,6 +27,8 @@ class AuditAction(StrEnum):
     SESSION_CHANGED = "session.changed"
     SESSION_DELETED = "session.deleted"
     WEBHOOK_CHANGED = "webhook.changed"
+    CHANNEL_ADDED = "channel.added"
+    CHANNEL_REMOVED = "channel.removed"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a word, not a token
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a word, not a token
     SIGNED_IN = "console.signed_in"

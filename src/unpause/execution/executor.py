@@ -18,6 +18,7 @@ from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost
 from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.claims import ClaimRules, load_claimed
+from unpause.services.notifying import enqueue_notifications
 from unpause.services.segment_journal import SegmentJournal
 from unpause.store.engine.changes import note_run
 from unpause.store.events import add_events
@@ -141,6 +142,7 @@ class Executor:
             if run is not None:
                 note_run(connection, run, Trigger.GIVE_UP)
                 enqueue_webhooks(connection, run, now)
+                enqueue_notifications(connection, run, now)
             event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": reason})
             return add_events(connection, run_key, (event,), last)
 

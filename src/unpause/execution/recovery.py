@@ -13,6 +13,7 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.services.notifying import enqueue_notifications
 from unpause.store.engine.dialects import read_now
 from unpause.store.events import add_events
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
@@ -153,5 +154,6 @@ def release_crashed(connection: Connection, run: Run, max_crashes: int, now: dat
     }
     ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
     enqueue_webhooks(connection, ended, now)
+    enqueue_notifications(connection, ended, now)
     event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})
     return ended, add_events(connection, run.id, (event,), ended.last_sequence)

@@ -228,11 +228,12 @@ class ContinueHandler:
             "continued_decision": _decision_word(answered),
         }
         lease = None if self.slot is None else self.slot.rules.lease
-        moved, has_targets, has_inputs = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        change = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        moved, has_inputs = change.run, change.has_inputs
         since = min((requirement.created_at for requirement in answered), default=run.updated_at)
         note_details(self.connection, waited_seconds=round((self.now - since).total_seconds(), 3))
         self._add_input()
-        if has_targets:
+        if change.has_targets:
             self._announce(moved, answered)
         event = Event(EventType.RUN_CONTINUED, self.now, self._payload(answered))
         events = add_events(self.connection, run.id, (event,), moved.last_sequence)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unpause.domain.events import Event, EventType
+from unpause.domain.notifications import ChannelEvent
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
+from unpause.services.notifying import enqueue_notifications
 from unpause.store.events import add_events
 from unpause.store.idempotency import delete_requests, has_requests
 from unpause.store.requirements import forget_reminders, list_due_runs
@@ -91,4 +93,5 @@ def _remind(connection: Connection, locked: LockedRun) -> tuple[Event, ...]:
     }
     last = append_to_log(connection, run.id, 1, now)
     enqueue_webhooks(connection, replace(run, last_sequence=last), now, due, message_type=REMINDER)
+    enqueue_notifications(connection, run, now, due, event=ChannelEvent.EXPIRES_SOON)
     return add_events(connection, run.id, (Event(EventType.PAUSE_REMINDER, now, payload),), last)

@@ -16,6 +16,7 @@ from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.grants import GrantUse, find_usable
+from unpause.services.notifying import enqueue_notifications
 from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
@@ -366,12 +367,15 @@ class SegmentJournal(SegmentState):
         self, connection: Connection, taken: PendingWrites, trigger: Trigger, changes: Mapping[str, Any]
     ) -> tuple[Event, ...]:
         """Write ``taken`` and the end of the segment, which is announced to clients, or raise LeaseLost."""
-        (run, has_targets, _), events = self._transition(connection, taken, trigger, changes)
+        moved, events = self._transition(connection, taken, trigger, changes)
+        run = moved.run
         if trigger is Trigger.PAUSE:
             waits_for = ", ".join(sorted({requirement.tool_name for requirement in taken.requirements}))
             note_details(connection, waits_for=waits_for or "the user's next message")
-        if has_targets:
+        if moved.has_targets:
             enqueue_webhooks(connection, run, run.updated_at, taken.requirements)
+        if moved.has_channels:
+            enqueue_notifications(connection, run, run.updated_at, taken.requirements)
         requirements = (*self._segment.requirements, *taken.requirements)
         calls = {**self._stored_calls, **taken.added, **taken.settled}.values()
         in_order = sorted(calls, key=lambda call: (call.turn, call.position))

@@ -18,7 +18,7 @@ from unpause.store.engine.changes import note_run
 from unpause.store.engine.dialects import database_later, lease_parameters
 from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
-from unpause.store.tables import inputs, runs, webhook_targets
+from unpause.store.tables import inputs, notification_channels, runs, webhook_targets
 from unpause.store.unreadable import read_rows, readable
 from unpause.store.visibility import visible_to
 
@@ -69,7 +69,7 @@ def _move(
     )
     if guarded:
         statement = statement.where(runs.c.fence == bindparam("held"))
-    return statement.returning(*(returned or (*runs.c, _HAS_TARGETS, _HAS_INPUTS)))
+    return statement.returning(*(returned or (*runs.c, _HAS_TARGETS, _HAS_INPUTS, _HAS_CHANNELS)))
 
 
 def _insert(*, claimed: bool) -> Statement:
@@ -109,6 +109,12 @@ _HAS_TARGETS = (
     .label("has_targets")
 )
 _HAS_INPUTS = exists().where(inputs.c.run_key == runs.c.id, ~inputs.c.consumed).correlate(runs).label("has_inputs")
+_HAS_CHANNELS = (
+    exists()
+    .where(notification_channels.c.organization_id == runs.c.organization_id)
+    .correlate(runs)
+    .label("has_channels")
+)
 # Built once: SQLAlchemy takes longer to build a statement anew than SQLite to execute it.
 _RESERVED = runs.c.last_sequence + bindparam("reserved")
 _LEASE_ENDS = database_later("lease", "lease_ends")
@@ -148,11 +154,12 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Moved(NamedTuple):
-    """A run after a transition, whether webhooks are to get a message, and whether it has inputs to be read."""
+    """A run after a transition: whether webhooks and channels may get a message, and whether it has unread inputs."""
 
     run: Run
     has_targets: bool
     has_inputs: bool
+    has_channels: bool
 
 
 class Reserved(NamedTuple):
@@ -244,7 +251,7 @@ def move(  # noqa: PLR0913 - three of them are rarely passed
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
     run = note_run(connection, _run(row), trigger, claimed=trigger is Trigger.CLAIM or lease is not None)
-    return Moved(run, bool(row["has_targets"]), bool(row["has_inputs"]))
+    return Moved(run, bool(row["has_targets"]), bool(row["has_inputs"]), bool(row["has_channels"]))
 
 
 def give_up(connection: Connection, run_key: int, changes: Mapping[str, Any]) -> int | None:

@@ -359,6 +359,55 @@ webhook_deliveries = Table(
     _partial("ix_webhook_deliveries_failing", "organization_id", "created_at", rows=_FAILING),
 )
 
+# Where people are told about requests and runs: for an organization, or with a `user_id` for that user. `url` is
+# encrypted. In the present window of a minute `window_count` messages were sent.
+notification_channels = Table(
+    "notification_channels",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("user_id", _NAME),
+    Column("name", _NAME),
+    Column("kind", _WORD, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", Json, nullable=False),
+    Column("scopes", Json),
+    Column("token_id", _WORD),
+    Column("is_isolated", Boolean(create_constraint=False), nullable=False, server_default="1"),
+    Column("window_ends_at", Instant),
+    Column("window_count", Integer, nullable=False, server_default="0"),
+    Column("last_sent_at", Instant),
+    Column("last_error", Text),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_notification_channels_organization_id_user_id", "organization_id", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+# Their outbox: one row a fact and channel. `batch` is the last attempt, which may have been for several.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", String(96), primary_key=True),
+    Column("organization_id", Key, ForeignKey("organizations.id"), nullable=False),
+    Column("channel_id", Key, ForeignKey("notification_channels.id", ondelete="CASCADE"), nullable=False),
+    Column("event", _WORD, nullable=False),
+    Column("subject", _UUID, nullable=False),
+    Column("run_id", _UUID, nullable=False),
+    Column("agent_id", _NAME, nullable=False),
+    Column("tool_name", _NAME),
+    Column("expires_at", Instant),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("batch", _UUID),
+    Column("next_attempt_at", Instant),
+    Column("delivered_at", Instant),
+    Column("last_error", Text),
+    Column("created_at", Instant, nullable=False),
+    Index("ix_notifications_next_attempt_at", "next_attempt_at"),
+    Index("ix_notifications_channel_id_next_attempt_at", "channel_id", "next_attempt_at"),
+    Index("ix_notifications_batch", "batch"),
+    Index("ix_notifications_created_at", "created_at"),
+)
+
 # The requests of a rate limit's key in the present window, where several processes share the database.
 rate_counts = Table(
     "rate_counts",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import threading
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from ipaddress import ip_address
@@ -22,6 +21,7 @@ import httpx
 from unpause.domain.urls import IPAddress, is_public, read_url
 from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput
+from unpause.tasks import in_daemon_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,28 +140,17 @@ class SafeHttpClient:
 async def resolve_name(name: str, port: int) -> list[str]:
     """Return the addresses of a name, the best first; none where it does not resolve.
 
-    The thread is a daemon, and nobody joins it: a server stops without waiting for a silent name server.
+    A server stops without waiting for a silent name server.
     """
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[str]] = loop.create_future()
 
-    def settle(addresses: list[str]) -> None:
-        if not found.done():
-            found.set_result(addresses)
-
-    def resolve() -> None:
+    def resolve() -> list[str]:
         try:
             rows = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            rows = []
-        try:
-            loop.call_soon_threadsafe(settle, list(dict.fromkeys(str(row[4][0]) for row in rows)))
-        except RuntimeError:
-            # The loop is closed.
-            return
+            return []
+        return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
-    threading.Thread(target=resolve, name="resolve a webhook's name", daemon=True).start()
-    return await found
+    return await in_daemon_thread(resolve, "resolve a webhook's name")
 
 
 def _reason(error: Exception) -> str:

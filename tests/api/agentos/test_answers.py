@@ -38,7 +38,7 @@ PAUSE_EVENTS = ["INSERT events"]
 CONTINUE = ["runs", "tool_calls", "UPDATE requirements", "INSERT audit", "UPDATE runs", "INSERT events"]
 LOAD = ["messages"]
 CALL = ["UPDATE runs", "UPDATE tool_calls", "INSERT events"]
-POLLED = ["webhook_deliveries"]
+POLLED = ["webhook_deliveries", "notifications"]
 COMPLETE = ["UPDATE runs", "INSERT messages", "INSERT events"]
 
 

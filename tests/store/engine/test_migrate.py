@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
 from unpause.domain.audit import AuditAction, entry_by
@@ -20,6 +20,7 @@ from unpause.domain.event_payloads import call_payload, pause_payload
 from unpause.domain.events import Event, EventType
 from unpause.domain.grants import Grant, GrantMatch, GrantScope, Remember, StrictRule, fingerprint_of
 from unpause.domain.idempotency import RequestKey
+from unpause.domain.notifications import Channel, ChannelEvent, Notification
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import Requirement, RequirementKind
 from unpause.domain.runs import CallStatus, Message, Outcome, Run, RunInput, RunStatus, ToolCall, TranscriptEntry
@@ -28,6 +29,7 @@ from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
+from unpause.store.channels import add_channel
 from unpause.store.console_sessions import add_console_session, add_login_link
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine import migrate
@@ -37,8 +39,9 @@ from unpause.store.events import add_events
 from unpause.store.grants import add_grant
 from unpause.store.idempotency import add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
+from unpause.store.notifications import add_notifications
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
-from unpause.store.tables import metadata, nodes, rate_counts
+from unpause.store.tables import inputs, metadata, nodes, rate_counts
 from unpause.store.tokens import add_token
 from unpause.store.webhooks import replace_run_targets
 from unpause.vault import Sealed
@@ -83,6 +86,18 @@ def fill(connection: Connection) -> None:
         replace_run_targets(connection, run, [WebhookTarget(Address("https://example.org"), Sealed("encrypted"))], NOW)
         delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
+        channel = Channel(
+            organization_id=run.organization_id,
+            kind="json",
+            url=Sealed("encrypted"),
+            events=(ChannelEvent.WAITING,),
+            created_at=NOW,
+            scopes=frozenset({"agents:run"}),
+        )
+        told = Notification(
+            add_channel(connection, channel), ChannelEvent.WAITING, f"r{number}", run.run_id, "agent", "tool", NOW, NOW
+        )
+        add_notifications(connection, run.organization_id, [told])
         add_token(connection, Token(f"token {number}", run.organization_id, "ada", None, "hash", ("agents:run",), NOW))
         credential = ConsoleCredential(f"hash {number}", f"token {number}", NOW, NOW + timedelta(hours=1))
         add_console_session(connection, credential)
@@ -174,6 +189,7 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     lost = (
         *("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries"),
         *("tokens", "audit", "console_sessions", "login_links", "grants"),
+        *("notification_channels", "notifications"),
     )
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
@@ -222,7 +238,8 @@ async def test_after_a_way_down_a_runs_prompt_is_an_input_until_a_message_carrie
         await database.write(fill_one)
     assert not Place(empty_database).dump()["inputs"]
     migrate.downgrade(empty_database, "0010")
-    (row,) = Place(empty_database).dump()["inputs"]
+    with closing(plain_engine(empty_database).connect()) as connection:
+        (row,) = connection.execute(select(*inputs.c)).mappings()
     found = [row[name] for name in ("position", "prompt", "images", "consumed", "created_by")]
     assert found == [0, "grüße", None, has_answer, "ada"]
 
@@ -237,7 +254,8 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None, "remember": None} for row in rows["requirements"]]
-    emptied = {name: list[Any]() for name in ("audit", "tokens", "console_sessions", "login_links", "grants")}
+    gone = ("audit", "tokens", "console_sessions", "login_links", "grants", "notification_channels", "notifications")
+    emptied = {name: list[Any]() for name in gone}
     carried = [{**row, "consumed": True} for row in rows["inputs"]]
     kept = {**rows, "requirements": forgotten, "inputs": carried, **emptied}
     assert Place(empty_database).dump() == kept
