@@ -30,6 +30,11 @@ def restart(service: str) -> str:
     return f"restarted {service}"
 
 
+def drain(service: str) -> str:
+    """Drain a service."""
+    return f"drained {service}"
+
+
 def look(service: str) -> str:
     """Look at a service, without asking anybody."""
     return f"looked at {service}"
@@ -90,6 +95,7 @@ ops = Agent(
     name="ops",
     tools=[
         Tool(restart, requires_approval=True),
+        Tool(drain, requires_approval=True, metadata=policy(remember="tool")),
         Tool(pay, requires_approval=True, metadata=policy(editable=["amount"])),
         Tool(mail, metadata=policy(user_input=["to", "copies"])),
         Tool(deploy, metadata=policy(approval="required")),

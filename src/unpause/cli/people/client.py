@@ -72,9 +72,9 @@ class Client:
         headers = {"Idempotency-Key": str(uuid4())}
         return object_of(self._request("POST", path, is_repeatable=True, headers=headers, **content), self.url)
 
-    def delete(self, path: str) -> None:
-        """Delete something."""
-        self._request("DELETE", path)
+    def delete(self, path: str) -> JsonObject:
+        """Delete or revoke something; return what is left of it."""
+        return object_of(self._request("DELETE", path), self.url)
 
     def items(self, path: str, limit: int, **query: object) -> Iterator[JsonObject]:
         """Yield at most ``limit`` items of a list, page by page."""

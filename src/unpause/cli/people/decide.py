@@ -17,6 +17,8 @@ from unpause.cli.people.requests import call_text, find_request
 from unpause.cli.people.times import moment_after, now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from unpause.cli.people.client import Client
     from unpause.cli.people.errors import JsonObject
 
@@ -59,9 +61,7 @@ class Remember:
 
 
 def approve(
-    request: RequestId,
-    /,
-    *,
+    *requests: RequestId,
     values: Annotated[
         list[str] | None,
         Parameter(
@@ -78,25 +78,19 @@ def approve(
     ] = False,
     common: Common = DEFAULTS,
 ) -> None:
-    """Approve a call; its run goes on."""
+    """Approve calls; their runs go on."""
     kept = remember.body()
-    with common.connect() as client:
-        item = find_request(client, request)
+
+    def decision_on(item: JsonObject) -> JsonObject:
         check_doubt(item, yes=yes)
-        sent = _read_values(values or [], item)
-        _decide(client, common, item, {"decision": "approve", "note": note, "remember": kept, **sent})
+        return {"decision": "approve", "note": note, "remember": kept, **_read_values(values or [], item)}
+
+    _decide_each(requests, common, decision_on)
 
 
-def reject(
-    request: RequestId,
-    /,
-    *,
-    note: Note = None,
-    common: Common = DEFAULTS,
-) -> None:
-    """Reject a call; its run goes on, and the model reads the note."""
-    with common.connect() as client:
-        _decide(client, common, find_request(client, request), {"decision": "reject", "note": note})
+def reject(*requests: RequestId, note: Note = None, common: Common = DEFAULTS) -> None:
+    """Reject calls; their runs go on, and the model reads the note."""
+    _decide_each(requests, common, lambda _: {"decision": "reject", "note": note})
 
 
 def answer(
@@ -108,8 +102,7 @@ def answer(
 ) -> None:
     """Answer a question of the model in words; its run goes on."""
     text = read_words(words)
-    with common.connect() as client:
-        _decide(client, common, find_request(client, request), {"decision": "answer", "answer": text})
+    _decide_each([request], common, lambda _: {"decision": "answer", "answer": text})
 
 
 def result(
@@ -121,8 +114,26 @@ def result(
 ) -> None:
     """Give the result of a call that runs outside; its run goes on."""
     text = read_file_or_words(value)
+    _decide_each([request], common, lambda _: {"decision": "answer", "result": text})
+
+
+def _decide_each(texts: Sequence[str], common: Common, decision_on: Callable[[JsonObject], JsonObject]) -> None:
+    """Decide one request after the other; what is refused does not stop the rest, a server that is away does."""
+    if not texts:
+        raise CommandFailed("Name at least one request: `unpause inbox` lists them", Exit.USAGE)
+    failures: list[CommandFailed] = []
     with common.connect() as client:
-        _decide(client, common, find_request(client, request), {"decision": "answer", "result": text})
+        for text in texts:
+            try:
+                item = find_request(client, text)
+                _decide(client, common, item, decision_on(item))
+            except CommandFailed as error:
+                if len(texts) == 1 or error.code is Exit.UNREACHABLE:
+                    raise
+                failures.append(error)
+                sys.stderr.write(f"{harmless(f'{text}: {error.message}')}\n")
+    if failures:
+        raise CommandFailed(f"{len(failures)} of {len(texts)} requests were not decided", failures[0].code)
 
 
 def _decide(client: Client, common: Common, item: JsonObject, decision: JsonObject) -> None:

@@ -44,8 +44,9 @@ def revoke(
     """Revoke a grant: later calls wait again."""
     with common.connect() as client:
         found = find_by_beginning(client.items("/grants", _SEARCHED), grant, "grant", "grant_id")
-        client.delete(f"/grants/{found['grant_id']}")
-    common.printer().object(found, found["grant_id"], f"Revoked: {harmless(_call(found))} waits for a decision again")
+        revoked = client.delete(f"/grants/{found['grant_id']}")
+    text = f"Revoked: {harmless(_call(found))} waits for a decision again"
+    common.printer().object(revoked, found["grant_id"], text)
 
 
 def _listing() -> Listing:

@@ -118,6 +118,19 @@ def request_lines(item: JsonObject) -> Iterator[str]:
         yield from block(str(message["role"]).capitalize(), message["text"])
     for one in item.get("earlier") or ():
         yield from block("Earlier", f"{harmless_json(one['arguments'])}  {decision_text(one)}")
+    yield from _commands(item)
+
+
+def _commands(item: JsonObject) -> Iterator[str]:
+    """Yield the commands that decide the request."""
+    name = item["requirement_id"]
+    approve = " ".join(
+        [f"unpause approve {name}", *(f"--set {value}=…" for value in (item.get("form") or {}).get("required", ()))]
+    )
+    accept = {"question": f"unpause answer {name} TEXT", "external_execution": f"unpause result {name} @FILE"}
+    if item["status"] == "open" and item["may_decide"]:
+        first = approve if item["needs_approval"] else accept.get(item["kind"], approve)
+        yield from block("Decide", f"{first}\nunpause reject {name} --note TEXT")
 
 
 def _votes(item: JsonObject) -> str | None:

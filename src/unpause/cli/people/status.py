@@ -49,8 +49,9 @@ def _lines(found: JsonObject) -> Iterator[str]:
     yield f"{found['url']} is {found['ready'].get('status', 'unknown')}"
     me = found["me"]
     if me is not None:
-        who = me.get("name") or me.get("user_id") or ("a token without a user" if me["authenticated"] else "nobody")
-        yield from _field("you", f"{who} of {me['organization_name']}")
+        who = me.get("name") or me.get("user_id") or "without a user"
+        needed = "" if me["authenticated"] else "; this server needs no token"
+        yield from _field("you", f"{who}, of {me['organization_name']}{needed}")
     yield from _fields({**found["health"], **found["ready"]}, {"status"})
     yield from _overview(found["overview"] or {})
 
