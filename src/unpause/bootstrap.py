@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -50,12 +50,14 @@ from unpause.services.grants import GrantService
 from unpause.services.inbox import Inbox
 from unpause.services.metrics import Metrics
 from unpause.services.overview import OverviewService
+from unpause.services.retention import Retention
 from unpause.services.run_lists import RunLists
 from unpause.services.run_search import RunFinder
 from unpause.services.runs import RunService
 from unpause.services.segment_journal import JournalContext
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
+from unpause.store.engine.backup import marked_in_use
 from unpause.store.engine.database import Database, parse_url
 from unpause.store.rate_limits import OwnCounts, SharedCounts
 from unpause.store.run_queue import read_clock
@@ -70,7 +72,7 @@ from unpause.webhooks.sender import SigningSender
 from unpause.webhooks.service import WebhookService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from datetime import datetime
 
     from unpause.agents.served import Agents
@@ -132,7 +134,9 @@ class Application:
 
         When a part of that dies, the block is cancelled, and the reason is raised after the runs are released.
         """
-        async with self.database.opened():
+        async with AsyncExitStack() as database:
+            database.enter_context(marked_in_use(self.settings.database_url))
+            await database.enter_async_context(self.database.opened())
             if isinstance(self.clock, SystemClock) and self.database.is_shared:
                 self.clock.synchronize(await self.database.read(read_clock))
             # Deliverers start before the engine and end after it: messages of the last segments can still be sent.
@@ -187,7 +191,7 @@ def build_application(
             recovery=recovery,
             heartbeat=heartbeat,
             lifespans=agents.running,
-            sweeps=(*_shared_sweeps(database, clock, recovery), authenticator, expiry, unserved),
+            sweeps=(*_own_sweeps(settings, context, recovery), authenticator, expiry, unserved),
             sweep_seconds=settings.sweep_seconds,
             pulse=pulse,
         ),
@@ -308,11 +312,15 @@ def _own_agents(settings: Settings, registry: AgentRegistry) -> Callable[[], Col
     return own
 
 
-def _shared_sweeps(database: Database, clock: Clock, recovery: Recovery) -> tuple[Sweep, ...]:
-    """Return what to sweep only where others share the database."""
-    if not database.is_shared:
-        return ()
-    return (ClockSync(database, clock), recovery) if isinstance(clock, SystemClock) else (recovery,)
+def _own_sweeps(settings: Settings, context: ServiceContext, recovery: Recovery) -> Iterator[Sweep]:
+    """Yield what to sweep only where others share the database, and what only with these settings."""
+    database, clock = context.database, context.clock
+    if database.is_shared and isinstance(clock, SystemClock):
+        yield ClockSync(database, clock)
+    if database.is_shared:
+        yield recovery
+    if settings.keep_ended_runs is not None:
+        yield Retention(database, clock, settings.keep_ended_runs)
 
 
 def _bus(settings: Settings, database: Database) -> Bus:

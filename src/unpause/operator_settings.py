@@ -1,12 +1,21 @@
-"""Settings of what operators see of a process: how it ends, its logs and its metrics."""
+"""Settings of what operators see of a process: how it ends, its logs and metrics, and what it keeps."""
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import timedelta
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from unpause.clock import LONGEST_SECONDS
+from unpause.durations import parse_duration
+
+
+def _read_duration(value: Any) -> Any:  # noqa: ANN401 - whatever is set; pydantic checks the rest
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+KeptFor = Annotated[timedelta, BeforeValidator(_read_duration)]
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -50,3 +59,11 @@ class MetricsSettings(BaseModel):
         description="Port that serves `/metrics` without a token, for a network that only Prometheus reaches.",
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")
+
+
+class RetentionSettings(BaseModel):
+    """Retention."""
+
+    keep_ended_runs: KeptFor | None = Field(
+        default=None, description="How long to keep runs that have ended, such as 90d; by default for ever."
+    )

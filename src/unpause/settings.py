@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretSt
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from unpause.clock import LONGEST_SECONDS
-from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings
+from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings, RetentionSettings
 
 DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
@@ -380,6 +380,7 @@ class Settings(
     DatabaseSettings,
     ExecutionSettings,
     PauseSettings,
+    RetentionSettings,
     WebhookSettings,
     NotificationSettings,
     SetupCommandSettings,

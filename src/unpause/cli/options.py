@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic import SecretStr, ValidationError
 
+from unpause.durations import parse_duration
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
 # What stands for a value in the help: by the end of the name, or else by the type.
 _WORDS_BY_NAME = {"_url": "URL", "_bytes": "BYTES", "_seconds": "SECONDS"}
-_WORDS_BY_TYPE = {Path: "PATH", int: "NUMBER", tuple: "LIST", SecretStr: "KEY"}
+_WORDS_BY_TYPE = {Path: "PATH", int: "NUMBER", tuple: "LIST", SecretStr: "KEY", timedelta: "DURATION"}
 
 DatabaseUrl = Annotated[
     str | None,
     Parameter(metavar="URL", help="URL of the database; by default UNPAUSE_DATABASE_URL, or unpause.db here."),
 ]
+
+
+def _duration(_: Any, words: Sequence[Token]) -> timedelta:  # noqa: ANN401 - cyclopts passes the type
+    [word] = words
+    return parse_duration(word.value)
+
+
+Duration = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION", n_tokens=1)]
 
 
 def read_settings(**options: Any) -> Settings:  # noqa: ANN401 - as they come; pydantic checks them

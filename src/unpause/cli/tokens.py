@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
-from cyclopts import Token as Word
 
 from unpause.auth.tokens import NewToken, check_name, create_token, replace_token, revoke_token
-from unpause.cli.options import DatabaseUrl, database_url_or_default
+from unpause.cli.options import DatabaseUrl, Duration, database_url_or_default
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, Startup, UnpauseError
@@ -24,24 +22,11 @@ from unpause.store.tokens import list_tokens
 from unpause.store.users import add_organization, list_organizations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from unpause.domain.tokens import Token
     from unpause.store.engine.database import Connection
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"([0-9]{1,6})([smhd])")
-
-
-def _duration(_: Any, words: Sequence[Word]) -> timedelta:  # noqa: ANN401 - cyclopts passes the type
-    [word] = words
-    found = _DURATION.fullmatch(word.value)
-    if found is None or not int(found[1]):
-        raise ValueError(f"{word.value!r} is not a duration such as 90d, 12h or 30m")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-
-
-_Duration = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION", n_tokens=1)]
 _Id = Annotated[str, Parameter(help="Id of the token, as `list` shows it.")]
 _Organization = Annotated[int, Parameter(metavar="NUMBER", help="Id of the organization.")]
 
@@ -62,7 +47,7 @@ class TokenOptions:
         DEFAULT_SCOPES
     )
     admin: Annotated[bool, Parameter(negative=(), help=f"Permit everything: {ADMIN}.")] = False
-    expires: Annotated[_Duration | None, Parameter(help="Lifetime, such as 90d; by default until revoked.")] = None
+    expires: Annotated[Duration | None, Parameter(help="Lifetime, such as 90d; by default until revoked.")] = None
     org: _Organization = DEFAULT_ORGANIZATION
 
     def new_token(self) -> NewToken:
@@ -102,7 +87,7 @@ def rotate_token(
     token_id: _Id,
     /,
     *,
-    keep_old: Annotated[_Duration, Parameter(help="How long the old token stays valid, such as 24h.")] = timedelta(),
+    keep_old: Annotated[Duration, Parameter(help="How long the old token stays valid, such as 24h.")] = timedelta(),
     database_url: DatabaseUrl = None,
 ) -> None:
     """Create a token like another one, and revoke that."""

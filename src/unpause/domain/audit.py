@@ -24,6 +24,7 @@ class AuditAction(StrEnum):
     PAUSE_REQUESTED = "run.pause_requested"
     CANCELLED = "run.cancelled"
     RUN_DELETED = "run.deleted"
+    RUNS_PURGED = "runs.purged"
     SESSION_CHANGED = "session.changed"
     SESSION_DELETED = "session.deleted"
     WEBHOOK_CHANGED = "webhook.changed"

@@ -145,6 +145,7 @@ runs = Table(
     Index("ix_runs_organization_id_id", "organization_id", "id"),
     Index("ix_runs_organization_id_status_id", "organization_id", "status", "id"),
     Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),
+    _partial("ix_runs_ended_at", "ended_at", rows=text("ended_at IS NOT NULL")),
     sqlite_autoincrement=True,
 )
 

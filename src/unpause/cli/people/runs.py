@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from unpause.cli.people.errors import JsonObject
 
 app = App(name="runs")
+# Those of the operator, who has the database; by name, since they load what a client has no need of.
+app.command(
+    "unpause.cli.retention:purge", name="purge", help="Delete runs that ended long ago, in the database itself."
+)
+app.command("unpause.cli.retention:export", name="export", help="Write runs as JSON lines, from the database itself.")
 
 _STATUSES = ("pending", "running", "paused", "completed", "cancelled", "error")
 _NAMED = ", ".join(_STATUSES)

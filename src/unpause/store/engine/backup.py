@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
 from unpause.store.engine.ownership import BESIDE, create_private, keep_private
 from unpause.store.engine.schema import SCHEMA_REVISION
-from unpause.store.engine.sqlite import CLOSED, IN_USE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# What `PRAGMA user_version` says of a file: a server has it open, or had, and did not close it; or none has.
+_CLOSED, _IN_USE = 0, 1
 
 _WAIT_SECONDS: Final = 30.0
 
@@ -62,6 +64,22 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> Path | None:
     return kept
 
 
+@contextmanager
+def marked_in_use(database_url: str) -> Iterator[None]:
+    """Note in a SQLite file itself that it is in use during the block, whose process must own it."""
+    file = database_file(database_url)
+    if file is None:
+        yield
+        return
+    _mark(file, _IN_USE)
+    try:
+        yield
+    finally:
+        # Of a full disk, say, the server has told already.
+        with suppress(sqlite3.Error):
+            _mark(file, _CLOSED)
+
+
 def lacks_changes(database_url: str) -> bool:
     """Whether the file was copied while a server used it, without the file beside it that has the newest changes.
 
@@ -72,7 +90,7 @@ def lacks_changes(database_url: str) -> bool:
         return False
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            return _number(connection, "user_version") == IN_USE
+            return _number(connection, "user_version") == _IN_USE
     except sqlite3.Error:
         # Whoever opens it says what is wrong with it.
         return False
@@ -122,7 +140,7 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
             connection.backup(copy, pages=-1)
             # One file, without others beside it.
             copy.execute("PRAGMA journal_mode=DELETE").close()
-            copy.execute(f"PRAGMA user_version={CLOSED}").close()
+            copy.execute(f"PRAGMA user_version={_CLOSED}").close()
             (state,) = copy.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
@@ -163,6 +181,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _mark(file: Path, state: int) -> None:
+    with closing(_open(file)) as connection:
+        if _number(connection, "user_version") != state:
+            connection.execute(f"PRAGMA user_version={state}").close()
+            # The note is of use in the file alone, not beside it.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
 from unpause.domain.json import dump_json, load_json
-from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.group_commit import GroupCommit, Outcome, settle
 from unpause.store.engine.statements import DRIVER, announce_statement, driver_error
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READERS = 4
-
-# What `PRAGMA user_version` says of a file: a server has it open, or had, and did not close it; or none has.
-IN_USE: Final = 1
-CLOSED: Final = 0
 
 
 class _Driver:
@@ -101,10 +96,6 @@ class _Lane:
         """Run ``work`` in the lane's thread, in a transaction that commits when it returns."""
         return await self._in_thread(partial(self._transact, work))
 
-    async def mark(self, state: int) -> None:
-        """Note in the file itself, not beside it, whether a server uses it (``backup.lacks_changes``)."""
-        await self._in_thread(partial(_mark, self._connection, state))
-
     async def _in_thread(self, function: Callable[[], T]) -> T:
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._calls.put((function, result))
@@ -148,7 +139,6 @@ class SqliteStorage:
             for _ in range(_READERS):
                 self._readers.put_nowait(await lanes.enter_async_context(_Lane(self._engine, "BEGIN").opened()))
             writer = await lanes.enter_async_context(_Lane(self._engine, "BEGIN IMMEDIATE").opened())
-            await writer.mark(IN_USE)
             writing = VitalTask(tasks, self._batches.write_all(writer), "database writer")
             try:
                 yield
@@ -158,8 +148,6 @@ class SqliteStorage:
                 # Those who wait for a reader have their turn first.
                 for _ in range(_READERS):
                     await self._readers.get()
-                with suppress(StorageError, DatabaseBusy, DatabaseUnavailable):
-                    await writer.mark(CLOSED)
 
     async def write(self, unit: Callable[[Connection], T], then: Callable[[T], None], *, waits: bool = True) -> T:
         """Run ``unit`` with the next commit."""
@@ -185,14 +173,6 @@ class SqliteStorage:
     def count_connections(self) -> tuple[int, int]:
         """Return how many of the readers are in use, and how many there are; the writer is not among them."""
         return _READERS - self._readers.qsize(), _READERS
-
-
-def _mark(connection: Connection, state: int) -> None:
-    driver: Any = connection.connection.driver_connection
-    with database_errors():
-        if driver.execute("PRAGMA user_version").fetchone()[0] != state:
-            driver.execute(f"PRAGMA user_version={state}").close()
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def _create_engine(url: URL, busy_seconds: float) -> Engine:
