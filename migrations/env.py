@@ -7,7 +7,7 @@ import os
 from alembic import context
 from sqlalchemy import text
 
-from unpause.settings import DEFAULT_DATABASE_URL, DEFAULT_LOCK_SECONDS
+from unpause.operator_settings import DEFAULT_DATABASE_URL, DEFAULT_LOCK_SECONDS
 from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import metadata
 

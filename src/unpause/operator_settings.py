@@ -1,4 +1,4 @@
-"""Settings of what operators see of a process: how it ends, its logs and metrics, and what it keeps."""
+"""Settings for operators: how a process ends, its logs and metrics, its database, and what it keeps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def _read_duration(value: Any) -> Any:  # noqa: ANN401 - whatever is set; pydant
 
 
 KeptFor = Annotated[timedelta, BeforeValidator(_read_duration)]
+
+DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
+DEFAULT_LOCK_SECONDS = 5.0
+DEFAULT_IDLE_SECONDS = 60.0
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -59,6 +65,31 @@ class MetricsSettings(BaseModel):
         description="Port that serves `/metrics` without a token, for a network that only Prometheus reaches.",
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")
+
+
+class DatabaseSettings(BaseModel):
+    """Database."""
+
+    database_url: str = Field(
+        default=DEFAULT_DATABASE_URL,
+        repr=False,
+        description="Database: `sqlite:///FILE` (also as `sqlite+aiosqlite:///FILE`) or `postgresql+psycopg://…`.",
+    )
+    database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
+    listener_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="URL of PostgreSQL itself for notifications, where `database_url` is a pooler's.",
+    )
+    poll_seconds: Seconds = Field(
+        default=0.5, description="How often to query PostgreSQL, in case a notification is lost."
+    )
+    lock_timeout_seconds: float = Field(
+        default=DEFAULT_LOCK_SECONDS,
+        ge=0.001,
+        le=3600,
+        description="How long a request waits for a lock of another database transaction; over it: 503.",
+    )
 
 
 class RetentionSettings(BaseModel):

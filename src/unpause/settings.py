@@ -10,12 +10,14 @@ from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from unpause.clock import LONGEST_SECONDS
-from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings, RetentionSettings
-
-DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
-DEFAULT_LOCK_SECONDS = 5.0
-DEFAULT_IDLE_SECONDS = 60.0
+from unpause.operator_settings import (
+    DatabaseSettings,
+    LogSettings,
+    MetricsSettings,
+    ProcessSettings,
+    RetentionSettings,
+    Seconds,
+)
 
 _MEBIBYTE = 1024 * 1024
 DEFAULT_RESULT_BYTES = _MEBIBYTE
@@ -55,7 +57,6 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 # Such as `10/minute` or `60/30 seconds`; an empty text lifts the limit.
 RateLimit = Annotated[str, AfterValidator(_check_rate_limit)]
 
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 
 JwtAlgorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -186,31 +187,6 @@ class DemoSettings(BaseModel):
     """Demo."""
 
     workspace: Path = Field(default=Path("unpause-workspace"), description="Folder the demo agent works in.")
-
-
-class DatabaseSettings(BaseModel):
-    """Database."""
-
-    database_url: str = Field(
-        default=DEFAULT_DATABASE_URL,
-        repr=False,
-        description="Database: `sqlite:///FILE` (also as `sqlite+aiosqlite:///FILE`) or `postgresql+psycopg://…`.",
-    )
-    database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
-    listener_url: str | None = Field(
-        default=None,
-        repr=False,
-        description="URL of PostgreSQL itself for notifications, where `database_url` is a pooler's.",
-    )
-    poll_seconds: Seconds = Field(
-        default=0.5, description="How often to query PostgreSQL, in case a notification is lost."
-    )
-    lock_timeout_seconds: float = Field(
-        default=DEFAULT_LOCK_SECONDS,
-        ge=0.001,
-        le=3600,
-        description="How long a request waits for a lock of another database transaction; over it: 503.",
-    )
 
 
 class ExecutionSettings(BaseModel):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
 
-from unpause.settings import DEFAULT_IDLE_SECONDS
+from unpause.operator_settings import DEFAULT_IDLE_SECONDS
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.postgres import CONNECTION, begin_statements
 from unpause.store.nodes import keep_node, remove_node

@@ -29,7 +29,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, InvalidSetting, ShuttingDown
-from unpause.settings import DEFAULT_IDLE_SECONDS, DEFAULT_LOCK_SECONDS
+from unpause.operator_settings import DEFAULT_IDLE_SECONDS, DEFAULT_LOCK_SECONDS
 from unpause.store.engine.availability import Availability
 from unpause.store.engine.changes import noting
 from unpause.store.engine.sqlite import SqliteStorage
