@@ -54,7 +54,7 @@ def test_by_keyboard_alone_one_call_is_approved_and_another_rejected_with_a_note
         page = visit.page
         expect(row_with(page, "/keyboard/second")).to_be_visible()
         for path in ("/keyboard/first", "/keyboard/second"):
-            while path not in page.evaluate("document.activeElement.textContent"):
+            while path not in page.evaluate("document.activeElement.closest('a.call')?.textContent ?? ''"):
                 page.keyboard.press("j")
             if path.endswith("first"):
                 page.keyboard.press("a")
@@ -114,7 +114,7 @@ def test_a_result_and_an_answer_in_words_reach_the_agent(console: Console) -> No
         page = visit.page
         page.get_by_role("button", name="Send the result").click()
         expect(page.get_by_text("Write the result.")).to_be_visible()
-        page.get_by_label("Result").fill("up 3 days")
+        page.get_by_label("Result", exact=True).fill("up 3 days")
         page.get_by_role("button", name="Send the result").click()
         expect(page.locator("#status")).to_contain_text("olga answered")
         page.goto(console.path_of(question))
@@ -171,7 +171,7 @@ def test_axe_finds_nothing_on_any_page(console: Console, scheme: str) -> None:
     with console.visit("olga", paths[0], scheme) as visit:  # type: ignore[arg-type]
         for path in paths:
             visit.page.goto(path)
-            visit.page.wait_for_selector("main .row, main .notice, main form")
+            visit.page.wait_for_selector("main :is(.row, .notice, #note)")
             found[path] = visit.axe()
     with console.visit(None, "/console/sign-in", scheme) as visit:  # type: ignore[arg-type]
         for path in ("/console/sign-in", "/console/login?code=x"):
