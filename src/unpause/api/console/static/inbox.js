@@ -62,13 +62,12 @@ class Inbox {
       inputs,
       h("button", { type: "submit" }, "Filter"),
     );
-    const isOpen = matchMedia("(min-width: 48rem)").matches || Object.values(this.filters).some(Boolean);
     const apply = () => {
       const data = Object.fromEntries(FILTERS.map(([name]) => [name, form.elements[name].value.trim()]));
       if (JSON.stringify(data) !== JSON.stringify(this.filters)) location.assign(this.address(this.tab[0], data));
     };
     this.filterElement = form;
-    return h("details", { class: "filtering", open: isOpen }, h("summary", {}, "Filter"), form);
+    return h("details", { class: "filtering", open: Object.values(this.filters).some(Boolean) }, h("summary", {}, "Filter"), form);
   }
 
   belongs(item) {
@@ -144,7 +143,7 @@ class Inbox {
     row.classList.add("done");
     fill(
       row,
-      h("div", { class: "what" }, h("a", { class: "call", href: requestPath(id) }, h("code", {}, callText(item.tool_name, item.arguments))), h("p", { class: `origin outcome ${kind}` }, content)),
+      h("div", { class: "what" }, h("a", { class: "call", href: requestPath(id) }, h("code", {}, callText(item.tool_name, item.arguments))), h("p", { class: `origin outcome ${kind}` }, h("span", {}, content))),
     );
     announce(row.textContent);
     if (hadFocus) following?.querySelector("a.call").focus();
