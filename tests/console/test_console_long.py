@@ -66,6 +66,17 @@ def test_the_inbox_stays_live_across_a_restart_of_the_server(console: Console) -
     assert console.status_of(run)["status"] == "COMPLETED"
 
 
+def test_who_watches_sees_in_place_what_somebody_else_decides(console: Console) -> None:
+    path = console.path_of(console.start(("delete_file", {"path": "/watched"})))
+    with console.visit("olga", path) as olga, console.visit("ben") as ben:
+        expect(ben.page.locator("#connection")).to_have_text("Live")
+        expect(row_with(ben.page, "/watched")).to_be_visible()
+        olga.page.get_by_label("Note").fill("not yet")
+        olga.page.get_by_role("button", name="Reject").click()
+        expect(row_with(ben.page, "/watched")).to_contain_text("olga rejected")
+        expect(row_with(ben.page, "/watched")).to_contain_text("not yet")
+
+
 def test_several_calls_are_approved_at_once_after_they_are_listed(console: Console) -> None:
     run = console.start(("delete_file", {"path": "/many/1"}), ("delete_file", {"path": "/many/2"}))
     with console.visit("olga") as visit:

@@ -21,7 +21,8 @@ export async function decide(item, body, key = newKey()) {
   try {
     return await api.change(`/inbox/${encodeURIComponent(item.requirement_id)}/decide`, { continue: true, ...acting(), ...body }, key);
   } catch (error) {
-    if (error.status === 409 && error.code === "already_decided") return { lost: error.body.decision };
+    // Without a decision the run was cancelled: the error's own words say so.
+    if (error.status === 409 && error.body.decision) return { lost: error.body.decision };
     throw error;
   }
 }
