@@ -178,6 +178,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "Last-Event-ID": ("0", "1", "3", "-1", "nothing"),
         # A stream that follows ends only when somebody answers the pause.
         "follow": ("false",),
+        "image_number": (0,),
         "last_event_id": ("0", "1", "3", "-1", "nothing"),
         "last_event_index": ("-1", "0", "2"),
         "limit": (1, 100),
@@ -188,6 +189,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "page": (1, 2),
         "pause_type": ("confirmation", "user_input"),
         "prompt": (DEPLOY, DELETE, "hello"),
+        "prompt_number": (0, 1),
         "repo_id": (1,),
         "reverse": _FLAGS,
         "schedule_id": ("a",),

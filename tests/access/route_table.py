@@ -269,6 +269,10 @@ NATIVE: Final[Mapping[str, Row]] = {
     ),
     "GET /runs/{run_id}": Row(FOLLOW, Answer(200, {**_STATE, ...: ...}), _NATIVE_NO_RUN),
     "GET /runs/{run_id}/timeline": Row(FOLLOW, Answer(200, {"data": ..., ...: ...}), _NATIVE_NO_RUN),
+    # The run has none.
+    "GET /runs/{run_id}/images/{prompt_number}/{image_number}": Row(
+        FOLLOW, Answer(404, {"detail": "Image not found", "error_code": "not_found"}), _NATIVE_NO_RUN
+    ),
     "POST /runs/{run_id}/cancel": Row(RUN, Answer(200, {**_STATE, "status": "CANCELLED"}), _NATIVE_NO_RUN),
     "POST /runs/{run_id}/pause": Row(RUN, Answer(200, _STATE), _NATIVE_NO_RUN),
     "POST /runs/{run_id}/resume": Row(

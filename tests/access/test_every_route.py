@@ -135,6 +135,8 @@ class World:
             "requirement_id": run["requirements"][0]["id"],
             "pending": body_of(await admin.get("/approvals/count"))["count"],
             "user_id": next(each["id"] for each in users if each["github_username"] == "alice"),
+            "prompt_number": 0,
+            "image_number": 0,
             "org_id": 1,
             "home": 1,
             "me": "alice",

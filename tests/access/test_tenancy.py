@@ -72,6 +72,7 @@ READING: Final = (
     *(f"GET {_RUN}/{{agent_run_id}}", f"GET {_RUN}s", f"GET {_RUN}/{{agent_run_id}}/logs"),
     "GET /v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs",
     *("GET /runs", "GET /runs/{run_id}", "GET /runs/{run_id}/timeline", "GET /overview"),
+    "GET /runs/{run_id}/images/{prompt_number}/{image_number}",
 )
 APPROVING: Final = (
     *("GET /approvals", "GET /approvals/count", f"GET {_APPROVAL}", f"GET {_APPROVAL}/status"),

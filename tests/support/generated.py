@@ -6,6 +6,7 @@ session and an approval that do: `Target` has those, and makes new ones where a 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections import Counter
@@ -78,6 +79,7 @@ _SUCCESS: Final = range(200, 300)
 _INVALID: Final = 422
 _NOT_OFFERED: Final = 405
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+_PICTURE: Final = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 _DELETE: Final = plan([("delete_file", {"path": "a"})])
 
 # What a made-up value of is refused or leads elsewhere, before anything else of the request is looked at.
@@ -199,7 +201,8 @@ class Target:
         return self._known[for_approval]
 
     def _paused(self, message: str) -> Json:
-        form = {"message": message, "stream": "false", "session_id": f"session-{next(self._numbers)}"}
+        images = json.dumps([{"content": _PICTURE}])
+        form = {"message": message, "stream": "false", "session_id": f"session-{next(self._numbers)}", "images": images}
         run = _json(self._client.post(RUNS, data=form))
         newest = _json(self._client.get(f"{CODEGEN}s", params={"limit": 1}))["items"][0]
         (tool,) = run["tools"]
@@ -211,6 +214,9 @@ class Target:
             "org_id": 1,
             "run_id": run["run_id"],
             "session_id": run["session_id"],
+            "requirement_id": run["requirements"][0]["id"],
+            "prompt_number": 0,
+            "image_number": 0,
             "user_id": 1,
             "tools": [{"tool_call_id": tool["tool_call_id"], "confirmed": True}],
         }

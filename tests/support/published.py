@@ -36,6 +36,8 @@ async def check_response(response: httpx.Response) -> None:
     media = response.headers.get("content-type", "").partition(";")[0]
     content = found.get("content", {}).get(media)
     assert content is not None, f"{where} with {media} is not in the document"
+    if content.get("schema", {}).get("format") == "binary":
+        return
     check_value(where, content, response.text if media == _EVENTS else response.json())
 
 

@@ -28,6 +28,7 @@ from unpause.api.metrics import add_metrics
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.observation import Observation
 from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
+from unpause.api.middleware.run_links import RunLinks
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
 from unpause.api.rate_limits import RateLimits
@@ -126,6 +127,8 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
         limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
         recheck_seconds=settings.keepalive_seconds,
     )
+    if settings.console:
+        app.add_middleware(RunLinks)
     app.add_middleware(
         CORSMiddleware,
         # AgentOS's control plane is a web page that sends a token; an open server accepts no page from elsewhere.

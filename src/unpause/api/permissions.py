@@ -92,6 +92,7 @@ _AGENTOS: dict[str, Scopes] = {
     "GET /runs": _FOLLOW,
     "GET /runs/{run_id}": _FOLLOW,
     "GET /runs/{run_id}/timeline": _FOLLOW,
+    "GET /runs/{run_id}/images/{prompt_number}/{image_number}": _FOLLOW,
     "POST /runs/{run_id}/cancel": _RUN,
     "POST /runs/{run_id}/pause": _RUN,
     "POST /runs/{run_id}/resume": _RUN,

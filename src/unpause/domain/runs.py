@@ -252,11 +252,15 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunSelection:
-    """Which runs of an organization a list shows; None means any. ``user_id`` is the name that runs carry."""
+    """Which runs of an organization a list shows; None means any. ``user_id`` is the name that runs carry.
+
+    ``ends`` has pairs of a status and an end reason, one of which the run has.
+    """
 
     source_type: str | None = None
     user_id: str | None = None
     or_without_user: bool = False
+    ends: frozenset[tuple[RunStatus, EndReason | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

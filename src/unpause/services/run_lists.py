@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from unpause.domain.paging import Page
-from unpause.domain.runs import RunRef, RunSelection
+from unpause.domain.runs import EndReason, RunRef, RunSelection, RunStatus
 from unpause.store.events import list_chosen_events
 from unpause.store.runs import get_run, list_runs
 from unpause.store.users import find_first_user, find_user
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ListRuns:
-    """Which runs to list; None means any. ``user_key`` is the id of a user."""
+    """Which runs to list; None means any. ``user_key`` is the id of a user; ``ends`` are those of ``RunSelection``."""
 
     user_key: int | None = None
     source_type: str | None = None
+    ends: frozenset[tuple[RunStatus, EndReason | None]] | None = None
     page: Page = field(default_factory=Page)
 
 
@@ -51,13 +52,13 @@ class RunLists:
 
         def unit(connection: Connection) -> tuple[list[Run], int]:
             if query.user_key is None:
-                selection = RunSelection(query.source_type)
+                selection = RunSelection(query.source_type, ends=query.ends)
             else:
                 user = find_user(connection, principal.organization_id, query.user_key)
                 if user is None:
                     return [], 0
                 everybody = principal.user_id is None and user == find_first_user(connection, user.organization_id)
-                selection = RunSelection(query.source_type, user.name, or_without_user=everybody)
+                selection = RunSelection(query.source_type, user.name, ends=query.ends, or_without_user=everybody)
             return list_runs(connection, principal.visibility, selection, query.page)
 
         return await self._database.read(unit)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, func, literal, select, union_all
+from sqlalchemy import and_, bindparam, func, literal, literal_column, select, union_all
 
 from unpause.domain.audit import AuditAction
 from unpause.domain.overview import Decided, FailingWebhook, Hour, Waiting, Worker
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 HOURS = 24
 _UNFINISHED = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED)
 _DECISIONS = (AuditAction.ANSWERED.value, AuditAction.RESOLVED.value)
+_NOT_PEOPLE = {*SERVER_ITSELF, "agent", "grant"}
 # So many of the newest entries of the audit trail are searched for decisions.
 _MOST_ENTRIES = 5000
-# The requirement that waits longest is looked for among the oldest so many paused runs.
-_MOST_PAUSED = 100
+# As the partial index has it: a bound value would keep PostgreSQL from using that.
+_IS_OPEN = requirements.c.status == literal_column("'open'")
 _MOST_DELIVERIES = 500
 
 
@@ -85,7 +86,7 @@ def list_decided(connection: Connection, visibility: Visibility, since: datetime
         query = query.join(runs, and_(runs.c.run_id == newest.c.run_id, *visible_to(runs, visibility)))
     # An approval is resolved and then answers its call: the first of the two is the decision.
     decided = {
-        row.subject: Decided(row.at, row.created_at, by_server=row.via in {*SERVER_ITSELF, "agent"})
+        row.subject: Decided(row.at, row.created_at, by_server=row.via in _NOT_PEOPLE)
         for row in connection.execute(query)
     }
     return list(decided.values())
@@ -93,22 +94,15 @@ def list_decided(connection: Connection, visibility: Visibility, since: datetime
 
 def find_oldest_waiting(connection: Connection, visibility: Visibility) -> Waiting | None:
     """Return the open requirement of a visible run that has waited longest."""
-    paused = (
-        select(runs.c.id, runs.c.run_id, runs.c.agent_id, runs.c.pause_id)
-        .where(*visible_to(runs, visibility), runs.c.status == RunStatus.PAUSED.value)
-        .order_by(runs.c.id)
-        .limit(_MOST_PAUSED)
-        .subquery()
-    )
     query = (
-        select(
-            requirements.c.id, paused.c.run_id, paused.c.agent_id, requirements.c.tool_name, requirements.c.created_at
-        )
-        .join(paused, and_(paused.c.id == requirements.c.run_key, paused.c.pause_id == requirements.c.pause_id))
-        .where(requirements.c.decision.is_(None))
+        select(requirements.c.id, runs.c.run_id, runs.c.agent_id, requirements.c.tool_name, requirements.c.created_at)
+        .join(runs, runs.c.id == requirements.c.run_key)
+        .where(requirements.c.organization_id == visibility.organization_id, _IS_OPEN)
         .order_by(requirements.c.created_at, requirements.c.id)
         .limit(1)
     )
+    if visibility.user_id is not None:
+        query = query.where(*visible_to(runs, visibility))
     row = connection.execute(query).first()
     return None if row is None else Waiting(*row)
 

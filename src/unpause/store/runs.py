@@ -331,6 +331,8 @@ def list_runs(
     conditions = visible_to(runs, visibility)
     if selection.source_type is not None:
         conditions.append(runs.c.source_type == selection.source_type)
+    if selection.ends is not None:
+        conditions.append(or_(*(_has_end(*pair) for pair in sorted(selection.ends, key=str))))
     if selection.user_id is not None:
         own = runs.c.user_id == selection.user_id
         conditions.append(or_(own, runs.c.user_id.is_(None)) if selection.or_without_user else own)
@@ -338,6 +340,11 @@ def list_runs(
     counted = select(func.count()).select_from(runs).where(*conditions)
     found = read_rows(connection, query, runs.c.id, _run)
     return found, int(connection.execute(counted).scalar_one())
+
+
+def _has_end(status: RunStatus, reason: EndReason | None) -> ColumnElement[bool]:
+    is_same = runs.c.end_reason.is_(None) if reason is None else runs.c.end_reason == reason.value
+    return and_(runs.c.status == status.value, is_same)
 
 
 def list_session_runs(

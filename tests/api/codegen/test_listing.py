@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, Update, insert, update
 
 from tests.support.caller import CODEGEN
 from tests.support.server import Server
@@ -84,7 +85,7 @@ async def test_a_parameter_that_does_not_fit_is_a_422(server: Server) -> None:
 
 async def test_parameters_that_are_not_known_are_ignored(server: Server) -> None:
     await server.create_by_codegen("x")
-    assert (await listed(server, page=7, size=50, status="PAUSED"))["total"] == 1
+    assert (await listed(server, page=7, size=50, state="PAUSED"))["total"] == 1
 
 
 async def test_a_source_keeps_the_runs_from_elsewhere_out(server: Server) -> None:
@@ -152,3 +153,28 @@ async def _change(server: Server, statement: Any, *rows: JsonObject) -> None:  #
         connection.execute(statement, list(rows) or None)
 
     await server.application.database.write(unit)
+
+
+def _execute(statement: Update, connection: Connection) -> None:
+    connection.execute(statement)
+
+
+async def test_runs_are_listed_by_the_status_that_they_are_shown_with(server: Server) -> None:
+    made = {
+        "COMPLETE": await server.create_by_codegen("x"),
+        "PAUSED": await server.create_by_codegen(plan([("delete_file", {"path": "/a"})])),
+        "ERROR": await server.create_by_codegen("[[["),
+    }
+    ended = {"CANCELLED": "expired", "ERROR": "usage_limit"}
+    for status, reason in ended.items():
+        run = await server.create_by_codegen("x")
+        values = {"status": status, "end_reason": reason}
+        statement = update(runs).where(runs.c.id == run["id"]).values(values)
+        await server.application.database.write(partial(_execute, statement))
+        made[{"expired": "TIMEOUT", "usage_limit": "MAX_ITERATIONS_REACHED"}[reason]] = run
+
+    for status in ("ACTIVE", "PAUSED", "COMPLETE", "ERROR", "CANCELLED", "TIMEOUT", "MAX_ITERATIONS_REACHED"):
+        page = await listed(server, status=status)
+        assert [item["id"] for item in page["items"]] == ([made[status]["id"]] if status in made else []), status
+        assert {item["status"] for item in page["items"]} <= {status}
+    assert (await server.client.get(LIST, params={"status": "paused"})).status_code == 422

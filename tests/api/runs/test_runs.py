@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -260,6 +262,29 @@ def failing_agent() -> Agent[None, str]:
         raise RuntimeError("this went wrong")
 
     return Agent(FunctionModel(stream_function=fail), name="failing")
+
+
+async def test_pictures_of_prompts_are_shown_and_other_files_are_downloads(people: Server) -> None:
+    png, page = b"\x89PNG\r\n\x1a\n" + bytes(9), b"<script>alert(1)</script>"
+    files = {
+        "images": [{"id": "m", "content": b64encode(png).decode()}],
+        "input_files": [{"id": "f", "content": page.decode(), "mime_type": "text/html", "filename": "a.html"}],
+    }
+    alice = people.user("alice")
+    run = await alice.create("look", **{name: json.dumps(value) for name, value in files.items()})
+    path = f"/runs/{run['run_id']}/images"
+    message = body_of(await alice.get(f"/runs/{run['run_id']}/timeline"))["data"][0]
+    assert (message["images"], message["prompt"]) == (2, 0)
+
+    picture = await alice.get(f"{path}/0/0")
+    assert (picture.content, picture.headers["content-type"]) == (png, "image/png")
+    assert picture.headers["x-content-type-options"] == "nosniff"
+    download = await alice.get(f"{path}/0/1")
+    assert (download.content, download.headers["content-type"]) == (page, "application/octet-stream")
+    assert download.headers["content-disposition"] == "attachment"
+    for missing in ("0/2", "1/0"):
+        assert (await alice.get(f"{path}/{missing}")).status_code == 404
+    assert (await people.user("bob").get(f"{path}/0/0")).status_code == 404
 
 
 async def read_both(people: Server, run: JsonObject) -> dict[str, JsonObject]:

@@ -19,6 +19,7 @@ from unpause.api.codegen.wire.runs import (
     REFUSED,
     AgentRunLimitReachedErrorResponse,
     AgentRunResponse,
+    AgentRunStatus,
     ApiAgentRunSourceType,
     CreateAgentRunInput,
     NoReposFoundInOrgErrorResponse,
@@ -27,7 +28,7 @@ from unpause.api.codegen.wire.runs import (
     StopAgentRunInput,
     StopAgentRunResponse,
 )
-from unpause.api.codegen.wire.translate import agent_run, status_word
+from unpause.api.codegen.wire.translate import agent_run, ends_of, status_word
 from unpause.api.dependencies import App, address_of
 from unpause.api.errors import CodegenRoute
 from unpause.api.idempotency import IdempotencyKey, fields_of, read_request_key, respond_once
@@ -122,16 +123,18 @@ async def get_agent_run(
     responses=OF_MEMBERS,
     dependencies=limited(Bucket.READ, get_member),
 )
-async def list_agent_runs(
+async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     application: App,
     principal: Member,
     request: Request,
     page: Paging,
     user_id: Annotated[int | None, Query(description="Runs of this user only")] = None,
     source_type: Annotated[ApiAgentRunSourceType | None, Query(description="Runs from there only")] = None,
+    status: Annotated[AgentRunStatus | None, Query(description="An extension: runs with this status only")] = None,
 ) -> Response:
     """Return a page of the organization's runs, newest first."""
-    query = ListRuns(user_id, source_type.value if source_type is not None else None, page)
+    ends = ends_of(status.value) if status is not None else None
+    query = ListRuns(user_id, source_type.value if source_type is not None else None, ends, page)
     runs, total = await application.listing.list_runs(principal, query)
     address = address_of(application, request)
     return JSONResponse(page_json([agent_run(run, address) for run in runs], total, page))

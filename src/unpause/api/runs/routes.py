@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from base64 import b64decode
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.requests import Request
+from starlette.responses import Response
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App, address_of
@@ -18,17 +21,21 @@ from unpause.api.native import CONFLICT, ERRORS, Caller, NativeRoute
 from unpause.api.runs.wire import overview_json, run_detail, run_page, run_state, timeline_json
 from unpause.domain.run_search import RunSearch
 from unpause.domain.runs import RunRef, RunStatus
-from unpause.errors import InvalidInput
+from unpause.errors import InvalidInput, NotFound
 from unpause.services.commands import ContinueRun
-
-if TYPE_CHECKING:
-    from starlette.responses import Response
 
 router = APIRouter(route_class=NativeRoute, tags=["Runs"], responses=ERRORS)
 
 _LONGEST_NAME = 255
 _LONGEST_TEXT = 500
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
+_LARGEST = 2**31 - 1
+# What a browser shows as a picture and never executes.
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_FILE = "application/octet-stream"
+_IMAGE_CONTENT = {media: {"schema": {"type": "string", "format": "binary"}} for media in (*_PICTURES, _FILE)}
+# A picture never changes.
+_PRIVATE = {"Cache-Control": "private, max-age=3600"}
 
 
 def _upper(word: object) -> object:
@@ -119,6 +126,30 @@ async def get_run_timeline(application: App, caller: Caller, run_id: str) -> Res
     """Return what happened in a run so far, and where its time went; follow its events to see what comes."""
     timeline = await application.finder.get_timeline(caller, run_id)
     return await large_json_response(timeline_json(timeline))
+
+
+@router.get(
+    "/runs/{run_id}/images/{prompt_number}/{image_number}",
+    operation_id="get_run_image",
+    response_model=None,
+    response_class=Response,
+    responses={200: {"content": _IMAGE_CONTENT, "description": "The image"}},
+)
+async def get_run_image(
+    application: App,
+    caller: Caller,
+    run_id: str,
+    prompt_number: Annotated[int, Path(ge=0, le=_LARGEST, description="`prompt` of the message in the timeline")],
+    image_number: Annotated[int, Path(ge=0, le=_LARGEST, description="From 0")],
+) -> Response:
+    """Return a picture that came with one of the run's prompts; another kind of file as a download."""
+    image = await application.finder.get_image(caller, run_id, prompt_number, image_number)
+    if image is None:
+        raise NotFound("Image not found")
+    content = await asyncio.to_thread(b64decode, image.data)
+    if image.media_type in _PICTURES:
+        return Response(content, media_type=image.media_type, headers=_PRIVATE)
+    return Response(content, media_type=_FILE, headers={**_PRIVATE, "Content-Disposition": "attachment"})
 
 
 @router.post(

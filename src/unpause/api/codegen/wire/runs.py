@@ -35,6 +35,19 @@ class ApiAgentRunSourceType(StrEnum):
     SETUP_COMMANDS = "SETUP_COMMANDS"
 
 
+class AgentRunStatus(StrEnum):
+    """The status of a run."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    COMPLETE = "COMPLETE"
+    ERROR = "ERROR"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    MAX_ITERATIONS_REACHED = "MAX_ITERATIONS_REACHED"
+    OUT_OF_TOKENS = "OUT_OF_TOKENS"
+
+
 class CreateAgentRunInput(BaseModel):
     """A run to create; other keys are ignored."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.runs import EndReason, RunStatus
@@ -46,10 +47,18 @@ def agent_run(run: Run, address: str, *, for_admin: bool = False) -> dict[str, A
     }
 
 
+def ends_of(word: str) -> frozenset[tuple[RunStatus, EndReason | None]]:
+    """Return the pairs of a status and an end reason that Codegen's clients know by this word."""
+    return frozenset(pair for pair in product(RunStatus, (None, *EndReason)) if _word_of(*pair) == word)
+
+
+def _word_of(status: RunStatus, reason: EndReason | None) -> str:
+    return (_ENDED_BY.get(reason) if reason is not None else None) or _STATUS[status]
+
+
 def status_word(run: Run) -> str:
     """Return the run's status, or the limit that ended it."""
-    ended_by = _ENDED_BY.get(run.end_reason) if run.end_reason is not None else None
-    return ended_by or _STATUS[run.status]
+    return _word_of(run.status, run.end_reason)
 
 
 def web_url(run: Run, address: str) -> str:
