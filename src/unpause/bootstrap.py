@@ -48,6 +48,7 @@ from unpause.services.decide import Deciding
 from unpause.services.expiry import Expiry
 from unpause.services.grants import GrantService
 from unpause.services.inbox import Inbox
+from unpause.services.inbox_feed import InboxFeed
 from unpause.services.metrics import Metrics
 from unpause.services.overview import OverviewService
 from unpause.services.retention import Retention
@@ -101,6 +102,7 @@ class Application:
     grants: GrantService
     inbox: Inbox
     deciding: Deciding
+    feed: InboxFeed
     sessions: SessionService
     expiry: Expiry
     recovery: Recovery
@@ -140,7 +142,7 @@ class Application:
             if isinstance(self.clock, SystemClock) and self.database.is_shared:
                 self.clock.synchronize(await self.database.read(read_clock))
             # Deliverers start before the engine and end after it: messages of the last segments can still be sent.
-            async with self.deliverer.working(), self.notifier.working(), self.engine.running():
+            async with self.deliverer.working(), self.notifier.working(), self.engine.running(), self.feed.running():
                 try:
                     yield
                 except BaseException:
@@ -163,6 +165,7 @@ class Application:
         if self.database.is_shared:
             await asyncio.sleep(deadline - loop.time())
         self.follower.end_streams()
+        self.feed.end_streams()
 
 
 def build_application(
@@ -202,6 +205,7 @@ def build_application(
         grants=GrantService(context),
         inbox=Inbox(context),
         deciding=Deciding(context),
+        feed=InboxFeed(context, Inbox(context)),
         sessions=SessionService(context),
         expiry=expiry,
         recovery=recovery,

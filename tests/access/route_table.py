@@ -258,6 +258,7 @@ NATIVE: Final[Mapping[str, Row]] = {
         json={"decision": "approve"},
         admin=Answer(200, {"requirement": {"status": "decided", ...: ...}, "run": ..., "continued": True}),
     ),
+    "GET /inbox/events": same(ANYBODY, Answer(200, text=""), query={"follow": "false"}),
     "GET /inbox/{requirement_id}": Row(ANYBODY, _NO_REQUIREMENT, _NO_REQUIREMENT, admin=Answer(200, _REQUEST)),
     "GET /grants": same(ANYBODY, Answer(200, {"data": [], "next": None})),
     "DELETE /grants/{grant_id}": same(ANYBODY, _NO_GRANT),

@@ -102,6 +102,7 @@ _AGENTOS: dict[str, Scopes] = {
 # Who may see and decide what is decided request by request: an approver may have any scope that a tool names.
 _NATIVE: dict[str, Scopes] = {
     "GET /inbox": _ANY_TOKEN,
+    "GET /inbox/events": _ANY_TOKEN,
     "GET /inbox/{requirement_id}": _ANY_TOKEN,
     "GET /grants": _ANY_TOKEN,
     "DELETE /grants/{grant_id}": _ANY_TOKEN,

@@ -47,8 +47,10 @@ def stream_events(
     return stream_frames(application, frames())
 
 
-def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between.
+def stream_frames(
+    application: Application, frames: AsyncIterator[tuple[Frame, int | str | None]]
+) -> EventSourceResponse:
+    """Return the stream: ``event``, ``data`` and ``id`` where there is one; LF line ends, comments between.
 
     A stream that ends because the server stops has a ``retry`` field: when to reconnect.
     """

@@ -127,3 +127,54 @@ class InboxPage:
 
     items: tuple[InboxItem, ...]
     after: InboxPosition | None = None
+
+
+class ChangeKind(StrEnum):
+    """What happened to a request."""
+
+    ADDED = "requirement.added"
+    UPDATED = "requirement.updated"
+    DECIDED = "requirement.decided"
+    EXPIRED = "requirement.expired"
+    CANCELLED = "requirement.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePosition:
+    """A place among the changes of an organization: that of the last one that a client has seen."""
+
+    updated_at: datetime
+    requirement_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A request as it stands after a change.
+
+    ``authors`` are the users who gave the run's model input before the pause, None for one without a name; they are
+    only read where the request needs a second person.
+    """
+
+    request: Request
+    authors: frozenset[str | None] = frozenset()
+
+    @property
+    def kind(self) -> ChangeKind:
+        """What happened."""
+        requirement = self.request.requirement
+        if self.request.status is not RequirementStatus.OPEN:
+            return _ENDS[self.request.status]
+        is_new = not requirement.votes and requirement.approval_status in {None, "pending"}
+        return ChangeKind.ADDED if is_new else ChangeKind.UPDATED
+
+    @property
+    def position(self) -> ChangePosition:
+        """Its place among the changes."""
+        return ChangePosition(self.request.updated_at, self.request.requirement.id)
+
+
+_ENDS = {
+    RequirementStatus.DECIDED: ChangeKind.DECIDED,
+    RequirementStatus.EXPIRED: ChangeKind.EXPIRED,
+    RequirementStatus.CANCELLED: ChangeKind.CANCELLED,
+}

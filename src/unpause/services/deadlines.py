@@ -83,6 +83,7 @@ def bring_up_to_date(connection: Connection, run: Run, own: datetime) -> LockedR
 def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher, *, is_claimed: bool = False) -> None:
     """Announce a committed change to the run's followers, and to executors unless it ``is_claimed`` already."""
     bus.publish(locked.run.id, locked.events)
+    bus.requirements_changed(locked.run.id)
     if locked.moved and not is_claimed:
         dispatcher.ready(locked.run.id)
 

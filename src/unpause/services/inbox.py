@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement
     from unpause.domain.runs import TranscriptEntry
     from unpause.services.context import ServiceContext
+    from unpause.services.decisions import Authors
     from unpause.store.engine.database import Connection
 
 _EARLIER = 5
@@ -103,17 +104,17 @@ class Inbox:
 
 def item_of(connection: Connection, principal: Principal, request: Request, now: datetime) -> InboxItem:
     """Return the request as the principal sees it, without what is read of its run."""
-    return InboxItem(request, why_not(connection, principal, request, now))
+    authors = partial(list_authors, connection, request.run.id, request.requirement.pause_id)
+    return InboxItem(request, why_not(principal, request, now, authors))
 
 
-def why_not(connection: Connection, principal: Principal, request: Request, now: datetime) -> str | None:
+def why_not(principal: Principal, request: Request, now: datetime, authors: Authors) -> str | None:
     """Return why the principal may not decide the request; None where it may."""
     requirement = request.requirement
     if request.status is not RequirementStatus.OPEN:
         return _CLOSED[request.status]
     if requirement.expires_at is not None and requirement.expires_at <= now:
         return _CLOSED[RequirementStatus.EXPIRED]
-    authors = partial(list_authors, connection, request.run.id, requirement.pause_id)
     refusal = refusal_of(principal, request.run, requirement, authors)
     return None if refusal is None else refusal.message
 

@@ -279,6 +279,7 @@ class RunService:
         self._context.bus.publish(run.id, events)
         if events:
             self._context.dispatcher.cancelled(run.id)
+            self._context.bus.requirements_changed(run.id)
         return run
 
     async def keep_answer(self, request_key: RequestKey, answer: str) -> None:

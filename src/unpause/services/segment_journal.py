@@ -303,6 +303,8 @@ class SegmentJournal(SegmentState):
             taken.requirements = replace_unstorable(tuple(requirements))
             write = partial(self._context.database.write, waits=False)
             await self._write(write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))
+        if requirements:
+            self._context.bus.requirements_changed(self._run.id)
 
     def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
         self._add_event(EventType.TOOL_CALL_COMPLETED, call_payload(call))

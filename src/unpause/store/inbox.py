@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from sqlalchemy import Text, and_, case, cast, false, func, not_, or_, select, true, tuple_
 
-from unpause.domain.inbox import InboxFilter, InboxPosition, Request, RequirementStatus, RunHead
+from unpause.domain.inbox import ChangePosition, InboxFilter, InboxPosition, Request, RequirementStatus, RunHead
 from unpause.domain.json import dump_json, load_json
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus, TranscriptEntry
 from unpause.store.requirements import DECIDERS, REQUIREMENT, read_requirement
@@ -128,6 +128,24 @@ def find_request(connection: Connection, organization_id: int, requirement_id: s
     """Return a request of the organization, open or not."""
     query = _REQUESTS.where(requirements.c.id == requirement_id, runs.c.organization_id == organization_id)
     return next(iter(_read(connection, query)), None)
+
+
+def list_of_runs(connection: Connection, run_keys: Collection[int], since: datetime) -> list[Request]:
+    """Return the requests of these runs that have changed since then, of every organization."""
+    query = _REQUESTS.where(requirements.c.run_key.in_(run_keys), requirements.c.updated_at >= since)
+    return _read(connection, query.order_by(requirements.c.updated_at, requirements.c.id))
+
+
+def list_changed(
+    connection: Connection, organization_id: int, since: datetime, after: ChangePosition | None, limit: int
+) -> list[Request]:
+    """Return requests of an organization that have changed since then, in the order of their changes."""
+    conditions = [requirements.c.organization_id == organization_id, requirements.c.updated_at >= since]
+    if after is not None:
+        place = tuple_(requirements.c.updated_at, requirements.c.id)
+        conditions.append(place > tuple_(after.updated_at, after.requirement_id))
+    query = _REQUESTS.where(*conditions).order_by(requirements.c.updated_at, requirements.c.id).limit(limit)
+    return _read(connection, query)
 
 
 def list_earlier(connection: Connection, request: Request, viewer: Viewer, limit: int) -> list[Request]:

@@ -34,6 +34,8 @@ class Signal(StrEnum):
 
 # Called with the run's key, or with None where signals of any run may have been missed.
 SignalHandler = Callable[[Signal, int | None], None]
+# Called with the key of a run whose requirements have changed, or with None where changes may have been missed.
+RequirementsHandler = Callable[[int | None], None]
 
 
 class Subscription:
@@ -109,6 +111,14 @@ class Bus(Protocol):
         """Call ``handler`` for each signal of another process from now on."""
         ...
 
+    def requirements_changed(self, run_key: int) -> None:
+        """Announce that what the run waits for has changed, and is committed."""
+        ...
+
+    def on_requirements_changed(self, handler: RequirementsHandler) -> None:
+        """Call ``handler`` for each such announcement of any process from now on."""
+        ...
+
     def running(self) -> AbstractAsyncContextManager[None]:
         """Exchange announcements with other processes during the block."""
         ...
@@ -125,6 +135,7 @@ class InProcessBus:
         # The runs of the newest announcements, each with its position, and how far the forgotten ones came.
         self._recent: dict[int, int] = {}
         self._forgotten = 0
+        self._requirements_handlers: list[RequirementsHandler] = []
 
     def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Hand the batch to everyone who follows the run."""
@@ -156,6 +167,18 @@ class InProcessBus:
 
     def on_signal(self, handler: SignalHandler) -> None:
         """Do nothing: there is no other process."""
+
+    def requirements_changed(self, run_key: int) -> None:
+        """Call the handlers of this process."""
+        self._call_requirements_handlers(run_key)
+
+    def on_requirements_changed(self, handler: RequirementsHandler) -> None:
+        """Call ``handler`` for each announcement of any process from now on."""
+        self._requirements_handlers.append(handler)
+
+    def _call_requirements_handlers(self, run_key: int | None) -> None:
+        for handler in self._requirements_handlers:
+            handler(run_key)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _GROWN = "grown"
+_REQUIREMENTS = "requirements"
 _PAGE = 500
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
@@ -75,6 +76,11 @@ class PostgresBus(InProcessBus):
     def on_signal(self, handler: SignalHandler) -> None:
         """Call ``handler`` for each signal of another process from now on."""
         self._handlers.append(handler)
+
+    def requirements_changed(self, run_key: int) -> None:
+        """Call the handlers of this process, and those of the others: with the notification of the run's events."""
+        super().requirements_changed(run_key)
+        self._announce(_REQUIREMENTS, run_key)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -142,12 +148,15 @@ class PostgresBus(InProcessBus):
         """Read the log of every followed run: notifications may have been missed without a connection."""
         self._look_at(self._subscriptions)
         self._call_handlers(Signal.READY, None)
+        self._call_requirements_handlers(None)
 
     def _receive(self, payload: str) -> None:
         announced = from_json(payload)
         if announced.get("from") == self._node:
             return
         self._look_at(announced.get(_GROWN, ()))
+        for run_key in announced.get(_REQUIREMENTS, ()):
+            self._call_requirements_handlers(run_key)
         for signal in Signal:
             for run_key in announced.get(signal.value, ()):
                 self._call_handlers(signal, run_key)

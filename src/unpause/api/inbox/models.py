@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 from unpause.domain.grants import GrantMatch, GrantScope
 from unpause.domain.inbox import RequirementStatus
@@ -223,11 +223,53 @@ class AlreadyDecidedResponse(BaseModel):
     decision: InboxDecision | None
 
 
+class RequirementAdded(InboxRequestOutcome):
+    """A request has come."""
+
+    event: Literal["requirement.added"]
+
+
+class RequirementUpdated(InboxRequestOutcome):
+    """Somebody has confirmed a request that needs more, such as other people or its result."""
+
+    event: Literal["requirement.updated"]
+
+
+class RequirementDecided(InboxRequestOutcome):
+    """A request was decided."""
+
+    event: Literal["requirement.decided"]
+
+
+class RequirementExpired(InboxRequestOutcome):
+    """A request has expired."""
+
+    event: Literal["requirement.expired"]
+
+
+class RequirementCancelled(InboxRequestOutcome):
+    """The run of a request was cancelled."""
+
+    event: Literal["requirement.cancelled"]
+
+
+class InboxEvent(
+    RootModel[
+        Annotated[
+            RequirementAdded | RequirementUpdated | RequirementDecided | RequirementExpired | RequirementCancelled,
+            Field(discriminator="event"),
+        ]
+    ]
+):
+    """A change of the inbox: the request as it stands then, without messages."""
+
+
 # What the routes name.
 RESPONSES: tuple[type[BaseModel], ...] = (
     AlreadyDecidedResponse,
     DecisionResponse,
     DecisionsResponse,
+    InboxEvent,
     InboxPage,
     InboxRequestDetail,
 )

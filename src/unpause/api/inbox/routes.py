@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Header, Query
+from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
-from unpause.api.answers import answer
+from unpause.api.answers import answer, events
 from unpause.api.dependencies import App, address_of
 from unpause.api.inbox.models import LONGEST_NAME
-from unpause.api.inbox.wire import detail_of, page_of, read_cursor
+from unpause.api.inbox.wire import detail_of, event_of, page_of, read_cursor, read_event_id, write_event_id
+from unpause.api.middleware.authentication import count_as_stream
 from unpause.api.native import ERRORS, Caller, NativeRoute, model_response
+from unpause.api.sse import stream_frames
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.principal import Principal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from unpause.api.sse import Frame
+    from unpause.services.inbox_feed import SeenChange
 
 router = APIRouter(route_class=NativeRoute, tags=["Inbox"], responses=ERRORS)
 
@@ -82,6 +92,41 @@ async def list_inbox(
     """Return what waits for people in all runs, oldest first: what the caller may decide, or what others do."""
     page = await application.inbox.list_open(caller, selection, read_cursor(cursor), limit)
     return model_response(page_of(page, address_of(application, request)))
+
+
+@router.get(
+    "/inbox/events",
+    operation_id="follow_inbox",
+    response_model=None,
+    response_class=EventSourceResponse,
+    responses={200: {"content": events("InboxEvent"), "description": "What changes"}},
+)
+async def follow_inbox(
+    application: App,
+    request: Request,
+    caller: Decider,
+    follow: Annotated[bool, Query(description="Whether to wait for more")] = True,  # noqa: FBT002 - a parameter
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=LONGEST_NAME)] = None,
+) -> Response:
+    """Follow what changes among the requests that the caller sees, with the requests as they stand then.
+
+    To reconnect send the last id as ``Last-Event-ID``: what changed since comes first. Changes of a few seconds before
+    it come again, with the same ids. To miss nothing, open the stream before the list is read.
+    """
+    after = read_event_id(last_event_id)
+    address = address_of(application, request)
+    count_as_stream(request)
+
+    async def frames() -> AsyncIterator[tuple[Frame, str]]:
+        def render(seen: SeenChange) -> str:
+            return event_of(seen.change, seen.item, address)
+
+        feed = application.feed
+        async with aclosing((feed.follow if follow else feed.catch_up)(caller, address, render, after)) as changes:
+            async for change, text in changes:
+                yield (change.kind.value, text), write_event_id(change.position)
+
+    return stream_frames(application, frames())
 
 
 @router.get(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
 
 from unpause.api.inbox.models import (
     EarlierDecision,
@@ -23,7 +26,7 @@ from unpause.api.inbox.models import (
     Verb,
 )
 from unpause.api.native import moment
-from unpause.domain.inbox import InboxPosition
+from unpause.domain.inbox import ChangePosition, InboxPosition
 from unpause.domain.requirements import Decision, RequirementKind
 from unpause.errors import InvalidInput
 
@@ -49,6 +52,8 @@ _KINDS: dict[RequirementKind, Kind] = {
 _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array", "dict": "object"}
 _SPOKEN = frozenset({"user", "assistant"})
 _LONGEST_TEXT = 2000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EVENT_ID = re.compile(r"([0-9]{1,17})-(.{1,40})", re.ASCII)
 
 
 def request_of(item: inbox.InboxItem, address: str) -> InboxRequest:
@@ -89,6 +94,28 @@ def decision_of(answer: Answer) -> InboxDecision:
     return InboxDecision(
         decision=VERBS[answer.decision], by=answer.by, at=moment(answer.at), note=answer.note, via=answer.via
     )
+
+
+def event_of(change: inbox.Change, item: inbox.InboxItem, address: str) -> str:
+    """Return the data of an event: the kind of change and the request as it stands then."""
+    outcome = outcome_of(item, address).model_dump(mode="json", by_alias=True)
+    return to_json({"event": change.kind.value, **outcome}).decode()
+
+
+def write_event_id(position: ChangePosition) -> str:
+    """Return the place among the changes as text."""
+    micros = (position.updated_at - _EPOCH) // timedelta(microseconds=1)
+    return f"{micros}-{position.requirement_id}"
+
+
+def read_event_id(text: str | None) -> ChangePosition | None:
+    """Return the place that ``write_event_id`` wrote; raise InvalidInput for anything else."""
+    if not text:
+        return None
+    found = _EVENT_ID.fullmatch(text)
+    if found is None:
+        raise InvalidInput("Last-Event-ID is not the id of an event of the inbox")
+    return ChangePosition(_EPOCH + timedelta(microseconds=int(found[1])), found[2])
 
 
 def write_cursor(position: InboxPosition) -> str:

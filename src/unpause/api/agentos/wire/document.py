@@ -53,6 +53,9 @@ _RESPONSES: tuple[type[BaseModel], ...] = (
 )
 _REQUESTS: tuple[type[BaseModel], ...] = (requests.CreateAgentRunRequest, requests.ContinueAgentRunRequest)
 
+# What the items of streams carry.
+_STREAMED = ("RunOutputEvent", "ResumedRunEvent", "InboxEvent")
+
 # The JSON body with the fields of the form.
 _FORMS = {
     "Body_create_agent_run": "CreateAgentRunRequest",
@@ -83,7 +86,7 @@ def _model_schemas(others: Iterable[type[BaseModel]]) -> dict[str, Any]:
     template = "#/components/schemas/{model}"
     _, written = models_json_schema(inputs, ref_template=template, schema_generator=WireSchema)
     schemas: dict[str, Any] = written["$defs"]
-    return {**schemas, **{f"{name}Item": _stream_item(name) for name in ("RunOutputEvent", "ResumedRunEvent")}}
+    return {**schemas, **{f"{name}Item": _stream_item(name) for name in _STREAMED}}
 
 
 def _stream_item(name: str) -> dict[str, Any]:
@@ -93,7 +96,7 @@ def _stream_item(name: str) -> dict[str, Any]:
         "description": "An item of the stream. To reconnect, send the last `id` as `Last-Event-ID`.",
         "type": "object",
         "properties": {
-            "id": {"type": "string", "description": "Number of the event in its run, from 1"},
+            "id": {"type": "string", "description": "Of a run's event its number, from 1"},
             "event": {"type": "string", "description": "The kind of event, as in the data"},
             "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(name)},
         },

@@ -1,0 +1,183 @@
+"""The events of the inbox: each change once for whoever sees the request, also after a reconnect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.inbox.deciding import decide, waiting
+from tests.support.caller import DEADLINE, Caller
+from tests.support.databases import PostgresServer
+from tests.support.frames import read_frames
+from tests.support.server import Server, served
+from unpause.api.inbox.wire import event_of, read_event_id, write_event_id
+from unpause.domain.principal import Principal
+from unpause.services.inbox_feed import SeenChange
+
+
+class Follower:
+    """Somebody who follows the inbox."""
+
+    def __init__(self, server: Server, principal: Principal, last_id: str | None = None) -> None:
+        self.seen: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._server = server
+        self._principal = principal
+        self._last_id = last_id
+
+    async def run(self) -> None:
+        def render(seen: SeenChange) -> str:
+            return event_of(seen.change, seen.item, "http://here")
+
+        after = read_event_id(self._last_id)
+        async for change, _ in self._server.application.feed.follow(self._principal, "http://here", render, after):
+            await self.seen.put((change.kind.value, write_event_id(change.position)))
+
+    async def next(self) -> tuple[str, str]:
+        """Return the next event and its id."""
+        async with asyncio.timeout(DEADLINE):
+            return await self.seen.get()
+
+
+@asynccontextmanager
+async def following(
+    server: Server, user: str, *scopes: str, last_id: str | None = None, is_isolated: bool = True
+) -> AsyncIterator[Follower]:
+    """Follow as somebody during the block."""
+    allowed = frozenset(scopes or ("agents:run",))
+    follower = Follower(server, Principal(1, subject=user, scopes=allowed, is_isolated=is_isolated), last_id)
+    task = asyncio.create_task(follower.run())
+    # It subscribes with its first step.
+    await asyncio.sleep(0)
+    try:
+        yield follower
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def frames(caller: Caller, last_id: str) -> list[Any]:
+    """Return what somebody has missed."""
+    response = await caller.request("GET", "/inbox/events?follow=false", {"Last-Event-ID": last_id})
+    assert response.status_code == 200, response.text
+    return read_frames(response.text)
+
+
+async def test_each_change_of_a_request_is_an_event(server: Server) -> None:
+    alice = server.user("alice")
+    async with following(server, "alice") as follower:
+        await alice.run_tools("delete_file")
+        assert (await follower.next())[0] == "requirement.added"
+        await decide(alice, await waiting(alice))
+        assert (await follower.next())[0] == "requirement.decided"
+        run = await alice.run_tools("move")
+        assert (await follower.next())[0] == "requirement.added"
+        await decide(alice, await waiting(alice))
+        assert (await follower.next())[0] == "requirement.updated"
+        await alice.cancel(run)
+        assert (await follower.next())[0] == "requirement.cancelled"
+        await alice.run_tools("soon_rejected")
+        assert (await follower.next())[0] == "requirement.added"
+        await server.sweep_after(61)
+        assert (await follower.next())[0] == "requirement.expired"
+
+
+async def test_what_other_apis_do_is_an_event_too(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    async with following(server, "alice") as follower:
+        for answer in ("agentos", "codegen", "approval", "deleted"):
+            run = await alice.run_tools("deploy" if answer in {"approval", "deleted"} else "delete_file")
+            assert (await follower.next())[0] == "requirement.added"
+            if answer == "agentos":
+                await alice.answer(run)
+            elif answer == "codegen":
+                await alice.resume(run, "No.")
+            elif answer == "approval":
+                await bob.resolve(run)
+            else:
+                await bob.delete(f"/approvals/{(await server.approval_of(run, status='pending'))['id']}")
+            assert (await follower.next())[0] == "requirement.decided"
+
+
+async def test_an_event_reaches_those_who_see_the_request_and_says_whether_they_may_decide(server: Server) -> None:
+    async with (
+        following(server, "alice") as alice,
+        following(server, "bob") as bob,
+        following(server, "dora") as dora,
+        following(server, "root", "agent_os:admin") as root,
+    ):
+        await server.user("alice").run_tools("edit")
+        await server.user("alice").run_tools("delete_file")
+        assert [(await alice.next())[0] for _ in range(2)] == ["requirement.added"] * 2
+        assert [(await root.next())[0] for _ in range(2)] == ["requirement.added"] * 2
+        assert (await bob.next())[0] == "requirement.added"
+        assert (bob.seen.qsize(), dora.seen.qsize()) == (0, 0)
+
+
+async def test_a_client_that_reconnects_misses_nothing(server: Server) -> None:
+    alice = server.user("alice")
+    async with following(server, "alice") as follower:
+        await alice.run_tools("delete_file")
+        _, last_id = await follower.next()
+    server.clock.move(100)
+    await decide(alice, await waiting(alice))
+    await alice.run_tools("delete_file")
+    missed = [(frame.event, frame.id) for frame in await frames(alice, last_id)]
+    assert sorted(event for event, _ in missed) == ["requirement.added", "requirement.decided"]
+    async with following(server, "alice", last_id=last_id) as follower:
+        assert sorted([await follower.next(), await follower.next()]) == sorted(missed)
+        run = await alice.run_tools("edit")
+        assert (await follower.next())[0] == "requirement.added"
+        assert run["status"] == "PAUSED"
+
+
+async def test_an_event_is_the_request_as_the_list_has_it_without_messages(server: Server) -> None:
+    alice = server.user("alice")
+    await alice.run_tools("edit")
+    (frame,) = await frames(server.user("bob"), "0-x")
+    item = await waiting(server.user("bob"))
+    changed = {key: value for key, value in frame.data.items() if key not in {"event", "decision", "run_status"}}
+    assert changed == {**item, "messages": []}
+    assert (frame.data["event"], frame.data["decision"]) == ("requirement.added", None)
+
+
+@pytest.mark.parametrize("last_id", ["x", "1", "-1-x", f"{'9' * 18}-x"])
+async def test_an_id_of_another_stream_is_refused(server: Server, last_id: str) -> None:
+    response = await server.user("alice").request("GET", "/inbox/events", {"Last-Event-ID": last_id})
+    assert response.status_code == 400, response.text
+
+
+async def test_a_stream_ends_when_the_server_stops_and_when_its_reader_falls_behind(server: Server) -> None:
+    feed = server.application.feed
+    async with following(server, "alice"):
+        (subscriptions,) = feed._audiences.values()  # noqa: SLF001 - nobody else knows who follows
+        (subscription,) = subscriptions
+        feed.end_streams()
+        assert subscription.is_ended
+    assert not feed._audiences  # noqa: SLF001 - see above
+
+
+async def test_nothing_is_read_while_nobody_follows(server: Server) -> None:
+    await server.user("alice").run_tools("delete_file")
+    feed = server.application.feed
+    assert not feed._changed  # noqa: SLF001 - see above
+    assert not feed._has_changed.is_set()  # noqa: SLF001 - see above
+
+
+@pytest.mark.on_postgresql
+@pytest.mark.sql
+async def test_a_change_at_one_node_is_an_event_at_another(postgres: PostgresServer, tmp_path: Path) -> None:
+    with postgres.migrated_database() as url:
+        async with (
+            served(tmp_path, tokens=True, database_url=url) as here,
+            served(tmp_path, tokens=here.tokens, database_url=url) as there,
+            following(there, "alice") as follower,
+        ):
+            run = await here.user("alice").run_tools("delete_file")
+            assert (await follower.next())[0] == "requirement.added"
+            await here.user("alice").answer(run)
+            assert (await follower.next())[0] == "requirement.decided"
