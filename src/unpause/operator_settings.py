@@ -53,8 +53,11 @@ class LogSettings(BaseModel):
 
 
 class MetricsSettings(BaseModel):
-    """Metrics."""
+    """Metrics and traces."""
 
+    traces: bool = Field(
+        default=False, description="Send traces with OpenTelemetry (extra `otel`), where its `OTEL_…` variables say."
+    )
     metrics: bool = Field(
         default=False, description="Serve `/metrics` beside the API, for tokens with the scope `metrics:read`."
     )

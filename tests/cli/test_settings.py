@@ -21,6 +21,7 @@ VALUES = {
     "log_format": "readable",
     "access_log": "true",
     "metrics": "true",
+    "traces": "true",
     "metrics_port": "9090",
     "metrics_host": "127.0.0.2",
     "first_token_file": "token.txt",

@@ -25,6 +25,7 @@ class AgentsConfig(BaseModel):
     demo: bool
     readable_logs: bool
     log_level: LogLevel
+    traces: bool
     executes: bool
     agents: tuple[str, ...]
     model: str | None
@@ -56,6 +57,7 @@ def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
         demo=demo,
         readable_logs=settings.readable_logs,
         log_level=settings.log_level,
+        traces=settings.traces,
         executes=settings.worker,
         agents=settings.agents,
         model=settings.model,

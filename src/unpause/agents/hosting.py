@@ -6,7 +6,7 @@ import os
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, InstrumentationSettings
 
 from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
@@ -34,12 +34,19 @@ if TYPE_CHECKING:
 def host_agents(config: AgentsConfig, redaction: Redaction, clock: Clock) -> Agents:
     """Return the agents of the settings, to be run in this process; raise InvalidSetting."""
     options = driver_options(config, redaction)
+    if config.traces:
+        trace_agents()
     if config.demo:
         prepare_workspace(config.workspace)
         agents = [build_demo_agent(config.workspace, options.model or DemoModel())]
     else:
         agents = load_agents(config.agents)
     return agents_of([PydanticAIDriver(agent, options) for agent in agents], config, options, clock)
+
+
+def trace_agents() -> None:
+    """Have Pydantic AI open spans for models and tools, without what is said in them."""
+    Agent.instrument_all(InstrumentationSettings(include_content=False, include_binary_content=False))
 
 
 def agents_of(drivers: Sequence[AgentDriver], config: AgentsConfig, options: DriverOptions, clock: Clock) -> Agents:

@@ -30,6 +30,7 @@ from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.process import freeze_loaded, run_main
 from unpause.clock import SystemClock
 from unpause.errors import InvalidSetting
+from unpause.telemetry.exporting import start_tracing, stop_tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -54,8 +55,11 @@ def main() -> None:
     configure_logging(redaction, readable=config.readable_logs, level=config.log_level)
     log_uncaught()
     try:
+        if config.traces:
+            start_tracing()
         limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
         run_main(_serve(link, host_agents(config, redaction, SystemClock()), limit))
+        stop_tracing()
     except InvalidSetting as error:
         send_blocking(link, encode(Refused(config.explain(error.message))))
     except BaseException:  # noqa: BLE001 - the process ends at once: else it waited for its tools' threads, with no loop

@@ -20,6 +20,7 @@ from unpause.factories import build_agents, build_redaction, load_vault
 from unpause.store.engine.database import database_file
 from unpause.store.engine.schema import check_database
 from unpause.tasks import TaskScope
+from unpause.telemetry.exporting import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,8 @@ def run_worker(settings: Settings, launched: Sequence[LaunchedProcess]) -> None:
     find_command_user(settings.command_user)
     configure_logging(build_redaction(settings), readable=settings.readable_logs, level=settings.log_level)
     log_uncaught()
+    if settings.traces:
+        start_tracing()
     agents = build_agents(settings, launched, demo=False)
     check_database(settings.database_url)
     _run(build_application(settings, agents))
@@ -84,6 +87,7 @@ async def _work(application: Application) -> None:
             received = await stop
         _log.info("process stopping", signal=received.name)
         application.workers.stop_claiming()
+    await asyncio.to_thread(stop_tracing)
     _log.info("process stopped")
     # Everything is closed: end by the signal, as a server does, without waiting for the thread of a stuck tool.
     signal.signal(received, signal.SIG_DFL)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from unpause.domain.nodes import node_name
+from unpause.telemetry.tracing import current_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel =
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_node(node_name()),
+        _add_trace,
     ]
     last = _readable(redaction.hide) if readable else _json(redaction.hide)
     structlog.configure(
@@ -81,6 +83,11 @@ def _add_node(node: str) -> structlog.typing.Processor:
         return event
 
     return add
+
+
+def _add_trace(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.update(current_ids())
+    return event
 
 
 def _escape_controls(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -26,6 +26,7 @@ from unpause.store.engine.backup import lacks_changes
 from unpause.store.engine.database import database_file
 from unpause.store.engine.ownership import own_database, prepare_database
 from unpause.tasks import TaskScope, background_tasks
+from unpause.telemetry.exporting import start_tracing, stop_tracing
 
 if TYPE_CHECKING:
     import socket
@@ -67,6 +68,9 @@ class _Server(uvicorn.Server):
             draining = tasks.create_task(self._application.drain(), name="drain")
             await super().shutdown(sockets)
             draining.cancel()
+        # The signal ends the process right after this.
+        await asyncio.to_thread(stop_tracing)
+        _log.info("process stopped")
 
     async def on_tick(self, counter: int) -> bool:
         """Stop also when a part of the background work has died, and when the agents cannot be served."""
@@ -110,6 +114,8 @@ def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: s
     _check(settings)
     configure_logging(build_redaction(settings), readable=settings.readable_logs, level=settings.log_level)
     log_uncaught()
+    if settings.traces:
+        start_tracing()
     agents = build_agents(settings, launched, demo=bool(hints))
     file = database_file(settings.database_url)
     if file is not None and not file.exists():
@@ -167,9 +173,7 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         run_main(server.serve(), config.get_loop_factory())
-        _log.info("process stopped")
     except KeyboardInterrupt:
-        _log.info("process stopped")
         # Everything is closed: end by the signal, as with SIGTERM, without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.raise_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ from unpause.delivery.slots import Addressed, DeliverySlots, Slot, SlotRules
 from unpause.store.engine.dialects import read_now
 from unpause.tasks import VitalTask, background_tasks
 from unpause.telemetry.metrics import DELIVERIES
+from unpause.telemetry.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -235,7 +236,8 @@ class DeliveryWorker(Generic[D, M]):
         began = loop.time()
         seconds = None
         try:
-            sent = await self._queue.send(message)
+            with span(f"deliver {self._queue.kind}", message_id=message.id, attempt=message.attempts):
+                sent = await self._queue.send(message)
             seconds = loop.time() - began
             await self._record(message, sent)
         except Exception:  # noqa: BLE001 - the boundary around a delivery: its claim has set the next attempt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,7 +26,7 @@ from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.unreadable import CANNOT_BE_READ
 from unpause.tasks import TaskScope
-from unpause.telemetry import metrics
+from unpause.telemetry import metrics, tracing
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -97,9 +97,18 @@ class Executor:
         again, as it is when the task is cancelled. Only a call that was running then is in doubt. An error of the
         database at the claim is raised; the run is as it was.
         """
+        began = time_ns()
+        is_claimed = claimed is not None
         claimed = claimed or await self._claim(run_key)
         if claimed is None:
             return False
+        run = claimed.segment.run
+        with tracing.span_below(run.trace, f"segment {run.agent_id}", **_traced_as(run)):
+            if not is_claimed:
+                tracing.note_span("claim run", began)
+            return await self._execute(run_key, claimed)
+
+    async def _execute(self, run_key: int, claimed: Claimed) -> bool:
         segment = claimed.segment
         journal = self._journals[run_key] = SegmentJournal(self._context, claimed, self._rules.lease)
         began = perf_counter()
@@ -281,6 +290,10 @@ async def _run_driver(driver: AgentDriver, segment: Segment, journal: SegmentJou
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary around a driver
             return _driver_failed(run, error)
+
+
+def _traced_as(run: Run) -> dict[str, object]:
+    return {"run_id": run.run_id, "agent": run.agent_id, "organization": run.organization_id, "fence": run.fence}
 
 
 def _driver_failed(run: Run, error: BaseException) -> Failed:

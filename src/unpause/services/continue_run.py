@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 class ContinueHandler:
     """Continues one locked run; ``requirements`` are all it ever waited for, none of its present pause expired.
 
-    ``model`` are the columns of another model for the rest of the run, ``checks`` the values that tools have checked.
-    A ``slot`` claims the run at once where it moves. ``known_calls`` are the run's calls, where they were read already.
+    ``columns`` are further ones to set: another model for the rest of the run, its trace; ``checks`` the values that
+    tools have checked. A ``slot`` claims the run at once where it moves. ``known_calls`` are the run's calls, where
+    they were read already.
     """
 
     connection: Connection
@@ -56,7 +57,7 @@ class ContinueHandler:
     principal: Principal
     command: ContinueRun
     now: datetime
-    model: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
     checks: ValueChecks = field(default_factory=ValueChecks)
     slot: Slot | None = None
     known_calls: Sequence[ToolCall] | None = None
@@ -170,7 +171,7 @@ class ContinueHandler:
     def _stay(self, requirements: Sequence[Requirement], awaiting: str) -> tuple[Accepted, tuple[Event, ...]]:
         run = self.run
         payload = pause_payload(run.pause_id or "", None, self._calls, requirements)
-        changes = {"awaiting": awaiting, **self.model}
+        changes = {"awaiting": awaiting, **self.columns}
         last = append_to_log(self.connection, run.id, 1, self.now, changes)
         self._add_input()
         self._announce(run, requirements)
@@ -221,7 +222,7 @@ class ContinueHandler:
             "content": None,
             "pause_requested_at": None,
             "crashes": 0,
-            **self.model,
+            **self.columns,
             "continued_at": self.now,
             "continued_by": self.principal.user_id,
             "continued_via": self.principal.via,

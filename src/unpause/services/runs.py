@@ -28,6 +28,7 @@ from unpause.store.journal import add_input
 from unpause.store.runs import get_run, insert_run, request_pause
 from unpause.store.sessions import change_session, ensure_session, keep_state
 from unpause.streaming.follow import Begun
+from unpause.telemetry.tracing import continued_trace, current_trace, new_trace, traced
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class _ContinueRequest(NamedTuple):
     command: ContinueRun
     key: RequestKey | None
     slot: Slot | None
+    trace: str | None
 
 
 class _Continued(NamedTuple):
@@ -69,6 +71,7 @@ class RunService:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
+    @traced("create run")
     async def create_run(
         self, principal: Principal, command: CreateRun, request_key: RequestKey | None = None
     ) -> Accepted:
@@ -152,6 +155,7 @@ class RunService:
         now = self._context.clock.now()
         return {
             **stored,
+            **new_trace(),
             "agent_id": command.agent_id,
             "source_type": command.source_type,
             "prompt": command.prompt,
@@ -170,6 +174,7 @@ class RunService:
             "updated_at": now,
         }
 
+    @traced("continue run")
     async def continue_run(
         self, principal: Principal, ref: RunRef, command: ContinueRun, request_key: RequestKey | None = None
     ) -> Accepted:
@@ -184,7 +189,7 @@ class RunService:
 
         context = self._context
         with busy_with(str(ref)), context.dispatcher.reserving() as slot:
-            request = _ContinueRequest(principal, ref, command, request_key, slot)
+            request = _ContinueRequest(principal, ref, command, request_key, slot, current_trace())
             locked, outcome = await write_checked(context.database, context.agents, partial(self._continue, request))
             is_claimed = slot is not None and slot.claimed is not None
             announce(locked, context.bus, context.dispatcher, is_claimed=is_claimed)
@@ -228,7 +233,10 @@ class RunService:
             request.principal,
             request.command,
             locked.now,
-            model=model_columns(self._context, run, request.command.model),
+            columns={
+                **model_columns(self._context, run, request.command.model),
+                **continued_trace(run.trace, request.trace),
+            },
             checks=checks,
             slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
             known_calls=locked.calls,

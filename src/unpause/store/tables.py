@@ -113,6 +113,7 @@ runs = Table(
     Column("session_state", Json),
     Column("dependencies", Json),
     Column("output_schema", Json),
+    Column("trace", Text),
     Column("model", _NAME),
     Column("model_provider", _NAME),
     Column("model_choice", _NAME),

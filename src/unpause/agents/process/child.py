@@ -32,6 +32,7 @@ from unpause.agents.process.messages import (
 from unpause.agents.process.threads import SegmentThreads, current_segment
 from unpause.domain.runs import EndReason
 from unpause.errors import InvalidInput
+from unpause.telemetry.tracing import below
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +120,7 @@ class AgentProcess:
         run = message.segment.run
         end = Ended(message.segment_id)
         current_segment.set(message.segment_id)
-        with structlog.contextvars.bound_contextvars(run_id=run.run_id, agent=run.agent_id):
+        with structlog.contextvars.bound_contextvars(run_id=run.run_id, agent=run.agent_id), below(message.trace):
             try:
                 driver = self._drivers[message.agent_id]
                 end = _ended(message.segment_id, await driver.run_segment(message.segment, journal))

@@ -34,12 +34,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunSegment:
-    """Run a segment of the agent; ``stop_requested`` where it should end before its first model or tool call."""
+    """Run a segment of the agent; ``stop_requested`` where it should end before its first model or tool call.
+
+    ``trace`` is the context of the server's span.
+    """
 
     segment_id: int
     agent_id: str
     segment: Segment
     stop_requested: bool = False
+    trace: str | None = None
     op: Literal["run_segment"] = "run_segment"
 
 

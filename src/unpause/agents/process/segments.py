@@ -29,6 +29,7 @@ from unpause.agents.process.messages import (
 )
 from unpause.errors import InvalidInput
 from unpause.tasks import TaskScope
+from unpause.telemetry.tracing import current_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +69,7 @@ class RemoteSegment:
         self._usage = dict(segment.run.usage or {})
         self._journal.measure(lambda: self._usage)
         self._journal.on_stop(partial(self._send, StopSegment(self._id)))
-        self._send(RunSegment(self._id, agent_id, segment, self._journal.stop_requested))
+        self._send(RunSegment(self._id, agent_id, segment, self._journal.stop_requested, current_trace()))
         self.has_ended_there = False
         async with self._writes:
             try:

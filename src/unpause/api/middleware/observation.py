@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import structlog
+from starlette.datastructures import Headers
 
+from unpause.telemetry import tracing
 from unpause.telemetry.metrics import HTTP, HTTP_OPEN
 
 if TYPE_CHECKING:
@@ -48,9 +50,22 @@ class Observation:
         HTTP_OPEN.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                await self._app(scope, receive, response.send)
+                if tracing.is_tracing():
+                    await self._trace(scope, receive, response)
+                else:
+                    await self._app(scope, receive, response.send)
             finally:
                 self._observe(scope, response.status, perf_counter() - began)
+
+    async def _trace(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        """Pass the request on within its span."""
+        sent = Headers(scope=scope)
+        with tracing.request_span(sent.get("traceparent"), sent.get("tracestate"), scope["method"]) as opened:
+            try:
+                await self._app(scope, receive, response.send)
+            finally:
+                if opened is not None:
+                    tracing.end_request_span(opened, scope["method"], _route_of(scope), response.status)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         HTTP_OPEN.dec()
