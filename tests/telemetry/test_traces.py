@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 from pydantic_ai import Agent, InstrumentationSettings
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
@@ -38,9 +39,16 @@ class Spans:
         return " ".join(each.to_json() for each in self._exporter.get_finished_spans())
 
 
+def context_of(span: ReadableSpan) -> SpanContext:
+    """Return the span's ids."""
+    context = span.get_span_context()
+    assert context is not None
+    return context
+
+
 def trace_of(span: ReadableSpan) -> int:
     """Return the id of the span's trace."""
-    return span.get_span_context().trace_id
+    return context_of(span).trace_id
 
 
 @pytest.fixture
@@ -74,9 +82,9 @@ async def test_a_run_has_one_trace_through_a_pause_and_a_restart(spans: Spans, t
     assert trace_of(request) == trace_of(continuing) != _TRACE
     for segment in (first, second):
         assert segment.parent is not None
-        assert segment.parent.span_id == root.get_span_context().span_id
+        assert segment.parent.span_id == context_of(root).span_id
         assert (segment.attributes or {})["unpause.run_id"] == run["run_id"]
-    assert [link.context.span_id for link in second.links] == [continuing.get_span_context().span_id]
+    assert [link.context.span_id for link in second.links] == [context_of(continuing).span_id]
     assert first.links == ()
     chats, tools = spans.named("chat"), spans.named("execute_tool")
     assert {trace_of(each) for each in (*chats, *tools)} == {_TRACE}
@@ -100,7 +108,7 @@ async def test_a_run_that_another_node_claims_stays_in_its_trace(
     [claim] = spans.named("claim run")
     assert trace_of(root) == trace_of(segment) == trace_of(claim)
     assert claim.parent is not None
-    assert claim.parent.span_id == segment.get_span_context().span_id
+    assert claim.parent.span_id == context_of(segment).span_id
 
 
 async def test_lines_of_the_log_name_the_trace(spans: Spans, tmp_path: Path) -> None:
