@@ -26,6 +26,7 @@ from unpause.store.idempotency import add_effect, forget_request
 from unpause.store.inbox import find_request
 from unpause.store.requirements import list_requirements
 from unpause.store.runs import get_run
+from unpause.telemetry.tracing import continued_trace, current_trace, traced
 
 if TYPE_CHECKING:
     from unpause.domain.idempotency import RequestKey
@@ -50,6 +51,7 @@ class _Demand(NamedTuple):
     command: DecideRequirement
     key: RequestKey | None
     slot: Slot | None
+    trace: str | None
 
 
 class _Outcome(NamedTuple):
@@ -66,6 +68,7 @@ class Deciding:
         self._context = context
         self._inbox = Inbox(context)
 
+    @traced("decide requirement")
     async def decide(
         self, principal: Principal, command: DecideRequirement, request_key: RequestKey | None = None
     ) -> Decided:
@@ -82,7 +85,7 @@ class Deciding:
         context.limits.refuse_json({"values": command.values, "arguments": command.arguments})
         await context.agents.expect()
         with busy_with(f"The run of requirement {command.requirement_id}"), context.dispatcher.reserving() as slot:
-            demand = _Demand(principal, command, request_key, slot)
+            demand = _Demand(principal, command, request_key, slot, current_trace())
             locked, outcome = await write_checked(context.database, context.agents, partial(self._unit, demand))
             announce(
                 locked,
@@ -96,7 +99,7 @@ class Deciding:
 
     def _unit(self, demand: _Demand, connection: Connection, checks: ValueChecks) -> _Outcome:
         """Claim the key, lock the run, decide what has expired, and take the decision."""
-        principal, command, key, slot = demand
+        principal, command, key, slot, _ = demand
         if slot is not None:
             slot.claimed = None
         now = self._context.clock.now()
@@ -173,7 +176,7 @@ class _Taker:
             self.demand.principal,
             ContinueRun(),
             self.locked.now,
-            model=model_columns(self.context, run),
+            columns={**model_columns(self.context, run), **continued_trace(run.trace, self.demand.trace)},
             slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
         )
         accepted, events = handler.decide(answers, moves=self.demand.command.continues)
