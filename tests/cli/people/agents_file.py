@@ -104,3 +104,4 @@ ops = Agent(
     toolsets=[ExternalToolset([SHELL], id="shell")],
 )
 other = Agent(_model("script"), name="other", tools=[Tool(restart, requires_approval=True)])
+watched = Agent(_model("script"), name="watched", tools=[Tool(restart, requires_approval=True)])

@@ -1,4 +1,4 @@
-"""A server for all tests of a module, and people with a shell each."""
+"""A server for all tests of these commands, and people with a shell each."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SCOPES = "agents:read,agents:run,approvals:read,sessions:read,system:read"
 _PEOPLE = MappingProxyType({"olga": f"{_SCOPES},approvals:write", "dev": _SCOPES})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with people_server(tmp_path_factory.mktemp("people")) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tokens(server: ServerProcess) -> Mapping[str, str]:
     """Return a token of each person; root is an administrator."""
     made = {user: new_token(server, "--user", user, "--scopes", scopes) for user, scopes in _PEOPLE.items()}

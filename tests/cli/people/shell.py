@@ -78,17 +78,23 @@ class Shell:
         """Start the command as a process of its own."""
         return Command(list(arguments), self._here.folder, clean_environment(**self.environment))
 
-    def wait_for(self, calls: object, agent: str = "ops") -> str:
-        """Start a run that makes these calls, and return its id once it waits for people."""
+    def settle(self, calls: object, agent: str = "ops", **form: str) -> dict[str, Any]:
+        """Start a run that makes these calls; return it once it waits for people or has ended."""
         answered = httpx.post(
             f"{self.environment['UNPAUSE_URL']}/agents/{agent}/runs",
-            data={"message": json.dumps(calls), "stream": "false"},
+            data={"message": json.dumps(calls), "stream": "false", **form},
             headers={"Authorization": f"Bearer {self.environment['UNPAUSE_TOKEN']}"},
             timeout=DEADLINE,
             trust_env=False,
         )
-        assert answered.json()["status"] == "PAUSED", answered.text
-        return str(answered.json()["run_id"])
+        run: dict[str, Any] = answered.json()
+        return run
+
+    def wait_for(self, calls: object, agent: str = "ops") -> str:
+        """Start a run that makes these calls, and return its id once it waits for people."""
+        run = self.settle(calls, agent)
+        assert run["status"] == "PAUSED", run
+        return str(run["run_id"])
 
 
 def people_server(folder: Path, *options: str) -> ServerProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.layout import block, fields
 from unpause.cli.people.printing import Listing
 from unpause.cli.people.tables import Column
-from unpause.cli.people.times import age, now, until
+from unpause.cli.people.times import age, now, span, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -104,6 +105,7 @@ def request_lines(item: JsonObject) -> Iterator[str]:
         ("expires", item.get("expires_at") and f"{item['expires_at']} ({until(item['expires_at'], at)})"),
         ("votes", _votes(item)),
         ("you", None if item["may_decide"] or item["status"] != "open" else item.get("why_not")),
+        ("later calls", _rememberable(item.get("remember"))),
         ("decision", decision_text(item["decision"]) if item.get("decision") else None),
         ("url", item.get("url")),
     )
@@ -119,6 +121,19 @@ def request_lines(item: JsonObject) -> Iterator[str]:
     for one in item.get("earlier") or ():
         yield from block("Earlier", f"{harmless_json(one['arguments'])}  {decision_text(one)}")
     yield from _commands(item)
+
+
+def _rememberable(remember: JsonObject | None) -> str | None:
+    """Return for what an approval may count, too, in the words of the command's options."""
+    if remember is None:
+        return None
+    options = {"run": "--for-run", "session": "--for-session", "until": "--until"}
+    longest = remember["max_seconds"]
+    return ", ".join(
+        [options[scope] for scope in remember["scopes"]]
+        + ["--any-arguments"] * ("tool" in remember["matches"])
+        + ([] if longest is None else [f"at most {span(timedelta(seconds=longest))}"])
+    )
 
 
 def _commands(item: JsonObject) -> Iterator[str]:
