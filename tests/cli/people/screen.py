@@ -35,7 +35,7 @@ class Screen:
             stdout=self.theirs,
             stderr=self.theirs,
             start_new_session=True,
-            env=clean_environment(TERM="xterm", **environment),
+            env=clean_environment(**{"TERM": "xterm", **environment}),
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from unpause.cli.people.client import Client
     from unpause.cli.people.errors import JsonObject
     from unpause.cli.people.printing import Printer
+    from unpause.cli.people.sse import Frame
 
 # What a watch keeps; a terminal shows fewer.
 _WATCHED: Final = 1000
-_COMES: Final = frozenset({"requirement.added", "requirement.updated"})
 
 
 def inbox(
@@ -62,39 +63,54 @@ class _Watch:
         self._printer = printer
         self._query = query
         self._items: dict[str, JsonObject] = {}
+        # After a reconnect the server sends some events again.
+        self._seen: deque[str] = deque(maxlen=_WATCHED)
         self._paints = printer.is_terminal and printer.form is Form.TEXT
 
     def run(self) -> None:
         """Show the requests until the process is interrupted."""
-        for frame in self._client.stream("/inbox/events", math.inf, **self._query):
+        for frame in self._client.stream("/inbox/events", math.inf):
             if frame is OPENED:
-                self._read_all()
-            elif frame.name in _COMES and self._is_wanted(frame.data):
-                self._put(frame.name, frame.data)
-            elif frame.name:
-                self._remove(frame.name, frame.data)
+                self._read_all(has_resumed=bool(self._seen))
+            elif frame.id is not None and frame.id not in self._seen:
+                self._seen.append(frame.id)
+                self._take(frame)
             if self._paints:
                 # A keep-alive, too: ages have changed.
                 self._paint()
 
-    def _read_all(self) -> None:
-        """Read the whole list: the stream has just begun, or may have missed something."""
+    def _take(self, frame: Frame) -> None:
+        match frame.name:
+            case "requirement.added":
+                if self._is_wanted(frame.data):
+                    self._put(frame.data)
+            case "requirement.updated":
+                # A vote of this user, or for what others decide: the list says which.
+                self._read_all(has_resumed=False)
+            case _:
+                self._remove(frame.name, frame.data)
+
+    def _read_all(self, *, has_resumed: bool) -> None:
+        """Read the whole list. What is missing in it is gone, or its event comes where the stream ``has_resumed``."""
         read = {item["requirement_id"]: item for item in self._client.items("/inbox", _WATCHED, **self._query)}
-        for gone in [item for name, item in self._items.items() if name not in read]:
-            self._remove("requirement.gone", gone)
+        if not has_resumed:
+            for gone in [item for name, item in self._items.items() if name not in read]:
+                self._remove("requirement.gone", gone)
         for item in read.values():
-            self._put("requirement.added", item)
+            self._put(item)
 
     def _is_wanted(self, item: JsonObject) -> bool:
-        """Whether it belongs to the list: the stream may bring others."""
+        """Whether it belongs to the list: the stream brings all that the user sees."""
         agent = self._query["agent_id"]
-        return (self._query["who"] == "all" or bool(item.get("may_decide"))) and agent in {None, item["agent_id"]}
+        return (self._query["who"] == "all" or bool(item["may_decide"])) and agent in {None, item["agent_id"]}
 
-    def _put(self, event: str, item: JsonObject) -> None:
+    def _put(self, item: JsonObject) -> None:
         known = self._items.get(item["requirement_id"])
         self._items[item["requirement_id"]] = item
-        if known is None or (event != "requirement.added" and known != item):
-            self._tell(event, item)
+        if known is None:
+            self._tell("requirement.added", item)
+        elif known["votes"] != item["votes"]:
+            self._tell("requirement.updated", item)
 
     def _remove(self, event: str, item: JsonObject) -> None:
         if self._items.pop(item["requirement_id"], None) is not None:

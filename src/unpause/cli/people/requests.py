@@ -12,7 +12,8 @@ from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.layout import block, fields
 from unpause.cli.people.printing import Listing
 from unpause.cli.people.tables import Column
-from unpause.cli.people.times import age, now, span, until
+from unpause.cli.people.times import age, now, until
+from unpause.durations import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,7 +133,7 @@ def _rememberable(remember: JsonObject | None) -> str | None:
     return ", ".join(
         [options[scope] for scope in remember["scopes"]]
         + ["--any-arguments"] * ("tool" in remember["matches"])
-        + ([] if longest is None else [f"at most {span(timedelta(seconds=longest))}"])
+        + ([] if longest is None else [f"at most {duration_text(timedelta(seconds=longest))}"])
     )
 
 
