@@ -10,6 +10,7 @@ from pydantic_ai.usage import RunUsage
 
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai.capabilities import is_plain
 from unpause.agents.pydantic_ai.checking import ArgumentChecker
 from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits
@@ -67,6 +68,7 @@ class PydanticAIDriver:
             redaction=options.redaction,
             ids=options.ids,
             max_result_bytes=options.max_result_bytes,
+            is_plain=is_plain(agent),
         )
         self.lifespans = options.lifespans
         self.agent_id = agent.name

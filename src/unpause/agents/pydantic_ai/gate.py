@@ -68,7 +68,7 @@ class CallGate(StreamBypass):
         """Whether some call waits, so that no model request may follow."""
         return bool(self.held or self.waiting)
 
-    def get_ordering(self) -> CapabilityOrdering:
+    def get_ordering(self) -> CapabilityOrdering | None:
         """Return that this one comes before all others, be they outermost or not."""
         return CapabilityOrdering(position="outermost", wraps=[AbstractCapability])
 

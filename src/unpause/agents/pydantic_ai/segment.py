@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent
@@ -15,11 +15,11 @@ from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, Paused
 from unpause.agents.pydantic_ai.answers import RecordedModel, needs_streams
+from unpause.agents.pydantic_ai.capabilities import PlainCapability, SegmentCapability
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.events import EventRecorder
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
-from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed, output_type
 from unpause.agents.pydantic_ai.results import recorded_return
@@ -29,12 +29,11 @@ from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
 from unpause.errors import ModelNotAllowed, UnpauseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic_ai.messages import ModelMessage, UserContent
-    from pydantic_ai.models import Model, ModelRequestContext
+    from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRun
-    from pydantic_ai.tools import RunContext
 
     from unpause.agents.driver import Journal, Segment, SegmentEnd
     from unpause.agents.model_choice import ModelChoice
@@ -57,39 +56,8 @@ class AgentSetup:
     redaction: Redaction
     ids: Ids
     max_result_bytes: int
-
-
-@dataclass(kw_only=True)
-class SegmentCapability(CallGate):
-    """The gate of tool calls with the judge of outputs: one capability, since each costs every event of a run."""
-
-    judge: OutputJudge
-    # Wraps the models that send the segment's requests; None where the agent streams them itself.
-    record: Callable[[Model, RunContext[Any] | None], RecordedModel] | None = None
-    _context: RunContext[Any] | None = field(default=None, init=False)
-
-    async def prepare_model_request(
-        self, ctx: RunContext[Any], request_context: ModelRequestContext
-    ) -> ModelRequestContext:
-        """Keep the context for the model that is wrapped next."""
-        self._context = ctx
-        return request_context
-
-    def get_wrapper_model(self, model: Model) -> Model | None:
-        """Return the model with its answers recorded."""
-        return None if self.record is None else self.record(model, self._context)
-
-    async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
-        """Have the judge see each step."""
-        return await self.judge.after_node_run(ctx, node=node, result=result)
-
-    async def wrap_output_validate(self, ctx: RunContext[Any], **hook: Any) -> Any:  # noqa: ANN401 - any output
-        """Have the judge validate the output."""
-        return await self.judge.wrap_output_validate(ctx, **hook)
-
-    async def wrap_output_process(self, ctx: RunContext[Any], **hook: Any) -> Any:  # noqa: ANN401 - any output
-        """Have the judge process the output."""
-        return await self.judge.wrap_output_process(ctx, **hook)
+    # Whether the agent has no capabilities of its author's.
+    is_plain: bool = False
 
 
 class SegmentLoop:
@@ -106,7 +74,8 @@ class SegmentLoop:
         held: set[str] = set()
         self._judge = OutputJudge(journal, self._calls, self._redaction, held)
         shown = ShownCalls(journal, self._calls, self._recorder.arguments, self._redaction)
-        self._gate = SegmentCapability(journal, shown, setup.policies, held, judge=self._judge)
+        kind = PlainCapability if setup.is_plain else SegmentCapability
+        self._gate = kind(journal, shown, setup.policies, held, judge=self._judge)
         self._tools = JournalCapability(
             journal=journal,
             calls=self._calls,
@@ -114,6 +83,7 @@ class SegmentLoop:
             gate=self._gate,
             max_result_bytes=setup.max_result_bytes,
         )
+        self._capabilities = self._gate.joined_with(self._tools)
 
     async def run(self) -> SegmentEnd:
         """Go on until the run waits, ends or fails; failures of model and agent are returned, not raised."""
@@ -187,7 +157,7 @@ class SegmentLoop:
             model=model,
             usage=self._meter.usage,
             usage_limits=self._setup.limits,
-            capabilities=[self._gate, self._tools],
+            capabilities=self._capabilities,
             output_type=output_type(segment.run.output_schema),
             metadata=_client_data(segment.run),
             infer_name=False,
