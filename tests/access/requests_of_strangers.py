@@ -147,6 +147,8 @@ def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> list[F
     ]
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         schema = content["schema"]
+        # A body that may be left out.
+        schema = next(iter(schema.get("anyOf", [schema])))
         if "$ref" in schema:
             schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
         place = "json" if media_type == "application/json" else "form"

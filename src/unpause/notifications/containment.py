@@ -13,7 +13,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.urls import is_public
@@ -39,9 +41,10 @@ class NotContained(PermissionError):
 
 @dataclass(slots=True)
 class Containment:
-    """The limits of one call, and the first one that was hit."""
+    """The limits of one call, and the first one that was hit. At the ``deadline`` its caller has given it up."""
 
     allow_private: bool
+    deadline: float
     broken: str | None = None
 
     def check(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -54,6 +57,9 @@ class Containment:
             self._refuse(f"the service may not use {event}")
 
     def _check_address(self, address: object) -> None:
+        if monotonic() > self.deadline:
+            # The caller tries again: a message that is sent now would come twice.
+            self._refuse("it took too long")
         # A path is a socket of this machine; a name would be resolved after this check.
         host = address[0] if isinstance(address, tuple) else None
         try:
@@ -78,10 +84,10 @@ _CONTAINMENT: ContextVar[Containment | None] = ContextVar("containment", default
 
 
 @contextmanager
-def contained(*, allow_private: bool) -> Iterator[Containment]:
-    """Contain what this thread does during the block. Libraries have to be loaded before."""
+def contained(*, allow_private: bool, seconds: float = inf) -> Iterator[Containment]:
+    """Contain what this thread does during the block, and let it connect for so long. Load libraries before."""
     _watch()
-    containment = Containment(allow_private)
+    containment = Containment(allow_private, monotonic() + seconds)
     token = _CONTAINMENT.set(containment)
     try:
         yield containment

@@ -69,6 +69,11 @@ class AppriseSender:
             opened = self._vault.open(url)
         except SecretsNotKept:
             return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
+        try:
+            # Before the attempt: it takes longer than some attempts may.
+            await in_daemon_thread(_load_apprise, "load apprise")
+        except ImportError:
+            return DeliveryResult(error=NOT_INSTALLED)
         if self._busy[channel] >= _MOST_THREADS:
             return DeliveryResult(error="earlier attempts have not ended yet")
         self._busy[channel] += 1
@@ -84,8 +89,6 @@ class AppriseSender:
                 return DeliveryResult(error=await in_daemon_thread(attempt, "send a notification"))
         except TimeoutError:
             return DeliveryResult(error=f"no answer within {self._timeout_seconds:g} seconds")
-        except ImportError:
-            return DeliveryResult(error=NOT_INSTALLED)
         except InvalidInput as error:
             return DeliveryResult(error=error.message)
 
@@ -104,7 +107,7 @@ def _send(url: str, text: tuple[str, str], timeout_seconds: float, *, allow_priv
     token = _LOGGED.set(logged)
     title, body = text
     try:
-        with contained(allow_private=allow_private) as containment:
+        with contained(allow_private=allow_private, seconds=timeout_seconds) as containment:
             service = _service(apprise, url)
             if service is None:
                 return "its URL cannot be used any more"
