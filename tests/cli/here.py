@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ class Here:
         self.folder = folder
         self._capsys = capsys
         monkeypatch.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("UNPAUSE_")]:
+            monkeypatch.delenv(name)
         # A process of its own for agents would be started for a command that ends at once.
         monkeypatch.setenv("UNPAUSE_AGENT_PROCESSES", "0")
 

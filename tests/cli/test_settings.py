@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from tests.cli.here import Here
 from tests.support.processes import unpause
 from unpause.cli.options import settings_command
 from unpause.settings import GROUPS, ServerSettings, Settings
@@ -71,6 +72,10 @@ VALUES = {
     "run_limit": "100",
     "encryption_key": "a-key",
     "webhook_attempts": "3",
+    "notify_per_minute": "3",
+    "notify_attempts": "4",
+    "notify_timeout_seconds": "5",
+    "notify_private_targets": "true",
     "webhook_timeout_seconds": "1.5",
     "webhook_private_targets": "true",
     "rate_limit_create": "1/minute",
@@ -188,3 +193,37 @@ def test_a_time_that_no_clock_can_be_moved_by_is_refused(value: str) -> None:
     for name in named:
         with pytest.raises(ValueError, match=name):
             Settings.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("UNPAUSE_DATABSE_URL", "UNPAUSE_DATABSE_URL is no setting: did you mean UNPAUSE_DATABASE_URL?"),
+        ("unpause_max_runing", "unpause_max_runing is no setting: did you mean UNPAUSE_MAX_RUNNING?"),
+        ("UNPAUSE_QQQ", "UNPAUSE_QQQ is no setting: `unpause settings` lists all"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest_name_and_without_its_value(
+    here: Here, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, "canary")
+    for command in ("serve", "worker", "demo", "db current", "tokens list"):
+        done = here.run(*command.split())
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"unpause: {reason}\n"
+    assert list(here.folder.iterdir()) == [], "no database was created"
+
+
+def test_variables_of_the_commands_for_people_and_of_kubernetes_are_no_mistakes(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "UNPAUSE_URL": "http://127.0.0.1:7777",
+        "UNPAUSE_TOKEN": "x",
+        "UNPAUSE_SERVICE_HOST": "10.0.0.1",
+        "UNPAUSE_SERVICE_PORT_HTTP": "80",
+        "UNPAUSE_WORKER_PORT": "tcp://10.0.0.1:80",
+        "UNPAUSE_WORKER_PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert "There is no database" in here.run("tokens", "list").stderr

@@ -30,6 +30,7 @@ from unpause.clock import LONGEST_SECONDS
 from unpause.domain.deciders import ApproverKind, read_approver
 from unpause.domain.grants import Remember, StrictRule
 from unpause.domain.requirements import OnExpire
+from unpause.domain.scopes import describe_unknown
 
 METADATA_KEY: Final = "unpause"
 
@@ -141,6 +142,10 @@ class ToolPolicy:
         if len(approvers) < len(self.approvers):
             message = f"approvers names a user or scope twice: {', '.join(_repeated(self.approvers))}"
             raise ValueError(message)
+        scopes = [each.name for each in approvers if each.kind is ApproverKind.SCOPE and ":" in each.name]
+        if wrong := describe_unknown(scopes):
+            # Nobody could decide the call.
+            raise ValueError(wrong)
         by_name = all(approver.kind is ApproverKind.USER for approver in approvers)
         if approvers and by_name and len(approvers) < self.quorum:
             message = f"a quorum of {self.quorum} needs more users than {', '.join(self.approvers)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES, is_known
+from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES, describe_unknown
 from unpause.domain.tokens import Token
 from unpause.errors import InvalidInput, NotFound
 from unpause.store.audit import add_entries
@@ -151,8 +151,8 @@ def check_name(name: str) -> None:
 
 def check_scopes(scopes: Iterable[str]) -> None:
     """Raise InvalidInput for a scope that is a spelling mistake."""
-    if unknown := [scope for scope in scopes if not is_known(scope)]:
-        raise InvalidInput(f"Unknown scope: {', '.join(unknown)} (known: {', '.join((*DEFAULT_SCOPES, ADMIN))}, …)")
+    if wrong := describe_unknown(scopes):
+        raise InvalidInput(wrong)
 
 
 def _check(connection: Connection, new: NewToken) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from types import MappingProxyType
 
 ADMIN = "agent_os:admin"
@@ -44,6 +45,16 @@ def is_known(scope: str) -> bool:
         return True
     agent, _, action = rest.rpartition(":")
     return resource == "agents" and bool(agent) and action in _PER_AGENT
+
+
+def describe_unknown(scopes: Iterable[str]) -> str | None:
+    """Return what is wrong with the first scope that is a spelling mistake, and the nearest known one; else None."""
+    unknown = next((scope for scope in scopes if not is_known(scope)), None)
+    if unknown is None:
+        return None
+    near = get_close_matches(unknown, sorted(_KNOWN), 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(_KNOWN))}"
+    return f"Unknown scope: {unknown} ({hint})"
 
 
 def allows(scopes: Iterable[str], required: str, agent_id: str | None = None) -> bool:
