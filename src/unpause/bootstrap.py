@@ -13,6 +13,7 @@ from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
 from unpause.auth.console_sessions import ConsoleSessions
 from unpause.auth.stream_tickets import StreamTickets
+from unpause.auth.token_list import TokenList
 from unpause.clock import RandomIds, SystemClock
 from unpause.delivery.worker import DeliveryWorker
 from unpause.domain.nodes import Node, node_name
@@ -123,6 +124,7 @@ class Application:
     authenticator: Authenticator
     tickets: StreamTickets
     console_sessions: ConsoleSessions
+    tokens: TokenList
     audit: AuditTrail
     started_at: datetime
     reload_agents: Callable[[], None]
@@ -233,6 +235,7 @@ def build_application(
         console_sessions=ConsoleSessions(
             database, clock, authenticator, timedelta(seconds=settings.console_session_seconds)
         ),
+        tokens=TokenList(database, clock),
         audit=AuditTrail(database),
         started_at=clock.now(),
         reload_agents=agents.reload,

@@ -113,7 +113,13 @@ SERVER: Final[Mapping[str, Row]] = {
     **{
         f"GET {path}": public(Answer(200, text="<!DOCTYPE html>"))
         for path in (
-            *("/console", "/console/requests/{requirement_id}", "/console/sign-in", "/console/login"),
+            *(
+                "/console",
+                "/console/requests/{requirement_id}",
+                "/console/tokens",
+                "/console/sign-in",
+                "/console/login",
+            ),
             *("/console/runs", "/console/runs/{run_id}", "/console/sessions", "/console/sessions/{session_id}"),
             "/console/overview",
         )
@@ -260,6 +266,12 @@ NATIVE: Final[Mapping[str, Row]] = {
     ),
     "GET /inbox/events": same(ANYBODY, Answer(200, text=""), query={"follow": "false"}),
     "GET /inbox/{requirement_id}": Row(ANYBODY, _NO_REQUIREMENT, _NO_REQUIREMENT, admin=Answer(200, _REQUEST)),
+    "GET /tokens": Row(
+        ADMIN,
+        Answer(200, {"data": ..., "next": ...}),
+        Answer(200, {"data": [{"user_id": "stranger", ...: ...}], "next": None}),
+    ),
+    "DELETE /tokens/{token_id}": same(ADMIN, Answer(404, {"detail": "Token not found", "error_code": "not_found"})),
     "GET /grants": same(ANYBODY, Answer(200, {"data": [], "next": None})),
     "DELETE /grants/{grant_id}": same(ANYBODY, _NO_GRANT),
     "GET /runs": Row(

@@ -17,7 +17,7 @@ from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.codegen.wire.examples import add_examples as add_codegen_examples
 from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
-from unpause.api.console import me
+from unpause.api.console import me, tokens
 from unpause.api.console.pages import add_console
 from unpause.api.health import router as health_router
 from unpause.api.inbox import decisions as inbox_decisions
@@ -50,13 +50,13 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 _ROUTERS = (
     health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
-    *(part.router for part in (me, run_routes, notifications)),
+    *(part.router for part in (me, tokens, run_routes, notifications)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,
     inbox_decisions.router,
     grants.router,
 )
-_NATIVE_MODELS: tuple[type[BaseModel], ...] = (me.MeResponse, *inbox_models.RESPONSES, *grants.MODELS)
+_NATIVE_MODELS: tuple[type[BaseModel], ...] = (me.MeResponse, *tokens.MODELS, *inbox_models.RESPONSES, *grants.MODELS)
 
 
 def _describe_models(app: FastAPI) -> None:

@@ -104,6 +104,8 @@ _NATIVE: dict[str, Scopes] = {
     "GET /inbox": _ANY_TOKEN,
     "GET /inbox/events": _ANY_TOKEN,
     "GET /inbox/{requirement_id}": _ANY_TOKEN,
+    "GET /tokens": _ADMIN,
+    "DELETE /tokens/{token_id}": _ADMIN,
     "GET /grants": _ANY_TOKEN,
     "DELETE /grants/{grant_id}": _ANY_TOKEN,
     "POST /inbox/decide": _ANY_TOKEN,

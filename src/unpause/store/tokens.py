@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, exists, insert, or_, select, update
+from sqlalchemy import bindparam, exists, insert, literal, or_, select, tuple_, update
 
 from unpause.domain.tokens import Token
 from unpause.store.columns import Instant
@@ -43,6 +43,19 @@ def list_tokens(connection: Connection, organization_id: int) -> list[Token]:
     query = (
         select(*tokens.c).where(tokens.c.organization_id == organization_id).order_by(tokens.c.created_at, tokens.c.id)
     )
+    return [_token(row) for row in connection.execute(query).mappings()]
+
+
+def page_tokens(connection: Connection, organization_id: int, limit: int, after: str | None) -> list[Token]:
+    """Return the organization's tokens after that of the id ``after``, newest first; nothing after an unknown one."""
+    place = tuple_(tokens.c.created_at, tokens.c.id)
+    query = select(*tokens.c).where(tokens.c.organization_id == organization_id)
+    if after is not None:
+        last = find_token(connection, after)
+        if last is None or last.organization_id != organization_id:
+            return []
+        query = query.where(place < tuple_(literal(last.created_at, Instant), literal(last.id)))
+    query = query.order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(limit)
     return [_token(row) for row in connection.execute(query).mappings()]
 
 

@@ -58,6 +58,7 @@ PAGES: Final = {
     "/console/sessions": _Page("sessions.html", "Sessions", "sessions"),
     "/console/sessions/{session_id}": _Page("session.html", "Session", "sessions"),
     "/console/overview": _Page("overview.html", "Overview", "overview"),
+    "/console/tokens": _Page("tokens.html", "Tokens", "tokens"),
     "/console/sign-in": _Page("sign-in.html", "Sign in"),
     "/console/login": _Page("login.html", "Sign in"),
 }

@@ -86,6 +86,11 @@ function dialogOf(title, content, buttons) {
 
 const cancel = () => h("button", { value: "", formnovalidate: true }, "Cancel");
 
+/** Ask before something that cannot be undone; resolve to whether it is done. */
+export async function ask(title, content, label) {
+  return (await dialogOf(title, content, [cancel(), h("button", { value: "yes", class: "bad strong" }, label)])) === "yes";
+}
+
 /** Ask whether a call that may have run is to run again; resolve to whether it is. */
 export async function confirmDoubt(item, text) {
   const answer = await dialogOf(

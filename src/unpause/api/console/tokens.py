@@ -1,0 +1,92 @@
+"""The routes of tokens: list and revoke those of the organization, for its administrators."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from unpause.api.answers import answer
+from unpause.api.dependencies import App
+from unpause.api.native import ERRORS, Caller, NativeRoute, model_response, moment
+
+if TYPE_CHECKING:
+    from unpause.domain import tokens
+
+router = APIRouter(route_class=NativeRoute, tags=["Caller"], responses=ERRORS)
+
+
+class TokenResponse(BaseModel):
+    """A token, without its secret. A one-time link to the console is a token, too."""
+
+    token_id: str
+    user_id: str | None = Field(description="Its user; null where each request names one")
+    name: str | None
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+    valid: bool = Field(description="Whether it is neither revoked nor expired")
+
+
+class TokenPage(BaseModel):
+    """Part of a list; ``next`` is the cursor of the next part, null at the end."""
+
+    data: list[TokenResponse]
+    next: str | None
+
+
+MODELS = (TokenPage, TokenResponse)
+
+
+@router.get(
+    "/tokens",
+    operation_id="list_tokens",
+    response_model=None,
+    responses=answer("TokenPage", "The tokens, newest first"),
+)
+async def list_tokens(
+    application: App,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=32, description="`next` of the page before")] = None,
+) -> Response:
+    """Return the organization's tokens, newest first, without their secrets."""
+    found = await application.tokens.list_tokens(caller, limit + 1, cursor)
+    now = application.clock.now()
+    last = found[limit - 1].id if len(found) > limit else None
+    return model_response(TokenPage(data=[_token(token, now) for token in found[:limit]], next=last))
+
+
+@router.delete(
+    "/tokens/{token_id}",
+    operation_id="revoke_token",
+    response_model=None,
+    responses=answer("TokenResponse", "The token, revoked"),
+)
+async def revoke_token(application: App, caller: Caller, token_id: str) -> Response:
+    """Revoke a token, and end the console's sessions that it signed in. Revoking it again changes nothing."""
+    token = await application.tokens.revoke(caller, token_id)
+    return model_response(_token(token, application.clock.now()))
+
+
+def _token(token: tokens.Token, now: datetime) -> TokenResponse:
+    return TokenResponse(
+        token_id=token.id,
+        user_id=token.user_id,
+        name=token.name,
+        scopes=list(token.scopes),
+        created_at=moment(token.created_at),
+        expires_at=_moment(token.expires_at),
+        revoked_at=_moment(token.revoked_at),
+        last_used_at=_moment(token.last_used_at),
+        valid=token.is_valid(now),
+    )
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else moment(at)
