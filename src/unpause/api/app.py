@@ -95,6 +95,8 @@ def create_app(application: Application) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        # The spans of requests are ours: those of FastAPI would begin a second one for each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         routes=[route for router in _ROUTERS for route in router.routes],
     )
     app.state.application = application

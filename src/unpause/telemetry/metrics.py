@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    disable_created_metrics,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 from unpause.version import VERSION
+
+# When each counter was made: as many samples again, which nobody looks at.
+disable_created_metrics()
 
 REGISTRY: Final = CollectorRegistry()
 
