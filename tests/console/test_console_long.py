@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Route, expect
 
 from tests.console.conftest import CHROMIUM, XSS, Console
 from tests.console.test_console import row_with
+from tests.support.preloaded import Command
+from tests.support.processes import DEADLINE, clean_environment
 from unpause.auth.console_sessions import create_login_link
 from unpause.auth.tokens import NewToken
 from unpause.domain.principal import Principal
@@ -179,3 +183,23 @@ def test_a_call_in_doubt_is_approved_only_after_a_second_question(console: Conso
         page.get_by_role("dialog").get_by_role("button", name="Run it again").click()
         expect(page.locator("#status")).to_contain_text("olga approved")
     assert console.status_of(run)["status"] == "COMPLETED"
+
+
+def test_a_watch_in_a_shell_shows_what_the_browser_shows(console: Console, tmp_path: Path) -> None:
+    environment = {"UNPAUSE_URL": console.server.address, "UNPAUSE_TOKEN": console.tokens["ben"]}
+    watch = Command(["inbox", "--watch", "--json"], tmp_path, clean_environment(**environment))
+
+    def read_until(event: str, path: str) -> None:
+        read = json.loads(watch.stdout.readline())
+        while (read["event"], read["requirement"]["arguments"].get("path")) != (f"requirement.{event}", path):
+            read = json.loads(watch.stdout.readline())
+
+    with watch.stdout, watch.stderr, console.visit("ben") as visit:
+        expect(visit.page.locator("#connection")).to_have_text("Live")
+        console.start(("delete_file", {"path": "/both"}))
+        expect(row_with(visit.page, "/both")).to_be_visible()
+        read_until("added", "/both")
+        row_with(visit.page, "/both").get_by_role("button", name="Approve").click()
+        read_until("decided", "/both")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(DEADLINE) == 130

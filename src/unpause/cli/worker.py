@@ -7,11 +7,10 @@ from unpause.agents.process.launch import launched_agents
 from unpause.cli.collecting import without_collections
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
-from unpause.operator_settings import LogSettings, MetricsSettings, ProcessSettings
+from unpause.operator_settings import DatabaseSettings, LogSettings, MetricsSettings, ProcessSettings
 from unpause.settings import (
     AgentProcessSettings,
     AgentSettings,
-    DatabaseSettings,
     ExecutionSettings,
     PauseSettings,
     Settings,
