@@ -93,14 +93,8 @@ def with_token(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
     ids=str,
 )  # fmt: skip
 def test_a_refusal_becomes_a_message_in_one_line_and_an_exit_code(
-    scripted: Callable[..., Scripted],
-    here: Here,
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Answer,
-    code: int,
-    words: str,
+    scripted: Callable[..., Scripted], with_token: Here, answer: Answer, code: int, words: str
 ) -> None:
-    monkeypatch.setenv("UNPAUSE_TOKEN", TOKEN)
     done = with_token.run("inbox", "--url", scripted(answer).url)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.count("\n") == 1
