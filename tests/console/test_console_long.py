@@ -101,7 +101,7 @@ def test_a_quorum_shows_its_votes(console: Console) -> None:
     with console.visit("olga", path) as olga, console.visit("ben", path) as ben:
         expect(olga.page.get_by_text("votes 0/2")).to_be_visible()
         olga.page.get_by_role("button", name="Approve").click()
-        expect(olga.page.get_by_text("1 of 2 have approved")).to_be_visible()
+        expect(olga.page.locator("main").get_by_text("1 of 2 have approved")).to_be_visible()
         expect(ben.page.get_by_text("votes 1/2")).to_be_visible()
         ben.page.get_by_role("button", name="Approve").click()
         expect(ben.page.locator("#status")).to_contain_text("ben approved")

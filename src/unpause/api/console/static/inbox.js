@@ -32,6 +32,7 @@ class Inbox {
     this.filters = Object.fromEntries(FILTERS.map(([name]) => [name, address.get(name) ?? ""]));
     this.items = new Map();
     this.chosen = new Set();
+    this.settled = new Set();
     this.next = null;
     this.isLoaded = false;
     this.list = h("ul", { class: "rows plain", "aria-label": this.tab[1] });
@@ -139,13 +140,14 @@ class Inbox {
     const following = this.neighbour(row, 1) ?? this.neighbour(row, -1);
     const hadFocus = row.contains(document.activeElement) || document.activeElement === document.body;
     this.items.delete(id);
+    this.settled.add(id);
     this.choose(item, false);
     row.classList.add("done");
     fill(
       row,
       h("div", { class: "what" }, h("a", { class: "call", href: requestPath(id) }, h("code", {}, callText(item.tool_name, item.arguments))), h("p", { class: `origin outcome ${kind}` }, h("span", {}, content))),
     );
-    announce(row.textContent);
+    announce(row.innerText);
     if (hadFocus) following?.querySelector("a.call").focus();
     const takeAway = () => {
       if (row.contains(document.activeElement)) {
@@ -272,7 +274,10 @@ class Inbox {
 
   onEvent({ event, data: item }) {
     const isHere = this.items.has(item.requirement_id);
-    if (event === "requirement.added" || event === "requirement.updated") {
+    // After reconnecting the last seconds come again.
+    if (this.settled.has(item.requirement_id)) return;
+    const isOpen = event === "requirement.added" || event === "requirement.updated";
+    if (isOpen && item.status === "open") {
       if (!this.belongs(item)) {
         if (isHere) this.remove(item.requirement_id);
       } else if (isHere || this.next === null) {

@@ -21,6 +21,14 @@ const TITLES = {
 
 const text = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
 
+// Longer ones scroll in a box of their own, which the keyboard can reach.
+const LONG = 1500;
+
+function block(content, name) {
+  const long = content.length > LONG ? { class: "long", tabindex: "0", role: "region", "aria-label": name } : {};
+  return h("pre", { dir: "auto", ...long }, content);
+}
+
 function argumentList(item) {
   const editable = item.form?.editable ?? [];
   const entries = Object.entries(item.arguments);
@@ -30,7 +38,7 @@ function argumentList(item) {
     { class: "facts call-arguments" },
     entries.map(([name, value]) => [
       h("dt", {}, h("code", {}, visible(name)), editable.includes(name) && h("div", {}, h("span", { class: "badge accent" }, "you may change it"))),
-      h("dd", {}, h("pre", { dir: "auto" }, visible(text(value) ?? "null"))),
+      h("dd", {}, block(visible(text(value) ?? "null"), name)),
     ]),
   );
 }
@@ -243,7 +251,7 @@ class RequestPage {
     this.item = { ...this.item, status: "decided", decision };
     this.showStatus(decisionText(decision), " — you were not first. Your decision was not recorded.");
     this.showClosed();
-    announce(this.status.textContent);
+    announce(this.status.innerText);
   }
 
   showResult({ requirement, run }) {
@@ -251,11 +259,12 @@ class RequestPage {
     this.showStatus();
     this.showFacts();
     if (this.item.status === "open") {
-      fill(this.decision, h("h2", {}, "Your vote counts"), h("p", {}, `${this.item.votes.length} of ${this.item.quorum} have approved. It waits for others now.`), this.next());
+      this.buttons = null;
+      fill(this.decision, h("h2", { id: "decide-title" }, "Your vote counts"), h("p", {}, `${this.item.votes.length} of ${this.item.quorum} have approved. It waits for others now.`), this.next());
     } else {
       this.showClosed();
     }
-    announce(this.decision.textContent);
+    announce(this.decision.innerText);
     this.decision.querySelector("a")?.focus();
   }
 
@@ -301,7 +310,7 @@ class RequestPage {
     if (item.status !== "open" && wasOpen) {
       this.showStatus(...(item.decision ? [decisionText(item.decision)] : []));
       this.showClosed();
-      announce(this.status.textContent);
+      announce(this.status.innerText);
     }
   }
 }
