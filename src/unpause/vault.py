@@ -40,9 +40,11 @@ class Vault:
 
     def __init__(self, keys: Sequence[str] = ()) -> None:
         try:
-            self._fernet = _load_fernet().MultiFernet([_load_fernet().Fernet(key) for key in keys]) if keys else None
+            fernets = [_load_fernet().Fernet(key) for key in keys]
         except ValueError:
             raise InvalidSetting("encryption_key: a key is 32 bytes in URL-safe base64: `unpause keys new`") from None
+        self._fernet = _load_fernet().MultiFernet(fernets) if keys else None
+        self._newest = fernets[0] if keys else None
         self._mark_key = hashlib.sha256(f"mark {keys[0]}".encode()).digest() if keys else b""
 
     def seal(self, secret: str) -> Sealed:
@@ -56,6 +58,16 @@ class Vault:
     def keeps_secrets(self) -> bool:
         """Whether there is a key."""
         return self._fernet is not None
+
+    def is_newest(self, sealed: Sealed) -> bool:
+        """Whether it was sealed with the first key; raise SecretsNotKept without a key."""
+        if self._newest is None:
+            raise SecretsNotKept
+        try:
+            self._newest.decrypt(sealed.token)
+        except _load_fernet().InvalidToken:
+            return False
+        return True
 
     def open(self, sealed: Sealed) -> str:
         """Return the secret; raise SecretsNotKept where no key fits any more."""

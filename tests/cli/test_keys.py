@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from cryptography.fernet import Fernet
+from sqlalchemy import select
 
 from tests.cli.here import Here
-from unpause.vault import Vault, new_key
+from tests.support.channels import CHANNELS, channel_url
+from tests.support.processes import ServerProcess, unpause
+from tests.support.receiver import Receiver
+from tests.support.serving import settings_for
+from tests.support.webhook_server import QUICK, webhook_server
+from unpause.store.engine.schema import plain_engine
+from unpause.store.sealed import SEALED_COLUMNS
+from unpause.vault import Sealed, Vault, new_key
 
 
 def test_a_new_key_is_printed_alone_and_fits_the_vault(here: Here) -> None:
@@ -49,3 +61,83 @@ def test_a_key_that_begins_with_a_dash_can_be_given(here: Here, first: bytes, mo
         done = here.run("serve", *provided, "--port", "0")
         # It went on to the next thing that is missing.
         assert done.stderr.startswith("unpause: no agents to serve")
+
+
+async def filled(folder: Path, key: str) -> None:
+    """Have secrets of every kind in a database: of a webhook, of a message that is still to be sent, of a channel."""
+    idle = replace(QUICK, poll_seconds=60)
+    async with webhook_server(folder, rules=idle, encryption_key=key) as server:
+        await asyncio.sleep(0)
+        await server.configure("https://hooks.example/canary-path", secret="canary-secret")
+        body = {"url": "ntfys://canary-channel@ntfy.example/topic", "owner": "organization"}
+        assert (await server.client.post("/notifications/channels", json=body)).status_code == 201
+        await server.create()
+
+
+def stored_secrets(folder: Path) -> list[str]:
+    """Return all that is stored encrypted."""
+    with closing(plain_engine(f"sqlite:///{folder}/unpause.db").connect()) as connection:
+        return [
+            str(value)
+            for place in SEALED_COLUMNS
+            for value in connection.execute(select(place.column).where(place.column.is_not(None))).scalars()
+        ]
+
+
+async def test_keys_rotate_and_the_old_one_is_needed_no_more(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, key = new_key(), new_key()
+    await filled(here.folder, old)
+    before = stored_secrets(here.folder)
+    assert len(before) == len(SEALED_COLUMNS), "one of each"
+    monkeypatch.setenv("UNPAUSE_ENCRYPTION_KEY", f"{key},{old}")
+    done = await asyncio.to_thread(here.run, "keys", "rotate")
+    # After the log of the server before.
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (
+        0,
+        ["5 secrets are encrypted with the first key now", "No secret needs another key any more"],
+    )
+    vault, after = Vault([key]), stored_secrets(here.folder)
+    assert not set(before) & set(after)
+    opened = [vault.open(Sealed(value.rpartition("#sealed:")[2])) for value in after]
+    assert opened.count("canary-secret") == 2
+    assert opened.count("/canary-path") == 2
+    assert opened[-1] == "ntfys://canary-channel@ntfy.example/topic"
+    again = await asyncio.to_thread(here.run, "keys", "rotate")
+    assert again.stdout.startswith("0 secrets are encrypted")
+    assert stored_secrets(here.folder) == after
+
+
+async def test_secrets_that_no_key_fits_stay_and_are_counted(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    await filled(here.folder, new_key())
+    before = stored_secrets(here.folder)
+    monkeypatch.setenv("UNPAUSE_ENCRYPTION_KEY", new_key())
+    done = await asyncio.to_thread(here.run, "keys", "rotate")
+    assert (done.returncode, done.stderr) == (1, "unpause: 5 secrets cannot be decrypted with these keys\n")
+    assert stored_secrets(here.folder) == before
+
+
+def test_without_a_key_or_a_database_nothing_rotates(here: Here) -> None:
+    assert "There is no database" in here.run("keys", "rotate").stderr
+    settings_for(here.folder)
+    assert "encryption_key: there is none" in here.run("keys", "rotate").stderr
+    assert here.run("keys", "rotate").returncode == 2
+
+
+def test_keys_rotate_beside_a_server_that_goes_on(tmp_path: Path) -> None:
+    old, key = new_key(), new_key()
+    channel, tests = {"url": "", "owner": "organization"}, f"{CHANNELS}/1/test"
+    with Receiver() as receiver:
+        options, both = ("--notify-private-targets",), {"UNPAUSE_ENCRYPTION_KEY": f"{key},{old}"}
+        server = ServerProcess(tmp_path, *options, environment={"UNPAUSE_ENCRYPTION_KEY": old})
+        with server, server.client() as client:
+            body = {**channel, "url": channel_url(receiver)}
+            assert client.post(CHANNELS, json=body).status_code == 201
+        with ServerProcess(tmp_path, *options, environment=both) as server:
+            url = f"sqlite:///{server.database}"
+            done = unpause("keys", "rotate", "--database-url", url, folder=tmp_path, **both)
+            assert done.stdout.startswith("1 secrets are encrypted with the first key now")
+            with server.client() as client:
+                assert client.post(tests).json() == {"success": True, "error": None}
+        server = ServerProcess(tmp_path, *options, environment={"UNPAUSE_ENCRYPTION_KEY": key})
+        with server, server.client() as client:
+            assert client.post(tests).json() == {"success": True, "error": None}

@@ -1,4 +1,4 @@
-"""``unpause keys``: creates keys that the server encrypts other people's secrets with."""
+"""``unpause keys``: creates keys that the server encrypts other people's secrets with, and changes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 
 from cyclopts import App
 
+from unpause.cli.options import DatabaseUrl
 from unpause.vault import new_key
 
 app = App(name="keys")
@@ -15,3 +16,20 @@ app = App(name="keys")
 def new() -> None:
     """Print a new key for --encryption-key, or better for UNPAUSE_ENCRYPTION_KEY; it is stored nowhere."""
     sys.stdout.write(f"{new_key()}\n")
+
+
+@app.command
+def rotate(*, database_url: DatabaseUrl = None) -> None:
+    """Encrypt all secrets in the database again with the first key of UNPAUSE_ENCRYPTION_KEY=NEW,OLD.
+
+    Servers go on meanwhile, if they have both keys. Exit with 1 where there are secrets that no key fits.
+    """
+    # Here: `keys new` needs no database.
+    from unpause.cli.rotating import rotate_secrets  # noqa: PLC0415
+
+    rotated = rotate_secrets(database_url)
+    sys.stdout.write(f"{rotated.changed} secrets are encrypted with the first key now\n")
+    if rotated.unreadable:
+        sys.stderr.write(f"unpause: {rotated.unreadable} secrets cannot be decrypted with these keys\n")
+        sys.exit(1)
+    sys.stdout.write("No secret needs another key any more\n")

@@ -65,7 +65,7 @@ _COMMANDS = {
         ("login-link", "login_link:login_link", "Print a link that signs somebody in to the console once."),
         ("organizations", "tokens:organizations", "Create or list organizations."),
         ("notify", "notify:app", "Add, list, remove or test channels of notifications."),
-        ("keys", "keys:app", "Create a key that encrypts secrets."),
+        ("keys", "keys:app", "Create or rotate keys that encrypt secrets."),
         ("metrics", "metrics_files:app", "Print the dashboard and the alert rules for the metrics."),
         ("settings", "documents:settings", "Print all settings, in Markdown."),
         ("openapi", "documents:openapi", "Write the OpenAPI documents."),

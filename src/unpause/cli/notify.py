@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from unpause.auth.tokens import check_name, check_scopes
-from unpause.cli.options import DatabaseUrl, database_url_or_default, read_settings
+from unpause.cli.databases import existing_database
+from unpause.cli.options import DatabaseUrl, read_settings
 from unpause.clock import SystemClock
 from unpause.domain.notifications import ALL_EVENTS, ChannelEvent
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
@@ -18,7 +19,7 @@ from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, UnpauseError
 from unpause.factories import build_channel_sender, load_vault
 from unpause.notifications.service import ChannelService, NewChannel
-from unpause.store.engine.database import Database, database_file
+from unpause.store.engine.database import Database
 from unpause.store.engine.schema import check_database
 
 if TYPE_CHECKING:
@@ -120,11 +121,7 @@ def send_test(
 
 def _run(database_url: str | None, use: Callable[[ChannelService], Awaitable[T]]) -> T:
     """Return what a use of the service returns; raise InvalidSetting for any refusal."""
-    url = database_url_or_default(database_url)
-    file = database_file(url)
-    if file is not None and not file.exists():
-        # Opening it would create it, empty, and a server would take that for a database of its own.
-        raise InvalidSetting(f"There is no database {file}: start a server, or run `unpause db upgrade`")
+    url = existing_database(database_url)
     check_database(url)
     settings = read_settings()
     vault = load_vault(settings)

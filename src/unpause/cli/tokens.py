@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from unpause.auth.tokens import NewToken, check_name, create_token, replace_token, revoke_token
-from unpause.cli.options import DatabaseUrl, Duration, database_url_or_default
+from unpause.cli.databases import existing_database
+from unpause.cli.options import DatabaseUrl, Duration
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, Startup, UnpauseError
-from unpause.store.engine.database import database_file
 from unpause.store.engine.dialects import read_now
 from unpause.store.engine.schema import check_schema, plain_connection
 from unpause.store.tokens import list_tokens
@@ -118,11 +118,7 @@ def show_organizations(*, database_url: DatabaseUrl = None) -> None:
 @contextmanager
 def open_database(database_url: str | None) -> Iterator[tuple[Connection, datetime]]:
     """Open a transaction, and read the clock that servers compare with; raise InvalidSetting for any refusal."""
-    url = database_url_or_default(database_url)
-    file = database_file(url)
-    if file is not None and not file.exists():
-        # Opening it would create it, empty, and a server would take that for a database of its own.
-        raise InvalidSetting(f"There is no database {file}: start a server, or run `unpause db upgrade`")
+    url = existing_database(database_url)
     try:
         with plain_connection(url) as connection, connection.begin():
             check_schema(connection)
