@@ -22,7 +22,7 @@ from prometheus_client.process_collector import ProcessCollector
 from unpause.version import VERSION
 
 # When each counter was made: as many samples again, which nobody looks at.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
 
 REGISTRY: Final = CollectorRegistry()
 
