@@ -207,7 +207,7 @@ def build_application(
         grants=GrantService(context),
         inbox=Inbox(context),
         deciding=Deciding(context),
-        feed=InboxFeed(context, Inbox(context)),
+        feed=InboxFeed(context, Inbox(context), settings.keepalive_seconds),
         sessions=SessionService(context),
         expiry=expiry,
         recovery=recovery,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
+from starlette.responses import Response
 
 from unpause.api.json import LARGE
 from unpause.domain.storable import is_longer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from starlette.types import Receive, Scope, Send
 
     from unpause.bootstrap import Application
     from unpause.domain.events import Event
@@ -47,10 +51,8 @@ def stream_events(
     return stream_frames(application, frames())
 
 
-def stream_frames(
-    application: Application, frames: AsyncIterator[tuple[Frame, int | str | None]]
-) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is one; LF line ends, comments between.
+def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
+    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between.
 
     A stream that ends because the server stops has a ``retry`` field: when to reconnect.
     """
@@ -70,3 +72,39 @@ def stream_frames(
         ping_message_factory=_keepalive,
         sep="\n",
     )
+
+
+class FrameStream(Response):
+    """A stream of frames that are written already, for many that rarely get one: it costs little memory.
+
+    ``end`` is called when the client is gone, and has the frames end.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncGenerator[bytes], end: Callable[[], None] | None = None) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_HEADERS)
+        self._frames = frames
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's own
+        """Send the frames until they end or the client is gone."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        gone = None if self._end is None else asyncio.create_task(_call_when_gone(receive, self._end))
+        try:
+            async with aclosing(self._frames) as frames:
+                async for frame in frames:
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+            last = b"" if gone is None else f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+        finally:
+            if gone is not None:
+                gone.cancel()
+
+
+async def _call_when_gone(receive: Receive, end: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    end()

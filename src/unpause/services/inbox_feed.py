@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +20,7 @@ from unpause.store.requirements import list_authors
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from unpause.domain.inbox import ChangePosition, Request
@@ -33,8 +33,7 @@ _log = structlog.get_logger(__name__)
 
 # Changes that come together are read together.
 _COLLECT_SECONDS = 0.02
-# Where other processes share the database a hint may get lost.
-_LOOK_SECONDS = 15.0
+_RETRY_SECONDS = 0.5
 # How much later than its time a change may become visible: its transaction waits for locks, and clocks differ.
 _OVERLAP = timedelta(seconds=10)
 _PAGE = 500
@@ -51,39 +50,55 @@ class SeenChange:
     item: InboxItem
 
 
-# Makes of a change what a client gets; it is called once for all clients who see the same.
-Render: TypeAlias = "Callable[[SeenChange], str]"
-# A change with what a client gets for it.
-Rendered: TypeAlias = tuple[Change, str]
+# Makes of a change, and the server's URL, what a client gets; it is called once for all clients who see the same.
+Render: TypeAlias = "Callable[[SeenChange, str], bytes]"
 
 
 class Subscription:
-    """One client that follows: what it has not been sent yet."""
+    """One client that follows: what it has not been sent yet. A console costs little, and there may be many."""
+
+    __slots__ = ("_waiting", "_wake", "is_ended")
 
     def __init__(self) -> None:
         self.is_ended = False
-        self._has_more = asyncio.Event()
-        self._waiting: list[Rendered] = []
+        self._waiting: list[_Piece] = []
+        self._wake: asyncio.Future[None] | None = None
 
-    def offer(self, rendered: Rendered) -> None:
-        """Queue a change; end the stream of a client that has fallen too far behind."""
+    def offer(self, piece: _Piece) -> None:
+        """Queue what a client gets; end the stream of one that has fallen too far behind."""
         if len(self._waiting) >= _LARGEST_BACKLOG:
             self.end()
         else:
-            self._waiting.append(rendered)
-            self._has_more.set()
+            self._waiting.append(piece)
+            self._wake_up()
 
     def end(self) -> None:
         """End the stream."""
         self.is_ended = True
-        self._has_more.set()
+        self._wake_up()
 
-    async def next_changes(self) -> list[Rendered]:
+    async def next_pieces(self) -> list[_Piece]:
         """Return what has come, at least one; nothing once the stream has ended."""
-        await self._has_more.wait()
-        self._has_more.clear()
+        if not self._waiting and not self.is_ended:
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
         taken, self._waiting = self._waiting, []
         return [] if self.is_ended else taken
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a client gets: for a change in a state, or to keep the connection open."""
+
+    state: object
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +112,10 @@ class _Audience:
 class InboxFeed:
     """Hands changes of the inbox to the clients of this process that follow it."""
 
-    def __init__(self, context: ServiceContext, inbox: Inbox) -> None:
+    def __init__(self, context: ServiceContext, inbox: Inbox, keepalive_seconds: float) -> None:
         self._context = context
         self._inbox = inbox
+        self._keepalive_seconds = keepalive_seconds
         self._audiences: defaultdict[_Audience, set[Subscription]] = defaultdict(set)
         self._renders: dict[_Audience, Render] = {}
         self._changed: set[int] = set()
@@ -129,49 +145,52 @@ class InboxFeed:
                 task.stop()
 
     async def follow(
-        self, principal: Principal, address: str, render: Render, after: ChangePosition | None
-    ) -> AsyncGenerator[Rendered]:
-        """Yield changes that the principal sees from now on, and before them those that came after a position.
+        self,
+        subscription: Subscription,
+        viewer: tuple[Principal, str],
+        render: Render,
+        after: ChangePosition | None,
+    ) -> AsyncGenerator[bytes]:
+        """Yield what the principal of the ``viewer`` sees change from now on, until the subscription ends.
 
-        Changes of the seconds before that position come again: some of them may have become visible only after it.
-        ``address`` is the server's URL in what ``render`` makes of them.
+        First comes what changed after a position; changes of the seconds before that come again: some of them may have
+        become visible only after it. The viewer has the server's URL, too, for what ``render`` makes of changes.
         """
-        audience = _Audience(_anonymous(principal), address)
-        with self._subscribed(audience, render) as subscription:
+        audience = _Audience(_anonymous(viewer[0]), viewer[1])
+        self._subscribe(subscription, audience, render)
+        try:
             sent: set[object] = set()
             if after is not None:
-                async for change, text in self._missed(audience, render, after):
-                    sent.add(_state_of(change.request))
-                    yield change, text
-            while changes := await subscription.next_changes():
-                for change, text in changes:
-                    if _state_of(change.request) not in sent:
-                        yield change, text
+                async for piece in self._missed(audience, render, after):
+                    sent.add(piece.state)
+                    yield piece.content
+            while pieces := await subscription.next_pieces():
+                for piece in pieces:
+                    if piece.state not in sent:
+                        yield piece.content
                 sent.clear()
-
-    async def catch_up(
-        self, principal: Principal, address: str, render: Render, after: ChangePosition | None
-    ) -> AsyncGenerator[Rendered]:
-        """Yield what ``follow`` does before it waits."""
-        if after is not None:
-            async for rendered in self._missed(_Audience(_anonymous(principal), address), render, after):
-                yield rendered
-
-    @contextmanager
-    def _subscribed(self, audience: _Audience, render: Render) -> Iterator[Subscription]:
-        subscription = Subscription()
-        self._audiences[audience].add(subscription)
-        self._renders[audience] = render
-        if self._looked_at is None:
-            self._looked_at = self._context.clock.now()
-        if self._are_ended:
-            subscription.end()
-        try:
-            yield subscription
         finally:
             self._audiences[audience].discard(subscription)
             if not self._audiences[audience]:
                 del self._audiences[audience], self._renders[audience]
+
+    async def catch_up(
+        self, viewer: tuple[Principal, str], render: Render, after: ChangePosition | None
+    ) -> AsyncGenerator[bytes]:
+        """Yield what ``follow`` does before it waits."""
+        if after is not None:
+            async for piece in self._missed(_Audience(_anonymous(viewer[0]), viewer[1]), render, after):
+                yield piece.content
+
+    def _subscribe(self, subscription: Subscription, audience: _Audience, render: Render) -> None:
+        self._audiences[audience].add(subscription)
+        self._renders[audience] = render
+        if self._looked_at is None:
+            self._looked_at = self._context.clock.now()
+        # To keep its connection open from now on.
+        self._has_changed.set()
+        if self._are_ended:
+            subscription.end()
 
     def _note(self, run_key: int | None) -> None:
         """Have the changed requirements of the run be read; of all runs where some may have been missed."""
@@ -184,23 +203,38 @@ class InboxFeed:
         self._has_changed.set()
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        look_at = loop.time() + self._keepalive_seconds
         while True:
             try:
-                async with asyncio.timeout(_LOOK_SECONDS if self._context.database.is_shared else None):
+                async with asyncio.timeout_at(look_at if self._audiences else None):
                     await self._has_changed.wait()
-            except TimeoutError:
-                self._may_have_missed = True
-            await asyncio.sleep(_COLLECT_SECONDS)
-            self._has_changed.clear()
-            try:
-                await self._hand_over()
-            except UnpauseError as error:
-                _log.warning("inbox changes not read", error=type(error).__name__)
-                self._may_have_missed = True
                 await asyncio.sleep(_COLLECT_SECONDS)
-                self._has_changed.set()
-            except Exception:  # noqa: BLE001 - the boundary around the feed: streams must go on
-                _log.exception("inbox feed failed")
+            except TimeoutError:
+                pass
+            self._has_changed.clear()
+            if loop.time() >= look_at:
+                look_at = loop.time() + self._keepalive_seconds
+                self._keep_alive()
+            await self._try_to_hand_over()
+
+    def _keep_alive(self) -> None:
+        """Keep all connections open; look for what a lost announcement of another process was about."""
+        self._may_have_missed = self._may_have_missed or self._context.database.is_shared
+        for subscriptions in self._audiences.values():
+            for subscription in subscriptions:
+                subscription.offer(_KEEPALIVE)
+
+    async def _try_to_hand_over(self) -> None:
+        try:
+            await self._hand_over()
+        except UnpauseError as error:
+            _log.warning("inbox changes not read", error=type(error).__name__)
+            self._may_have_missed = True
+            await asyncio.sleep(_RETRY_SECONDS)
+            self._has_changed.set()
+        except Exception:  # noqa: BLE001 - the boundary around the feed: streams must go on
+            _log.exception("inbox feed failed")
 
     async def _hand_over(self) -> None:
         """Read what has changed, once, and offer it to everybody who sees it."""
@@ -208,6 +242,7 @@ class InboxFeed:
         missed, self._may_have_missed = self._may_have_missed, False
         if not self._audiences:
             self._looked_at = None
+        if not self._audiences or not (keys or missed):
             return
         now = self._context.clock.now()
         since = (self._looked_at or now) - _OVERLAP
@@ -238,29 +273,30 @@ class InboxFeed:
 
     def _offer(self, change: Change, now: datetime) -> None:
         for audience, subscriptions in tuple(self._audiences.items()):
-            text = self._render(audience, self._renders[audience], change, now)
-            if text is not None:
+            piece = self._render(audience, self._renders[audience], change, now)
+            if piece is not None:
                 for subscription in subscriptions:
-                    subscription.offer((change, text))
+                    subscription.offer(piece)
 
-    def _render(self, audience: _Audience, render: Render, change: Change, now: datetime) -> str | None:
+    def _render(self, audience: _Audience, render: Render, change: Change, now: datetime) -> _Piece | None:
         """Return what the audience gets for the change; None where it does not see the request."""
         request, principal = change.request, audience.principal
         is_visible = request.run.organization_id == principal.organization_id
         if not is_visible or not may_see(principal, request.run, request.requirement):
             return None
         reason = why_not(principal, request, now, lambda: set(change.authors))
-        return render(SeenChange(change, InboxItem(request, reason, self._inbox.describe(request))))
+        seen = SeenChange(change, InboxItem(request, reason, self._inbox.describe(request)))
+        return _Piece(_state_of(request), render(seen, audience.address))
 
-    async def _missed(self, audience: _Audience, render: Render, after: ChangePosition) -> AsyncIterator[Rendered]:
+    async def _missed(self, audience: _Audience, render: Render, after: ChangePosition) -> AsyncIterator[_Piece]:
         """Yield what the audience may have missed after a position."""
         place: ChangePosition | None = None
         while True:
             found = await self._read_missed(audience.principal.organization_id, after.updated_at - _OVERLAP, place)
             for change in found:
-                text = self._render(audience, render, change, self._context.clock.now())
-                if text is not None and change.position != after:
-                    yield change, text
+                piece = self._render(audience, render, change, self._context.clock.now())
+                if piece is not None and change.position != after:
+                    yield piece
             if len(found) < _PAGE:
                 return
             place = found[-1].position
@@ -273,6 +309,9 @@ class InboxFeed:
             return [_with_authors(connection, request) for request in found]
 
         return await self._context.database.read(unit)
+
+
+_KEEPALIVE = _Piece(None, b": keepalive\n\n")
 
 
 def _anonymous(principal: Principal) -> Principal:

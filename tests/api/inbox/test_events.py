@@ -15,9 +15,9 @@ from tests.support.caller import DEADLINE, Caller
 from tests.support.databases import PostgresServer
 from tests.support.frames import read_frames
 from tests.support.server import Server, served
-from unpause.api.inbox.wire import event_of, read_event_id, write_event_id
+from unpause.api.inbox.wire import frame_of, read_event_id
 from unpause.domain.principal import Principal
-from unpause.services.inbox_feed import SeenChange
+from unpause.services.inbox_feed import _KEEPALIVE, Subscription
 
 
 class Follower:
@@ -28,14 +28,14 @@ class Follower:
         self._server = server
         self._principal = principal
         self._last_id = last_id
+        self.subscription = Subscription()
 
     async def run(self) -> None:
-        def render(seen: SeenChange) -> str:
-            return event_of(seen.change, seen.item, "http://here")
-
-        after = read_event_id(self._last_id)
-        async for change, _ in self._server.application.feed.follow(self._principal, "http://here", render, after):
-            await self.seen.put((change.kind.value, write_event_id(change.position)))
+        viewer, after = (self._principal, "http://here"), read_event_id(self._last_id)
+        async for content in self._server.application.feed.follow(self.subscription, viewer, frame_of, after):
+            for frame in read_frames(content.decode()):
+                assert frame.id is not None
+                await self.seen.put((frame.event, frame.id))
 
     async def next(self) -> tuple[str, str]:
         """Return the next event and its id."""
@@ -153,19 +153,18 @@ async def test_an_id_of_another_stream_is_refused(server: Server, last_id: str) 
 
 async def test_a_stream_ends_when_the_server_stops_and_when_its_reader_falls_behind(server: Server) -> None:
     feed = server.application.feed
-    async with following(server, "alice"):
-        (subscriptions,) = feed._audiences.values()  # noqa: SLF001 - nobody else knows who follows
-        (subscription,) = subscriptions
+    async with following(server, "alice") as follower, following(server, "bob") as slow:
+        for _ in range(1000):
+            slow.subscription.offer(_KEEPALIVE)
+        assert (follower.subscription.is_ended, slow.subscription.is_ended) == (False, True)
         feed.end_streams()
-        assert subscription.is_ended
-    assert not feed._audiences  # noqa: SLF001 - see above
+        assert follower.subscription.is_ended
+    assert not feed._audiences  # noqa: SLF001 - nobody else knows who follows
 
 
 async def test_nothing_is_read_while_nobody_follows(server: Server) -> None:
     await server.user("alice").run_tools("delete_file")
-    feed = server.application.feed
-    assert not feed._changed  # noqa: SLF001 - see above
-    assert not feed._has_changed.is_set()  # noqa: SLF001 - see above
+    assert not server.application.feed._changed  # noqa: SLF001 - see above
 
 
 @pytest.mark.on_postgresql

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
-from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
 from unpause.api.answers import answer, events
 from unpause.api.dependencies import App, address_of
 from unpause.api.inbox.models import LONGEST_NAME
-from unpause.api.inbox.wire import detail_of, event_of, page_of, read_cursor, read_event_id, write_event_id
+from unpause.api.inbox.wire import detail_of, frame_of, page_of, read_cursor, read_event_id
 from unpause.api.middleware.authentication import count_as_stream
 from unpause.api.native import ERRORS, Caller, NativeRoute, model_response
-from unpause.api.sse import stream_frames
+from unpause.api.sse import FrameStream
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.principal import Principal
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from unpause.api.sse import Frame
-    from unpause.services.inbox_feed import SeenChange
+from unpause.services.inbox_feed import Subscription
 
 router = APIRouter(route_class=NativeRoute, tags=["Inbox"], responses=ERRORS)
 
@@ -98,7 +91,8 @@ async def list_inbox(
     "/inbox/events",
     operation_id="follow_inbox",
     response_model=None,
-    response_class=EventSourceResponse,
+    response_class=FrameStream,
+    status_code=200,
     responses={200: {"content": events("InboxEvent"), "description": "What changes"}},
 )
 async def follow_inbox(
@@ -113,20 +107,13 @@ async def follow_inbox(
     To reconnect send the last id as ``Last-Event-ID``: what changed since comes first. Changes of a few seconds before
     it come again, with the same ids. To miss nothing, open the stream before the list is read.
     """
-    after = read_event_id(last_event_id)
-    address = address_of(application, request)
+    after, viewer = read_event_id(last_event_id), (caller, address_of(application, request))
     count_as_stream(request)
-
-    async def frames() -> AsyncIterator[tuple[Frame, str]]:
-        def render(seen: SeenChange) -> str:
-            return event_of(seen.change, seen.item, address)
-
-        feed = application.feed
-        async with aclosing((feed.follow if follow else feed.catch_up)(caller, address, render, after)) as changes:
-            async for change, text in changes:
-                yield (change.kind.value, text), write_event_id(change.position)
-
-    return stream_frames(application, frames())
+    if not follow:
+        return FrameStream(application.feed.catch_up(viewer, frame_of, after))
+    subscription = Subscription()
+    frames = application.feed.follow(subscription, viewer, frame_of, after)
+    return FrameStream(frames, subscription.end)
 
 
 @router.get(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unpause.domain.forms import InputField
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import TranscriptEntry
+    from unpause.services.inbox_feed import SeenChange
 
 VERBS: dict[Decision, Verb] = {
     Decision.CONFIRMED: "approve",
@@ -96,10 +97,11 @@ def decision_of(answer: Answer) -> InboxDecision:
     )
 
 
-def event_of(change: inbox.Change, item: inbox.InboxItem, address: str) -> str:
-    """Return the data of an event: the kind of change and the request as it stands then."""
-    outcome = outcome_of(item, address).model_dump(mode="json", by_alias=True)
-    return to_json({"event": change.kind.value, **outcome}).decode()
+def frame_of(seen: SeenChange, address: str) -> bytes:
+    """Return the event of a change: its kind and the request as it stands then."""
+    kind, outcome = seen.change.kind.value, outcome_of(seen.item, address).model_dump(mode="json", by_alias=True)
+    data = to_json({"event": kind, **outcome}).decode()
+    return f"id: {write_event_id(seen.change.position)}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
 def write_event_id(position: ChangePosition) -> str:
