@@ -22,6 +22,7 @@ from unpause.services.inbox import Inbox, has_confirmed
 from unpause.services.serving import model_columns, refuse_unserved
 from unpause.services.value_checks import write_checked
 from unpause.store.approvals import find_approval
+from unpause.store.grants import has_grant
 from unpause.store.idempotency import add_effect, forget_request
 from unpause.store.inbox import find_request
 from unpause.store.requirements import list_requirements
@@ -143,8 +144,10 @@ class _Taker:
         if decider_of(principal) is None:
             return False
         if requirement.answer is not None:
-            return _is_same(requirement.answer, principal, command)
-        return command.verb is Verb.APPROVE and has_confirmed(principal, self.request)
+            is_remembered = has_grant(self.connection, requirement.id, command.remember)
+            return is_remembered and _is_same(requirement.answer, principal, command)
+        is_vote = command.verb is Verb.APPROVE and command.remember is None
+        return is_vote and has_confirmed(principal, self.request)
 
     def take(self) -> LockedRun:
         """Keep the decision, and move the run where it can; return it with the new events."""

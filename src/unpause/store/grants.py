@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.grants import GrantFilter, GrantViewer
+    from unpause.domain.grants import GrantFilter, GrantRequest, GrantViewer
     from unpause.domain.runs import Run
 
 _DECIDERS = TypeAdapter(Deciders | None)
@@ -79,6 +79,13 @@ def add_grant(connection: Connection, grant: Grant) -> None:
     deciders = _DECIDERS.dump_python(grant.deciders, mode="json")
     values |= {"scope": grant.scope.value, "match": grant.match.value, "deciders": deciders}
     connection.execute(insert(grants).values(values))
+
+
+def has_grant(connection: Connection, requirement_id: str, request: GrantRequest | None) -> bool:
+    """Whether the decision on the requirement was remembered just as requested: not at all, where that is None."""
+    found = connection.execute(select(grants.c.scope, grants.c.match).where(grants.c.id == requirement_id)).first()
+    wanted = None if request is None else (request.scope.value, request.match.value)
+    return (None if found is None else tuple(found)) == wanted
 
 
 def list_covering(connection: Connection, run: Run, tool_name: str, fingerprint: str, now: datetime) -> list[Grant]:

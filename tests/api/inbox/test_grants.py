@@ -7,14 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.inbox.deciding import decide, waiting
 from tests.support.caller import body_of, refusal
 from tests.support.server import Server, served
 from tests.support.toolbox import JsonObject, plan
-from unpause.domain.grants import GrantRequest, GrantScope
-from unpause.domain.principal import Principal
-from unpause.domain.requirements import ToolAnswer
-from unpause.domain.runs import RunRef
-from unpause.services.commands import ContinueRun
 
 PUBLISH = plan([("publish", {"path": "a"})])
 
@@ -28,11 +24,8 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 async def granted(server: Server, session: str, who: str = "alice") -> JsonObject:
     """Have somebody approve their own call for its session; return the grant."""
     run = await server.user(who).create(PUBLISH, session_id=session)
-    answer = ToolAnswer(run["tools"][0]["tool_call_id"], confirmed=True, remember=GrantRequest(GrantScope.SESSION))
-    principal = Principal(1, who, subject=who)
-    await server.application.service.continue_run(
-        principal, RunRef(run_id=run["run_id"]), ContinueRun(answers=(answer,))
-    )
+    item = await waiting(server.user(who), session_id=session)
+    body_of(await decide(server.user(who), item, remember={"scope": "session"}))
     await server.settled(run)
     return (await listed(server, session_id=session))[0]
 
@@ -106,3 +99,55 @@ async def test_one_who_only_reads_sees_a_grant_and_cannot_revoke_it(tmp_path: Pa
         assert [each["grant_id"] for each in body_of(await eve.get("/grants"))["data"]] == [grant["grant_id"]]
         async with server.nothing_changes():
             refusal(await eve.delete(f"/grants/{grant['grant_id']}"), 403)
+
+
+async def test_an_item_says_what_may_be_remembered_and_the_history_what_a_grant_decided(server: Server) -> None:
+    alice = server.user("alice")
+    await granted(server, "s")
+    automatic = await alice.create(PUBLISH, session_id="s")
+    run = await alice.create(plan([("publish", {"path": "b"})], [("spend", {"amount": 5})]), session_id="s")
+    item = await waiting(alice)
+    assert item["remember"] == {"scopes": ["run", "session", "until"], "matches": ["arguments"], "max_seconds": None}
+    shown = body_of(await alice.get(f"/inbox/{item['requirement_id']}"))
+    assert [(each["decision"], each["by"], each["via"]) for each in shown["earlier"]] == [
+        ("approve", "alice", "grant"),
+        ("approve", "alice", "unpause"),
+    ]
+    decided = automatic["requirements"][0]["id"]
+    assert body_of(await alice.get(f"/inbox/{decided}"))["decision"]["via"] == "grant"
+    body_of(await decide(alice, item))
+    await server.settled(run)
+    assert (await waiting(alice))["remember"]["matches"] == ["arguments", "tool"]
+
+
+async def test_what_cannot_be_remembered_is_refused_and_changes_nothing(server: Server) -> None:
+    alice = server.user("alice")
+    await alice.run_tools("publish", "delete_file")
+    publish, delete = await waiting(alice, "publish"), await waiting(alice, "delete_file")
+    session = {"scope": "session"}
+    refused: list[tuple[JsonObject, str, object]] = [
+        (delete, "approve", session),
+        (publish, "reject", session),
+        (publish, "approve", {"scope": "session", "match": "tool"}),
+        (publish, "approve", {"scope": "until"}),
+        (publish, "approve", {"scope": "until", "until": "2025-01-01T00:00:00Z"}),
+        (publish, "approve", {"scope": "until", "until": "2027-01-01T00:00:00"}),
+        (publish, "approve", {"scope": "always"}),
+        (publish, "approve", {"scope": "session", "for": "ever"}),
+    ]
+    async with server.nothing_changes():
+        for item, decision, remember in refused:
+            assert (await decide(alice, item, decision, remember=remember)).status_code == 422
+    body_of(await decide(alice, publish))
+    async with server.nothing_changes():
+        # The decision is made, and was not to be remembered.
+        assert (await decide(alice, publish, remember=session)).status_code == 409
+
+
+async def test_a_repeated_decision_that_is_remembered_makes_one_grant(server: Server) -> None:
+    alice = server.user("alice")
+    await alice.run_tools("publish")
+    item = await waiting(alice)
+    for _ in range(2):
+        body_of(await decide(alice, item, remember={"scope": "run"}, continues=False))
+    assert len(await listed(server)) == 1

@@ -51,7 +51,7 @@ class InboxDecision(BaseModel):
     by: str | None
     at: str
     note: str | None
-    via: str = Field(description="`agno`, `codegen`, `unpause`, or `expiry` for a time limit")
+    via: str = Field(description="`agno`, `codegen`, `unpause`, `grant`, or `expiry` for a time limit")
 
 
 class EarlierDecision(BaseModel):
@@ -63,6 +63,7 @@ class EarlierDecision(BaseModel):
     by: str | None
     at: str
     note: str | None
+    via: str = Field(description="As in a decision: `grant` for one that was remembered")
 
 
 class Rememberable(BaseModel):

@@ -73,9 +73,7 @@ def detail_of(item: inbox.InboxItem, address: str) -> InboxRequestDetail:
         **_shown(item, address),
         **_decided(item),
         earlier=[
-            EarlierDecision(
-                requirement_id=each.id, arguments=each.tool_args, **decision_of(each.answer).model_dump(exclude={"via"})
-            )
+            EarlierDecision(requirement_id=each.id, arguments=each.tool_args, **decision_of(each.answer).model_dump())
             for each in item.earlier
             if each.answer is not None
         ],
