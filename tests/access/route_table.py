@@ -224,6 +224,7 @@ AGENTOS: Final[Mapping[str, Row]] = {
 _REQUEST = {"requirement_id": "{requirement_id}", "status": "open", "may_decide": True, ...: ...}
 _NATIVE_NO_RUN = Answer(404, {"detail": "Run not found", "error_code": "not_found"})
 _STATE = {"run_id": "{run_id}", "status": "PAUSED"}
+_GRANT = {"grant_id": "{grant_id}", "tool_name": "publish", ...: ...}
 _NO_GRANT = Answer(404, {"detail": "Grant not found", "error_code": "not_found"})
 _NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
 
@@ -272,8 +273,13 @@ NATIVE: Final[Mapping[str, Row]] = {
         Answer(200, {"data": [{"user_id": "stranger", ...: ...}], "next": None}),
     ),
     "DELETE /tokens/{token_id}": same(ADMIN, Answer(404, {"detail": "Token not found", "error_code": "not_found"})),
-    "GET /grants": same(ANYBODY, Answer(200, {"data": [], "next": None})),
-    "DELETE /grants/{grant_id}": same(ANYBODY, _NO_GRANT),
+    "GET /grants": Row(
+        ANYBODY,
+        Answer(200, {"data": [{**_GRANT, "active": True}], "next": None}),
+        Answer(200, {"data": [], "next": None}),
+        query={"session_id": "{granted}"},
+    ),
+    "DELETE /grants/{grant_id}": Row(ANYBODY, Answer(200, {**_GRANT, "active": False}), _NO_GRANT),
     "GET /runs": Row(
         FOLLOW,
         Answer(200, {"data": [{"run_id": "{run_id}", ...: ...}], "next": None}),

@@ -118,6 +118,11 @@ class World:
             body_of(await admin.get("/approvals", run_id=each["run_id"]))["data"] for each in (held, decided)
         ]
         body_of(await admin.post(f"/approvals/{settled['id']}/resolve", {"status": "rejected"}))
+        granted = await alice.create(plan([("publish", {"path": CANARY})]), session_id=f"{session}-granted")
+        grant = granted["requirements"][0]["id"]
+        remembered = {"decision": "approve", "remember": {"scope": "session"}}
+        body_of(await alice.post(f"/inbox/{grant}/decide", remembered))
+        await alice.settled(granted)
         name = f"{CANARY} {session}"
         body_of(await alice.request("PATCH", f"/sessions/{session}", json={"session_name": name}))
         codegen = body_of(await admin.get("/v1/organizations/1/agent/runs"))["items"]
@@ -133,6 +138,8 @@ class World:
             "decided": decided["run_id"],
             "approval_id": waiting["id"],
             "requirement_id": run["requirements"][0]["id"],
+            "grant_id": grant,
+            "granted": f"{session}-granted",
             "pending": body_of(await admin.get("/approvals/count"))["count"],
             "user_id": next(each["id"] for each in users if each["github_username"] == "alice"),
             "prompt_number": 0,
