@@ -45,6 +45,7 @@ class Names:
     keys: Sequence[str] = ()
     organizations: Sequence[int] = (OURS,)
     agents: Sequence[str] = ("toolbox",)
+    token_ids: Sequence[str] = ()
 
     def __add__(self, other: Names) -> Names:
         """Return the names of both."""
@@ -103,6 +104,8 @@ def names_in(rows: Dump, organization: int) -> Names:
         keys=["known-key-create", "known-key-resolve"] if organization == THEIRS else ["our-key"],
         organizations=(organization,),
         agents=list(dict.fromkeys(row["agent_id"] for row in rows["runs"])),
+        # Nobody revokes the tokens that they come with.
+        token_ids=[row["id"] for row in rows["tokens"]] if organization == THEIRS else [],
     )
 
 
@@ -179,6 +182,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "output_schema": ('{"type": "object"}',),
         "Last-Event-ID": ("0", "1", "3", "-1", "nothing"),
         # A stream that follows ends only when somebody answers the pause.
+        "expires_in": (60, 86_400),
         "follow": ("false",),
         "image_number": (0,),
         "last_event_id": ("0", "1", "3", "-1", "nothing"),
@@ -195,6 +199,7 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "repo_id": (1,),
         "reverse": _FLAGS,
         "schedule_id": ("a",),
+        "scopes": (["agents:read"], ["agent_os:admin"]),
         "search": ("hello", "%", "ours"),
         "secret": ("a secret of ours",),
         "since": ("2020-01-01T00:00:00Z",),
@@ -237,6 +242,7 @@ _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType
         "run_id": lambda names: [*names.run_ids, *map(str, names.run_keys[1:2])],
         "session_id": lambda names: names.session_ids,
         "session_ids": lambda names: [list(names.session_ids)],
+        "token_id": lambda names: names.token_ids or ("AAAAAAAA",),
         "url": lambda names: names.urls,
         "user_id": lambda names: names.users,
         "webhooks": lambda names: [[{"url": url, "secret": "a secret"}] for url in names.urls],

@@ -121,7 +121,7 @@ SERVER: Final[Mapping[str, Row]] = {
                 "/console/login",
             ),
             *("/console/runs", "/console/runs/{run_id}", "/console/sessions", "/console/sessions/{session_id}"),
-            "/console/overview",
+            *("/console/overview", "/console/grants"),
         )
     },
     "GET /console/static/{name:path}": public(detail(404, "Not Found")),
@@ -272,7 +272,6 @@ NATIVE: Final[Mapping[str, Row]] = {
         Answer(200, {"data": ..., "next": ...}),
         Answer(200, {"data": [{"user_id": "stranger", ...: ...}], "next": None}),
     ),
-    "DELETE /tokens/{token_id}": same(ADMIN, Answer(404, {"detail": "Token not found", "error_code": "not_found"})),
     "GET /grants": Row(
         ANYBODY,
         Answer(200, {"data": [{**_GRANT, "active": True}], "next": None}),
@@ -296,6 +295,14 @@ NATIVE: Final[Mapping[str, Row]] = {
     "POST /runs/{run_id}/pause": Row(RUN, Answer(200, _STATE), _NATIVE_NO_RUN),
     "POST /runs/{run_id}/resume": Row(
         RUN, Answer(200, {**_STATE, "status": ...}), _NATIVE_NO_RUN, json={"prompt": "no"}
+    ),
+    "POST /tokens": same(
+        ADMIN, Answer(200, {"token": {"user_id": "{me}", ...: ...}, "text": ...}), json={"user_id": "{me}"}
+    ),
+    "DELETE /tokens/{token_id}": Row(
+        ADMIN,
+        Answer(200, {"token_id": "{token_id}", "valid": False, ...: ...}),
+        Answer(404, {"detail": "Token not found", "error_code": "not_found"}),
     ),
     "GET /overview": same(("system:read",), Answer(200, {"runs": ..., "workers": ..., ...: ...})),
 }

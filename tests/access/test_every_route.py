@@ -142,6 +142,7 @@ class World:
             "granted": f"{session}-granted",
             "pending": body_of(await admin.get("/approvals/count"))["count"],
             "user_id": next(each["id"] for each in users if each["github_username"] == "alice"),
+            "token_id": body_of(await admin.post("/tokens", {"name": "of nobody"}))["token"]["token_id"],
             "prompt_number": 0,
             "image_number": 0,
             "org_id": 1,

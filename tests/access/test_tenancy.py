@@ -88,6 +88,7 @@ ADMINISTERING: Final = (
     *("GET /notifications/channels", "POST /notifications/channels"),
     *(f"DELETE {_CHANNEL}", f"POST {_CHANNEL}/test"),
     f"POST {_ORGANIZATION}/setup-commands/generate",
+    *("GET /tokens", "POST /tokens", "DELETE /tokens/{token_id}"),
     *("GET /audit", f"GET {_ORGANIZATION}/audit", f"GET {_ORGANIZATION}/users"),
     *(f"GET {_ORGANIZATION}/users/{{user_id}}", "GET /v1/users/me", "GET /v1/organizations"),
 )

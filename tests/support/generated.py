@@ -88,7 +88,7 @@ _HARMLESS_QUERY: Final = frozenset({"limit", "reverse", "session_id"})
 _REFUSED_QUERY: Final = frozenset({"component_id", "db_id", "user_id"})
 _REFUSED_BODY: Final = frozenset(
     {"audio", "dependencies", "files", "images", "input_files", "metadata", "model", "pause_id", "session_id"}
-    | {"session_state", "user_id", "videos", "webhooks"}
+    | {"name", "scopes", "session_state", "user_id", "videos", "webhooks"}
 )
 
 
@@ -215,6 +215,7 @@ class Target:
             "run_id": run["run_id"],
             "session_id": run["session_id"],
             "requirement_id": run["requirements"][0]["id"],
+            "token_id": _json(self._client.post("/tokens", json={"name": "of nobody"}))["token"]["token_id"],
             "prompt_number": 0,
             "image_number": 0,
             "user_id": 1,

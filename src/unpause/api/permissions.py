@@ -97,6 +97,9 @@ _AGENTOS: dict[str, Scopes] = {
     "POST /runs/{run_id}/pause": _RUN,
     "POST /runs/{run_id}/resume": _RUN,
     "GET /overview": ("system:read",),
+    "GET /tokens": _ADMIN,
+    "POST /tokens": _ADMIN,
+    "DELETE /tokens/{token_id}": _ADMIN,
 }
 
 # Who may see and decide what is decided request by request: an approver may have any scope that a tool names.
@@ -104,8 +107,6 @@ _NATIVE: dict[str, Scopes] = {
     "GET /inbox": _ANY_TOKEN,
     "GET /inbox/events": _ANY_TOKEN,
     "GET /inbox/{requirement_id}": _ANY_TOKEN,
-    "GET /tokens": _ADMIN,
-    "DELETE /tokens/{token_id}": _ADMIN,
     "GET /grants": _ANY_TOKEN,
     "DELETE /grants/{grant_id}": _ANY_TOKEN,
     "POST /inbox/decide": _ANY_TOKEN,

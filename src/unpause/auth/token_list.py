@@ -1,14 +1,16 @@
-"""The tokens of an organization, as its administrators see them: listed and revoked, never shown."""
+"""The tokens of an organization, as its administrators see them: listed and revoked, and shown once when created."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from unpause.auth.tokens import is_token_id, revoke_token
+from unpause.auth.tokens import create_token, is_token_id, revoke_token
 from unpause.errors import NotFound
 from unpause.store.tokens import find_token, page_tokens
 
 if TYPE_CHECKING:
+    from unpause.auth.tokens import NewToken
     from unpause.clock import Clock
     from unpause.domain.principal import Principal
     from unpause.domain.tokens import Token
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TokenList:
-    """Lists and revokes the tokens of the principal's organization."""
+    """Lists, creates and revokes the tokens of the principal's organization."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -26,6 +28,14 @@ class TokenList:
         """Return the tokens that follow the one with the id ``after``, newest first, expired and revoked ones too."""
         organization_id = principal.organization_id
         return await self._database.read(lambda connection: page_tokens(connection, organization_id, limit, after))
+
+    async def create(self, principal: Principal, new: NewToken) -> tuple[Token, str]:
+        """Create a token of the principal's organization; return it and its text, which is stored nowhere.
+
+        Raises InvalidInput.
+        """
+        own, now = replace(new, organization_id=principal.organization_id), self._clock.now()
+        return await self._database.write(lambda connection: create_token(connection, own, principal, now))
 
     async def revoke(self, principal: Principal, token_id: str) -> Token:
         """Revoke the token and return it; every process refuses it within two seconds. Raises NotFound."""

@@ -70,3 +70,37 @@ async def test_only_administrators_see_them(server: Server) -> None:
     assert (await guest.get("/tokens")).status_code == 403
     assert (await guest.request("DELETE", f"/tokens/{server.tokens['root'][4:12]}")).status_code == 403
     assert ADMIN in (await guest.get("/tokens")).text
+
+
+async def test_a_token_is_created_with_its_text_which_is_never_shown_again(server: Server) -> None:
+    body = {"user_id": "dora", "name": "laptop", "scopes": ["agents:read"], "expires_in": 3600}
+    response = await server.post("/tokens", body)
+    made = body_of(response)
+    token_id = made["token"]["token_id"]
+    assert response.headers["cache-control"] == "no-store"
+    assert made["text"].startswith(f"unp_{token_id}.")
+    assert (made["token"]["scopes"], made["token"]["expires_at"]) == (["agents:read"], "2026-01-01T01:00:00Z")
+    me = body_of(await server.user(made["text"]).get("/me"))
+    assert (me["user_id"], me["is_admin"]) == ("dora", False)
+
+    listed = await server.get("/tokens")
+    assert token_id in {token["token_id"] for token in body_of(listed)["data"]}
+    assert made["text"].partition(".")[2] not in listed.text
+    (entry,) = [each for each in await server.audit() if each["subject"] == token_id]
+    assert (entry["action"], entry["actor"], entry["via"]) == ("token.created", "root", "unpause")
+
+
+async def test_a_token_is_created_in_the_callers_own_organization_alone(server: Server) -> None:
+    body = {"user_id": "spy", "scopes": [ADMIN], "organization_id": 1}
+    theirs = body_of(await server.user("rival").post("/tokens", body))
+    assert body_of(await server.user(theirs["text"]).get("/me"))["organization_id"] != 1
+    guest = await server.add_user(1, "guest", "agents:run")
+    assert (await guest.post("/tokens", {"scopes": [ADMIN]})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body", [{"scopes": ["agents:fly"]}, {"user_id": ""}, {"name": "a\nb"}, {"expires_in": 0}, {"expires_in": 10**12}]
+)
+async def test_a_token_that_makes_no_sense_is_refused(server: Server, body: dict[str, object]) -> None:
+    async with server.nothing_changes():
+        assert (await server.post("/tokens", body)).status_code in {400, 422}

@@ -47,7 +47,7 @@ NAVIGATION: Final = (
     _Entry("runs", "Runs", "/console/runs"),
     _Entry("sessions", "Sessions", "/console/sessions"),
     _Entry("overview", "Overview", "/console/overview"),
-    _Entry("grants", "Grants", "/console/grants", is_for_administrators=True),
+    _Entry("grants", "Grants", "/console/grants"),
     _Entry("tokens", "Tokens", "/console/tokens", is_for_administrators=True),
 )
 PAGES: Final = {
@@ -58,6 +58,7 @@ PAGES: Final = {
     "/console/sessions": _Page("sessions.html", "Sessions", "sessions"),
     "/console/sessions/{session_id}": _Page("session.html", "Session", "sessions"),
     "/console/overview": _Page("overview.html", "Overview", "overview"),
+    "/console/grants": _Page("grants.html", "Grants", "grants"),
     "/console/tokens": _Page("tokens.html", "Tokens", "tokens"),
     "/console/sign-in": _Page("sign-in.html", "Sign in"),
     "/console/login": _Page("login.html", "Sign in"),

@@ -1,22 +1,28 @@
-"""The routes of tokens: list and revoke those of the organization, for its administrators."""
+"""The routes of tokens: list, create and revoke those of the organization, for its administrators."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
 from unpause.api.native import ERRORS, Caller, NativeRoute, model_response, moment
+from unpause.auth.tokens import NewToken
+from unpause.domain.scopes import DEFAULT_SCOPES
 
 if TYPE_CHECKING:
     from unpause.domain import tokens
 
 router = APIRouter(route_class=NativeRoute, tags=["Caller"], responses=ERRORS)
+
+_TEN_YEARS = 315_360_000
+_MOST_SCOPES = 100
+_LONGEST_NAME = 255
 
 
 class TokenResponse(BaseModel):
@@ -40,7 +46,29 @@ class TokenPage(BaseModel):
     next: str | None
 
 
-MODELS = (TokenPage, TokenResponse)
+class CreatedTokenResponse(BaseModel):
+    """A new token with its text, which is shown only now."""
+
+    token: TokenResponse
+    text: str
+
+
+MODELS = (CreatedTokenResponse, TokenPage, TokenResponse)
+
+
+class CreateTokenRequest(BaseModel):
+    """A token to create; other keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    user_id: str | None = Field(default=None, max_length=_LONGEST_NAME, description="Default: each request names one")
+    name: str | None = Field(default=None, max_length=_LONGEST_NAME, description="To recognize it by")
+    scopes: list[Annotated[str, Field(max_length=_LONGEST_NAME)]] = Field(
+        default=list(DEFAULT_SCOPES), max_length=_MOST_SCOPES
+    )
+    expires_in: int | None = Field(
+        default=None, ge=1, le=_TEN_YEARS, description="Lifetime in seconds; default: until it is revoked"
+    )
 
 
 @router.get(
@@ -60,6 +88,22 @@ async def list_tokens(
     now = application.clock.now()
     last = found[limit - 1].id if len(found) > limit else None
     return model_response(TokenPage(data=[_token(token, now) for token in found[:limit]], next=last))
+
+
+@router.post(
+    "/tokens",
+    operation_id="create_token",
+    response_model=None,
+    responses=answer("CreatedTokenResponse", "The token"),
+)
+async def create_token(application: App, caller: Caller, body: CreateTokenRequest) -> Response:
+    """Create a token and return its text, once."""
+    lifetime = None if body.expires_in is None else timedelta(seconds=body.expires_in)
+    new = NewToken(user_id=body.user_id, name=body.name, scopes=tuple(body.scopes), lifetime=lifetime)
+    token, text = await application.tokens.create(caller, new)
+    response = model_response(CreatedTokenResponse(token=_token(token, application.clock.now()), text=text))
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @router.delete(

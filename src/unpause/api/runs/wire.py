@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from unpause.api.audit_json import audit_json
+from unpause.api.native import moment
 from unpause.domain.events import EventType
 from unpause.domain.runs import RunStatus
 from unpause.domain.spans import SpanKind
@@ -31,11 +32,6 @@ _SEGMENT_ENDS = {
 }
 
 
-def rfc3339(at: datetime) -> str:
-    """Return a time in UTC."""
-    return at.isoformat().replace("+00:00", "Z")
-
-
 def run_page(found: FoundRuns, address: str) -> dict[str, Any]:
     """Return a page of a search; ``address`` is this server's URL, for the links."""
     return {
@@ -56,8 +52,8 @@ def run_item(run: FoundRun, address: str) -> dict[str, Any]:
         "status": run.status.value,
         "source_type": run.source_type,
         "prompt": run.prompt,
-        "created_at": rfc3339(run.created_at),
-        "updated_at": rfc3339(run.updated_at),
+        "created_at": moment(run.created_at),
+        "updated_at": moment(run.updated_at),
         "ended_at": _optional(run.ended_at),
         "waiting_since": _optional(run.waiting_since),
         "open_requirements": run.open_requirements,
@@ -91,9 +87,7 @@ def timeline_json(timeline: Timeline) -> dict[str, Any]:
     """Return the timeline."""
     return {
         "data": [_entry(entry) for entry in timeline.entries],
-        "spans": [
-            {"kind": span.kind.value, "at": rfc3339(span.at), "seconds": span.seconds} for span in timeline.spans
-        ],
+        "spans": [{"kind": span.kind.value, "at": moment(span.at), "seconds": span.seconds} for span in timeline.spans],
         "totals": {kind.value: timeline.total(kind) for kind in SpanKind},
         "status": timeline.run.status.value,
         "last_event_id": timeline.run.last_sequence,
@@ -109,7 +103,7 @@ def run_state(run: Run) -> dict[str, Any]:
 def overview_json(overview: Overview, address: str) -> dict[str, Any]:
     """Return the overview."""
     return {
-        "at": rfc3339(overview.at),
+        "at": moment(overview.at),
         "runs": {status.value: overview.statuses.get(status, 0) for status in RunStatus},
         "waiting": {"p50": overview.wait_at(0.5), "p95": overview.wait_at(0.95), "decisions": len(overview.waits)},
         "decided_today": overview.decided_today,
@@ -118,7 +112,7 @@ def overview_json(overview: Overview, address: str) -> dict[str, Any]:
         "webhooks": _webhooks(overview),
         "series": [
             {
-                "at": rfc3339(hour.at),
+                "at": moment(hour.at),
                 "created": sum(hour.runs.values()),
                 "completed": hour.runs.get(RunStatus.COMPLETED, 0),
                 "failed": hour.runs.get(RunStatus.ERROR, 0),
@@ -146,7 +140,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
     details = entry.details
     text = details.get("text")
     cut = {"text": text[:_LONGEST_TEXT]} if isinstance(text, str) else {}
-    return {"kind": entry.kind.value, "at": rfc3339(entry.at), "seconds": entry.seconds, **details, **cut}
+    return {"kind": entry.kind.value, "at": moment(entry.at), "seconds": entry.seconds, **details, **cut}
 
 
 def _segments(steps: Iterable[Event], user: str | None) -> list[dict[str, Any]]:
@@ -155,10 +149,10 @@ def _segments(steps: Iterable[Event], user: str | None) -> list[dict[str, Any]]:
         if step.type.ends_segment:
             # A decision that leaves others open is logged as another pause, and a paused run may be cancelled.
             if segments and segments[-1]["ended_at"] is None:
-                segments[-1] |= {"ended_at": rfc3339(step.at), "status": _SEGMENT_ENDS[step.type].value}
+                segments[-1] |= {"ended_at": moment(step.at), "status": _SEGMENT_ENDS[step.type].value}
             continue
         by = user if step.type is EventType.RUN_STARTED else step.payload.get("by")
-        segments.append({"started_at": rfc3339(step.at), "ended_at": None, "status": None, "started_by": by})
+        segments.append({"started_at": moment(step.at), "ended_at": None, "status": None, "started_by": by})
     return segments
 
 
@@ -171,9 +165,9 @@ def _requirement(requirement: Requirement, address: str) -> dict[str, Any]:
         "arguments": requirement.tool_args,
         "kind": "question" if requirement.question else requirement.kind.value,
         "in_doubt": requirement.in_doubt,
-        "created_at": rfc3339(requirement.created_at),
+        "created_at": moment(requirement.created_at),
         "expires_at": _optional(requirement.expires_at),
-        "votes": [{"by": vote.by, "at": rfc3339(vote.at), "note": vote.note} for vote in requirement.votes],
+        "votes": [{"by": vote.by, "at": moment(vote.at), "note": vote.note} for vote in requirement.votes],
         "quorum": 1 if rules is None else rules.quorum,
         "decision": None if requirement.answer is None else _decision(requirement.answer),
         "url": f"{address}/console/requests/{requirement.id}",
@@ -184,7 +178,7 @@ def _decision(answer: Answer) -> dict[str, Any]:
     return {
         "decision": answer.decision.value,
         "by": answer.by,
-        "at": rfc3339(answer.at),
+        "at": moment(answer.at),
         "via": answer.via,
         "note": answer.note,
         "values": answer.values,
@@ -200,7 +194,7 @@ def _oldest(overview: Overview, address: str) -> dict[str, Any] | None:
         "run_id": oldest.run_id,
         "agent_id": oldest.agent_id,
         "tool_name": oldest.tool_name,
-        "since": rfc3339(oldest.since),
+        "since": moment(oldest.since),
         "seconds": max(0.0, (overview.at - oldest.since).total_seconds()),
         "url": f"{address}/console/requests/{oldest.requirement_id}",
     }
@@ -214,8 +208,8 @@ def _workers(overview: Overview) -> list[dict[str, Any]] | None:
             "name": worker.name,
             "version": worker.version,
             "agents": list(worker.agents),
-            "started_at": rfc3339(worker.started_at),
-            "last_heartbeat": rfc3339(worker.seen_at),
+            "started_at": moment(worker.started_at),
+            "last_heartbeat": moment(worker.seen_at),
             "alive": worker.is_alive,
         }
         for worker in overview.workers
@@ -231,11 +225,11 @@ def _webhooks(overview: Overview) -> list[dict[str, Any]] | None:
             "retrying": failing.retrying,
             "given_up": failing.given_up,
             "last_error": failing.last_error,
-            "last_at": rfc3339(failing.last_at),
+            "last_at": moment(failing.last_at),
         }
         for failing in overview.webhooks
     ]
 
 
 def _optional(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)
+    return None if at is None else moment(at)

@@ -1,4 +1,4 @@
-// The tokens of the organization: listed, and revoked after a question.
+// The tokens of the organization: listed, created, and revoked after a question.
 
 import { api } from "./api.js";
 import { ask } from "./decide.js";
@@ -6,6 +6,7 @@ import { announce, fill, h } from "./dom.js";
 import { when } from "./format.js";
 import { start } from "./shell.js";
 import { notice, problem } from "./states.js";
+import { tokenForm } from "./token-form.js";
 
 const stateOf = (token) => (token.revoked_at ? ["badge", "revoked"] : token.valid ? ["badge good", "valid"] : ["badge", "expired"]);
 
@@ -45,7 +46,7 @@ async function revokeToken(token, row) {
 start(async ({ main }) => {
   const list = h("ul", { class: "rows plain", "aria-label": "Tokens" });
   const below = h("div", { class: "below" });
-  main.append(list, below);
+  main.append(...tokenForm((token) => list.prepend(rowOf(token))), list, below);
   async function load(cursor) {
     const { data, next } = await api.get("/tokens", { cursor });
     list.append(...data.map(rowOf));
