@@ -34,14 +34,15 @@ KEY = "planted-value-in-the-environment"
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[JsonObject]]]:
-    """Log as a server does; return the lines."""
+    """Log as a server does; return the lines with an exception."""
     root, written = logging.getLogger(), io.StringIO()
     level = root.level
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(sys, "stderr", written)
     monkeypatch.setenv("SOME_API_KEY", KEY)
     configure_logging(Redaction({"SOME_API_KEY": KEY}), readable=False)
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    yield lambda: [line for line in map(json.loads, written.getvalue().splitlines()) if "exception" in line]
+    assert KEY not in written.getvalue()
     log_plainly()
     root.setLevel(level)
 
