@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import termios
 import time
@@ -39,6 +40,8 @@ def test_a_login_is_checked_and_kept_for_its_owner_alone(
     assert [file.name for file in stored(nobody).parent.iterdir()] == ["credentials.json"]
     assert nobody.json("status")["me"]["user_id"] == "dev"
 
+    assert json.loads(nobody.typed(tokens["dev"], "login", server.address, "--json").stdout)["user_id"] == "dev"
+    assert nobody.typed(tokens["dev"], "login", server.address, "-q").stdout == f"{server.address}\n"
     assert nobody.lines("logout") == [f"Logged out of {server.address}"]
     assert tokens["dev"] not in stored(nobody).read_text(encoding="utf-8")
     again = nobody.run("logout")

@@ -14,11 +14,12 @@ from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.client import Client
 from unpause.cli.people.credentials import Stored, check_token, credentials_of, is_loopback, read_url
 from unpause.cli.people.escapes import harmless
+from unpause.cli.people.options import PRINTED, Output
 
 ServerUrl = Annotated[str, Parameter(metavar="URL", help="The server, such as https://unpause.example.")]
 
 
-def login(url: ServerUrl, /) -> None:
+def login(url: ServerUrl, /, *, output: Output = PRINTED) -> None:
     """Check a token with the server and keep it; it is read without echo, or from standard input."""
     chosen = read_url(url)
     token = _needed_token(chosen)
@@ -28,18 +29,23 @@ def login(url: ServerUrl, /) -> None:
     credentials = credentials_of(os.environ)
     credentials.put(chosen, Stored(token, user))
     who = f" as {harmless(str(user))}" if user else ""
-    sys.stdout.write(f"Logged in to {chosen}{who}; later commands use this server\n")
+    output.printer().object(
+        {"url": chosen, **me}, chosen, f"Logged in to {chosen}{who}; later commands use this server"
+    )
 
 
 def logout(
-    url: Annotated[str | None, Parameter(metavar="URL", help="By default that of the last login.")] = None, /
+    url: Annotated[str | None, Parameter(metavar="URL", help="By default that of the last login.")] = None,
+    /,
+    *,
+    output: Output = PRINTED,
 ) -> None:
     """Forget the token of a server. The token stays valid: an administrator can revoke it."""
     credentials = credentials_of(os.environ)
     chosen = read_url(url) if url else credentials.last
     if chosen is None or not credentials.remove(chosen):
         raise CommandFailed(f"There is no login to {chosen or 'any server'}", Exit.NOT_FOUND)
-    sys.stdout.write(f"Logged out of {chosen}\n")
+    output.printer().object({"url": chosen}, chosen, f"Logged out of {chosen}")
 
 
 def _needed_token(url: str) -> str | None:

@@ -21,25 +21,33 @@ Limit = Annotated[int, Parameter(metavar="NUMBER", help="At most so many.")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Common:
-    """Which server, and what is printed."""
+class Output:
+    """What is printed."""
 
-    url: Annotated[
-        str | None,
-        Parameter(metavar="URL", help="The server; by default UNPAUSE_URL, or that of the last login."),
-    ] = None
     json: Annotated[bool, Parameter(negative=(), show_default=False, help="Print JSON.")] = False
     quiet: Annotated[
         bool, Parameter(name=["--quiet", "-q"], negative=(), show_default=False, help="Print ids alone.")
     ] = False
-
-    def connect(self) -> Client:
-        """Return the client of the server."""
-        return connect(self.url, os.environ)
 
     def printer(self) -> Printer:
         """Return what prints the command's result."""
         return Printer(Form.JSON if self.json else Form.IDS if self.quiet else Form.TEXT)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Common(Output):
+    """Which server, and what is printed."""
+
+    url: Annotated[
+        str | None,
+        Parameter(metavar="URL", help="The server; by default UNPAUSE_URL, or that of the last login."),
+    ] = None
+
+    def connect(self) -> Client:
+        """Return the client of the server."""
+        return connect(self.url, os.environ)
+
+
 DEFAULTS = Common()
+PRINTED = Output()
