@@ -148,6 +148,10 @@ async def _decide(boss: User, known: User) -> None:
     await _continue(known, shell, [{**shell["tools"][0], "result": "the canary's result"}])
     audited = await known.create(plan([("pay", {"amount": 7})]))
     await _continue(known, audited, confirming(audited))
+    remembered = await known.create(plan([("publish", {"path": "canary/to/publish"})]))
+    decision = {"decision": "approve", "remember": {"scope": "session"}}
+    body_of(await known.post(f"/inbox/{remembered['requirements'][0]['id']}/decide", decision))
+    await known.settled(remembered)
     granted = await known.create(plan([("grant", {"user": "canary", "role": "?"})]))
     approved = await known.create(plan([("deploy", {"env": "canary-production"})]))
     for run, data in ((granted, {"values": {"role": "canary-role"}}), (approved, {"note": "canary approves"})):

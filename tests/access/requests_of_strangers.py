@@ -36,6 +36,7 @@ class Names:
     run_keys: Sequence[int] = ()
     session_ids: Sequence[str] = ()
     approval_ids: Sequence[str] = ()
+    grant_ids: Sequence[str] = ()
     pause_ids: Sequence[str] = ()
     call_ids: Sequence[str] = ()
     users: Sequence[str] = ()
@@ -95,6 +96,7 @@ def names_in(rows: Dump, organization: int) -> Names:
         run_keys=[row["id"] for row in rows["runs"]],
         session_ids=[row["session_id"] for row in rows["sessions"]],
         approval_ids=[row["id"] for row in waiting],
+        grant_ids=[row["id"] for row in rows["grants"]] or [NOBODYS_UUID],
         pause_ids=[row["pause_id"] for row in rows["runs"] if row["pause_id"]],
         call_ids=[row["tool_call_id"] for row in waiting],
         users=[KNOWN_USER] if organization == THEIRS else [row["name"] for row in rows["users"]],
@@ -234,6 +236,7 @@ _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType
         "agent_run_id": lambda names: names.run_keys,
         "approval_id": lambda names: names.approval_ids,
         "channel_id": lambda names: names.channel_keys,
+        "grant_id": lambda names: names.grant_ids,
         "Idempotency-Key": lambda names: names.keys,
         "org_id": lambda names: names.organizations,
         "pause_id": lambda names: names.pause_ids,

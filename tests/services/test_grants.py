@@ -14,6 +14,7 @@ from tests.support.caller import confirming
 from tests.support.gates import Gates
 from tests.support.server import Server, SettableClock, served
 from tests.support.toolbox import JsonObject, plan
+from unpause.agents.driver import RequirementRequest
 from unpause.auth.tokens import revoke_token
 from unpause.domain.grants import Grant, GrantFilter, GrantMatch, GrantRequest, GrantScope
 from unpause.domain.principal import Principal
@@ -22,6 +23,7 @@ from unpause.domain.runs import RunRef
 from unpause.domain.scopes import ADMIN
 from unpause.errors import GrantNotFound, NotADecider, RequirementMismatch
 from unpause.services.commands import ContinueRun
+from unpause.services.segment_journal import SegmentJournal
 
 pytestmark = pytest.mark.sql
 
@@ -152,6 +154,21 @@ async def test_only_the_calls_of_a_turn_that_are_granted_run_and_the_others_wait
     assert (done.json()["status"], server.executed[2:]) == ("COMPLETED", ["delete_file(a)"])
 
 
+async def test_agents_in_a_process_of_their_own_find_grants_in_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNPAUSE_TEST_FRAMED", "1")
+    async with served(tmp_path, tokens=True, user_isolation=False) as framed:
+        run = await granted(framed, PUBLISH)
+        assert (run["status"], framed.executed) == ("COMPLETED", ["publish(a)"])
+        assert not await waits(framed)
+        assert await waits(framed, [("publish", {"path": "b"})])
+        (grant,) = await grants_of(framed)
+        assert grant.uses == 1
+        await framed.application.grants.revoke_grant(principal(framed, "root"), grant.id)
+        assert await waits(framed)
+
+
 # -------------------------------------------------------------------------------- what it never decides
 
 
@@ -227,6 +244,26 @@ async def test_of_calls_and_a_revocation_at_once_no_call_starts_after_the_revoca
     (grant,) = await grants_of(server)
     started = [run for run in runs if run["status"] == "COMPLETED"]
     assert grant.uses == len(started) == len(server.executed) - 1
+
+
+async def test_a_grant_that_is_revoked_between_the_question_and_the_start_decides_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await granted(server, PUBLISH)
+    (grant,) = await grants_of(server)
+    find = SegmentJournal.find_grant
+
+    async def find_and_revoke(journal: SegmentJournal, request: RequirementRequest) -> bool:
+        found = await find(journal, request)
+        await server.application.grants.revoke_grant(principal(server, "root"), grant.id)
+        return found
+
+    monkeypatch.setattr(SegmentJournal, "find_grant", find_and_revoke)
+    run = await server.user("alice").create(plan(PUBLISH), session_id="s")
+    assert (run["status"], server.executed) == ("PAUSED", ["publish(a)"])
+    assert [each.uses for each in await grants_of(server)] == [0]
+    assert [entry["action"] for entry in await server.audit(run_id=run["run_id"])] == []
+    assert (await server.user("alice").answer(run)).json()["status"] == "COMPLETED"
 
 
 # -------------------------------------------------------------------------------- strict rules that an author overrides
