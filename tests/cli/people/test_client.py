@@ -102,6 +102,26 @@ def test_a_refusal_becomes_a_message_in_one_line_and_an_exit_code(
     assert "canary" not in done.stderr
 
 
+def test_the_status_of_a_server_that_is_not_ready_says_what_is_missing(
+    scripted: Callable[..., Scripted], with_token: Here
+) -> None:
+    missing = '[{"part": "schema", "detail": "run `unpause db upgrade`"}, {"part": "clock", "detail": "is off"}]'
+    server = scripted(
+        (200, {}, '{"status": "ok"}'),
+        (503, {}, f'{{"status": "unavailable", "reason": "run `unpause db upgrade`", "missing": {missing}}}'),
+        (503, {}, '{"detail": "not now"}'),
+        (403, {}, '{"detail": "no"}'),
+    )
+    done = with_token.run("status", "--url", server.url)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        f"{server.url} is unavailable",
+        "  missing             schema: run `unpause db upgrade`",
+        "  missing             clock: is off",
+    ]
+    assert done.stderr == "unpause: The server is not ready: run `unpause db upgrade`\n"
+
+
 def test_a_decision_whose_answer_was_lost_is_sent_again_with_its_key(scripted: Callable[..., Scripted]) -> None:
     server = scripted(None, (200, {}, '{"run": {}}'))
     with Client(server.url, TOKEN) as client:

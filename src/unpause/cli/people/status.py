@@ -16,23 +16,25 @@ if TYPE_CHECKING:
     from unpause.cli.people.client import Client
     from unpause.cli.people.errors import JsonObject
 
-_READY = 200
+_OK = 200
 
 
 def status(*, common: Common = DEFAULTS) -> None:
     """Show whether the server is ready, its workers, and what waits; exit with 1 unless it is ready."""
     with common.connect() as client:
+        alive, health = client.get_any("/health")
         ready, readiness = client.get_any("/ready")
         found = {
             "url": client.url,
-            "health": client.get_any("/health")[1],
+            "health": health,
             "ready": readiness,
             "me": _permitted(client, "/me"),
             "overview": _permitted(client, "/overview"),
         }
     common.printer().object(found, client.url, *_lines(found))
-    if ready != _READY:
-        raise CommandFailed(f"The server is not ready: {readiness.get('reason', readiness.get('status', ready))}")
+    for code, body, what in ((alive, health, "healthy"), (ready, readiness, "ready")):
+        if code != _OK:
+            raise CommandFailed(f"The server is not {what}: {body.get('reason', code)}")
 
 
 def _permitted(client: Client, path: str) -> JsonObject | None:
@@ -52,7 +54,10 @@ def _lines(found: JsonObject) -> Iterator[str]:
         who = me.get("name") or me.get("user_id") or "without a user"
         needed = "" if me["authenticated"] else "; this server needs no token"
         yield from _field("you", f"{who}, of {me['organization_name']}{needed}")
-    yield from _fields({**found["health"], **found["ready"]}, {"status"})
+    yield from _fields(found["health"], {"status"})
+    for one in found["ready"].get("missing") or ():
+        yield from _field("missing", f"{one['part']}: {one['detail']}")
+    yield from _fields(found["ready"], {"status", "reason", "missing"})
     yield from _overview(found["overview"] or {})
 
 
