@@ -108,6 +108,17 @@ def test_a_quorum_shows_its_votes(console: Console) -> None:
         expect(olga.page.locator("#status")).to_contain_text("ben approved")
 
 
+def test_what_waits_for_others_after_a_vote_leaves_the_list(console: Console) -> None:
+    console.start(("transfer", {"amount": 34}), who="root")
+    with console.visit("olga") as visit:
+        page = visit.page
+        row_with(page, "amount=34").get_by_role("button", name="Approve").click()
+        expect(row_with(page, "amount=34")).to_contain_text("It waits for others now.")
+        page.reload()
+        expect(page.locator(".row, .notice").first).to_be_visible()
+        expect(row_with(page, "amount=34")).to_have_count(0)
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(console: Console) -> None:
     long = console.start(("restart", {"service": "nginx", "reason": "a" * 400}))
     refund = {"customer": "Zoë " * 60, "amount": 1, "method": "card", "on": "2026-01-01", "notify": True}

@@ -26,7 +26,8 @@ const FILTERS = [["agent_id", "Agent"], ["tool_name", "Tool"], ["user_id", "Star
 const ITEM_KEYS = { agent_id: "agent_id", tool_name: "tool_name", user_id: "started_by" };
 
 class Inbox {
-  constructor(main) {
+  constructor(main, me) {
+    this.myName = me.user_id ?? acting().acting_for ?? null;
     const address = new URLSearchParams(location.search);
     this.tab = TABS.find(([name]) => name === address.get("tab")) ?? TABS[0];
     this.filters = Object.fromEntries(FILTERS.map(([name]) => [name, address.get(name) ?? ""]));
@@ -72,7 +73,8 @@ class Inbox {
   }
 
   belongs(item) {
-    return this.tab[3](item) && FILTERS.every(([name]) => !this.filters[name] || item[ITEM_KEYS[name]] === this.filters[name]);
+    const hasVoted = this.tab[0] === "mine" && item.votes.some((vote) => vote.by === this.myName);
+    return !hasVoted && this.tab[3](item) && FILTERS.every(([name]) => !this.filters[name] || item[ITEM_KEYS[name]] === this.filters[name]);
   }
 
   async load({ more = false } = {}) {
@@ -292,8 +294,8 @@ class Inbox {
   }
 }
 
-start(async ({ main }) => {
-  const inbox = new Inbox(main);
+start(async ({ main, me }) => {
+  const inbox = new Inbox(main, me);
   fill(inbox.below, loading());
   inbox.keys();
   let waiting = [];

@@ -54,7 +54,7 @@ export function showHelp() {
     h("h2", { id: "help-title" }, "Keyboard shortcuts"),
     h("dl", { class: "keys" }, entries),
     h("p", {}, toggle, " ", h("label", { for: "shortcuts-on" }, "Use these shortcuts")),
-    h("form", { method: "dialog" }, h("button", { class: "primary" }, "Close")),
+    h("form", { method: "dialog" }, h("button", { class: "primary", autofocus: true }, "Close")),
   );
   document.body.append(dialog);
   dialog.showModal();

@@ -30,7 +30,7 @@ function block(content, name) {
 }
 
 function argumentList(item) {
-  const editable = item.form?.editable ?? [];
+  const editable = item.status === "open" && item.may_decide ? (item.form?.editable ?? []) : [];
   const entries = Object.entries(item.arguments);
   if (entries.length === 0) return h("p", { class: "muted" }, "The call has no arguments.");
   return h(
@@ -52,6 +52,8 @@ class RequestPage {
     this.status = h("div", { id: "status", role: "status" });
     this.decision = h("section", { class: "panel", "aria-labelledby": "decide-title" });
     this.facts = h("section", { class: "panel", "aria-label": "About the run" });
+    this.callPlace = h("div", {});
+    this.changed = null;
     this.badges = h("p", { class: "origin" });
     this.error = h("p", { class: "problem", role: "alert" });
     main.append(
@@ -59,7 +61,7 @@ class RequestPage {
       h("h1", { class: "mono" }, visible(item.tool_name)),
       this.badges,
       this.status,
-      h("div", { class: "grid two" }, h("div", {}, this.call(), this.decision), h("div", {}, this.conversation(), this.facts, this.earlier())),
+      h("div", { class: "grid two" }, h("div", {}, this.callPlace, this.decision), h("div", {}, this.conversation(), this.facts, this.earlier())),
     );
     this.drawForm();
     this.showFacts();
@@ -106,6 +108,7 @@ class RequestPage {
   showFacts() {
     const { item } = this;
     const votes = item.votes.map((vote) => h("li", {}, decisionText({ ...vote, decision: "approve" })));
+    fill(this.callPlace, this.call());
     fill(
       this.badges,
       h("span", {}, originOf(item)), badgesOf(item),
@@ -166,7 +169,7 @@ class RequestPage {
       this.form?.element,
       this.resultField(),
       this.changes,
-      h("div", { class: "field" }, h("label", { for: "note" }, "Note ", h("span", { class: "muted" }, "optional; the agent reads it when you reject")), this.note),
+      item.kind !== "question" && h("div", { class: "field" }, h("label", { for: "note" }, "Note ", h("span", { class: "muted" }, "optional; the agent reads it when you reject")), this.note),
       this.remember?.element,
       this.error,
       h("div", { class: "buttons" }, this.buttons),
@@ -237,6 +240,7 @@ class RequestPage {
     for (const button of this.buttons) button.disabled = true;
     try {
       const result = await decide(item, body, this.key);
+      this.changed = body.arguments ? diffOf(item.arguments, body.arguments) : null;
       if (result.lost) await this.showLost(result.lost);
       else this.showResult(result);
     } catch (error) {
@@ -248,6 +252,7 @@ class RequestPage {
   }
 
   async showLost(decision) {
+    this.changed = null;
     this.item = { ...this.item, status: "decided", decision };
     this.showStatus(decisionText(decision), " — you were not first. Your decision was not recorded.");
     this.showClosed();
@@ -273,6 +278,7 @@ class RequestPage {
     fill(
       this.decision,
       h("h2", { id: "decide-title" }, this.item.status === "decided" ? "Decided" : "Closed"),
+      this.changed && [h("h3", {}, "You changed the call"), this.changed],
       h("p", { id: "run-status" }, this.item.run_status ? runText(this.item.run_status) : "", " ", h("a", { href: runPath(this.item.run_id) }, "See the run")),
       this.next(),
     );
