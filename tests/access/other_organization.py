@@ -83,7 +83,7 @@ async def furnish(server: Server) -> Belongings:
     await _repeatable(has, anna, boss)
     has.held.update(await boss.create(plan([("hold", {"name": GATE})])))
     await server.settle(THEIRS)
-    await _delivered(server)
+    await delivered(server)
     return has
 
 
@@ -94,7 +94,7 @@ async def _add_channels(boss: User, known: User) -> None:
     body_of(await known.post("/notifications/channels", channel), 201)
 
 
-async def _delivered(server: Server) -> None:
+async def delivered(server: Server) -> None:
     """Wait until every message to their webhooks is sent, and that is written down."""
     async with asyncio.timeout(DEADLINE):
         while any(row["next_attempt_at"] for row in (await server.dump())["webhook_deliveries"]):  # noqa: ASYNC110

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import make_url
 
-from tests.access.other_organization import GATE, OURS, SESSIONS, SHARED_USER, Belongings, furnish
+from tests.access.other_organization import GATE, OURS, SESSIONS, SHARED_USER, Belongings, delivered, furnish
 from tests.access.requests_of_strangers import Route, read_routes
 from tests.access.watch import Watch, nobody_outside
 from tests.support.caller import body_of, confirming, path_of
@@ -64,6 +64,8 @@ async def visited(furnished: Furnished, folder: Path, database_url: str) -> Asyn
             answers = json.dumps(confirming(held))
             body_of(await boss.form(f"{path_of(held)}/continue", tools=answers, background="true"), 202)
             await gates.reached(GATE)
+            # That it was decided is a message, too.
+            await delivered(server)
             try:
                 yield server, await Watch.begin(server, sent)
             finally:
