@@ -136,3 +136,23 @@ def test_a_port_of_its_own_serves_them_without_a_token(tmp_path: Path) -> None:
         assert (found("unpause_database_up"), found("unpause_nodes")) == (1, 1)
         assert found("process_resident_memory_bytes") > 0
         server.stop()
+
+
+async def test_a_call_that_a_remembered_approval_decides_is_counted(tmp_path: Path) -> None:
+    async with served(tmp_path, metrics=True) as server:
+        before = await scraped(server)
+        run = await server.run_tools("publish", session_id="s")
+        path, remember = f"/inbox/{(await waiting(server))['requirement_id']}/decide", {"scope": "session"}
+        assert (await server.post(path, {"decision": "approve", "remember": remember})).status_code == 200
+        await server.settled(run)
+        assert (await server.run_tools("publish", session_id="s"))["status"] == "COMPLETED"
+        after = await scraped(server)
+    counted = {"name": "unpause_calls_granted_total", "agent": "toolbox"}
+    assert after(**counted) - before(**counted) == 1
+
+
+async def waiting(caller: Caller) -> dict[str, Any]:
+    """Return the only request in the inbox."""
+    [item] = (await caller.get("/inbox")).json()["data"]
+    found: dict[str, Any] = item
+    return found

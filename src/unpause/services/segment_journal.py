@@ -21,6 +21,7 @@ from unpause.services.segment_state import PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
 from unpause.store.runs import move, reserve_sequence
+from unpause.telemetry.metrics import GRANTED
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class SegmentJournal(SegmentState):
                 raise
             if decided is None:
                 return False
+            GRANTED.labels(self._run.agent_id).inc()
             self._calls[call.tool_call_id] = self._stored_calls[call.tool_call_id] = started_by(decided)
             self._segment = replace(self._segment, requirements=(*self._segment.requirements, decided))
             return True

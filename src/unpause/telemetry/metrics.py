@@ -69,6 +69,7 @@ SEGMENT: Final = _histogram("segment_seconds", "Time of a segment, from its clai
 RUNNING: Final = _gauge("segments_running", "Segments that this process executes now")
 TOOL_CALLS: Final = _histogram("tool_call_seconds", "Tool calls, by how they ended", _LONG, "agent", "outcome")
 IN_DOUBT: Final = _counter("calls_in_doubt", "Calls without a recorded end, which a person has to decide", "agent")
+GRANTED: Final = _counter("calls_granted", "Calls that a remembered approval decided, so that nobody waited", "agent")
 RECOVERED: Final = _counter("runs_recovered", "Runs taken back from a worker or agent process that died", "cause")
 AGENT_PROCESS_DEATHS: Final = _counter("agent_process_deaths", "Agent processes that ended without being asked to")
 AGENT_PROCESSES: Final = _gauge("agent_processes", "Agent processes of this process that are alive")
