@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.support.backlog import add_backlog
 from tests.support.databases import PostgresServer, new_run, sqlite_url
 from tests.support.full import IS_FULL
 from unpause.domain.approvals import ApprovalFilter
+from unpause.domain.inbox import InboxFilter
 from unpause.domain.nodes import ServedAgents
 from unpause.domain.paging import Page
 from unpause.domain.principal import Principal, Visibility
@@ -33,6 +35,7 @@ from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due
 from unpause.store.engine.schema import plain_engine
 from unpause.store.events import list_events
+from unpause.store.inbox import Viewer, list_changed, list_earlier, list_open
 from unpause.store.nodes import list_unserved
 from unpause.store.overview import (
     count_unfinished,
@@ -150,7 +153,31 @@ def delete_one_session(connection: Connection) -> object:
     return session
 
 
+def list_an_inbox(viewer: Viewer) -> Use:
+    return lambda connection: list_open(connection, viewer, InboxFilter(), _NOW, None, 50)
+
+
+EVERYBODY = Viewer(
+    organization_id=1,
+    user_id=None,
+    session_id=None,
+    decider="ada",
+    reads=None,
+    runs=None,
+    approves=True,
+    reads_approvals=True,
+    prepares=True,
+)
+NAMED = replace(EVERYBODY, user_id="ada", approves=False, named=frozenset({'{"approvers":["ada"]}'}))
+
+
 USES: dict[str, Use] = {
+    "list an inbox": list_an_inbox(EVERYBODY),
+    "list an inbox of few": list_an_inbox(NAMED),
+    "list what changed in an inbox": lambda connection: list_changed(connection, 1, _NOW, None, 500),
+    "list earlier decisions": lambda connection: list_earlier(
+        connection, list_open(connection, EVERYBODY, InboxFilter(), _NOW, None, 1)[0], EVERYBODY, 5
+    ),
     "look for runs that are ready": lambda connection: list_ready(connection, 64, 10, SERVED),
     "look whether there is room": lambda connection: has_room(connection, 1, 10),
     "claim": claim,
