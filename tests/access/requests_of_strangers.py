@@ -170,6 +170,7 @@ _FLAGS: Final = ("false", "true")
 _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
         "after_card_order_id": ("a",),
+        "answer": ("ours",),
         "agent_type": ("codegen",),
         "approval_type": ("required", "audit"),
         "background": _FLAGS,
@@ -177,8 +178,10 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "component_id": ("toolbox",),
         "created_after": (0,),
         "created_before": (2_000_000_000,),
+        "continue": (False, True),
         "cursor": ("1", "9000000"),
         "db_id": ("unpause",),
+        "decision": ("approve", "reject", "answer"),
         "enabled": (False, True),
         "events": (["failed"], ["waiting", "in_doubt"]),
         "output_schema": ('{"type": "object"}',),
@@ -186,19 +189,25 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         # A stream that follows ends only when somebody answers the pause.
         "expires_in": (60, 86_400),
         "follow": ("false",),
+        "expires_within": (0, 1e6),
         "image_number": (0,),
+        "in_doubt": _FLAGS,
         "last_event_id": ("0", "1", "3", "-1", "nothing"),
         "last_event_index": ("-1", "0", "2"),
         "limit": (1, 100),
         "message": (DEPLOY, DELETE, "hello"),
         "name": ("ours",),
+        "note": ("ours",),
+        "older_than": (0,),
         "owner": ("user", "organization"),
         "model": ("test:none",),
         "page": (1, 2),
         "pause_type": ("confirmation", "user_input"),
         "prompt": (DEPLOY, DELETE, "hello"),
         "prompt_number": (0, 1),
+        "remember": ({"scope": "run"},),
         "repo_id": (1,),
+        "result": ("ours", {"a": 1}),
         "reverse": _FLAGS,
         "schedule_id": ("a",),
         "scopes": (["agents:read"], ["agent_os:admin"]),
@@ -215,14 +224,16 @@ _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
         "stream_events": _FLAGS,
         "team_id": ("a",),
         "ticket": ("ours", "ours.ours"),
+        "tool_name": ("deploy", "delete_file"),
         "trigger_source": ("ours",),
         "type": ("agent", "team"),
         "until": ("2040-01-01T00:00:00Z",),
         "use_json_schema": _FLAGS,
+        "who": ("mine", "others", "all"),
         "workflow_id": ("a",),
     }
 )
-_OBJECTS: Final = frozenset({"dependencies", "metadata", "session_state", "summary"})
+_OBJECTS: Final = frozenset({"arguments", "dependencies", "metadata", "session_state", "summary", "values"})
 _STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
     {
         "GET /agents/{agent_id}/runs": ("PAUSED", "COMPLETED"),
@@ -232,6 +243,7 @@ _STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
 )
 _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType(
     {
+        "acting_for": lambda names: names.users,
         "agent_id": lambda names: names.agents,
         "agent_run_id": lambda names: names.run_keys,
         "approval_id": lambda names: names.approval_ids,
@@ -240,6 +252,12 @@ _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType
         "Idempotency-Key": lambda names: names.keys,
         "org_id": lambda names: names.organizations,
         "pause_id": lambda names: names.pause_ids,
+        "decisions": lambda names: [
+            [{"requirement_id": name, "decision": verb}]
+            for name in names.approval_ids
+            for verb in ("approve", "reject")
+        ],
+        "requirement_id": lambda names: names.approval_ids,
         "resolved_by": lambda names: names.users,
         # Now and then the number of one, where there are several.
         "run_id": lambda names: [*names.run_ids, *map(str, names.run_keys[1:2])],

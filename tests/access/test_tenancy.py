@@ -78,6 +78,10 @@ APPROVING: Final = (
     *("GET /approvals", "GET /approvals/count", f"GET {_APPROVAL}", f"GET {_APPROVAL}/status"),
     *(f"POST {_APPROVAL}/resolve", f"DELETE {_APPROVAL}"),
 )
+DECIDING: Final = (
+    *("GET /inbox", "GET /inbox/events", "GET /inbox/{requirement_id}"),
+    *("POST /inbox/{requirement_id}/decide", "POST /inbox/decide"),
+)
 CONVERSING: Final = (
     *("GET /sessions", "POST /sessions", f"GET {_SESSION}", f"PATCH {_SESSION}"),
     *(f"POST {_SESSION}/rename", f"GET {_SESSION}/runs", f"GET {_SESSION}/run-previews"),
@@ -105,6 +109,7 @@ KINDS: Final = {
     MOVING: 6,
     READING: 6,
     APPROVING: 5,
+    DECIDING: 5,
     CONVERSING: 5,
     ADMINISTERING: 4,
     ENDING: 2,

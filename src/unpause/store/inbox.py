@@ -151,18 +151,23 @@ def list_changed(
 def list_earlier(connection: Connection, request: Request, viewer: Viewer, limit: int) -> list[Request]:
     """Return the last decisions on the tool of a request: those that the viewer made, or sees the run of."""
     newest = (
-        select(requirements.c.id)
+        select(requirements.c.id, requirements.c.tool_name, requirements.c.decision)
         .where(requirements.c.organization_id == viewer.organization_id)
         .order_by(requirements.c.updated_at.desc())
         .limit(_NEWEST)
         .subquery()
     )
+    of_tool = select(newest.c.id).where(
+        newest.c.tool_name == request.requirement.tool_name,
+        newest.c.decision.is_not(None),
+        newest.c.id != request.requirement.id,
+    )
+    names = list(connection.execute(of_tool).scalars())
+    if not names:
+        return []
     query = (
         _REQUESTS.where(
-            requirements.c.id.in_(select(newest.c.id)),
-            requirements.c.id != request.requirement.id,
-            requirements.c.tool_name == request.requirement.tool_name,
-            requirements.c.decision.is_not(None),
+            requirements.c.id.in_(names),
             runs.c.agent_id == request.run.agent_id,
             or_(and_(*_visible(viewer), _among(viewer.reads)), _is_by(viewer)),
         )
