@@ -35,6 +35,10 @@ ALLOWED = {
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
+    # The commands for people are clients of the server that their user names.
+    "cli/people/client.py": {"ssl"},
+    "cli/people/errors.py": {"httpx"},
+    "cli/people/http.py": {"httpx"},
     "cli/server.py": {"socket"},  # a type of the listening side
 }
 
