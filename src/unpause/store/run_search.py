@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, or_, select, union_all
+from sqlalchemy import case, func, or_, select, union_all
 
 from unpause.domain.run_search import FoundRun, FoundRuns
 from unpause.domain.runs import EndReason, RunStatus
@@ -46,8 +46,7 @@ _LISTED = (
 )
 _WAITING = (
     select(requirements.c.run_key, func.count().label("open"), func.min(requirements.c.created_at).label("since"))
-    .join(runs, and_(runs.c.id == requirements.c.run_key, runs.c.pause_id == requirements.c.pause_id))
-    .where(requirements.c.decision.is_(None), runs.c.status == RunStatus.PAUSED.value)
+    .where(requirements.c.status == "open")
     .group_by(requirements.c.run_key)
 )
 
