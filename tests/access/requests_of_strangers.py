@@ -169,6 +169,7 @@ _FLAGS: Final = ("false", "true")
 # What does not name anything: it only has to be there, so that every way through a route is gone.
 _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
+        "active": _FLAGS,
         "after_card_order_id": ("a",),
         "answer": ("ours",),
         "agent_type": ("codegen",),

@@ -87,6 +87,7 @@ CONVERSING: Final = (
     *(f"POST {_SESSION}/rename", f"GET {_SESSION}/runs", f"GET {_SESSION}/run-previews"),
     f"GET {_SESSION}/runs/{{run_id}}",
 )
+REMEMBERING: Final = ("GET /grants", "DELETE /grants/{grant_id}")
 ADMINISTERING: Final = (
     *(f"GET {_HOOKS}", f"POST {_HOOKS}", f"DELETE {_HOOKS}", f"POST {_HOOKS}/test"),
     *("GET /notifications/channels", "POST /notifications/channels"),
@@ -113,6 +114,7 @@ KINDS: Final = {
     CONVERSING: 5,
     ADMINISTERING: 4,
     ENDING: 2,
+    REMEMBERING: 2,
     LOOKING_AROUND: 2,
     REPEATING: 2,
 }
