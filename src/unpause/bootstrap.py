@@ -56,7 +56,7 @@ from unpause.services.retention import Retention
 from unpause.services.run_lists import RunLists
 from unpause.services.run_search import RunFinder
 from unpause.services.runs import RunService
-from unpause.services.segment_journal import JournalContext
+from unpause.services.segment_state import JournalContext
 from unpause.services.sessions import SessionService
 from unpause.services.users import UserDirectory
 from unpause.store.engine.backup import marked_in_use
@@ -187,19 +187,20 @@ def build_application(
     pulse = Pulse()
     heartbeat = _heartbeat(context, executor, pulse)
     _follow_agents(agents, registry, workers, heartbeat)
+    engine = Engine(
+        bus=bus,
+        workers=workers if settings.worker else None,
+        recovery=recovery,
+        heartbeat=heartbeat,
+        lifespans=agents.running,
+        sweeps=(*_own_sweeps(settings, context, recovery), authenticator, expiry, unserved),
+        sweep_seconds=settings.sweep_seconds,
+        pulse=pulse,
+    )
     return Application(
         settings=settings,
         database=database,
-        engine=Engine(
-            bus=bus,
-            workers=workers if settings.worker else None,
-            recovery=recovery,
-            heartbeat=heartbeat,
-            lifespans=agents.running,
-            sweeps=(*_own_sweeps(settings, context, recovery), authenticator, expiry, unserved),
-            sweep_seconds=settings.sweep_seconds,
-            pulse=pulse,
-        ),
+        engine=engine,
         workers=workers,
         executor=executor,
         service=RunService(context),

@@ -13,7 +13,7 @@ from unpause.domain.principal import Visibility
 from unpause.domain.runs import RunSelection
 from unpause.store.engine.database import Database
 from unpause.store.events import add_events, list_chosen_events
-from unpause.store.runs import count_runs, list_runs
+from unpause.store.run_lists import count_runs, list_runs
 from unpause.store.tables import organizations, users
 from unpause.store.users import (
     find_first_user,

@@ -45,9 +45,10 @@ from unpause.store.overview import (
     list_hours,
 )
 from unpause.store.requirements import list_due_runs
+from unpause.store.run_lists import count_runs, list_runs, list_session_runs
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
 from unpause.store.run_search import search_runs
-from unpause.store.runs import count_runs, find_by_key, get_run, list_runs, list_session_runs, transition
+from unpause.store.runs import find_by_key, get_run, transition
 from unpause.store.sessions import delete_session, find_session, list_conversation, list_sessions
 from unpause.store.tables import metadata
 from unpause.store.webhooks import list_targets

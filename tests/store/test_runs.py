@@ -18,7 +18,8 @@ from unpause.domain.runs import Run, RunRef, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.engine.database import Database
-from unpause.store.runs import append_to_log, find_run, get_run, list_unfinished, reserve_sequence, transition
+from unpause.store.run_lists import list_unfinished
+from unpause.store.runs import append_to_log, find_run, get_run, reserve_sequence, transition
 from unpause.store.tables import organizations
 
 _FENCE = 3

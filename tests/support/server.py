@@ -34,7 +34,8 @@ from unpause.bootstrap import Application
 from unpause.domain.principal import Principal
 from unpause.domain.runs import Run, RunStatus
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
-from unpause.store.runs import find_by_key, list_unfinished
+from unpause.store.run_lists import list_unfinished
+from unpause.store.runs import find_by_key
 from unpause.store.tables import organizations
 from unpause.store.users import add_organization
 from unpause.streaming.bus import InProcessBus

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unpause.domain.nodes import ServedAgents
     from unpause.domain.runs import Run
     from unpause.services.claims import Claimed
-    from unpause.services.segment_journal import JournalContext
+    from unpause.services.segment_state import JournalContext
     from unpause.store.engine.database import Connection
 
 _log = structlog.get_logger(__name__)

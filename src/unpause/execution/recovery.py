@@ -16,8 +16,9 @@ from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.notifying import enqueue_notifications
 from unpause.store.engine.dialects import read_now
 from unpause.store.events import add_events
+from unpause.store.run_lists import list_unfinished
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
-from unpause.store.runs import find_by_key, list_unfinished, transition
+from unpause.store.runs import find_by_key, transition
 from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
 from unpause.telemetry.metrics import RECOVERED
 from unpause.webhooks.outbox import enqueue_webhooks

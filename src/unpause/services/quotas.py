@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.domain.json import dump_json
 from unpause.errors import InvalidInput, RunLimitReached
-from unpause.store.runs import count_runs
+from unpause.store.run_lists import count_runs
 from unpause.store.users import lock_organization
 
 if TYPE_CHECKING:

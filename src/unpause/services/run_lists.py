@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from unpause.domain.paging import Page
 from unpause.domain.runs import EndReason, RunRef, RunSelection, RunStatus
 from unpause.store.events import list_chosen_events
-from unpause.store.runs import get_run, list_runs
+from unpause.store.run_lists import list_runs
+from unpause.store.runs import get_run
 from unpause.store.users import find_first_user, find_user
 
 if TYPE_CHECKING:

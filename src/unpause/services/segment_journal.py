@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +17,7 @@ from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.grants import GrantUse, find_usable
 from unpause.services.notifying import enqueue_notifications
-from unpause.services.segment_state import PendingWrites, SegmentState
+from unpause.services.segment_state import JournalContext, PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
 from unpause.store.runs import move, reserve_sequence
@@ -35,12 +35,10 @@ if TYPE_CHECKING:
         Paused,
         RequirementRequest,
     )
-    from unpause.clock import Clock, Ids
     from unpause.domain.requirements import Requirement
     from unpause.services.claims import Claimed
-    from unpause.store.engine.database import Connection, Database
+    from unpause.store.engine.database import Connection
     from unpause.store.runs import Moved
-    from unpause.streaming.bus import Bus
 
 # Events of a streaming model are collected this long before they are committed together: where somebody is shown them,
 # and where nobody is.
@@ -55,16 +53,6 @@ _FIRST_RETRY_SECONDS = 0.2
 _LAST_RETRY_SECONDS = 5.0
 
 Unit: TypeAlias = "Callable[[Connection], tuple[Event, ...]]"
-
-
-@dataclass(frozen=True, slots=True)
-class JournalContext:
-    """What every segment journal of a process writes with."""
-
-    database: Database
-    bus: Bus
-    clock: Clock
-    ids: Ids
 
 
 class SegmentJournal(SegmentState):

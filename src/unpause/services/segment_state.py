@@ -24,10 +24,21 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.agents.driver import CallResult, NewMessage, OwnDecision, ProposedCall, Segment
-    from unpause.clock import Clock
+    from unpause.clock import Clock, Ids
     from unpause.domain.audit import AuditEntry
     from unpause.domain.requirements import Requirement
-    from unpause.store.engine.database import Connection
+    from unpause.store.engine.database import Connection, Database
+    from unpause.streaming.bus import Bus
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContext:
+    """What every segment journal of a process writes with."""
+
+    database: Database
+    bus: Bus
+    clock: Clock
+    ids: Ids
 
 
 @dataclass(slots=True)

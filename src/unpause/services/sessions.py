@@ -12,7 +12,8 @@ from unpause.domain.storable import refuse_unstorable
 from unpause.errors import Conflict, RunNotFound, SessionNotFound, busy_with
 from unpause.services.views import bare_view_of, listed_view_of, view_of
 from unpause.store.audit import add_entries
-from unpause.store.runs import find_run, list_session_runs
+from unpause.store.run_lists import list_session_runs
+from unpause.store.runs import find_run
 from unpause.store.sessions import add_session, change_session, delete_session, find_session, list_sessions, lock_runs
 
 if TYPE_CHECKING:

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, bindparam, case, exists, false, func, insert, or_, select, update
 
 from unpause.domain.conflicts import not_paused
-from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunFilter, RunStatus
+from unpause.domain.runs import SETUP_COMMANDS, Continuation, EndReason, Run, RunStatus
 from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import LeaseLost, RunNotFound
 from unpause.store.columns import Instant
 from unpause.store.engine.changes import note_run
 from unpause.store.engine.dialects import database_later, lease_parameters
 from unpause.store.engine.statements import Statement
-from unpause.store.paging import paged
 from unpause.store.tables import inputs, notification_channels, runs, webhook_targets
-from unpause.store.unreadable import read_rows, readable
-from unpause.store.visibility import visible_to
+from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,9 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningUpdate
 
     from unpause.domain.nodes import ServedAgents
-    from unpause.domain.paging import Page
     from unpause.domain.principal import Visibility
-    from unpause.domain.runs import RunRef, RunSelection
+    from unpause.domain.runs import RunRef
     from unpause.store.engine.statements import Record
 
 
@@ -149,7 +146,6 @@ _REQUEST_PAUSE = (
 _COLUMNS = frozenset(runs.c.keys())
 _INSERTS = {claimed: _insert(claimed=claimed) for claimed in (False, True)}
 
-_ANY = RunFilter()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -173,7 +169,9 @@ def insert_run(connection: Connection, values: Mapping[str, Any], lease: timedel
     """Add a run in status PENDING and return it; with a ``lease``, claimed for so long in the same statement."""
     if lease is not None:
         values = {**values, **lease_parameters(values["created_at"], lease)}
-    return note_run(connection, _run(_INSERTS[lease is not None].all(connection, values)[0]), claimed=lease is not None)
+    return note_run(
+        connection, read_run(_INSERTS[lease is not None].all(connection, values)[0]), claimed=lease is not None
+    )
 
 
 def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, locked: bool = False) -> Run | None:
@@ -191,7 +189,7 @@ def find_run(connection: Connection, visibility: Visibility, ref: RunRef, *, loc
         parameters["user"] = visibility.user_id
     with readable():
         row = _find(column, locked=locked, owned=owned).first(connection, parameters)
-        run = None if row is None else _run(row)
+        run = None if row is None else read_run(row)
     return run if run is not None and ref.matches(run) else None
 
 
@@ -250,7 +248,7 @@ def move(  # noqa: PLR0913 - three of them are rarely passed
     row = statement.first(connection, {**_columns(columns), **parameters})
     if row is None:
         raise _refusal(connection, run_key, fenced=rule.fenced)
-    run = note_run(connection, _run(row), trigger, claimed=trigger is Trigger.CLAIM or lease is not None)
+    run = note_run(connection, read_run(row), trigger, claimed=trigger is Trigger.CLAIM or lease is not None)
     return Moved(run, bool(row["has_targets"]), bool(row["has_inputs"]), bool(row["has_channels"]))
 
 
@@ -315,67 +313,7 @@ def find_by_key(connection: Connection, run_key: int, *, locked: bool = False) -
     """Return the run of any organization, or None: for the server's own work, not for a request."""
     query = select(*runs.c).where(runs.c.id == run_key)
     row = connection.execute(query.with_for_update() if locked else query).mappings().first()
-    return None if row is None else _run(row)
-
-
-def count_runs(connection: Connection, organization_id: int, since: datetime) -> int:
-    """Return how many runs the organization has made since then."""
-    query = select(func.count()).where(runs.c.organization_id == organization_id, runs.c.created_at >= since)
-    return int(connection.execute(query).scalar_one())
-
-
-def list_runs(
-    connection: Connection, visibility: Visibility, selection: RunSelection, page: Page
-) -> tuple[list[Run], int]:
-    """Return a page of the visible runs, newest first, and how many there are in all."""
-    conditions = visible_to(runs, visibility)
-    if selection.source_type is not None:
-        conditions.append(runs.c.source_type == selection.source_type)
-    if selection.ends is not None:
-        conditions.append(or_(*(_has_end(*pair) for pair in sorted(selection.ends, key=str))))
-    if selection.user_id is not None:
-        own = runs.c.user_id == selection.user_id
-        conditions.append(or_(own, runs.c.user_id.is_(None)) if selection.or_without_user else own)
-    query = paged(select(*runs.c).where(*conditions).order_by(runs.c.id.desc()), page)
-    counted = select(func.count()).select_from(runs).where(*conditions)
-    found = read_rows(connection, query, runs.c.id, _run)
-    return found, int(connection.execute(counted).scalar_one())
-
-
-def _has_end(status: RunStatus, reason: EndReason | None) -> ColumnElement[bool]:
-    is_same = runs.c.end_reason.is_(None) if reason is None else runs.c.end_reason == reason.value
-    return and_(runs.c.status == status.value, is_same)
-
-
-def list_session_runs(
-    connection: Connection,
-    session_key: int,
-    selection: RunFilter = _ANY,
-    *,
-    limit: int,
-    offset: int = 0,
-    newest: bool = False,
-) -> list[Run]:
-    """Return runs of a session, oldest first: the first ones after ``offset``, or the ``newest``."""
-    query = select(*runs.c).where(runs.c.session_key == session_key).limit(limit).offset(offset)
-    if selection.statuses is not None:
-        query = query.where(runs.c.status.in_([status.value for status in selection.statuses]))
-    if selection.agent_id is not None:
-        query = query.where(runs.c.agent_id == selection.agent_id)
-    if selection.since is not None:
-        query = query.where(runs.c.created_at >= selection.since)
-    if selection.until is not None:
-        query = query.where(runs.c.created_at < selection.until)
-    query = query.order_by(runs.c.id.desc() if newest else runs.c.id)
-    found = read_rows(connection, query, runs.c.id, _run)
-    return found[::-1] if newest else found
-
-
-def list_unfinished(connection: Connection, status: RunStatus) -> list[int]:
-    """Return the keys of all runs of one unfinished status, oldest first, of every organization."""
-    return list(
-        connection.execute(select(runs.c.id).where(runs.c.status == status.value).order_by(runs.c.id)).scalars()
-    )
+    return None if row is None else read_run(row)
 
 
 def _columns(changes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -393,7 +331,8 @@ def _refusal(connection: Connection, run_key: int, *, fenced: bool) -> Exception
     return not_paused(run)
 
 
-def _run(row: Record) -> Run:
+def read_run(row: Record) -> Run:
+    """Return the run of a row of the table."""
     continuation = None
     if row["continued_at"] is not None:
         continuation = Continuation(
