@@ -111,6 +111,7 @@ VALUES = {
     "lease_seconds": "12.5",
     "request_seconds": "5.5",
     "keepalive_seconds": "2.5",
+    "keep_ended_runs": "90d",
     "shutdown_grace_seconds": "0",
 }
 

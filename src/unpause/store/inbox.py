@@ -171,7 +171,7 @@ def list_earlier(connection: Connection, request: Request, viewer: Viewer, limit
             runs.c.agent_id == request.run.agent_id,
             or_(and_(*_visible(viewer), _among(viewer.reads)), _is_by(viewer)),
         )
-        .order_by(requirements.c.updated_at.desc())
+        .order_by(requirements.c.updated_at.desc(), requirements.c.run_key.desc(), requirements.c.position.desc())
         .limit(limit)
     )
     return _read(connection, query)

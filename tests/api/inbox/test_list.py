@@ -193,7 +193,7 @@ async def test_a_decided_request_shows_its_decision_and_a_later_one_the_decision
     await alice.run_tools("delete_file")
     (item,) = await inbox(alice)
     later = body_of(await alice.get(f"/inbox/{item['requirement_id']}"))
-    assert later["earlier"] == [{"requirement_id": first, "arguments": {"path": "a"}, **decision}]
+    assert later["earlier"] == [{"requirement_id": first, "arguments": {"path": "a"}, **decision, "via": "agno"}]
     # Others' decisions are not shown to who does not see their runs.
     await server.user("bob").run_tools("delete_file")
     (of_bob,) = await inbox(server.user("bob"))
