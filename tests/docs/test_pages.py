@@ -26,7 +26,13 @@ EXECUTED: Final = [
     if page.name not in _EXAMINED_ELSEWHERE and any(block.not_run is None for block in page.blocks)
 ]
 # Ten seconds and more each, of starting servers. What they show has tests of its own elsewhere.
-_SLOW: Final = {f"docs/how-to/{name}.md" for name in ("backup", "many-nodes", "structured-output", "tokens", "upgrade")}
+_SLOW: Final = {
+    f"docs/how-to/{name}.md"
+    for name in (
+        *("agent-processes", "agentos-front-end", "backup", "codegen-client", "command-line", "many-nodes"),
+        *("notifications", "retention", "structured-output", "tokens", "upgrade", "who-decides"),
+    )
+}
 # The PostgreSQL of the documents.
 POSTGRES: Final = "postgresql+psycopg://unpause:secret@db.example/unpause"
 _PROGRAMS: Final = ("bash", "curl", "sqlite3")
