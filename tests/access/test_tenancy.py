@@ -95,7 +95,7 @@ ADMINISTERING: Final = (
     f"POST {_ORGANIZATION}/setup-commands/generate",
     *("GET /tokens", "POST /tokens", "DELETE /tokens/{token_id}"),
     *("GET /audit", f"GET {_ORGANIZATION}/audit", f"GET {_ORGANIZATION}/users"),
-    *(f"GET {_ORGANIZATION}/users/{{user_id}}", "GET /v1/users/me", "GET /v1/organizations"),
+    *(f"GET {_ORGANIZATION}/users/{{user_id}}", "GET /v1/users/me", "GET /me", "GET /v1/organizations"),
 )
 LOOKING_AROUND: Final = (
     *("GET /", "GET /health", "GET /ready", "GET /config", "GET /models", "GET /teams", "GET /workflows"),
