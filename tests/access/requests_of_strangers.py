@@ -334,7 +334,9 @@ def filled(route: Route, names: Names, number: int, *optional: str) -> Question:
     """Return the request about the names of that number, with what it needs and these optional fields."""
     said: dict[str, Any] = {}
     for each in route.fields:
-        if each.is_required or each.name in optional:
+        # The stream of the inbox ends only where it does not follow.
+        is_endless = route.path == "/inbox/events" and each.name == "follow"
+        if each.is_required or each.name in optional or is_endless:
             values = values_for(route, each, names)
             said[each.name] = values[number % len(values)]
     return Question(route, said)
