@@ -142,7 +142,15 @@ def read_routes(document: Mapping[str, Any]) -> dict[str, Route]:
         for path, item in document["paths"].items()
         for method, operation in item.items()
     ]
-    return {route.label: route for route in routes}
+    return {route.label: _ending(route) for route in routes}
+
+
+def _ending(route: Route) -> Route:
+    """Return the route; the inbox's stream ends only where it says not to follow."""
+    if route.label != "GET /inbox/events":
+        return route
+    fields = [replace(each, is_required=each.is_required or each.name == "follow") for each in route.fields]
+    return replace(route, fields=tuple(fields))
 
 
 def _fields(operation: Mapping[str, Any], document: Mapping[str, Any]) -> list[Field]:
@@ -334,9 +342,7 @@ def filled(route: Route, names: Names, number: int, *optional: str) -> Question:
     """Return the request about the names of that number, with what it needs and these optional fields."""
     said: dict[str, Any] = {}
     for each in route.fields:
-        # The stream of the inbox ends only where it does not follow.
-        is_endless = route.path == "/inbox/events" and each.name == "follow"
-        if each.is_required or each.name in optional or is_endless:
+        if each.is_required or each.name in optional:
             values = values_for(route, each, names)
             said[each.name] = values[number % len(values)]
     return Question(route, said)
