@@ -16,16 +16,16 @@ Examples: TypeAlias = Mapping[str, Mapping[str, str]]
 def put_examples(
     document: dict[str, Any],
     values_file: Path,
-    requests: Mapping[str, Examples],
-    responses: Mapping[str, Mapping[str, Examples]],
+    bodies: Mapping[str, Examples],
+    answers: Mapping[str, Mapping[str, Examples]],
 ) -> None:
-    """Add examples to the operations that ``requests`` and ``responses`` name; those of responses are by status."""
+    """Add examples to the operations that ``bodies`` and ``answers`` name; those of answers are by status."""
     values = json.loads(values_file.read_text(encoding="utf-8"))
     for item in document["paths"].values():
         for operation in item.values():
             name = operation["operationId"]
-            contents = [(requests.get(name, {}), operation.get("requestBody"))]
-            contents += [(media, operation["responses"][status]) for status, media in responses.get(name, {}).items()]
+            contents = [(bodies.get(name, {}), operation.get("requestBody"))]
+            contents += [(media, operation["responses"][status]) for status, media in answers.get(name, {}).items()]
             for examples, part in contents:
                 for media, summaries in examples.items():
                     part["content"][media]["examples"] = {
