@@ -250,7 +250,9 @@ def _tables() -> str:
         "For looking, not for writing: what a version keeps where may change with the next one. Times are UTC. "
         "`alembic_version` holds the schema's revision."
     )
-    parts = [f"## {table.name}\n\n{_TABLES[table.name]}.\n\n{_columns(table)}" for table in metadata.tables.values()]
+    # In the order of the descriptions: that of the metadata is the order in which modules were imported.
+    described = sorted(metadata.tables.values(), key=lambda table: list(_TABLES).index(table.name))
+    parts = [f"## {table.name}\n\n{_TABLES[table.name]}.\n\n{_columns(table)}" for table in described]
     return _page("Tables", about, *parts)
 
 
