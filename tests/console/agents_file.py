@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic_ai import Agent, CallDeferred, Tool, ToolDefinition
-from pydantic_ai.messages import ModelMessage, ModelResponse, UserPromptPart
+from pydantic_ai.messages import ModelMessage, RetryPromptPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.toolsets import ExternalToolset
 
@@ -64,6 +64,11 @@ def deploy(env: str) -> str:
     return f"deployed {env}"
 
 
+def publish(path: str) -> str:
+    """Publish a page."""
+    return f"published {path}"
+
+
 def ask(question: str) -> str:
     """Ask the user."""
     raise CallDeferred(metadata={"question": question}, kind="question")
@@ -84,7 +89,7 @@ async def _follow(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
     del info
     prompts = [part.content for message in messages for part in message.parts if isinstance(part, UserPromptPart)]
     text = next((text for text in reversed(prompts) if isinstance(text, str) and text.startswith("[")), "[]")
-    if isinstance(messages[-2] if len(messages) > 1 else None, ModelResponse):
+    if any(isinstance(part, ToolReturnPart | RetryPromptPart) for part in messages[-1].parts):
         yield "Done."
         return
     calls: list[tuple[str, dict[str, Any]]] = json.loads(text)
@@ -105,6 +110,7 @@ ops = Agent(
         Tool(refund, metadata=policy(user_input=["amount", "method", "on", "notify", "comment", "booking"])),
         Tool(transfer, metadata=policy(quorum=2)),
         Tool(deploy, metadata=policy(approval="required")),
+        Tool(publish, requires_approval=True, metadata=policy(remember="tool")),
         ask,
     ],
     toolsets=[ExternalToolset([SHELL], id="elsewhere")],

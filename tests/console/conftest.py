@@ -105,10 +105,19 @@ class Console:
 
     def start(self, *calls: tuple[str, Mapping[str, object]], who: str = DEVELOPER) -> str:
         """Start a run that makes these calls, and wait until it pauses; return its id."""
-        form = {"message": json.dumps(calls), "stream": "false"}
-        run = self.request("POST", "/agents/ops/runs", who, data=form).json()
+        run = self.run(*calls, who=who)
         assert run["status"] == "PAUSED", run
         return str(run["run_id"])
+
+    def run(
+        self, *calls: tuple[str, Mapping[str, object]], who: str = DEVELOPER, session: str | None = None
+    ) -> dict[str, Any]:
+        """Start a run that makes these calls, in a session; return it once it has paused or ended."""
+        form = {"message": json.dumps(calls), "stream": "false"}
+        if session is not None:
+            form["session_id"] = session
+        run: dict[str, Any] = self.request("POST", "/agents/ops/runs", who, data=form).json()
+        return run
 
     def status_of(self, run_id: str) -> dict[str, Any]:
         """Return the run, once it has paused again or ended."""

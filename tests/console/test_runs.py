@@ -143,3 +143,30 @@ def test_tokens_are_for_administrators_alone(console: Console) -> None:
     with console.visit(DEVELOPER, "/console/tokens") as visit:
         expect(visit.page.get_by_role("heading", name="You may not see this")).to_be_visible()
         assert visit.page.get_by_role("link", name="Tokens").count() == 0
+
+
+def test_an_approval_for_the_session_lets_the_next_call_run_until_it_is_revoked(console: Console) -> None:
+    session = "a session with a grant"
+
+    def publish(path: str) -> str:
+        run = console.run(("publish", {"path": path}), session=session)
+        return run["run_id"] if run["status"] == "PAUSED" else run["status"]
+
+    waiting = publish("/first")
+    with console.visit("olga", console.path_of(waiting)) as visit:
+        page = visit.page
+        page.get_by_label("Your approval counts for").select_option("also for this session")
+        page.get_by_label("Which calls").select_option("every call of this tool")
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("#status")).to_contain_text("olga approved")
+        assert console.status_of(waiting)["status"] == "COMPLETED"
+        assert publish("/second") == "COMPLETED"
+
+        page.goto("/console/grants")
+        row = page.locator(".row.token").filter(has_text=session)
+        expect(row).to_contain_text("publish with any arguments")
+        expect(row).to_contain_text("used once")
+        assert visit.axe() == []
+        row.get_by_role("button", name="Revoke").click()
+        expect(row).to_contain_text("revoked by olga")
+    assert console.path_of(publish("/third")).startswith("/console/requests/")
