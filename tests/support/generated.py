@@ -1,7 +1,8 @@
 """Requests that schemathesis makes from the OpenAPI document, sent to the whole application in this process.
 
 As schemathesis makes them almost all name something that does not exist. So each is sent a second time, to a run, a
-session and an approval that do: `Target` has those, and makes new ones where a request has used them up.
+session, an approval, a grant or a channel that do: `Target` has those, and makes new ones where a request has used
+them up.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from tests.support.toolbox import DEPLOY, plan, toolbox_agent
 from unpause.agents.pydantic_ai.driver import PydanticAIDriver
 from unpause.api.app import create_app
 from unpause.domain.webhooks import DeliveryResult
+from unpause.notifications.sender import AppriseSender
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
@@ -81,6 +83,10 @@ _NOT_OFFERED: Final = 405
 _FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 _PICTURE: Final = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 _DELETE: Final = plan([("delete_file", {"path": "a"})])
+_PUBLISH: Final = plan([("publish", {"path": "a"})])
+_CHANNELS: Final = "/notifications/channels"
+# Without a token no caller is a user, who could have a channel of their own.
+_CHANNEL: Final = {"url": "json://127.0.0.1:9/", "owner": "organization"}
 
 # What a made-up value of is refused or leads elsewhere, before anything else of the request is looked at.
 # What leaves something to be found, whatever its value.
@@ -144,13 +150,17 @@ def application_in(folder: Path, **changes: object) -> Starlette:
 
 @contextmanager
 def nobody_outside() -> Iterator[None]:
-    """Answer webhooks here during the block: made-up addresses may be somebody's."""
+    """Answer webhooks and take notifications here during the block: made-up addresses may be somebody's."""
 
     async def answer(*_: object) -> DeliveryResult:
         return DeliveryResult(200)
 
+    async def take(*_: object) -> DeliveryResult:
+        return DeliveryResult()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SafeHttpClient, "post", answer)
+        patch.setattr(AppriseSender, "send_text", take)
         yield
 
 
@@ -162,8 +172,8 @@ class Target:
         self._app = app
         self._client = ASGIClient(cast("ASGIApp", app), ADDRESS)
         self._numbers = count(1)
-        # By whether it waits for an approval.
-        self._known: dict[bool, Json] = {}
+        # By the path of the requests.
+        self._known: dict[str, Json] = {}
 
     def send(self, case: Case[Any]) -> None:
         """Send the request as it is, and to what exists if it names anything; fail where an answer is not as said."""
@@ -189,16 +199,38 @@ class Target:
 
         None for one that is the same then.
         """
-        known = self.known(for_approval="approval" in case.operation.path)
+        known = self.known(case.operation.path)
         changed = filled(case, known, plain=next(self._numbers) % 2 == 0)
+        if case.operation.path == _CHANNELS and isinstance(changed.body, dict):
+            changed.body = {**changed.body, **_CHANNEL}
         same = (changed.path_parameters, changed.query, changed.body) == (case.path_parameters, case.query, case.body)
         return None if same else changed
 
-    def known(self, *, for_approval: bool = False) -> Json:
-        """Return the names of a paused run, its session and what it waits for: a confirmation or an approval."""
-        if for_approval not in self._known:
-            self._known[for_approval] = self._paused(DEPLOY if for_approval else _DELETE)
-        return self._known[for_approval]
+    def known(self, path: str = "") -> Json:
+        """Return the names of a paused run, its session and what it waits for, with what else the path needs.
+
+        It waits for an approval where the path is about one, else for a confirmation.
+        """
+        if path not in self._known:
+            self._known[path] = self._named(path)
+        return self._known[path]
+
+    def _named(self, path: str) -> Json:
+        if path.startswith("/grants/"):
+            paused = self._paused(_PUBLISH)
+            return {**paused, "grant_id": self._granted(paused["requirement_id"])}
+        paused = self._paused(DEPLOY if "approval" in path else _DELETE)
+        if path.startswith(f"{_CHANNELS}/"):
+            added = _json(self._client.post(_CHANNELS, json=_CHANNEL), 201)
+            return {**paused, "channel_id": added["channel_id"]}
+        return paused
+
+    def _granted(self, requirement_id: str) -> str:
+        """Have the decision on the call remembered; return the id of the grant."""
+        decision: Json = {"decision": "approve", "remember": {"scope": "session"}, "continue": False}
+        _json(self._client.post(f"/inbox/{requirement_id}/decide", json=decision))
+        (grant,) = _json(self._client.get("/grants", params={"limit": 1}))["data"]
+        return str(grant["grant_id"])
 
     def _paused(self, message: str) -> Json:
         images = json.dumps([{"content": _PICTURE}])
@@ -268,7 +300,7 @@ def _is_below_a_name(case: Case[Any]) -> bool:
     return any(path.startswith(f"{above}/{{") and path.endswith("}") for path in case.operation.schema) and word != ""
 
 
-def _json(response: requests.Response) -> Json:
-    assert response.status_code == 200, response.text
+def _json(response: requests.Response, status: int = 200) -> Json:
+    assert response.status_code == status, response.text
     body: Json = response.json()
     return body

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from unpause.api.answers import Responses, answer
 from unpause.api.dependencies import App, identify_caller
+from unpause.api.documented_headers import RETRY_AFTER
 from unpause.api.errors import RenderingRoute, agno_body, status_of
 from unpause.domain.principal import Principal
 from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
@@ -44,6 +45,8 @@ ERRORS: Responses = {
     for code, (name, description) in _REFUSALS.items()
     for status, response in answer(name, description, code).items()
 }
+for _status in (429, 503):
+    ERRORS[_status]["headers"] = RETRY_AFTER
 
 CONFLICT = answer("ConflictResponse", "Conflict", 409)
 
