@@ -236,6 +236,9 @@ USES: dict[str, Use] = {
 
 @pytest.mark.parametrize("use", USES)
 def test_no_large_table_is_read_from_end_to_end(engine: Engine, use: str) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # What other tests have changed and rolled back makes an index look more expensive than it is.
+        connection.execute(text("VACUUM runs"))
     with engine.connect() as connection:
         for statement, plan in plans_of(connection, USES[use]):
             if "count(" in statement and use.startswith("list "):

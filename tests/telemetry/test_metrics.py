@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,7 @@ async def test_many_scrapes_at_once_query_the_database_once(tmp_path: Path, monk
             return query(connection)
 
         monkeypatch.setattr(server.application.metrics, "_query", counted)
-        for _ in range(5):
-            await scraped(server)
+        await asyncio.gather(*(scraped(server) for _ in range(5)))
     assert len(queried) == 1
 
 
