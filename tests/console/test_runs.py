@@ -150,7 +150,7 @@ def test_an_approval_for_the_session_lets_the_next_call_run_until_it_is_revoked(
 
     def publish(path: str) -> str:
         run = console.run(("publish", {"path": path}), session=session)
-        return run["run_id"] if run["status"] == "PAUSED" else run["status"]
+        return str(run["run_id"] if run["status"] == "PAUSED" else run["status"])
 
     waiting = publish("/first")
     with console.visit("olga", console.path_of(waiting)) as visit:

@@ -16,6 +16,7 @@ from tests.support.databases import Place
 from tests.support.runs import ADA, follow, look
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
+from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.bootstrap import Application
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunRef, RunStatus
@@ -29,14 +30,36 @@ T = TypeVar("T")
 _ROUNDS = 10
 
 
+class HeldDriver(ScriptedDriver):
+    """Executes runs with the prompt ``held`` only once they are released."""
+
+    def __init__(self, released: asyncio.Event) -> None:
+        super().__init__()
+        self._released = released
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Wait for the release first."""
+        if segment.run.prompt == "held":
+            await self._released.wait()
+        return await super().run_segment(segment, journal)
+
+
 @pytest.fixture
-async def nodes(tmp_path: Path, postgres_url: str) -> AsyncIterator[tuple[Application, Application]]:
+def released() -> asyncio.Event:
+    """Return what holds the runs with the prompt ``held``, on both nodes."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def nodes(
+    tmp_path: Path, postgres_url: str, released: asyncio.Event
+) -> AsyncIterator[tuple[Application, Application]]:
     """Run two nodes on one database."""
     async with AsyncExitStack() as stack:
 
         async def node() -> Application:
             return await stack.enter_async_context(
-                running(tmp_path, drivers=[ScriptedDriver()], database_url=postgres_url)
+                running(tmp_path, drivers=[HeldDriver(released)], database_url=postgres_url)
             )
 
         yield await node(), await node()
@@ -86,17 +109,20 @@ async def test_of_a_continue_and_the_end_of_its_session_one_wins(nodes: tuple[Ap
 
 
 async def test_of_a_create_and_the_end_of_its_session_nothing_accepted_vanishes(
-    nodes: tuple[Application, Application],
+    nodes: tuple[Application, Application], released: asyncio.Event
 ) -> None:
     one, other = nodes
     for later in offsets():
         session_id = str(uuid4())
         await paused_in(one, session_id)
+        # The new run cannot pause before the delete has ended: a session whose runs are paused may be deleted.
+        released.clear()
         created, deleted = await together(
             later,
-            one.service.create_run(ADA, CreateRun("scripted", "more", session_id)),
+            one.service.create_run(ADA, CreateRun("scripted", "held", session_id)),
             other.sessions.delete_session(ADA, session_id),
         )
+        released.set()
         assert isinstance(created, Accepted), created
         assert deleted is None or isinstance(deleted, Conflict), deleted
         await follow(one, created.run)

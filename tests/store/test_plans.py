@@ -214,6 +214,7 @@ USES: dict[str, Use] = {
     "delete a session": delete_one_session,
     "search runs": search,
     "search runs by status": lambda connection: search(connection, statuses=frozenset({RunStatus.ERROR})),
+    "search runs that are pending": lambda connection: search(connection, statuses=frozenset({RunStatus.PENDING})),
     "search runs by statuses": lambda connection: search(connection, statuses=frozenset(RunStatus)),
     "search runs of an agent": lambda connection: search(connection, agent_id="scripted"),
     "search runs of a user": lambda connection: search(connection, user_id="ada"),

@@ -13,6 +13,7 @@ from unpause.domain.inbox import ChangePosition, InboxFilter, InboxPosition, Req
 from unpause.domain.json import dump_json, load_json
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus, TranscriptEntry
 from unpause.store.requirements import DECIDERS, REQUIREMENT, read_requirement
+from unpause.store.run_queue import has_status
 from unpause.store.tables import approvals, messages, requirements, runs
 from unpause.store.unreadable import read_rows
 
@@ -91,9 +92,7 @@ def list_deciders(connection: Connection, organization_id: int) -> dict[str, Dec
 
 def list_waiting_agents(connection: Connection, organization_id: int) -> set[str]:
     """Return the agents whose runs wait."""
-    query = select(runs.c.agent_id).where(
-        runs.c.status == RunStatus.PAUSED.value, runs.c.organization_id == organization_id
-    )
+    query = select(runs.c.agent_id).where(has_status(RunStatus.PAUSED), runs.c.organization_id == organization_id)
     return set(connection.execute(query.distinct()).scalars())
 
 

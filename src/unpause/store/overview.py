@@ -14,6 +14,7 @@ from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.runs import RunStatus
 from unpause.domain.webhooks import Address
 from unpause.store.columns import Instant
+from unpause.store.run_queue import has_status
 from unpause.store.tables import audit, nodes, requirements, runs, webhook_deliveries
 from unpause.store.visibility import visible_to
 
@@ -41,7 +42,7 @@ def count_unfinished(connection: Connection, visibility: Visibility) -> dict[Run
     counted = (
         select(literal(status.value).label("status"), func.count().label("number_of_runs"))
         .select_from(runs)
-        .where(*visible_to(runs, visibility), runs.c.status == status.value)
+        .where(*visible_to(runs, visibility), has_status(status))
         for status in _UNFINISHED
     )
     return {RunStatus(row.status): row.number_of_runs for row in connection.execute(union_all(*counted))}

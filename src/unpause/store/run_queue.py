@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Integer, bindparam, case, func, literal_column, select, text, tuple_, update
+from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
 from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
 IS_PENDING = runs.c.status == literal_column("'PENDING'")
+_HAS_STARTED = runs.c.status != literal_column("'PENDING'")
 
 _RUNNING = (
     select(runs.c.organization_id, func.count())
@@ -32,6 +33,16 @@ _RUNNING_OF_ONE = (
     .select_from(runs)
     .where(runs.c.status == RunStatus.RUNNING.value, runs.c.organization_id == bindparam("organization"))
 )
+
+
+def has_status(status: RunStatus) -> ColumnElement[bool]:
+    """Return the condition for runs of this status, with the predicate of the partial index that has them.
+
+    SQLite uses a partial index only where the query repeats its predicate.
+    """
+    if status is RunStatus.PENDING:
+        return IS_PENDING
+    return and_(runs.c.status == literal_column(f"'{status.value}'"), _HAS_STARTED)
 
 
 def _lowest(column: Column[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:

@@ -10,6 +10,7 @@ from sqlalchemy import case, func, or_, select, union_all
 
 from unpause.domain.run_search import FoundRun, FoundRuns
 from unpause.domain.runs import EndReason, RunStatus
+from unpause.store.run_queue import has_status
 from unpause.store.tables import requirements, runs, sessions
 from unpause.store.unreadable import read_rows
 from unpause.store.visibility import visible_to
@@ -131,7 +132,7 @@ def _newest(
     newest = select(*columns).where(*conditions).order_by(runs.c.id.desc()).limit(limit)
     if not statuses:
         return newest.subquery()
-    parts = [newest.where(runs.c.status == status.value).subquery() for status in sorted(statuses)]
+    parts = [newest.where(has_status(status)).subquery() for status in sorted(statuses)]
     if len(parts) == 1:
         return parts[0]
     every = union_all(*(select(part) for part in parts)).subquery()

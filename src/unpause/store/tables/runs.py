@@ -23,6 +23,8 @@ from unpause.store.tables.base import NAME, OF_A_RUN, OF_A_USER, UUID, WORD, met
 
 _PENDING = text("status = 'PENDING'")
 _PAUSED = text("status = 'PAUSED'")
+# PostgreSQL would otherwise prefer this index to that of the pending ones, and read those of all agents.
+_STARTED = text("status <> 'PENDING'")
 _OF_A_SESSION = text("session_key IS NOT NULL")
 _NOT_REVOKED = text("revoked_at IS NULL")
 
@@ -98,7 +100,7 @@ runs = Table(
     partial("ix_runs_organization_id_user_id_id", "organization_id", "user_id", "id", rows=OF_A_USER),
     Index("ix_runs_status_lease_expires_at", "status", "lease_expires_at"),
     Index("ix_runs_organization_id_id", "organization_id", "id"),
-    Index("ix_runs_organization_id_status_id", "organization_id", "status", "id"),
+    partial("ix_runs_organization_id_status_id", "organization_id", "status", "id", rows=_STARTED),
     Index("ix_runs_organization_id_created_at", "organization_id", "created_at"),
     partial("ix_runs_ended_at", "ended_at", rows=text("ended_at IS NOT NULL")),
     sqlite_autoincrement=True,
