@@ -199,12 +199,12 @@ class GrantUse:
         grant = find_usable(connection, self.run, self.call, self.request, at)
         if grant is None or not use_grant(connection, grant.id, at):
             return None
-        asked = self._requirement(at)
+        requirement = self._requirement(at)
         answer = Answer(Decision.CONFIRMED, at, by=grant.granter, via=VIA_GRANT, grant_id=grant.id)
-        decided = replace(asked, answer=answer)
-        add_requirements(connection, self.run, [asked], self.position, at)
-        add_answer(connection, asked.id, answer)
-        if asked.approval is not None:
+        decided = replace(requirement, answer=answer)
+        add_requirements(connection, self.run, [requirement], self.position, at)
+        add_answer(connection, requirement.id, answer)
+        if requirement.approval is not None:
             add_decided_approval(connection, self.run, decided, ApprovalStatus.APPROVED)
         add_entries(connection, [self._entry(grant, at)])
         enqueue_decision(connection, self.run, decided, answer)

@@ -60,8 +60,8 @@ class Inbox:
 
         def unit(connection: Connection) -> InboxPage:
             found, last = _Search(connection, principal, selection, now).page(after, limit)
-            said = list_last_messages(connection, {item.request.run.id for item in found})
-            return InboxPage(tuple(self._with(item, said.get(item.request.run.id, ())) for item in found), last)
+            messages = list_last_messages(connection, {item.request.run.id for item in found})
+            return InboxPage(tuple(self._with(item, messages.get(item.request.run.id, ())) for item in found), last)
 
         return await self._context.database.read(unit)
 
@@ -89,8 +89,8 @@ class Inbox:
         earlier: list[Request] = []
         if with_earlier:
             earlier = list_earlier(connection, request, viewer_of(connection, principal), _EARLIER)
-        said = list_last_messages(connection, [request.run.id]).get(request.run.id, ())
-        return self._with(item, said, [each.requirement for each in earlier])
+        messages = list_last_messages(connection, [request.run.id]).get(request.run.id, ())
+        return self._with(item, messages, [each.requirement for each in earlier])
 
     def describe(self, request: Request) -> str | None:
         """Return the description of the tool, where an agent that is served here has it."""
