@@ -43,21 +43,21 @@ def ensure_environment(name: str, extras: Sequence[str]) -> Path:
     environment = ROOT / f".venv-{name}"
     made_with = [f"{sys.version} {Path(sys.executable).resolve()}".replace("\n", " "), str(ROOT)]
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    wanted = [*made_with, ",".join(extras), project]
-    if _stamped(environment) == wanted:
+    expected = [*made_with, ",".join(extras), project]
+    if _stamped(environment) == expected:
         return environment
     with (ROOT / f".venv-{name}.lock").open("w") as lock:
         # Of two that start at once the second waits, and then finds the first one's work.
         if sys.platform != "win32":
             fcntl.flock(lock, fcntl.LOCK_EX)
         found = _stamped(environment)
-        if found != wanted:
+        if found != expected:
             # From here to the stamp a failure or an interruption leaves none, so the next call starts over.
             (environment / STAMP).unlink(missing_ok=True)
             if found[:2] != made_with:
                 _make(environment)
             _install(environment, extras)
-            (environment / STAMP).write_text("\n".join(wanted), encoding="utf-8")
+            (environment / STAMP).write_text("\n".join(expected), encoding="utf-8")
     return environment
 
 
@@ -93,8 +93,8 @@ def _install(environment: Path, extras: Sequence[str]) -> None:
     project = f".[{','.join(extras)}]"
     _say(f"Installing {project} into {environment.name}: at first a minute or two.")
     pip = [str(program(environment, "python")), "-m", "pip", "install"]
-    # Quiet twice: errors only.
-    options = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check"]
+    # Quiet twice: errors only. What is imported is compiled then; that is a third of what is installed.
+    options = ["--quiet", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile"]
     if _call([*pip, *options, "--editable", project]) != 0:
         sys.exit(f"pip could not install Unpause into {environment}; what it says is above.")
 

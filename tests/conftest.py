@@ -12,27 +12,33 @@ from hypothesis import settings
 
 from tests.support.databases import (
     PostgresServer,
-    migrated_sqlite_file,
     postgres_server,
     sqlite_url,
 )
 from tests.support.engines import quicken_engines
 from tests.support.full import IS_FULL, skip_long_tests
-from tests.support.logs import log_plainly
+from unpause.testing.environment import log_plainly, migrated_sqlite_file
 
-# No deadline, because a busy machine is no fault; no database of examples in the working tree.
-settings.register_profile("unpause", deadline=None, database=None, max_examples=100 if IS_FULL else 40)
+# No deadline, because a busy machine is no fault; no database of examples in the working tree. New examples are looked
+# for in the long form alone, so that what they find is no surprise to a change that has nothing to do with it.
+settings.register_profile(
+    "unpause", deadline=None, database=None, derandomize=not IS_FULL, max_examples=100 if IS_FULL else 40
+)
 settings.load_profile("unpause")
 
 quicken_engines()
 
 log_plainly()
 
+# While all tests and modules are loaded: next to nothing of it is garbage, and to look for that takes long.
+gc.disable()
+
 
 def pytest_collection_finish() -> None:
-    # Thousands of tests, and all modules: there to stay, so no garbage collection needs to look through them.
+    # They are there to stay, so that no later collection needs to look through them.
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unpause.agents.deps import RunInfo, agent_deps
+    from unpause.agents.idempotency import idempotency_key
     from unpause.agents.policy import policy
+    from unpause.api.mount import combine_lifespans, create_app
+    from unpause.settings import Settings
 
-__all__ = ["RunInfo", "agent_deps", "policy"]
+__all__ = ["RunInfo", "Settings", "agent_deps", "combine_lifespans", "create_app", "idempotency_key", "policy"]
 
-_MODULES = {"RunInfo": "unpause.agents.deps", "agent_deps": "unpause.agents.deps", "policy": "unpause.agents.policy"}
+_MODULES = {
+    "RunInfo": "unpause.agents.deps",
+    "Settings": "unpause.settings",
+    "agent_deps": "unpause.agents.deps",
+    "combine_lifespans": "unpause.api.mount",
+    "create_app": "unpause.api.mount",
+    "idempotency_key": "unpause.agents.idempotency",
+    "policy": "unpause.agents.policy",
+}
 
 
 def __getattr__(name: str) -> object:

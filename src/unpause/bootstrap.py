@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from unpause.agents.registry import AgentRegistry
 from unpause.auth.authenticator import Authenticator
@@ -16,12 +16,14 @@ from unpause.auth.stream_tickets import StreamTickets
 from unpause.auth.token_list import TokenList
 from unpause.clock import RandomIds, SystemClock
 from unpause.delivery.worker import DeliveryWorker
-from unpause.domain.nodes import Node, node_name
+from unpause.domain.nodes import node_name
 from unpause.domain.overview import Worker
+from unpause.domain.retention import RetentionRules
 from unpause.execution.clock_sync import ClockSync
+from unpause.execution.disk_probe import DiskProbe
 from unpause.execution.engine import Engine
 from unpause.execution.executor import Executor
-from unpause.execution.heartbeat import Heartbeat
+from unpause.execution.outside_changes import OutsideChanges
 from unpause.execution.readiness import Readiness, ReadinessCheck
 from unpause.execution.recovery import Recovery
 from unpause.execution.unserved import UnservedRuns
@@ -37,18 +39,21 @@ from unpause.factories import (
     notification_rules,
     public_address,
     run_limits,
-    ticket_key,
+    ticket_keys,
     worker_rules,
 )
+from unpause.lazy import LazyModule
 from unpause.notifications.service import ChannelService
 from unpause.services.agent_routing import AgentRouter
 from unpause.services.approvals import ApprovalService
 from unpause.services.audit import AuditTrail
+from unpause.services.audit_chain import AuditSealing
 from unpause.services.context import ServiceContext
-from unpause.services.decide import Deciding
 from unpause.services.expiry import Expiry
 from unpause.services.grants import GrantService
+from unpause.services.idempotency import OldRequests
 from unpause.services.inbox import Inbox
+from unpause.services.inbox_decisions import InboxDecisions
 from unpause.services.inbox_feed import InboxFeed
 from unpause.services.metrics import Metrics
 from unpause.services.overview import OverviewService
@@ -58,12 +63,13 @@ from unpause.services.run_search import RunFinder
 from unpause.services.runs import RunService
 from unpause.services.segment_state import JournalContext
 from unpause.services.sessions import SessionService
+from unpause.services.threads import ThreadReader
 from unpause.services.users import UserDirectory
 from unpause.store.engine.backup import marked_in_use
-from unpause.store.engine.database import Database, parse_url
-from unpause.store.rate_limits import OwnCounts, SharedCounts
+from unpause.store.engine.database import Database
+from unpause.store.rate_limits import LocalRateCounts, SharedRateCounts
 from unpause.store.run_queue import read_clock
-from unpause.store.unreadable import Unreadable
+from unpause.store.unreadable import UnreadableRows
 from unpause.streaming.bus import InProcessBus
 from unpause.streaming.follow import Follower
 from unpause.tasks import Pulse
@@ -77,16 +83,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
     from datetime import datetime
 
+    from unpause import shared_database
     from unpause.agents.served import Agents
     from unpause.clock import Clock, Ids
     from unpause.domain.notifications import NotificationMessage
     from unpause.domain.webhooks import Delivery
+    from unpause.execution.heartbeat import Heartbeat
     from unpause.execution.sweeper import Sweep
     from unpause.settings import Settings
-    from unpause.store.deliveries import Due
+    from unpause.store.deliveries import DueDelivery
     from unpause.store.notifications import DueChannel
-    from unpause.store.rate_limits import Counts
+    from unpause.store.rate_limits import RateCounts
     from unpause.streaming.bus import Bus
+else:
+    shared_database = LazyModule("unpause.shared_database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +112,23 @@ class Application:
     approvals: ApprovalService
     grants: GrantService
     inbox: Inbox
-    deciding: Deciding
+    inbox_decisions: InboxDecisions
     feed: InboxFeed
     sessions: SessionService
+    threads: ThreadReader
     expiry: Expiry
     recovery: Recovery
     unserved: UnservedRuns
     follower: Follower
     agents: AgentRegistry
-    choice: AgentRouter
-    listing: RunLists
-    finder: RunFinder
+    agent_router: AgentRouter
+    run_lists: RunLists
+    run_finder: RunFinder
     overviews: OverviewService
     users: UserDirectory
-    counts: Counts
+    rate_counts: RateCounts
     webhooks: WebhookService
-    deliverer: DeliveryWorker[Due, Delivery]
+    deliverer: DeliveryWorker[DueDelivery, Delivery]
     channels: ChannelService
     notifier: DeliveryWorker[DueChannel, NotificationMessage]
     clock: Clock
@@ -151,6 +162,9 @@ class Application:
                     # Before anything is closed: a health check in the meantime must not succeed.
                     self.pulse.has_died = True
                     raise
+                finally:
+                    # A host may end the lifespan before its connections: a stream would wait forever.
+                    self._end_streams()
 
     async def check_ready(self) -> Readiness:
         """Return what this process lacks to serve requests."""
@@ -166,6 +180,9 @@ class Application:
         await self.workers.drain()
         if self.database.is_shared:
             await asyncio.sleep(deadline - loop.time())
+        self._end_streams()
+
+    def _end_streams(self) -> None:
         self.follower.end_streams()
         self.feed.end_streams()
 
@@ -175,64 +192,30 @@ def build_application(
 ) -> Application:
     """Return the parts of a server for these agents; the database must have its schema."""
     context, executor, workers = _build_core(settings, agents, clock or SystemClock(), ids or RandomIds())
-    database, bus, registry, clock = context.database, context.bus, context.agents, context.clock
-    lease, vault, allow_private = context.node_patience, context.vault, settings.webhook_private_targets
-    sender = SigningSender(vault, partial(http_client, settings), clock, public_address(settings))
-    channel_sender = build_channel_sender(settings, vault)
-    expiry = Expiry(context, timedelta(seconds=settings.idempotency_seconds))
-    authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
-    recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
-    own = _own_agents(settings, registry)
-    unserved = UnservedRuns(database, own, lease)
-    pulse = Pulse()
-    heartbeat = _heartbeat(context, executor, pulse)
-    _follow_agents(agents, registry, workers, heartbeat)
-    engine = Engine(
-        bus=bus,
-        workers=workers if settings.worker else None,
-        recovery=recovery,
-        heartbeat=heartbeat,
-        lifespans=agents.running,
-        sweeps=(*_own_sweeps(settings, context, recovery), authenticator, expiry, unserved),
-        sweep_seconds=settings.sweep_seconds,
-        pulse=pulse,
-    )
+    database, registry, clock, lease = context.database, context.agents, context.clock, context.node_patience
+    execution = _build_execution(settings, agents, context, executor, workers)
+    authenticator, own = execution["authenticator"], _own_agents(settings, registry)
     return Application(
         settings=settings,
         database=database,
-        engine=engine,
-        workers=workers,
-        executor=executor,
         service=RunService(context),
         approvals=ApprovalService(context),
         grants=GrantService(context),
         inbox=Inbox(context),
-        deciding=Deciding(context),
+        inbox_decisions=InboxDecisions(context),
         feed=InboxFeed(context, Inbox(context), settings.keepalive_seconds),
         sessions=SessionService(context),
-        expiry=expiry,
-        recovery=recovery,
-        unserved=unserved,
-        follower=Follower(database, bus),
+        threads=ThreadReader(database),
+        follower=Follower(database, context.bus),
         agents=registry,
-        choice=AgentRouter(registry, settings.repo_agents, settings.agent_types),
-        listing=RunLists(database),
-        finder=RunFinder(database, clock),
-        overviews=_overviews(settings, context),
+        agent_router=AgentRouter(registry, settings.repo_agents, settings.agent_types),
+        run_lists=RunLists(database),
+        run_finder=RunFinder(database, clock),
+        overviews=_overviews(settings, context, executor),
         users=UserDirectory(database),
-        counts=_counts(database, clock),
-        webhooks=WebhookService(database, clock, context.ids, vault, sender, allow_private=allow_private),
-        deliverer=DeliveryWorker(database, WebhookQueue(sender), clock, delivery_rules(settings)),
-        channels=ChannelService(database, clock, vault, channel_sender),
-        notifier=DeliveryWorker(
-            database,
-            notification_queue(settings, channel_sender, context.ids),
-            clock,
-            notification_rules(settings),
-        ),
+        rate_counts=_rate_counts(database, clock),
         clock=clock,
-        authenticator=authenticator,
-        tickets=StreamTickets(authenticator, clock, ticket_key(settings)),
+        tickets=StreamTickets(authenticator, clock, ticket_keys(settings)),
         console_sessions=ConsoleSessions(
             database, clock, authenticator, timedelta(seconds=settings.console_session_seconds)
         ),
@@ -240,9 +223,80 @@ def build_application(
         audit=AuditTrail(database),
         started_at=clock.now(),
         reload_agents=agents.reload,
-        pulse=pulse,
         readiness=ReadinessCheck(database, registry, clock, own, lease),
         metrics=Metrics(database, clock, own, lease),
+        **execution,
+        **_build_deliveries(settings, context),
+    )
+
+
+class _Execution(TypedDict):
+    """What executes runs, and what is swept beside them."""
+
+    engine: Engine
+    workers: Workers
+    executor: Executor
+    authenticator: Authenticator
+    expiry: Expiry
+    recovery: Recovery
+    unserved: UnservedRuns
+    pulse: Pulse
+
+
+def _build_execution(
+    settings: Settings, agents: Agents, context: ServiceContext, executor: Executor, workers: Workers
+) -> _Execution:
+    database, bus, clock, lease = context.database, context.bus, context.clock, context.node_patience
+    authenticator = Authenticator(database, clock, load_jwts(settings, clock), is_open=settings.dev)
+    expiry = Expiry(context)
+    recovery = Recovery(database, bus, workers, clock, settings.max_crashes, patience=lease / 2)
+    unserved = UnservedRuns(database, _own_agents(settings, context.agents), lease)
+    pulse = Pulse()
+    heartbeat = _heartbeat(context, executor, pulse)
+    _follow_agents(agents, context.agents, workers, heartbeat)
+    engine = Engine(
+        bus=bus,
+        workers=workers if settings.worker else None,
+        recovery=recovery,
+        heartbeat=heartbeat,
+        lifespans=agents.running,
+        sweeps=(*_own_sweeps(context, recovery), authenticator, expiry),
+        calm_sweeps=(_retention(settings, context), _old_requests(settings, context), unserved),
+        sweep_seconds=settings.sweep_seconds,
+        pulse=pulse,
+    )
+    return _Execution(
+        engine=engine,
+        workers=workers,
+        executor=executor,
+        authenticator=authenticator,
+        expiry=expiry,
+        recovery=recovery,
+        unserved=unserved,
+        pulse=pulse,
+    )
+
+
+class _Deliveries(TypedDict):
+    """Webhooks and notifications: what registers their targets, and what delivers messages to them."""
+
+    webhooks: WebhookService
+    deliverer: DeliveryWorker[DueDelivery, Delivery]
+    channels: ChannelService
+    notifier: DeliveryWorker[DueChannel, NotificationMessage]
+
+
+def _build_deliveries(settings: Settings, context: ServiceContext) -> _Deliveries:
+    database, clock, ids, vault = context.database, context.clock, context.ids, context.vault
+    sender = SigningSender(vault, partial(http_client, settings), clock, public_address(settings))
+    channel_sender = build_channel_sender(settings, vault)
+    notifications = notification_queue(settings, channel_sender, ids)
+    allow_private = settings.webhook_private_targets
+    return _Deliveries(
+        webhooks=WebhookService(database, clock, ids, vault, sender, allow_private=allow_private),
+        deliverer=DeliveryWorker(database, WebhookQueue(sender), clock, delivery_rules(settings)),
+        channels=ChannelService(database, clock, vault, channel_sender),
+        notifier=DeliveryWorker(database, notifications, clock, notification_rules(settings)),
     )
 
 
@@ -252,18 +306,19 @@ def _build_core(settings: Settings, agents: Agents, clock: Clock, ids: Ids) -> t
     database = _database(settings, lease)
     bus = _bus(settings, database)
     registry = AgentRegistry(settings.default_agent)
-    if agents.arrive is None:
+    if agents.publish_to is None:
         registry.serve(agents.drivers, agents.setup_commands)
     executor = Executor(JournalContext(database, bus, clock, ids), registry, execution_rules(settings))
     workers = Workers(database, bus, executor, worker_rules(settings, database))
     vault, limits = load_vault(settings), run_limits(settings)
-    context = ServiceContext(database, bus, workers, registry, clock, ids, vault, limits, Unreadable(), lease)
+    context = ServiceContext(database, bus, workers, registry, clock, ids, vault, limits, UnreadableRows(), lease)
     return context, executor, workers
 
 
 def _database(settings: Settings, lease: timedelta) -> Database:
     connections, lock_seconds = settings.database_connections, settings.lock_timeout_seconds
-    return Database(settings.database_url, connections, lock_seconds, _idle_seconds(lease), report_changes)
+    idle_seconds, silent_seconds = _idle_seconds(lease), settings.database_timeout_seconds
+    return Database(settings.database_url, connections, lock_seconds, idle_seconds, report_changes, silent_seconds)
 
 
 def _idle_seconds(lease: timedelta) -> float:
@@ -275,16 +330,7 @@ def _heartbeat(context: ServiceContext, executor: Executor, pulse: Pulse) -> Hea
     """Return what keeps this process's leases alive, where others share its database."""
     if not context.database.is_shared:
         return None
-    # Here, as in Database: what only PostgreSQL needs.
-    from unpause.store.leases import LeaseKeeper  # noqa: PLC0415
-
-    node_id, agents = context.ids.fresh(), context.agents
-
-    def node() -> Node:
-        return Node(node_id, node_name(), VERSION, tuple(sorted(agents.served.names)))
-
-    keeper = LeaseKeeper(context.database.url, _idle_seconds(context.node_patience))
-    return Heartbeat(keeper, executor, context.node_patience, node, pulse)
+    return shared_database.build_heartbeat(context, executor, pulse, _idle_seconds(context.node_patience))
 
 
 def _follow_agents(agents: Agents, registry: AgentRegistry, workers: Workers, heartbeat: Heartbeat | None) -> None:
@@ -292,11 +338,11 @@ def _follow_agents(agents: Agents, registry: AgentRegistry, workers: Workers, he
     if heartbeat is not None:
         registry.on_change(heartbeat.beat_soon)
     registry.on_change(workers.look_again)
-    if agents.arrive is not None:
-        agents.arrive(registry)
+    if agents.publish_to is not None:
+        agents.publish_to(registry)
 
 
-def _overviews(settings: Settings, context: ServiceContext) -> OverviewService:
+def _overviews(settings: Settings, context: ServiceContext, executor: Executor) -> OverviewService:
     """Return what reads overviews; this process is the only worker where it owns the database."""
     started_at, agents = context.clock.now(), context.agents
 
@@ -304,7 +350,8 @@ def _overviews(settings: Settings, context: ServiceContext) -> OverviewService:
         if not settings.worker:
             return None
         names = tuple(sorted(agents.served.names))
-        return Worker(node_name(), VERSION, names, started_at, started_at, is_alive=True)
+        running = len(executor.list_held())
+        return Worker(node_name(), VERSION, names, started_at, started_at, is_alive=True, running=running)
 
     return OverviewService(context.database, context.clock, own, context.node_patience)
 
@@ -320,27 +367,31 @@ def _own_agents(settings: Settings, registry: AgentRegistry) -> Callable[[], Col
     return own
 
 
-def _own_sweeps(settings: Settings, context: ServiceContext, recovery: Recovery) -> Iterator[Sweep]:
-    """Yield what to sweep only where others share the database, and what only with these settings."""
+def _own_sweeps(context: ServiceContext, recovery: Recovery) -> Iterator[Sweep]:
+    """Yield what to sweep of the database itself: some only where others share it."""
     database, clock = context.database, context.clock
+    yield DiskProbe(database)
     if database.is_shared and isinstance(clock, SystemClock):
         yield ClockSync(database, clock)
-    if database.is_shared:
-        yield recovery
-    if settings.keep_ended_runs is not None:
-        yield Retention(database, clock, settings.keep_ended_runs)
+    yield recovery if database.is_shared else OutsideChanges(database, context.bus)
+    yield AuditSealing(database)
+
+
+def _retention(settings: Settings, context: ServiceContext) -> Retention:
+    kept = RetentionRules(settings.keep_ended_runs, settings.keep_audit, settings.keep_deliveries)
+    return Retention(context.database, context.clock, kept)
+
+
+def _old_requests(settings: Settings, context: ServiceContext) -> OldRequests:
+    return OldRequests(context.database, context.clock, timedelta(seconds=settings.idempotency_seconds))
 
 
 def _bus(settings: Settings, database: Database) -> Bus:
     if not database.is_shared:
         return InProcessBus()
-    # Here, as in Database: what only PostgreSQL needs.
-    from unpause.streaming.postgres import PostgresBus  # noqa: PLC0415
-
-    listener_url = parse_url(settings.listener_url) if settings.listener_url else database.url
-    return PostgresBus(database, listener_url, settings.poll_seconds)
+    return shared_database.build_bus(settings, database)
 
 
-def _counts(database: Database, clock: Clock) -> Counts:
+def _rate_counts(database: Database, clock: Clock) -> RateCounts:
     # One process owns a SQLite file, and there a write for each read would cost more than the read.
-    return SharedCounts(database, clock) if database.is_shared else OwnCounts(clock)
+    return SharedRateCounts(database, clock) if database.is_shared else LocalRateCounts(clock)

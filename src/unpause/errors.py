@@ -3,7 +3,7 @@
 UnpauseError
 ├── NotFound       RunNotFound  SessionNotFound  AgentNotFound  ApprovalNotFound  RequirementNotFound  GrantNotFound
 ├── Conflict       InvalidTransition (PauseIsOver  RunHasEnded  RequirementExpired)  AlreadyResolved  Collision
-│                  AlreadyDecided  RunUnreadable
+│                  AlreadyDecided  RunUnreadable  RunInProgress
 ├── Unacceptable   RequirementMismatch  RequirementsOpen  InvalidInput  IdempotencyMismatch  ModelNotAllowed
 │                  SecretsNotKept  InvalidOutputSchema
 ├── Unauthenticated
@@ -11,7 +11,7 @@ UnpauseError
 │                  NotADecider
 ├── TooLarge
 ├── Limited        RateLimited  RunLimitReached
-├── Unavailable    DatabaseUnavailable  DatabaseBusy  AgentUnavailable  AgentsLoading  ShuttingDown
+├── Unavailable    DatabaseUnavailable (DatabaseFull)  DatabaseBusy  AgentUnavailable  AgentsLoading  ShuttingDown
 ├── LeaseLost      inside the executor only
 └── Startup        InvalidSetting  SchemaMismatch  DatabaseInUse
 
@@ -135,6 +135,16 @@ class AlreadyDecided(Conflict):
     code = "ALREADY_DECIDED"
 
 
+class RunInProgress(Conflict):
+    """The conversation has a run that has not ended, and takes another one after that; ``details`` name it."""
+
+    code = "RUN_IN_PROGRESS"
+
+    def __init__(self, run_id: str, status: str) -> None:
+        message = f"The thread's run {run_id} is {status}: send the message again when it has ended, or cancel it"
+        super().__init__(message, {"runId": run_id, "status": status})
+
+
 class Collision(Conflict):
     """A concurrent request did the same or removed what this one needs; nothing was changed."""
 
@@ -172,8 +182,8 @@ class IdempotencyMismatch(Unacceptable):
 
     code = "IDEMPOTENCY_MISMATCH"
 
-    def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used before with another request")
+    def __init__(self, name: str = "Idempotency-Key") -> None:
+        super().__init__(f"This {name} was used before with another request")
 
 
 class InvalidOutputSchema(Unacceptable):
@@ -293,8 +303,15 @@ class Unavailable(UnpauseError):
 class DatabaseUnavailable(Unavailable):
     """The database does not answer: the statement had no effect, or its answer was lost."""
 
+    def __init__(self, message: str = "The database does not answer") -> None:
+        super().__init__(message)
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database has no room on its disk: it can be read, and nothing was written."""
+
     def __init__(self) -> None:
-        super().__init__("The database does not answer")
+        super().__init__("The database's disk is full: nothing was changed")
 
 
 class DatabaseBusy(Unavailable):

@@ -6,11 +6,14 @@ import hashlib
 import os
 import secrets
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unpause.agents.config import agents_config
 from unpause.agents.process.launch import agent_launcher
-from unpause.agents.process.supervisor import AgentProcesses, ProcessRules
+from unpause.agents.process.rules import ProcessRules
+from unpause.agents.process.sources import SourceFiles
+from unpause.agents.process.supervisor import AgentProcesses
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
 from unpause.clock import SystemClock
@@ -19,6 +22,7 @@ from unpause.delivery.worker import DeliveryRules
 from unpause.domain.requirements import OnExpire
 from unpause.execution.executor import ExecutionRules
 from unpause.execution.workers import WorkerRules
+from unpause.lazy import LazyModule
 from unpause.notifications.queue import NotificationQueue
 from unpause.notifications.sender import AppriseSender
 from unpause.services.quotas import Limits
@@ -28,12 +32,18 @@ from unpause.vault import Vault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unpause.agents import hosting
     from unpause.agents.process.launch import LaunchedProcess
+    from unpause.auth import configured
     from unpause.auth.authenticator import JwtReader
     from unpause.clock import Clock, Ids
     from unpause.settings import Settings
     from unpause.store.engine.database import Database
-    from unpause.webhooks.http import SafeHttpClient
+    from unpause.webhooks import http
+else:
+    configured = LazyModule("unpause.auth.configured")
+    hosting = LazyModule("unpause.agents.hosting")
+    http = LazyModule("unpause.webhooks.http")
 
 
 def run_limits(settings: Settings) -> Limits:
@@ -91,12 +101,10 @@ def notification_queue(settings: Settings, sender: AppriseSender, ids: Ids) -> N
     return NotificationQueue(sender, ids, public_address(settings), settings.notify_per_minute)
 
 
-def http_client(settings: Settings) -> SafeHttpClient:
+def http_client(settings: Settings) -> http.SafeHttpClient:
     """Return the only client for URLs from clients."""
-    # Here: httpx takes 6 MB and a quarter of a second, and most servers send no webhook while they start.
-    from unpause.webhooks.http import SafeHttpClient  # noqa: PLC0415
-
-    return SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
+    # httpx takes 6 MB and a quarter of a second, and most servers send no webhook while they start.
+    return http.SafeHttpClient(settings.webhook_timeout_seconds, allow_private=settings.webhook_private_targets)
 
 
 def public_address(settings: Settings) -> str:
@@ -106,23 +114,24 @@ def public_address(settings: Settings) -> str:
 
 def load_vault(settings: Settings) -> Vault:
     """Return the vault with the keys of the settings; raise InvalidSetting for an invalid key."""
+    return Vault(_encryption_keys(settings))
+
+
+def ticket_keys(settings: Settings) -> list[bytes]:
+    """Return the keys of JWT callers' stream tickets: the same on all nodes with one ``encryption_key``."""
+    keys = [hashlib.sha256(f"stream tickets {key}".encode()).digest() for key in _encryption_keys(settings)]
+    return keys or [secrets.token_bytes(32)]
+
+
+def _encryption_keys(settings: Settings) -> list[str]:
     keys = settings.encryption_key.get_secret_value() if settings.encryption_key else ""
-    return Vault([key.strip() for key in keys.split(",") if key.strip()])
-
-
-def ticket_key(settings: Settings) -> bytes:
-    """Return the key of JWT callers' stream tickets: the same on all nodes with one ``encryption_key``."""
-    if settings.encryption_key is None:
-        return secrets.token_bytes(32)
-    newest = settings.encryption_key.get_secret_value().partition(",")[0].strip()
-    return hashlib.sha256(f"stream tickets {newest}".encode()).digest()
+    return [key.strip() for key in keys.split(",") if key.strip()]
 
 
 def build_redaction(settings: Settings) -> Redaction:
     """Return what removes secrets from texts: those of the environment and of the settings."""
     hidden = [settings.jwt_key.get_secret_value()] if settings.jwt_key else []
-    if settings.encryption_key:
-        hidden.extend(key.strip() for key in settings.encryption_key.get_secret_value().split(","))
+    hidden.extend(_encryption_keys(settings))
     for url in (settings.database_url, settings.listener_url):
         if url:
             hidden.extend(secrets_in_url(url))
@@ -133,10 +142,8 @@ def load_jwts(settings: Settings, clock: Clock) -> JwtReader | None:
     """Return the verifier of JWTs, or None without a key; raise InvalidSetting for an invalid key."""
     if settings.jwt_key is None and not settings.jwt_key_files and settings.jwt_jwks_url is None:
         return None
-    # Here: PyJWT and cryptography take 9 MB, which a server without JWTs does not need.
-    from unpause.auth.configured import configured_jwts  # noqa: PLC0415
-
-    return configured_jwts(settings, clock)
+    # PyJWT and cryptography take 9 MB, which a server without JWTs does not need.
+    return configured.configured_jwts(settings, clock)
 
 
 def build_agents(settings: Settings, launched: Sequence[LaunchedProcess], *, demo: bool) -> Agents:
@@ -145,15 +152,18 @@ def build_agents(settings: Settings, launched: Sequence[LaunchedProcess], *, dem
     Raises InvalidSetting for agents that cannot be served, in other processes once they have loaded them.
     """
     if not launched:
-        # Only here: Pydantic AI and authors' modules are loaded in agent processes, and nowhere else.
-        from unpause.agents.hosting import host_agents  # noqa: PLC0415
-
-        return host_agents(agents_config(settings, demo=demo), build_redaction(settings), SystemClock())
-    processes = AgentProcesses(agent_launcher(settings, demo=demo).launch, _process_rules(settings), launched)
+        # Pydantic AI and authors' modules are loaded here and in agent processes, and nowhere else.
+        return hosting.host_agents(agents_config(settings, demo=demo), build_redaction(settings), SystemClock())
+    sources = None
+    if settings.reload:
+        folder = settings.agent_folder or Path.cwd()
+        sources = SourceFiles(settings.agents, folder, min(each.configured_at for each in launched))
+    launcher = agent_launcher(settings, demo=demo)
+    processes = AgentProcesses(launcher, _process_rules(settings), launched, sources)
     return Agents(
         running=processes.running,
         reload=processes.request_reload,
-        arrive=processes.arrive,
+        publish_to=processes.publish_to,
         wait_until_loaded=processes.wait_until_loaded,
     )
 
@@ -163,6 +173,7 @@ def _process_rules(settings: Settings) -> ProcessRules:
         processes=settings.agent_processes,
         cancel_seconds=settings.agent_cancel_seconds,
         drain_seconds=settings.agent_drain_seconds,
+        reloads=settings.reload,
         max_segments=settings.agent_max_segments,
         max_bytes=settings.agent_max_bytes,
         unresponsive_seconds=settings.agent_unresponsive_seconds,

@@ -20,6 +20,7 @@ KeptFor = Annotated[timedelta, BeforeValidator(_read_duration)]
 DEFAULT_DATABASE_URL = "sqlite:///unpause.db"
 DEFAULT_LOCK_SECONDS = 5.0
 DEFAULT_IDLE_SECONDS = 60.0
+DEFAULT_SILENT_SECONDS = 10.0
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 
@@ -76,7 +77,8 @@ class DatabaseSettings(BaseModel):
     database_url: str = Field(
         default=DEFAULT_DATABASE_URL,
         repr=False,
-        description="Database: `sqlite:///FILE` (also as `sqlite+aiosqlite:///FILE`) or `postgresql+psycopg://…`.",
+        description="Database: `sqlite:///FILE` (also `sqlite+aiosqlite:///FILE`), or `postgresql://USER@HOST/NAME`, "
+        "also with several hosts, comma-separated.",
     )
     database_connections: int = Field(default=10, ge=2, description="Connections of this process to PostgreSQL.")
     listener_url: str | None = Field(
@@ -85,7 +87,14 @@ class DatabaseSettings(BaseModel):
         description="URL of PostgreSQL itself for notifications, where `database_url` is a pooler's.",
     )
     poll_seconds: Seconds = Field(
-        default=0.5, description="How often to query PostgreSQL, in case a notification is lost."
+        default=0.5,
+        description="How often to query PostgreSQL, in case a notification is lost; for runs that are ready, a quarter "
+        "as often while notifications arrive.",
+    )
+    database_timeout_seconds: Seconds = Field(
+        default=DEFAULT_SILENT_SECONDS,
+        description="How long PostgreSQL may be silent while a request or a statement waits for it, beside "
+        "`lock_timeout_seconds` where it waits for a lock; over it the connection is closed: 503.",
     )
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_SECONDS,
@@ -99,5 +108,12 @@ class RetentionSettings(BaseModel):
     """Retention."""
 
     keep_ended_runs: KeptFor | None = Field(
-        default=None, description="How long to keep runs that have ended, such as 90d; by default for ever."
+        default=None, description="How long to keep runs that have ended, such as 90d; by default forever."
+    )
+    keep_audit: KeptFor | None = Field(
+        default=None, description="How long to keep entries of the audit trail, such as 365d; by default forever."
+    )
+    keep_deliveries: KeptFor = Field(
+        default=timedelta(days=7),
+        description="How long to keep webhooks and notifications that were delivered or given up.",
     )

@@ -6,7 +6,6 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from limits import RateLimitItem, parse_many
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -18,12 +17,10 @@ from unpause.operator_settings import (
     RetentionSettings,
     Seconds,
 )
+from unpause.rates import parse_rate
 
 _MEBIBYTE = 1024 * 1024
 DEFAULT_RESULT_BYTES = _MEBIBYTE
-
-_LARGEST_RATE = 1_000_000_000
-_LONGEST_WINDOW_SECONDS = 366 * 24 * 60 * 60
 
 
 def _split(value: object) -> object:
@@ -33,22 +30,8 @@ def _split(value: object) -> object:
     return value
 
 
-def parse_rate_limit(text: str) -> RateLimitItem | None:
-    """Return what a text such as ``60/30 seconds`` allows, or None for an empty one; raise ValueError."""
-    if not text.strip():
-        return None
-    limit, *others = parse_many(text)
-    if others:
-        raise ValueError(f"{text!r} has several limits; only one is possible")
-    if not 1 <= limit.amount <= _LARGEST_RATE:
-        raise ValueError(f"{text!r} allows {limit.amount} requests; 1 to {_LARGEST_RATE} are possible")
-    if limit.get_expiry() > _LONGEST_WINDOW_SECONDS:
-        raise ValueError(f"{text!r} has a window of more than a year")
-    return limit
-
-
 def _check_rate_limit(text: str) -> str:
-    parse_rate_limit(text)
+    parse_rate(text)
     return text
 
 
@@ -128,7 +111,7 @@ class AgentSettings(BaseModel):
         default=None, description="Model for all agents, such as `openai:gpt-5`; by default their own."
     )
     model_base_url: str | None = Field(
-        default=None, description="URL of an OpenAI-compatible server that serves `model`."
+        default=None, description="URL of an OpenAI-compatible server that serves `model`; it needs no OPENAI_API_KEY."
     )
     models: Names = Field(
         default=(), description="Models that clients may choose for a run, such as `openai:gpt-5`, comma-separated."
@@ -180,6 +163,14 @@ class AgentProcessSettings(BaseModel):
     )
     agent_drain_seconds: Seconds = Field(
         default=60.0, description="Time for runs to leave an agent process that is replaced."
+    )
+
+
+class DevelopmentSettings(BaseModel):
+    """Development."""
+
+    reload: bool = Field(
+        default=False, description="Load the agents anew, in new processes, whenever one of their files is saved."
     )
 
 
@@ -319,6 +310,7 @@ class CodegenSettings(BaseModel):
     rate_limit_logs: RateLimit = Field(default="60/60 seconds", description="Reads of logs with one token.")
     rate_limit_resume: RateLimit = Field(default="60/minute", description="Resumes and pauses with one token.")
     rate_limit_change: RateLimit = Field(default="30/minute", description="Other changes with one token.")
+    rate_limit_ag_ui: RateLimit = Field(default="300/minute", description="Requests to AG-UI with one token.")
     rate_limit_setup: RateLimit = Field(default="5/minute", description="Setup-commands runs with one token.")
     rate_limit_webhook_test: RateLimit = Field(default="10/minute", description="Tests of webhooks with one token.")
 
@@ -352,6 +344,7 @@ class Settings(
     MetricsSettings,
     AgentSettings,
     AgentProcessSettings,
+    DevelopmentSettings,
     DemoSettings,
     DatabaseSettings,
     ExecutionSettings,

@@ -26,12 +26,12 @@ _PATIENCE_SECONDS = 60.0
 class Pulse:
     """Whether the background work of a process is alive; when a part of it dies, the process has to end.
 
-    Parts that do something again and again say so with ``beat``, from any thread.
+    Parts that work in a loop report each turn with ``beat``, from any thread.
     """
 
     def __init__(self) -> None:
         self.has_died = False
-        # When each part last said so, and how long after that it has stalled.
+        # When each part last reported, and how long after that it counts as stalled.
         self._beats: dict[str, tuple[float, float]] = {}
 
     def beat(self, part: str, every_seconds: float) -> None:
@@ -114,7 +114,7 @@ class VitalTask:
         """Wait for work that ends by itself."""
         for part in parts:
             part._may_end = True  # noqa: SLF001 - its own
-        await asyncio.wait([part._task for part in parts])  # noqa: SLF001
+        await asyncio.wait([part._task for part in parts])  # noqa: SLF001 - its own
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         if self._may_end or (task.cancelled() and self._tasks.is_aborting):

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MARK_CHARACTERS = 32
+# The first of them name the key.
+KEY_CHARACTERS = 8
 
 
-class Sealed:
+class Encrypted:
     """An encrypted secret; ``token`` is what may be stored.
 
-    The same secret has another token each time it is sealed. To compare two requests without it, a vault adds a
-    ``mark``: the same one for the same secret, and useless without the vault's key.
+    The same secret has another token each time it is encrypted. To compare two requests without it, a vault adds a
+    ``mark``: the same one for the same secret and vault's key, useless without that key. It begins with the key's name.
     """
 
     __slots__ = ("mark", "token")
@@ -29,7 +31,7 @@ class Sealed:
         self.mark = mark
 
     def __repr__(self) -> str:
-        return f"Sealed({self.mark})"
+        return f"Encrypted({self.mark})"
 
 
 class Vault:
@@ -46,35 +48,37 @@ class Vault:
         self._fernet = _load_fernet().MultiFernet(fernets) if keys else None
         self._newest = fernets[0] if keys else None
         self._mark_key = hashlib.sha256(f"mark {keys[0]}".encode()).digest() if keys else b""
+        self._key_name = hashlib.sha256(self._mark_key).hexdigest()[:KEY_CHARACTERS]
 
-    def seal(self, secret: str) -> Sealed:
+    def encrypt(self, secret: str) -> Encrypted:
         """Return what may be stored; raise SecretsNotKept without a key."""
         if self._fernet is None:
             raise SecretsNotKept
-        mark = hmac.new(self._mark_key, secret.encode(), hashlib.sha256).hexdigest()[:_MARK_CHARACTERS]
-        return Sealed(self._fernet.encrypt(secret.encode()).decode(), mark)
+        digest = hmac.new(self._mark_key, secret.encode(), hashlib.sha256).hexdigest()
+        mark = f"{self._key_name}{digest}"[:_MARK_CHARACTERS]
+        return Encrypted(self._fernet.encrypt(secret.encode()).decode(), mark)
 
     @property
     def keeps_secrets(self) -> bool:
         """Whether there is a key."""
         return self._fernet is not None
 
-    def is_newest(self, sealed: Sealed) -> bool:
-        """Whether it was sealed with the first key; raise SecretsNotKept without a key."""
+    def uses_newest_key(self, encrypted: Encrypted) -> bool:
+        """Whether it was encrypted with the first key; raise SecretsNotKept without a key."""
         if self._newest is None:
             raise SecretsNotKept
         try:
-            self._newest.decrypt(sealed.token)
+            self._newest.decrypt(encrypted.token)
         except _load_fernet().InvalidToken:
             return False
         return True
 
-    def open(self, sealed: Sealed) -> str:
+    def decrypt(self, encrypted: Encrypted) -> str:
         """Return the secret; raise SecretsNotKept where no key fits any more."""
         if self._fernet is None:
             raise SecretsNotKept
         try:
-            secret: str = self._fernet.decrypt(sealed.token).decode()
+            secret: str = self._fernet.decrypt(encrypted.token).decode()
         except _load_fernet().InvalidToken:
             raise SecretsNotKept from None
         return secret

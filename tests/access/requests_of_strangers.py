@@ -177,6 +177,7 @@ _FLAGS: Final = ("false", "true")
 # What does not name anything: it only has to be there, so that every way through a route is gone.
 _PLAIN: Final[Mapping[str, Sequence[Any]]] = MappingProxyType(
     {
+        "action": ("run.cancelled", "requirement.answered"),
         "active": _FLAGS,
         "after_card_order_id": ("a",),
         "answer": ("ours",),
@@ -253,12 +254,14 @@ _STATUSES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
 _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType(
     {
         "acting_for": lambda names: names.users,
+        "actor": lambda names: names.users,
         "agent_id": lambda names: names.agents,
         "agent_run_id": lambda names: names.run_keys,
         "approval_id": lambda names: names.approval_ids,
         "channel_id": lambda names: names.channel_keys,
         "grant_id": lambda names: names.grant_ids,
         "Idempotency-Key": lambda names: names.keys,
+        "id_prefix": lambda names: [*names.approval_ids[:1], *(name[:13] for name in names.run_ids[:1])],
         "org_id": lambda names: names.organizations,
         "pause_id": lambda names: names.pause_ids,
         "decisions": lambda names: [
@@ -280,10 +283,34 @@ _NAMED: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType
 )
 
 
+# A thread is a session, and what it waits for are requirements.
+_RUN_INPUT: Final[Mapping[str, Callable[[Names], Sequence[Any]]]] = MappingProxyType(
+    {
+        "context": lambda _names: [[{"description": "ours", "value": "ours"}]],
+        "forwardedProps": lambda _names: [{"is": "ours"}],
+        "messages": lambda names: [
+            *([{"id": "1", "role": "user", "content": text}] for text in (DEPLOY, DELETE, "hello")),
+            *([{"id": "1", "role": "tool", "toolCallId": call_id, "content": "ours"}] for call_id in names.call_ids),
+        ],
+        "parentRunId": lambda names: names.run_ids,
+        "protocolVersion": lambda _names: ["1.0"],
+        "resume": lambda names: [
+            [{"interruptId": name, "status": "resolved", "payload": {"approved": said}}]
+            for name in names.approval_ids
+            for said in (True, False)
+        ],
+        "runId": lambda names: [*names.run_ids, "ours"],
+        "state": lambda _names: [{"is": "ours"}],
+        "threadId": lambda names: names.session_ids,
+        "tools": lambda _names: [[{"name": "ours", "description": "ours"}]],
+    }
+)
+
+
 def values_for(route: Route, wanted: Field, names: Names) -> Sequence[Any]:
     """Return what the field may be; raise KeyError for one that nobody has thought of."""
     name, is_json = wanted.name, wanted.place == "json"
-    if name in {"tools", "resolution_data"}:
+    if name in {"tools", "resolution_data"} and not route.path.endswith("/ag-ui"):
         found = _answers(names) if name == "tools" else [{"note": "ours", "values": {"role": "ours"}}]
         return found if is_json else [json.dumps(each) for each in found]
     if name == "status":
@@ -294,7 +321,8 @@ def values_for(route: Route, wanted: Field, names: Names) -> Sequence[Any]:
         return [{"is": "ours"} if is_json else '{"is": "ours"}']
     if name == "user_id" and wanted.is_number:
         return names.user_keys
-    return _NAMED[name](names) if name in _NAMED else _PLAIN[name]
+    named = _RUN_INPUT if route.path.endswith("/ag-ui") and is_json else _NAMED
+    return named[name](names) if name in named else _PLAIN[name]
 
 
 def _answers(names: Names) -> list[list[JsonObject]]:

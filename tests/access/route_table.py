@@ -124,7 +124,7 @@ SERVER: Final[Mapping[str, Row]] = {
             *("/console/overview", "/console/grants"),
         )
     },
-    "GET /console/static/{name:path}": public(detail(404, "Not Found")),
+    "GET /console/static/{name}": public(detail(404, "Not Found")),
     # Only pages of this server may send these; `tests/api/console` does.
     "POST /console/sign-in": public(_FOREIGN),
     "POST /console/login": public(_FOREIGN),
@@ -228,6 +228,7 @@ _GRANT = {"grant_id": "{grant_id}", "tool_name": "publish", ...: ...}
 _NO_GRANT = Answer(404, {"detail": "Grant not found", "error_code": "not_found"})
 _NO_REQUIREMENT = Answer(404, {"detail": "Requirement not found", "error_code": "not_found"})
 
+_RUN_INPUT = {"runId": "{session_id}-run", "messages": [{"id": "1", "role": "user", "content": "hello"}]}
 _CHANNEL = {"channel_id": ..., "kind": "json", "owner": "user", "user_id": "{me}", "events": ["failed"], ...: ...}
 _NEW_CHANNEL = {"url": "json://127.0.0.1:9/", "events": ["failed"]}
 _NO_CHANNEL = Answer(404, {"detail": "Channel not found", ...: ...})
@@ -235,6 +236,13 @@ _UNREACHED = Answer(200, {"success": False, "error": "the address is private or 
 
 # What a caller sees is decided request by request: each has an inbox, and what is in it depends on its scopes.
 NATIVE: Final[Mapping[str, Row]] = {
+    # A thread of that name is another one in each organization.
+    "POST /agents/{agent_id}/ag-ui": same(
+        RUN, Answer(200, text='"outcome":{"type":"success"}'), json={**_RUN_INPUT, "threadId": "{session_id}-3"}
+    ),
+    "GET /agents/{agent_id}/ag-ui/{run_id}/events": Row(
+        FOLLOW, Answer(200, text='"outcome":{"type":"interrupt"'), _NATIVE_NO_RUN
+    ),
     # An administrator sees those of all users, and the owner's is the first.
     "GET /notifications/channels": Row(
         ANYBODY,

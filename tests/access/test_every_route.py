@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -29,6 +30,7 @@ from tests.access.route_table import (
     scope_missing,
 )
 from tests.support.caller import body_of
+from tests.support.full import IS_FULL
 from tests.support.server import Server, User, served
 from tests.support.toolbox import plan
 from unpause.api.errors import AgnoRoute
@@ -45,6 +47,12 @@ KNOWN = (
 GUARDED = {**AGENTOS, **NATIVE, **CODEGEN}
 OF_ORGANIZATION = sorted(route for route in CODEGEN if "{org_id}" in route)
 _NUMBERS = count(2)
+# Where a row of the table has the name of a thing, and the names that come with a session.
+_NAME: Final = re.compile(r"\{(\w+)\}")
+_OF_SESSION: Final = frozenset({"session_id", "session_name"})
+# One piece of code looks at what is sent, so in the short form each route gets nothing and a token that was revoked;
+# on these routes, one of each API, somebody comes with each kind.
+_ALL_KINDS: Final = frozenset({"GET /agents", "GET /inbox", "GET /v1/organizations/{org_id}/agent/runs"})
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -58,6 +66,7 @@ class World:
     nobodies: dict[str, tuple[str | None, Answer]] = field(default_factory=dict)
     things: dict[str, object] = field(default_factory=dict)
     channels: list[int] = field(default_factory=list)
+    reader: tuple[User, int] | None = None
 
     async def person(self, user: str, scopes: tuple[str, ...]) -> User:
         """Return somebody of organization 1 with just these scopes, the same one again."""
@@ -76,11 +85,16 @@ class World:
         )
         return self.server.user(text)
 
-    async def stranger(self) -> tuple[User, int]:
-        """Return the administrator of a new organization, and its number."""
-        number = next(_NUMBERS)
-        await self.server.add_organization(number, f"organization {number}")
-        return await self.new_person(number, "stranger", ADMIN), number
+    async def stranger(self, *, is_new: bool) -> tuple[User, int]:
+        """Return the administrator of another organization, and its number: a new one, or one that changes nothing."""
+        if is_new or self.reader is None:
+            number = next(_NUMBERS)
+            await self.server.add_organization(number, f"organization {number}")
+            found = await self.new_person(number, "stranger", ADMIN), number
+            if is_new:
+                return found
+            self.reader = found
+        return self.reader
 
     async def unknown(self) -> dict[str, tuple[str | None, Answer]]:
         """Return what those send who have no token that counts, and what they are to hear."""
@@ -106,43 +120,67 @@ class World:
             "revoked": (revoked.authorization, INVALID),
         }
 
-    async def fresh(self) -> dict[str, object]:
-        """Return the names of new things of Alice's: a paused run, one held by an approval, one that was decided."""
+    async def fresh(self, needed: set[str]) -> dict[str, object]:
+        """Return the names of new things of Alice's, of those kinds that are needed."""
         alice, admin = await self.person("alice", KNOWN), await self.person("olga", ADMIN)
         # Lists find parts of names, too.
         session = f"session-{next(_NUMBERS):05}"
+        found: dict[str, object] = {}
+        if needed & {"run_id", "tool_call_id", "agent_run_id", "requirement_id", "held", "approval_id", *_OF_SESSION}:
+            found |= await self._paused(alice, admin, session)
+        if "decided" in needed:
+            found["decided"] = await self._decided(alice, admin, session)
+        if needed & {"grant_id", "granted"}:
+            found |= await self._granted(alice, session)
+        if "token_id" in needed:
+            made = body_of(await admin.post("/tokens", {"name": "of nobody"}))
+            found["token_id"] = made["token"]["token_id"]
+        return found
+
+    async def _paused(self, alice: User, admin: User, session: str) -> dict[str, object]:
+        """Return the names of a session with a paused run and one that is held by an approval."""
         run = await alice.create(plan([("delete_file", {"path": CANARY})]), session_id=session)
         held = await alice.create(plan([("deploy", {"env": CANARY})]), session_id=session)
-        decided = await alice.create(plan([("deploy", {"env": CANARY})]), session_id=f"{session}-decided")
-        [waiting], [settled] = [
-            body_of(await admin.get("/approvals", run_id=each["run_id"]))["data"] for each in (held, decided)
-        ]
-        body_of(await admin.post(f"/approvals/{settled['id']}/resolve", {"status": "rejected"}))
-        granted = await alice.create(plan([("publish", {"path": CANARY})]), session_id=f"{session}-granted")
-        grant = granted["requirements"][0]["id"]
-        remembered = {"decision": "approve", "remember": {"scope": "session"}}
-        body_of(await alice.post(f"/inbox/{grant}/decide", remembered))
-        await alice.settled(granted)
+        [waiting] = body_of(await admin.get("/approvals", run_id=held["run_id"]))["data"]
         name = f"{CANARY} {session}"
         body_of(await alice.request("PATCH", f"/sessions/{session}", json={"session_name": name}))
         codegen = body_of(await admin.get("/v1/organizations/1/agent/runs"))["items"]
-        users = body_of(await admin.get("/v1/organizations/1/users"))["items"]
         return {
-            "agent_id": "toolbox",
             "run_id": run["run_id"],
             "tool_call_id": run["tools"][0]["tool_call_id"],
             "agent_run_id": next(each["id"] for each in codegen if each["web_url"].endswith(run["run_id"])),
             "session_id": session,
             "session_name": name,
             "held": held["run_id"],
-            "decided": decided["run_id"],
             "approval_id": waiting["id"],
             "requirement_id": run["requirements"][0]["id"],
-            "grant_id": grant,
-            "granted": f"{session}-granted",
-            "pending": body_of(await admin.get("/approvals/count"))["count"],
+        }
+
+    async def _decided(self, alice: User, admin: User, session: str) -> str:
+        """Return the name of a run whose approval was rejected."""
+        decided = await alice.create(plan([("deploy", {"env": CANARY})]), session_id=f"{session}-decided")
+        [settled] = body_of(await admin.get("/approvals", run_id=decided["run_id"]))["data"]
+        body_of(await admin.post(f"/approvals/{settled['id']}/resolve", {"status": "rejected"}))
+        return str(decided["run_id"])
+
+    async def _granted(self, alice: User, session: str) -> dict[str, object]:
+        """Return the names of a decision that is remembered, and of its session."""
+        granted = await alice.create(plan([("publish", {"path": CANARY})]), session_id=f"{session}-granted")
+        grant = granted["requirements"][0]["id"]
+        remembered = {"decision": "approve", "remember": {"scope": "session"}}
+        body_of(await alice.post(f"/inbox/{grant}/decide", remembered))
+        await alice.settled(granted)
+        return {"grant_id": grant, "granted": f"{session}-granted"}
+
+    async def _all(self) -> dict[str, object]:
+        """Return the names of things of every kind."""
+        admin = await self.person("olga", ADMIN)
+        found = await self.fresh({*_OF_SESSION, "decided", "granted", "token_id"})
+        users = body_of(await admin.get("/v1/organizations/1/users"))["items"]
+        return {
+            **found,
+            "agent_id": "toolbox",
             "user_id": next(each["id"] for each in users if each["github_username"] == "alice"),
-            "token_id": body_of(await admin.post("/tokens", {"name": "of nobody"}))["token"]["token_id"],
             "prompt_number": 0,
             "image_number": 0,
             "org_id": 1,
@@ -158,11 +196,11 @@ class World:
             hook = {"url": "https://hooks.example/1", "enabled": False}
             body_of(await admin.post("/v1/organizations/1/webhooks/agent-run", hook))
         channel = await self._channel(is_new=route.startswith("DELETE /notifications"))
-        if route.startswith("GET ") and self.things:
-            return {**self.things, **channel, "pending": body_of(await admin.get("/approvals/count"))["count"]}
-        found = await self.fresh()
-        self.things = self.things or await self.fresh()
-        return {**found, **channel, "pending": self.things["pending"]}
+        self.things = self.things or await self._all()
+        is_read = route.startswith("GET ")
+        found = {} if is_read else await self.fresh(set(_NAME.findall(f"{route} {TABLE[route]}")))
+        pending = body_of(await admin.get("/approvals/count"))["count"]
+        return {**self.things, **found, **channel, "pending": pending}
 
     async def _channel(self, *, is_new: bool) -> dict[str, object]:
         """Return the first channel of Alice's, of two, or a new one; they tell nothing that a test does."""
@@ -200,7 +238,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 def routes_of(server: Server) -> set[str]:
     """Return every route of the application, whether its documents show it or not."""
     return {
-        f"{method} {route.path}"
+        f"{method} {(route.path or '').replace(':path}', '}')}"
         for route in iter_route_contexts(server.app.routes)
         for method in (route.methods or ())
         if method != "HEAD"
@@ -216,6 +254,7 @@ async def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None
     }
     assert documented <= set(TABLE)
     pages = {route for route in TABLE if route.partition(" ")[2].startswith(CONSOLE_PATH)}
+    assert set(GUARDED) >= _ALL_KINDS
     assert set(TABLE) - documented == pages | {f"GET {path}" for path in PUBLIC - {"/", "/health", "/ready"}}
 
 
@@ -239,7 +278,9 @@ async def test_a_public_route_answers_everybody_the_same(world: World, route: st
 async def test_nobody_gets_in_without_a_token_that_counts(world: World, route: str) -> None:
     unknown, names = await world.unknown(), await world.named("GET ")
     async with world.server.nothing_changes():
-        for authorization, answer in unknown.values():
+        for kind, (authorization, answer) in unknown.items():
+            if not IS_FULL and route not in _ALL_KINDS and kind not in {"none", "revoked"}:
+                continue
             response = await world.ask(route, authorization, names)
             (CODEGEN_UNKNOWN if route in CODEGEN else answer).compare(response, names)
             assert "www-authenticate" not in response.headers
@@ -282,20 +323,20 @@ async def test_an_administrator_may_do_it_with_what_others_have(world: World, ro
 @pytest.mark.parametrize("route", sorted(GUARDED))
 async def test_to_an_administrator_of_another_organization_nothing_of_it_is_there(world: World, route: str) -> None:
     row, names = GUARDED[route], await world.named("GET ")
-    stranger, home = await world.stranger()
-    before = of_first(await world.server.dump())
+    stranger, home = await world.stranger(is_new=not route.startswith("GET "))
+    before = of_first(await world.server.lasting())
     there = {**names, "me": "stranger", "home": home, "org_id": home, "session_name": "session"}
     response = await world.ask(route, stranger.authorization, there)
     row.stranger.compare(response, there)
     assert CANARY not in response.text
     await world.server.settle(home)
-    assert of_first(await world.server.dump()) == before
+    assert of_first(await world.server.lasting()) == before
 
 
 @pytest.mark.parametrize("route", OF_ORGANIZATION)
 async def test_the_path_of_another_organization_is_refused_as_such(world: World, route: str) -> None:
     names = await world.named("GET ")
-    stranger, _ = await world.stranger()
+    stranger, _ = await world.stranger(is_new=False)
     async with world.server.nothing_changes():
         CODEGEN_FOREIGN.compare(await world.ask(route, stranger.authorization, names), names)
         # One that does not exist is answered the same.

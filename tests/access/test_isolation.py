@@ -55,6 +55,7 @@ ASKS: Final = (
     Ask("POST", f"{_RUN}/continue", form={"tools": '[{"tool_call_id": 1}]'}),
     Ask("POST", f"{_RUN}/cancel"),
     Ask("POST", f"{_RUN}/pause"),
+    Ask("GET", "/agents/toolbox/ag-ui/{run_id}/events"),
     Ask("GET", "/agents/toolbox/runs", 200, query={"session_id": SESSION}),
     Ask("GET", "/approvals/{approval_id}"),
     Ask("GET", "/approvals/{approval_id}/status"),

@@ -50,13 +50,13 @@ async def test_a_scope_for_one_agent_opens_its_routes_and_no_others(server: Serv
             continue
         right = await server.add_user(1, "alice", f"agents:toolbox:{action}")
         wrong = await server.add_user(1, "alice", f"agents:other:{action}")
-        before = await server.dump()
+        before = await server.lasting()
         refused = await ask(wrong, route, "toolbox", run["run_id"])
         # In the words of AgentOS, which looks at scopes before it looks at agents.
         assert refused == scope_missing("/", row.scopes[0])
         # What nobody may see is not said to be there or not.
         assert await ask(right, route, "nobody", run["run_id"]) == scope_missing("/", row.scopes[0])
-        assert await server.dump() == before
+        assert await server.lasting() == before
         found = await ask(right, route, "toolbox", run["run_id"])
         assert found.status in {200, 400}, "a continue without answers is refused for that"
 

@@ -43,21 +43,22 @@ pytestmark = [
 ]
 
 # Sequences of requests, and how many requests each has.
-USUAL_WALKS: Final = 8 if IS_FULL else 2
+USUAL_WALKS: Final = 8 if IS_FULL else 1
 _ENOUGH_WALKS: Final = 8
-STEPS: Final = 100
+STEPS: Final = 100 if IS_FULL else 60
 
 _AGNO: Final = "/agents/{agent_id}/runs"
 _ONE: Final = f"{_AGNO}/{{run_id}}"
 _ORGANIZATION: Final = "/v1/organizations/{org_id}"
 _RUN: Final = f"{_ORGANIZATION}/agent/run"
 _HOOKS: Final = f"{_ORGANIZATION}/webhooks/agent-run"
+_AG_UI: Final = "/agents/{agent_id}/ag-ui"
 _SESSION: Final = "/sessions/{session_id}"
 _APPROVAL: Final = "/approvals/{approval_id}"
 _CHANNEL: Final = "/notifications/channels/{channel_id}"
 
 # The kinds of requests. Every route there is stands in one of them.
-BEGINNING: Final = (f"POST {_AGNO}", f"POST {_RUN}")
+BEGINNING: Final = (f"POST {_AGNO}", f"POST {_RUN}", f"POST {_AG_UI}")
 MOVING: Final = (
     *(f"POST {_ONE}/{word}" for word in ("continue", "pause")),
     *(f"POST {_RUN}/{word}" for word in ("resume", "pause")),
@@ -70,6 +71,7 @@ ENDING: Final = (
 READING: Final = (
     *(f"GET {_AGNO}", f"GET {_ONE}", f"GET {_ONE}/events", f"POST {_ONE}/events/ticket", f"POST {_ONE}/resume"),
     *(f"GET {_RUN}/{{agent_run_id}}", f"GET {_RUN}s", f"GET {_RUN}/{{agent_run_id}}/logs"),
+    f"GET {_AG_UI}/{{run_id}}/events",
     "GET /v1/alpha/organizations/{org_id}/agent/run/{agent_run_id}/logs",
     *("GET /runs", "GET /runs/{run_id}", "GET /runs/{run_id}/timeline", "GET /overview"),
     "GET /runs/{run_id}/images/{prompt_number}/{image_number}",

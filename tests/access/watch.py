@@ -14,7 +14,7 @@ from tests.access.other_organization import CANARY, THEIRS, rows_of
 from tests.support.server import Dump, Server
 from unpause.domain.webhooks import DeliveryResult
 from unpause.notifications.sender import AppriseSender
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 from unpause.webhooks.http import SafeHttpClient
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def nobody_outside(sent: list[bytes]) -> Iterator[None]:
         sent.append(url.encode() + content + repr(headers).encode())
         return DeliveryResult(200)
 
-    async def take(_: AppriseSender, channel: int, url: Sealed, text: tuple[str, str]) -> DeliveryResult:
+    async def take(_: AppriseSender, channel: int, url: Encrypted, text: tuple[str, str]) -> DeliveryResult:
         sent.append(f"{channel} {url.token} {text}".encode())
         return DeliveryResult()
 
@@ -71,7 +71,7 @@ class Watch:
     async def begin(cls, server: Server, sent: list[bytes]) -> Watch:
         """Begin now."""
         sent.clear()
-        rows = rows_of(await server.dump(), THEIRS)
+        rows = rows_of(await server.lasting(), THEIRS)
         return cls(server, rows, list(server.executed), sent, frozenset(_ids_in(rows)))
 
     def check_answer(self, words: str, response: httpx.Response) -> None:
@@ -90,7 +90,7 @@ class Watch:
 
     async def check_rows(self) -> None:
         """Fail where anything of theirs is not as it was: a row, a tool that ran, a message that went out."""
-        now = rows_of(await self.server.dump(), THEIRS)
+        now = rows_of(await self.server.lasting(), THEIRS)
         for table, rows in self.rows.items():
             assert now[table] == rows, table
         told = [call for call in self.server.executed if CANARY in call]

@@ -10,8 +10,10 @@ import traceback
 from typing import NoReturn
 
 import pytest
+from pydantic_ai import Agent
+from pydantic_ai.models import Model
 
-from unpause.agents.models import resolve_model
+from unpause.agents.models import resolve_model, use_local_server
 from unpause.errors import InvalidSetting
 
 LOCAL = "http://127.0.0.1:11434/v1"
@@ -99,6 +101,29 @@ def test_a_missing_key_is_named_by_its_variable(name: str, variable: str) -> Non
     message = refusal(name)
     assert f"needs the environment variable {variable}" in message
     assert name in message
+
+
+@pytest.mark.parametrize("key", [None, "", "  "])
+def test_with_a_local_server_authors_models_need_no_key_and_speak_to_it(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if key is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    use_local_server(LOCAL)
+    own = Agent("openai:some-model").model
+    assert isinstance(own, Model)
+    assert (own.base_url or "").rstrip("/") == LOCAL
+
+
+def test_a_real_key_and_the_server_of_authors_models_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    use_local_server(LOCAL)
+    assert os.environ["OPENAI_API_KEY"] == SECRET
+    assert "OPENAI_BASE_URL" not in os.environ
 
 
 def test_an_empty_key_is_a_missing_one(monkeypatch: pytest.MonkeyPatch) -> None:

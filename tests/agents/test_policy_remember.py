@@ -80,7 +80,7 @@ def test_only_a_plain_approval_can_be_remembered() -> None:
     # What a nested agent wants to do is in the metadata, and may be something else the next time.
     assert request_of(metadata={"reason": "the cleaner deletes a.txt"}).remember is None
     assert request_of(message="it differs from what was approved").remember is None
-    assert request_of(message="filled in since", is_complete=True).remember is None
+    assert RequirementRequest.again("call", None, "filled in since").remember is None
     assert request_of("external").remember is None
     assert request_of("question").remember is None
 

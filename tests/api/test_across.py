@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.caller import CODEGEN, confirmed
 from tests.support.server import Server, served
 from tests.support.toolbox import plan
+from unpause.errors import DatabaseUnavailable
 
 DELETE = ("delete_file", {"path": "/a"})
 
@@ -67,6 +70,7 @@ async def test_a_server_is_ready_only_with_its_schema(server: Server) -> None:
     response = await server.get("/ready")
     assert (response.status_code, response.json()) == (200, {"status": "ready"})
     await _set_revision(server, "from_the_future")
+    await _write(server, "UPDATE schema_compatibility SET oldest_code = ?", "9999")
     response = await server.get("/ready")
     assert response.status_code == 503
     assert response.json()["status"] == "unavailable"
@@ -114,6 +118,13 @@ async def test_a_wrong_method_is_a_405_in_json(server: Server) -> None:
         response = await server.client.request(method, path)
         assert (response.status_code, response.json()) == (405, {"detail": "Method Not Allowed"})
         assert response.headers["allow"]
+    # Of every route with this path.
+    for path, methods in (
+        ("/sessions", "DELETE, GET, POST"),
+        ("/approvals/x", "DELETE, GET"),
+        ("/tokens", "GET, POST"),
+    ):
+        assert (await server.client.request("OPTIONS", path)).headers["allow"] == methods
 
 
 async def test_a_foreign_page_is_refused_in_the_shape_of_either_api(server: Server) -> None:
@@ -169,7 +180,34 @@ async def test_the_link_to_a_run_begins_with_the_servers_public_address(tmp_path
 
 
 async def _set_revision(server: Server, revision: str) -> None:
+    await _write(server, "UPDATE alembic_version SET version_num = ?", revision)
+
+
+async def _write(server: Server, statement: str, value: str) -> None:
     def unit(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's connection, which only the store names
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.exec_driver_sql(statement, (value,))
 
     await server.application.database.write(unit)
+
+
+async def test_a_token_that_cannot_be_looked_up_is_503_in_the_shape_of_the_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = DatabaseUnavailable().message
+    shapes: dict[str, dict[str, Any]] = {
+        "/sessions": {"detail": words},
+        "/approvals/1/nothing-here": {"detail": words},
+        "/v1/users/me": {"message": words, "status_code": 503},
+        "/inbox": {"detail": words, "error_code": "unavailable"},
+        "/me": {"detail": words, "error_code": "unavailable"},
+        "/overview": {"detail": words, "error_code": "unavailable"},
+    }
+
+    def fail(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    async with served(tmp_path, tokens=True) as server:
+        monkeypatch.setattr("unpause.auth.authenticator.find_token", fail)
+        for path, shape in shapes.items():
+            answer = await server.user("alice").get(path)
+            assert (answer.status_code, answer.headers["Retry-After"], answer.json()) == (503, "1", shape), path

@@ -297,7 +297,7 @@ def failing(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-@pytest.mark.parametrize("part", ["continue_run.move", "decisions.add_entries"])
+@pytest.mark.parametrize("part", ["continue_run.transition", "decisions.add_entries"])
 async def test_a_decision_and_its_entry_are_kept_together_or_not_at_all(
     server: Server, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -338,6 +338,28 @@ async def test_both_routes_have_pages_and_can_show_one_run(server: Server) -> No
         ):
             assert 200 <= response.status_code < 500, response.text
             assert response.is_client_error or not response.json().get("items", response.json().get("data"))
+
+
+async def test_both_routes_filter_by_actor_action_and_time(server: Server) -> None:
+    for who in ("bob", "carol"):
+        run = await server.user("alice").run_tools("delete_file")
+        assert (await server.user(who).answer(run)).status_code == 200
+    answered = [entry for entry in await server.audit() if entry["action"] == "requirement.answered"]
+    # The clock stands still: all at one moment.
+    at = answered[-1]["at"]
+    for query, expected in (
+        ({"actor": "bob", "action": "requirement.answered"}, answered[:1]),
+        ({"actor": "bo"}, []),
+        ({"action": "requirement.answered", "since": at}, answered),
+        ({"action": "requirement.answered", "until": at}, []),
+    ):
+        assert await server.audit(**query) == expected
+        found = (await by_codegen(server, **query)).json()
+        assert (found["items"], found["total"]) == (expected[::-1], len(expected))
+    for query in ({"since": "yesterday"}, {"until": "2026-01-01T00:00:00"}, {"action": "deed"}, {"actor": "x" * 256}):
+        assert (await server.user("root").get("/audit", **query)).status_code == 422
+        assert (await by_codegen(server, **query)).status_code == 422
+    assert (await server.user("root").get("/audit", actor="\0")).status_code == 400
 
 
 async def test_only_administrators_read_it_and_only_that_of_their_organization(server: Server) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote_to_bytes, urlencode
 
 import pytest
 from starlette.types import Message
 
-from unpause.api.json import MOST_VALUES, JsonTooLarge, StrictRequest, parse_json
+from unpause.api.json import MAX_VALUES, JsonTooLarge, RepeatedKey, StrictRequest, _unquoted, parse_json
 
 SPACE = " " * 100_000
 LONG = "x" * 100_000
@@ -23,21 +23,38 @@ def test_what_is_no_json_is_refused_at_any_length(text: str, space: str) -> None
 
 
 @pytest.mark.parametrize("space", ["", SPACE])
-@pytest.mark.parametrize("value", [1e308, "1e999", ["Infinity", 12], {"ü": [None, True, "\\", '"', '\\"', "[,{"]}])
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[0, {"b": {"a": 1, "ü": 2, "\\u0061": 3}}]', '{"": 0, "": 1}'])
+def test_a_key_that_stands_twice_in_an_object_is_refused_at_any_length(text: str, space: str) -> None:
+    for content in (text + space, (text + space).encode()):
+        with pytest.raises(RepeatedKey):
+            parse_json(content)
+
+
+@pytest.mark.parametrize("space", ["", SPACE])
+@pytest.mark.parametrize(
+    "value",
+    [
+        1e308,
+        [{"a": 1}, {"a": {"a": 1}}],
+        "1e999",
+        ["Infinity", 12],
+        {"ü": [None, True, "\\", '"', '\\"', "[,{"]},
+    ],
+)
 def test_what_is_json_is_read_at_any_length(value: object, space: str) -> None:
     assert parse_json(json.dumps(value) + space) == value
 
 
 @pytest.mark.parametrize(
     "text",
-    [f"[{'0,' * MOST_VALUES}0]", "[" * 10 + "[]," * MOST_VALUES, '{"a":[' + '"\\\\",' * MOST_VALUES, '"\\"",' * 10**5],
+    [f"[{'0,' * MAX_VALUES}0]", "[" * 10 + "[]," * MAX_VALUES, '{"a":[' + '"\\\\",' * MAX_VALUES, '"\\"",' * 10**5],
 )
 def test_more_values_than_anybody_needs_are_refused(text: str) -> None:
     with pytest.raises(JsonTooLarge):
         parse_json(text)
 
 
-@pytest.mark.parametrize("text", ["0,[{" * MOST_VALUES, '\\",[{' * MOST_VALUES, "\\" * MOST_VALUES, "\\,"])
+@pytest.mark.parametrize("text", ["0,[{" * MAX_VALUES, '\\",[{' * MAX_VALUES, "\\" * MAX_VALUES, "\\,"])
 def test_what_stands_in_a_text_is_no_value(text: str) -> None:
     assert parse_json(json.dumps([text, LONG, text])) == [text, LONG, text]
 
@@ -59,7 +76,7 @@ async def test_a_url_encoded_form_is_read_whatever_pieces_it_comes_in(form: dict
     assert dict(await request_of(body, piece).form()) == form
 
 
-@pytest.mark.parametrize("body", ["a", "a=1&&a=2&", "a=%", "a=%4", "a=%zz%41", "=1", "a==", "a=b=c", "&" * 500])
+@pytest.mark.parametrize("body", ["a", "a=1&&b=2&", "a=%", "a=%4", "a=%zz%41", "=1", "a==", "a=b=c", "&" * 500])
 async def test_odd_forms_are_read_as_others_read_them(body: str) -> None:
     found = await request_of(body.encode(), 100).form()
     assert found.multi_items() == parse_qsl(body, keep_blank_values=True)
@@ -74,3 +91,9 @@ def request_of(body: bytes, piece: int) -> StrictRequest:
 
     fields = [(b"content-type", b"application/x-www-form-urlencoded")]
     return StrictRequest({"type": "http", "method": "POST", "headers": fields}, receive)
+
+
+def test_escapes_of_a_form_are_read_as_the_standard_library_reads_them() -> None:
+    texts = (b"%41%ff%0a%25", b"%", b"%4", b"%zz%41", b"\\x41%5c%0\\", b"\xe9%C3%A9", b"%%41\\\n")
+    for text in texts:
+        assert _unquoted(text) == unquote_to_bytes(text)

@@ -24,8 +24,8 @@ def key_of(command: CreateRun) -> RequestKey:
     return found
 
 
-def signed(secret: str) -> CreateRun:
-    return CreateRun("ops", "hello", webhooks=(WebhookTarget(Address("https://example.org"), VAULT.seal(secret)),))
+def signed(secret: str, vault: Vault = VAULT) -> CreateRun:
+    return CreateRun("ops", "hello", webhooks=(WebhookTarget(Address("https://example.org"), vault.encrypt(secret)),))
 
 
 def test_a_fingerprint_stays_the_same_from_release_to_release() -> None:
@@ -57,3 +57,12 @@ def test_a_fingerprint_of_another_version_is_taken_for_the_same_request() -> Non
     assert not key.came_with(other.fingerprint)
     assert key.came_with("0" * 64)
     assert key.came_with("1:" + other.fingerprint[2:])
+
+
+def test_a_request_with_a_secret_is_taken_for_the_same_one_while_encryption_keys_are_changed() -> None:
+    before, after = key_of(signed("one")), key_of(signed("one", Vault([new_key()])))
+    assert after.came_with(before.fingerprint)
+    without = key_of(CreateRun("ops", "hello"))
+    assert not without.came_with(before.fingerprint)
+    assert not before.came_with(without.fingerprint)
+    assert not before.came_with(key_of(signed("two")).fingerprint)

@@ -73,6 +73,8 @@ CLAIMS: list[dict[str, Any]] = [
     {"scopes": {"agents:run": True}},
     {"scopes": ["agents:run", 1]},
     {"scopes": [["agents:run"]]},
+    {"scopes": ["finance\0"]},
+    {"scopes": "finance\ud800"},
     {"session_id": 1},
     {"session_id": ""},
     {"session_id": ["s"]},

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     os.environ["UNPAUSE_AGENT_PROCESSES"] = "0"
     try:
         agents = import_module("unpause.agents.served").Agents([ScriptedDriver()])
-        place, result = "unpause.cli.server.build_agents", agents
+        place, result = "unpause.cli.server_process.build_agents", agents
     except ModuleNotFoundError:
         # Before agents loaded beside the server.
         agents = import_module("unpause.agents.config").Agents([ScriptedDriver()])

@@ -37,7 +37,7 @@ def backed_up(here: Here) -> Here:
         (("restore", "backup.db"), "unpause.db exists: --replace moves it aside"),
         (("restore", "text.db", "--replace"), "text.db is damaged, or no SQLite database"),
         (("restore", "strange.db", "--replace"), "no database of unpause"),
-        (("restore", "newer.db", "--replace"), "ahead of this version's"),
+        (("restore", "newer.db", "--replace"), "ahead of this server's"),
         (("restore", "cut.db", "--replace"), "cut.db is damaged"),
         (("restore", "backup.db", "--database-url", "postgresql+psycopg://u:secret@db/unpause"), "pg_restore"),
     ],
@@ -54,6 +54,7 @@ def test_what_cannot_be_copied_is_refused_with_its_reason_and_changes_nothing(
     (folder / "newer.db").write_bytes(whole)
     with closing(sqlite3.connect(folder / "newer.db")) as newer, newer:
         newer.execute("UPDATE alembic_version SET version_num = '9999'")
+        newer.execute("UPDATE schema_compatibility SET oldest_code = '9999'")
     before = files(folder)
 
     done = backed_up.run("db", *arguments)

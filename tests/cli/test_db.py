@@ -10,7 +10,9 @@ import pytest
 
 from tests.cli.here import Here
 from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, unpause
-from unpause.store.engine.schema import SCHEMA_REVISION
+from unpause.cli import retention
+from unpause.errors import DatabaseUnavailable, StorageError
+from unpause.store.engine.revisions import OLDEST_SCHEMA, SCHEMA_REVISION
 
 AT_HEAD = f"The database schema is at {SCHEMA_REVISION}: up to date\n"
 AT_BASE = f"The database schema is at nothing: the newest is {SCHEMA_REVISION}\n"
@@ -50,15 +52,46 @@ def test_the_schema_goes_up_and_down_and_a_server_behind_it_names_the_command(he
 
     refused = serve(here.folder)
     assert (refused.returncode, refused.stdout) == (2, "")
+    supported = SCHEMA_REVISION if OLDEST_SCHEMA == SCHEMA_REVISION else f"{OLDEST_SCHEMA} to {SCHEMA_REVISION}"
     assert refused.stderr == (
-        f"unpause: The database schema is at nothing, this server needs {SCHEMA_REVISION}: run `unpause db upgrade`\n"
+        f"unpause: The database schema is at nothing, this server needs {supported}: run `unpause db upgrade`\n"
     )
     assert tables(here.folder) == EMPTY, "a refusal changes nothing"
 
 
+def be_ahead(folder: Path, *, oldest_code: str) -> None:
+    """Make the schema one of a later version."""
+    execute(folder, "UPDATE alembic_version SET version_num = '9999'")
+    execute(folder, f"UPDATE schema_compatibility SET oldest_code = '{oldest_code}'")  # noqa: S608 - a test's own
+
+
+def test_a_newer_schema_that_works_with_this_version_stays_and_every_command_says_so(here: Here) -> None:
+    here.run("db", "upgrade")
+    be_ahead(here.folder, oldest_code=SCHEMA_REVISION)
+    state = f"The database schema is at 9999: this version knows up to {SCHEMA_REVISION} and works with it\n"
+    for command in ("upgrade", "current", "check"):
+        assert here.run("db", command) == Finished(0, state, ""), command
+    assert here.run("db", "backup", "backup.db").returncode == 0
+    restored = here.run("db", "restore", "backup.db", "--replace")
+    assert (restored.returncode, restored.stdout.splitlines()[-1] + "\n") == (0, state)
+    be_ahead(here.folder, oldest_code="9999")
+    for words in (["upgrade"], ["check"], ["downgrade", "base"], ["backup", "second.db"]):
+        done = here.run("db", *words)
+        assert (done.returncode, done.stdout) == (2, ""), words
+        assert "at 9999, ahead of this server's" in done.stderr, words
+
+
+def test_a_backup_of_an_older_version_is_restored_with_the_command_that_upgrades_it(here: Here) -> None:
+    here.run("db", "upgrade", "0009")
+    assert here.run("db", "backup", "backup.db").returncode == 0
+    restored = here.run("db", "restore", "backup.db", "--replace")
+    assert restored.returncode == 0
+    assert restored.stdout.endswith(f"at 0009: the newest is {SCHEMA_REVISION}; run `unpause db upgrade`\n")
+
+
 def test_a_schema_ahead_of_the_server_is_refused_with_the_way_back(here: Here) -> None:
     here.run("db", "upgrade")
-    execute(here.folder, "UPDATE alembic_version SET version_num = '9999'")
+    be_ahead(here.folder, oldest_code="9999")
     refused = serve(here.folder)
     assert (refused.returncode, refused.stdout) == (2, "")
     [line] = refused.stderr.splitlines()
@@ -80,11 +113,30 @@ def test_check_finds_a_table_that_is_not_the_codes(here: Here) -> None:
 
 @pytest.mark.parametrize("action", [["upgrade", "nowhere"], ["downgrade", "nowhere"]], ids=" ".join)
 def test_a_revision_that_there_is_not_is_refused_in_one_line(here: Here, action: list[str]) -> None:
+    (here.folder / "unpause.db").touch()
     done = here.run("db", *action)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("unpause: ")
     assert "'nowhere'" in line
+
+
+@pytest.mark.parametrize("action", [["current"], ["check"], ["downgrade", "0015"]], ids=" ".join)
+def test_a_database_that_there_is_not_is_refused_and_not_made(here: Here, action: list[str]) -> None:
+    done = here.run("db", *action, "--database-url", "sqlite:///misspelt/unpause.db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("unpause: There is no database misspelt/unpause.db")
+    assert list(here.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("action", ["upgrade", "downgrade"])
+def test_an_empty_revision_as_of_an_unset_variable_is_refused(here: Here, action: str) -> None:
+    (here.folder / "unpause.db").touch()
+    done = here.run("db", action, "")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "unpause: The database schema was not changed: the revision is empty\n",
+    )
 
 
 def test_db_listens_to_the_variable_and_the_option_wins(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +166,20 @@ def test_the_demo_starts_without_agents_or_a_key_and_says_what_to_try(tmp_path: 
     assert run["status"] == "PAUSED"
     assert f"curl -s {server.address}/agents/files/runs" in server.output
     assert (tmp_path / "unpause-workspace").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(DatabaseUnavailable(), "The database does not answer"), (StorageError(), "The database refused a statement")],
+)
+def test_a_database_that_fails_in_the_middle_of_a_command_is_one_line(
+    here: Here, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    async def fail(*_: object) -> int:
+        raise error
+
+    here.run("db", "upgrade")
+    monkeypatch.setattr(retention, "_purge", fail)
+    done = here.run("runs", "purge", "--older-than", "1d")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+    assert says in done.stderr

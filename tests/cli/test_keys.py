@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -15,20 +14,26 @@ from sqlalchemy import select
 
 from tests.cli.here import Here
 from tests.support.channels import CHANNELS, channel_url
+from tests.support.databases import NOW
 from tests.support.processes import ServerProcess, unpause
 from tests.support.receiver import Receiver
 from tests.support.serving import settings_for
-from tests.support.webhook_server import QUICK, webhook_server
+from tests.support.webhook_server import WEBHOOK, webhook_server
+from unpause.cli import key_rotation
+from unpause.domain.webhooks import Address, Delivery, WebhookTarget
+from unpause.store.deliveries import add_deliveries
+from unpause.store.encrypted_columns import ENCRYPTED_COLUMNS
 from unpause.store.engine.schema import plain_engine
-from unpause.store.sealed import SEALED_COLUMNS
-from unpause.vault import Sealed, Vault, new_key
+from unpause.store.tables import webhook_deliveries
+from unpause.store.webhooks import find_organization_target, replace_organization_target
+from unpause.vault import Encrypted, Vault, new_key
 
 
 def test_a_new_key_is_printed_alone_and_fits_the_vault(here: Here) -> None:
     first, second = (here.run("keys", "new") for _ in range(2))
     assert (first.returncode, first.stderr) == (0, "")
     [key] = first.stdout.splitlines()
-    assert Vault([key]).open(Vault([key]).seal("secret")) == "secret"
+    assert Vault([key]).decrypt(Vault([key]).encrypt("secret")) == "secret"
     assert first.stdout != second.stdout
 
 
@@ -65,9 +70,7 @@ def test_a_key_that_begins_with_a_dash_can_be_given(here: Here, first: bytes, mo
 
 async def filled(folder: Path, key: str) -> None:
     """Have secrets of every kind in a database: of a webhook, of a message that is still to be sent, of a channel."""
-    idle = replace(QUICK, poll_seconds=60)
-    async with webhook_server(folder, rules=idle, encryption_key=key) as server:
-        await asyncio.sleep(0)
+    async with webhook_server(folder, delivers=False, encryption_key=key) as server:
         await server.configure("https://hooks.example/canary-path", secret="canary-secret")
         body = {"url": "ntfys://canary-channel@ntfy.example/topic", "owner": "organization"}
         assert (await server.client.post("/notifications/channels", json=body)).status_code == 201
@@ -79,7 +82,7 @@ def stored_secrets(folder: Path) -> list[str]:
     with closing(plain_engine(f"sqlite:///{folder}/unpause.db").connect()) as connection:
         return [
             str(value)
-            for place in SEALED_COLUMNS
+            for place in ENCRYPTED_COLUMNS
             for value in connection.execute(select(place.column).where(place.column.is_not(None))).scalars()
         ]
 
@@ -88,7 +91,7 @@ async def test_keys_rotate_and_the_old_one_is_needed_no_more(here: Here, monkeyp
     old, key = new_key(), new_key()
     await filled(here.folder, old)
     before = stored_secrets(here.folder)
-    assert len(before) == len(SEALED_COLUMNS), "one of each"
+    assert len(before) == len(ENCRYPTED_COLUMNS), "one of each"
     monkeypatch.setenv("UNPAUSE_ENCRYPTION_KEY", f"{key},{old}")
     done = await asyncio.to_thread(here.run, "keys", "rotate")
     # After the log of the server before.
@@ -98,7 +101,7 @@ async def test_keys_rotate_and_the_old_one_is_needed_no_more(here: Here, monkeyp
     )
     vault, after = Vault([key]), stored_secrets(here.folder)
     assert not set(before) & set(after)
-    opened = [vault.open(Sealed(value.rpartition("#sealed:")[2])) for value in after]
+    opened = [vault.decrypt(Encrypted(value.rpartition("#sealed:")[2])) for value in after]
     assert opened.count("canary-secret") == 2
     assert opened.count("/canary-path") == 2
     assert opened[-1] == "ntfys://canary-channel@ntfy.example/topic"
@@ -114,6 +117,47 @@ async def test_secrets_that_no_key_fits_stay_and_are_counted(here: Here, monkeyp
     done = await asyncio.to_thread(here.run, "keys", "rotate")
     assert (done.returncode, done.stderr) == (1, "unpause: 5 secrets cannot be decrypted with these keys\n")
     assert stored_secrets(here.folder) == before
+
+
+def test_a_message_whose_secret_was_read_before_a_rotation_and_written_in_it_is_encrypted_again_too(
+    here: Here, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, key = new_key(), new_key()
+    target = WebhookTarget(Address("https://a.example"), Vault([old]).encrypt("canary"))
+    engine = plain_engine(postgres_url)
+    with engine.begin() as connection:
+        replace_organization_target(connection, 1, target, NOW)
+    monkeypatch.setenv("UNPAUSE_ENCRYPTION_KEY", f"{key},{old}")
+    with engine.connect() as slow:
+        found = find_organization_target(slow, 1)
+        assert found is not None
+
+        def write_what_was_read(_: float) -> None:
+            add_deliveries(slow, [Delivery("1", 1, found.address, "{}", NOW, found.secret)])
+            slow.commit()
+
+        # The rotation waits for this transaction.
+        monkeypatch.setattr(key_rotation, "sleep", write_what_was_read)
+        done = here.run("keys", "rotate", "--database-url", postgres_url)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "2 secrets are encrypted with the first key now")
+    with engine.connect() as connection:
+        stored = connection.execute(select(webhook_deliveries.c.secret)).scalar_one()
+    assert Vault([key]).decrypt(Encrypted(stored)) == "canary"
+
+
+async def test_an_address_that_was_stored_without_a_key_is_encrypted_too(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with webhook_server(here.folder, encryption_key=None) as server:
+        await server.configure("https://hooks.example/canary-path")
+    key = new_key()
+    monkeypatch.setenv("UNPAUSE_ENCRYPTION_KEY", key)
+    done = await asyncio.to_thread(here.run, "keys", "rotate")
+    assert "1 secrets are encrypted with the first key now" in done.stdout
+    [stored] = stored_secrets(here.folder)
+    assert "canary" not in stored
+    async with webhook_server(here.folder, encryption_key=key) as server:
+        assert (await server.client.get(WEBHOOK)).json()["url"] == "https://hooks.example/canary-path"
 
 
 def test_without_a_key_or_a_database_nothing_rotates(here: Here) -> None:

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ WRONG_SETTINGS = [
     (["--port", "many"], "port: Input should be a valid integer"),
     (["--port", "65536"], "port: Input should be less than or equal to 65535"),
     (["--port", "-1"], "port: Input should be greater than or equal to 0"),
-    (["--rate-limit-read", "often"], "rate_limit_read: Value error, couldn't parse rate limit string 'often'"),
+    (["--rate-limit-read", "often"], "rate_limit_read: Value error, 'often' is not a limit such as 10/minute"),
     (["--keepalive-seconds", "0", "--max-running", "0"], "max_running: Input should be greater than or equal to 1"),
 ]
 
@@ -39,6 +40,7 @@ WRONG_SETTINGS = [
 WRONG_AGENTS = [
     (["no_such_module"], "there is no module 'no_such_module'"),
     (["no_such_file.py"], "there is no file no_such_file.py"),
+    (["long" * 100], "cannot be read: File name too long"),
     (["raising.py"], "raising.py failed to load: ValueError: no such thing"),
     (["raising"], "raising failed to load: ValueError: no such thing"),
     (["misspelt.py"], "misspelt.py failed to load: SyntaxError"),
@@ -53,8 +55,9 @@ WRONG_DATABASES = [
     ("somewhere", "database_url cannot be read"),
     ("mysql://someone:canary@localhost/x", "mysql is not supported"),
     ("sqlite:///:memory:", "SQLite needs a file"),
+    ("sqlite:///x.db?mode=ro", "no options are read with SQLite, such as mode"),
     ("sqlite:///no-database.txt", "file is not a database"),
-    ("sqlite:///no-database.txt/unpause.db", "cannot be used: "),
+    ("sqlite:///no-database.txt/unpause.db", " no-database.txt/unpause.db"),
 ]
 
 
@@ -101,8 +104,8 @@ def test_agents_and_models_that_cannot_be_had_are_refused_in_one_line(
 ) -> None:
     write_modules(here.folder)
     # What a server changes for its whole process is not for this one.
-    monkeypatch.setattr("unpause.cli.server.configure_logging", lambda *_, **__: None)
-    monkeypatch.setattr("unpause.cli.server.log_uncaught", lambda: None)
+    monkeypatch.setattr("unpause.cli.server_process.configure_logging", lambda *_, **__: None)
+    monkeypatch.setattr("unpause.cli.server_process.log_uncaught", lambda: None)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("TEST_FOLDER", str(here.folder))
@@ -125,6 +128,66 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_line(here: Here, url: 
         assert_refused(done, words)
         assert "canary" not in done.stderr
     assert (here.folder / "no-database.txt").read_text(encoding="utf-8") == "my diary\n" * 100
+
+
+MISREAD = [
+    (["inbox", "--limit", "0"], "0 is less than 1"),
+    (["runs", "--limit", "-1"], "-1 is less than 1"),
+    (["audit", "--limit", "1.5"], "'1.5' is not a whole number"),
+    *(
+        (["inbox", "--url", url], "is not the URL of a server")
+        for url in ("\udcff", "http://a/\udcff", "http://a..b", f"http://{'a' * 300}", "http://a:99999", "ftp://a")
+    ),
+    (["serve", "--agents", "\udcff"], "agents: the value is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISREAD, ids=ascii)
+def test_arguments_that_cannot_be_meant_are_refused(here: Here, arguments: list[str], words: str) -> None:
+    done = here.run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr.splitlines()[0]
+
+
+def test_closed_streams_are_no_traceback(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdout", None)
+        done = here.run("settings")
+    assert (done.returncode, done.stderr) == (1, "unpause: standard output is closed\n")
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        closed.setattr(sys, "stderr", None)
+        assert here.run("notify", "add").returncode == 2
+        sys.stdin.close()
+        sys.stderr.close()
+
+
+def test_a_variable_that_is_not_utf8_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNPAUSE_DATABASE_URL", "sqlite:///\udcff")
+    assert_refused(here.run("db", "current"), "UNPAUSE_DATABASE_URL: the value is not UTF-8")
+
+
+def test_a_text_that_is_no_beginning_of_an_id_is_of_no_run(here: Here) -> None:
+    done = here.run("runs", "show", "a" * 70_000, "--url", "http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_what_cannot_be_read_or_written_is_refused_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "a" * 300
+    for arguments in (
+        ["db", "backup", long],
+        ["db", "restore", long],
+        ["db", "current", "--database-url", f"sqlite:///{long}"],
+    ):
+        settings_for(here.folder)
+        done = here.run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"unpause: {long}: File name too long\n"
+    (here.folder / "loop.db").symlink_to("loop.db")
+    loop = here.run("db", "upgrade", "--database-url", "sqlite:///loop.db")
+    assert_refused(loop, "database_url: the database cannot be used: unable to open database file")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"\xff\n"), encoding="utf-8"))
+    assert_refused(here.run("notify", "add"), "the input is not UTF-8")
 
 
 def test_a_server_on_a_database_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -237,3 +300,13 @@ def test_a_shell_completes_commands_and_options(here: Here, shell: str) -> None:
     done = here.run("completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(word in done.stdout for word in ("worker", "revoke", "database-url"))
+
+
+def test_output_that_finds_no_room_ends_in_one_line(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        done = here.run("settings")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "unpause: the output could not be written: No space left on device\n",
+    )

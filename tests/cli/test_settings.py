@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 from cyclopts import App
@@ -34,6 +36,7 @@ VALUES = {
     "agent_unresponsive_seconds": "30",
     "agent_cancel_seconds": "5",
     "agent_drain_seconds": "90",
+    "reload": "true",
     "host": "127.0.0.2",
     "port": "1234",
     "dev": "true",
@@ -85,6 +88,7 @@ VALUES = {
     "rate_limit_change": "5/minute",
     "rate_limit_setup": "",
     "rate_limit_webhook_test": "6/minute",
+    "rate_limit_ag_ui": "7/minute",
     "workspace_root": "/srv/checkouts",
     "command_timeout_seconds": "30",
     "command_output_bytes": "4096",
@@ -105,6 +109,7 @@ VALUES = {
     "max_crashes": "2",
     "worker": "false",
     "poll_seconds": "0.25",
+    "database_timeout_seconds": "7.5",
     "lock_timeout_seconds": "2.5",
     "database_connections": "20",
     "listener_url": "postgresql+psycopg://direct/unpause",
@@ -112,8 +117,11 @@ VALUES = {
     "request_seconds": "5.5",
     "keepalive_seconds": "2.5",
     "keep_ended_runs": "90d",
+    "keep_audit": "90d",
+    "keep_deliveries": "90d",
     "shutdown_grace_seconds": "0",
 }
+_STEPS: Final = 12
 
 
 def from_options(*arguments: str) -> Settings:
@@ -124,24 +132,40 @@ def from_options(*arguments: str) -> Settings:
 
 def read(arguments: Sequence[str]) -> list[Settings]:
     """Run a command that takes all settings as options; return those that it was run with."""
+    command, seen = _command()
+    seen.clear()
+    command(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return list(seen)
+
+
+@cache
+def _command() -> tuple[App, list[Settings]]:
+    """Return the command, which takes long to make, and the list of the settings that it is run with."""
     seen: list[Settings] = []
     app = App()
     app.default(settings_command(seen.append, GROUPS))
-    app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    return seen
+    return app, seen
 
 
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_a_setting_is_an_option_and_a_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    value = VALUES[name]
-    option = f"--{name.replace('_', '-')}"
-    flags = {"true": option, "false": f"--no-{option.removeprefix('--')}"}
-    options = from_options(flags.get(value, f"{option}={value}"))
-    monkeypatch.setenv(f"UNPAUSE_{name.upper()}", value)
+# To read a command line of so many options takes long: several settings at once, but not those that are about the same.
+@pytest.mark.parametrize("first", range(_STEPS))
+def test_a_setting_is_an_option_and_a_variable(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(Settings.model_fields)[first::_STEPS]
+    options = from_options(*(option_of(name) for name in names))
+    for name in names:
+        monkeypatch.setenv(f"UNPAUSE_{name.upper()}", VALUES[name])
     variables = Settings()
-    assert getattr(variables, name) != Settings.model_fields[name].default
+    for name in names:
+        assert getattr(variables, name) != Settings.model_fields[name].default, name
     assert options == variables
     assert from_options() == variables
+
+
+def option_of(name: str) -> str:
+    """Return the option that sets this setting to its value."""
+    value, option = VALUES[name], f"--{name.replace('_', '-')}"
+    flags = {"true": option, "false": f"--no-{option.removeprefix('--')}"}
+    return flags.get(value, f"{option}={value}")
 
 
 def test_an_option_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +186,8 @@ def test_several_agents_are_several_options_or_one_list(monkeypatch: pytest.Monk
 # The settings that a command does not take.
 NOT_TAKEN = {
     "serve": {"workspace"},
-    "demo": {"agents", "dev"},
-    "worker": {"worker", "workspace", "access_log", "metrics", *ServerSettings.model_fields},
+    "demo": {"agents", "dev", "reload"},
+    "worker": {"worker", "workspace", "reload", "access_log", "metrics", *ServerSettings.model_fields},
 }
 
 

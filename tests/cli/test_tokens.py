@@ -22,7 +22,11 @@ TOKEN = re.compile(r"unp_([A-Za-z0-9]{8})\.[A-Za-z0-9_-]{43}")
 
 WRONG = [
     (["tokens", "create", "--org", "99"], "There is no organization 99"),
-    (["tokens", "create", "--org", "99999999999999999999"], "There is no organization 99999999999999999999"),
+    (["tokens", "create", "--org", "999999999999999999"], "There is no organization 999999999999999999"),
+    (["tokens", "list", "--org", "99"], "There is no organization 99"),
+    (["tokens", "create", "--scopes", " , "], "--scopes is empty"),
+    (["tokens", "create", "--user", " "], "A name must have 1 to 255 printable characters"),
+    (["runs", "export", "--org", "99"], "There is no organization 99"),
     (["tokens", "create", "--scopes", "agents:run,agents:fly"], "Unknown scope: agents:fly"),
     (["tokens", "create", "--scopes", "admin"], "Unknown scope: admin"),
     (["tokens", "create", "--user", ""], "A name must have 1 to 255 printable characters"),
@@ -36,7 +40,11 @@ WRONG = [
 ]
 MISUSED = [
     (["tokens", "revoke"], 'Command "tokens revoke" parameter TOKEN_ID requires an argument.'),
-    (["tokens", "create", "--org", "one"], 'Invalid value for --org: unable to convert "one" into int.'),
+    *(
+        (["tokens", "list", "--org", text], f"Invalid value for --org: '{text}' is not a whole number of")
+        for text in ("one", "1.0", "1.5", "1e3", "", "٣", "9" * 30)
+    ),
+    (["notify", "remove", "1.5"], "'1.5' is not a whole number of"),
     *(
         (["tokens", "create", "--expires", text], f"'{text}' is not a duration such as 90d, 12h or 30m")
         for text in ("", "90", "d", "0d", "1.5h", "1w", "9999999d")

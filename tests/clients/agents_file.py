@@ -40,6 +40,8 @@ _SCRIPTS: Mapping[str, tuple[tuple[Call, ...], ...]] = MappingProxyType(
         "shell": ((("run_shell", {"command": "ls PATH"}),),),
         "deploy": ((("deploy", {"env": "PATH"}),),),
         "audited": ((("audited", {"path": "PATH"}),),),
+        # A tool of an AG-UI front end.
+        "page": ((("show_toast", {"text": "PATH"}),),),
     },
 )
 

@@ -102,9 +102,13 @@ PAGES = {
     "tokens": ("/console/tokens", ".row.token"),
     "grants": ("/console/grants", ".notice"),
 }
+# One with a timeline, a list, and a drawing: three seconds each.
+EVERY_TIME = {"paused", "sessions", "overview"}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EVERY_TIME else [pytest.mark.full]) for name in PAGES]
+)
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), pytest.param("dark", 1280, marks=pytest.mark.full)])
 def test_every_page_is_accessible_fits_a_phone_and_shows_markup_as_text(
     console: Console, runs: dict[str, str], name: str, scheme: Literal["light", "dark"], width: int

@@ -80,13 +80,16 @@ _TABLES: Final = {
     "webhook_targets": "Addresses that get messages, of an organization or of one run",
     "webhook_deliveries": "The outbox: messages, their attempts and results",
     "rate_counts": "Requests in the present window, where several processes share the database",
+    "schema_compatibility": "The oldest version, by its newest migration, whose code works with this schema",
     "nodes": "Processes that execute runs, where several share the database",
     "notification_channels": "Where people are told about requests and runs; URLs are encrypted",
     "notifications": "What channels are told, and the result of each attempt",
     "tokens": "API tokens, as hashes",
     "console_sessions": "Browsers that are signed in to the console, as hashes; each acts as its token",
     "login_links": "One-time links that sign in to the console, as hashes; deleted with their use",
-    "audit": "Who decided or changed what; triggers refuse UPDATE and DELETE",
+    "audit": "Who decided or changed what, chained by hash; triggers refuse an UPDATE or DELETE",
+    "audit_heads": "The end of each organization's chain, and the last entry that retention deleted",
+    "user_erasures": "Users that are being erased, while that lasts",
 }
 
 

@@ -11,15 +11,15 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tests.docs.pages import Block, Page
 from tests.support.client_environments import ROOT
+from tests.support.ports import free_port
 from tests.support.processes import clean_environment
 
 # Languages of blocks that are shown, or written to a file, and not executed.
@@ -31,23 +31,23 @@ _PORT: Final = re.compile(r"\b777[789]\b")
 _DEADLINE: Final = 280.0
 
 
-def run_page(
-    page: Page, folder: Path, replaced: Mapping[str, str], *, programs: Path = Path(sys.executable).parent
-) -> None:
+def run_page(page: Page, folder: Path, replaced: Mapping[str, str], *programs: Path) -> None:
     """Execute the page's blocks in `folder`; raise AssertionError at the first that is not as the page says.
 
     The page's ports become free ones; `replaced` has other texts that mean something else here, such as a database. The
-    command `unpause` is that in `programs`.
+    commands are those of the folders `programs`, or else of this environment.
     """
     blocks = [block for block in page.blocks if block.not_run is None]
-    ports = {port: str(_free_port()) for port in ("7777", "7778", "7779")}
+    ports = {port: str(free_port()) for port in ("7777", "7778", "7779")}
     script = _script(blocks)
     for text, other in replaced.items():
         script = script.replace(text, other)
     script = _PORT.sub(lambda found: ports[found[0]], script)
     state = folder / ".state"
     state.mkdir()
-    returncode, output, errors = _execute(script, folder, _environment(state, ports["7777"], programs))
+    returncode, output, errors = _execute(
+        script, folder, _environment(state, ports["7777"], [*programs, Path(sys.executable).parent])
+    )
     printed = dict(part.split("\n", 1) for part in output.split(_MARK)[1:])
     last = blocks[int(next(reversed(printed), "0"))]
     assert returncode == 0, f"{page.name}:{last.line} failed:\n{last.text}\n{output.split(_MARK)[-1]}\n{errors}"
@@ -77,8 +77,7 @@ def _script(blocks: list[Block]) -> str:
 
 def _code(block: Block) -> str:
     if block.file is not None:
-        folder = f"mkdir -p {shlex.quote(str(Path(block.file).parent))}"
-        return f"{folder} && cat > {shlex.quote(block.file)} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK"
+        return f"save {shlex.quote(block.file)} <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK"
     if block.language in _PROGRAMS:
         return f"{_PROGRAMS[block.language]} - <<'END_OF_BLOCK'\n{block.text}END_OF_BLOCK"
     if block.language == "console":
@@ -90,21 +89,16 @@ def _code(block: Block) -> str:
     return ":"
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _environment(state: Path, port: str, programs: Path) -> dict[str, str]:
+def _environment(state: Path, port: str, programs: Sequence[Path]) -> dict[str, str]:
     return clean_environment(
-        PATH=f"{programs}:{os.environ['PATH']}",
+        PATH=":".join([*map(str, programs), os.environ["PATH"]]),
         STATE=str(state),
         # Not the one of whoever runs the tests.
         XDG_CONFIG_HOME=str(state),
         UNPAUSE_PORT=port,
         OPENAI_API_KEY="no-key-of-anybody",
+        # As its entry point, in an environment that was installed before there was one.
+        PYTEST_PLUGINS="unpause.pytest_plugin",
         TZ="UTC",
     )
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
 
 from tests.contract.captures import load_captures
+from tests.docs.commands import preloaded_unpause
 from tests.docs.pages import Page, all_pages
 from tests.docs.running import run_page
 from tests.support.client_environments import ROOT
@@ -25,14 +27,17 @@ EXECUTED: Final = [
     for page in PAGES
     if page.name not in _EXAMINED_ELSEWHERE and any(block.not_run is None for block in page.blocks)
 ]
-# Ten seconds and more each, of starting servers. What they show has tests of its own elsewhere.
-_SLOW: Final = {
+# Seconds each, of starting servers. What they show has tests of its own elsewhere.
+_SLOW: Final = {"docs/tutorial.md"} | {
     f"docs/how-to/{name}.md"
     for name in (
-        *("agent-processes", "agentos-front-end", "backup", "codegen-client", "command-line", "many-nodes"),
-        *("notifications", "retention", "structured-output", "tokens", "upgrade", "who-decides"),
+        *("ag-ui", "agent-processes", "agentos-front-end", "audit", "backup", "codegen-client", "command-line"),
+        *("external-tools", "many-nodes", "mount", "notifications", "one-machine", "remember", "retention"),
+        *("setup-commands", "structured-output", "test-your-agents", "tokens", "upgrade", "webhooks", "who-decides"),
     )
 }
+# With the program `unpause` itself, which takes seconds of loading each time.
+_AS_INSTALLED: Final = "README.md"
 # The PostgreSQL of the documents.
 POSTGRES: Final = "postgresql+psycopg://unpause:secret@db.example/unpause"
 _PROGRAMS: Final = ("bash", "curl", "sqlite3")
@@ -49,7 +54,12 @@ def test_a_page_does_what_it_says(page: Page, tmp_path: Path, request: pytest.Fi
     if missing:
         pytest.skip(f"this machine has no {', '.join(missing)}")
     replaced = {POSTGRES: request.getfixturevalue("postgres_url")} if POSTGRES in page.text else {}
-    run_page(page, tmp_path, replaced)
+    if page.name == _AS_INSTALLED:
+        run_page(page, tmp_path, replaced)
+        return
+    # A path that a socket can have.
+    with TemporaryDirectory() as folder, preloaded_unpause(Path(folder)) as commands:
+        run_page(page, tmp_path, replaced, commands)
 
 
 def test_a_link_leads_to_a_file_and_to_a_heading_in_it() -> None:
@@ -104,10 +114,12 @@ def test_extras_that_a_page_installs_exist() -> None:
 def test_the_tutorial_works_with_what_it_installs(tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    subprocess.run([environment / "bin/pip", "install", "--quiet", f"{ROOT}[openai]"], check=True)
+    subprocess.run(
+        [environment / "bin/pip", "install", "--quiet", f"{ROOT}[openai]", "pytest", "pytest-asyncio"], check=True
+    )
     folder = tmp_path / "project"
     folder.mkdir()
-    run_page(Page(ROOT / "docs/tutorial.md"), folder, {}, programs=environment / "bin")
+    run_page(Page(ROOT / "docs/tutorial.md"), folder, {}, environment / "bin")
 
 
 def test_captures_that_the_contract_names_exist() -> None:

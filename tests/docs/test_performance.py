@@ -89,6 +89,7 @@ def test_results_become_rows_ratios_and_a_picture(server: Server) -> None:
     assert draw(results).startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 def test_a_server_is_measured_with_its_children(tmp_path: Path) -> None:
     folder = tmp_path / "server"
     with serving_process(find_subject("limit-1"), folder, sqlite_url(folder / "data.db")) as server:

@@ -140,6 +140,7 @@ def test_another_tool_name_is_refused_whatever_else_is_said(confirmed: bool | No
     [
         {"path": "/etc", "force": False},
         {"path": "/tmp/a", "force": True},  # noqa: S108
+        {"path": "/tmp/a", "force": 0},  # noqa: S108
         {"path": "/tmp/a"},  # noqa: S108
         {"path": "/tmp/a", "force": False, "extra": 1},  # noqa: S108
         {"path": None, "force": False},
@@ -151,6 +152,13 @@ def test_another_tool_name_is_refused_whatever_else_is_said(confirmed: bool | No
 def test_other_arguments_are_refused(arguments: dict[str, Any], kind: RequirementKind, confirmed: bool) -> None:  # noqa: FBT001
     provided = ToolAnswer("c1", tool_args=arguments, confirmed=confirmed)
     assert "c1" in refused(RequirementMismatch, [requirement(kind=kind.value)], provided)
+
+
+def test_a_number_may_come_back_as_other_programs_write_it() -> None:
+    waits = [requirement(tool_args={"sizes": [{"a": 1.0}, 2]})]
+    assert match(waits, ToolAnswer("c1", tool_args={"sizes": [{"a": 1}, 2.0]}, confirmed=True))
+    for other in ([{"a": True}, 2], [{"a": 1}, 2, 2], [[1], 2], [{"a": 1, "b": None}, 2]):
+        refused(RequirementMismatch, waits, ToolAnswer("c1", tool_args={"sizes": other}, confirmed=True))
 
 
 def test_editable_arguments_may_change_and_only_the_changed_ones_are_kept() -> None:

@@ -122,7 +122,20 @@ def test_an_answer_counts_only_for_the_open_call_that_it_names(request: tuple[An
         assert wait.is_open
         assert answer.tool_call_id == wait.tool_call_id
         assert answer.tool_name in {None, wait.tool_name}
-        assert sum(each.tool_call_id == answer.tool_call_id for each in sent) == 1
+
+
+@given(_requests())
+def test_answers_to_one_call_count_where_each_alone_would_be_the_same(request: tuple[Any, Any]) -> None:
+    waits, sent = request
+    for key, answer in _attempt(waits, sent).items():
+        for each in sent:
+            if each.tool_call_id == answer.tool_call_id:
+                alone = _attempt(waits, [each]).get(key, answer)
+                assert _contents(alone) == _contents(answer)
+
+
+def _contents(answer: ToolAnswer) -> str:
+    return repr((answer.confirmed, answer.note, answer.values, answer.result))
 
 
 @given(_requests())

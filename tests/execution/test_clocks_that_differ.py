@@ -54,7 +54,7 @@ async def nodes(tmp_path: Path, postgres_url: str) -> AsyncIterator[Nodes]:
     """Run the nodes, with short leases that are looked at all the time."""
     made = Nodes()
     settings = settings_for(
-        tmp_path, database_url=postgres_url, lease_seconds=1.2, sweep_seconds=0.1, max_running=4, database_connections=4
+        tmp_path, database_url=postgres_url, lease_seconds=2.4, sweep_seconds=0.1, max_running=4, database_connections=4
     )
     async with AsyncExitStack() as stack:
         for clock, driver in zip(made.clocks, made.drivers, strict=True):
@@ -70,9 +70,9 @@ async def test_no_node_loses_a_run_to_one_whose_clock_is_wrong_or_steps(nodes: N
     await until(lambda: sum(len(driver.started) for driver in nodes.drivers) == len(created))
     assert all(driver.started for driver in nodes.drivers)
     # For more than a lease as it is, and then one steps ahead, one is put right and one goes on being wrong.
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.6)
     nodes.clocks[0].by, nodes.clocks[1].by = 8, 0
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.6)
     assert nodes.taken_back() == 0
     for driver in nodes.drivers:
         await driver.let_go()

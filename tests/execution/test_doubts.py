@@ -120,7 +120,7 @@ async def test_a_user_cannot_confirm_a_call_in_doubt_that_an_administrator_had_t
         assert (doubt.approval, doubt.approval_status) == ("required", "pending")
         assert crashing.approvals() == [("required", "approved"), ("required", "pending")]
         place = Place(application.settings.database_url)
-        before = place.dump()
+        before = place.lasting()
         for call_id in (doubt.tool_call_id, "a"):
             with pytest.raises(ApprovalPending):
                 await answer(application, run, ToolAnswer(call_id, confirmed=True))
@@ -128,7 +128,7 @@ async def test_a_user_cannot_confirm_a_call_in_doubt_that_an_administrator_had_t
             await answer(application, run)
         with pytest.raises(ApprovalPending):
             await say(application, run, "just do it")
-        assert place.dump() == before
+        assert place.lasting() == before
     assert len(crashing.executed) == 1
 
 

@@ -109,8 +109,8 @@ async def test_a_part_that_just_ends_has_died() -> None:
 
 async def test_who_waits_for_a_writer_that_died_does_not_wait_for_ever() -> None:
     class Stuck:
-        async def run(self, work: object) -> Any:  # noqa: ANN401 - a lane's
-            del work
+        async def run(self, work: object, since: float | None = None) -> Any:  # noqa: ANN401 - a lane's
+            del work, since
             await asyncio.Event().wait()
 
     batches = GroupCommit()

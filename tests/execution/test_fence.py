@@ -174,10 +174,10 @@ async def lose(settings: Settings, driver: LateDriver, how: Callable[[Run], Call
         segment = asyncio.create_task(application.executor.execute(run.id))
         await driver.gates.reached("middle")
         await application.database.write(how(run))
-        before = Place(settings.database_url).dump()
+        before = Place(settings.database_url).lasting()
         driver.gates.open("middle")
         await segment
-        assert Place(settings.database_url).dump() == before
+        assert Place(settings.database_url).lasting() == before
         return await application.database.read(lambda connection: get_run(connection, Visibility(1), RunRef(id=run.id)))
 
 
@@ -220,11 +220,11 @@ async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: 
         segment = asyncio.create_task(application.executor.execute(run.id))
         await driver.gates.reached("middle")
         await application.database.write(taken_over(run))
-        before = Place(settings.database_url).dump()
+        before = Place(settings.database_url).lasting()
         segment.cancel()
         with pytest.raises(asyncio.CancelledError):
             await segment
-        assert Place(settings.database_url).dump() == before
+        assert Place(settings.database_url).lasting() == before
 
 
 async def test_a_run_is_executed_by_one_of_many_that_want_it(tmp_path: Path, database_url: str) -> None:

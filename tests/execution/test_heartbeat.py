@@ -22,6 +22,7 @@ from tests.support.reaching import reached, until
 from tests.support.runs import start
 from tests.support.serving import running
 from tests.support.toolless import Toolless
+from tests.support.webhook_server import once
 from unpause.agents.driver import Completed, Journal, Segment, SegmentEnd
 from unpause.domain.runs import RunStatus
 from unpause.domain.transitions import Trigger
@@ -31,7 +32,7 @@ from unpause.store.engine.database import parse_url
 from unpause.store.engine.schema import plain_engine
 from unpause.store.leases import LeaseKeeper
 from unpause.store.runs import transition
-from unpause.store.tables import runs
+from unpause.store.tables import nodes, runs
 
 _DEADLINE = 60
 _LEASE = timedelta(seconds=0.3)
@@ -106,6 +107,24 @@ async def test_a_segment_whose_lease_is_lost_is_stopped_and_writes_nothing(tmp_p
         assert rows_of(postgres_url, run.id) == before
 
 
+async def test_each_beat_records_how_many_runs_the_node_executes(tmp_path: Path, postgres_url: str) -> None:
+    driver = HoldingDriver()
+    settings: dict[str, Any] = {"lease_seconds": 0.6, "sweep_seconds": _NEVER, "poll_seconds": _NEVER}
+
+    async def worker() -> int | None:
+        return await application.database.read(lambda connection: connection.execute(select(nodes.c.running)).scalar())
+
+    async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
+        await once(worker, lambda count: count == 0)
+        first, second = await start(application), await start(application)
+        await driver.has_started(2)
+        await once(worker, lambda count: count == 2)
+        for run in (first, second):
+            await driver.let_go(run.id)
+            await reached(application.database, run.id, RunStatus.COMPLETED)
+        await once(worker, lambda count: count == 0)
+
+
 def rows_of(url: str, run_key: int) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of one run."""
     return {
@@ -119,12 +138,12 @@ async def test_segments_go_on_through_a_time_without_a_database(
 ) -> None:
     driver = HoldingDriver()
     # Away for longer than a lease: there is somebody who would take the run back, and does not.
-    settings: dict[str, Any] = {"lease_seconds": 2.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
+    settings: dict[str, Any] = {"lease_seconds": 3.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
     async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
         run = await start(application)
         await driver.has_started(1)
         with away(postgres, postgres_url):
-            await asyncio.sleep(2.5)
+            await asyncio.sleep(3.5)
             await driver.let_go()
             await asyncio.sleep(0.1)
         ended = await reached(application.database, run.id, RunStatus.COMPLETED)

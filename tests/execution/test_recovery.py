@@ -212,11 +212,11 @@ async def test_the_old_answer_does_not_answer_the_doubt(tmp_path: Path) -> None:
     async with worker(after, executed, Gates()) as application:
         await doubtful(application, run)
         place = Place(sqlite_url(after / "unpause.db"))
-        before = place.dump()
+        before = place.lasting()
         for repeated in (_YES, ToolAnswer("call-0", "charge", {}, confirmed=True)):
             with pytest.raises(InvalidTransition):
                 await answer(application, run, repeated)
-        assert place.dump() == before
+        assert place.lasting() == before
     assert executed == ["charge"]
 
 
@@ -316,10 +316,10 @@ async def test_a_paused_run_waits_through_restarts_as_it_was(tmp_path: Path) -> 
     executed: list[str] = []
     async with worker(tmp_path, executed, Gates()) as application:
         view = await start_and_follow(application, "charge")
-    before = Place.in_folder(tmp_path).dump()
+    before = Place.in_folder(tmp_path).lasting()
     async with worker(tmp_path, executed, Gates()):
         pass
-    assert Place.in_folder(tmp_path).dump() == before
+    assert Place.in_folder(tmp_path).lasting() == before
     async with worker(tmp_path, executed, Gates()) as application:
         ended = await finish(application, view.run, await answer(application, view.run, _YES))
     assert ended.run.content == "charge is done"

@@ -297,7 +297,7 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
         swept = asyncio.get_running_loop().time()
         assert await sweeper.recovery.sweep() == 0
         await database.write(
-            lambda connection: renew_leases(connection, [(alive, 1)], timedelta(hours=1), sweeper.clock.now())
+            lambda connection: renew_leases(connection, [(alive, 1)], timedelta(minutes=1), sweeper.clock.now())
         )
         counts: list[int] = []
         while not any(counts):
@@ -309,26 +309,31 @@ async def test_after_the_database_was_away_those_who_live_get_time_to_say_so(
         assert (await sweeper.look(alive)).crashes == 0
 
 
-async def test_after_the_database_s_clock_stepped_those_who_live_get_time_to_say_so(postgres_url: str) -> None:
+@pytest.mark.parametrize("step", [3600, -3600])
+async def test_after_the_database_s_clock_stepped_those_who_live_get_time_to_say_so(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    elapsed = SettableClock()
+    monkeypatch.setattr("unpause.execution.recovery.monotonic", lambda: elapsed.now().timestamp())
     async with Database(postgres_url).opened() as database:
         sweeper = Sweeper(database, patience=timedelta(seconds=1))
         alive, dead = await sweeper.has_running(5), await sweeper.has_running(5)
         counts = [await sweeper.recovery.sweep()]
-        await asyncio.sleep(1.1)
+        for clock in (elapsed, sweeper.clock):
+            clock.move(1.1)
         counts.append(await sweeper.recovery.sweep())
-        # Such as a standby whose clock is ahead.
-        sweeper.clock.move(3600)
+        # Such as a standby with another clock.
+        sweeper.clock.move(step)
         counts.append(await sweeper.recovery.sweep())
-        await database.write(
-            lambda connection: renew_leases(connection, [(alive, 1)], timedelta(hours=1), sweeper.clock.now())
-        )
-        await asyncio.sleep(1.1)
+        await database.write(lambda connection: renew_leases(connection, [(alive, 1)], _LEASE, sweeper.clock.now()))
+        for clock in (elapsed, sweeper.clock):
+            clock.move(1.1)
         assert (counts, await sweeper.recovery.sweep()) == ([0, 0, 0], 1)
         assert sweeper.received.ready_runs == [dead]
 
 
 async def test_a_server_takes_back_what_a_dead_worker_left_and_executes_it(tmp_path: Path, postgres_url: str) -> None:
-    settings: dict[str, Any] = {"lease_seconds": 0.5, "sweep_seconds": 0.1, "poll_seconds": 3600.0}
+    settings: dict[str, Any] = {"lease_seconds": 2.0, "sweep_seconds": 0.1, "poll_seconds": 3600.0}
     driver = ScriptedDriver()
     async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
         ended = NOW - _LEASE

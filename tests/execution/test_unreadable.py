@@ -14,12 +14,12 @@ from tests.support.backlog import add_backlog
 from tests.support.databases import new_run, sqlite_url
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import application_for, serving, settings_for
-from unpause.cli.server import _Server
+from unpause.cli.server_process import _Server
 from unpause.domain.runs import RunStatus
 from unpause.errors import InvalidSetting
 from unpause.store.engine.schema import plain_engine
 from unpause.store.tables import runs
-from unpause.store.unreadable import Unreadable
+from unpause.store.unreadable import UnreadableRows
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -114,7 +114,7 @@ async def test_lists_show_the_others_and_a_server_starts_beside_a_row_that_it_ca
 
 def test_a_row_is_logged_once_a_minute_and_counted_each_time() -> None:
     now = [0.0]
-    unreadable = Unreadable(lambda: now[0])
+    unreadable = UnreadableRows(lambda: now[0])
     with capture_logs() as logs:
         for moment in (0.0, 59.9, 60.0):
             now[0] = moment

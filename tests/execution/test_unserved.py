@@ -61,7 +61,7 @@ async def test_runs_of_a_missing_agent_stay_as_they_are_until_it_is_back(tmp_pat
     async with serving(tmp_path, drivers=new, seen=applications.append, **settings) as client:
         # It works for its own while that waits.
         assert (await create(client, "new"))["status"] == "PAUSED"
-        before = place.dump()
+        before = place.lasting()
         answers = [
             await confirm(client, first),
             await confirm(client, first, stream="true"),
@@ -89,7 +89,7 @@ async def test_runs_of_a_missing_agent_stay_as_they_are_until_it_is_back(tmp_pat
             [],  # at the start, and not again
             [{"old": {"pending": 1, "paused": 2}}],
         )
-        assert place.dump() == before
+        assert place.lasting() == before
 
     async with serving(tmp_path, drivers=[ScriptedDriver(agent_id="old")], **settings) as client:
         assert await settled(client, pending) == ("PAUSED", "I have tools to execute, but I need confirmation.")

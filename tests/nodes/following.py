@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 
 from tests.processes.conversation import Frame, Json, read_frames
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, TRUSTS_NOBODY
 
 _ENDS: Final = frozenset({"RunCompleted", "RunPaused", "RunError", "RunCancelled"})
 _AGAIN_SECONDS: Final = 0.2
@@ -63,7 +63,7 @@ class Following:
     def _read_from(self, address: str) -> bool:
         headers = {"Last-Event-ID": str(self.last)}
         with (
-            httpx.Client(base_url=address, timeout=DEADLINE, trust_env=False) as client,
+            httpx.Client(base_url=address, timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY) as client,
             client.stream("GET", self._path, headers=headers) as response,
         ):
             if response.status_code != 200:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.nodes.test_two_nodes import begin
 from tests.processes.conversation import read_settled_run
 from tests.processes.test_agent_processes import processes_of
@@ -22,10 +24,11 @@ agent = Agent(TestModel(), name="{}")
 """
 
 
+@pytest.mark.full
 def test_a_workers_agent_process_knows_no_database_and_its_death_moves_its_run_on(
     new_cluster: Callable[..., Cluster],
 ) -> None:
-    cluster = new_cluster("--agent-processes", "1")
+    cluster = new_cluster("--agent-processes", "1", TEST_EXECUTES_AGENTS="1")
     cluster.start(apis=1, workers=1)
     (api,), (worker,) = cluster.apis, cluster.workers
     with Barrier(cluster.folder, "door") as door, api.client() as client:

@@ -101,6 +101,7 @@ def _recoveries(cluster: Cluster, kills: list[Kill]) -> tuple[float, int]:
     return slowest, cut
 
 
+@pytest.mark.full
 def test_a_run_that_kills_one_worker_after_the_other_ends_as_an_error(new_cluster: Callable[..., Cluster]) -> None:
     # In processes of their own agents take no worker along: tests/processes/test_agent_processes.py.
     leases = ("--lease-seconds", "2", "--sweep-seconds", "0.5")

@@ -14,11 +14,10 @@ from tests.nodes.load import begin, begin_many, check_runs, script_of, wait_unti
 from tests.processes.conversation import CODEGEN, RUNS, Json, agno_name, create_codegen_run, read_run, read_settled_run
 from tests.support.cluster import Cluster, wait_until
 from tests.support.databases import PostgresServer, postgres_server
-from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, Barrier
 
-AWAY_SECONDS = 10.0 if IS_FULL else 2.0
-LOAD, CALLS, WORK_SECONDS = (12, 5, 1.5) if IS_FULL else (5, 2, 1.0)
+AWAY_SECONDS = 10.0
+LOAD, CALLS, WORK_SECONDS = 12, 5, 1.5
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +39,9 @@ def away(server: PostgresServer, mode: str) -> Iterator[None]:
         server.start()
 
 
+@pytest.mark.full
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("mode", ["fast", pytest.param("immediate", marks=pytest.mark.full)])
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_database_that_was_away_costs_nothing_but_time(
     new_cluster: Callable[..., Cluster], postgres: PostgresServer, mode: str
 ) -> None:

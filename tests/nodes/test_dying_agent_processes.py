@@ -10,16 +10,15 @@ import pytest
 from tests.nodes.killing import Kills, longest_recovery
 from tests.nodes.load import begin_many, check_runs, script_of, wait_until_settled
 from tests.support.cluster import Cluster
-from tests.support.full import IS_FULL
 
-RUNS, CALLS, WORK_SECONDS, WORKERS = (200, 40, 0.5, 2) if IS_FULL else (8, 8, 0.3, 1)
-SHORT_KILLS = 2
+RUNS, CALLS, WORK_SECONDS, WORKERS = 200, 40, 0.5, 2
 CHAOS_SECONDS, KILL_EVERY_SECONDS = 120.0, 1.0
 # Every so many kills take the whole worker.
 WORKER_EVERY = 8
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.full
 def test_agent_processes_killed_at_random_lose_no_run_and_repeat_no_call(
     new_cluster: Callable[..., Cluster],
 ) -> None:
@@ -27,15 +26,12 @@ def test_agent_processes_killed_at_random_lose_no_run_and_repeat_no_call(
         *("--agent-processes", "2", "--max-running", str(RUNS), "--max-crashes", "1000"),
         *("--lease-seconds", "2", "--sweep-seconds", "0.5"),
         TEST_WORK_SECONDS=str(WORK_SECONDS),
+        TEST_EXECUTES_AGENTS="1",
     )
     cluster.start(apis=1, workers=WORKERS)
     begin_many(cluster, [script_of(number, CALLS) for number in range(RUNS)])
     kills = Kills()
-    if IS_FULL:
-        _kill_at_random(cluster, kills)
-    else:
-        for _ in range(SHORT_KILLS):
-            kills.kill_one_that_works(cluster)
+    _kill_at_random(cluster, kills)
     wait_until_settled(cluster, 600)
     statuses = check_runs(cluster)
     assert statuses.total() == RUNS

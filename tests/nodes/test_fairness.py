@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import Connection, insert
 
 from tests.nodes.load import wait_until_settled
@@ -57,6 +58,7 @@ def _add_run(connection: Connection, organization: int, script: str) -> None:
     add_input(connection, run.id, RunInput(0, script), None, now)
 
 
+@pytest.mark.full
 def test_a_single_run_does_not_wait_for_another_organizations_thousand(new_cluster: Callable[..., Cluster]) -> None:
     cluster = new_cluster("--max-running", "4", TEST_WORK_SECONDS="0.3")
     add_organization(cluster)
@@ -75,6 +77,7 @@ def test_a_single_run_does_not_wait_for_another_organizations_thousand(new_clust
     assert sum(line.what == "began" for line in cluster.noted()) - at_once < 40
 
 
+@pytest.mark.full
 def test_no_organization_has_more_runs_at_once_than_it_may(new_cluster: Callable[..., Cluster]) -> None:
     cluster = new_cluster("--max-running-per-organization", "3", TEST_WORK_SECONDS="0.3")
     add_organization(cluster)

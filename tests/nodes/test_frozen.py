@@ -59,6 +59,7 @@ def test_a_frozen_worker_writes_nothing_when_it_wakes_up(new_cluster: Callable[.
     assert [line.what for line in cluster.noted("frozen")].count("began") == 2
 
 
+@pytest.mark.full
 def test_what_a_worker_that_froze_had_locked_holds_up_nobody_for_long(new_cluster: Callable[..., Cluster]) -> None:
     cluster = new_cluster(*LEASE)
     cluster.start(apis=1, workers=1)

@@ -16,7 +16,7 @@ from tests.nodes.load import begin, check_runs, script_of, wait_until_settled
 from tests.processes.conversation import Json, read_settled_run
 from tests.support.cluster import Cluster, wait_until
 from tests.support.full import IS_FULL
-from tests.support.processes import Barrier, ServerProcess
+from tests.support.processes import TRUSTS_NOBODY, Barrier, ServerProcess
 
 CLIENTS = 50 if IS_FULL else 4
 ROUNDS = 6 if IS_FULL else 1
@@ -53,7 +53,9 @@ class Load:
             if not addresses:
                 continue
             try:
-                with httpx.Client(base_url=addresses[number % len(addresses)], trust_env=False) as client:
+                with httpx.Client(
+                    base_url=addresses[number % len(addresses)], trust_env=False, verify=TRUSTS_NOBODY
+                ) as client:
                     run = begin(client, script_of(number, self._calls))
             except (httpx.HTTPError, AssertionError):
                 # Not accepted, as far as the client knows: a new run under a new name.
@@ -96,17 +98,18 @@ def test_clients_of_killed_api_nodes_see_each_event_once(new_cluster: Callable[.
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.full
 def test_a_rolling_restart_under_load_loses_no_run_and_no_event(new_cluster: Callable[..., Cluster]) -> None:
     # Longer than any call, and much shorter than a run: in the second half of it runs are given away between calls.
     cluster = new_cluster("--shutdown-grace-seconds", "2", TEST_WORK_SECONDS="0.4")
     cluster.start(apis=2, workers=2)
     live = list(cluster.apis)
-    load = Load(lambda: [api.address for api in live], calls=16 if IS_FULL else 8)
+    load = Load(lambda: [api.address for api in live], calls=16)
     with load.running():
         wait_until(lambda: len(load.streams) > 4, "runs are under way")
-        for node in (*cluster.apis, *cluster.workers) if IS_FULL else (cluster.apis[0], cluster.workers[0]):
+        for node in (*cluster.apis, *cluster.workers):
             _restart(node, live)
-    assert len(load.runs) > (10 if IS_FULL else 4)
+    assert len(load.runs) > 10
     for stream in load.streams:
         stream.wait(120)
     wait_until_settled(cluster, 60)

@@ -24,7 +24,7 @@ from tests.processes.conversation import (
 )
 from tests.support.cluster import Cluster
 from tests.support.databases import PostgresServer
-from tests.support.processes import DEADLINE, Barrier
+from tests.support.processes import DEADLINE, TRUSTS_NOBODY, Barrier
 
 CLIENTS = 64
 
@@ -101,7 +101,9 @@ async def test_of_64_continues_of_both_apis_on_both_nodes_one_wins(cluster: Clus
         return await racer.post(continue_path(run), data={"tools": tools, "stream": "false"})
 
     racers = [
-        httpx.AsyncClient(base_url=cluster.apis[number % 2].address, timeout=DEADLINE, trust_env=False)
+        httpx.AsyncClient(
+            base_url=cluster.apis[number % 2].address, timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY
+        )
         for number in range(CLIENTS)
     ]
     # Connected already, so that the next requests meet.

@@ -36,6 +36,7 @@ async def test_after_an_outage_of_the_receiver_a_message_comes_once(tmp_path: Pa
             for status in (503, 500):
                 await once(lambda: all_rows(server), partial(_failed_with, f"answered {status}"))
                 server.clock.move(60)
+                server.application.notifier.look_soon()
             [row] = await rows_once(server, 1)
             [channel] = (await server.get("/notifications/channels")).json()["data"]
     assert (row["attempts"], row["last_error"]) == (3, None)
@@ -72,6 +73,7 @@ async def test_beyond_the_limit_of_a_minute_all_that_waits_comes_in_one_digest(t
             await once(lambda: all_rows(server), lambda rows: len(rows) == 5)
             await receiver.hears(2)
             server.clock.move(61)
+            server.application.notifier.look_soon()
             rows = await rows_once(server, 5)
         sent = told(receiver.received)
     # However the runs came, no minute had more than two messages, and each request is in one of them.
@@ -79,6 +81,18 @@ async def test_beyond_the_limit_of_a_minute_all_that_waits_comes_in_one_digest(t
     links = [line for _, message in sent for line in message.splitlines() if line.startswith(LINKS)]
     assert sorted(links) == sorted(f"{LINKS}/console/requests/{row['subject']}" for row in rows)
     assert any(title.startswith("Unpause: ") for title, _ in sent)
+
+
+async def test_a_clock_that_is_put_back_silences_no_channel_for_longer_than_a_minute(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        async with notifying(tmp_path, notify_per_minute=1) as server:
+            await add_channel(server, channel_url(receiver), owner="organization")
+            await pause(server, 1)
+            await rows_once(server, 1)
+            server.clock.move(-3600)
+            await pause(server, 1)
+            await rows_once(server, 2)
+    assert len(receiver.received) == 2
 
 
 async def test_a_long_digest_lists_the_first_ones_and_leads_to_the_console(tmp_path: Path) -> None:
@@ -90,6 +104,7 @@ async def test_a_long_digest_lists_the_first_ones_and_leads_to_the_console(tmp_p
             await pause(server, 25)
             assert len(receiver.received) == 1, "the minute is used up"
             server.clock.move(61)
+            server.application.notifier.look_soon()
             await rows_once(server, 26)
         [_, (title, message)] = told(receiver.received)
     assert title == "Unpause: 25 notifications"

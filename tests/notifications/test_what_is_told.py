@@ -141,6 +141,7 @@ async def test_what_was_decided_before_it_could_be_sent_is_not_sent(tmp_path: Pa
             await server.continued(run, confirming(run))
             await once(lambda: all_rows(server), lambda rows: rows[0]["last_error"] is not None)
             server.clock.move(3600)
+            server.application.notifier.look_soon()
             [row] = await rows_once(server, 1)
         assert len(receiver.received) == 1
     assert (row["last_error"], row["delivered_at"]) == ("decided before it was sent", None)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 
 # Examples for an operation; in the long form besides those that go through the limits of its parameters one by one.
-USUAL_EXAMPLES = 4 if IS_FULL else 8
+USUAL_EXAMPLES = 4
 USUAL_WALKS = 30 if IS_FULL else 8
 
 

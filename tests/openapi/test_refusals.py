@@ -9,6 +9,7 @@ import pytest
 
 from unpause.cli.documents import openapi_texts
 
+REFUSALS: Final = {"400", "401", "403", "404", "409", "414", "431", "503"}
 OPEN: Final = {"/", "/health", "/ready"}
 RATE_LIMIT: Final = {"RateLimit", "RateLimit-Policy"}
 
@@ -46,10 +47,27 @@ def test_every_refusal_has_a_body_in_the_shape_of_its_api(documents: dict[str, d
                 continue
             # Unpause's own routes are in every document, and their errors are as AgentOS has them.
             shape = {"message", "status_code"} if path.startswith("/v1/") else {"detail", "error_code"}
-            refusals = {status for status in operation["responses"] if status in {"401", "403", "404", "409", "503"}}
+            refusals = {
+                status
+                for status in operation["responses"]
+                if status in {"400", "401", "403", "404", "409", "414", "431", "503"}
+            }
             assert {"401", "503"} <= refusals, path
             for status in refusals:
                 assert shape <= keys_of(document, operation["responses"][status]), (name, path, status)
+
+
+def test_every_operation_says_what_a_head_that_is_not_read_is_answered(documents: dict[str, dict[str, Any]]) -> None:
+    for path, operation in operations_of(documents["unpause"]):
+        assert path in OPEN or {"400", "414", "431"} <= set(operation["responses"]), path
+
+
+def test_every_operation_with_a_body_says_what_one_that_is_not_read_is_answered(
+    documents: dict[str, dict[str, Any]],
+) -> None:
+    for path, operation in operations_of(documents["unpause"]):
+        has_body = "requestBody" in operation
+        assert ({"408", "413"} <= set(operation["responses"])) is has_body, path
 
 
 def test_who_is_to_wait_learns_how_long_and_codegen_what_is_left(documents: dict[str, dict[str, Any]]) -> None:

@@ -15,12 +15,12 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from pydantic_ai import Agent, CallDeferred, Tool, ToolDefinition
+from pydantic_ai import Agent, CallDeferred, RunContext, Tool, ToolDefinition
 from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.toolsets import ExternalToolset
 
-from unpause.agents.policy import policy
+from unpause import idempotency_key, policy
 
 FOLDER = Path(os.environ["TEST_FOLDER"])
 SHELL = ToolDefinition(
@@ -41,9 +41,11 @@ def delete(name: str) -> str:
     return _note("delete", name)
 
 
-def guarded(name: str) -> str:
-    """Note the call and wait at a door; wants a confirmation."""
+def guarded(ctx: RunContext[None], name: str) -> str:
+    """Note the call and its key, and wait at a door; wants a confirmation."""
     noted = _note("guarded", name)
+    with (FOLDER / f"{name}.keys").open("a", encoding="utf-8") as keys:
+        keys.write(f"{idempotency_key(ctx)}\n")
     _wait_at_door(name)
     return noted
 

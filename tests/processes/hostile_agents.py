@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from pydantic_ai import Agent, Tool
+from pydantic_ai import Agent, RunContext, Tool
 from pydantic_ai.messages import ModelMessage, ModelRequest, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
-from unpause import policy
+from unpause import idempotency_key, policy
 
 WORDS = 40
 
@@ -218,6 +218,17 @@ def die_once() -> str:
     return f"{os.getpid()} {time.time() - mark.stat().st_mtime}"
 
 
+def pay(ctx: RunContext[None]) -> str:
+    """Write the key of the payment down, and be killed the first time; return the keys."""
+    keys = Path("keys")
+    is_first = not keys.exists()
+    with keys.open("a") as file:
+        file.write(f"{idempotency_key(ctx)}\n")
+    if is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return keys.read_text()
+
+
 HARMLESS = {
     tool.__name__: tool
     for tool in (
@@ -263,6 +274,7 @@ hostile = Agent(
     tools=[
         *DEADLY.values(),
         *HARMLESS.values(),
+        pay,
         *(Tool(tool, metadata=policy(idempotent=True)) for tool in (segfault_always, die_once)),
     ],
 )

@@ -16,10 +16,12 @@ from tests.nodes.killing import Kills, longest_recovery
 from tests.nodes.load import begin_many, check_runs, script_of, wait_until_settled
 from tests.support.agent_processes import agent_processes_of
 from tests.support.cluster import NODES_AGENTS, Cluster, wait_until
-from tests.support.full import IS_FULL
 from tests.support.processes import Barrier, ServerProcess
 
-RUNS, CALLS, KILLS, SEGMENTS = (40, 40, 12, 150) if IS_FULL else (6, 8, 2, 4)
+# The short forms of these are in test_agent_processes.py.
+pytestmark = pytest.mark.full
+
+RUNS, CALLS, KILLS, SEGMENTS = 40, 40, 12, 150
 
 
 class SingleNode(Cluster):

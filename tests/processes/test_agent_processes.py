@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -26,28 +27,23 @@ EVERY_TIME = ("segfault", "garbage")
 OWN = "a-secret-of-the-server-with-many-letters"
 
 
+ENVIRONMENT = {
+    "UNPAUSE_ENCRYPTION_KEY": KEY,
+    "UNPAUSE_JWT_KEY": OWN,
+    "UNPAUSE_JWT_ALGORITHM": "HS256",
+    "DATABASE_PASSWORD": OWN,
+    "OPENAI_API_KEY": "sk-for-the-provider",
+    "MY_SERVICE": "for tools",
+}
+OPTIONS = ("--agents", AGENTS, "--agent-env", "MY_SERVICE", "--agent-cancel-seconds", "1", "--max-crashes", "2")
+# As outside the tests, where the server itself starts its agent processes (see `preloaded.py`).
+EXECUTING = {"TEST_EXECUTES_AGENTS": "1"}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("hostile")
-    environment = {
-        "UNPAUSE_ENCRYPTION_KEY": KEY,
-        "UNPAUSE_JWT_KEY": OWN,
-        "UNPAUSE_JWT_ALGORITHM": "HS256",
-        "DATABASE_PASSWORD": OWN,
-        "OPENAI_API_KEY": "sk-for-the-provider",
-        "MY_SERVICE": "for tools",
-    }
-    options = (
-        "--agent-processes",
-        "2",
-        "--agent-env",
-        "MY_SERVICE",
-        "--agent-cancel-seconds",
-        "1",
-        "--max-crashes",
-        "2",
-    )
-    with ServerProcess(folder, "--agents", AGENTS, *options, environment=environment) as process:
+    with ServerProcess(folder, "--agent-processes", "2", *OPTIONS, environment=ENVIRONMENT) as process:
         yield process
 
 
@@ -156,6 +152,17 @@ def test_the_death_of_a_process_puts_its_call_in_doubt_and_others_go_on(server: 
     bystander.assert_complete()
 
 
+def test_a_call_that_a_human_has_run_again_gives_its_service_the_same_key(server: ServerProcess) -> None:
+    wait_until_all_are_ready(server)
+    with server.client() as client:
+        run = start(client, "hostile", "pay")
+        (tool,) = run["tools"]
+        answer = {"tools": json.dumps([{**tool, "confirmed": True}]), "stream": "false"}
+        done = client.post(f"/agents/hostile/runs/{run['run_id']}/continue", data=answer).json()
+
+    assert done["content"].split() == [f"{run['run_id']}:{run['messages'][-1]['tool_calls'][0]['id']}"] * 2
+
+
 @pytest.mark.parametrize(
     ("tool", "result"),
     [("memory_error", "MemoryError"), ("system_exit", "SystemExit: 5"), ("print_much", "printed"), ("fork", "forked")],
@@ -185,13 +192,18 @@ def test_a_blocked_loop_holds_up_nobody_else_and_its_stack_is_logged(server: Ser
         wait_until(lambda: client.get(f"/agents/hostile/runs/{blocked['run_id']}").json()["status"] == "COMPLETED")
     percentile = quantiles(health.seconds, n=100)[98]
     print(f"/health beside {tool}: {percentile * 1000:.0f} ms (p99), {max(health.seconds) * 1000:.0f} ms (longest)")  # noqa: T201 - a measurement
-    assert max(health.seconds) < 1
+    # The loop is blocked for longer; the rest is for a machine with other work.
+    assert max(health.seconds) < 4
     assert percentile < 0.05 or not IS_FULL
     assert 'hostile_agents.py", line' in server.output
 
 
-def test_a_tool_reads_no_secret_of_the_server(server: ServerProcess) -> None:
-    with server.client() as client:
+def test_a_tool_reads_no_secret_of_the_server(tmp_path: Path) -> None:
+    environment = {**ENVIRONMENT, **EXECUTING}
+    with (
+        ServerProcess(tmp_path, "--agent-processes", "1", *OPTIONS, environment=environment) as server,
+        server.client() as client,
+    ):
         seen = start(client, "hostile", "look_around")["content"]
 
     assert "sk-for-the-provider" in seen
@@ -213,7 +225,7 @@ def test_a_cancelled_tool_that_does_not_give_way_loses_its_process(server: Serve
         assert client.post(f"/agents/hostile/runs/{run['run_id']}/cancel").status_code == 200
 
         assert client.get(f"/agents/hostile/runs/{run['run_id']}").json()["status"] == "CANCELLED"
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < DEADLINE / 4, "the answer waited for the tool"
         wait_until(lambda: not before <= processes_of(server))
         assert start(client, "hostile", "process_id")["status"] == "COMPLETED"
 
@@ -254,14 +266,14 @@ def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> Non
     assert [server.output.count(reason) for *_, reason in done] == [1] * len(done)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_a_dead_processes_run_goes_on_at_once_in_one_that_has_its_agents_loaded(tmp_path: Path, processes: int) -> None:
     took = []
     with (
         ServerProcess(tmp_path, "--agent-processes", str(processes), "--agents", AGENTS) as server,
         server.client() as client,
     ):
-        for died in range(3):
+        for died in range(3 if IS_FULL else 1):
             # With one process another one stands by.
             wait_until(lambda died=died: server.output.count("agent process started") == died + 2 - processes)  # type: ignore[misc]
             before = processes_of(server)
@@ -272,12 +284,13 @@ def test_a_dead_processes_run_goes_on_at_once_in_one_that_has_its_agents_loaded(
             assert int(pid) in before
             took.append(float(seconds))
             (tmp_path / "died").unlink()
-    # A process that has to be started first takes longer, here and on a loaded machine.
-    assert median(took) < 3
+    # A process that has to be started first takes longer, and a loaded machine with any.
+    assert median(took) < 3 or not IS_FULL
 
 
 def test_no_agent_process_outlives_its_server(tmp_path: Path) -> None:
-    with ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS) as server:
+    options = ("--agent-processes", "1", "--agents", AGENTS)
+    with ServerProcess(tmp_path, *options, environment=EXECUTING) as server:
         children = processes_of(server)
         assert len(children) == 1
         server.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.databases import migrated_sqlite_file
-from tests.support.processes import DEADLINE, ServerProcess, unpause
+from tests.support.ports import free_port
+from tests.support.processes import DEADLINE, TRUSTS_NOBODY, ServerProcess, unpause
+from unpause.testing.environment import migrated_sqlite_file
 
 AGENT = """
 from pydantic_ai import Agent
@@ -38,12 +38,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def loading(folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
     """Yield a server whose port is open and whose agents load once there is a file named go."""
@@ -53,7 +47,9 @@ def loading(folder: Path) -> Iterator[tuple[ServerProcess, httpx.Client]]:
     starting = threading.Thread(target=server.__enter__)
     starting.start()
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY
+        ) as client:
             wait_for_port(client)
             yield server, client
     finally:
@@ -101,8 +97,18 @@ def test_the_port_is_open_before_agents_are_loaded_and_requests_for_them_wait(fo
     ("text", "options", "reason"),
     [
         ("raise ValueError('not today')\n", (), "broken.py failed to load: ValueError: not today"),
-        (AGENT.format(name="one"), ("--default-agent", "two"), "default_agent 'two' is not served here; served: one"),
-        (AGENT.format(name="one"), ("--repo-agents", "1=two"), "repo_agents: agent 'two' is not served here"),
+        pytest.param(
+            AGENT.format(name="one"),
+            ("--default-agent", "two"),
+            "default_agent 'two' is not served here; served: one",
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            AGENT.format(name="one"),
+            ("--repo-agents", "1=two"),
+            "repo_agents: agent 'two' is not served here",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_agents_that_cannot_be_served_end_a_server_whose_port_is_open(
@@ -117,6 +123,7 @@ def test_agents_that_cannot_be_served_end_a_server_whose_port_is_open(
     assert ended.stderr.splitlines()[-1].startswith("unpause: ")
 
 
+@pytest.mark.full
 def test_a_hangup_serves_new_agents_and_no_more_those_that_are_gone(folder: Path) -> None:
     agents = folder / "agents.py"
     agents.write_text(AGENT.format(name="first"), encoding="utf-8")

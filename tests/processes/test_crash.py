@@ -153,6 +153,8 @@ def test_a_call_cut_off_goes_back_to_a_human_and_runs_again_only_when_confirmed_
     done = continue_run(crash.client, doubtful, confirming(doubtful)).json()
     assert (done["status"], done["content"]) == ("COMPLETED", f"Told: did guarded {name}")
     assert calls_of(crash.server, name) == [f"guarded {name}"] * 2
+    first, again = (crash.server.folder / f"{name}.keys").read_text().split()
+    assert first == again == f"{doubtful['run_id']}:call-0-0", "the key for the service that the tool calls"
 
 
 def test_a_call_cut_off_and_then_rejected_is_not_run_again_and_the_model_reads_the_note(crash: Crash) -> None:

@@ -24,7 +24,7 @@ from tests.processes.conversation import (
     read_settled_run,
 )
 from tests.support.agent_processes import HOSTS
-from tests.support.processes import DEADLINE, ServerProcess
+from tests.support.processes import DEADLINE, TRUSTS_NOBODY, ServerProcess
 
 CLIENTS = 64
 
@@ -40,7 +40,8 @@ async def racers(server: ServerProcess) -> AsyncIterator[list[httpx.AsyncClient]
     """Return clients that are connected already, so that their next requests meet at the server."""
     async with asyncio.TaskGroup() as tasks:
         clients = [
-            httpx.AsyncClient(base_url=server.address, timeout=DEADLINE, trust_env=False) for _ in range(CLIENTS)
+            httpx.AsyncClient(base_url=server.address, timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY)
+            for _ in range(CLIENTS)
         ]
         for client in clients:
             tasks.create_task(client.get("/health"))

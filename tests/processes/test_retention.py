@@ -42,10 +42,7 @@ def test_runs_are_exported_and_old_ones_purged_while_a_server_runs(server: Serve
         assert [call["tool_name"] for call in one["tool_calls"]] == [ended["tools"][0]["tool_name"]]
         assert [requirement["decision"] for requirement in one["requirements"]] == ["confirmed"]
         assert [event["sequence"] for event in one["events"]] == list(range(1, one["last_sequence"] + 1))
-        assert (counted.returncode, counted.stdout) == (
-            0,
-            "1 runs ended more than 90 days ago would be deleted\n",
-        )
+        assert (counted.returncode, counted.stdout) == (0, "1 runs ended more than 90d ago would be deleted\n")
         assert (purged.returncode, purged.stdout) == (0, "1 runs deleted\n")
         assert client.get(f"/agents/{ended['agent_id']}/runs/{ended['run_id']}").status_code == 404
         assert read(client, waiting)["status"] == "PAUSED"

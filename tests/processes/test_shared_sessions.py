@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.processes.exchange import Json, body_of, calls_of, confirming, create, path_of, post_continue, read
-from tests.support.processes import DEADLINE, ServerProcess
+from tests.support.processes import DEADLINE, TRUSTS_NOBODY, ServerProcess
 from tests.support.seeding import seed_sessions
 
 # Both are longer than the history that the model is given, which is 10 runs.
@@ -20,7 +20,9 @@ SHORT, LONG = 20, 320
 
 @pytest.mark.weakness(12)
 async def test_of_6_runs_of_one_session_at_once_all_are_kept(server: ServerProcess) -> None:
-    async with httpx.AsyncClient(base_url=server.address, timeout=DEADLINE, trust_env=False) as many:
+    async with httpx.AsyncClient(
+        base_url=server.address, timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY
+    ) as many:
 
         async def run(number: int) -> Json:
             form = {"message": f"delete lost-{number}", "session_id": "shared", "stream": "false"}

@@ -25,7 +25,8 @@ from urllib.parse import unquote_to_bytes
 
 import httpx
 
-from tests.security.odd_requests import ADMIN, AGENT, APPROVAL, KEY, RUN, SESSION, STRANGER, USER, Request
+from tests.security.odd_json import ADMIN, AGENT, APPROVAL, KEY, RUN, SESSION, STRANGER, USER
+from tests.security.odd_requests import Request
 from tests.support.processes import ServerProcess
 from tests.support.tokens import add_organization, first_token, new_token, proof
 

@@ -4,7 +4,7 @@ The requests are those of `odd_requests.py`, the same ones each time; how they f
 there are a few hundred. With UNPAUSE_FULL_TESTS=1 there are 20,000, of which the first 4,000 are to warm up.
 
 Memory is the resident set of the server's process. Its caches, its allocator's arenas and the pages that SQLite keeps
-are filled by the warm-up; what comes on top of that during the rest must stay below `_MOST_GROWTH`. That is far below
+are filled by the warm-up; what comes on top of that during the rest must stay below `_MAX_GROWTH`. That is far below
 what the bodies, runs or rows of the rest would take: a leak of 1 KB a request would be 16 MB in the full run.
 """
 
@@ -28,8 +28,8 @@ _WARM_UP: Final = 4_000 if IS_FULL else 100
 _REQUESTS: Final = 20_000 if IS_FULL else 250
 # Hypothesis remembers what it made, and is slower the more that is.
 _ROUND: Final = 150 if IS_FULL else 50
-_MOST_SECONDS: Final = 3600 if IS_FULL else 300
-_MOST_GROWTH: Final = 15 * 1024 * 1024
+_MAX_SECONDS: Final = 3600 if IS_FULL else 300
+_MAX_GROWTH: Final = 15 * 1024 * 1024
 _AGENTS: Final = Path(__file__).with_name("fuzzed_agents.py")
 _LIMITS: Final = ("CREATE", "READ", "LOGS", "RESUME", "CHANGE", "SETUP", "WEBHOOK_TEST")
 
@@ -71,7 +71,7 @@ def _send_round(crowd: Crowd, start: int, length: int) -> None:
     each()
 
 
-@pytest.mark.timeout(_MOST_SECONDS)
+@pytest.mark.timeout(_MAX_SECONDS)
 def test_no_request_makes_a_server_fail_hang_or_grow(server: ServerProcess) -> None:
     with Crowd(server) as crowd:
         send_many(crowd, range(_WARM_UP))
@@ -92,7 +92,7 @@ def test_no_request_makes_a_server_fail_hang_or_grow(server: ServerProcess) -> N
     assert found.requests == _REQUESTS, summary
     # Refusals alone would show little.
     assert {200, 400, 401, 404, 422} <= set(found.statuses), summary
-    assert grown < _MOST_GROWTH, summary
+    assert grown < _MAX_GROWTH, summary
 
 
 _JSON: Final = "application/json"

@@ -35,6 +35,7 @@ WITH_PICTURES: Final = (
     "POST /agents/{agent_id}/runs",
     "POST /v1/organizations/{org_id}/agent/run",
     "POST /v1/organizations/{org_id}/agent/run/resume",
+    "POST /agents/{agent_id}/ag-ui",
 )
 # What takes its time by the byte; where the limit is lower, the rest takes as long.
 AT_FULL_SIZE: Final = frozenset(

@@ -39,7 +39,7 @@ ALLOWED = {
     "cli/people/client.py": {"ssl"},
     "cli/people/errors.py": {"httpx"},
     "cli/people/http.py": {"httpx"},
-    "cli/server.py": {"socket"},  # a type of the listening side
+    "cli/server_process.py": {"socket"},  # a type of the listening side
 }
 
 PRIVATE = ["http://127.0.0.1:1/", "http://[::ffff:a9fe:a9fe]/", "http://localhost/", "http://0x7f.1./"]

@@ -16,7 +16,6 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.databases import NOW
-from tests.support.logs import log_plainly
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import serving
 from unpause.agents.redaction import Redaction
@@ -27,6 +26,7 @@ from unpause.services.runs import RunService
 from unpause.settings import Settings
 from unpause.store.engine.database import Connection, Database, secrets_in_url
 from unpause.store.tables import webhook_targets
+from unpause.testing.environment import log_plainly
 
 KEY = 'canary-"key"-\u00e4-0123456789'
 TOKEN = f"unp_AAAAAAAA.{'canary' * 7}x"

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert
+
 from tests.api.agentos.statements import statements
+from tests.support.databases import NOW, Place
 from tests.support.gates import Gates, working_agent
 from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start_and_follow
@@ -17,6 +20,7 @@ from unpause.domain.principal import Principal
 from unpause.domain.requirements import Decision, ToolAnswer
 from unpause.domain.runs import CallStatus, Image, Outcome, RunRef, RunStatus, RunView
 from unpause.services.commands import ContinueRun
+from unpause.store.tables import webhook_targets
 
 _TO = InputField("to", "str", "Who gets it")
 
@@ -115,6 +119,19 @@ async def test_partial_answers_are_kept_and_then_completed(tmp_path: Path) -> No
     assert [each.answer and each.answer.by for each in ended.requirements] == ["eve", "ada", "eve"]
     assert kinds.count(EventType.RUN_PAUSED) == 3
     assert kinds.count(EventType.RUN_CONTINUED) == 1
+
+
+async def test_each_of_partial_answers_is_announced_to_webhooks_once(tmp_path: Path) -> None:
+    target = {"organization_id": 1, "url": "https://example.invalid", "enabled": True, "created_at": NOW}
+    async with running(tmp_path, drivers=[PausingDriver((need("a"), need("b"), need("c")))]) as application:
+        await application.database.write(lambda connection: connection.execute(insert(webhook_targets).values(target)))
+        view = await start_and_follow(application)
+        for call in ("a", "b", "c"):
+            accepted = await answer(application, view.run, ToolAnswer(call, confirmed=True))
+        await finish(application, view.run, accepted)
+    messages = [json.loads(row["payload"]) for row in Place.in_folder(tmp_path).dump()["webhook_deliveries"]]
+    decided = [message["data"] for message in messages if message["type"] == "agent_run.decided"]
+    assert sorted(data["requirements"][0]["tool_name"] for data in decided) == ["tool-a", "tool-b", "tool-c"]
 
 
 async def test_partial_answers_survive_a_restart(tmp_path: Path) -> None:
@@ -231,6 +248,6 @@ async def test_the_log_repeats_no_prompt_but_keeps_a_note_of_the_same_words(tmp_
         view = await start_and_follow(application)
         command = ContinueRun((ToolAnswer("one", confirmed=False, note="no"),), prompt="no")
         await application.service.continue_run(ADA, RunRef(run_id=view.run.run_id), command)
-        log = await application.listing.read_log(ADA, view.run.id, EventSelection({EventType.RUN_CONTINUED: None}))
+        log = await application.run_lists.read_log(ADA, view.run.id, EventSelection({EventType.RUN_CONTINUED: None}))
     (continued,) = [event for event in log.events if event.type is EventType.RUN_CONTINUED]
     assert [item.get("note") for item in continued.payload["answers"]] == ["no", None]

@@ -25,8 +25,6 @@ from unpause.errors import GrantNotFound, NotADecider, RequirementMismatch
 from unpause.services.commands import ContinueRun
 from unpause.services.segment_journal import SegmentJournal
 
-pytestmark = pytest.mark.sql
-
 RUN, SESSION, UNTIL = GrantScope
 ARGUMENTS, TOOL = GrantMatch
 PUBLISH, SPEND = [("publish", {"path": "a"})], [("spend", {"amount": 5})]
@@ -85,6 +83,7 @@ async def waits(server: Server, calls: object = PUBLISH, who: str = "alice", ses
 # -------------------------------------------------------------------------------- what a grant decides
 
 
+@pytest.mark.sql
 async def test_a_granted_call_runs_without_a_pause_and_is_counted_recorded_and_shown(server: Server) -> None:
     first = await granted(server, PUBLISH)
     assert first["status"] == "COMPLETED"
@@ -127,6 +126,7 @@ async def test_a_grant_for_the_run_ends_with_it(server: Server) -> None:
     assert await waits(server)
 
 
+@pytest.mark.sql
 async def test_a_grant_until_a_time_is_for_all_sessions_of_the_user_and_ends_then(server: Server) -> None:
     await granted(server, PUBLISH, scope=UNTIL, until=server.clock.now() + timedelta(hours=1))
     assert not await waits(server, session="t")
@@ -172,6 +172,7 @@ async def test_agents_in_a_process_of_their_own_find_grants_in_the_server(
 # -------------------------------------------------------------------------------- what it never decides
 
 
+@pytest.mark.sql
 async def test_never_in_another_session_for_another_user_agent_or_organization(server: Server) -> None:
     await granted(server, PUBLISH)
     assert await waits(server, session="t")
@@ -202,6 +203,7 @@ async def test_what_is_rejected_or_not_allowed_is_not_remembered(server: Server)
     assert await grants_of(server) == []
 
 
+@pytest.mark.sql
 async def test_a_grant_ends_with_the_token_of_the_one_who_granted(server: Server) -> None:
     await granted(server, PUBLISH)
     assert not await waits(server)
@@ -214,6 +216,7 @@ async def test_a_grant_ends_with_the_token_of_the_one_who_granted(server: Server
     assert [grant.active for grant in await grants_of(server)] == [False]
 
 
+@pytest.mark.sql
 async def test_a_grant_ends_with_its_session(server: Server) -> None:
     await granted(server, PUBLISH)
     assert (await server.user("root").delete("/sessions/s")).is_success
@@ -235,6 +238,7 @@ async def test_a_revoked_grant_decides_nothing_any_more(server: Server) -> None:
     assert await grants_of(server, active=True) == []
 
 
+@pytest.mark.sql
 async def test_of_calls_and_a_revocation_at_once_no_call_starts_after_the_revocation(server: Server) -> None:
     await granted(server, SPEND, match=TOOL)
     (grant,) = await grants_of(server)
@@ -246,6 +250,7 @@ async def test_of_calls_and_a_revocation_at_once_no_call_starts_after_the_revoca
     assert grant.uses == len(started) == len(server.executed) - 1
 
 
+@pytest.mark.sql
 async def test_a_grant_that_is_revoked_between_the_question_and_the_start_decides_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,9 +143,9 @@ async def test_a_wish_for_a_paused_run_changes_nothing(tmp_path: Path, place: Pl
     async with shop.opened() as application:
         run = await start(application, "charge")
         await follow(application, run)
-        before = place.dump()
+        before = place.lasting()
         assert (await wish(application, run)).status is RunStatus.PAUSED
-        assert place.dump() == before
+        assert place.lasting() == before
 
 
 async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, place: Place) -> None:
@@ -153,7 +153,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, place:
     async with shop.opened() as application:
         run = await start(application, "look")
         await follow(application, run)
-        before = place.dump()
+        before = place.lasting()
         with pytest.raises(RunHasEnded) as refused:
             await wish(application, run)
         assert refused.value.status == "COMPLETED"
@@ -161,7 +161,7 @@ async def test_a_wish_for_a_run_that_has_ended_is_refused(tmp_path: Path, place:
             await application.service.pause_run(ADA, RunRef(id=run.id + 1))
         with pytest.raises(RunNotFound):
             await application.service.pause_run(Principal(2), RunRef(id=run.id))
-        assert place.dump() == before
+        assert place.lasting() == before
 
 
 @pytest.mark.sql
@@ -197,7 +197,7 @@ async def test_of_continues_at_once_after_a_requested_pause_one_wins(tmp_path: P
         won = [result for result in results if isinstance(result, Accepted)]
         assert sum(isinstance(result, InvalidTransition) for result in results) == len(asking) - len(won)
         # The run may have paused once more for the wish, and been continued from there.
-        continued = await application.listing.read_log(ADA, run.id, EventSelection({EventType.RUN_CONTINUED: None}))
+        continued = await application.run_lists.read_log(ADA, run.id, EventSelection({EventType.RUN_CONTINUED: None}))
         assert len({event.payload["pause_id"] for event in continued.events}) == len(won) > 0
         view = await finish(application, run, won[-1])
         if view.run.status is RunStatus.PAUSED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -106,6 +107,21 @@ async def test_of_a_continue_and_the_end_of_its_session_one_wins(nodes: tuple[Ap
         else:
             assert isinstance(continued, RunNotFound), continued
             assert deleted is None
+
+
+async def test_of_two_runs_in_turn_at_once_the_session_takes_one(
+    nodes: tuple[Application, Application], released: asyncio.Event
+) -> None:
+    one, other = nodes
+    for later in offsets():
+        session_id = str(uuid4())
+        command = CreateRun("scripted", "held", session_id, in_turn=True)
+        released.clear()
+        made = await together(
+            later, one.service.create_run(ADA, command), other.service.create_run(ADA, replace(command, prompt="hello"))
+        )
+        released.set()
+        assert sorted(type(each).__name__ for each in made) == ["Accepted", "RunInProgress"], made
 
 
 async def test_of_a_create_and_the_end_of_its_session_nothing_accepted_vanishes(

@@ -17,6 +17,7 @@ from tests.support.serving import running
 from tests.support.toolless import Toolless
 from unpause.agents.driver import Completed, Journal, NewMessage, Paused, ProposedCall, Segment, SegmentEnd
 from unpause.bootstrap import Application
+from unpause.domain.deciders import Deciders
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
@@ -25,6 +26,7 @@ from unpause.errors import (
     AgentNotFound,
     ApprovalPending,
     InvalidTransition,
+    NotADecider,
     PauseIsOver,
     RequirementMismatch,
     RequirementsOpen,
@@ -61,12 +63,12 @@ class PausedRun:
         pause_id: str | None = None,
     ) -> UnpauseError:
         """Continue, check that it is refused with this error and that no row of any table changed."""
-        before = self.place.dump()
+        before = self.place.lasting()
         command = ContinueRun(answers, pause_id=pause_id)
         with pytest.raises(error) as caught:
             await self.application.service.continue_run(by, name or RunRef(id=self.run.id), command)
         assert type(caught.value) is error
-        assert self.place.dump() == before
+        assert self.place.lasting() == before
         return caught.value
 
 
@@ -137,10 +139,10 @@ async def test_a_run_of_another_organization_is_not_found(tmp_path: Path) -> Non
                 await one.application.service.get_run(stranger, name)
             with pytest.raises(RunNotFound):
                 await one.application.service.get_view(stranger, name)
-        before = one.place.dump()
+        before = one.place.lasting()
         with pytest.raises(RunNotFound):
             await say(one.application, one.run, "hello", by=stranger)
-        assert one.place.dump() == before
+        assert one.place.lasting() == before
 
 
 @pytest.mark.parametrize("wrong", ["agent_id", "session_id", "user_id"])
@@ -168,10 +170,12 @@ async def test_nobody_continues_what_an_administrator_must_decide(tmp_path: Path
         await one.refuses(ApprovalPending, *yes)
         await one.refuses(ApprovalPending, yes[0])
         await one.refuses(ApprovalPending)
-        before = one.place.dump()
+        # Too late is too late, whatever else is wrong with it.
+        await one.refuses(PauseIsOver, *yes, pause_id="an earlier pause")
+        before = one.place.lasting()
         with pytest.raises(ApprovalPending):
             await say(one.application, one.run, "do it anyway")
-        assert one.place.dump() == before
+        assert one.place.lasting() == before
         assert driver.executed == []
 
 
@@ -180,6 +184,22 @@ async def test_an_approval_that_is_only_recorded_is_the_users_to_give(tmp_path: 
     async with paused(tmp_path, driver) as one:
         continued = await answer(one.application, one.run, ToolAnswer("audited", confirmed=True))
         assert (await finish(one.application, one.run, continued)).run.status is RunStatus.COMPLETED
+
+
+async def test_a_tool_checks_nothing_for_a_caller_who_may_not_decide(tmp_path: Path) -> None:
+    checked: list[str] = []
+
+    class Checking(PausingDriver):
+        def check_arguments(self, tool_name: str, *_: object) -> None:
+            checked.append(tool_name)
+
+    driver = Checking((need("edit", editable=("of",), deciders=Deciders(approvers=("olga",))),))
+    async with paused(tmp_path, driver) as one:
+        changed = ToolAnswer("edit", tool_args={"of": "something else"}, confirmed=True)
+        await one.refuses(NotADecider, changed)
+        assert checked == []
+        await answer(one.application, one.run, changed, by=Principal(1, "olga"))
+        assert checked == ["tool-edit"]
 
 
 async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path) -> None:
@@ -199,10 +219,10 @@ async def test_a_run_that_has_ended_is_not_continued(tmp_path: Path) -> None:
 
 async def test_a_run_of_an_agent_that_is_not_served_is_not_made(tmp_path: Path) -> None:
     async with paused(tmp_path) as one:
-        before = one.place.dump()
+        before = one.place.lasting()
         with pytest.raises(AgentNotFound):
             await one.application.service.create_run(ADA, CreateRun("nobody", "hello"))
-        assert one.place.dump() == before
+        assert one.place.lasting() == before
 
 
 class TwoPauses(Toolless):
@@ -214,12 +234,12 @@ class TwoPauses(Toolless):
     model_provider = "tests"
 
     async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
-        """Ask, ask again, complete."""
+        """Ask, ask again, complete; both decisions are audited."""
         name = ("first", "second", None)[len(segment.calls)]
         if name is None:
             return Completed("both answered")
         journal.record_turn([NewMessage(name, ())], [ProposedCall(name, "tool", {})])
-        return Paused((need(name),))
+        return Paused((need(name, approval="audit"),))
 
 
 async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_path: Path) -> None:
@@ -245,6 +265,7 @@ async def test_an_answer_to_an_earlier_pause_never_answers_the_present_one(tmp_p
         await one.refuses(RequirementsOpen, repeated, ToolAnswer("second"))
         ended = await finish(application, second, await answer(application, second, repeated, yes))
         assert ended.run.content == "both answered"
+    assert len(place.dump()["approvals"]) == 2
 
 
 async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path) -> None:
@@ -252,9 +273,9 @@ async def test_a_prompt_for_an_earlier_pause_is_late(tmp_path: Path) -> None:
     async with running(tmp_path, drivers=[TwoPauses()]) as application:
         first = (await start_and_follow(application)).run
         await finish(application, first, await answer(application, first, ToolAnswer("first", confirmed=True)))
-        before = place.dump()
+        before = place.lasting()
         command = ContinueRun(prompt="no", pause_id=first.pause_id)
         with pytest.raises(InvalidTransition):
             await application.service.continue_run(ADA, RunRef(id=first.id), command)
-        assert place.dump() == before
+        assert place.lasting() == before
         assert (await look(application, first)).run.status is RunStatus.PAUSED

@@ -199,7 +199,7 @@ async def test_who_took_a_run_over_while_the_database_was_away_is_not_mistaken_f
 
         def taken_over(connection: Connection) -> None:
             transition(connection, run.id, Trigger.RELEASE, changes={"updated_at": NOW})
-            claimed = transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": NOW, "events": 2})
+            claimed = transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": NOW, "events": 2}).run
             add_events(connection, run.id, [Event(_DELTA, NOW)] * 2, claimed.last_sequence)
 
         tries: list[Unit] = []

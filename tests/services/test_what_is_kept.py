@@ -107,14 +107,14 @@ async def test_neither_a_run_nor_an_answer_is_made_of_text_with_a_nul(tmp_path: 
     ada, nobody = Principal(1, "ada"), Principal(1, _NUL)
     async with running(tmp_path, drivers=[PausingDriver((need("a", editable=("of",)),))]) as application:
         run = (await start_and_follow(application)).run
-        before = Place.in_folder(tmp_path).dump()
+        before = Place.in_folder(tmp_path).lasting()
         for who, create in (*((ada, each) for each in creates), (nobody, CreateRun("pausing", "go"))):
             with pytest.raises(InvalidInput):
                 await application.service.create_run(who, create)
         for who, command in (*((ada, each) for each in continues), (nobody, ContinueRun((), "go on"))):
             with pytest.raises(InvalidInput):
                 await application.service.continue_run(who, RunRef(id=run.id), command)
-        assert Place.in_folder(tmp_path).dump() == before
+        assert Place.in_folder(tmp_path).lasting() == before
 
 
 async def test_both_apis_refuse_a_nul_in_their_own_shapes(tmp_path: Path) -> None:

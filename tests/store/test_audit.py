@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert, text
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.databases import NOW, Place
-from unpause.domain.audit import AuditAction, AuditEntry
+from unpause.domain.audit import AuditAction, AuditEntry, AuditFilter
 from unpause.domain.paging import Page
 from unpause.store.audit import add_entries, list_entries
 from unpause.store.engine import migrate
@@ -51,7 +51,9 @@ async def written(url: str, *entries: AuditEntry) -> None:
 
 async def read(url: str, organization_id: int, run_id: str | None, part: Page) -> tuple[list[AuditEntry], int]:
     async with Database(url).opened() as database:
-        return await database.read(lambda connection: list_entries(connection, organization_id, run_id, part))
+        return await database.read(
+            lambda connection: list_entries(connection, organization_id, AuditFilter(run_id), part)
+        )
 
 
 def changes_of(url: str) -> Sequence[str]:
@@ -134,3 +136,9 @@ async def test_entries_are_listed_newest_first_of_one_organization_and_of_one_ru
 
 def vars_of(one: AuditEntry) -> dict[str, Any]:
     return {name: getattr(one, name) for name in AuditEntry.__dataclass_fields__}
+
+
+async def test_an_action_of_newer_code_is_listed_by_its_word(database_url: str) -> None:
+    await written(database_url, entry(action="thing.invented"))
+    ((found,), _) = await read(database_url, 1, None, Page())
+    assert found.action == "thing.invented"

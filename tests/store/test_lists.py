@@ -78,6 +78,8 @@ async def test_runs_are_listed_by_source_and_user_and_only_of_the_organization(d
         assert keys(RunSelection(user_id="ada")) == ([prepared.id, ada.id], 2)
         assert keys(RunSelection("API", "ada", or_without_user=True)) == ([nobody.id, ada.id], 2)
         assert keys(RunSelection(user_id="grace", or_without_user=True)) == ([nobody.id], 1)
+        # Nobody has an empty name: it hides everything, and not nothing.
+        assert list_runs(connection, Visibility(1, ""), RunSelection(), Page()) == ([], 0)
         assert keys(RunSelection(user_id="grace")) == ([], 0)
 
     async with Database(database_url).opened() as database:

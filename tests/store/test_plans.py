@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from tests.support.backlog import add_backlog
 from tests.support.databases import PostgresServer, new_run, sqlite_url
 from tests.support.full import IS_FULL
 from unpause.domain.approvals import ApprovalFilter
-from unpause.domain.inbox import InboxFilter
+from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.nodes import ServedAgents
 from unpause.domain.paging import Page
 from unpause.domain.principal import Principal, Visibility
@@ -31,12 +29,15 @@ from unpause.domain.transitions import Trigger
 from unpause.services.commands import ContinueRun
 from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import bring_up_to_date
+from unpause.services.inbox import viewer_of
 from unpause.store.approvals import list_approvals
-from unpause.store.deliveries import list_due
+from unpause.store.deliveries import list_due, until_due
 from unpause.store.engine.schema import plain_engine
 from unpause.store.events import list_events
-from unpause.store.inbox import Viewer, list_changed, list_earlier, list_open
+from unpause.store.idempotency import has_requests
+from unpause.store.inbox import list_changed, list_earlier, list_open
 from unpause.store.nodes import list_unserved
+from unpause.store.notifications import until_due as until_notification
 from unpause.store.overview import (
     count_unfinished,
     find_oldest_waiting,
@@ -44,7 +45,7 @@ from unpause.store.overview import (
     list_failing_webhooks,
     list_hours,
 )
-from unpause.store.requirements import list_due_runs
+from unpause.store.requirements import has_due_runs, list_due_runs
 from unpause.store.run_lists import count_runs, list_runs, list_session_runs
 from unpause.store.run_queue import has_room, last_sequences, list_ready, list_stale, renew_leases
 from unpause.store.run_search import search_runs
@@ -88,6 +89,8 @@ def engine(postgres: PostgresServer) -> Iterator[Engine]:
     with postgres.migrated_database() as url:
         engine = plain_engine(url)
         with engine.begin() as connection:
+            # Foreign keys are not checked: that takes most of the time.
+            connection.execute(text("SET LOCAL session_replication_role = replica"))
             add_backlog(connection, _ROWS)
             for status in RunStatus:
                 new_run(connection, status, lease_expires_at=_NOW - timedelta(days=1))
@@ -154,40 +157,37 @@ def delete_one_session(connection: Connection) -> object:
     return session
 
 
-def list_an_inbox(viewer: Viewer) -> Use:
-    return lambda connection: list_open(connection, viewer, InboxFilter(), _NOW, None, 50)
+def list_an_inbox(principal: Principal, whose: Whose = Whose.MINE) -> Use:
+    return lambda connection: list_open(connection, viewer_of(principal), InboxFilter(whose=whose), _NOW, None, 50)
 
 
-EVERYBODY = Viewer(
-    organization_id=1,
-    user_id=None,
-    session_id=None,
-    decider="ada",
-    reads=None,
-    runs=None,
-    approves=True,
-    reads_approvals=True,
-    prepares=True,
-)
-NAMED = replace(EVERYBODY, user_id="ada", approves=False, named=frozenset({'{"approvers":["ada"]}'}))
+ADA = Principal(1, "ada")
+NAMED = Principal(1, subject="ada", scopes=frozenset({"agents:other:run", "ops:approve"}), is_isolated=True)
 
 
 USES: dict[str, Use] = {
-    "list an inbox": list_an_inbox(EVERYBODY),
+    "list an inbox": list_an_inbox(ADA),
     "list an inbox of few": list_an_inbox(NAMED),
+    "look for a request by the beginning of its id": lambda connection: list_open(
+        connection, viewer_of(NAMED), InboxFilter(Whose.ALL, id_prefix="0123"), _NOW, None, 50
+    ),
     "list what changed in an inbox": lambda connection: list_changed(connection, 1, _NOW, None, 500),
     "list earlier decisions": lambda connection: list_earlier(
-        connection, list_open(connection, EVERYBODY, InboxFilter(), _NOW, None, 1)[0], EVERYBODY, 5
+        connection, list_open(connection, viewer_of(ADA), InboxFilter(), _NOW, None, 1)[0], viewer_of(ADA), 5
     ),
     "look for runs that are ready": lambda connection: list_ready(connection, 64, 10, SERVED),
     "look whether there is room": lambda connection: has_room(connection, 1, 10),
     "claim": claim,
     "what a claim loads": lambda connection: list_conversation(connection, 500, 500, 10),
     "continue": continue_run,
-    "look for stale leases": lambda connection: list_stale(connection, _NOW, 500),
+    "look for stale leases": lambda connection: list_stale(connection, _NOW, 500, timedelta(minutes=10)),
     "renew leases": lambda connection: renew_leases(connection, [(500, 1), (501, 1)], _LEASE, _NOW),
     "renew one lease": lambda connection: renew_leases(connection, [(500, 1)], _LEASE, _NOW),
     "look for pauses that are due": lambda connection: list_due_runs(connection, _NOW),
+    "look whether a pause is due": lambda connection: has_due_runs(connection, _NOW),
+    "look whether a webhook is due": lambda connection: until_due(connection, _NOW),
+    "look whether a notification is due": lambda connection: until_notification(connection, _NOW),
+    "look whether a key is old": lambda connection: has_requests(connection, _NOW),
     "poll logs": lambda connection: last_sequences(connection, range(1, 65)),
     "read a log": lambda connection: list_events(connection, 500, 1, 500),
     "look for webhooks that are due": lambda connection: list_due(connection, _NOW, 64, []),
@@ -262,6 +262,18 @@ def test_on_sqlite_no_large_table_is_read_from_end_to_end(sqlite_engine: Engine,
         connection.rollback()
 
 
+@pytest.mark.parametrize("whose", Whose)
+def test_a_page_of_an_inbox_is_one_query_that_stops_at_its_end(
+    engine: Engine, sqlite_engine: Engine, whose: Whose
+) -> None:
+    for each in (engine, sqlite_engine):
+        with each.connect() as connection:
+            [(_, plan)] = plans_of(connection, list_an_inbox(ADA, whose))
+        # In the order of the index: nothing is read, sorted and thrown away.
+        assert "ix_requirements_open" in plan
+        assert not re.search("Sort|TEMP B-TREE", plan), plan
+
+
 def test_what_refers_to_a_run_is_found_by_an_index_when_that_is_deleted(engine: Engine, sqlite_engine: Engine) -> None:
     # Foreign keys look for these rows themselves, in plans that nobody shows.
     for each in (engine, sqlite_engine):
@@ -282,9 +294,7 @@ def test_few_rows_are_read_for_a_nodes_next_run_though_many_wait_for_another_nod
         for statement, plan in plans_of(connection, look):
             # Whatever is looked up in the index is not then thrown away row by row.
             assert not re.search(r"Filter: .*agent_id", plan), f"{statement}\n\n{plan}"
-        began = time.perf_counter()
         assert len(look(connection)) == 1  # type: ignore[arg-type] # a list
-        assert time.perf_counter() - began < 1
 
 
 def plans_of(connection: Connection, use: Use) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from tests.support.server import SettableClock
 from unpause.errors import DatabaseUnavailable, ShuttingDown
 from unpause.store.engine.database import Connection, Database
 from unpause.store.engine.schema import plain_engine
-from unpause.store.rate_limits import Counts, OwnCounts, SharedCounts, add_count, forget_counts
+from unpause.store.rate_limits import LocalRateCounts, RateCounts, SharedRateCounts, add_count, forget_counts
 from unpause.store.tables import rate_counts
 
 MINUTE = timedelta(minutes=1)
@@ -40,12 +40,12 @@ async def database(shared_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(params=["own", "shared"])
-async def counts(request: pytest.FixtureRequest, clock: SettableClock) -> AsyncIterator[Counts]:
+async def counts(request: pytest.FixtureRequest, clock: SettableClock) -> AsyncIterator[RateCounts]:
     if request.param == "own":
-        yield OwnCounts(clock)
+        yield LocalRateCounts(clock)
         return
     async with Database(request.getfixturevalue("shared_url")).opened() as database:
-        yield SharedCounts(database, clock)
+        yield SharedRateCounts(database, clock)
 
 
 def count_rows(connection: Connection) -> int:
@@ -53,14 +53,14 @@ def count_rows(connection: Connection) -> int:
 
 
 async def test_a_window_opens_with_the_first_request_and_counts_the_others(
-    counts: Counts, clock: SettableClock
+    counts: RateCounts, clock: SettableClock
 ) -> None:
     assert await counts.add("key", MINUTE) == (1, NOW + MINUTE)
     clock.move(59.5)
     assert await counts.add("key", MINUTE) == (2, NOW + MINUTE)
 
 
-async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: Counts, clock: SettableClock) -> None:
+async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: RateCounts, clock: SettableClock) -> None:
     for number in range(1, 4):
         assert (await counts.add("key", MINUTE)).number == number
     clock.move(60)
@@ -69,28 +69,29 @@ async def test_a_window_that_is_over_is_replaced_by_a_new_one(counts: Counts, cl
     assert await counts.add("key", MINUTE) == (1, NOW + 62 * MINUTE)
 
 
-async def test_each_key_has_a_window_of_its_own(counts: Counts, clock: SettableClock) -> None:
+async def test_each_key_has_a_window_of_its_own(counts: RateCounts, clock: SettableClock) -> None:
     await counts.add("one", MINUTE)
     clock.move(10)
     assert await counts.add("other", 2 * MINUTE) == (1, clock.now() + 2 * MINUTE)
     assert await counts.add("one", MINUTE) == (2, NOW + MINUTE)
 
 
-async def test_of_many_at_once_each_is_counted_with_a_number_of_its_own(counts: Counts) -> None:
+async def test_of_many_at_once_each_is_counted_with_a_number_of_its_own(counts: RateCounts) -> None:
     found = await asyncio.gather(*(counts.add("key", MINUTE) for _ in range(50)))
     assert sorted(count.number for count in found) == list(range(1, 51))
     assert {count.ends_at for count in found} == {NOW + MINUTE}
 
 
-async def test_a_clock_that_is_put_back_keeps_nobody_out_for_longer_than_a_window(clock: SettableClock) -> None:
-    counts = OwnCounts(clock)
+async def test_a_clock_that_is_put_back_keeps_nobody_out_for_longer_than_a_window(
+    counts: RateCounts, clock: SettableClock
+) -> None:
     assert (await counts.add("key", MINUTE)).number == 1
     clock.move(-3600)
     assert await counts.add("key", MINUTE) == (1, clock.now() + MINUTE)
 
 
 async def test_windows_that_are_over_are_forgotten_in_memory(clock: SettableClock) -> None:
-    counts = OwnCounts(clock)
+    counts = LocalRateCounts(clock)
     for number in range(20):
         await counts.add(f"key {number}", MINUTE)
     await counts.add("long", 60 * MINUTE)
@@ -102,7 +103,7 @@ async def test_windows_that_are_over_are_forgotten_in_memory(clock: SettableCloc
 
 
 async def test_windows_that_are_over_are_deleted_from_the_database(database: Database, clock: SettableClock) -> None:
-    counts = SharedCounts(database, clock)
+    counts = SharedRateCounts(database, clock)
     for number in range(20):
         await counts.add(f"key {number}", MINUTE)
     await counts.add("long", 60 * MINUTE)
@@ -115,7 +116,7 @@ async def test_windows_that_are_over_are_deleted_from_the_database(database: Dat
 
 async def test_two_processes_count_together(database: Database, shared_url: str, clock: SettableClock) -> None:
     async with Database(shared_url).opened() as second:
-        both = [SharedCounts(one, clock) for one in (database, second)]
+        both = [SharedRateCounts(one, clock) for one in (database, second)]
         found = await asyncio.gather(*(both[number % 2].add("key", MINUTE) for number in range(50)))
     assert sorted(count.number for count in found) == list(range(1, 51))
 
@@ -124,7 +125,7 @@ async def test_the_first_requests_of_a_new_window_are_counted_once_each_by_two_p
     database: Database, shared_url: str, clock: SettableClock
 ) -> None:
     async with Database(shared_url).opened() as second:
-        both = [SharedCounts(one, clock) for one in (database, second)]
+        both = [SharedRateCounts(one, clock) for one in (database, second)]
         for _ in range(3):
             await both[0].add("key", MINUTE)
         clock.move(60.5)
@@ -136,7 +137,7 @@ async def test_the_first_requests_of_a_new_window_are_counted_once_each_by_two_p
 async def test_cleaning_up_waits_for_nobody_who_counts(
     database: Database, shared_url: str, clock: SettableClock
 ) -> None:
-    counts = SharedCounts(database, clock)
+    counts = SharedRateCounts(database, clock)
     for key in ("held", "free"):
         await counts.add(key, MINUTE)
     clock.move(61)
@@ -173,7 +174,7 @@ async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, c
     async with AsyncExitStack() as stack:
         with postgres.database(MIGRATED) as url:
             database = await stack.enter_async_context(Database(url).opened())
-            counts = SharedCounts(database, clock)
+            counts = SharedRateCounts(database, clock)
             await counts.add("key", MINUTE)
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable):
@@ -182,4 +183,4 @@ async def test_a_database_that_is_away_is_said_to_be(postgres: PostgresServer, c
 
 async def test_what_is_closed_counts_nothing(shared_url: str, clock: SettableClock) -> None:
     with pytest.raises(ShuttingDown):
-        await SharedCounts(Database(shared_url), clock).add("key", MINUTE)
+        await SharedRateCounts(Database(shared_url), clock).add("key", MINUTE)

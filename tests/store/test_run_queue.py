@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, text
+from sqlalchemy.exc import OperationalError
 
 from tests.support.database_clock import DatabaseClock, stop_clock
 from tests.support.databases import NOW, new_run
@@ -78,9 +79,9 @@ def test_pending_and_running_runs_of_one_organization_are_unfinished_and_no_othe
         made(connection, 1, *RunStatus)
         made(connection, 2, RunStatus.PENDING, RunStatus.RUNNING)
         one = Principal(1), NewSession("session", "scripted"), NOW
-        assert ensure_session(connection, *one, most_unfinished=3)
+        assert ensure_session(connection, *one, max_unfinished=3)
         with pytest.raises(RateLimited):
-            ensure_session(connection, *one, most_unfinished=2)
+            ensure_session(connection, *one, max_unfinished=2)
 
     done(database_url, unit)
 
@@ -164,7 +165,7 @@ def test_a_claim_takes_no_run_of_another_processes_agent(database_url: str) -> N
             for served in (ServedAgents(frozenset()), ServedAgents(frozenset({"setup-commands"}), "scripted")):
                 with pytest.raises(InvalidTransition):
                     transition(connection, key, Trigger.CLAIM, changes=changes, served=served)
-            claimed = transition(connection, key, Trigger.CLAIM, changes=changes, served=SERVED)
+            claimed = transition(connection, key, Trigger.CLAIM, changes=changes, served=SERVED).run
             assert (claimed.status, claimed.fence) == (RunStatus.RUNNING, 1)
 
     done(database_url, unit)
@@ -185,7 +186,7 @@ def test_runs_that_wait_for_nobody_are_counted_by_agent(database_url: str) -> No
 
 def test_a_node_is_alive_while_it_is_heard_of(postgres_url: str) -> None:
     clock = DatabaseClock(postgres_url)
-    node, other = Node("1", "one:1", "1.0", ("x", "y")), Node("2", "two:1", "1.0", ("z",))
+    node, other = Node("1", "one:1", "1.0", ("x", "y"), 2), Node("2", "two:1", "1.0", ("z",), 0)
     patience = timedelta(seconds=10)
 
     def unit(connection: Connection) -> frozenset[str]:
@@ -197,10 +198,28 @@ def test_a_node_is_alive_while_it_is_heard_of(postgres_url: str) -> None:
     clock.move(patience)
     done(postgres_url, partial(keep_node, node=other))
     assert done(postgres_url, unit) == {"z"}
-    clock.move(timedelta(days=1))
+    # What was seen later than now is no sign of life.
+    clock.move(timedelta(hours=-1))
+    assert done(postgres_url, unit) == set()
+    clock.move(timedelta(days=1, hours=1))
     # Who leaves forgets those that nobody has heard of for long.
     done(postgres_url, partial(remove_node, node_id="3"))
     assert done(postgres_url, lambda connection: connection.execute(select(nodes)).all()) == []
+
+
+def test_the_last_place_of_an_organization_is_taken_once(postgres_url: str) -> None:
+    """The second of two creates in different sessions waits for the first, and then finds no place."""
+    one, two = ((Principal(1), NewSession(name, "a"), NOW) for name in ("one", "two"))
+    with plain_engine(postgres_url).connect() as first, plain_engine(postgres_url).connect() as second:
+        ensure_session(first, *one, max_unfinished=1)
+        new_run(first, RunStatus.PENDING)
+        second.execute(text("SET lock_timeout = '20ms'"))
+        with pytest.raises(OperationalError):
+            ensure_session(second, *two, max_unfinished=1)
+        second.rollback()
+        first.commit()
+        with pytest.raises(RateLimited):
+            ensure_session(second, *two, max_unfinished=1)
 
 
 def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str) -> None:
@@ -215,8 +234,10 @@ def test_runs_are_stale_whose_lease_is_over_the_longest_first(database_url: str)
         made(connection, 1, RunStatus.RUNNING, lease_expires_at=_LATER)
         for status in set(RunStatus) - {RunStatus.RUNNING}:
             made(connection, 1, status, lease_expires_at=NOW - timedelta(hours=1))
-        assert list_stale(connection, NOW, 10) == [ago[1], ago[2], ago[0]]
-        assert list_stale(connection, NOW, 1) == [ago[1]]
+        # Taken before the clock went back by more than any lease lasts.
+        [late] = made(connection, 1, RunStatus.RUNNING, lease_expires_at=_LATER + timedelta(seconds=1))
+        assert list_stale(connection, NOW, 10, _LATER - NOW) == [ago[1], ago[2], ago[0], late]
+        assert list_stale(connection, NOW, 1, _LATER - NOW) == [ago[1]]
 
     done(database_url, unit)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from unpause.domain.transitions import TRANSITIONS, Trigger
 from unpause.errors import InvalidTransition, LeaseLost, RunNotFound
 from unpause.store.engine.database import Database
 from unpause.store.run_lists import list_unfinished
-from unpause.store.runs import append_to_log, find_run, get_run, reserve_sequence, transition
+from unpause.store.runs import Moved, append_to_log, find_by_key, find_run, get_run, reserve_sequence, transition
 from unpause.store.tables import organizations
 
 _FENCE = 3
@@ -30,7 +30,7 @@ def _moved(connection: Connection, run: Run, trigger: Trigger, fence: int | None
     """Return the run after the trigger, or the class of what was raised; checks that a refusal changed nothing."""
     before = dump(connection)
     try:
-        return transition(connection, run.id, trigger, fence=fence, changes={"updated_at": _LATER, "events": 2})
+        return transition(connection, run.id, trigger, fence=fence, changes={"updated_at": _LATER, "events": 2}).run
     except (InvalidTransition, LeaseLost) as error:
         assert dump(connection) == before
         return type(error)
@@ -62,10 +62,8 @@ async def test_every_status_and_trigger_with_the_right_fence(database_url: str) 
 @pytest.mark.parametrize("fence", [_FENCE - 1, _FENCE + 1])
 async def test_no_trigger_moves_a_run_with_another_fence(database_url: str, fence: int) -> None:
     def unit(connection: Connection) -> dict[tuple[RunStatus, Trigger], Run | type[Exception]]:
-        return {
-            (status, trigger): _moved(connection, new_run(connection, status, fence=_FENCE), trigger, fence)
-            for status, trigger in grid()
-        }
+        held = {status: new_run(connection, status, fence=_FENCE) for status in RunStatus}
+        return {(status, trigger): _moved(connection, held[status], trigger, fence) for status, trigger in grid()}
 
     async with Database(database_url).opened() as database:
         found = await database.write(unit)
@@ -132,9 +130,26 @@ async def test_of_many_claims_at_once_one_wins(database_url: str) -> None:
             ),
             return_exceptions=True,
         )
-    won = [result for result in tries if isinstance(result, Run)]
-    assert [claimed.fence for claimed in won] == [1]
+    won = [result for result in tries if isinstance(result, Moved)]
+    assert [claimed.run.fence for claimed in won] == [1]
     assert sum(isinstance(result, InvalidTransition) for result in tries) == 31
+
+
+@pytest.mark.parametrize(("left", "is_renewed"), [(10, True), (90, False)])
+async def test_a_write_renews_a_lease_half_of_which_is_over(database_url: str, left: int, is_renewed: bool) -> None:  # noqa: FBT001 - a case
+    now = datetime.now(UTC)
+    lease_expires_at = now + timedelta(seconds=left)
+
+    def unit(connection: Connection) -> datetime | None:
+        run = new_run(connection, RunStatus.RUNNING, fence=_FENCE, lease_expires_at=lease_expires_at)
+        reserve_sequence(connection, run.id, _FENCE, 1, now, lease=timedelta(seconds=100))
+        found = find_by_key(connection, run.id)
+        return None if found is None else found.lease_expires_at
+
+    async with Database(database_url).opened() as database:
+        renewed = await database.write(unit)
+    assert renewed is not None
+    assert (renewed >= now + timedelta(seconds=100)) is is_renewed
 
 
 async def test_reserving_numbers_needs_the_fence_and_a_running_run(database_url: str) -> None:

@@ -9,25 +9,25 @@ from datetime import timedelta
 import pytest
 
 from tests.support.databases import NOW, new_run
+from unpause.domain.retention import RetentionKind, RetentionScope
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.store.deliveries import (
-    Due,
+    DueDelivery,
     add_deliveries,
     claim_delivery,
-    delete_finished,
-    has_finished,
     list_due,
     mark_delivered,
     mark_failed,
 )
 from unpause.store.engine.database import Connection, Database
+from unpause.store.retention import delete_finished_messages, is_due
 from unpause.store.webhooks import (
     find_organization_target,
     list_targets,
     replace_organization_target,
     replace_run_targets,
 )
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 LATER = NOW + timedelta(seconds=20)
 GENERAL, OWN, OTHER = (Address.read(url) for url in ("https://general.example", "https://own.example/a", "https://b?c"))
@@ -40,7 +40,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 def message(name: str, seconds: float = 0, url: str = "https://one.example/a") -> Delivery:
-    return Delivery(name, 1, Address.read(url), '{"ü":1}', NOW + timedelta(seconds=seconds), Sealed("token"))
+    return Delivery(name, 1, Address.read(url), '{"ü":1}', NOW + timedelta(seconds=seconds), Encrypted("token"))
 
 
 def claimed(connection: Connection, name: str) -> Delivery:
@@ -51,7 +51,7 @@ def claimed(connection: Connection, name: str) -> Delivery:
 
 
 async def test_what_is_due_comes_in_the_order_that_it_became_due(database: Database) -> None:
-    def unit(connection: Connection) -> list[Due]:
+    def unit(connection: Connection) -> list[DueDelivery]:
         add_deliveries(connection, [message("b", -1), message("c"), message("a", -2), message("d", 1)])
         return list_due(connection, NOW, 2) + list_due(connection, NOW, 10)
 
@@ -90,7 +90,7 @@ async def test_a_claim_counts_and_hands_out_the_whole_message_once(database: Dat
     assert delivery.secret is not None
     assert delivery.secret.token == "token"
     assert await database.read(lambda connection: list_due(connection, NOW, 10)) == []
-    assert await database.read(lambda connection: list_due(connection, LATER, 10)) == [Due("a", due.address, 1)]
+    assert await database.read(lambda connection: list_due(connection, LATER, 10)) == [DueDelivery("a", due.address, 1)]
 
 
 async def test_what_arrived_is_over_and_a_late_failure_does_not_bring_it_back(database: Database) -> None:
@@ -105,10 +105,10 @@ async def test_what_arrived_is_over_and_a_late_failure_does_not_bring_it_back(da
 
 
 async def test_a_failure_of_an_attempt_that_another_followed_changes_nothing(database: Database) -> None:
-    def unit(connection: Connection) -> list[Due]:
+    def unit(connection: Connection) -> list[DueDelivery]:
         add_deliveries(connection, [message("a")])
         first = claimed(connection, "a")
-        assert claim_delivery(connection, Due("a", first.address, 1), LATER) is not None
+        assert claim_delivery(connection, DueDelivery("a", first.address, 1), LATER) is not None
         mark_failed(connection, first, "late", NOW)
         return list_due(connection, NOW, 10)
 
@@ -116,15 +116,19 @@ async def test_a_failure_of_an_attempt_that_another_followed_changes_nothing(dat
 
 
 async def test_only_what_is_over_is_deleted(database: Database) -> None:
-    def unit(connection: Connection) -> tuple[bool, bool, list[Due]]:
+    def unit(connection: Connection) -> tuple[bool, bool, list[DueDelivery]]:
         add_deliveries(connection, [message("arrived"), message("given up"), message("waiting"), message("young", 5)])
         mark_delivered(connection, claimed(connection, "arrived"), NOW)
         mark_failed(connection, claimed(connection, "given up"), "no", None)
         mark_failed(connection, claimed(connection, "waiting"), "no", LATER)
         before = NOW + timedelta(seconds=1)
-        found = has_finished(connection, before)
-        delete_finished(connection, before)
-        return found, has_finished(connection, before), list_due(connection, LATER, 10)
+        found = is_due(connection, RetentionKind.DELIVERIES, RetentionScope(), before)
+        delete_finished_messages(connection, before, 10, RetentionScope())
+        return (
+            found,
+            is_due(connection, RetentionKind.DELIVERIES, RetentionScope(), before),
+            list_due(connection, LATER, 10),
+        )
 
     found, left, due = await database.write(unit)
     assert (found, left) == (True, False)
@@ -136,7 +140,10 @@ async def test_an_organization_has_one_webhook_however_many_set_it_at_once(datab
         *(
             database.write(
                 lambda connection, number=number: replace_organization_target(  # type: ignore[misc]
-                    connection, 1, WebhookTarget(Address(f"https://{number}.example"), Sealed(f"token {number}")), NOW
+                    connection,
+                    1,
+                    WebhookTarget(Address(f"https://{number}.example"), Encrypted(f"token {number}")),
+                    NOW,
                 )
             )
             for number in range(8)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.support.preloaded import AGENT_PROCESS
 
 # Values of --agent-processes for a fixture that serves: agents in the server itself, and in a process of their own.
 HOSTS: Final = (
@@ -16,11 +18,22 @@ HOSTS: Final = (
 
 
 def agent_processes_of(pid: int) -> set[int]:
-    """Return the ids of the agent processes that the server with this process id has."""
-    found = set()
+    """Return the ids of the agent processes that the server with this process id has.
+
+    They are its children, or those of its own parent (see `preloaded.py`).
+    """
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    found = {child for child in _children_of(pid) if b"agent_process" in _read(child, "cmdline")}
+    return found | {child for child in _children_of(parent) if AGENT_PROCESS.encode() in _read(child, "comm")}
+
+
+def _children_of(pid: int) -> Iterator[int]:
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            with suppress(OSError):
-                if b"agent_process" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.add(int(child))
-    return found
+        yield from map(int, (thread / "children").read_text().split())
+
+
+def _read(pid: int, file: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes()
+    except OSError:
+        return b""

@@ -18,7 +18,9 @@ from typing import Any, Final, LiteralString, Self, TypeVar, cast
 import psycopg
 from sqlalchemy import NullPool, create_engine, text
 
-from tests.support.processes import DEADLINE, ServerProcess
+from tests.support.preloaded import Command
+from tests.support.previous_release import PreviousRelease
+from tests.support.processes import DEADLINE, Launch, ServerProcess
 from unpause.store.engine.postgres import begin_statements
 
 T = TypeVar("T")
@@ -74,16 +76,23 @@ class Cluster:
         }
         self._stack = ExitStack()
 
-    def start(self, *, apis: int = 2, workers: int = 2) -> None:
-        """Start so many of each, all at once."""
-        added = [self.new_api() for _ in range(apis)] + [self.new_worker() for _ in range(workers)]
+    def start(self, *, apis: int = 2, workers: int = 2, nodes: int = 0) -> None:
+        """Start so many of each, all at once; a node is both."""
+        added = [self.new_api() for _ in range(apis)] + [self._process("serve") for _ in range(nodes)]
+        added += [self.new_worker() for _ in range(workers)]
         start_all(added)
-        self.apis += added[:apis]
-        self.workers += added[apis:]
+        self.apis += added[: apis + nodes]
+        self.workers += added[apis + nodes :]
 
     def new_api(self, *options: str) -> ServerProcess:
         """Return an API node that is not started; it is killed at the end."""
         return self._process("serve", "--no-worker", *options)
+
+    def new_server(self, release: PreviousRelease | None = None) -> ServerProcess:
+        """Return an API node that executes runs as well, of this code or another; it is not started."""
+        if release is None:
+            return self._process("serve")
+        return self._process("serve", agents=release.agents, launch=release.launch)
 
     def new_worker(self, *options: str) -> ServerProcess:
         """Return a worker that is not started; it is killed at the end."""
@@ -154,14 +163,17 @@ class Cluster:
     def _plain_url(self) -> str:
         return self.database_url.replace("+psycopg", "")
 
-    def _process(self, command: str, *options: str) -> ServerProcess:
+    def _process(
+        self, command: str, *options: str, agents: Path = NODES_AGENTS, launch: Launch = Command
+    ) -> ServerProcess:
         process = ServerProcess(
             self.folder,
-            *("--agents", NODES_AGENTS),
+            *("--agents", agents),
             *options,
             *self._options,
             command=command,
             environment=self._environment,
+            launch=launch,
         )
         self._stack.callback(_end, process)
         return process

@@ -31,6 +31,11 @@ def iterate_frames(lines: Iterable[str]) -> Iterator[Frame]:
             fields = {}
 
 
+def read_data(text: str) -> list[dict[str, Any]]:
+    """Return the data of all events of a stream, whether they have names or not."""
+    return [json.loads(line.removeprefix("data: ")) for line in text.split("\n") if line.startswith("data: ")]
+
+
 def read_frames(text: str) -> list[Frame]:
     """Return all events of a stream that has ended."""
     return list(iterate_frames(text.split("\n")))

@@ -77,6 +77,14 @@ _EVENT: Final = {
     "additionalProperties": False,
 }
 
+_AG_UI_EVENT: Final = {
+    "type": "object",
+    # An event without a name is of the type "message".
+    "properties": {"id": _TEXT, "event": {"const": "message"}, "data": _TEXT},
+    "required": ["data"],
+    "additionalProperties": False,
+}
+
 _SUCCESS: Final = range(200, 300)
 _INVALID: Final = 422
 _NOT_OFFERED: Final = 405
@@ -85,6 +93,8 @@ _PICTURE: Final = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 _DELETE: Final = plan([("delete_file", {"path": "a"})])
 _PUBLISH: Final = plan([("publish", {"path": "a"})])
 _CHANNELS: Final = "/notifications/channels"
+# What made-up values of are mostly refused in AG-UI's input.
+_NO_EXTRAS: Final[Json] = {"state": {}, "tools": [], "context": [], "resume": None, "forwardedProps": {}}
 # Without a token no caller is a user, who could have a channel of their own.
 _CHANNEL: Final = {"url": "json://127.0.0.1:9/", "owner": "organization"}
 
@@ -110,8 +120,11 @@ def read_document() -> Json:
             parameters = operation.get("parameters", [])
             parameters[:] = [parameter for parameter in parameters if parameter["name"] != "follow"]
             for response in operation["responses"].values():
-                if "text/event-stream" in response.get("content", {}):
-                    response["content"]["text/event-stream"] = {"schema": _EVENT}
+                content = response.get("content", {})
+                if "text/event-stream" in content:
+                    is_ag_ui = content["text/event-stream"]["x-itemSchema"]["$ref"].endswith("/AgUiEventItem")
+                    schema = _AG_UI_EVENT if is_ag_ui else _EVENT
+                    content["text/event-stream"] = {"schema": schema}
     return document
 
 
@@ -275,13 +288,21 @@ def filled(case: Case[Any], known: Json, *, plain: bool) -> Case[Any]:
         headers={name: value for name, value in case.headers.items() if not plain or name != "Idempotency-Key"},
         cookies=case.cookies,
         query=query,
-        body=_body_of(case.body, known, plain=plain) if isinstance(case.body, dict) else case.body,
+        body=_body_of(case, known, plain=plain),
         media_type=case.media_type,
     )
     return changed
 
 
-def _body_of(body: Json, known: Json, *, plain: bool) -> Json:
+def _body_of(case: Case[Any], known: Json, *, plain: bool) -> Any:  # noqa: ANN401 - whatever was made up
+    if plain and case.operation.path == "/runs/{run_id}/resume":
+        return {"prompt": known["message"]}
+    body = case.body
+    if not isinstance(body, dict):
+        return body
+    if plain and case.operation.path.endswith("/ag-ui"):
+        message = {"id": "1", "role": "user", "content": known["message"]}
+        return {**body, **_NO_EXTRAS, "threadId": known["run_id"], "runId": known["session_id"], "messages": [message]}
     changed = {name: value for name, value in body.items() if not (plain and name in _REFUSED_BODY)}
     for name in {"agent_run_id", "message", "prompt"} & set(body) & set(known):
         changed[name] = known[name]

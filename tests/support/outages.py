@@ -37,7 +37,7 @@ def cut(server: PostgresServer, url: str) -> int:
 
 def cut_listeners(server: PostgresServer, url: str) -> int:
     """Cut the connections that listen for notifications; return how many there were."""
-    return _cut(server, url, "application_name = 'unpause listener'")
+    return _cut(server, url, "starts_with(application_name, 'unpause listener ')")
 
 
 def _cut(server: PostgresServer, url: str, which: LiteralString) -> int:

@@ -9,25 +9,29 @@ import selectors
 import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Protocol, Self, TypeAlias
 
 import httpx
 
-from tests.support.databases import migrated_sqlite_file
 from tests.support.preloaded import Command
+from unpause.testing.environment import migrated_sqlite_file
 
 # Seconds for anything a test waits for. Reached only when something is wrong.
 DEADLINE: Final = 60.0
 # Seconds for a server to end in order when coverage is measured; one that is blocked does not.
 _SAVING: Final = 10.0
+
+# For clients of servers without TLS: reading whom the system trusts takes 15 ms for each client.
+TRUSTS_NOBODY: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 AGENTS_FILE: Final = Path(__file__).parents[1] / "processes" / "agents_file.py"
 
@@ -60,6 +64,23 @@ class Finished:
     stderr: str
 
 
+class Program(Protocol):
+    """What of ``subprocess.Popen`` the tests use."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[str]: ...
+    @property
+    def stderr(self) -> IO[str]: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+
+
+Launch: TypeAlias = Callable[[list[str], Path, dict[str, str]], Program]
+
+
 def unpause(*arguments: str | Path, folder: Path, **environment: str) -> Finished:
     """Run the command in `folder` until it ends by itself; one that does not fails the test."""
     command = Command([str(argument) for argument in arguments], folder, clean_environment(**environment))
@@ -78,7 +99,7 @@ class ServerProcess:
 
     As a context manager it is started, and at the end killed if it still runs. `start` after `kill` or `stop` is a
     restart on the same database. The agents of `agents_file.py` are served unless `options` name others. The database
-    file is there before the first start, unless it `has_schema` not.
+    file is there before the first start, unless it `has_schema` not. `launch` starts another command than this code's.
     """
 
     def __init__(
@@ -88,14 +109,16 @@ class ServerProcess:
         command: str = "serve",
         environment: Mapping[str, str] | None = None,
         has_schema: bool = True,
+        launch: Launch = Command,
     ) -> None:
+        self._launch = launch
         self.folder = folder
         self._has_schema = has_schema
         self.database = folder / "unpause.db"
         self._command = command
         self._options = [str(option) for option in options]
         self._environment = dict(environment or {})
-        self._process: Command | None = None
+        self._process: Program | None = None
         self._readers: list[threading.Thread] = []
         self._output: list[str] = []
         self.address = ""
@@ -128,7 +151,7 @@ class ServerProcess:
             shutil.copyfile(migrated_sqlite_file(), self.database)
         agents = [] if self._command == "demo" or "--agents" in self._options else ["--agents", str(AGENTS_FILE)]
         port = [] if self._command == "worker" else ["--port", "0"]
-        self._process = Command(
+        self._process = self._launch(
             [self._command, *port, *agents, *self._options],
             self.folder,
             clean_environment(
@@ -174,7 +197,7 @@ class ServerProcess:
 
     def client(self, **options: Any) -> httpx.Client:  # noqa: ANN401 - httpx's own options
         """Return a client of the process that runs now."""
-        return httpx.Client(base_url=self.address, timeout=DEADLINE, trust_env=False, **options)
+        return httpx.Client(base_url=self.address, timeout=DEADLINE, trust_env=False, verify=TRUSTS_NOBODY, **options)
 
     def rows(self, query: str) -> list[Any]:
         """Return what the query finds in the database file; only while no process runs."""
@@ -212,7 +235,7 @@ class ServerProcess:
             raise AssertionError(message)
         return address
 
-    def _running(self) -> Command:
+    def _running(self) -> Program:
         if self._process is None:
             message = "no process of this server runs"
             raise AssertionError(message)

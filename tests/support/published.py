@@ -11,12 +11,14 @@ from typing import Any, Final, TypeAlias
 import httpx
 import jsonschema_rs
 
-from tests.support.frames import read_frames
+from tests.support.frames import read_data
 
 Json: TypeAlias = dict[str, Any]
 
 DOCUMENT: Final = Path(__file__).parents[2] / "openapi" / "unpause.json"
 _EVENTS: Final = "text/event-stream"
+# What they are known as to the validators, which would each read all of them.
+_COMPONENTS: Final = "urn:components"
 _NAME: Final = re.compile(r"\\\{\w+\\\}")
 
 
@@ -46,8 +48,8 @@ def check_value(where: str, content: Json, value: Any) -> None:  # noqa: ANN401 
     if "x-itemSchema" not in content:
         _validate(where, content["schema"], value)
         return
-    for frame in read_frames(value):
-        _validate(where, event_schema(content), frame.data)
+    for data in read_data(value):
+        _validate(where, event_schema(content), data)
 
 
 # For clients of servers in this process.
@@ -91,14 +93,14 @@ def _validate(where: str, schema: Json, value: object) -> None:
 
 @cache
 def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
-    return jsonschema_rs.Draft202012Validator({**json.loads(schema), "components": _closed_components()})
+    named = schema.replace('"#/components/', f'"{_COMPONENTS}#/components/')
+    return jsonschema_rs.Draft202012Validator(json.loads(named), registry=_closed_components())
 
 
 @cache
-def _closed_components() -> Json:
+def _closed_components() -> jsonschema_rs.Registry:
     """Return the schemas without room for keys that they do not name: a new key has to be described."""
-    closed: Json = _closed(read_document()["components"])
-    return closed
+    return jsonschema_rs.Registry([(_COMPONENTS, {"components": _closed(read_document()["components"])})])
 
 
 def _closed(part: Any) -> Any:  # noqa: ANN401 - any JSON

@@ -72,7 +72,7 @@ def _add_run(connection: Connection, session: NewSession, answer: str, native: l
         for position, (role, text) in enumerate(roles)
     ]
     add_messages(connection, run.id, messages, now)
-    claimed = transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": now})
+    claimed = transition(connection, run.id, Trigger.CLAIM, changes={"updated_at": now}).run
     events = [
         Event(EventType.RUN_STARTED, now),
         Event(EventType.MODEL_REQUEST_STARTED, now),
@@ -82,6 +82,6 @@ def _add_run(connection: Connection, session: NewSession, answer: str, native: l
         Event(EventType.RUN_COMPLETED, now, {"content": answer, "content_type": "str", "usage": None}),
     ]
     changes = {"content": answer, "ended_at": now, "updated_at": now, "events": len(events)}
-    done = transition(connection, run.id, Trigger.COMPLETE, fence=claimed.fence, changes=changes)
+    done = transition(connection, run.id, Trigger.COMPLETE, fence=claimed.fence, changes=changes).run
     assert done.status is RunStatus.COMPLETED
     add_events(connection, run.id, events, done.last_sequence)

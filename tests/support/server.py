@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,7 +23,7 @@ from sqlalchemy import insert
 
 from tests.support.caller import DEADLINE, Caller, body_of
 from tests.support.database_clock import stop_clock
-from tests.support.databases import dump
+from tests.support.databases import dump, lasting
 from tests.support.gates import Gates
 from tests.support.published import CHECKED
 from tests.support.serving import ADDRESS, application_for, settings_for
@@ -39,6 +40,7 @@ from unpause.store.runs import find_by_key
 from unpause.store.tables import organizations
 from unpause.store.users import add_organization
 from unpause.streaming.bus import InProcessBus
+from unpause.testing.environment import ManualClock
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,7 +65,7 @@ PEOPLE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rival": (ADMIN,),
     }
 )
-_BUCKETS = ("create", "read", "logs", "resume", "change", "setup", "webhook_test", "sign_in")
+_BUCKETS = ("create", "read", "logs", "resume", "change", "setup", "webhook_test", "sign_in", "ag_ui")
 _UNSETTLED = (RunStatus.PENDING, RunStatus.RUNNING)
 # What servers with tokens have in common; what one of them encrypted another one has to read.
 _WITH_TOKENS: Mapping[str, object] = MappingProxyType(
@@ -77,11 +79,11 @@ _WITH_TOKENS: Mapping[str, object] = MappingProxyType(
 )
 
 
-class SettableClock:
+class SettableClock(ManualClock):
     """A clock that stands still until it is moved, and with it the clock of a database that has its own."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
-        self._now = now
+        super().__init__(now)
         self._database_url: str | None = None
 
     def set_database(self, url: str) -> None:
@@ -89,15 +91,36 @@ class SettableClock:
         self._database_url = url
         stop_clock(url, self._now)
 
-    def now(self) -> datetime:
-        """Return the moment it shows."""
-        return self._now
-
     def move(self, seconds: float) -> None:
         """Let time pass."""
-        self._now += timedelta(seconds=seconds)
+        super().move(seconds)
         if self._database_url is not None:
             stop_clock(self._database_url, self._now)
+
+
+class Rows:
+    """The rows of a database; after a request that wrote nothing they are not read again."""
+
+    def __init__(self, url: str) -> None:
+        # Another database than SQLite does not say whether it was written to.
+        file = url.removeprefix("sqlite:///")
+        self._connection = sqlite3.connect(file) if file != url else None
+        self._version = 0
+        self._found: Dump = {}
+
+    async def latest(self, read: Callable[[], Awaitable[Dump]]) -> Dump:
+        """Return the lasting rows of what this reads."""
+        # Before it is read: what is written meanwhile is read the next time.
+        version = self._connection and self._connection.execute("PRAGMA data_version").fetchone()[0]
+        if version is None or version != self._version:
+            self._found = lasting(await read())
+            self._version = version or 0
+        return self._found
+
+    def close(self) -> None:
+        """Close the connection that looks whether somebody has written."""
+        if self._connection is not None:
+            self._connection.close()
 
 
 @dataclass(frozen=True)
@@ -109,6 +132,7 @@ class Server(Caller):
     gates: Gates = field(kw_only=True)
     executed: list[str] = field(kw_only=True)
     tokens: Mapping[str, str] = field(kw_only=True)
+    rows: Rows = field(kw_only=True)
 
     def user(self, who: str) -> User:
         """Return one of ``PEOPLE``, or the holder of this token or JWT."""
@@ -141,17 +165,14 @@ class Server(Caller):
     @asynccontextmanager
     async def nothing_changes(self) -> AsyncIterator[None]:
         """Fail unless the block leaves every row as it was and runs no tool."""
-        before, executed = await self._lasting(), list(self.executed)
+        before, executed = await self.lasting(), list(self.executed)
         yield
-        assert await self._lasting() == before
+        assert await self.lasting() == before
         assert self.executed == executed
 
-    async def _lasting(self) -> Dump:
-        """Return every row, but when tokens were used and which requests were counted."""
-        rows = await self.dump()
-        for token in rows["tokens"]:
-            del token["last_used_at"]
-        return {**rows, "rate_counts": []}
+    async def lasting(self) -> Dump:
+        """Return every row, without what the server writes on its own: to compare before and after a request."""
+        return await self.rows.latest(self.dump)
 
     async def refused(self, run: JsonObject, tools: object, **form: str) -> tuple[int, JsonObject]:
         """Continue a run in a way that must not work; return status and body, once nothing changed."""
@@ -242,17 +263,19 @@ async def served(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     client = httpx.AsyncClient(transport=transport, base_url=ADDRESS, event_hooks=CHECKED)
     async with application.running(), client:
-        made = await _tokens_of_people(application, clock.now()) if tokens is True else tokens or {}
-        yield Server(
-            client,
-            application,
-            f"Bearer {made['root']}" if made else "",
-            app=app,
-            clock=clock,
-            gates=gates,
-            executed=executed,
-            tokens=made,
-        )
+        with closing(Rows(chosen.database_url)) as rows:
+            made = await _tokens_of_people(application, clock.now()) if tokens is True else tokens or {}
+            yield Server(
+                client,
+                application,
+                f"Bearer {made['root']}" if made else "",
+                app=app,
+                clock=clock,
+                gates=gates,
+                executed=executed,
+                tokens=made,
+                rows=rows,
+            )
 
 
 async def _tokens_of_people(application: Application, now: datetime) -> dict[str, str]:

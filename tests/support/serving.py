@@ -11,9 +11,7 @@ from typing import Any
 
 import httpx
 from pydantic_ai import Agent
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from tests.support.databases import migrated_sqlite_file
 from tests.support.framed import FramedHost
 from tests.support.published import CHECKED
 from unpause.agents.config import agents_config
@@ -25,24 +23,9 @@ from unpause.bootstrap import Application, build_application
 from unpause.clock import Clock, SystemClock
 from unpause.factories import build_redaction
 from unpause.settings import Settings
+from unpause.testing.environment import GivenSettings, migrated_sqlite_file
 
 ADDRESS = "http://127.0.0.1"
-
-
-class GivenSettings(Settings):
-    """Settings from nothing but their arguments: a look into the environment takes ten times as long as all else."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_: PydanticBaseSettingsSource,
-        **__: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the one source."""
-        del settings_cls
-        return (init_settings,)
 
 
 def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - any setting

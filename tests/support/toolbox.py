@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -198,7 +198,7 @@ def _unbound_tools() -> list[Tool[None]]:
 
 
 def _bound(tool: Tool[None], executed: list[str], gates: Gates) -> Tool[None]:
-    types = inspect.signature(tool.function, eval_str=True).parameters
+    types = _parameters_of(tool.function)
 
     async def run(*texts: str, **named: object) -> str:
         if tool.name == "ask":
@@ -216,6 +216,11 @@ def _bound(tool: Tool[None], executed: list[str], gates: Gates) -> Tool[None]:
     bound.function = run
     bound.function_schema = replace(tool.function_schema, function=run, is_async=True)
     return bound
+
+
+@cache
+def _parameters_of(function: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function, eval_str=True).parameters
 
 
 def _following_plans(gates: Gates) -> Any:  # noqa: ANN401 - the library's name for it is private

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,9 +82,13 @@ async def webhook_server(
     rules: DeliveryRules = QUICK,
     clock: Clock | None = None,
     resolve: Resolver | None = None,
+    delivers: bool = True,
     **changes: Any,  # noqa: ANN401 - any setting
 ) -> AsyncIterator[WebhookServer]:
-    """Serve during the block. Private addresses are allowed and there is a key, unless ``changes`` say otherwise."""
+    """Serve during the block. Private addresses are allowed and there is a key, unless ``changes`` say otherwise.
+
+    Unless it ``delivers`` it leaves all messages where they are stored.
+    """
     changes = {"webhook_private_targets": True, "encryption_key": KEY, "rate_limit_read": "", **changes}
     settings = settings_for(folder, **changes)
     clock = clock or SystemClock()
@@ -94,6 +98,9 @@ async def webhook_server(
     sender = SigningSender(vault, lambda: door, clock, ADDRESS)
     deliverer = DeliveryWorker(built.database, WebhookQueue(sender), clock, rules, chance=lambda: 0.5)
     application = replace(built, deliverer=deliverer)
+    if not delivers:
+        for worker in (application.deliverer, application.notifier):
+            worker.working = nullcontext  # type: ignore[method-assign, assignment]
     transport = httpx.ASGITransport(app=create_app(application), raise_app_exceptions=False)
     async with application.running(), httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
         yield WebhookServer(client, application)

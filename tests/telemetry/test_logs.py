@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.support.logs import log_plainly
 from unpause.agents.process.output import OutputReader
 from unpause.agents.redaction import Redaction
-from unpause.cli.logs import configure_logging, log_uncaught
+from unpause.cli.logs import configure_logging, log_uncaught, without_colors
+from unpause.cli.printing import LoggedOutput
 from unpause.operator_settings import LogLevel
+from unpause.testing.environment import log_plainly
 
 _PASSWORD = "correct-horse-battery"
 
@@ -78,6 +79,32 @@ def test_the_lines_of_authors_and_libraries_are_json_with_the_name_of_their_logg
     assert all(line["node"] and line["timestamp"] for line in log.lines)
 
 
+def test_what_authors_add_to_a_line_is_in_it_and_replaces_nothing(log: Log) -> None:
+    extra = {"order": 7, "items": ["a", _PASSWORD], "event": "forged", "level": "forged", "node": "x", "logger": "y"}
+    logging.getLogger("shop").warning("shipped", extra=extra)
+    [line] = log.lines
+    assert (line["event"], line["level"], line["logger"], line["order"]) == ("shipped", "warning", "shop", 7)
+    assert (line["node"] != "x", _PASSWORD in log.text) == (True, False)
+
+
+def test_what_agents_print_in_the_server_itself_are_lines_of_its_log(log: Log) -> None:
+    with contextlib.redirect_stdout(LoggedOutput(io.StringIO())):
+        print("one\ntwo", end="")  # noqa: T201 - that is the test
+        print("three")  # noqa: T201
+        print("x" * 20_000)  # noqa: T201
+    assert [line["text"] for line in log.lines[:2]] == ["one", "twothree"]
+    assert {line["event"] for line in log.lines} == {"agent output"}
+    assert len(log.lines[2]["text"]) < 10_000
+
+
+def test_a_log_on_standard_output_is_not_logged_again(stream: io.StringIO) -> None:
+    with contextlib.redirect_stdout(LoggedOutput(stream)):
+        structlog.reset_defaults()
+        structlog.configure(processors=[structlog.processors.JSONRenderer()])
+        print("once")  # noqa: T201 - that is the test
+    assert Log(stream).lines == [{"event": "agent output", "text": "once"}]
+
+
 def test_a_warning_is_a_line_like_others(log: Log) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -118,6 +145,24 @@ def test_a_text_of_a_client_makes_no_line_of_its_own_and_controls_no_terminal(
     assert "\x1b" not in stream.getvalue().removesuffix("\n")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"run_id": "0de67ef5", "agent": "instant", "claimed": True, "by": None, "fence": 1, "seconds": 0.5},
+        {"text": "two words", "quoted": "it's", "pair": "a=b", "tab": "a\tb", "empty": "", "list": ["a", None]},
+        {"event": "an event of more than thirty characters", "level": "critical", "b": "2", "a": "1"},
+        {"event": "", "level": "info"},
+        {"event": 7, "logger": "a.library"},
+        {"exception": "Traceback", "stack": "Stack"},
+    ],
+)
+def test_a_readable_line_without_colors_is_that_of_the_librarys_renderer(fields: dict[str, Any]) -> None:
+    console = structlog.dev.ConsoleRenderer(colors=False)
+    line = {"timestamp": "2026-11-27T18:51:02.598953Z", "level": "info", "event": "run paused", **fields}
+    assert without_colors(console)(None, "info", dict(line)) == console(None, "info", dict(line))
+
+
 def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
     configure(stream, readable=False, level="warning")
     structlog.get_logger("x").info("quiet")
@@ -140,11 +185,31 @@ def test_what_an_agent_process_prints_is_a_field_of_a_line_and_its_own_lines_sta
     )
     reader.take(b'{"event": 5, "level": "info"}\nwithout an ')
     reader.take(b"end\n")
-    printed, own, odd, joined = log.lines
+    reader.take(b'50 % {"a": {"event": "tool failed", "level": "warning", "nested": "{\\"event\\": 1"}\n')
+    reader.take(b'50 %{"event": "done", "level": "error", "nested": "{\\"event\\": 1"}\n')
+    printed, own, odd, joined, bar, behind, other_bar, error = log.lines
+    assert [line["text"] for line in (bar, other_bar)] == ['50 % {"a": ', "50 %"]
+    assert [(line["event"], line["level"]) for line in (behind, error)] == [
+        ("tool failed", "warning"),
+        ("done", "error"),
+    ]
     assert (printed["event"], printed["text"], printed["pid"]) == ("agent process output", "print\x1b[31m of a tool", 7)
     assert (own["event"], own["level"], own["run_id"], own["pid"]) == ("tool failed", "warning", "r", 7)
     assert odd["event"] == "agent process output"
     assert joined["text"] == "without an end"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f'{{"event": "x", "{name}": 1}}' for name in ("self", "args", "pid", "exc_info", "stack_info")),
+        *(f'{{"event": "%s %d", "level": "{level}"}}' for level in ("bind", "new", "_logger", "")),
+    ],
+)
+def test_no_line_that_a_tool_prints_stops_the_reading_of_what_it_prints(log: Log, line: str) -> None:
+    OutputReader(-1, 7).take(f"{line}\nafter\n".encode())
+    own, after = log.lines
+    assert (own["event"] in {"x", "%s %d"}, own["pid"], after["text"]) == (True, 7, "after")
 
 
 def test_what_an_agent_process_prints_is_bounded_in_length_and_rate(log: Log) -> None:

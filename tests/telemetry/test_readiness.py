@@ -7,8 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text, update
 from structlog.testing import capture_logs
 
+from tests.support.databases import sqlite_url
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.server import served
 from tests.support.serving import running
@@ -17,6 +19,9 @@ from unpause.clock import SystemClock
 from unpause.domain.nodes import MissingPart
 from unpause.errors import DatabaseUnavailable
 from unpause.execution.readiness import ReadinessCheck
+from unpause.store.engine.revisions import SCHEMA_REVISION
+from unpause.store.engine.schema import plain_engine
+from unpause.store.tables import schema_compatibility
 
 
 async def test_with_no_worker_alive_the_server_is_not_ready_and_a_new_run_is_pending(tmp_path: Path) -> None:
@@ -27,13 +32,32 @@ async def test_with_no_worker_alive_the_server_is_not_ready_and_a_new_run_is_pen
         detail = "No live process executes runs of: other, toolbox"
         missing = {"part": "worker", "detail": detail, "agent_ids": ["other", "toolbox"]}
         assert ready.json() == {"status": "unavailable", "reason": detail, "missing": [missing]}
-        run = await server.begin([])
-        assert run["status"] == "PENDING"
         with capture_logs() as lines:
+            run = await server.begin([])
+            # The sweeper may be faster.
             await server.application.unserved.sweep()
-        assert [line["event"] for line in lines] == ["runs wait for unserved agents"]
+        assert run["status"] == "PENDING"
+        assert [line["event"] for line in lines].count("runs wait for unserved agents") == 1
         assert (await server.get("/ready")).json()["unserved"] == [{"agent_id": "toolbox", "pending": 1, "paused": 0}]
         assert (await server.get("/health")).status_code == 200
+
+
+async def test_a_server_stays_ready_with_a_newer_schema_that_works_with_it_and_says_so(tmp_path: Path) -> None:
+    def upgrade(oldest_code: str) -> None:
+        with plain_engine(sqlite_url(tmp_path / "unpause.db")).begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(update(schema_compatibility).values(oldest_code=oldest_code))
+
+    async with served(tmp_path) as server:
+        assert (await server.get("/ready")).json() == {"status": "ready"}
+        upgrade(SCHEMA_REVISION)
+        ready = await server.get("/ready")
+        detail = f"The database schema is at 9999: this version knows up to {SCHEMA_REVISION} and works with it"
+        assert ready.status_code == 200
+        assert ready.json()["schema"] == {"revision": "9999", "known": SCHEMA_REVISION, "detail": detail}
+        upgrade("9999")
+        ready = await server.get("/ready")
+        assert (ready.status_code, ready.json()["missing"][0]["part"]) == (503, "schema")
 
 
 async def test_without_its_database_a_server_is_alive_but_not_ready(
@@ -52,7 +76,9 @@ async def test_without_its_database_a_server_is_alive_but_not_ready(
         with capture_logs() as later:
             assert (await server.get("/ready")).json() == {"status": "ready"}
             await server.get("/ready")
-    assert [line["event"] for line in (*lines, *later)] == ["database away", "database back"], "each once"
+    assert [line["event"] for line in (*lines, *later)] == ["database unavailable", "database available again"], (
+        "each once"
+    )
 
 
 @pytest.mark.sql

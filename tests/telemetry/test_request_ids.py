@@ -42,6 +42,23 @@ async def test_the_changes_of_a_run_are_logged_once_each_with_the_id_of_their_re
     assert _VALUE not in str(lines)
 
 
+async def test_a_run_that_another_node_executes_is_logged_with_the_id_of_its_request(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    async with served(tmp_path, database_url=postgres_url, worker=False) as server:
+        begun = await server.request(
+            "POST",
+            "/agents/toolbox/runs",
+            {"X-Request-ID": "from-the-proxy"},
+            data={"message": "[]", "background": "true", "stream": "false"},
+        )
+        assert begun.status_code == 202
+    with capture_logs([merge_contextvars]) as lines:
+        async with served(tmp_path, database_url=postgres_url) as server:
+            await server.settled({"agent_id": "toolbox", **begun.json()})
+    assert [line["request_id"] for line in changes(lines) if line["event"] == "run ended"] == ["from-the-proxy"]
+
+
 async def test_a_change_that_was_not_committed_is_not_logged(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         run = await server.create([("delete_file", {"path": _VALUE})])

@@ -16,9 +16,11 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from tests.support.caller import confirming
+from tests.support.reaching import until
 from tests.support.server import served
 from unpause.cli.logs import _add_trace
-from unpause.telemetry.tracing import disable_tracing, enable_tracing
+from unpause.telemetry.otel import OpenTelemetry
+from unpause.telemetry.tracing import Origin, disable_tracing, enable_tracing
 
 _SENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 _TRACE = 0x0AF7651916CD43DD8448EB211C80319C
@@ -55,7 +57,7 @@ def trace_of(span: ReadableSpan) -> int:
 def spans() -> Iterator[Spans]:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    enable_tracing(provider)
+    enable_tracing(OpenTelemetry(provider))
     Agent.instrument_all(InstrumentationSettings(tracer_provider=provider, include_content=False))
     yield Spans(exporter)
     Agent.instrument_all(instrument=False)
@@ -112,17 +114,31 @@ async def test_a_run_that_another_node_claims_stays_in_its_trace(
 
 
 async def test_lines_of_the_log_name_the_trace(spans: Spans, tmp_path: Path) -> None:
-    async with served(tmp_path) as server:
+    async with served(tmp_path, access_log=True) as server:
         with capture_logs([merge_contextvars, _add_trace]) as lines:
             await server.create([])
     [root] = spans.named("create run")
-    [ended] = [line for line in lines if line["event"] == "run ended"]
-    assert ended["trace_id"] == f"{trace_of(root):032x}"
-    assert len(ended["span_id"]) == 16
+    for event in ("run ended", "request"):
+        [line] = [line for line in lines if line["event"] == event]
+        assert line["trace_id"] == f"{trace_of(root):032x}"
+        assert len(line["span_id"]) == 16
 
 
 async def test_without_traces_nothing_is_stored_of_them(tmp_path: Path) -> None:
     async with served(tmp_path) as server:
         await server.request("GET", "/agents", {"traceparent": _SENT})
         await server.create([])
-        assert [row["trace"] for row in (await server.dump())["runs"]] == [None]
+        [stored] = [Origin.read(row["trace"]) for row in (await server.dump())["runs"]]
+        assert (stored.root, stored.link) == (None, None)
+
+
+async def test_a_webhook_belongs_to_the_trace_of_its_run(spans: Spans, tmp_path: Path) -> None:
+    async with served(tmp_path, webhook_private_targets=True) as server:
+        target = await server.request(
+            "POST", "/v1/organizations/1/webhooks/agent-run", json={"url": "http://127.0.0.1/"}
+        )
+        assert target.status_code == 200, target.text
+        await server.create([])
+        [root] = spans.named("create run")
+        await until(lambda: spans.named("deliver webhook"))
+    assert trace_of(spans.named("deliver webhook")[0]) == trace_of(root)

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from tests.support.databases import NOW
 from tests.support.pausing_driver import PausingDriver, need
 from tests.support.receiver import Heard, Receiver
 from tests.support.scripted_driver import ScriptedDriver
-from tests.support.serving import ADDRESS
-from tests.support.webhook_server import RUN, WEBHOOK, all_over, read, webhook_server
+from tests.support.serving import ADDRESS, running
+from tests.support.webhook_server import KEY, QUICK, RUN, WEBHOOK, all_over, read, webhook_server
 from unpause.agents.driver import Journal, Segment, SegmentEnd
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunRef
+from unpause.domain.webhooks import Address, Delivery, WebhookTarget
+from unpause.store.deliveries import (
+    DueDelivery,
+    add_deliveries,
+    claim_delivery,
+    list_due,
+    mark_failed,
+    readdress_waiting,
+)
+from unpause.store.engine.database import Connection
+from unpause.store.tables import webhook_deliveries
+from unpause.vault import Vault
 
+PATIENT = replace(QUICK, attempts=1000, longest_delay_seconds=0.02)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -188,19 +204,58 @@ async def test_a_disabled_or_deleted_webhook_hears_nothing(tmp_path: Path) -> No
         assert receiver.received == []
 
 
-async def test_who_was_told_before_a_change_is_still_told(tmp_path: Path) -> None:
-    """The message was written for the address of then; only what comes later goes to the new one."""
-    with Receiver(500) as before, Receiver() as after:
-        async with webhook_server(tmp_path) as server:
+async def test_what_waits_for_a_webhook_that_is_replaced_goes_to_the_new_one_signed_with_its_secret(
+    tmp_path: Path,
+) -> None:
+    """The receiver moved, or its secret had to be changed: what is signed with the old one it would refuse."""
+    with Receiver(*[500] * 1000) as before, Receiver() as after:
+        async with webhook_server(tmp_path, rules=PATIENT) as server:
             await server.configure(before.url, secret=SECRET)
-            run = await server.create()
-            await before.hears(1)
+            await server.create()
+            lost = (await before.hears(1))[0]
             await server.configure(after.url, secret="new secret")
-            await server.resume(run)
-            received = by_type(await after.hears(2))["agent_run.completed"]
-            assert received.verified("new secret")["type"] == "agent_run.completed"
-            [_, repeated] = await before.hears(2)
-            assert repeated.verified(SECRET)["type"] == "agent_run.paused"
+            [received] = await after.hears(1)
+            await server.deliveries_once(all_over)
+        assert received.id == lost.id
+        assert received.verified("new secret") == lost.verified(SECRET)
+
+
+@pytest.mark.parametrize("ending", ["deleted", "disabled"])
+async def test_what_waits_for_a_webhook_that_is_deleted_or_disabled_goes_to_nobody(tmp_path: Path, ending: str) -> None:
+    with Receiver(*[500] * 1000) as own, Receiver(*[500] * 1000) as receiver:
+        async with webhook_server(tmp_path, rules=PATIENT) as server:
+            await server.configure(receiver.url, secret=SECRET)
+            await server.create()
+            await server.create(webhooks=[{"url": own.url}])
+            await receiver.hears(1)
+            # As after `unpause keys rotate`: the same secret in another form.
+            again = update(webhook_deliveries).where(webhook_deliveries.c.secret.is_not(None))
+            token = Vault([KEY]).encrypt(SECRET).token
+            await server.application.database.write(lambda connection: connection.execute(again.values(secret=token)))
+            if ending == "deleted":
+                read(await server.client.delete(WEBHOOK))
+            else:
+                await server.configure(receiver.url, enabled=False)
+            # Another webhook's message still waits.
+            [dropped] = [each for each in await server.deliveries() if each["next_attempt_at"] is None]
+            assert (dropped["delivered_at"], dropped["last_error"], dropped["secret"]) == (None, None, None)
+            await own.hears(len(own.received) + 1)
+
+
+async def test_an_attempt_that_fails_after_its_webhook_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    target = WebhookTarget(Address.read("https://a.example"))
+    delivery = Delivery("1", 1, target.address, "{}", NOW)
+
+    def unit(connection: Connection) -> list[DueDelivery]:
+        add_deliveries(connection, [delivery])
+        claimed = claim_delivery(connection, DueDelivery("1", target.address, 0), NOW)
+        assert claimed is not None
+        readdress_waiting(connection, 1, target, None)
+        mark_failed(connection, claimed, "answered 500", NOW)
+        return list_due(connection, NOW, 10)
+
+    async with running(tmp_path, drivers=[ScriptedDriver()]) as application:
+        assert await application.database.write(unit) == []
 
 
 async def test_a_bad_webhook_on_a_create_or_resume_changes_nothing(tmp_path: Path) -> None:

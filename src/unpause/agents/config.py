@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class AgentsConfig(BaseModel):
     """The settings that agents need: no secret is among them. ``demo`` serves the demo agent, and no other.
 
-    ``withheld`` are the names of environment variables that an agent process does not get.
+    ``withheld`` are the names of environment variables that an agent process does not get. ``reports_files`` has it
+    name the files of the modules that it has loaded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,7 +42,10 @@ class AgentsConfig(BaseModel):
     command_timeout_seconds: float
     command_output_bytes: int
     command_user: str | None
+    pauses_expire: bool
+    approvals_expire: bool
     withheld: tuple[str, ...] = ()
+    reports_files: bool = False
 
     def explain(self, problem: str) -> str:
         """Return why agents do not load; what is missing because an agent process does not get it is named."""
@@ -73,4 +77,7 @@ def agents_config(settings: Settings, *, demo: bool) -> AgentsConfig:
         command_timeout_seconds=settings.command_timeout_seconds,
         command_output_bytes=settings.command_output_bytes,
         command_user=settings.command_user,
+        pauses_expire=settings.pause_expires_seconds is not None,
+        approvals_expire=settings.approval_expires_seconds is not None,
+        reports_files=settings.reload,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -48,14 +49,34 @@ def agent_deps(
     without parameters, which is entered before the first run and left after the last. What it yields is the second
     argument of `factory`. Agents that name the same function share it. Where it raises, the process does not start.
 
-    Raises `TypeError` for what cannot be called.
+    Raises `TypeError` for what cannot be called so.
     """
-    functions: tuple[object, ...] = (factory,) if lifespan is None else (factory, lifespan)
-    for function in functions:
-        if not callable(function):
-            message = f"agent_deps takes functions, not {function!r}"
-            raise TypeError(message)
-    setattr(agent, _ATTRIBUTE, AgentDeps(factory, lifespan))
+    if lifespan is None:
+        _refuse_uncallable(factory, "the run's RunInfo", 1)
+    else:
+        _refuse_uncallable(lifespan, "nothing", 0)
+        _refuse_uncallable(factory, "the run's RunInfo and what lifespan yields", 2)
+    try:
+        setattr(agent, _ATTRIBUTE, AgentDeps(factory, lifespan))
+    except AttributeError:
+        message = f"agent_deps takes a pydantic_ai.Agent first, not {agent!r}"
+        raise TypeError(message) from None
+
+
+def _refuse_uncallable(function: object, arguments: str, count: int) -> None:
+    """Raise TypeError for what cannot be called with so many arguments; builtins may not say what they take."""
+    message = f"agent_deps takes functions, not {function!r}"
+    if callable(function):
+        try:
+            signature(function).bind(*[None] * count)
+        except TypeError as error:
+            name = getattr(function, "__qualname__", repr(function))
+            message = f"agent_deps calls {name} with {arguments}, and it does not take that: {error}"
+        except ValueError:
+            return
+        else:
+            return
+    raise TypeError(message)
 
 
 def find_deps(agent: Agent[Any, Any]) -> AgentDeps | None:

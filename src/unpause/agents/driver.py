@@ -88,7 +88,8 @@ class RequirementRequest:
 
     ``expires_in`` is in seconds; None for it and for ``on_expire`` leaves them to the server's settings. ``message`` is
     the reason why a call that was decided has to be decided again. ``metadata`` is the tool's: people read it, and the
-    tool finds it again when it runs. ``remember`` is what may be remembered of the decision, and then decides.
+    tool finds it again when it runs. ``remember`` is what may be remembered of the decision, and then decides. With
+    ``in_doubt`` the call may have run before.
     """
 
     call_id: str
@@ -103,6 +104,25 @@ class RequirementRequest:
     deciders: Deciders | None = None
     metadata: dict[str, Any] | None = None
     remember: Remember | None = None
+    in_doubt: bool = False
+
+    @classmethod
+    def again(cls, call_id: str, earlier: Requirement | None, message: str | None) -> RequirementRequest:
+        """Return the request that people decide a call once more as it is, under the rules of its last requirement."""
+        if earlier is None:
+            return cls(call_id, RequirementKind.CONFIRMATION, message=message)
+        expires_at = earlier.expires_at
+        return cls(
+            call_id,
+            RequirementKind.CONFIRMATION,
+            approval=earlier.approval,
+            message=message,
+            expires_in=None if expires_at is None else (expires_at - earlier.created_at).total_seconds(),
+            on_expire=earlier.on_expire,
+            deciders=earlier.deciders,
+            metadata=earlier.metadata,
+            in_doubt=earlier.in_doubt,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic_ai import Agent, InstrumentationSettings
 
 from unpause.agents.demo.agent import build_demo_agent
 from unpause.agents.demo.model import DemoModel
 from unpause.agents.demo.workspace import prepare_workspace
-from unpause.agents.models import resolve_model
+from unpause.agents.findings import CheckReport, Finding, Severity
+from unpause.agents.models import resolve_model, use_local_server
+from unpause.agents.pydantic_ai.agent_checks import check_agents, find_problems
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
-from unpause.agents.pydantic_ai.loading import load_agents
+from unpause.agents.pydantic_ai.loading import FoundAgent, LoadingFailed, load_agents
+from unpause.agents.pydantic_ai.tool_checks import ServerDeadlines
+from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
 from unpause.agents.setup.driver import SetupCommandsDriver
-from unpause.agents.setup.segment import Workshop
+from unpause.agents.setup.segment import CommandSettings
 from unpause.agents.setup.shell import find_command_user, find_programs
 from unpause.clock import RandomIds
+from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,12 +35,16 @@ if TYPE_CHECKING:
 
     from unpause.agents.config import AgentsConfig
     from unpause.agents.driver import AgentDriver
-    from unpause.agents.redaction import Redaction
+    from unpause.agents.objects import AnyAgent
     from unpause.clock import Clock
+
+_log = structlog.get_logger(__name__)
 
 
 def host_agents(config: AgentsConfig, redaction: Redaction, clock: Clock) -> Agents:
     """Return the agents of the settings, to be run in this process; raise InvalidSetting."""
+    if config.model_base_url is not None:
+        use_local_server(config.model_base_url)
     options = driver_options(config, redaction)
     if config.traces:
         trace_agents()
@@ -40,8 +52,60 @@ def host_agents(config: AgentsConfig, redaction: Redaction, clock: Clock) -> Age
         prepare_workspace(config.workspace)
         agents = [build_demo_agent(config.workspace, options.model or DemoModel())]
     else:
-        agents = load_agents(config.agents)
+        found = load_agents(config.agents)
+        refuse_problems(found, config, options)
+        agents = [each.agent for each in found if each.agent.name]
     return agents_of([PydanticAIDriver(agent, options) for agent in agents], config, options, clock)
+
+
+def host_objects(agents: Sequence[AnyAgent], config: AgentsConfig, redaction: Redaction, clock: Clock) -> Agents:
+    """Return these agents, to be run in this process; raise InvalidSetting for those that cannot be served."""
+    options = driver_options(config, redaction)
+    if not all(isinstance(agent, Agent) and agent.name for agent in agents):
+        raise InvalidSetting("agents: each has to be a pydantic_ai.Agent with a name, which is its id")
+    refuse_problems([FoundAgent(agent) for agent in agents], config, options)
+    return agents_of([PydanticAIDriver(agent, options) for agent in agents], config, options, clock)
+
+
+def refuse_problems(agents: Sequence[FoundAgent], config: AgentsConfig, options: DriverOptions) -> None:
+    """Log what is probably wrong with the agents; raise InvalidSetting with all that is impossible."""
+    report = CheckReport((), find_problems(agents, options.model, deadlines_of(config)))
+    report.refuse_errors()
+    for finding in report.warnings:
+        _log.warning("agent check", finding=finding.message, code=finding.code, place=str(finding.place or ""))
+
+
+def check_config(config: AgentsConfig) -> CheckReport:
+    """Return all that can be said about the agents of the settings without a run; modules that fail are findings."""
+    found: dict[int, FoundAgent] = {}
+    findings: list[Finding] = []
+    if config.model_base_url is not None:
+        use_local_server(config.model_base_url)
+    for name in config.agents:
+        try:
+            found.update({id(each.agent): each for each in load_agents([name])})
+        except LoadingFailed as error:
+            message = config.explain(error.problem)
+            findings.append(Finding(Severity.ERROR, "loading", message, error.place, trace=error.trace))
+    model = None
+    try:
+        model = driver_options(config, Redaction(os.environ)).model
+    except InvalidSetting as error:
+        findings.append(Finding(Severity.ERROR, "model", config.explain(error.message)))
+    report = check_agents(tuple(found.values()), model, deadlines_of(config))
+    names = [agent.id for agent in report.agents if agent.id]
+    if config.default_agent is not None and config.default_agent not in names and not findings:
+        near = get_close_matches(config.default_agent, names, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        message = f"default_agent {config.default_agent!r} is none of these agents: {hint}"
+        findings.append(Finding(Severity.ERROR, "default-agent", message))
+    own = [replace(finding, message=config.explain(finding.message)) for finding in report.findings]
+    return CheckReport(report.agents, (*findings, *own))
+
+
+def deadlines_of(config: AgentsConfig) -> ServerDeadlines:
+    """Return what the settings end after a time."""
+    return ServerDeadlines(pauses=config.pauses_expire, approvals=config.approvals_expire)
 
 
 def trace_agents() -> None:
@@ -101,11 +165,11 @@ def setup_commands_driver(
     model = options.model or (default.model if isinstance(default, PydanticAIDriver) else None)
     if model is None or isinstance(model, DemoModel):
         return None
-    workshop = Workshop(
+    commands = CommandSettings(
         config.workspace_root,
         config.command_timeout_seconds,
         config.command_output_bytes,
         find_programs(os.environ),
         find_command_user(config.command_user),
     )
-    return SetupCommandsDriver(model, options, workshop, clock)
+    return SetupCommandsDriver(model, options, commands, clock)

@@ -77,6 +77,20 @@ def resolve_model(name: str, base_url: str | None = None) -> Model:
     raise InvalidSetting(Redaction(os.environ).hide(message))
 
 
+def use_local_server(base_url: str) -> None:
+    """Have models that authors name `openai:…` need no key: without OPENAI_API_KEY they speak to this server, too.
+
+    With a key nothing changes: it is sent to `base_url` for the settings' models and to OpenAI for the authors' own.
+    Raises InvalidSetting for an URL that cannot work.
+    """
+    _check_base_url(base_url)
+    if os.environ.get("OPENAI_API_KEY", "").strip():
+        return
+    os.environ["OPENAI_API_KEY"] = _PLACEHOLDER_KEY
+    # Not to OpenAI with a key that is none.
+    os.environ.setdefault("OPENAI_BASE_URL", base_url)
+
+
 def _model_on_server(name: str, base_url: str) -> Model:
     """Build a chat-completions model on an OpenAI-compatible server."""
     _check_base_url(base_url)
@@ -128,11 +142,17 @@ def _missing_package(name: str, reason: str) -> str:
     return f"The model {name!r} needs a package that is not installed: {command}"
 
 
-def _unusable(name: str, reason: str) -> str:
+def describe_unset_variable(reason: str, model: str = "A model") -> str | None:
+    """Return that a model needs an environment variable, where Pydantic AI says that as its ``reason``; else None."""
     variable = _UNSET_VARIABLE.match(reason)
-    if variable is not None:
-        # The rest of Pydantic AI's advice is about its classes, which an operator does not write.
-        return f"The model {name!r} needs the environment variable {variable[1]}, which is not set"
+    # The rest of Pydantic AI's advice is about its classes, which an operator does not write.
+    return None if variable is None else f"{model} needs the environment variable {variable[1]}, which is not set"
+
+
+def _unusable(name: str, reason: str) -> str:
+    unset = describe_unset_variable(reason, f"The model {name!r}")
+    if unset is not None:
+        return unset
     if reason.startswith("Unknown model"):
         return f"{reason.removesuffix('.')}. {_HOW_TO_NAME}"
     return f"The model {name!r} cannot be used: {reason}"

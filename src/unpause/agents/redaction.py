@@ -18,7 +18,7 @@ _SHORTEST_SECRET = 8
 _LONGEST_MESSAGE = 1000
 # Of a traceback: its end has the place and the message.
 _LONGEST_TRACEBACK = 16_000
-_MOST_SEARCHED = 200_000
+_MAX_SEARCHED = 200_000
 # Of a text of which only a message is kept, what lies behind this is not searched.
 _SEARCHED = 8_000
 # Environment variables that hold a secret, and fields of a request: the address of a webhook may hold a token.
@@ -85,7 +85,7 @@ class Redaction:
     def traceback_of(self, error: BaseException) -> str:
         """Return the error's traceback without secrets, at most the last 16,000 characters of it."""
         # Much more than is kept is searched: a secret that the cut goes through could not be found.
-        text = self.hide("".join(format_exception(error))[-_MOST_SEARCHED:]).rstrip()
+        text = self.hide("".join(format_exception(error))[-_MAX_SEARCHED:]).rstrip()
         return text if len(text) <= _LONGEST_TRACEBACK else "…" + text[1 - _LONGEST_TRACEBACK :]
 
     def _hide_values(self, text: str) -> str:

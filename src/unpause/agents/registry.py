@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from unpause.domain.nodes import ServedAgents
 from unpause.domain.runs import SETUP_COMMANDS
 from unpause.errors import AgentNotFound, AgentsLoading, InvalidSetting
+from unpause.telemetry.metrics import show_agents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -57,6 +58,7 @@ class AgentRegistry:
             check(by_id)
         self._drivers, self._setup_commands = by_id, setup_commands
         self._served = ServedAgents(frozenset(by_id), None if setup_commands is None else setup_commands.agent_id)
+        show_agents(self._served.names)
         self._is_known.set()
         for listener in self._listeners:
             listener()

@@ -31,13 +31,14 @@ class Agents:
     """The agents of a server. ``setup_commands`` prepares repositories, where anybody does.
 
     Inside of ``running`` they can be run: what they open once for a process is open then. ``reload`` begins to load
-    them anew. Agents that run elsewhere ``arrive`` in a registry later, and again whenever they are loaded anew;
-    ``wait_until_loaded`` is for a start that has to know them first, and raises InvalidSetting.
+    them anew. Agents that run elsewhere are not known yet: ``publish_to`` has them put into a registry once they are
+    loaded, and again whenever they are loaded anew; ``wait_until_loaded`` is for a start that has to know them first,
+    and raises InvalidSetting.
     """
 
     drivers: Sequence[AgentDriver] = ()
     setup_commands: AgentDriver | None = None
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     reload: Callable[[], None] = _cannot_reload
-    arrive: Callable[[AgentRegistry], None] | None = None
+    publish_to: Callable[[AgentRegistry], None] | None = None
     wait_until_loaded: Callable[[], None] = _is_loaded

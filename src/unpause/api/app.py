@@ -1,4 +1,4 @@
-"""The ASGI application: both APIs and the health routes, over one run-state service."""
+"""The ASGI application: all APIs, the console and the health routes, over one run-state service."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from unpause.api import notifications
+from unpause.api.ag_ui import routes as ag_ui
 from unpause.api.agentos import approvals, audit, config, follow, sessions
 from unpause.api.agentos import runs as agentos_runs
 from unpause.api.codegen import audit as codegen_audit
 from unpause.api.codegen import identity, logs, setup
 from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
-from unpause.api.codegen.wire.examples import add_examples as add_codegen_examples
-from unpause.api.codegen.wire.runs import ERRORS as CODEGEN_ERRORS
 from unpause.api.console import me, tokens
 from unpause.api.console.pages import add_console
+from unpause.api.errors import refuse_method
 from unpause.api.health import router as health_router
 from unpause.api.inbox import decisions as inbox_decisions
 from unpause.api.inbox import grants
-from unpause.api.inbox import models as inbox_models
 from unpause.api.inbox import routes as inbox
 from unpause.api.metrics import add_metrics
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.observation import Observation
-from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, TrailingSlash, local_origins
+from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, local_origins
 from unpause.api.middleware.run_links import RunLinks
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
+from unpause.api.prefix import RoutePath
 from unpause.api.rate_limits import RateLimits
 from unpause.api.reference import add_reference
 from unpause.api.runs import routes as run_routes
+from unpause.lazy import LazyModule
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pydantic import BaseModel
-
+    from unpause.api import document
     from unpause.bootstrap import Application
+else:
+    document = LazyModule("unpause.api.document")
 
 _CONTROL_PLANE = ("https://os.agno.com",)
 
@@ -55,27 +57,8 @@ _ROUTERS = (
     inbox.router,
     inbox_decisions.router,
     grants.router,
+    ag_ui.router,
 )
-_NATIVE_MODELS: tuple[type[BaseModel], ...] = (me.MeResponse, *tokens.MODELS, *inbox_models.RESPONSES, *grants.MODELS)
-
-
-def _describe_models(app: FastAPI) -> None:
-    """Complete the document with the models that routes only name, once it is written."""
-    write = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        # Most servers never write it.
-        from unpause.api.agentos.wire.document import complete  # noqa: PLC0415 - see above
-        from unpause.api.runs.models import MODELS as RUN_MODELS  # noqa: PLC0415 - see above
-
-        document = complete(write(), (*CODEGEN_ERRORS, *_NATIVE_MODELS, *RUN_MODELS))
-        add_codegen_examples(document)
-        return document
-
-    # FastAPI's own way to extend the document.
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def create_app(application: Application) -> FastAPI:
@@ -98,10 +81,11 @@ def create_app(application: Application) -> FastAPI:
         # The spans of requests are ours: those of FastAPI would begin a second one for each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         routes=[route for router in _ROUTERS for route in router.routes],
+        exception_handlers={405: refuse_method},
     )
     app.state.application = application
     app.state.rate_limits = RateLimits(application)
-    _describe_models(app)
+    _write_document_late(app)
     describe_app(app)
     add_reference(app)
     if application.settings.console:
@@ -110,6 +94,19 @@ def create_app(application: Application) -> FastAPI:
         add_metrics(app, application.metrics)
     _add_middlewares(app, application)
     return app
+
+
+def _write_document_late(app: FastAPI) -> None:
+    """Have the OpenAPI document be completed once it is asked for: most servers never write it."""
+    write = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        return document.complete_document(write())
+
+    # FastAPI's own way to extend the document.
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
 
 def _add_middlewares(app: FastAPI, application: Application) -> None:
@@ -149,4 +146,4 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observation, access_log=settings.access_log)
     # It replaces the scope, in which the route is noted that the request is observed under.
-    app.add_middleware(TrailingSlash)
+    app.add_middleware(RoutePath)

@@ -10,10 +10,13 @@ from fastapi.routing import APIRoute
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from unpause.agents.redaction import is_secret_field
 from unpause.api.error_texts import text_of
 from unpause.api.json import FormOrJsonRequest, StrictRequest
+from unpause.api.parameter_texts import ParameterTexts
+from unpause.api.parameters import reading_directly
 from unpause.api.permissions import CODEGEN_PREFIX, check_permission, permission_of, principal_of
 from unpause.api.rate_limits import LimitedRoute, rate_headers
 from unpause.errors import (
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from starlette.requests import Request
+    from starlette.types import Scope
 
 _log = structlog.get_logger(__name__)
 
@@ -59,8 +63,8 @@ _INTERNAL = "Internal server error"
 _RETRY_AFTER_SECONDS = "1"
 _HIDDEN = "**********"
 # The errors in a response, and those that are looked at for it; a longer input is not repeated.
-_MOST_ERRORS = 20
-_MOST_EXAMINED = 100
+_MAX_ERRORS = 20
+_MAX_EXAMINED = 100
 _LONGEST_INPUT = 1000
 _LONGEST_STEP = 200
 _LONGEST_MESSAGE = 4000
@@ -87,6 +91,25 @@ def body_for(path: str, status: int, message: str) -> dict[str, Any]:
     return (codegen_body if path.startswith(CODEGEN_PREFIX) else agno_body)(status, message)
 
 
+def refusal(scope: Scope, error: UnpauseError) -> JSONResponse:
+    """Return the response to an error that comes before the request reaches its route: that of the route, if any."""
+    for route in scope["app"].routes:
+        if isinstance(route, RenderingRoute) and route.matches(scope)[0] is Match.FULL:
+            return route.render(error)
+    status = status_of(error)
+    return JSONResponse(body_for(scope["path"], status, error.message), status, retry_headers(error))
+
+
+async def refuse_method(request: Request, _: Exception) -> Response:
+    """Answer 405 with all methods of the path: Starlette names those of the first route that has it."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    # `/approvals/count` is no approval.
+    fitting = [route for route in fitting if not route.param_convertors] or fitting
+    allowed = sorted({method for route in fitting for method in route.methods or ()})
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(allowed)})
+
+
 class RenderingRoute(APIRoute):
     """A route that renders errors in the style of its API."""
 
@@ -98,21 +121,27 @@ class RenderingRoute(APIRoute):
         """Return the status of the response to an error, and further keys of its body."""
         return status_of(error), error.details
 
+    @classmethod
+    def render(cls, error: UnpauseError) -> JSONResponse:
+        """Return the response to an error."""
+        status, details = cls.refuse(error)
+        return JSONResponse(cls.body(status, _cut(text_of(error)), details), status, retry_headers(error))
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, with every error turned into a response."""
-        handler = super().get_route_handler()
-        body, request_class, refuse = type(self).body, type(self).request_class, type(self).refuse
-        scopes = permission_of(self.methods, self.path)
+        handler = reading_directly(self, super().get_route_handler())
+        body, request_class = type(self).body, type(self).request_class
+        scopes, texts = permission_of(self.methods, self.path_format), ParameterTexts(self.dependant)
 
         async def answer(request: Request) -> Response:
             try:
                 # Before the body is read.
                 if scopes:
                     check_permission(principal_of(request), scopes, request)
+                texts.check(request)
                 return await handler(request_class(request.scope, request.receive))
             except UnpauseError as error:
-                status, details = refuse(error)
-                return JSONResponse(body(status, _cut(text_of(error)), details), status, retry_headers(error))
+                return self.render(error)
             except RequestValidationError as error:
                 return Response(_validation_body(error), 422, media_type="application/json")
             except HTTPException as error:
@@ -172,12 +201,12 @@ def _validation_body(error: RequestValidationError) -> bytes:
     """
     kept = ("type", "loc", "msg", "input", "ctx")
     unique: list[dict[str, Any]] = []
-    for item in error.errors()[:_MOST_EXAMINED]:
+    for item in error.errors()[:_MAX_EXAMINED]:
         found = _without_secrets({key: item[key] for key in kept if key in item})
         # FastAPI reports a parameter once for each dependency that reads it.
         if found not in unique:
             unique.append(found)
-    return to_json({"detail": unique[:_MOST_ERRORS]}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
+    return to_json({"detail": unique[:_MAX_ERRORS]}, inf_nan_mode="null", bytes_mode="base64", fallback=lambda _: None)
 
 
 def _without_secrets(item: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
@@ -49,21 +50,24 @@ async def get_ready(application: App) -> Response:
 
     That is the agents while they are being loaded, the database or its schema, a live process that executes the
     agents that are offered here, or the right time. ``unserved`` counts the runs, by agent, that no live process can
-    execute, also those of agents that are not offered here.
+    execute, also those of agents that are not offered here. ``schema`` names the revision of a database that has been
+    upgraded by a newer version, or not yet by this one, and works with it.
     """
     found = await application.check_ready()
     # Runs of other agents are not this node's failure, so it stays ready; but an operator has to see them.
     waiting = [{"agent_id": each.agent_id, "pending": each.pending, "paused": each.paused} for each in found.unserved]
-    unserved: dict[str, object] = {"unserved": waiting} if waiting else {}
+    more: dict[str, object] = {"unserved": waiting} if waiting else {}
+    if found.schema is not None:
+        more["schema"] = asdict(found.schema)
     if not found.missing:
-        return JSONResponse({"status": "ready", **unserved})
+        return JSONResponse({"status": "ready", **more})
     body = {
         "status": "unavailable",
         "reason": found.missing[0].detail,
         "missing": [_shown(each) for each in found.missing],
     }
     is_schema = found.missing[0].part is MissingPart.SCHEMA
-    return JSONResponse({**body, **unserved}, 503, _RETRY_LATER if is_schema else _RETRY_SOON)
+    return JSONResponse({**body, **more}, 503, _RETRY_LATER if is_schema else _RETRY_SOON)
 
 
 def _shown(missing: Missing) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from unpause.domain.idempotency import RequestKey, versioned
 from unpause.errors import InvalidInput
-from unpause.vault import Sealed
+from unpause.vault import KEY_CHARACTERS, Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,8 +40,10 @@ def read_request_key(principal: Principal, key: str | None, operation: str, **re
         raise InvalidInput(f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable characters")
     owned = hashlib.sha256(to_json([principal.subject, key])).hexdigest()
     named = {"operation": operation, **dict(sorted(request.items()))}
-    fingerprint = hashlib.sha256(to_json(named, bytes_mode="base64", fallback=_mark)).hexdigest()
-    return RequestKey(principal.organization_id, owned, versioned(fingerprint))
+    marks: list[str] = []
+    content = to_json(named, bytes_mode="base64", fallback=partial(_mark, marks))
+    key_name = marks[0][:KEY_CHARACTERS] if marks else ""
+    return RequestKey(principal.organization_id, owned, versioned(hashlib.sha256(content).hexdigest(), key_name))
 
 
 async def respond_once(
@@ -61,8 +64,9 @@ def fields_of(command: CreateRun | ContinueRun | ResolveApproval | RunRef) -> di
     return {field.name: value for field, value in pairs if value != field.default}
 
 
-def _mark(value: object) -> str:
-    """Return the keyed mark of a secret: from a plain hash a weak secret could be guessed."""
-    if isinstance(value, Sealed):
+def _mark(marks: list[str], value: object) -> str:
+    """Return the keyed mark of a secret, and note it: from a plain hash a weak secret could be guessed."""
+    if isinstance(value, Encrypted):
+        marks.append(value.mark)
         return value.mark
     raise TypeError(f"{type(value).__name__} has no place in a fingerprint")

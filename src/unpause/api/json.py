@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from json import JSONDecodeError, JSONDecoder
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes
 
 from pydantic_core import from_json, to_json
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from unpause.api.multipart import not_utf8, read_multipart
 from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper
 
 if TYPE_CHECKING:
@@ -28,13 +30,16 @@ _LARGE = re.compile(rb"[eE]\+?0*[0-9]{3}|[0-9]{200}")
 _SMALL_BYTES = 64 * 1024
 # The bytes of one step in the event loop or a thread.
 _SLICE_BYTES = 16 * 1024
+# Of a key that an error repeats.
+_LONGEST_KEY = 200
 # Parsing more values holds the interpreter's lock for too long.
-MOST_VALUES = 100_000
-_MOST_ESCAPES = 2_000_000
+MAX_VALUES = 100_000
+_MAX_ESCAPES = 2_000_000
 # A form of so many slices is read at once.
 _FEW_SLICES = 2
-_URLENCODED = "application/x-www-form-urlencoded"
-_FORMS = frozenset({"", _URLENCODED, "multipart/form-data"})
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data"
+_FORMS = frozenset({"", URLENCODED, MULTIPART})
 
 # The characters that take noticeably long to write, and those of one step: no other thread runs meanwhile.
 LARGE = 256 * 1024
@@ -45,13 +50,33 @@ class JsonTooLarge(ValueError):
     """The JSON has too many values."""
 
     def __init__(self) -> None:
-        super().__init__(f"more than {MOST_VALUES} values")
+        super().__init__(f"more than {MAX_VALUES} values")
+
+
+class RepeatedKey(ValueError):
+    """An object of the JSON has a key twice: readers differ in which of the values they take."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key[:_LONGEST_KEY]!r} twice in an object")
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; raise RepeatedKey."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return found
+
+
+# It takes twice the time of the other parser, which keeps the last of several values.
+_WITHOUT_REPEATED_KEYS: Final = JSONDecoder(object_pairs_hook=_read_object, parse_int=float, parse_float=float)
 
 
 def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever was sent
     """Return the value; raise ValueError for invalid JSON and for JSON that cannot be stored.
 
-    That is JSON with a number that is too large, with more than 110 levels or with more than 100,000 values.
+    That is JSON with a number that is too large, with more than 110 levels, with more than 100,000 values or with a key
+    twice in an object.
     """
     content = text.encode(errors="replace") if isinstance(text, str) else text
     is_small = len(content) <= _SMALL_BYTES
@@ -60,6 +85,8 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401 - whatever was sent
     value = from_json(text, allow_inf_nan=False)
     if content.count(b"[") + content.count(b"{") > _DEEPEST and is_nested_deeper(value, _DEEPEST):
         raise ValueError(f"nested in more than {_DEEPEST} levels")
+    if b"{" in content:
+        _WITHOUT_REPEATED_KEYS.decode(content.decode())
     if not is_small:
         _refuse_infinity(value)
     elif _LARGE.search(content):
@@ -104,7 +131,9 @@ class StrictRequest(Request):
     async def _get_form(
         self, *, max_files: float = 1000, max_fields: float = 1000, max_part_size: int = 1024 * 1024
     ) -> FormData:
-        if self._form is None and self.media_type == _URLENCODED:
+        if self._form is not None:
+            return self._form
+        if self.media_type == URLENCODED:
             # Starlette would decode a whole field in one step, and count no empty fields.
             slices = []
             count = 1
@@ -114,11 +143,18 @@ class StrictRequest(Request):
                 if count > max_fields:
                     raise HTTPException(400, f"Too many fields. Maximum number of fields is {max_fields}.")
             if len(slices) <= _FEW_SLICES:
-                self._form = _read_fields(slices, max_part_size)
+                form = _read_fields(slices, max_part_size)
             else:
-                self._form = await asyncio.to_thread(_read_fields, slices, max_part_size)
-            return self._form
-        return await super()._get_form(max_files=max_files, max_fields=max_fields, max_part_size=max_part_size)
+                form = await asyncio.to_thread(_read_fields, slices, max_part_size)
+        elif self.media_type == MULTIPART:
+            form = await read_multipart(self, max_files, max_fields, max_part_size)
+        else:
+            form = await super()._get_form(max_files=max_files, max_fields=max_fields, max_part_size=max_part_size)
+        if (repeated := _repeated_field(form)) is not None:
+            await form.close()
+            raise HTTPException(400, f"The form has the field {repeated[:_LONGEST_KEY]!r} more than once")
+        self._form = form
+        return form
 
 
 class FormOrJsonRequest(StrictRequest):
@@ -150,10 +186,17 @@ _JSON_FIELDS = frozenset(
 )
 
 
+_FLAGS = frozenset({"stream", "stream_events", "background", "use_json_schema"})
+# No field of a form is one: what takes its place is refused.
+_NO_FLAG: Final = object()
+
+
 async def _as_field(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever is JSON
-    """Return the value as in a form; other values are left for the validation of the fields."""
+    """Return the value as in a form; other values are left for the validation of the fields. A number is no flag."""
     if name in _JSON_FIELDS and isinstance(value, dict | list):
         return (await write_json(value)).decode()
+    if name in _FLAGS and isinstance(value, int | float) and not isinstance(value, bool):
+        return _NO_FLAG
     return value
 
 
@@ -161,14 +204,27 @@ def _read_fields(slices: Sequence[bytes], most_bytes: int) -> FormData:
     """Return the fields of a URL-encoded form; empty ones are left out."""
     items: list[tuple[str, str | UploadFile]] = []
     for field in filter(None, b"".join(slices).split(b"&")):
-        if len(field) > most_bytes:
-            raise HTTPException(400, f"Field exceeded maximum size of {most_bytes // 1024}KB.")
         name, _, value = field.partition(b"=")
-        items.append((_decoded(name), _decoded(value)))
+        if len(field) > most_bytes:
+            named = _decoded(name[:_LONGEST_KEY]).decode(errors="replace")
+            raise HTTPException(400, f"The form's field {named!r} exceeded the maximum size of {most_bytes // 1024}KB.")
+        named = _decoded(name).decode(errors="replace")
+        try:
+            items.append((named, _decoded(value).decode()))
+        except UnicodeDecodeError:
+            raise HTTPException(400, not_utf8(named)) from None
     return FormData(items)
 
 
-def _decoded(text: bytes) -> str:
+def _repeated_field(form: FormData) -> str | None:
+    """Return a field that stands twice, of which the last one would count; uploads may stand together."""
+    if len(form) == len(form.multi_items()):
+        return None
+    counts = Counter(name for name, value in form.multi_items() if isinstance(value, str))
+    return next((name for name, count in counts.items() if count > 1), None)
+
+
+def _decoded(text: bytes) -> bytes:
     """Return the decoded name or value, decoded slice by slice."""
     parts = []
     start = 0
@@ -178,17 +234,29 @@ def _decoded(text: bytes) -> str:
         cut = text.rfind(b"%", end - 2, end)
         if end < len(text) and cut > start:
             end = cut
-        parts.append(unquote_to_bytes(text[start:end].replace(b"+", b" ")))
+        parts.append(_unquoted(text[start:end].replace(b"+", b" ")))
         start = end
-    return b"".join(parts).decode("utf-8", errors="replace")
+    return b"".join(parts)
+
+
+def _unquoted(text: bytes) -> bytes:
+    """Return what ``unquote_to_bytes`` does, which takes a step of Python for each escape."""
+    if b"%" not in text:
+        return text
+    try:
+        # An escape of Python's stands for the same byte.
+        return text.replace(b"\\", b"\\\\").replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")
+    except UnicodeDecodeError:
+        # A percent sign without digits stands for itself.
+        return unquote_to_bytes(text)
 
 
 def _refuse_many_values(content: bytes) -> None:
     """Raise JsonTooLarge; the content of strings does not count, but for escapes that have to be decoded."""
-    if content.count(b"\\") > _MOST_ESCAPES:
+    if content.count(b"\\") > _MAX_ESCAPES:
         raise JsonTooLarge
     # Nearly always this fast check is enough.
-    if _count_marks(content) < MOST_VALUES:
+    if _count_marks(content) < MAX_VALUES:
         return
     count = 0
     is_in_string = False
@@ -202,7 +270,7 @@ def _refuse_many_values(content: bytes) -> None:
             start += 1
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         count += _count_marks(b"".join(parts[1 if is_in_string else 0 :: 2]))
-        if count >= MOST_VALUES:
+        if count >= MAX_VALUES:
             raise JsonTooLarge
         is_in_string ^= len(parts) % 2 == 0
 

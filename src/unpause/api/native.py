@@ -5,7 +5,7 @@ Errors are as AgentOS has them, ``{"detail", "error_code"}``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import Depends
 from starlette.requests import Request
@@ -19,10 +19,12 @@ from unpause.domain.principal import Principal
 from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from pydantic import BaseModel
+
+Item = TypeVar("Item")
 
 # The name of this API in the record of a decision.
 VIA = "unpause"
@@ -70,6 +72,12 @@ async def get_caller(request: Request, application: App) -> Principal:
 
 
 Caller = Annotated[Principal, Depends(get_caller)]
+
+
+def page_of(found: Sequence[Item], limit: int) -> tuple[Sequence[Item], Item | None]:
+    """Return the items of a page, and its last one if more follow; of ``limit + 1`` items, so that this is known."""
+    shown = found[:limit]
+    return shown, shown[-1] if len(found) > limit else None
 
 
 def moment(at: datetime) -> str:

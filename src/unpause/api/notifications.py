@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.api.dependencies import App
-from unpause.api.native import ERRORS, Caller, NativeRoute, get_caller
+from unpause.api.native import ERRORS, Caller, NativeRoute, get_caller, page_of
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.notifications import ALL_EVENTS, Channel, ChannelEvent
 from unpause.notifications.kinds import LONGEST_URL
@@ -77,10 +77,8 @@ async def list_channels(
     cursor: Annotated[int, Query(ge=0, le=_LARGEST_KEY)] = 0,
 ) -> ChannelListResponse:
     """Return the caller's channels, and for an administrator all of the organization; never their URLs."""
-    found = await application.channels.list_channels(caller, cursor, limit + 1)
-    shown = found[:limit]
-    more = shown[-1].id if len(found) > limit else None
-    return ChannelListResponse(data=[_channel(each) for each in shown], next=more)
+    shown, last = page_of(await application.channels.list_channels(caller, cursor, limit + 1), limit)
+    return ChannelListResponse(data=[_channel(each) for each in shown], next=None if last is None else last.id)
 
 
 @router.post(

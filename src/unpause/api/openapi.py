@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
+from unpause.api.answers import answer as answer_with
 from unpause.api.permissions import CODEGEN_PREFIX, PUBLIC
+from unpause.api.prefix import prefix_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,12 +23,14 @@ _BEARER = "HTTPBearer"
 _SCHEMES = {_BEARER: {"type": "http", "scheme": "bearer"}}
 
 DESCRIPTION = """\
-A server that runs AI agents which stop to ask a human, and continues them with the answer. Two APIs share its runs:
+A server that runs AI agents which stop to ask a human, and continues them with the answer. Three APIs share its runs:
 
 - **AgentOS API**, Agno's: forms or JSON in, JSON or events out. `POST /agents/{agent_id}/runs` creates a run,
   `POST …/continue` answers a paused one, `GET …/events` follows it.
 - **Codegen API**, under `/v1`: JSON in and out. `POST …/agent/run` creates a run, `POST …/agent/run/resume` answers it,
   `GET …/agent/run/{agent_run_id}` polls it.
+- **AG-UI 1.0**: `POST /agents/{agent_id}/ag-ui` takes a run input and streams events; a pause is an interrupt, and
+  `resume` in the next input answers it.
 
 Every request needs `Authorization: Bearer <token>`, unless the server runs with `--dev`; press *Authorize* to try
 requests here. A request that is refused changes nothing. An `Idempotency-Key` makes it safe to send a create, a
@@ -61,10 +65,12 @@ _NATIVE_TAGS = {
     "Runs": "Runs of all agents and APIs: search, read, cancel, pause, resume; and an overview.",
     "Notifications": "Channels that tell people what waits for them.",
 }
+_AG_UI_TAGS = {"AG-UI": "AG-UI 1.0, for ready-made front ends: run an agent, resume it, follow a run again."}
 _SERVER_TAGS = {"Health": "Liveness and readiness."}
 _GROUPS = {
     "AgentOS API": _AGENTOS_TAGS,
     "Codegen API": _CODEGEN_TAGS,
+    "AG-UI": _AG_UI_TAGS,
     "Unpause API": _NATIVE_TAGS,
     "Server": _SERVER_TAGS,
 }
@@ -86,18 +92,32 @@ def describe_app(app: FastAPI) -> None:
             if path not in PUBLIC:
                 for operation in item.values():
                     operation["security"] = [{_BEARER: []}]
+                    _add_refusals(path, operation)
         return document
 
     # FastAPI's own way to extend the document.
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
-    async def answer(_: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(app.openapi))
+    async def answer(request: Request) -> Response:
+        document, prefix = await asyncio.to_thread(app.openapi), prefix_of(request.scope)
+        return JSONResponse({**document, "servers": [{"url": prefix}]} if prefix else document)
 
     # FastAPI's own route writes the document in the event loop, at the first request for it.
     path = str(app.openapi_url)
     app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", None) != path]
     app.add_route(path, answer, include_in_schema=False)
+
+
+def _add_refusals(path: str, operation: dict[str, Any]) -> None:
+    """Add what any route answers to a head that it does not read, and one with a body to such a body."""
+    content = operation.get("requestBody", {}).get("content", {})
+    is_codegen = path.startswith(CODEGEN_PREFIX)
+    statuses = {"400": "Bad Request", "414": "URI Too Long", "431": "Request Header Fields Too Large"}
+    if content:
+        statuses |= {"408": "Request Timeout", "413": "Content Too Large", "415": "Unsupported Media Type"}
+    for status, description in statuses.items():
+        name = "InvalidRequestErrorResponse" if is_codegen else "BadRequestResponse"
+        operation["responses"].setdefault(status, answer_with(name, description)[200])
 
 
 def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
@@ -118,7 +138,7 @@ def openapi_documents(app: FastAPI) -> dict[str, dict[str, Any]]:
 
 
 def _is_native(item: dict[str, Any]) -> bool:
-    return any(tag in _NATIVE_TAGS for operation in item.values() for tag in operation["tags"])
+    return any(tag in _NATIVE_TAGS or tag in _AG_UI_TAGS for operation in item.values() for tag in operation["tags"])
 
 
 def _part(whole: dict[str, Any], title: str, paths: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ _ANY_TOKEN: Scopes = ()
 
 # Codegen's routes; all others are AgentOS's.
 CODEGEN_PREFIX = "/v1/"
+METRICS_PATH = "/metrics"
 
 # The console's pages, scripts and sign-in need no authentication: what they show comes from other routes.
 CONSOLE_PATH = "/console"
@@ -116,6 +117,8 @@ _NATIVE: dict[str, Scopes] = {
     "POST /notifications/channels": _ANY_TOKEN,
     "DELETE /notifications/channels/{channel_id}": _ANY_TOKEN,
     "POST /notifications/channels/{channel_id}/test": _ANY_TOKEN,
+    "POST /agents/{agent_id}/ag-ui": _RUN,
+    "GET /agents/{agent_id}/ag-ui/{run_id}/events": _FOLLOW,
 }
 
 _OF_ORGANIZATION: dict[str, Scopes] = {

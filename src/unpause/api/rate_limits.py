@@ -23,7 +23,7 @@ from starlette.responses import Response
 from unpause.api.permissions import principal_of
 from unpause.auth.authenticator import bearer
 from unpause.errors import RateLimited
-from unpause.settings import parse_rate_limit
+from unpause.rates import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -39,6 +39,7 @@ class Bucket(StrEnum):
     LOGS = "logs"
     RESUME = "resume"
     CHANGE = "change"
+    AG_UI = "ag_ui"
     SETUP = "setup"
     WEBHOOK_TEST = "webhook_test"
     SIGN_IN = "sign_in"
@@ -72,10 +73,10 @@ class RateLimits:
     """The limits of the settings, and how much of them each token has used."""
 
     def __init__(self, application: Application) -> None:
-        self._counts = application.counts
+        self._counts = application.rate_counts
         self._clock = application.clock
         settings = application.settings
-        self._limits = {bucket: parse_rate_limit(getattr(settings, f"rate_limit_{bucket}")) for bucket in Bucket}
+        self._limits = {bucket: parse_rate(getattr(settings, f"rate_limit_{bucket}")) for bucket in Bucket}
 
     async def add(self, bucket: Bucket, token: str) -> RateLimitStatus | None:
         """Count a request of the token, in any organization; return None where the bucket has no limit.
@@ -87,9 +88,8 @@ class RateLimits:
         limit = self._limits[bucket]
         if limit is None:
             return None
-        seconds = limit.get_expiry()
-        # The limit is part of the key: with another limit, the count starts anew.
-        key = limit.key_for(bucket, hashlib.sha256(token.encode()).hexdigest())
+        seconds = limit.seconds
+        key = limit.key(bucket, hashlib.sha256(token.encode()).hexdigest())
         count = await self._counts.add(key, timedelta(seconds=seconds))
         left = math.ceil((count.ends_at - self._clock.now()).total_seconds())
         # A clock that was set back must not make clients wait longer than a window.

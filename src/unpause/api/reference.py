@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import FileResponse, HTMLResponse, Response
 
+from unpause.api.prefix import prefix_of
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
@@ -88,7 +90,7 @@ async def _asset(request: Request) -> Response:
 
 
 def _page(request: Request, title: str, head: str, body: str, policy: str) -> Response:
-    root = escape(request.scope.get("root_path", "").rstrip("/"))
+    root = escape(prefix_of(request.scope))
     page = _PAGE.format(title=title, head=head.format(root=root), body=body.format(root=root))
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY + policy})
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from unpause.api.json import LARGE
 from unpause.domain.storable import is_longer
+from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -27,11 +28,15 @@ Frame = tuple[str, str] | None
 # Long enough for the next server to start, or for a proxy to notice.
 _RETRY_MILLISECONDS = 1000
 
-# sse-starlette cuts all streams as soon as the process gets a signal to stop. Here they go on for the grace period,
-# until `Follower.end_streams` ends them.
-AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # it has no annotations
-
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def outlast_signals() -> None:
+    """Have streams of this process go on for the grace period after a signal, until ``Application.drain`` ends them.
+
+    By default sse-starlette cuts all streams of a process at once, also those of a host application.
+    """
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # it has no annotations
 
 
 def _keepalive() -> ServerSentEvent:
@@ -43,7 +48,7 @@ def stream_events(
 ) -> EventSourceResponse:
     """Return the stream of the events: each frame's ``id`` is the event's number."""
 
-    async def frames() -> AsyncIterator[tuple[Frame, int | None]]:
+    async def frames() -> AsyncIterator[tuple[Frame, int | str | None]]:
         async for event in events:
             is_large = is_longer(event.payload, LARGE)
             yield await asyncio.to_thread(translate, event) if is_large else translate(event), event.sequence
@@ -51,8 +56,10 @@ def stream_events(
     return stream_frames(application, frames())
 
 
-def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, int | None]]) -> EventSourceResponse:
-    """Return the stream: ``event``, ``data`` and ``id`` where there is a number; LF line ends, comments between.
+def stream_frames(
+    application: Application, frames: AsyncIterator[tuple[Frame, int | str | None]]
+) -> EventSourceResponse:
+    """Return the stream: ``data``, ``event`` and ``id`` where there are any; LF line ends, comments between.
 
     A stream that ends because the server stops has a ``retry`` field: when to reconnect.
     """
@@ -61,7 +68,9 @@ def stream_frames(application: Application, frames: AsyncIterator[tuple[Frame, i
         async for frame, number in frames:
             if frame is not None:
                 name, data = frame
-                yield ServerSentEvent(data=data, event=name, id=None if number is None else str(number), sep="\n")
+                yield ServerSentEvent(
+                    data=data, event=name or None, id=None if number is None else str(number), sep="\n"
+                )
         if application.follower.are_streams_ended:
             yield ServerSentEvent(retry=_RETRY_MILLISECONDS, sep="\n")
 
@@ -92,16 +101,14 @@ class FrameStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's own
         """Send the frames until they end or the client is gone."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        gone = None if self._end is None else asyncio.create_task(_call_when_gone(receive, self._end))
-        try:
+        async with TaskScope() as tasks:
+            if self._end is not None:
+                tasks.start(_call_when_gone(receive, self._end), "wait for a disconnect")
             async with aclosing(self._frames) as frames:
                 async for frame in frames:
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
-            last = b"" if gone is None else f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
+            last = b"" if self._end is None else f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
             await send({"type": "http.response.body", "body": last, "more_body": False})
-        finally:
-            if gone is not None:
-                gone.cancel()
 
 
 async def _call_when_gone(receive: Receive, end: Callable[[], None]) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Far more than any real request has; the setting `max_tools` is the limit.
-MOST_TOOLS: Final = 1000
-_MOST_FIELDS = 1000
+MAX_TOOLS: Final = 1000
+_MAX_FIELDS = 1000
 _LONGEST_NAME = 1000
 _LONGEST_NOTE = 200_000
 
@@ -40,11 +40,11 @@ class ToolExecutionInput(BaseModel):
     confirmation_note: str | None = Field(default=None, max_length=_LONGEST_NOTE)
     result: Any = None
     requires_user_input: bool | None = None
-    user_input_schema: Annotated[list[ToolInputField], Field(max_length=_MOST_FIELDS, fail_fast=True)] | None = None
+    user_input_schema: Annotated[list[ToolInputField], Field(max_length=_MAX_FIELDS, fail_fast=True)] | None = None
 
 
 # Fails at the first invalid item: otherwise there would be as many errors as items.
-ToolExecutions = Annotated[list[ToolExecutionInput], Field(max_length=MOST_TOOLS, fail_fast=True)]
+ToolExecutions = Annotated[list[ToolExecutionInput], Field(max_length=MAX_TOOLS, fail_fast=True)]
 
 
 def answers_in(tools: Iterable[ToolExecutionInput]) -> tuple[ToolAnswer, ...]:

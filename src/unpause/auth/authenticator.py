@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from unpause.auth.tokens import PREFIX, hash_of, is_token_id, token_id
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
-from unpause.errors import DatabaseBusy, Unauthenticated
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, Unauthenticated
 from unpause.store.tokens import find_token, touch_tokens
 from unpause.store.users import find_organization
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SCHEME = "bearer"
 # A token revoked by another process stays valid here for so long; without a cache each request would read the database.
 _CACHED_FOR = timedelta(seconds=2)
-_MOST_CACHED = 10_000
+_MAX_CACHED = 10_000
 # No valid header is longer.
 _LONGEST = 16_384
 
@@ -63,10 +63,11 @@ class Authenticator:
         self._organizations: set[int] = set()
         self._used: dict[str, datetime] = {}
 
-    async def identify(self, authorization: str | None) -> Principal:
+    async def identify(self, authorization: str | None, *, in_outages: bool = False) -> Principal:
         """Return the principal of an ``Authorization`` header, with the scheme ``Bearer`` or without.
 
-        Raises Unauthenticated, or DatabaseUnavailable.
+        Raises Unauthenticated, or DatabaseUnavailable. With ``in_outages`` a token that was valid when the database
+        was last asked stays so while that is away.
         """
         if self.is_open:
             return Principal(DEFAULT_ORGANIZATION)
@@ -79,7 +80,7 @@ class Authenticator:
             principal = await self._jwts.read(text)
             await self._check_organization(principal)
             return principal
-        return await self._by_token(text)
+        return await self._by_token(text, in_outages=in_outages)
 
     async def sweep(self) -> int:
         """Store when tokens were last used; return how many."""
@@ -92,9 +93,9 @@ class Authenticator:
                 raise
         return len(used)
 
-    async def _by_token(self, text: str) -> Principal:
+    async def _by_token(self, text: str, *, in_outages: bool) -> Principal:
         public = token_id(text)
-        token = None if public is None else await self._find(public)
+        token = None if public is None else await self._find(public, in_outages=in_outages)
         # The same work for a token that does not exist: the time taken reveals nothing.
         matches = hmac.compare_digest(hash_of(text), token.hash if token is not None else hash_of(""))
         now = self._clock.now()
@@ -117,14 +118,21 @@ class Authenticator:
             raise Unauthenticated(INVALID)
         return token.hash, token.principal
 
-    async def _find(self, public: str) -> Token | None:
+    async def _find(self, public: str, *, in_outages: bool = False) -> Token | None:
         now = self._clock.now()
         known = self._cache.get(public)
         # A later end means that the clock was set back since.
         if known is not None and now < known.until <= now + _CACHED_FOR:
             return known.token
-        token = await self._database.read(lambda connection: find_token(connection, public))
-        if len(self._cache) >= _MOST_CACHED:
+        if known is not None and in_outages and self._database.availability.is_away:
+            return known.token
+        try:
+            token = await self._database.read(lambda connection: find_token(connection, public))
+        except DatabaseUnavailable:
+            if known is None or not in_outages:
+                raise
+            return known.token
+        if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()
         if token is not None:
             self._cache[public] = _CachedToken(token, now + _CACHED_FOR)

@@ -45,7 +45,7 @@ _SECRET_BYTES = 32
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{43}")
 # As long as a token: a session that another process has ended stays valid here for so long.
 _CACHED_FOR = timedelta(seconds=2)
-_MOST_CACHED = 10_000
+_MAX_CACHED = 10_000
 
 USED_UP: Final = "This link was used before or has expired: create a new one with `unpause login-link`"
 _NOT_STORED = "Paste a token of this server; for users of JWTs there is `unpause login-link`"
@@ -144,7 +144,7 @@ class ConsoleSessions:
         if known is not None and now < known.until <= now + _CACHED_FOR:
             return known.session
         session = await self._database.read(lambda connection: find_console_session(connection, hashed))
-        if len(self._cache) >= _MOST_CACHED:
+        if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()
         if session is not None:
             self._cache[hashed] = _Cached(session, now + _CACHED_FOR)

@@ -181,7 +181,7 @@ def _invalid(error: Exception) -> Unauthenticated:
 
 def _moment(claims: Mapping[str, Any], claim: str) -> float:
     value = claims[claim]
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > _LARGEST_MOMENT:  # noqa: PLR0124
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > _LARGEST_MOMENT:  # noqa: PLR0124 - NaN
         raise Unauthenticated(f"Invalid token: {claim} must be a time in seconds")
     return float(value)
 
@@ -205,8 +205,9 @@ def _name(claims: Mapping[str, Any], claim: str) -> str:
 
 
 def _scopes(value: object) -> frozenset[str]:
-    if isinstance(value, str):
-        return frozenset(value.split())
-    if isinstance(value, list | tuple) and all(isinstance(scope, str) for scope in value):
-        return frozenset(value)
+    scopes = value.split() if isinstance(value, str) else value
+    if isinstance(scopes, list | tuple) and all(
+        isinstance(each, str) and not _UNSTORABLE.search(each) for each in scopes
+    ):
+        return frozenset(scopes)
     raise Unauthenticated("Invalid token: scopes must be a list")

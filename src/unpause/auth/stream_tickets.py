@@ -2,7 +2,7 @@
 
 A ticket is signed and stored nowhere. The key for a caller with an API token is the token's stored hash: all nodes that
 share the database accept the ticket, until the token is revoked. Other callers have JWTs, which are not stored; the key
-for them comes from the settings, or is this process's own.
+for them comes from the settings, or is this process's own. A ticket ends with the JWT that it was issued for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from unpause.domain.principal import Principal
 from unpause.errors import Unauthenticated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unpause.auth.authenticator import Authenticator
     from unpause.clock import Clock
 
@@ -37,16 +39,17 @@ class _Claims(NamedTuple):
 
 
 class StreamTickets:
-    """Issues and verifies tickets."""
+    """Issues and verifies tickets. Of the keys for callers with JWTs the first one signs, all verify."""
 
-    def __init__(self, authenticator: Authenticator, clock: Clock, key: bytes) -> None:
+    def __init__(self, authenticator: Authenticator, clock: Clock, keys: Sequence[bytes]) -> None:
         self._authenticator = authenticator
         self._clock = clock
-        self._key = key
+        self._keys = keys
 
     async def issue(self, principal: Principal, run_id: str) -> tuple[str, datetime]:
         """Return a ticket of the caller for the run, and when it expires."""
-        expires = (self._clock.now() + LIFETIME).replace(microsecond=0)
+        ends = [self._clock.now() + LIFETIME, *([principal.expires_at] if principal.expires_at else [])]
+        expires = min(ends).replace(microsecond=0)
         claims = _Claims(
             run_id,
             int(expires.timestamp()),
@@ -55,9 +58,9 @@ class StreamTickets:
             principal.token_id,
             sorted(principal.scopes or ()),
         )
-        key, _ = await self._key_of(claims)
+        keys, _ = await self._keys_of(claims)
         payload = urlsafe_b64encode(json.dumps(claims, separators=(",", ":")).encode()).decode().rstrip("=")
-        return f"{payload}.{_signature(key, payload)}", expires
+        return f"{payload}.{_signature(keys[0], payload)}", expires
 
     async def identify(self, ticket: str, run_id: str) -> Principal:
         """Return the caller that the ticket was issued to, with the present scopes of its token.
@@ -69,8 +72,9 @@ class StreamTickets:
         claims = _read(payload)
         if claims is None:
             raise Unauthenticated(INVALID)
-        key, token_holder = await self._key_of(claims)
-        if not hmac.compare_digest(_signature(key, payload).encode(), signature.encode()) or claims.run_id != run_id:
+        keys, token_holder = await self._keys_of(claims)
+        right = [hmac.compare_digest(_signature(key, payload).encode(), signature.encode()) for key in keys]
+        if not any(right) or claims.run_id != run_id:
             raise Unauthenticated(INVALID)
         if self._clock.now().timestamp() >= claims.expires:
             raise Unauthenticated(EXPIRED)
@@ -82,12 +86,12 @@ class StreamTickets:
             token_id=claims.token_id,
         )
 
-    async def _key_of(self, claims: _Claims) -> tuple[bytes, Principal | None]:
-        """Return the key, and for an API token the principal that it has now; raise Unauthenticated."""
+    async def _keys_of(self, claims: _Claims) -> tuple[Sequence[bytes], Principal | None]:
+        """Return the keys, and for an API token the principal that it has now; raise Unauthenticated."""
         if claims.token_id is None or ":" in claims.token_id:
-            return self._key, None
+            return self._keys, None
         token_hash, principal = await self._authenticator.holder_of(claims.token_id)
-        return f"stream ticket {token_hash}".encode(), principal
+        return [f"stream ticket {token_hash}".encode()], principal
 
 
 def _read(payload: str) -> _Claims | None:

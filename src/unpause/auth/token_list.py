@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unpause.auth.tokens import create_token, is_token_id, revoke_token
-from unpause.errors import NotFound
+from unpause.domain.scopes import METRICS
+from unpause.errors import NotFound, ScopeMissing
 from unpause.store.tokens import find_token, page_tokens
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ class TokenList:
     async def create(self, principal: Principal, new: NewToken) -> tuple[Token, str]:
         """Create a token of the principal's organization; return it and its text, which is stored nowhere.
 
-        Raises InvalidInput.
+        Raises InvalidInput, and ScopeMissing for the metrics of all organizations by somebody who may not see them.
         """
+        if METRICS in new.scopes and not principal.sees_metrics:
+            raise ScopeMissing(METRICS)
         own, now = replace(new, organization_id=principal.organization_id), self._clock.now()
         return await self._database.write(lambda connection: create_token(connection, own, principal, now))
 

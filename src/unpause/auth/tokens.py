@@ -145,8 +145,8 @@ def _get(connection: Connection, public: str) -> Token:
 
 def check_name(name: str) -> None:
     """Raise InvalidInput for what cannot be the name of a user, a token or an organization."""
-    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
-        raise InvalidInput(f"A name must have 1 to {_LONGEST_NAME} printable characters")
+    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name.isspace():
+        raise InvalidInput(f"A name must have 1 to {_LONGEST_NAME} printable characters, not only spaces")
 
 
 def check_scopes(scopes: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import socket
 import sys
 
 import structlog
+import uvloop
 
 from unpause.agents.config import AgentsConfig
 from unpause.agents.hosting import host_agents, using_threads
@@ -16,6 +17,7 @@ from unpause.agents.process.child import AgentProcess, end_process
 from unpause.agents.process.environment import end_with, give_up_looking_in
 from unpause.agents.process.frames import (
     SERVER_FRAMES,
+    WARM,
     FrameLimit,
     FrameSocket,
     agent_frames,
@@ -23,6 +25,7 @@ from unpause.agents.process.frames import (
     send_blocking,
 )
 from unpause.agents.process.messages import Refused, encode, prepare_decoding
+from unpause.agents.process.sources import distrust_young_bytecode, loaded_files
 from unpause.agents.process.threads import SegmentThreads
 from unpause.agents.redaction import Redaction
 from unpause.agents.served import Agents
@@ -44,6 +47,10 @@ def main() -> None:
         os.set_inheritable(inherited, False)  # noqa: FBT003 - the standard library's
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
     link = socket.socket(fileno=descriptor)
+    # uvloop closes the socket with the loop, and the server kills a process whose socket is closed: this one is open
+    # as long as the process lives, which sends its last spans, or logs why it failed, after its loop.
+    os.dup(descriptor)
+    send_blocking(link, WARM)
     data = receive_blocking(link, SERVER_FRAMES)
     if data is None:
         return
@@ -58,23 +65,28 @@ def main() -> None:
         if config.traces:
             start_tracing()
         limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
-        run_main(_serve(link, host_agents(config, redaction, SystemClock()), limit))
+        if config.reports_files:
+            distrust_young_bytecode()
+        agents = host_agents(config, redaction, SystemClock())
+        files = loaded_files() if config.reports_files else ()
+        run_main(_serve(link, agents, limit, files), uvloop.new_event_loop)
         stop_tracing()
     except InvalidSetting as error:
-        send_blocking(link, encode(Refused(config.explain(error.message))))
+        files = loaded_files(error) if config.reports_files else ()
+        send_blocking(link, encode(Refused(config.explain(error.message), files)))
     except BaseException:  # noqa: BLE001 - the process ends at once: else it waited for its tools' threads, with no loop
         _log.exception("agent process failed")
         end_process(1)
     end_process(0)
 
 
-async def _serve(link: socket.socket, agents: Agents, limit: FrameLimit) -> None:
+async def _serve(link: socket.socket, agents: Agents, limit: FrameLimit, files: tuple[str, ...]) -> None:
     freeze_loaded()
     threads = SegmentThreads()
     with using_threads(threads):
         async with agents.running():
             frames = await FrameSocket.attach(link, SERVER_FRAMES, limit)
-            await AgentProcess(frames, agents.drivers, agents.setup_commands, threads).serve()
+            await AgentProcess(frames, agents.drivers, agents.setup_commands, threads, files).serve()
 
 
 if __name__ == "__main__":

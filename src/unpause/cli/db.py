@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from unpause.cli.databases import existing_database
 from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.store.engine import migrate
 from unpause.store.engine.backup import back_up
@@ -22,29 +23,36 @@ if TYPE_CHECKING:
 
 # The server creates the schema of a new file while it owns the file.
 _Unlocked = Annotated[bool, Parameter(show=False, negative=())]
+_Force = Annotated[
+    bool, Parameter(negative=(), help="Also while connected servers and workers do not work with that schema.")
+]
 _Replace = Annotated[bool, Parameter(negative=(), help="Move an existing database aside.")]
 
 app = App(name="db")
 
 
 @app.command
-def upgrade(revision: str = "head", /, *, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+def upgrade(
+    revision: str = "head", /, *, database_url: DatabaseUrl = None, force: _Force = False, unlocked: _Unlocked = False
+) -> None:
     """Upgrade the schema, by default to the newest revision."""
-    with _database(database_url, unlocked=unlocked) as url:
-        migrate.upgrade(url, revision)
+    with _database(database_url_or_default(database_url), unlocked=unlocked) as url:
+        migrate.upgrade(url, revision, force=force, report=_report)
 
 
 @app.command
-def downgrade(revision: str, /, *, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
+def downgrade(
+    revision: str, /, *, database_url: DatabaseUrl = None, force: _Force = False, unlocked: _Unlocked = False
+) -> None:
     """Downgrade the schema to a revision; `base` removes everything, including the data."""
-    with _database(database_url, unlocked=unlocked) as url:
-        migrate.downgrade(url, revision)
+    with _database(existing_database(database_url), unlocked=unlocked) as url:
+        migrate.downgrade(url, revision, force=force, report=_report)
 
 
 @app.command
 def current(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
     """Show the revision of the schema."""
-    with _database(database_url, unlocked=unlocked):
+    with _database(existing_database(database_url), unlocked=unlocked):
         pass
 
 
@@ -61,31 +69,35 @@ def restore(file: Path, /, *, database_url: DatabaseUrl = None, replace: _Replac
     url = database_url_or_default(database_url)
     lock = own_database(url)
     try:
-        kept = restore_backup(file, url, replace=replace)
+        kept, state = restore_backup(file, url, replace=replace)
     finally:
         if lock is not None:
             lock.release()
     old = f"; the old database is {kept}" if kept else ""
     sys.stdout.write(f"Restored {file}{old}\n")
+    if not state.is_current:
+        hint = "; run `unpause db upgrade`" if state.is_behind else ""
+        sys.stdout.write(f"{state.describe()}{hint}\n")
 
 
 @app.command
 def check(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> None:
     """Compare the database with the tables of the code."""
-    with _database(database_url, unlocked=unlocked) as url:
+    with _database(existing_database(database_url), unlocked=unlocked) as url:
         migrate.check(url)
 
 
+def _report(what: str) -> None:
+    sys.stderr.write(f"unpause: {what}\n")
+
+
 @contextmanager
-def _database(database_url: str | None, *, unlocked: bool) -> Iterator[str]:
+def _database(url: str, *, unlocked: bool) -> Iterator[str]:
     """Own the database during the block, and show its revision at the end."""
-    url = database_url_or_default(database_url)
     lock = None if unlocked else own_database(url)
     try:
         yield url
-        found, newest = migrate.current(url) or "nothing", migrate.head()
-        state = "up to date" if found == newest else f"the newest is {newest}"
-        sys.stdout.write(f"The database schema is at {found}: {state}\n")
+        sys.stdout.write(f"{migrate.current(url).describe()}\n")
     finally:
         if lock is not None:
             lock.release()

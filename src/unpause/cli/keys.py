@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from unpause.cli.options import DatabaseUrl
+from unpause.lazy import LazyModule
 from unpause.vault import new_key
+
+if TYPE_CHECKING:
+    from unpause.cli import key_rotation
+else:
+    # `keys new` needs no database.
+    key_rotation = LazyModule("unpause.cli.key_rotation")
 
 app = App(name="keys")
 
@@ -22,14 +30,15 @@ def new() -> None:
 def rotate(*, database_url: DatabaseUrl = None) -> None:
     """Encrypt all secrets in the database again with the first key of UNPAUSE_ENCRYPTION_KEY=NEW,OLD.
 
-    Servers go on meanwhile, if they have both keys. Exit with 1 where there are secrets that no key fits.
+    Servers go on meanwhile, if they have both keys. Exit with 1 where there are secrets that no key fits, or
+    transactions that do not end. It can be interrupted, and run again.
     """
-    # Here: `keys new` needs no database.
-    from unpause.cli.rotating import rotate_secrets  # noqa: PLC0415
-
-    rotated = rotate_secrets(database_url)
+    rotated = key_rotation.rotate_secrets(database_url)
     sys.stdout.write(f"{rotated.changed} secrets are encrypted with the first key now\n")
     if rotated.unreadable:
         sys.stderr.write(f"unpause: {rotated.unreadable} secrets cannot be decrypted with these keys\n")
+        sys.exit(1)
+    if rotated.is_open:
+        sys.stderr.write("unpause: a transaction has been open for a minute, which may use the old key: run it again\n")
         sys.exit(1)
     sys.stdout.write("No secret needs another key any more\n")

@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unpause.auth.console_sessions import LINK_LIFETIME, create_login_link
+from unpause.cli.databases import command_line, open_database
 from unpause.cli.options import DatabaseUrl
-from unpause.cli.tokens import TokenOptions, command_line, open_database
+from unpause.cli.tokens import TokenOptions
 from unpause.errors import InvalidSetting
 from unpause.settings import Settings
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 from types import NoneType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
@@ -25,10 +26,27 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 # Libraries that log each request or connection at INFO, some with its URL.
-_CHATTY: Final = ("httpx", "httpcore", "openai", "anthropic", "uvicorn", "asyncio", "alembic", "opentelemetry")
+_CHATTY: Final = (
+    "httpx",
+    "httpcore",
+    "openai",
+    "anthropic",
+    "uvicorn",
+    "asyncio",
+    "alembic",
+    "opentelemetry",
+    "watchfiles",
+)
 # Rendered by us from an exception: the line ends in them are its own.
 _TRACEBACKS: Final = frozenset({"exception", "stack"})
 _NO_TEXT: Final = (int, float, NoneType)
+_EXTRA: Final[structlog.typing.Processor] = structlog.stdlib.ExtraAdder()
+# Of uvicorn: the message once more, for a terminal.
+_NOT_EXTRA: Final = frozenset({"color_message", "event"})
+# What each readable line has, and what only the library's own renderer writes.
+_ALWAYS: Final = frozenset({"timestamp", "level", "event"})
+_SELDOM: Final = frozenset({"exc_info", "exception", "stack", "logger", "logger_name"})
+_QUOTED: Final = re.compile(r"""[ \t\r\n="']""")
 # No secret goes on behind it.
 _BETWEEN: Final = "\0"
 
@@ -58,7 +76,7 @@ def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel =
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         # Who logs through the standard library is known by the name of its logger.
-        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[_add_extra, *shared, structlog.stdlib.add_logger_name],
     )
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=number, force=True)
@@ -73,8 +91,34 @@ def _json(hide: Hide) -> list[structlog.typing.Processor]:
 def _readable(hide: Hide) -> list[structlog.typing.Processor]:
     # Where rich is installed the default would print the values of all variables, secrets among them.
     plain = structlog.dev.plain_traceback
-    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
-    return [structlog.processors.StackInfoRenderer(), _escape_controls, _redact_text(console, hide)]
+    colors = sys.stderr.isatty()
+    console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
+    render = console if colors else without_colors(console)
+    return [structlog.processors.StackInfoRenderer(), _escape_controls, _redact_text(render, hide)]
+
+
+def without_colors(console: structlog.typing.Processor) -> structlog.typing.Processor:
+    """Return what writes lines as ``console`` does without colors, in half of the time: a run writes four."""
+
+    def render(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+        if not (_SELDOM.isdisjoint(event) and event.keys() >= _ALWAYS):
+            return str(console(logger, name, event))
+        fields = [f"{key}={_quoted(event[key])}" for key in sorted(event) if key not in _ALWAYS]
+        head = f"{event['timestamp']} [{event['level']:9}] {event['event']!s:30}"
+        return " ".join((head, *fields)).rstrip(" ")
+
+    return render
+
+
+def _quoted(value: object) -> str:
+    return value if isinstance(value, str) and not _QUOTED.search(value) else repr(value)
+
+
+def _add_extra(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Add what an author gave as `extra`; what is a line's own stays."""
+    found = cast("structlog.typing.EventDict", _EXTRA(logger, name, dict(event)))
+    extra = {key: value for key, value in found.items() if key not in _NOT_EXTRA}
+    return {**extra, "event": event["event"]}
 
 
 def _add_node(node: str) -> structlog.typing.Processor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -10,23 +11,32 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Group, UnknownCommandError, UnusedCliTokensError
 
-from unpause.cli.collecting import without_collections
 from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.loading import without_collections
 from unpause.cli.people.escapes import harmless
-from unpause.errors import Startup
+from unpause.errors import Startup, StorageError, UnpauseError
+from unpause.lazy import LazyModule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cyclopts import help as cyclopts_help
+
+    from unpause import version
+else:
+    cyclopts_help = LazyModule("cyclopts.help")
+    version = LazyModule("unpause.version")
+
 # One that somebody typed where none belongs must not be repeated in a log of errors.
 _TOKEN = re.compile(r"unp_[\w.-]+|eyJ[\w.-]+")
+
+# Why standard output takes no more.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def _version() -> str:
     # Reading the package's metadata takes longer than all the rest of a command's start.
-    from unpause.version import VERSION  # noqa: PLC0415
-
-    return VERSION
+    return version.VERSION
 
 
 app = App(
@@ -59,11 +69,14 @@ _COMMANDS = {
     "Server": (
         ("serve", "serve:serve", "Serve agents over HTTP: `unpause serve --agents mypackage.agents`."),
         ("worker", "worker:worker", "Execute runs for servers that share a PostgreSQL; listen on no port."),
+        ("agents", "agents:app", "Check agents before they are served: `unpause agents check agents.py`."),
         ("demo", "serve:demo", "Serve the demo agent on a scratch workspace, without a key."),
         ("db", "db:app", "Upgrade, downgrade, show or check the database schema; back up and restore."),
-        ("tokens", "tokens:tokens", "Create, list, revoke or rotate tokens."),
+        ("tokens", "tokens:app", "Create, list, revoke or rotate tokens."),
         ("login-link", "login_link:login_link", "Print a link that signs somebody in to the console once."),
-        ("organizations", "tokens:organizations", "Create or list organizations."),
+        ("organizations", "organizations:app", "Create or list organizations, and set how long to keep their data."),
+        ("users", "users:app", "Erase a user."),
+        ("deliveries", "deliveries:app", "Delete old webhooks and notifications."),
         ("notify", "notify:app", "Add, list, remove or test channels of notifications."),
         ("keys", "keys:app", "Create or rotate keys that encrypt secrets."),
         ("metrics", "metrics_files:app", "Print the dashboard and the alert rules for the metrics."),
@@ -87,6 +100,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with 0, or with another code of ``Exit`` and a message that says what is wrong."""
+    _open_closed_streams()
     try:
         with without_collections():
             command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
@@ -98,18 +112,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(error.message, Exit.USAGE)
     except CommandFailed as error:
         _refuse(error.message, error.code)
+    except UnpauseError as error:
+        # Such as a database that went away.
+        _refuse(error.message, Exit.FAILED)
+    except StorageError as error:
+        # Such as a user that may only read. It is for the operator, as what commands on the database say otherwise.
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        _refuse(f"{error}: {cause}" if cause else str(error), Exit.FAILED)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output has read enough. The interpreter flushes it once more, into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has read enough.
+        _drop_output()
         sys.exit(Exit.PIPE_CLOSED)
+    except (UnicodeError, OSError) as error:
+        _refuse_input_or_output(error)
+
+
+def _open_closed_streams() -> None:
+    """Refuse a closed standard output, which may be for a token that is shown once; open others that are closed."""
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
+    if sys.stdout is None:
+        _refuse("standard output is closed", Exit.FAILED)
+
+
+def _refuse_input_or_output(error: UnicodeError | OSError) -> NoReturn:
+    """Refuse what could not be read or written, such as a file whose name is too long."""
+    if isinstance(error, UnicodeError):
+        _refuse(f"the input is not UTF-8: {error}", Exit.USAGE)
+    if error.errno in _NO_ROOM and error.filename is None:
+        _drop_output()
+        _refuse(f"the output could not be written: {error.strerror}", Exit.FAILED)
+    reason = error.strerror or str(error)
+    _refuse(reason if error.filename is None else f"{error.filename}: {reason}", Exit.FAILED)
+
+
+def _drop_output() -> None:
+    """Have the interpreter, which flushes standard output once more, do so into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_usage(error: CycloptsError) -> NoReturn:
-    # What prints help takes a tenth of a command's start.
-    from cyclopts.help import format_usage  # noqa: PLC0415
-
     error.verbose = False
     chain = error.command_chain or ()
     commands = [name for name in error.app or () if not name.startswith("-")]
@@ -125,7 +171,8 @@ def _refuse_usage(error: CycloptsError) -> NoReturn:
     _refuse(
         _TOKEN.sub("…", message),
         Exit.USAGE,
-        f"Usage: {format_usage(app, chain)}".strip(),
+        # What prints help takes a tenth of a command's start.
+        f"Usage: {cyclopts_help.format_usage(app, chain)}".strip(),
         f"`{' '.join(['unpause', *chain])} --help` explains it.",
     )
 

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 
 from unpause.auth.tokens import check_name, check_scopes
 from unpause.cli.databases import existing_database
-from unpause.cli.options import DatabaseUrl, read_settings
+from unpause.cli.numbers import Whole
+from unpause.cli.options import DatabaseUrl, Organization
 from unpause.clock import SystemClock
 from unpause.domain.notifications import ALL_EVENTS, ChannelEvent
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
@@ -19,6 +20,7 @@ from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 from unpause.errors import InvalidSetting, UnpauseError
 from unpause.factories import build_channel_sender, load_vault
 from unpause.notifications.service import ChannelService, NewChannel
+from unpause.settings_sources import read_settings
 from unpause.store.engine.database import Database
 from unpause.store.engine.schema import check_database
 
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 app = App(name="notify")
-_Id = Annotated[int, Parameter(help="Id of the channel, as `list` shows it.")]
-_Organization = Annotated[int, Parameter(metavar="NUMBER", help="Id of the organization.")]
+_Id = Annotated[Whole, Parameter(help="Id of the channel, as `list` shows it.")]
 _AT_ONCE = 200
 
 
@@ -50,7 +51,7 @@ class _ChannelOptions:
     events: Annotated[str, Parameter(metavar="LIST", help="What it tells about, comma-separated.")] = ",".join(
         ALL_EVENTS
     )
-    org: _Organization = DEFAULT_ORGANIZATION
+    org: Organization = DEFAULT_ORGANIZATION
 
     def principal(self) -> Principal:
         """Return the user, or the operator."""
@@ -88,7 +89,7 @@ def add(
 
 
 @app.command(name="list")
-def show_channels(*, org: _Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None) -> None:
+def show_channels(*, org: Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None) -> None:
     """List the channels of an organization, without their URLs."""
 
     async def collect(service: ChannelService) -> list[Channel]:
@@ -101,7 +102,7 @@ def show_channels(*, org: _Organization = DEFAULT_ORGANIZATION, database_url: Da
 
 
 @app.command
-def remove(channel_id: _Id, /, *, org: _Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None) -> None:
+def remove(channel_id: _Id, /, *, org: Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None) -> None:
     """Remove a channel, with what was still to be sent to it."""
     _run(database_url, lambda service: service.remove_channel(_operator(org), channel_id))
     _print(f"Channel {channel_id} is removed")
@@ -109,7 +110,7 @@ def remove(channel_id: _Id, /, *, org: _Organization = DEFAULT_ORGANIZATION, dat
 
 @app.command(name="test")
 def send_test(
-    channel_id: _Id, /, *, org: _Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None
+    channel_id: _Id, /, *, org: Organization = DEFAULT_ORGANIZATION, database_url: DatabaseUrl = None
 ) -> None:
     """Send a test message now; exit with 1 where that fails."""
     sent = _run(database_url, lambda service: service.send_test(_operator(org), channel_id))

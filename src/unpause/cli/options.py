@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import os
-import re
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter, Token
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
-from unpause.durations import parse_duration
-from unpause.errors import InvalidSetting
+from unpause.cli.numbers import Whole
+from unpause.durations import duration_text, parse_duration
 from unpause.settings import Settings
+from unpause.settings_sources import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-
-_PREFIX = "UNPAUSE_"
-# Those of the commands for people.
-_OF_PEOPLE = frozenset({"UNPAUSE_URL", "UNPAUSE_TOKEN"})
-_SERVICE = re.compile(r"UNPAUSE_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
 
 # What stands for a value in the help: by the end of the name, or else by the type.
 _WORDS_BY_NAME = {"_url": "URL", "_bytes": "BYTES", "_seconds": "SECONDS"}
@@ -37,6 +30,10 @@ DatabaseUrl = Annotated[
     str | None,
     Parameter(metavar="URL", help="URL of the database; by default UNPAUSE_DATABASE_URL, or unpause.db here."),
 ]
+Organization = Annotated[Whole, Parameter(help="Id of the organization.")]
+OrganizationFilter = Annotated[
+    Whole | None, Parameter(name="--org", metavar="NUMBER", help="Id of the organization; by default all of them.")
+]
 
 
 def _duration(_: Any, words: Sequence[Token]) -> timedelta:  # noqa: ANN401 - cyclopts passes the type
@@ -45,40 +42,6 @@ def _duration(_: Any, words: Sequence[Token]) -> timedelta:  # noqa: ANN401 - cy
 
 
 Duration = Annotated[timedelta, Parameter(converter=_duration, metavar="DURATION", n_tokens=1)]
-
-
-def read_settings(**options: Any) -> Settings:  # noqa: ANN401 - as they come; pydantic checks them
-    """Return the settings of these options and the environment; raise InvalidSetting, without the wrong values.
-
-    Also for a variable that is no setting: a misspelt one would have the server start with a default instead.
-    """
-    _refuse_unknown(os.environ)
-    try:
-        return Settings(**options)
-    except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False))
-        raise InvalidSetting("; ".join(wrong)) from None
-
-
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | _OF_PEOPLE
-    unknown = [
-        name
-        for name, value in environment.items()
-        if name.upper().startswith(_PREFIX) and name.upper() not in known and not _is_of_kubernetes(name, value)
-    ]
-    if not unknown:
-        return
-    # Not the value: it may be a secret under a misspelt name.
-    names = [name.removeprefix(_PREFIX) for name in known]
-    near = get_close_matches(unknown[0].upper().removeprefix(_PREFIX), names, 1)
-    hint = f"did you mean {_PREFIX}{near[0]}?" if near else "`unpause settings` lists all"
-    raise InvalidSetting(f"{unknown[0]} is no setting: {hint}")
-
-
-def _is_of_kubernetes(name: str, value: str) -> bool:
-    """Whether Kubernetes sets the variable, for a Service whose name begins with ``unpause``."""
-    return _SERVICE.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in value)
 
 
 def database_url_or_default(database_url: str | None) -> str:
@@ -151,4 +114,6 @@ def shown_default(field: FieldInfo) -> str:
         return ""
     if isinstance(default, bool):
         return str(default).lower()
+    if isinstance(default, timedelta):
+        return duration_text(default)
     return ",".join(default) if isinstance(default, tuple) else str(default)

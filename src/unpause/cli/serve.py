@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from unpause.agents.process.environment import protect_memory
 from unpause.agents.process.launch import launched_agents
-from unpause.cli.collecting import without_collections
+from unpause.cli.loading import loading_server
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
+from unpause.lazy import LazyModule
 from unpause.settings import GROUPS, DemoSettings, Settings
+
+if TYPE_CHECKING:
+    from unpause.cli import server_process
+else:
+    server_process = LazyModule("unpause.cli.server_process")
 
 _HINTS = """
   ┌──────────────────────────────────────────────────────────────────────
@@ -39,6 +47,11 @@ def _start_server(settings: Settings) -> None:
     """Serve the agents of the settings until stopped."""
     if not settings.agents:
         raise InvalidSetting("no agents to serve: name a module or file with --agents, or try `unpause demo`")
+    if settings.reload and settings.agent_processes == 0:
+        raise InvalidSetting(
+            "--reload loads agents anew in new agent processes, and with --agent-processes 0 there are none: "
+            "leave one of the two out"
+        )
     _start(settings)
 
 
@@ -49,7 +62,7 @@ def _start_demo(settings: Settings) -> None:
 
 
 serve = settings_command(_start_server, [group for group in GROUPS if group is not DemoSettings])
-demo = settings_command(_start_demo, GROUPS, without={"agents", "dev"})
+demo = settings_command(_start_demo, GROUPS, without={"agents", "dev", "reload"})
 
 
 def _start(settings: Settings, hints: str = "") -> None:
@@ -61,7 +74,6 @@ def _start(settings: Settings, hints: str = "") -> None:
     protect_memory()
     with launched_agents(settings, demo=bool(hints)) as launched:
         # FastAPI, SQLAlchemy and all routes take a second; meanwhile the agents load in their processes.
-        with without_collections():
-            from unpause.cli.server import run_server  # noqa: PLC0415
-
+        with loading_server():
+            run_server = server_process.run_server
         run_server(settings, launched, hints)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from unpause.agents.process.environment import protect_memory
 from unpause.agents.process.launch import launched_agents
-from unpause.cli.collecting import without_collections
+from unpause.cli.loading import loading_server
 from unpause.cli.options import settings_command
 from unpause.errors import InvalidSetting
+from unpause.lazy import LazyModule
 from unpause.operator_settings import DatabaseSettings, LogSettings, MetricsSettings, ProcessSettings
 from unpause.settings import (
     AgentProcessSettings,
@@ -17,6 +20,11 @@ from unpause.settings import (
     SetupCommandSettings,
     WebhookSettings,
 )
+
+if TYPE_CHECKING:
+    from unpause.cli import worker_process
+else:
+    worker_process = LazyModule("unpause.cli.worker_process")
 
 # What a process needs that executes runs and listens on no port.
 _GROUPS = (
@@ -42,9 +50,8 @@ def _start(settings: Settings) -> None:
         raise InvalidSetting("a worker with --no-worker would do nothing")
     with launched_agents(settings, demo=False) as launched:
         # SQLAlchemy and the services; meanwhile the agents load in their processes.
-        with without_collections():
-            from unpause.cli.executing import run_worker  # noqa: PLC0415
-
+        with loading_server():
+            run_worker = worker_process.run_worker
         run_worker(settings, launched)
 
 

@@ -25,7 +25,7 @@ class Addressed(Protocol):
 
     @property
     def server(self) -> str:
-        """The name of its receiver."""
+        """The receiver whose attempts are limited."""
         ...
 
 
@@ -72,8 +72,8 @@ class DeliverySlots:
     @property
     def full_organizations(self) -> list[int]:
         """The organizations without a free slot."""
-        most = self.rules.per_organization
-        return [organization for organization, count in self._organizations.items() if count >= most]
+        limit = self.rules.per_organization
+        return [organization for organization, count in self._organizations.items() if count >= limit]
 
     def choose(self, due: Iterable[A]) -> list[A]:
         """Return what may start now: fast servers first, and the organizations in turn."""
@@ -92,10 +92,10 @@ class DeliverySlots:
                 chosen.append(each)
         return chosen
 
-    def begin(self, message: Addressed) -> Slot:
-        """Take a slot for an attempt; ``Slot.end`` gives it back."""
+    def begin(self, message: Addressed) -> DeliverySlot:
+        """Take a slot for an attempt; ``DeliverySlot.end`` gives it back."""
         organization, server = message.organization_id, message.server
-        return Slot(self, organization, server, is_unproven=self._add(organization, server))
+        return DeliverySlot(self, organization, server, is_unproven=self._add(organization, server))
 
     def _has_room(self, organization: int, server: str) -> bool:
         rules = self.rules
@@ -123,7 +123,7 @@ class DeliverySlots:
         self._unproven.update((0, organization))
         return True
 
-    def _remove(self, slot: Slot) -> None:
+    def _remove(self, slot: DeliverySlot) -> None:
         _take(self._servers, slot.server)
         _take(self._organizations, slot.organization)
         if slot.is_unproven:
@@ -138,7 +138,7 @@ class DeliverySlots:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class DeliverySlot:
     """The slot of one running attempt."""
 
     slots: DeliverySlots

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import structlog
 
-from unpause.delivery.slots import Addressed, DeliverySlots, Slot, SlotRules
+from unpause.delivery.slots import Addressed, DeliverySlot, DeliverySlots, SlotRules
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, UnpauseError
 from unpause.store.engine.dialects import read_now
 from unpause.tasks import VitalTask, background_tasks
 from unpause.telemetry.metrics import DELIVERIES
-from unpause.telemetry.tracing import span
+from unpause.telemetry.tracing import is_tracing, span_below
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
 
     from unpause.clock import Clock
+    from unpause.domain.changes import Outbox
     from unpause.domain.webhooks import DeliveryResult
     from unpause.store.engine.database import Connection, Database
 
@@ -32,28 +34,31 @@ _log = structlog.get_logger(__name__)
 _BATCH_SIZE = 1000
 # Each makes the query longer.
 _MAX_EXCLUDED = 50
-_CLEAN_EVERY = timedelta(minutes=10)
 # A delay varies at random by this part, so that messages that failed together are not retried together.
 _JITTER = 0.25
 # More doublings only lead to numbers that are too large.
 _MAX_DOUBLINGS = 30
+# After a query that found something due, or failed.
+_AGAIN_SECONDS = 1.0
+# Between two queries, so that messages that come one after another share one; and while messages wait for a slot.
+_COLLECT_SECONDS = 0.1
+_COLLECT_SECONDS_IF_FULL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRules:
     """How often, how soon and how many at a time.
 
-    ``timeout_seconds`` limits one attempt; ``slots`` limit concurrent attempts. Finished messages are kept for
-    ``keep``.
+    ``timeout_seconds`` limits one attempt; ``slots`` limit concurrent attempts. ``poll_seconds`` is how often to look
+    for messages of which this process does not know, such as those of a process that died.
     """
 
     attempts: int
     timeout_seconds: float
     first_delay_seconds: float = 5.0
     longest_delay_seconds: float = 3600.0
-    poll_seconds: float = 0.5
+    poll_seconds: float = 5.0
     slots: SlotRules = field(default_factory=SlotRules)
-    keep: timedelta = timedelta(days=7)
 
     def delay_after(self, attempts: int, chance: float) -> timedelta:
         """Return how long to wait after this many failed attempts; ``chance`` is between 0 and 1."""
@@ -62,7 +67,7 @@ class DeliveryRules:
         return timedelta(seconds=min(doubled, self.longest_delay_seconds) * varied)
 
 
-class Due(Addressed, Protocol):
+class DueMessage(Addressed, Protocol):
     """What is due: how often it was attempted, this one not included."""
 
     @property
@@ -71,7 +76,7 @@ class Due(Addressed, Protocol):
         ...
 
 
-class Message(Addressed, Protocol):
+class StoredMessage(Addressed, Protocol):
     """What one attempt sends; ``attempts`` includes it."""
 
     @property
@@ -85,23 +90,27 @@ class Message(Addressed, Protocol):
         ...
 
 
-D = TypeVar("D", bound=Due)
-M = TypeVar("M", bound=Message)
+D = TypeVar("D", bound=DueMessage)
+M = TypeVar("M", bound=StoredMessage)
 
 
 class DeliveryQueue(Protocol[D, M]):
     """Stored messages of one kind, and how to send one. Several processes may work on it."""
 
     @property
-    def kind(self) -> str:
-        """What the log calls them."""
+    def outbox(self) -> Outbox:
+        """Where they are stored, which is also what the log calls them."""
+        ...
+
+    def until_due(self, connection: Connection, now: datetime) -> timedelta | None:
+        """Return how long until anything is due, by a single query; None without any. ``now`` is for SQLite."""
         ...
 
     def list_due(
         self,
         connection: Connection,
         now: datetime,
-        at_most: int,
+        limit: int,
         servers: Sequence[str],
         organizations: Sequence[int],
     ) -> list[D]:
@@ -115,6 +124,10 @@ class DeliveryQueue(Protocol[D, M]):
         """
         ...
 
+    def find_trace(self, connection: Connection, message: M) -> str | None:
+        """Return the trace of the message's run, as it is stored; None for a message of no run, or of several."""
+        ...
+
     async def send(self, message: M) -> DeliveryResult:
         """Send it once and return the result; raise nothing for what others cause."""
         ...
@@ -124,22 +137,18 @@ class DeliveryQueue(Protocol[D, M]):
         ...
 
     def mark_failed(
-        self, connection: Connection, message: M, error: str, retry_at: datetime, most: int
+        self, connection: Connection, message: M, error: str, retry_at: datetime, max_attempts: int
     ) -> datetime | None:
-        """Write why the attempt failed; return when the next one is due, None after the last of ``most``."""
-        ...
-
-    def has_finished(self, connection: Connection, before: datetime) -> bool:
-        """Whether there are finished messages from before this time."""
-        ...
-
-    def delete_finished(self, connection: Connection, before: datetime) -> None:
-        """Delete them."""
+        """Write why the attempt failed; return when the next one is due, None after the last of ``max_attempts``."""
         ...
 
 
 class DeliveryWorker(Generic[D, M]):
-    """Polls the database for due messages and sends them; other processes may do the same."""
+    """Sends messages when they are due; other processes may do the same.
+
+    It looks for them after each commit of this process that has stored some, when the next one is due, and now and
+    then for those that other processes left.
+    """
 
     def __init__(
         self,
@@ -156,41 +165,56 @@ class DeliveryWorker(Generic[D, M]):
         self._chance = chance
         self._attempts: set[asyncio.Task[float | None]] = set()
         self._slots = DeliverySlots(rules.slots)
-        self._freed = asyncio.Event()
-        self._clean_at = clock.now()
+        self._wakeup = asyncio.Event()
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Deliver during the block; at its end running attempts are cancelled, and retried later."""
         async with background_tasks() as tasks:
-            polling = VitalTask(tasks, self._poll(tasks), f"{self._queue.kind} deliverer")
+            polling = VitalTask(tasks, self._poll(tasks), f"{self._queue.outbox} deliverer")
             try:
-                yield
+                with self._database.waking(self.look_soon, self._queue.outbox):
+                    yield
             finally:
                 polling.stop()
                 for task in self._attempts:
                     task.cancel()
 
+    def look_soon(self) -> None:
+        """Look for due messages without waiting for the next poll."""
+        self._wakeup.set()
+
     async def _poll(self, tasks: asyncio.TaskGroup) -> None:
+        loop, longest = asyncio.get_running_loop(), self._rules.poll_seconds
         while True:
-            self._freed.clear()
-            more = False
+            self._wakeup.clear()
+            began, rest, more = loop.time(), _AGAIN_SECONDS, False
             try:
-                more = await self._start_due(tasks)
-                await self._clean()
+                rest, more = await self._look(tasks)
+            except (DatabaseUnavailable, DatabaseBusy) as error:
+                # The outage is logged where it is noticed.
+                _log.debug(f"{self._queue.outbox} polling failed", reason=error.message)
             except Exception:  # noqa: BLE001 - the boundary around a poll: the next one tries again
-                _log.exception(f"{self._queue.kind} polling failed")
-            if more:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), self._rules.poll_seconds)
-            else:
-                await asyncio.sleep(self._rules.poll_seconds)
+                _log.exception(f"{self._queue.outbox} polling failed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(rest, longest)):
+                    await self._wakeup.wait()
+            earliest = began + min(_COLLECT_SECONDS_IF_FULL if more else _COLLECT_SECONDS, longest)
+            await asyncio.sleep(earliest - loop.time())
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> tuple[float, bool]:
+        """Start what is due; return in how many seconds to look again at the latest, and whether more may be due."""
+        if self._slots.room <= 0:
+            return self._rules.poll_seconds, True
+        left = await self._database.query(lambda connection: self._queue.until_due(connection, self._clock.now()))
+        if left is None:
+            return self._rules.poll_seconds, False
+        seconds = left.total_seconds()
+        return (seconds, False) if seconds > 0 else (_AGAIN_SECONDS, await self._start_due(tasks))
 
     async def _start_due(self, tasks: asyncio.TaskGroup) -> bool:
         """Start as many attempts as there are free slots; return whether more may be due."""
         slots = self._slots
-        if slots.room <= 0:
-            return True
         servers, organizations = slots.full_servers, slots.full_organizations
 
         def find_due(connection: Connection) -> tuple[datetime, list[D]]:
@@ -225,10 +249,11 @@ class DeliveryWorker(Generic[D, M]):
         # Not in the task itself: it may be cancelled before its first step.
         task.add_done_callback(partial(self._finish, slot))
 
-    def _finish(self, slot: Slot, task: asyncio.Task[float | None]) -> None:
+    def _finish(self, slot: DeliverySlot, task: asyncio.Task[float | None]) -> None:
         self._attempts.discard(task)
         slot.end(None if task.cancelled() or task.exception() is not None else task.result())
-        self._freed.set()
+        # Its slot is free, or it has to be retried.
+        self.look_soon()
 
     async def _deliver(self, message: M) -> float | None:
         """Make one attempt; return the seconds that the server took, None where they are unknown."""
@@ -236,13 +261,21 @@ class DeliveryWorker(Generic[D, M]):
         began = loop.time()
         seconds = None
         try:
-            with span(f"deliver {self._queue.kind}", message_id=message.id, attempt=message.attempts):
+            trace = await self._find_trace(message) if is_tracing() else None
+            with span_below(trace, f"deliver {self._queue.outbox}", message_id=message.id, attempt=message.attempts):
                 sent = await self._queue.send(message)
             seconds = loop.time() - began
             await self._record(message, sent)
         except Exception:  # noqa: BLE001 - the boundary around a delivery: its claim has set the next attempt
-            _log.exception(f"{self._queue.kind} delivery crashed", message_id=message.id, attempt=message.attempts)
+            _log.exception(f"{self._queue.outbox} delivery crashed", message_id=message.id, attempt=message.attempts)
         return seconds
+
+    async def _find_trace(self, message: M) -> str | None:
+        try:
+            return await self._database.read(lambda connection: self._queue.find_trace(connection, message))
+        except UnpauseError:
+            # A message is worth more than its place in a trace.
+            return None
 
     async def _record(self, message: M, sent: DeliveryResult) -> None:
         queue, reason = self._queue, sent.error
@@ -250,7 +283,7 @@ class DeliveryWorker(Generic[D, M]):
             await self._database.write(
                 lambda connection: queue.mark_delivered(connection, message, self._now(connection))
             )
-            DELIVERIES.labels(queue.kind, "delivered").inc()
+            DELIVERIES.labels(queue.outbox, "delivered").inc()
             return
         delay = self._rules.delay_after(message.attempts, self._chance())
 
@@ -259,20 +292,11 @@ class DeliveryWorker(Generic[D, M]):
             return queue.mark_failed(connection, message, reason, retry_at, self._rules.attempts)
 
         retry_at = await self._database.write(unit)
-        DELIVERIES.labels(queue.kind, "given_up" if retry_at is None else "failed").inc()
+        DELIVERIES.labels(queue.outbox, "given_up" if retry_at is None else "failed").inc()
         _log.warning(
-            f"{queue.kind} delivery failed",
+            f"{queue.outbox} delivery failed",
             message_id=message.id,
             attempt=message.attempts,
             reason=reason,
             retry_at=retry_at.isoformat() if retry_at else None,
         )
-
-    async def _clean(self) -> None:
-        now = self._clock.now()
-        if now < self._clean_at:
-            return
-        self._clean_at = now + _CLEAN_EVERY
-        before = await self._database.read(self._now) - self._rules.keep
-        if await self._database.read(lambda connection: self._queue.has_finished(connection, before)):
-            await self._database.write(lambda connection: self._queue.delete_finished(connection, before))

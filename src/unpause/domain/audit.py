@@ -16,6 +16,7 @@ class AuditAction(StrEnum):
 
     ANSWERED = "requirement.answered"
     VOTED = "requirement.voted"
+    REOPENED = "requirement.reopened"
     RESOLVED = "approval.resolved"
     APPROVAL_DELETED = "approval.deleted"
     GRANTED = "grant.created"
@@ -34,6 +35,10 @@ class AuditAction(StrEnum):
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - a word, not a token
     SIGNED_IN = "console.signed_in"
     SIGNED_OUT = "console.signed_out"
+    AUDIT_PURGED = "audit.purged"
+    CHAIN_DROPPED = "audit.chain_dropped"
+    USER_ERASED = "user.erased"
+    RETENTION_CHANGED = "retention.changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +47,12 @@ class AuditEntry:
 
     ``subject`` is the id of the requirement, approval, session or token. ``actor`` None is an unnamed client of a
     server without authentication, or the server itself where ``via`` is ``expiry``. Where ``via`` is ``grant``, a grant
-    of the actor has decided.
+    of the actor has decided. ``action`` is one of ``AuditAction``, or of a newer version that shares the database.
     """
 
     organization_id: int
     at: datetime
-    action: AuditAction
+    action: str
     via: str
     actor: str | None = None
     token_id: str | None = None
@@ -60,7 +65,18 @@ class AuditEntry:
     id: int | None = None
 
 
-def entry_by(principal: Principal, action: AuditAction, at: datetime, **fields: Any) -> AuditEntry:  # noqa: ANN401
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which entries to list; None means any. ``since`` is included, ``until`` is not."""
+
+    run_id: str | None = None
+    actor: str | None = None
+    action: AuditAction | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def entry_by(principal: Principal, action: AuditAction, at: datetime, **fields: Any) -> AuditEntry:  # noqa: ANN401 - the entry's own
     """Return the entry of the principal's action; ``fields`` are further fields of the entry."""
     return AuditEntry(
         organization_id=principal.organization_id,

@@ -1,9 +1,10 @@
-"""What a transaction did to a run's status: for the log, the metrics and the traces, once it is committed."""
+"""What a transaction changed: for the log, the metrics and the traces, and for deliverers, once it is committed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from unpause.domain.runs import Run
@@ -21,6 +22,13 @@ class RunChange:
     trigger: Trigger | None = None
     claimed: bool = False
     details: dict[str, Any] = field(default_factory=dict)
+
+
+class Outbox(StrEnum):
+    """Where messages are stored with the change that they describe, until they are delivered."""
+
+    WEBHOOK = "webhook"
+    NOTIFICATION = "notification"
 
 
 OnChanges: TypeAlias = Callable[[Sequence[RunChange]], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -35,6 +36,29 @@ def read_approver(text: str) -> Approver:
             raise ValueError(message)
         return Approver(ApproverKind(prefix), rest)
     return Approver(ApproverKind.SCOPE if colon else ApproverKind.USER, text)
+
+
+# How an entry of ``approvers`` begins that is a user whatever its name.
+USER_ENTRY = f"{ApproverKind.USER}:"
+
+
+@dataclass(frozen=True, slots=True)
+class ApproverEntries:
+    """The entries of ``approvers`` that name a caller: these texts, and with ``every_scope`` all that are scopes."""
+
+    texts: frozenset[str] = frozenset()
+    every_scope: bool = False
+
+
+def entries_naming(approvers: Iterable[Approver]) -> frozenset[str]:
+    """Return the entries that ``read_approver`` reads as one of these approvers."""
+    return frozenset(
+        entry
+        for approver in approvers
+        if approver.name
+        for entry in (approver.name, f"{approver.kind}:{approver.name}")
+        if read_approver(entry) == approver
+    )
 
 
 @dataclass(frozen=True, slots=True)

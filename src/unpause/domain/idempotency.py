@@ -10,9 +10,9 @@ _VERSION = "2"
 _LENGTH = 64
 
 
-def versioned(fingerprint: str) -> str:
-    """Return the fingerprint with the version of the rules that made it."""
-    return f"{_VERSION}:{fingerprint}"[:_LENGTH]
+def versioned(fingerprint: str, key_name: str = "") -> str:
+    """Return the fingerprint with the version of the rules that made it, and the key where it is of a secret, too."""
+    return f"{_VERSION}{key_name and '-'}{key_name}:{fingerprint}"[:_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,16 @@ class RequestKey:
     def came_with(self, fingerprint: str) -> bool:
         """Whether a stored fingerprint may be that of the same request.
 
-        One of another version cannot be compared: during an upgrade a retry is likelier than a key used twice.
+        One of another version, or with a secret under another key, cannot be compared: during an upgrade, or while keys
+        are changed, a retry is likelier than a key used twice.
         """
-        return fingerprint == self.fingerprint or _version(fingerprint) != _version(self.fingerprint)
+        if fingerprint == self.fingerprint:
+            return True
+        (version, key_name), (own_version, own_key_name) = _version(fingerprint), _version(self.fingerprint)
+        return version != own_version or bool(key_name and own_key_name and key_name != own_key_name)
 
 
-def _version(fingerprint: str) -> str:
-    version, colon, _ = fingerprint.partition(":")
-    return version if colon else ""
+def _version(fingerprint: str) -> tuple[str, str]:
+    made_by, colon, _ = fingerprint.partition(":")
+    version, _, key_name = made_by.partition("-") if colon else ("", "", "")
+    return version, key_name

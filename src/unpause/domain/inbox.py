@@ -80,7 +80,8 @@ class Request:
 class InboxFilter:
     """Which open requests a list shows; None means any.
 
-    ``created_before`` and ``expires_before`` are moments; ``started_by`` is the user of the run.
+    ``created_before`` and ``expires_before`` are moments; ``started_by`` is the user of the run. With ``id_prefix`` it
+    shows the requests whose id, or whose run's id, begins so, whether they are open or not.
     """
 
     whose: Whose = Whose.MINE
@@ -91,6 +92,7 @@ class InboxFilter:
     created_before: datetime | None = None
     expires_before: datetime | None = None
     in_doubt: bool | None = None
+    id_prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class ChangePosition:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class InboxChange:
     """A request as it stands after a change.
 
     ``authors`` are the users who gave the run's model input before the pause, None for one without a name; they are

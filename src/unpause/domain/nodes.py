@@ -29,12 +29,13 @@ class ServedAgents:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A process that shares its database with others; ``agents`` are those that it serves."""
+    """A process that shares its database with others: the agents that it serves, and how many runs it executes."""
 
     id: str
     name: str
     version: str
     agents: tuple[str, ...]
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,15 @@ class Missing:
     part: MissingPart
     detail: str
     agent_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSchema:
+    """The revision of a database whose schema is not this version's own, but works with it; ``known`` is its own."""
+
+    revision: str
+    known: str
+    detail: str
 
 
 def node_name() -> str:

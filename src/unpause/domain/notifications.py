@@ -1,4 +1,4 @@
-"""Notifications: channels that tell people about requests and runs, and what they are told."""
+"""Notifications: channels that tell people about requests and runs, and the events that they tell about."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any
 
 from unpause.domain.principal import Principal
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 TEST_TITLE = "Unpause: a test message"
 TEST_BODY = "This channel can be reached."
 
 # A digest lists so many; the console has all.
-_MOST_LISTED = 20
+_MAX_LISTED = 20
 
 
 class ChannelEvent(StrEnum):
@@ -54,7 +54,7 @@ class Channel:
 
     organization_id: int
     kind: str
-    url: Sealed
+    url: Encrypted
     events: tuple[ChannelEvent, ...]
     created_at: datetime
     name: str | None = None
@@ -135,7 +135,7 @@ class NotificationMessage:
 
     @property
     def server(self) -> str:
-        """Stands for the receiver: one attempt at a time goes to a channel."""
+        """The receiver whose attempts are limited: one at a time for a channel."""
         return f"channel {self.channel.id}"
 
     def text(self, address: str) -> tuple[str, str]:
@@ -143,7 +143,7 @@ class NotificationMessage:
         if len(self.notifications) == 1:
             [only] = self.notifications
             return only.title, f"{only.body}\n{address}{only.path}"
-        shown = self.notifications[:_MOST_LISTED]
+        shown = self.notifications[:_MAX_LISTED]
         lines = [f"{each.title}\n{address}{each.path}" for each in shown]
         left = len(self.notifications) - len(shown)
         if left:

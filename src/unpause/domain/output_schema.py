@@ -6,18 +6,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unpause.errors import InvalidOutputSchema
+from unpause.lazy import LazyModule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from jsonschema_rs import Validator
 
+    from unpause.domain import json_schema
+else:
+    json_schema = LazyModule("unpause.domain.json_schema")
+
 # AgentOS's names for a schema without a title, and for one that is passed to the model unchanged.
 _UNTITLED = "DynamicModel"
 _RESPONSE_FORMAT = "dict"
 _LONGEST_NAME = 64
 # Of a schema with its references inlined: a few lines of references can expand to gigabytes.
-_MOST_NODES = 10_000
+_MAX_NODES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,10 @@ def compile_schema(schema: Mapping[str, Any]) -> Callable[[object], str | None]:
 
 
 def _validator(schema: Mapping[str, Any]) -> Validator:
-    # Imported here because it takes 40 ms and most servers never need it.
-    from jsonschema_rs import RegexOptions, ValidationError, validator_for  # noqa: PLC0415
-
+    # It takes 40 ms to load, and most servers never need it.
     try:
-        # No reference is fetched, and a pattern takes time linear in the text.
-        return validator_for(dict(schema), offline=True, pattern_options=RegexOptions())
-    except (ValidationError, ValueError) as error:
+        return json_schema.validator_of(schema)
+    except ValueError as error:
         raise InvalidOutputSchema(str(error).partition("\n")[0][:300]) from None
 
 
@@ -83,7 +85,7 @@ class _Inliner:
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self._schema = schema
-        self._left = _MOST_NODES
+        self._left = _MAX_NODES
 
     def root(self) -> dict[str, Any]:
         root = {name: value for name, value in self._schema.items() if name not in {"$defs", "definitions"}}

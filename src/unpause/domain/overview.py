@@ -21,7 +21,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecidedRequirement:
     """A requirement that somebody decided, and since when it had waited."""
 
     at: datetime
@@ -31,7 +31,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that executes runs, and when it was last seen."""
+    """A process that executes runs, when it was last seen, and how many runs it executed then; None where unknown."""
 
     name: str
     version: str
@@ -39,6 +39,7 @@ class Worker:
     started_at: datetime
     seen_at: datetime
     is_alive: bool
+    running: int | None
 
 
 @dataclass(frozen=True, slots=True)

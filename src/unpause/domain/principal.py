@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from unpause.domain.scopes import ADMIN, agents_named, allows, allows_any_agent
+from unpause.domain.scopes import ADMIN, METRICS, agents_named, allows, allows_any_agent
 from unpause.errors import AgentForbidden, ScopeMissing
 
 # The token id of a JWT that names no user: this prefix and the number of its organization.
@@ -76,6 +76,11 @@ class Principal:
         return None if self.subject is None else f"{self.organization_id}:{self.subject}"
 
     @property
+    def sees_metrics(self) -> bool:
+        """Whether it may see the figures of all organizations, which an administrator of one may not by itself."""
+        return self.scopes is None or METRICS in self.scopes
+
+    @property
     def is_server(self) -> bool:
         """Whether the server acts by itself, such as at a deadline."""
         return self.via in SERVER_ITSELF
@@ -120,10 +125,14 @@ class Principal:
         """Whether it may do this with any agent."""
         return self.scopes is None or allows_any_agent(self.scopes, action)
 
+    def agents_for(self, *actions: str) -> frozenset[str] | None:
+        """Return the agents with which it may do one of these; None for all."""
+        return None if self.scopes is None else agents_named(self.scopes, actions)
+
     @property
     def visible_agents(self) -> frozenset[str] | None:
         """The agents whose runs it may see; None for all."""
-        return None if self.scopes is None else agents_named(self.scopes, ("read", "run"))
+        return self.agents_for("read", "run")
 
     def require_scope(self, scope: str) -> None:
         """Raise ScopeMissing unless it has the scope; a scope for one agent is enough."""

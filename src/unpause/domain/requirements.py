@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from unpause.domain.arguments import is_same_json
+from unpause.domain.arguments import is_echo, is_same_json
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.forms import InputField, read_value
 from unpause.domain.grants import GrantRequest, Remember
@@ -110,6 +110,11 @@ class Requirement:
         """Why the call's tool waits: a short text in its metadata, under one of the usual keys."""
         words = ((self.metadata or {}).get(key) for key in _REASONS)
         return next((text for text in words if isinstance(text, str) and 0 < len(text) <= _LONGEST_REASON), None)
+
+    @property
+    def label(self) -> str:
+        """How messages name the call."""
+        return f"Tool call {self.tool_call_id} ({self.tool_name})"
 
     @property
     def is_open(self) -> bool:
@@ -240,9 +245,9 @@ def _refuse_other_call(requirement: Requirement, answer: ToolAnswer) -> None:
         allowed.update(requirement.editable)
     for name in {*answer.tool_args, *requirement.tool_args} - allowed:
         sent, shown = answer.tool_args.get(name, _MISSING), requirement.tool_args.get(name, _MISSING)
-        if sent not in (shown, decided.get(name, shown)):
+        if not is_echo(sent, shown) and not is_echo(sent, decided.get(name, shown)):
             raise RequirementMismatch(
-                f"Tool call {call} ({requirement.tool_name}): argument {name!r} is not the one that was "
+                f"{requirement.label}: argument {name!r} is not the one that was "
                 f"{'decided' if name in requirement.editable else 'shown'}"
             )
 
@@ -260,16 +265,13 @@ def _refuse_other_values(requirement: Requirement, answer: ToolAnswer) -> None:
         kept = filled_in.get(field.name, field.value)
         # As text: a number may have been sent as one.
         if value is not None and (field.open or field.editable) and str(value) not in {str(kept), str(field.value)}:
-            raise RequirementMismatch(
-                f"Tool call {requirement.tool_call_id} ({requirement.tool_name}): "
-                f"field {field.name!r} is filled in already"
-            )
+            raise RequirementMismatch(f"{requirement.label}: field {field.name!r} is filled in already")
 
 
 def _refuse_other_answer(first: ToolAnswer, second: ToolAnswer) -> None:
     """Raise when two answers to one open call differ."""
-    one, other = ((answer.confirmed, answer.note, answer.values, answer.result) for answer in (first, second))
-    if one != other:
+    one, other = ([answer.confirmed, answer.note, answer.values, answer.result] for answer in (first, second))
+    if not is_same_json(one, other):
         raise RequirementMismatch(f"Tool call {first.tool_call_id} is answered twice, and not the same way")
 
 
@@ -278,19 +280,14 @@ def _refuse_other_decision(requirement: Requirement, answer: ToolAnswer) -> None
     if requirement.answer is None or answer.confirmed is None or requirement.approval == "required":
         return
     if answer.confirmed == (requirement.answer.decision is Decision.REJECTED):
-        raise RequirementMismatch(
-            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) "
-            f"was already {requirement.answer.decision.value}"
-        )
+        raise RequirementMismatch(f"{requirement.label} was already {requirement.answer.decision.value}")
 
 
 def _checked(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
     """Return the answer with its values checked and completed, or None where it decides nothing."""
     external = requirement.kind is RequirementKind.EXTERNAL_EXECUTION
     if answer.result is not None and not external:
-        raise RequirementMismatch(
-            f"Tool call {requirement.tool_call_id} ({requirement.tool_name}) is run by the server: it takes no result"
-        )
+        raise RequirementMismatch(f"{requirement.label} is run by the server: it takes no result")
     if answer.confirmed is False:
         # Values sent with a rejection are not checked, and not kept.
         return replace(answer, values=None, result=None)
@@ -324,7 +321,7 @@ def _edited(requirement: Requirement, answer: ToolAnswer) -> dict[str, Any]:
 def _with_values(requirement: Requirement, answer: ToolAnswer) -> ToolAnswer | None:
     sent = answer.values or {}
     values = {name: value for name, value in sent.items() if value is not None}
-    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
+    call = requirement.label
     _refuse_fixed_fields(call, requirement, values)
     fields = [field for field in requirement.fields if field.open]
     if not answer.confirmed and not any(field.name in values for field in fields):

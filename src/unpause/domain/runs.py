@@ -111,7 +111,8 @@ class Run:
 
     ``model_choice`` is the model that a client requested, by its name in the settings; ``awaiting`` describes what the
     present or last pause waits for; ``content`` is None for a pause without text of the model. ``traceback`` is that of
-    a failed run, without secrets, for administrators only. ``trace`` is the context of the run's root span, and of the
+    a failed run, without secrets, for administrators only. ``frontend`` is what a client's front end brings, as
+    ``domain.frontends`` reads it. ``trace`` is the context of the run's root span, and of the
     request that continued it last, where a process has traced them.
     """
 
@@ -149,6 +150,7 @@ class Run:
     ended_at: datetime | None = None
     traceback: str | None = None
     output_schema: dict[str, Any] | None = None
+    frontend: dict[str, Any] | None = None
     trace: str | None = None
     continuation: Continuation | None = None
 

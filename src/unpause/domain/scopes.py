@@ -10,7 +10,7 @@ ADMIN = "agent_os:admin"
 # To choose the shell commands that the server runs in a checkout. Only ADMIN implies it.
 SETUP = "setup:run"
 
-# The figures of the whole server, for a Prometheus.
+# The figures of all organizations, for a Prometheus. Not even ADMIN implies it.
 METRICS = "metrics:read"
 
 # The scopes of a token created without any: to work with one's own runs and sessions, and to see what waits.
@@ -81,12 +81,25 @@ def agents_named(scopes: Iterable[str], actions: Iterable[str]) -> frozenset[str
     allowed, named = frozenset(actions), set()
     for scope in scopes:
         resource, _, rest = scope.partition(":")
-        agent, _, action = rest.rpartition(":")
-        if scope == ADMIN or (resource == "agents" and action in allowed and agent in {"", _ANY}):
+        agent, colon, action = rest.rpartition(":")
+        if scope == ADMIN or (resource == "agents" and action in allowed and (not colon or agent == _ANY)):
             return None
         if resource == "agents" and action in allowed:
             named.add(agent)
     return frozenset(named)
+
+
+def names_granted(scopes: Iterable[str]) -> frozenset[str]:
+    """Return the scopes, not of single agents, that these grant: those for which ``allows`` is true without ADMIN."""
+    names = set()
+    for scope in scopes:
+        named, _, rest = scope.partition(":")
+        resource = _ALIASES.get(named, named)
+        actions = {rest, rest.removeprefix(f"{_ANY}:")}
+        names |= {f"{resource}:{action}" for action in actions}
+        if "" in actions:
+            names.add(resource)
+    return frozenset(names)
 
 
 def _grants(scope: str, resource: str, action: str, agent_id: str | None) -> bool:

@@ -153,7 +153,10 @@ class _Writer:
         pause_id = event.payload.get("pause_id")
         own = [item for item in self._requirements if item.pause_id == pause_id]
         self._pause = self._write(
-            EntryKind.PAUSE, event.at, pause_id=pause_id, requirements=[_shown(each) for each in own]
+            EntryKind.PAUSE,
+            event.at,
+            pause_id=pause_id,
+            requirements=[{**describe_requirement(each), "is_open": each.is_open} for each in own],
         )
         for item in own:
             self._decisions += [Entry(EntryKind.VOTE, vote.at, details=_vote(item, vote)) for vote in item.votes]
@@ -200,7 +203,8 @@ def _call(call: ToolCall) -> dict[str, Any]:
     return {key: value for key, value in details.items() if value is not None}
 
 
-def _shown(requirement: Requirement) -> dict[str, Any]:
+def describe_requirement(requirement: Requirement) -> dict[str, Any]:
+    """Return what a run waits for, as people see it wherever they look at one run."""
     return {
         "requirement_id": requirement.id,
         "tool_call_id": requirement.call_id,
@@ -208,7 +212,6 @@ def _shown(requirement: Requirement) -> dict[str, Any]:
         "arguments": requirement.tool_args,
         "kind": "question" if requirement.question else requirement.kind.value,
         "in_doubt": requirement.in_doubt,
-        "is_open": requirement.is_open,
     }
 
 

@@ -57,8 +57,3 @@ TRANSITIONS: Mapping[Trigger, Transition] = MappingProxyType(
         Trigger.EXPIRE: _row(RunStatus.CANCELLED, RunStatus.PAUSED),
     }
 )
-
-
-def is_allowed(status: RunStatus, trigger: Trigger) -> bool:
-    """Whether a run in ``status`` may be moved by ``trigger``."""
-    return status in TRANSITIONS[trigger].sources

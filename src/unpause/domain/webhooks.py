@@ -7,33 +7,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 _SERVER = re.compile(r"[^/]*//[^/?#]*")
 # In place of a fragment, which is never sent and not kept.
-_SEALED = "/#sealed:"
+_ENCRYPTED = "/#sealed:"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """A webhook's URL: ``server``, such as ``https://host:1``, and the rest, which may contain a token.
 
-    The rest is sealed where there is a key. The server stays readable, because deliveries to one are counted.
+    The rest is encrypted where there is a key. The server stays readable, because deliveries to one are counted.
     """
 
     server: str
-    rest: str | Sealed = ""
+    rest: str | Encrypted = ""
 
     @classmethod
     def read(cls, stored: str) -> Self:
         """Return the address of a stored text."""
-        url, sealed, token = stored.partition(_SEALED)
-        return cls(url, Sealed(token)) if sealed else cls(*split_url(url))
+        url, mark, token = stored.partition(_ENCRYPTED)
+        return cls(url, Encrypted(token)) if mark else cls(*split_url(url))
 
     @property
     def stored(self) -> str:
         """Return the text that the database stores."""
-        return self.server + (self.rest if isinstance(self.rest, str) else _SEALED + self.rest.token)
+        return self.server + (self.rest if isinstance(self.rest, str) else _ENCRYPTED + self.rest.token)
 
 
 def split_url(url: str) -> tuple[str, str]:
@@ -48,7 +48,7 @@ class WebhookTarget:
     """An address that gets messages about runs, signed with ``secret`` where there is one."""
 
     address: Address
-    secret: Sealed | None = None
+    secret: Encrypted | None = None
     enabled: bool = True
 
 
@@ -64,8 +64,9 @@ class Delivery:
     address: Address
     payload: str
     created_at: datetime
-    secret: Sealed | None = None
+    secret: Encrypted | None = None
     attempts: int = 0
+    run_id: str | None = None
 
     @property
     def server(self) -> str:

@@ -25,7 +25,7 @@ class ClockSync:
     async def sweep(self) -> int:
         """Set the clock, unless the database answers slowly; return 1 if it was set."""
         began = elapsed_seconds()
-        shown = await self._database.read(read_clock)
+        shown = await self._database.query(read_clock)
         if elapsed_seconds() - began > _SLOW_SECONDS:
             return 0
         self._clock.synchronize(shown)

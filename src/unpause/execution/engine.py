@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from unpause.execution.sweeper import sweeping
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from unpause.streaming.bus import Bus
     from unpause.tasks import Pulse
 
+_CALM: Final = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -26,7 +28,8 @@ class Engine:
 
     ``workers`` None leaves the runs to other processes. ``heartbeat`` None means that no other process shares the
     database: then every run that is RUNNING at the start was left by the process before. ``lifespans`` holds open what
-    the agents of this process need while it executes runs.
+    the agents of this process need while it executes runs. ``calm_sweeps`` are those that nobody waits for: as long as
+    they find nothing to do, they look seldom.
     """
 
     bus: Bus
@@ -35,6 +38,7 @@ class Engine:
     heartbeat: Heartbeat | None
     lifespans: Callable[[], AbstractAsyncContextManager[None]]
     sweeps: tuple[Sweep, ...]
+    calm_sweeps: tuple[Sweep, ...]
     sweep_seconds: float
     pulse: Pulse
 
@@ -50,5 +54,7 @@ class Engine:
             await stack.enter_async_context(self.lifespans())
             if self.workers is not None:
                 await stack.enter_async_context(self.workers.working())
-            await stack.enter_async_context(sweeping(self.sweeps, self.sweep_seconds, self.pulse))
+            seconds = self.sweep_seconds
+            await stack.enter_async_context(sweeping(self.sweeps, seconds, self.pulse))
+            await stack.enter_async_context(sweeping(self.calm_sweeps, seconds, self.pulse, _CALM * seconds))
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost
 from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.claims import ClaimRules, load_claimed
-from unpause.services.notifying import enqueue_notifications
+from unpause.services.notification_outbox import enqueue_notifications
 from unpause.services.segment_journal import SegmentJournal
 from unpause.store.engine.changes import note_run
 from unpause.store.events import add_events
@@ -30,6 +31,7 @@ from unpause.telemetry import metrics, tracing
 from unpause.webhooks.outbox import enqueue_webhooks
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from unpause.agents.driver import AgentDriver, Segment, SegmentEnd
@@ -89,13 +91,13 @@ class Executor:
             journal.request_release()
 
     async def execute(self, run_key: int, claimed: Claimed | None = None) -> bool:
-        """Execute the run's next segment, if it can still be claimed; return whether the run has to be tried again.
+        """Execute the run's next segment, if it can still be claimed; return whether the run is to be tried again.
 
-        ``claimed`` is the run where it was claimed with the request that it goes on with.
+        ``claimed`` is the run where the transaction that accepted a request has claimed it already.
 
-        It does where the segment was released, and where the database refused even its end: then the run is PENDING
-        again, as it is when the task is cancelled. Only a call that was running then is in doubt. An error of the
-        database at the claim is raised; the run is as it was.
+        The run is to be tried again where its segment was released, and where the database refused even its end: it is
+        PENDING then, as it is when the task is cancelled. Only a call that was running then is in doubt. An error of
+        the database at the claim is raised; the run is as it was.
         """
         began = time_ns()
         is_claimed = claimed is not None
@@ -103,7 +105,7 @@ class Executor:
         if claimed is None:
             return False
         run = claimed.segment.run
-        with tracing.span_below(run.trace, f"segment {run.agent_id}", **_traced_as(run)):
+        with _logged_as(run), tracing.span_below(run.trace, f"segment {run.agent_id}", **_traced_as(run)):
             if not is_claimed:
                 tracing.note_span("claim run", began)
             return await self._execute(run_key, claimed)
@@ -259,7 +261,7 @@ class Executor:
                 if waiting is None or not has_room(connection, waiting.organization_id, limit):
                     # It stays PENDING until another run of its organization ends.
                     raise RunNotFound
-            run = transition(
+            claimed = transition(
                 connection,
                 run_key,
                 Trigger.CLAIM,
@@ -267,7 +269,7 @@ class Executor:
                 served=self.served,
                 changes={"updated_at": now},
             )
-            return load_claimed(connection, run, self._rules.history_runs)
+            return load_claimed(connection, claimed.run, self._rules.history_runs)
 
         try:
             # A locked run is skipped: a poll finds it again.
@@ -290,6 +292,12 @@ async def _run_driver(driver: AgentDriver, segment: Segment, journal: SegmentJou
             raise
         except BaseException as error:  # noqa: BLE001 - the boundary around a driver
             return _driver_failed(run, error)
+
+
+def _logged_as(run: Run) -> AbstractContextManager[object]:
+    """Return what has lines of the log name the request that the run goes on for, whichever process it reached."""
+    request_id = tracing.Origin.read(run.trace).request_id
+    return nullcontext() if request_id is None else structlog.contextvars.bound_contextvars(request_id=request_id)
 
 
 def _traced_as(run: Run) -> dict[str, object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
@@ -79,21 +79,21 @@ class Heartbeat:
                     # The loop may be closed already.
                     loop.call_soon_threadsafe(ended.set)
 
-        # Before the first claim: other nodes have to know that these agents are served.
-        await asyncio.to_thread(self._keep_node)
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-        async with background_tasks() as tasks:
-            watching = VitalTask(tasks, ended.wait(), "heartbeat")
-            thread.start()
-            try:
-                yield
-            finally:
-                watching.stop()
-                self._is_over = True
-                self._wakeup.set()
-                await asyncio.to_thread(thread.join)
-                await asyncio.to_thread(self._leave)
-                self._keeper.close()
+        with closing(self._keeper):
+            # Before the first claim: other nodes have to know that these agents are served.
+            await asyncio.to_thread(self._keep_node)
+            async with background_tasks() as tasks:
+                watching = VitalTask(tasks, ended.wait(), "heartbeat")
+                thread.start()
+                try:
+                    yield
+                finally:
+                    watching.stop()
+                    self._is_over = True
+                    self._wakeup.set()
+                    await asyncio.to_thread(thread.join)
+                    await asyncio.to_thread(self._leave)
 
     def _beat(self, lost: Callable[[int], None]) -> None:
         usual = self._lease.total_seconds() / _RENEWALS

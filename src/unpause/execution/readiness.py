@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from unpause.clock import SystemClock, elapsed_seconds
-from unpause.domain.nodes import Missing, MissingPart
+from unpause.domain.nodes import Missing, MissingPart, OtherSchema
 from unpause.errors import SchemaMismatch, UnpauseError
 from unpause.store.engine.dialects import is_shared
+from unpause.store.engine.revisions import SCHEMA_REVISION
 from unpause.store.engine.schema import check_schema
 from unpause.store.nodes import list_live_agents, list_unserved
 from unpause.store.run_queue import read_clock
@@ -22,25 +23,32 @@ if TYPE_CHECKING:
     from unpause.clock import Clock
     from unpause.domain.nodes import Unserved
     from unpause.store.engine.database import Connection, Database
+    from unpause.store.engine.revisions import SchemaState
     from unpause.tasks import Pulse
 
-_MOST_OFF: Final = timedelta(seconds=1)
+_MAX_CLOCK_OFFSET: Final = timedelta(seconds=1)
 _LOADING: Final = Missing(MissingPart.AGENTS, "The agents are being loaded")
+_FULL: Final = Missing(MissingPart.DATABASE, "The database's disk is full")
 _DYING: Final = Missing(MissingPart.BACKGROUND, "A background task has died; the process is about to exit")
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What is ``missing``, and the runs by agent that wait for a process that executes it, whoever that would be."""
+    """What is ``missing``, and the runs by agent that wait for a process that executes it.
+
+    ``schema`` is that of the database where it is older or newer than this version's.
+    """
 
     missing: tuple[Missing, ...]
     unserved: tuple[Unserved, ...] = ()
+    schema: OtherSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the database shows: who serves agents, which runs wait, and its time where others share it."""
+    """What the database shows: its schema, who serves agents, which runs wait, its time where others share it."""
 
+    schema: SchemaState
     live: frozenset[str]
     unserved: tuple[Unserved, ...]
     now: datetime | None
@@ -73,6 +81,8 @@ class ReadinessCheck:
             return Readiness((_DYING,))
         if not self._registry.is_loaded:
             return Readiness((_LOADING,))
+        if self._database.availability.is_full:
+            return Readiness((_FULL,))
         began = elapsed_seconds()
         try:
             found = await self._database.read(self._look)
@@ -81,16 +91,16 @@ class ReadinessCheck:
         except UnpauseError as error:
             return Readiness((Missing(MissingPart.DATABASE, error.message),))
         missing = (*self._missing_workers(found), *self._clock_is_off(found, elapsed_seconds() - began))
-        return Readiness(missing, found.unserved)
+        return Readiness(missing, found.unserved, _other_schema(found.schema))
 
     def _look(self, connection: Connection) -> _Found:
-        check_schema(connection)
+        schema = check_schema(connection)
         live = frozenset(self._own() or ()) | list_live_agents(connection, self._patience)
         now = read_clock(connection) if is_shared(connection) and isinstance(self._clock, SystemClock) else None
-        return _Found(live, tuple(list_unserved(connection, live)), now)
+        return _Found(schema, live, tuple(list_unserved(connection, live)), now)
 
     def _missing_workers(self, found: _Found) -> tuple[Missing, ...]:
-        """Return whether runs of agents that are offered here would wait for ever."""
+        """Return whether runs of agents that are offered here would wait forever."""
         lacking = tuple(sorted(self._registry.served.names - found.live))
         if not lacking:
             return ()
@@ -102,8 +112,14 @@ class ReadinessCheck:
             return ()
         # What the question took lies between the two readings.
         off = abs(self._clock.now() - found.now) - timedelta(seconds=took)
-        if off <= _MOST_OFF:
+        if off <= _MAX_CLOCK_OFFSET:
             return ()
         return (
             Missing(MissingPart.CLOCK, f"The clock differs from the database's by {off.total_seconds():.1f} seconds"),
         )
+
+
+def _other_schema(state: SchemaState) -> OtherSchema | None:
+    if state.is_current or state.revision is None:
+        return None
+    return OtherSchema(state.revision, SCHEMA_REVISION, state.describe())

@@ -13,13 +13,13 @@ from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
-from unpause.services.notifying import enqueue_notifications
+from unpause.services.notification_outbox import enqueue_notifications
 from unpause.store.engine.dialects import read_now
 from unpause.store.events import add_events
 from unpause.store.run_lists import list_unfinished
 from unpause.store.run_queue import list_stale, lock_if_free, lock_if_stale
 from unpause.store.runs import find_by_key, transition
-from unpause.store.unreadable import CANNOT_BE_READ, Unreadable
+from unpause.store.unreadable import CANNOT_BE_READ, UnreadableRows
 from unpause.telemetry.metrics import RECOVERED
 from unpause.webhooks.outbox import enqueue_webhooks
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-_AT_ONCE = 500
+_BATCH = 500
+_LONGEST_LEASE = timedelta(minutes=10)
 
 
 class Recovery:
@@ -50,19 +51,24 @@ class Recovery:
         max_crashes: int,
         patience: timedelta = timedelta(),
     ) -> None:
-        """``patience`` is how long, after an outage of the database, nodes get to renew leases that expired in it."""
+        """``patience`` is half of a lease.
+
+        Nodes get so long, after an outage of the database, to renew leases that expired in it.
+        """
         self._database = database
         self._bus = bus
         self._dispatcher = dispatcher
         self._clock = clock
         self._max_crashes = max_crashes
         self._patience = patience.total_seconds()
+        # Other nodes may have longer leases, but not by much.
+        self._longest_lease = max(_LONGEST_LEASE, 8 * patience)
         # Since when the database is available, by the monotonic clock; None before the first sweep and in an outage.
         self._there_since: float | None = None
         # When the monotonic clock began, by the database's clock at the last sweep.
         self._started: float | None = None
         # Runs that cannot be read are skipped; the next sweep lists that many more, so that they take no other's place.
-        self.unreadable = Unreadable()
+        self.unreadable = UnreadableRows()
         self._passed_over = 0
 
     async def take_back_all(self) -> int:
@@ -77,9 +83,12 @@ class Recovery:
         """Recover the runs with a stale lease; return their number."""
         now, began = self._clock.now(), monotonic()
         try:
-            most = _AT_ONCE + self._passed_over
+            limit = _BATCH + self._passed_over
             shown, stale = await self._database.read(
-                lambda connection: (read_now(connection, now), list_stale(connection, now, most))
+                lambda connection: (
+                    read_now(connection, now),
+                    list_stale(connection, now, limit, self._longest_lease),
+                )
             )
         except DatabaseUnavailable:
             self._there_since = None
@@ -90,16 +99,17 @@ class Recovery:
         if answered - self._there_since < self._patience:
             # Live workers could not renew their leases in an outage, or before the clock jumped.
             return 0
-        return await self._take_back(stale, partial(lock_if_stale, now=now))
+        return await self._take_back(stale, partial(lock_if_stale, now=now, longest=self._longest_lease))
 
     def _has_stepped(self, shown: datetime, at: float) -> bool:
-        """Whether the database's clock has jumped ahead since the last sweep, which expires leases too early.
+        """Whether the database's clock has jumped since the last sweep.
 
-        A standby that takes over has such a clock, too.
+        Ahead it expires leases too early, back it makes them look too long. A standby that takes over may have such a
+        clock, too.
         """
         started = shown.timestamp() - at
         before, self._started = self._started, started
-        return before is not None and started - before > self._patience / 2
+        return before is not None and abs(started - before) > self._patience / 2
 
     async def _take_back(self, run_keys: list[int], lock: Callable[[Connection, int], bool]) -> int:
         count = self._passed_over = 0
@@ -143,7 +153,7 @@ def release_crashed(connection: Connection, run: Run, max_crashes: int, now: dat
     crashes = run.crashes + 1
     changes = {"updated_at": now, "lease_expires_at": None, "crashes": crashes}
     if crashes < max_crashes:
-        return transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes), ()
+        return transition(connection, run.id, Trigger.RELEASE, fence=run.fence, changes=changes).run, ()
     message = f"The run's worker died {crashes} times while it executed the run"
     ending = {
         **changes,
@@ -153,7 +163,7 @@ def release_crashed(connection: Connection, run: Run, max_crashes: int, now: dat
         "ended_at": now,
         "pause_id": None,
     }
-    ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending)
+    ended = transition(connection, run.id, Trigger.FAIL, fence=run.fence, changes=ending).run
     enqueue_webhooks(connection, ended, now)
     enqueue_notifications(connection, ended, now)
     event = Event(EventType.RUN_FAILED, now, {"content": message, "reason": EndReason.CRASHED.value})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unpause.agents.driver import RequirementRequest
 from unpause.domain.explanations import doubt_text
-from unpause.domain.requirements import OnExpire, Requirement, RequirementKind
+from unpause.domain.requirements import OnExpire, Requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ class RequirementFactory:
             fields=request.fields,
             editable=request.editable,
             question=request.question,
-            in_doubt=call.in_doubt,
+            in_doubt=call.in_doubt or request.in_doubt,
             approval=request.approval,
             approval_status="pending" if request.approval == "required" else None,
             message=request.message,
@@ -94,17 +94,4 @@ class RequirementFactory:
 
 def doubt_request(call: ToolCall) -> RequirementRequest:
     """Return the request about a call in doubt: with the deciders and the time limit of the call's last requirement."""
-    earlier = call.requirement
-    expires_in = None
-    if earlier is not None and earlier.expires_at is not None:
-        expires_in = (earlier.expires_at - earlier.created_at).total_seconds()
-    return RequirementRequest(
-        call.tool_call_id,
-        RequirementKind.CONFIRMATION,
-        approval=earlier.approval if earlier is not None else None,
-        message=doubt_text(call),
-        expires_in=expires_in,
-        on_expire=earlier.on_expire if earlier is not None else None,
-        deciders=earlier.deciders if earlier is not None else None,
-        metadata=earlier.metadata if earlier is not None else None,
-    )
+    return RequirementRequest.again(call.tool_call_id, call.requirement, doubt_text(call))

@@ -28,11 +28,17 @@ class Sweep(Protocol):
 
 
 @asynccontextmanager
-async def sweeping(sweeps: Sequence[Sweep], every_seconds: float, pulse: Pulse) -> AsyncIterator[None]:
-    """Run all sweeps in the background during the block, each in its own task: a long one delays no other."""
+async def sweeping(
+    sweeps: Sequence[Sweep], every_seconds: float, pulse: Pulse, idle_seconds: float | None = None
+) -> AsyncIterator[None]:
+    """Run all sweeps in the background during the block, each in its own task: a long one delays no other.
+
+    After one that found nothing to do the next comes in ``idle_seconds``.
+    """
+    rests = every_seconds, every_seconds if idle_seconds is None else idle_seconds
     async with background_tasks() as tasks:
         sweepers = [
-            VitalTask(tasks, _sweep(sweep, every_seconds, pulse), f"sweeper {type(sweep).__name__}") for sweep in sweeps
+            VitalTask(tasks, _sweep(sweep, rests, pulse), f"sweeper {type(sweep).__name__}") for sweep in sweeps
         ]
         try:
             yield
@@ -41,15 +47,17 @@ async def sweeping(sweeps: Sequence[Sweep], every_seconds: float, pulse: Pulse) 
                 sweeper.stop()
 
 
-async def _sweep(sweep: Sweep, every_seconds: float, pulse: Pulse) -> None:
+async def _sweep(sweep: Sweep, rests: tuple[float, float], pulse: Pulse) -> None:
+    usual, idle = rests
     while True:
-        pulse.beat(f"sweeper {type(sweep).__name__}", every_seconds)
+        pulse.beat(f"sweeper {type(sweep).__name__}", idle)
+        rest = usual
         try:
-            await sweep.sweep()
+            rest = usual if await sweep.sweep() else idle
         except DatabaseUnavailable:
             _log.debug("sweep skipped: database unavailable", sweep=type(sweep).__name__)
         except DatabaseBusy:
             _log.warning("sweep incomplete: row locked", sweep=type(sweep).__name__)
         except Exception:  # noqa: BLE001 - the boundary around a sweep: the next one tries again
             _log.exception("sweep failed", sweep=type(sweep).__name__)
-        await asyncio.sleep(every_seconds)
+        await asyncio.sleep(rest)

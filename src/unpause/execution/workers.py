@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from unpause.clock import delays
-from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, StorageError, UnpauseError
 from unpause.services.claims import Slot
-from unpause.store.run_queue import list_ready
+from unpause.store.run_queue import has_pending, list_ready
 from unpause.streaming.bus import Signal
 from unpause.tasks import VitalTask, background_tasks
 
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 # Tries to claim a run that cannot be read, within some seconds, before it is ended.
-_MOST_TRIES = 5
+_MAX_TRIES = 5
+
+# While signals arrive a poll finds only what its process did not announce before it died.
+_POLLS_LEFT_OUT = 4
 
 # Between tries to claim a run that is locked.
 _LOCKED_SECONDS = 0.5
@@ -187,11 +190,14 @@ class Workers:
     async def _feed(self, tasks: asyncio.TaskGroup) -> None:
         self._wakeup.set()
         while True:
+            seconds = self._rules.poll_seconds
+            if seconds is not None and self._bus.is_notified:
+                seconds *= _POLLS_LEFT_OUT
             try:
-                async with asyncio.timeout(self._rules.poll_seconds):
+                async with asyncio.timeout(seconds):
                     await self._wakeup.wait()
             except TimeoutError:
-                self._is_behind = True
+                self._is_behind = self._is_behind or await self._may_be_behind()
             self._wakeup.clear()
             await self._fill(tasks)
 
@@ -211,13 +217,23 @@ class Workers:
             else:
                 return
 
+    async def _may_be_behind(self) -> bool:
+        """Whether any run is PENDING: one statement, where a poll takes five. It is what an idle process does most."""
+        try:
+            return await self._database.query(has_pending)
+        except UnpauseError:
+            # The poll itself logs and retries.
+            return True
+
     async def _poll(self) -> list[int]:
         # Those that run here, and those that wait after a failed claim.
         passed_over = self._segments.keys() | self._waiting
-        free, limit, served = self._free(), self._rules.per_organization, self._executor.served
-        most = free + len(passed_over)
+        free, per_organization, served = self._free(), self._rules.per_organization, self._executor.served
+        limit = free + len(passed_over)
         try:
-            found = await self._database.read(lambda connection: list_ready(connection, most, limit, served))
+            found = await self._database.read(
+                lambda connection: list_ready(connection, limit, per_organization, served)
+            )
         except Exception as error:  # noqa: BLE001 - the boundary around a poll: the next one tries again
             log = _log.debug if isinstance(error, DatabaseUnavailable) else _log.warning
             log("queue poll failed", error=type(error).__name__)
@@ -282,7 +298,7 @@ class Workers:
         """Retry a run whose claim failed; end it after too many failures of its own."""
         self._tries[run_key] = self._tries.get(run_key, 0) + is_its_own
         delay = next(self._delays.setdefault(run_key, delays()))
-        if self._tries[run_key] < _MOST_TRIES:
+        if self._tries[run_key] < _MAX_TRIES:
             _log.exception("claim failed; retrying", run_key=run_key, seconds=delay)
             self._retry_later(run_key, delay)
             return

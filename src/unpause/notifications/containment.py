@@ -98,9 +98,11 @@ def contained(*, allow_private: bool, seconds: float = inf) -> Iterator[Containm
 @cache
 def _watch() -> None:
     """Add the hook, once: it stays for as long as the process lives, and does nothing outside of a block."""
+    # At the interpreter's exit the names of this module go before the hook does.
+    current = _CONTAINMENT.get
 
     def check(event: str, arguments: tuple[Any, ...]) -> None:
-        containment = _CONTAINMENT.get()
+        containment = current()
         if containment is not None:
             containment.check(event, arguments)
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unpause.domain.changes import Outbox
 from unpause.store.notifications import (
     claim_message,
-    delete_finished_notifications,
-    has_finished_notifications,
     list_due_channels,
     mark_not_sent,
     mark_sent,
+    until_due,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from unpause.clock import Ids
     from unpause.domain.notifications import NotificationMessage
@@ -37,25 +37,34 @@ class NotificationQueue:
     ids: Ids
     address: str
     per_minute: int
-    kind: str = "notification"
+    outbox: Outbox = Outbox.NOTIFICATION
+
+    def until_due(self, connection: Connection, now: datetime) -> timedelta | None:
+        """Return how long until anything is due."""
+        return until_due(connection, now)
 
     def list_due(
         self,
         connection: Connection,
         now: datetime,
-        at_most: int,
+        limit: int,
         servers: Sequence[str],
         organizations: Sequence[int],
     ) -> list[DueChannel]:
         """Return the channels for which something is due."""
         busy = [int(server.rpartition(" ")[2]) for server in servers]
-        return list_due_channels(connection, now, at_most, self.per_minute, busy, organizations)
+        return list_due_channels(connection, now, limit, self.per_minute, busy, organizations)
 
     def claim(
         self, connection: Connection, due: DueChannel, now: datetime, retry_at: datetime
     ) -> NotificationMessage | None:
         """Count an attempt and return what it sends."""
         return claim_message(connection, due, now, retry_at, self.per_minute, self.ids.fresh())
+
+    def find_trace(self, connection: Connection, message: NotificationMessage) -> str | None:
+        """Return None: one message may be about several runs."""
+        del connection, message
+        return None
 
     async def send(self, message: NotificationMessage) -> DeliveryResult:
         """Send it once."""
@@ -67,15 +76,7 @@ class NotificationQueue:
         mark_sent(connection, message, now)
 
     def mark_failed(
-        self, connection: Connection, message: NotificationMessage, error: str, retry_at: datetime, most: int
+        self, connection: Connection, message: NotificationMessage, error: str, retry_at: datetime, max_attempts: int
     ) -> datetime | None:
         """Write why the attempt failed, and when the next one is due."""
-        return mark_not_sent(connection, message, error, retry_at, most)
-
-    def has_finished(self, connection: Connection, before: datetime) -> bool:
-        """Whether there are finished notifications from before this time."""
-        return has_finished_notifications(connection, before)
-
-    def delete_finished(self, connection: Connection, before: datetime) -> None:
-        """Delete them."""
-        delete_finished_notifications(connection, before)
+        return mark_not_sent(connection, message, error, retry_at, max_attempts)

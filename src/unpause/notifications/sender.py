@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import threading
 from collections import Counter
 from contextvars import ContextVar
 from functools import cache, partial
@@ -18,12 +19,12 @@ from unpause.notifications.kinds import read_kind
 from unpause.tasks import in_daemon_thread
 
 if TYPE_CHECKING:
-    from unpause.vault import Sealed, Vault
+    from unpause.vault import Encrypted, Vault
 
 NOT_INSTALLED = "apprise is not installed on this server: pip install 'unpause[notify]'"
 
 # Of one channel, those that a silent receiver holds among them.
-_MOST_THREADS = 3
+_MAX_THREADS = 3
 _FAILED = "the service did not take the message"
 _STATUS = re.compile(r"\berror[=: ]+(\d{3})\b")
 _CONNECTION = re.compile(r"connection error|could not connect|socket", re.IGNORECASE)
@@ -34,7 +35,7 @@ _LOGGED: ContextVar[list[str] | None] = ContextVar("logged", default=None)
 class ChannelSender(Protocol):
     """Sends one message once."""
 
-    async def send_text(self, channel: int, url: Sealed, text: tuple[str, str]) -> DeliveryResult:
+    async def send_text(self, channel: int, url: Encrypted, text: tuple[str, str]) -> DeliveryResult:
         """Send title and body; return the result, and raise nothing for what others cause."""
         ...
 
@@ -50,7 +51,9 @@ class AppriseSender:
         self._vault = vault
         self._timeout_seconds = timeout_seconds
         self._allow_private = allow_private
-        self._busy: Counter[int] = Counter()
+        # The threads of each channel; they count themselves down.
+        self._threads: Counter[int] = Counter()
+        self._lock = threading.Lock()
 
     async def check_url(self, url: str) -> str:
         """Return the kind of a channel's URL; raise InvalidInput, without the URL, for one that cannot be used."""
@@ -63,10 +66,10 @@ class AppriseSender:
             raise InvalidInput(f"The channel's URL is no valid {kind}:// URL of apprise")
         return kind
 
-    async def send_text(self, channel: int, url: Sealed, text: tuple[str, str]) -> DeliveryResult:
+    async def send_text(self, channel: int, url: Encrypted, text: tuple[str, str]) -> DeliveryResult:
         """Send it once; a message whose URL cannot be decrypted is not sent."""
         try:
-            opened = self._vault.open(url)
+            opened = self._vault.decrypt(url)
         except SecretsNotKept:
             return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
         try:
@@ -74,15 +77,15 @@ class AppriseSender:
             await in_daemon_thread(_load_apprise, "load apprise")
         except ImportError:
             return DeliveryResult(error=NOT_INSTALLED)
-        if self._busy[channel] >= _MOST_THREADS:
+        if self._threads[channel] >= _MAX_THREADS:
             return DeliveryResult(error="earlier attempts have not ended yet")
-        self._busy[channel] += 1
+        self._count(channel, 1)
 
         def attempt() -> str | None:
             try:
                 return _send(opened, text, self._timeout_seconds, allow_private=self._allow_private)
             finally:
-                self._busy[channel] -= 1
+                self._count(channel, -1)
 
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -91,6 +94,13 @@ class AppriseSender:
             return DeliveryResult(error=f"no answer within {self._timeout_seconds:g} seconds")
         except InvalidInput as error:
             return DeliveryResult(error=error.message)
+
+    def _count(self, channel: int, change: int) -> None:
+        # The event loop and the threads of a channel do so at the same time.
+        with self._lock:
+            self._threads[channel] += change
+            if not self._threads[channel]:
+                del self._threads[channel]
 
 
 def _can_load(url: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unpause.store.engine.database import Connection, Database
     from unpause.vault import Vault
 
-_MOST_OF_ONE = 20
+_MAX_CHANNELS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,12 @@ class ChannelService:
         self._vault = vault
         self._sender = sender
 
-    async def list_channels(self, principal: Principal, after: int, at_most: int) -> list[Channel]:
+    async def list_channels(self, principal: Principal, after: int, limit: int) -> list[Channel]:
         """Return the channels with ids over ``after`` that the caller may see; none for a caller without a user."""
         if not principal.is_admin and principal.subject is None:
             return []
         return await self._database.read(
-            lambda connection: list_channels(connection, principal.organization_id, _seen_by(principal), after, at_most)
+            lambda connection: list_channels(connection, principal.organization_id, _seen_by(principal), after, limit)
         )
 
     async def add_channel(self, principal: Principal, new: NewChannel) -> Channel:
@@ -62,8 +62,8 @@ class ChannelService:
         def unit(connection: Connection) -> Channel:
             # Two at once would else both count.
             lock_organization(connection, channel.organization_id)
-            if count_channels(connection, channel.organization_id, channel.user_id) >= _MOST_OF_ONE:
-                raise InvalidInput(f"There are {_MOST_OF_ONE} channels already; remove one first")
+            if count_channels(connection, channel.organization_id, channel.user_id) >= _MAX_CHANNELS:
+                raise InvalidInput(f"There are {_MAX_CHANNELS} channels already; remove one first")
             key = add_channel(connection, channel)
             self._record(connection, principal, AuditAction.CHANNEL_ADDED, channel, key)
             return _found(find_channel(connection, channel.organization_id, None, key))
@@ -100,7 +100,7 @@ class ChannelService:
             user_id=principal.subject if new.is_own else None,
             name=new.name,
             kind=kind,
-            url=self._vault.seal(new.url),
+            url=self._vault.encrypt(new.url),
             events=tuple(dict.fromkeys(new.events)),
             scopes=principal.scopes if new.is_own else None,
             token_id=principal.token_id if new.is_own else None,

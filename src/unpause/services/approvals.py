@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from unpause.domain.approvals import Approval, ApprovalFilter, ApprovalStatus
+from unpause.domain.arguments import is_echo
 from unpause.domain.audit import AuditAction
 from unpause.domain.explanations import awaiting_text
 from unpause.domain.paging import Page
@@ -227,30 +228,31 @@ def _tool_answer(requirement: Requirement, command: ResolveApproval) -> ToolAnsw
     ``resolution_data`` brings ``values`` for what is to be filled in or may be changed, ``tool_args`` for the latter,
     and the ``result`` of a call that is run elsewhere.
     """
-    data = command.data or {}
+    data, note = command.data or {}, _note(command)
     call = requirement.tool_call_id
     if not command.approved:
-        return ToolAnswer(call, confirmed=False, note=_note(command))
+        return ToolAnswer(call, confirmed=False, note=note)
     if requirement.kind is RequirementKind.EXTERNAL_EXECUTION:
         result = data.get("result")
         if result is not None:
             _refuse_of_several(requirement, "its result comes when the run is continued")
-        return ToolAnswer(call, result=None if result is None else str(result))
+        return ToolAnswer(call, note=note, result=None if result is None else str(result))
     changes = _mapping(data, "tool_args")
     if requirement.kind is RequirementKind.CONFIRMATION:
         changes |= _mapping(data, "values")
         if changes:
             _refuse_of_several(requirement, "nobody changes it alone")
-        return ToolAnswer(call, tool_args={**requirement.tool_args, **changes}, confirmed=True)
+        return ToolAnswer(call, tool_args={**requirement.tool_args, **changes}, confirmed=True, note=note)
     names = {field.name for field in requirement.fields}
     plain = {key: value for key, value in data.items() if key in names or key not in _NO_FIELDS}
     values = _mapping(data, "values") if "values" in data else plain
     shown = requirement.tool_args
-    edited = [name for name in requirement.editable if values.get(name, shown.get(name)) != shown.get(name)]
+    edited = [name for name in requirement.editable if not is_echo(values.get(name, shown.get(name)), shown.get(name))]
     # All of the form, or nothing of it: what was changed would be decided without the rest.
     needs_values = any(field.open and field.required for field in requirement.fields)
     is_whole = bool(changes or edited) or ("values" in data and not needs_values)
-    return ToolAnswer(call, tool_args={**shown, **changes}, values=values, confirmed=True if is_whole else None)
+    confirmed = True if is_whole else None
+    return ToolAnswer(call, tool_args={**shown, **changes}, values=values, confirmed=confirmed, note=note)
 
 
 def _mapping(data: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CancelHandler:
+class Cancellation:
     """Why a run ends: its last content, the status of its open approvals, and the payload of its last event."""
 
     trigger: Trigger = Trigger.CANCEL
@@ -36,7 +36,7 @@ class CancelHandler:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) -> tuple[Run, tuple[Event, ...]]:
+def cancel(connection: Connection, run: Run, why: Cancellation, now: datetime) -> tuple[Run, tuple[Event, ...]]:
     """End the run, close its approvals, enqueue its webhooks; return the ended run and the event to publish.
 
     Raises InvalidTransition where the run's status does not allow the trigger; then nothing changed.
@@ -50,7 +50,7 @@ def cancel(connection: Connection, run: Run, why: CancelHandler, now: datetime) 
         "lease_expires_at": None,
         "pause_id": None,
     }
-    ended = transition(connection, run.id, why.trigger, changes=changes)
+    ended = transition(connection, run.id, why.trigger, changes=changes).run
     note_details(connection, by=why.payload.get("by"))
     close_approvals(connection, run.id, why.approvals, now)
     if run.status is RunStatus.PAUSED:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from unpause.domain.approvals import Approval
+from unpause.domain.frontends import Frontend
 from unpause.domain.grants import GrantRequest
 from unpause.domain.inbox import InboxItem
 from unpause.domain.output_schema import OutputSchema
@@ -22,7 +23,8 @@ class CreateRun:
 
     ``output_schema`` is what the answer is to fit instead of what the agent's own would.
     ``model`` is one of those that the settings allow. ``webhooks`` get the messages about this run instead of the
-    organization's; None keeps those.
+    organization's; None keeps those. ``frontend`` is what the client runs and shows to the model itself. With
+    ``in_turn`` the session takes no run of the agent before its newest one has ended.
     """
 
     agent_id: str
@@ -37,6 +39,8 @@ class CreateRun:
     model: str | None = None
     repo_id: int | None = None
     webhooks: tuple[WebhookTarget, ...] | None = None
+    frontend: Frontend | None = None
+    in_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class ContinueRun:
     The ``answers`` decide their calls and have to fit what is open; without a prompt, what they do not decide stays
     open. A ``prompt`` decides all the rest: open questions take it as their answer, everything else is declined with it
     as the note; and the model reads it, with the ``images``, as the user's prompt. A ``pause_id`` must be that
-    of the present pause. ``model`` runs the rest of it; ``webhooks`` replace those of the run.
+    of the present pause. ``model`` runs the rest of it; ``webhooks`` replace those of the run. With ``approves`` the
+    answers also decide what waits for an administrator, where the caller is one.
     """
 
     answers: tuple[ToolAnswer, ...] = ()
@@ -55,11 +60,12 @@ class ContinueRun:
     pause_id: str | None = None
     model: str | None = None
     webhooks: tuple[WebhookTarget, ...] | None = None
+    approves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What became of a create or continue.
+    """The outcome of a create or continue.
 
     ``after`` is the number of the run's last event before it: follow from there to see what it caused. ``moved`` is
     False while answers are still missing. ``answer`` is what was answered before to the same Idempotency-Key, if

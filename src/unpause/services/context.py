@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unpause.services.claims import Slot
     from unpause.services.quotas import Limits
     from unpause.store.engine.database import Database
-    from unpause.store.unreadable import Unreadable
+    from unpause.store.unreadable import UnreadableRows
     from unpause.streaming.bus import Bus
     from unpause.vault import Vault
 
@@ -55,5 +55,5 @@ class ServiceContext:
     ids: Ids
     vault: Vault
     limits: Limits
-    unreadable: Unreadable
+    unreadable: UnreadableRows
     node_patience: timedelta

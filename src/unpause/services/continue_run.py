@@ -29,7 +29,7 @@ from unpause.store.approvals import add_decided_approval
 from unpause.store.engine.changes import note_details
 from unpause.store.events import add_events
 from unpause.store.journal import add_input, list_inputs, list_tool_calls, settle_tool_call
-from unpause.store.runs import append_to_log, move
+from unpause.store.runs import append_to_log, transition
 from unpause.webhooks.outbox import enqueue_decision, set_run_targets
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ContinueHandler:
             raise not_paused(run)
         if self.command.pause_id is not None and self.command.pause_id != run.pause_id:
             raise pause_is_over(run)
-        if any(requirement.awaits_approval for requirement in self._present):
+        if any(requirement.awaits_approval for requirement in self.present):
             raise ApprovalPending
         answers = self._answers()
         return self.decide(answers, details=self._continue_details(decides=bool(answers)))
@@ -104,7 +104,7 @@ class ContinueHandler:
         return list_tool_calls(self.connection, self.run.id) if self.known_calls is None else self.known_calls
 
     @cached_property
-    def _present(self) -> list[Requirement]:
+    def present(self) -> list[Requirement]:
         """The requirements of the run's present pause."""
         return [requirement for requirement in self.requirements if requirement.pause_id == self.run.pause_id]
 
@@ -119,7 +119,7 @@ class ContinueHandler:
             answers = self._matched()
         if prompt is None:
             return answers
-        rest = (item for item in self._present if item.is_open and item.id not in answers)
+        rest = (item for item in self.present if item.is_open and item.id not in answers)
         return {**answers, **{item.id: answer_from_prompt(item, prompt, self.principal, self.now) for item in rest}}
 
     def _matched(self) -> dict[str, Answer]:
@@ -127,16 +127,16 @@ class ContinueHandler:
         calls = self._calls if self.command.answers else []
         known = {call.tool_call_id for call in calls} | {item.tool_call_id for item in self.requirements}
         try:
-            matched = match_answers(self._present, self.command.answers, frozenset(known))
+            matched = match_answers(self.present, self.command.answers, frozenset(known))
         except PauseIsOver:
-            if self._present or not self._is_of_now(calls):
+            if self.present or not self._echoes_present_pause(calls):
                 raise pause_is_over(self.run) from None
             return {}
         except RequirementsOpen:
             if self.command.prompt is None:
                 raise
             return {}
-        by_id = {requirement.id: requirement for requirement in self._present}
+        by_id = {requirement.id: requirement for requirement in self.present}
         decisions = Decisions(self.connection, self.run, self.principal, self.now)
         for key, answer in matched.items():
             if answer.values:
@@ -147,7 +147,7 @@ class ContinueHandler:
             for key, answer in matched.items()
         }
 
-    def _is_of_now(self, calls: Sequence[ToolCall]) -> bool:
+    def _echoes_present_pause(self, calls: Sequence[ToolCall]) -> bool:
         """Whether a request to a run that was paused on request echoes this pause, and not an earlier one.
 
         It does where it names the pause; or a call that has not run and never had a requirement; or the result of a
@@ -220,7 +220,6 @@ class ContinueHandler:
             "events": 1,
             "updated_at": self.now,
             "content": None,
-            "pause_requested_at": None,
             "crashes": 0,
             **self.columns,
             "continued_at": self.now,
@@ -229,7 +228,7 @@ class ContinueHandler:
             "continued_decision": _decision_word(answered),
         }
         lease = None if self.slot is None else self.slot.rules.lease
-        change = move(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
+        change = transition(self.connection, run.id, Trigger.CONTINUE, lease=lease, changes=changes)
         moved, has_inputs = change.run, change.has_inputs
         since = min((requirement.created_at for requirement in answered), default=run.updated_at)
         note_details(self.connection, waited_seconds=round((self.now - since).total_seconds(), 3))

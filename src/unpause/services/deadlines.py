@@ -15,7 +15,7 @@ from unpause.domain.requirements import Answer, Decision, OnExpire, RequirementK
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import RequirementExpired
-from unpause.services.cancel_run import CancelHandler, cancel
+from unpause.services.cancel_run import Cancellation, cancel
 from unpause.services.commands import ContinueRun
 from unpause.services.continue_run import ContinueHandler
 from unpause.store.approvals import resolve
@@ -102,7 +102,7 @@ def _expire(
         reason = _reason(cancelling)
         done = entry_by(nobody, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id, note=reason)
         add_entries(connection, [done])
-        return False, cancel(connection, run, _cancelling(reason), now)[1]
+        return False, cancel(connection, run, _cancellation(reason), now)[1]
     for item in expired:
         if item.awaits_approval:
             resolve(connection, item.id, ApprovalStatus.EXPIRED, {"updated_at": now})
@@ -112,8 +112,8 @@ def _expire(
     return continued.moved, events
 
 
-def _cancelling(reason: str) -> CancelHandler:
-    return CancelHandler(
+def _cancellation(reason: str) -> Cancellation:
+    return Cancellation(
         trigger=Trigger.EXPIRE,
         reason=EndReason.EXPIRED,
         approvals=ApprovalStatus.EXPIRED,
@@ -148,5 +148,4 @@ def _reason(requirement: Requirement) -> str:
 
 def _late(run: Run, requirement: Requirement) -> RequirementExpired:
     moment = None if requirement.expires_at is None else requirement.expires_at.isoformat()
-    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
-    return RequirementExpired(run.status.value, call, moment)
+    return RequirementExpired(run.status.value, requirement.label, moment)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from unpause.domain.approvals import ApprovalStatus
 from unpause.domain.audit import AuditAction, AuditEntry, entry_by
-from unpause.domain.deciders import ApproverKind, Vote, read_approver
+from unpause.domain.deciders import Approver, ApproverEntries, ApproverKind, Vote, entries_naming, read_approver
 from unpause.domain.requirements import Answer, Decision, Requirement, RequirementKind
 from unpause.domain.runs import SETUP_COMMANDS
-from unpause.domain.scopes import SETUP
+from unpause.domain.scopes import SETUP, names_granted
 from unpause.errors import Conflict, Denied, NotADecider, RequirementMismatch
 from unpause.services.grants import remember
 from unpause.store.audit import add_entries
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from unpause.domain.deciders import Approver, Deciders
+    from unpause.domain.deciders import Deciders
     from unpause.domain.inbox import RunOwner
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import ToolAnswer
@@ -113,7 +113,7 @@ def require_access(principal: Principal, run: RunOwner, requirement: Requirement
     if run.source_type == SETUP_COMMANDS:
         principal.require_scope(SETUP)
     if not _is_in_session(principal, run):
-        raise NotADecider(f"{_call(requirement)} belongs to another session")
+        raise NotADecider(f"{requirement.label} belongs to another session")
     is_resolved = requirement.approval == "required" and not requirement.is_open
     if requirement.awaits_approval or is_resolved:
         principal.require_scope("approvals:write")
@@ -123,7 +123,7 @@ def require_access(principal: Principal, run: RunOwner, requirement: Requirement
     principal.require_agent(run.agent_id)
     owner = principal.visibility.user_id
     if owner not in {None, run.user_id} and not is_approver(principal, requirement.deciders):
-        raise NotADecider(f"{_call(requirement)} belongs to a run of another user")
+        raise NotADecider(f"{requirement.label} belongs to a run of another user")
 
 
 def is_approver(principal: Principal, rules: Deciders | None, kind: ApproverKind | None = None) -> bool:
@@ -131,6 +131,19 @@ def is_approver(principal: Principal, rules: Deciders | None, kind: ApproverKind
     decider = decider_of(principal)
     approvers = map(read_approver, rules.approvers if rules is not None else ())
     return any(kind in {None, each.kind} and _is(principal, each, decider) for each in approvers)
+
+
+def entries_of(principal: Principal, kind: ApproverKind | None = None) -> ApproverEntries:
+    """Return the entries of ``approvers`` for which ``is_approver`` is true."""
+    decider = decider_of(principal)
+    approvers: list[Approver] = []
+    if kind is not ApproverKind.SCOPE and decider:
+        approvers.append(Approver(ApproverKind.USER, decider))
+    if kind is not ApproverKind.USER:
+        approvers += [Approver(ApproverKind.SCOPE, name) for name in names_granted(principal.scopes or ())]
+    return ApproverEntries(
+        texts=entries_naming(approvers), every_scope=principal.is_admin and kind is not ApproverKind.USER
+    )
 
 
 def decider_of(principal: Principal) -> str | None:
@@ -160,7 +173,7 @@ def _is_vote(requirement: Requirement, decision: Decision) -> bool:
 
 def _named(requirement: Requirement, voter: str | None) -> str:
     if voter is None:
-        raise NotADecider(f"{_call(requirement)} needs several people, and the request names no user")
+        raise NotADecider(f"{requirement.label} needs several people, and the request names no user")
     return voter
 
 
@@ -172,7 +185,7 @@ def _refuse_others(principal: Principal, run: RunOwner, requirement: Requirement
     if rules.four_eyes:
         _refuse_one_pair_of_eyes(run, requirement, decider, authors)
     if rules.approvers and not is_approver(principal, rules):
-        raise NotADecider(f"{_call(requirement)} can only be decided by its approvers")
+        raise NotADecider(f"{requirement.label} can only be decided by its approvers")
     return decider
 
 
@@ -180,17 +193,17 @@ def _refuse_one_pair_of_eyes(run: RunOwner, requirement: Requirement, decider: s
     """Raise NotADecider for the user of the run, and for users who gave its model input before this pause."""
     if run.user_id is None:
         # Any caller may be that user.
-        raise NotADecider(f"{_call(requirement)} cannot be decided: the run has no user, and needs a second person")
+        raise NotADecider(f"{requirement.label} cannot be decided: the run has no user, and needs a second person")
     if decider is None:
-        raise NotADecider(f"{_call(requirement)} needs a second person, and the request names no user")
+        raise NotADecider(f"{requirement.label} needs a second person, and the request names no user")
     if decider == run.user_id:
-        raise NotADecider(f"{_call(requirement)} cannot be decided by the user who started the run")
+        raise NotADecider(f"{requirement.label} cannot be decided by the user who started the run")
     found = authors()
     if None in found:
         # Any caller may be that author.
-        raise NotADecider(f"{_call(requirement)} cannot be decided: some input of the run has no user")
+        raise NotADecider(f"{requirement.label} cannot be decided: some input of the run has no user")
     if decider in found:
-        raise NotADecider(f"{_call(requirement)} cannot be decided by a user who gave the run input")
+        raise NotADecider(f"{requirement.label} cannot be decided by a user who gave the run input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +233,7 @@ class Decisions:
         voted, is_decided = self.vote(requirement, answer.decision, answer.note)
         if not is_decided:
             if answer.remember is not None:
-                raise RequirementMismatch(
-                    f"{_call(requirement)} needs more people: the last one can have it remembered"
-                )
+                raise RequirementMismatch(f"{requirement.label} needs more people: the last one can have it remembered")
             return voted
         add_answer(self.connection, requirement.id, answer)
         self.record(AuditAction.ANSWERED, requirement, answer.decision, answer.note, answer.values)
@@ -244,7 +255,7 @@ class Decisions:
             return requirement, True
         voter = _named(requirement, voter)
         if any(vote.by == voter for vote in requirement.votes):
-            raise Conflict(f"{_call(requirement)} was already confirmed by {voter}: it needs {rules.quorum} people")
+            raise Conflict(f"{requirement.label} was already confirmed by {voter}: it needs {rules.quorum} people")
         votes = (*requirement.votes, Vote(voter, self.now, self.principal.via, note))
         keep_votes(self.connection, requirement.id, votes, self.now)
         voted, is_decided = replace(requirement, votes=votes), len(votes) >= rules.quorum
@@ -291,7 +302,3 @@ class Decisions:
         self._entries.append(
             entry_by(self.principal, AuditAction.CONTINUED, self.now, run_id=run_id, subject=run_id, details=details)
         )
-
-
-def _call(requirement: Requirement) -> str:
-    return f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"

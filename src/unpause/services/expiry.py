@@ -1,4 +1,4 @@
-"""Expires pauses, sends reminders that are due, and deletes old idempotency keys."""
+"""Expires pauses, and sends reminders that are due."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from unpause.domain.notifications import ChannelEvent
 from unpause.domain.runs import RunStatus
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
-from unpause.services.notifying import enqueue_notifications
+from unpause.services.notification_outbox import enqueue_notifications
 from unpause.store.events import add_events
-from unpause.store.idempotency import delete_requests, has_requests
-from unpause.store.requirements import forget_reminders, list_due_runs
+from unpause.store.requirements import forget_reminders, has_due_runs, list_due_runs
 from unpause.store.run_queue import lock_if_free
 from unpause.store.runs import append_to_log, find_by_key
 from unpause.webhooks.outbox import REMINDER, enqueue_webhooks
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from unpause.services.context import ServiceContext
     from unpause.store.engine.database import Connection
 
@@ -32,24 +29,19 @@ _TOGETHER_ON_SQLITE, _TOGETHER = 16, 3
 class Expiry:
     """Sweeps for what is due: one transaction a run, so that no run stops another."""
 
-    def __init__(self, context: ServiceContext, keep_keys: timedelta) -> None:
+    def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self._keep_keys = keep_keys
         self._together = _TOGETHER if context.database.is_shared else _TOGETHER_ON_SQLITE
 
     async def sweep(self) -> int:
         """Do all that is due now; return the number of runs."""
         now = self._context.clock.now()
         database = self._context.database
-        oldest = now - self._keep_keys
         # Reading first keeps an idle server from writing every few seconds.
-        due, old_keys = await database.read(
-            lambda connection: (list_due_runs(connection, now), has_requests(connection, oldest))
-        )
+        is_any_due = await database.query(lambda connection: has_due_runs(connection, now))
+        due = await database.read(lambda connection: list_due_runs(connection, now)) if is_any_due else []
         for first in range(0, len(due), self._together):
             await self._expire_some(due[first : first + self._together])
-        if old_keys:
-            await database.write(lambda connection: delete_requests(connection, oldest))
         return len(due)
 
     async def _expire_some(self, run_keys: list[int]) -> None:

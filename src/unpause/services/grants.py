@@ -16,7 +16,6 @@ from unpause.store.audit import add_entries
 from unpause.store.grants import (
     add_grant,
     find_grant,
-    list_agents,
     list_covering,
     list_grants,
     revoke_grant,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.agents.driver import RequirementRequest
-    from unpause.domain.grants import GrantFilter
+    from unpause.domain.grants import GrantFilter, GrantRequest, Remember
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, ToolCall
     from unpause.services.context import ServiceContext
@@ -52,7 +51,7 @@ class GrantService:
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> list[Grant]:
-            viewer = _viewer_of(connection, principal)
+            viewer = _viewer_of(principal)
             return list_grants(connection, viewer, selection, now, limit=limit, after=after)
 
         return await self._context.database.read(unit)
@@ -66,7 +65,7 @@ class GrantService:
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> Grant:
-            viewer = _viewer_of(connection, principal)
+            viewer = _viewer_of(principal)
             found = find_grant(connection, viewer, grant_id, now)
             if found is None:
                 raise GrantNotFound
@@ -82,19 +81,14 @@ class GrantService:
         return await self._context.database.write(unit)
 
 
-def _viewer_of(connection: Connection, principal: Principal) -> GrantViewer:
+def _viewer_of(principal: Principal) -> GrantViewer:
     """Return what the principal sees: grants for runs that it sees, of agents that it may read, and its own."""
-    scopes = ("agents:read", "agents:run")
-    agents = None
-    if not any(map(principal.may, (*scopes, "approvals:write"))):
-        known = list_agents(connection, principal.organization_id)
-        agents = frozenset(agent for agent in known if any(principal.may(scope, agent) for scope in scopes))
     return GrantViewer(
         organization_id=principal.organization_id,
         decider=principal.subject or principal.user_id,
         user_id=principal.visibility_of_approvals.user_id,
         session_id=principal.session_id,
-        agents=agents,
+        agents=None if principal.may("approvals:write") else principal.visible_agents,
     )
 
 
@@ -105,20 +99,14 @@ def remember(
 
     Raises RequirementMismatch where this decision cannot be remembered, or not like that.
     """
-    request, now = answer.remember, answer.at
-    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
-    if request is None or answer.decision is Decision.REJECTED or requirement.kind is not RequirementKind.CONFIRMATION:
-        raise RequirementMismatch(f"{call}: only an approval can be remembered")
-    if requirement.remember is None:
-        raise RequirementMismatch(f"{call}: a decision about it cannot be remembered")
-    if (reason := requirement.remember.refusal_of(request, now)) is not None:
-        raise RequirementMismatch(f"{call} cannot be remembered like that: {reason}")
+    request, allowed = _checked_request(requirement, answer)
+    now = answer.at
     arguments = {**requirement.tool_args, **(answer.values or {})}
     is_exact = request.match is GrantMatch.ARGUMENTS
     in_run = request.scope is GrantScope.RUN
     # Without a name, the user of another session may be somebody else.
     in_session = request.scope is GrantScope.SESSION or (request.scope is GrantScope.UNTIL and run.user_id is None)
-    expiry = min(filter(None, (requirement.remember.expiry_of(request, now), principal.expires_at)), default=None)
+    expiry = min(filter(None, (allowed.expiry_of(request, now), principal.expires_at)), default=None)
     grant = Grant(
         id=requirement.id,
         organization_id=run.organization_id,
@@ -150,6 +138,19 @@ def remember(
         "expires_at": expiry.isoformat() if expiry is not None else None,
     }
     return entry_by(principal, AuditAction.GRANTED, now, run_id=run.run_id, subject=grant.id, details=details)
+
+
+def _checked_request(requirement: Requirement, answer: Answer) -> tuple[GrantRequest, Remember]:
+    """Return what the decider wants remembered and what the author allows; raise RequirementMismatch otherwise."""
+    request, allowed = answer.remember, requirement.remember
+    label = requirement.label
+    if request is None or answer.decision is Decision.REJECTED or requirement.kind is not RequirementKind.CONFIRMATION:
+        raise RequirementMismatch(f"{label}: only an approval can be remembered")
+    if allowed is None:
+        raise RequirementMismatch(f"{label}: a decision about it cannot be remembered")
+    if (reason := allowed.refusal_of(request, answer.at)) is not None:
+        raise RequirementMismatch(f"{label} cannot be remembered like that: {reason}")
+    return request, allowed
 
 
 def find_usable(

@@ -1,4 +1,4 @@
-"""Recognizes a repeated request by its Idempotency-Key, in the transaction of what it does."""
+"""Recognizes a repeated request by its Idempotency-Key, in the transaction of what it does; forgets old keys."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from unpause.domain.principal import Visibility
 from unpause.domain.runs import RunRef
 from unpause.errors import IdempotencyMismatch
 from unpause.services.commands import Accepted
-from unpause.store.idempotency import claim_request
+from unpause.store.idempotency import claim_request, delete_requests, has_requests
 from unpause.store.runs import get_run
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
+    from unpause.clock import Clock
     from unpause.domain.idempotency import RequestKey
-    from unpause.store.engine.database import Connection
+    from unpause.store.engine.database import Connection, Database
     from unpause.store.idempotency import EarlierRequest
 
 
@@ -44,3 +45,21 @@ def find_repeated(connection: Connection, request_key: RequestKey | None, now: d
     if found is not None and not request_key.came_with(found.fingerprint):
         raise IdempotencyMismatch
     return found
+
+
+class OldRequests:
+    """Sweeps for keys that are older than they are kept."""
+
+    def __init__(self, database: Database, clock: Clock, keep: timedelta) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep = keep
+
+    async def sweep(self) -> int:
+        """Delete them; return 1 if there were any."""
+        oldest = self._clock.now() - self._keep
+        # Reading first keeps an idle server from writing.
+        if not await self._database.query(lambda connection: has_requests(connection, oldest)):
+            return 0
+        await self._database.write(lambda connection: delete_requests(connection, oldest))
+        return 1

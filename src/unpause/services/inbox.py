@@ -10,24 +10,21 @@ from unpause.domain.deciders import ApproverKind
 from unpause.domain.inbox import InboxItem, InboxPage, InboxPosition, Request, RequirementStatus, Whose
 from unpause.domain.scopes import SETUP
 from unpause.errors import RequirementNotFound
-from unpause.services.decisions import decider_of, is_approver, may_see, refusal_of
+from unpause.services.decisions import decider_of, entries_of, may_see, refusal_of
 from unpause.store.inbox import (
     Viewer,
     find_request,
-    list_deciders,
     list_earlier,
     list_last_messages,
     list_open,
-    list_waiting_agents,
 )
 from unpause.store.requirements import list_authors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from unpause.agents.registry import AgentRegistry
-    from unpause.domain.deciders import Deciders
     from unpause.domain.inbox import InboxFilter
     from unpause.domain.principal import Principal
     from unpause.domain.requirements import Requirement
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
 
 _EARLIER = 5
 # The requests that one page looks at: more than a page only where four eyes or votes exclude the caller.
-_MOST_EXAMINED = 1000
+_MAX_EXAMINED = 1000
 _CLOSED = {
     RequirementStatus.DECIDED: "It was decided already",
     RequirementStatus.EXPIRED: "It expired before anybody decided it",
@@ -88,7 +85,7 @@ class Inbox:
         item = item_of(connection, principal, request, now)
         earlier: list[Request] = []
         if with_earlier:
-            earlier = list_earlier(connection, request, viewer_of(connection, principal), _EARLIER)
+            earlier = list_earlier(connection, request, viewer_of(principal), _EARLIER)
         messages = list_last_messages(connection, [request.run.id]).get(request.run.id, ())
         return self._with(item, messages, [each.requirement for each in earlier])
 
@@ -119,36 +116,20 @@ def why_not(principal: Principal, request: Request, now: datetime, authors: Auth
     return None if refusal is None else refusal.message
 
 
-def viewer_of(connection: Connection, principal: Principal) -> Viewer:
+def viewer_of(principal: Principal) -> Viewer:
     """Return in terms of columns what the principal may see and decide, as ``may_see`` and ``refusal_of`` do."""
-    rules = list_deciders(connection, principal.organization_id)
-    agents: set[str] = set()
-    if not (principal.may("agents:run") and principal.may("agents:read")):
-        agents = list_waiting_agents(connection, principal.organization_id)
-
-    def those_that(fits: Callable[[Deciders], bool]) -> frozenset[str]:
-        return frozenset(text for text, each in rules.items() if fits(each))
-
-    def those_with(*scopes: str) -> frozenset[str] | None:
-        if any(principal.may(scope) for scope in scopes):
-            return None
-        return frozenset(agent for agent in agents if any(principal.may(scope, agent) for scope in scopes))
-
     return Viewer(
         organization_id=principal.organization_id,
         user_id=principal.visibility.user_id,
         session_id=principal.session_id,
         decider=decider_of(principal),
-        reads=those_with("agents:read", "agents:run"),
-        runs=those_with("agents:run"),
+        reads=principal.visible_agents,
+        runs=principal.agents_for("run"),
         approves=principal.may("approvals:write"),
         reads_approvals=principal.may("approvals:read"),
-        prepares=principal.may(SETUP),
-        excluded=those_that(lambda each: bool(each.approvers) and not is_approver(principal, each)),
-        named=those_that(lambda each: is_approver(principal, each)),
-        by_scope=those_that(lambda each: is_approver(principal, each, ApproverKind.SCOPE)),
-        four_eyes=those_that(lambda each: each.four_eyes),
-        quorum=those_that(lambda each: each.quorum > 1),
+        may_set_up=principal.may(SETUP),
+        entries=entries_of(principal),
+        scope_entries=entries_of(principal, ApproverKind.SCOPE),
     )
 
 
@@ -163,10 +144,10 @@ class _Search:
 
     def page(self, after: InboxPosition | None, limit: int) -> tuple[list[InboxItem], InboxPosition | None]:
         """Return the requests of a page, and where the next one begins."""
-        viewer = viewer_of(self.connection, self.principal)
+        viewer = viewer_of(self.principal)
         found: list[InboxItem] = []
         examined = 0
-        while examined < _MOST_EXAMINED:
+        while examined < _MAX_EXAMINED:
             size = limit + 1
             requests = list_open(self.connection, viewer, self.selection, self.now, after, size)
             for request in requests:

@@ -7,11 +7,12 @@ from collections import OrderedDict, defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
-from unpause.domain.inbox import Change, InboxItem, RequirementStatus
+from unpause.domain.inbox import InboxChange, InboxItem, RequirementStatus
 from unpause.errors import UnpauseError
 from unpause.services.decisions import may_see
 from unpause.services.inbox import why_not
@@ -20,7 +21,7 @@ from unpause.store.requirements import list_authors
 from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from datetime import datetime
 
     from unpause.domain.inbox import ChangePosition, Request
@@ -39,22 +40,22 @@ _OVERLAP = timedelta(seconds=10)
 _PAGE = 500
 # The changes that a client may fall behind; one that falls further behind reconnects, and reads what it missed.
 _LARGEST_BACKLOG = 512
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class SeenChange:
+class VisibleChange:
     """A change as one caller sees it."""
 
-    change: Change
+    change: InboxChange
     item: InboxItem
 
 
 # Makes of a change, and the server's URL, what a client gets; it is called once for all clients who see the same.
-Render: TypeAlias = "Callable[[SeenChange, str], bytes]"
+Render: TypeAlias = "Callable[[VisibleChange, str], bytes]"
 
 
-class Subscription:
+class InboxSubscription:
     """One client that follows: what it has not been sent yet. A console costs little, and there may be many."""
 
     __slots__ = ("_waiting", "_wake", "is_ended")
@@ -116,7 +117,7 @@ class InboxFeed:
         self._context = context
         self._inbox = inbox
         self._keepalive_seconds = keepalive_seconds
-        self._audiences: defaultdict[_Audience, set[Subscription]] = defaultdict(set)
+        self._audiences: defaultdict[_Audience, set[InboxSubscription]] = defaultdict(set)
         self._renders: dict[_Audience, Render] = {}
         self._changed: set[int] = set()
         self._may_have_missed = False
@@ -146,7 +147,7 @@ class InboxFeed:
 
     async def follow(
         self,
-        subscription: Subscription,
+        subscription: InboxSubscription,
         viewer: tuple[Principal, str],
         render: Render,
         after: ChangePosition | None,
@@ -182,7 +183,7 @@ class InboxFeed:
             async for piece in self._missed(_Audience(_anonymous(viewer[0]), viewer[1]), render, after):
                 yield piece.content
 
-    def _subscribe(self, subscription: Subscription, audience: _Audience, render: Render) -> None:
+    def _subscribe(self, subscription: InboxSubscription, audience: _Audience, render: Render) -> None:
         self._audiences[audience].add(subscription)
         self._renders[audience] = render
         if self._looked_at is None:
@@ -219,8 +220,8 @@ class InboxFeed:
             await self._try_to_hand_over()
 
     def _keep_alive(self) -> None:
-        """Keep all connections open; look for what a lost announcement of another process was about."""
-        self._may_have_missed = self._may_have_missed or self._context.database.is_shared
+        """Keep all connections open; look for what a lost announcement, or a command, of another process was about."""
+        self._may_have_missed = True
         for subscriptions in self._audiences.values():
             for subscription in subscriptions:
                 subscription.offer(_KEEPALIVE)
@@ -235,6 +236,7 @@ class InboxFeed:
             self._has_changed.set()
         except Exception:  # noqa: BLE001 - the boundary around the feed: streams must go on
             _log.exception("inbox feed failed")
+            self._may_have_missed = True
 
     async def _hand_over(self) -> None:
         """Read what has changed, once, and offer it to everybody who sees it."""
@@ -245,14 +247,16 @@ class InboxFeed:
         if not self._audiences or not (keys or missed):
             return
         now = self._context.clock.now()
-        since = (self._looked_at or now) - _OVERLAP
+        # The earlier one: the clock may have been put back since.
+        since = min(self._looked_at or now, now) - _OVERLAP
         organizations = {audience.principal.organization_id for audience in self._audiences} if missed else set()
 
-        def unit(connection: Connection) -> list[Change]:
-            found = list_of_runs(connection, keys, since) if keys else []
+        def unit(connection: Connection) -> list[InboxChange]:
+            requests = list_of_runs(connection, keys, since) if keys else []
+            found = [_with_authors(connection, request) for request in requests]
             for organization in organizations:
-                found += list_changed(connection, organization, since, None, _PAGE)
-            return [_with_authors(connection, request) for request in found]
+                found += _list_all_changes(connection, organization, since)
+            return found
 
         changes = await self._context.database.read(unit)
         if missed:
@@ -261,38 +265,41 @@ class InboxFeed:
             if self._is_new(change):
                 self._offer(change, now)
 
-    def _is_new(self, change: Change) -> bool:
+    def _is_new(self, change: InboxChange) -> bool:
         name, state = change.request.requirement.id, _state_of(change.request)
         if self._handed_over.get(name) == state:
             return False
         self._handed_over[name] = state
         self._handed_over.move_to_end(name)
-        if len(self._handed_over) > _MOST_REMEMBERED:
+        if len(self._handed_over) > _MAX_REMEMBERED:
             self._handed_over.popitem(last=False)
         return True
 
-    def _offer(self, change: Change, now: datetime) -> None:
+    def _offer(self, change: InboxChange, now: datetime) -> None:
         for audience, subscriptions in tuple(self._audiences.items()):
             piece = self._render(audience, self._renders[audience], change, now)
             if piece is not None:
                 for subscription in subscriptions:
                     subscription.offer(piece)
 
-    def _render(self, audience: _Audience, render: Render, change: Change, now: datetime) -> _Piece | None:
+    def _render(self, audience: _Audience, render: Render, change: InboxChange, now: datetime) -> _Piece | None:
         """Return what the audience gets for the change; None where it does not see the request."""
         request, principal = change.request, audience.principal
         is_visible = request.run.organization_id == principal.organization_id
         if not is_visible or not may_see(principal, request.run, request.requirement):
             return None
         reason = why_not(principal, request, now, lambda: set(change.authors))
-        seen = SeenChange(change, InboxItem(request, reason, self._inbox.describe(request)))
-        return _Piece(_state_of(request), render(seen, audience.address))
+        visible = VisibleChange(change, InboxItem(request, reason, self._inbox.describe(request)))
+        return _Piece(_state_of(request), render(visible, audience.address))
 
     async def _missed(self, audience: _Audience, render: Render, after: ChangePosition) -> AsyncIterator[_Piece]:
         """Yield what the audience may have missed after a position."""
+        organization_id = audience.principal.organization_id
+        since = min(after.updated_at, self._context.clock.now()) - _OVERLAP
         place: ChangePosition | None = None
         while True:
-            found = await self._read_missed(audience.principal.organization_id, after.updated_at - _OVERLAP, place)
+            unit = partial(_list_changes, organization_id=organization_id, since=since, place=place)
+            found = await self._context.database.read(unit)
             for change in found:
                 piece = self._render(audience, render, change, self._context.clock.now())
                 if piece is not None and change.position != after:
@@ -300,15 +307,6 @@ class InboxFeed:
             if len(found) < _PAGE:
                 return
             place = found[-1].position
-
-    async def _read_missed(
-        self, organization_id: int, since: datetime, place: ChangePosition | None
-    ) -> Sequence[Change]:
-        def unit(connection: Connection) -> list[Change]:
-            found = list_changed(connection, organization_id, since, place, _PAGE)
-            return [_with_authors(connection, request) for request in found]
-
-        return await self._context.database.read(unit)
 
 
 _KEEPALIVE = _Piece(None, b": keepalive\n\n")
@@ -319,11 +317,27 @@ def _anonymous(principal: Principal) -> Principal:
     return replace(principal, token_id=None, address=None)
 
 
-def _with_authors(connection: Connection, request: Request) -> Change:
+def _list_changes(
+    connection: Connection, organization_id: int, since: datetime, place: ChangePosition | None
+) -> list[InboxChange]:
+    """Return a page of the changes of an organization, those after a place."""
+    found = list_changed(connection, organization_id, since, place, _PAGE)
+    return [_with_authors(connection, request) for request in found]
+
+
+def _list_all_changes(connection: Connection, organization_id: int, since: datetime) -> list[InboxChange]:
+    found = page = _list_changes(connection, organization_id, since, None)
+    while len(page) == _PAGE:
+        page = _list_changes(connection, organization_id, since, page[-1].position)
+        found = [*found, *page]
+    return found
+
+
+def _with_authors(connection: Connection, request: Request) -> InboxChange:
     rules = request.requirement.deciders
     if rules is None or not rules.four_eyes or request.status is not RequirementStatus.OPEN:
-        return Change(request)
-    return Change(request, frozenset(list_authors(connection, request.run.id, request.requirement.pause_id)))
+        return InboxChange(request)
+    return InboxChange(request, frozenset(list_authors(connection, request.run.id, request.requirement.pause_id)))
 
 
 def _state_of(request: Request) -> object:

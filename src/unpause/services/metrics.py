@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -88,10 +89,12 @@ class Metrics(Collector):
         yield from families(self._figures)
 
     async def _read(self) -> None:
-        try:
-            self._figures = await self._database.read(self._query)
-        except UnpauseError:
-            self._figures = None
+        availability, found = self._database.availability, None
+        # Whoever scrapes waits for seconds only; that it is back, the sweeps notice.
+        if availability.is_full or not availability.is_away:
+            with suppress(UnpauseError):
+                found = await self._database.read(self._query)
+        self._figures = found
         self._read_at = monotonic()
 
     def _query(self, connection: Connection) -> _Figures:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from unpause.clock import Clock
-    from unpause.domain.overview import Decided, Hour
+    from unpause.domain.overview import DecidedRequirement, Hour
     from unpause.domain.principal import Principal, Visibility
     from unpause.store.engine.database import Connection, Database
 
 _SECONDS = 1.0
-_MOST_KEPT = 1000
+_MAX_KEPT = 1000
 _DAY = timedelta(hours=HOURS)
 
 
@@ -70,7 +70,7 @@ class OverviewService:
 
     async def get_overview(self, principal: Principal) -> Overview:
         """Return what the principal may see, at most a second old."""
-        if len(self._kept) > _MOST_KEPT:
+        if len(self._kept) > _MAX_KEPT:
             self._kept.clear()
         key = _Key(principal.visibility, principal.is_admin)
         kept = self._kept.setdefault(key, _Kept())
@@ -111,12 +111,12 @@ def _ended_in(hours: Sequence[Hour]) -> dict[RunStatus, int]:
     return dict(counts)
 
 
-def _with_decisions(hours: Sequence[Hour], decided: Sequence[Decided]) -> list[Hour]:
+def _with_decisions(hours: Sequence[Hour], decided: Sequence[DecidedRequirement]) -> list[Hour]:
     counts = Counter(each.at.replace(minute=0, second=0, microsecond=0) for each in decided if not each.by_server)
     return [replace(hour, decided=counts[hour.at]) for hour in hours]
 
 
-def _waits(decided: Sequence[Decided]) -> list[float]:
+def _waits(decided: Sequence[DecidedRequirement]) -> list[float]:
     return [
         max(0.0, (each.at - each.since).total_seconds())
         for each in decided

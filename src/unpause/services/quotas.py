@@ -53,6 +53,6 @@ class Limits:
                 raise InvalidInput(f"{name} is longer than {self.json_chars} characters of JSON")
 
 
-def too_many_tools(count: int, most: int) -> InvalidInput:
+def too_many_tools(count: int, limit: int) -> InvalidInput:
     """Return the error of a request with too many answers."""
-    return InvalidInput(f"tools has {count} items; {most} may be sent at a time")
+    return InvalidInput(f"tools has {count} items; {limit} may be sent at a time")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from unpause.domain.audit import AuditFilter
 from unpause.domain.events import EventSelection, EventType
 from unpause.domain.paging import Page
 from unpause.domain.run_search import RunDetails
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 _SEGMENT_STEPS = dict.fromkeys(
     (EventType.RUN_STARTED, EventType.RUN_CONTINUED, *(each for each in EventType if each.ends_segment))
 )
-_MOST_SEGMENT_STEPS = 1000
-_MOST_AUDIT_ENTRIES = 200
-_MOST_STEPS = 5000
+_MAX_SEGMENT_STEPS = 1000
+_MAX_AUDIT_ENTRIES = 200
+_MAX_STEPS = 5000
 
 
 class RunFinder:
@@ -53,10 +54,12 @@ class RunFinder:
 
         def unit(connection: Connection) -> RunDetails:
             run = _get(connection, principal, run_id)
-            steps = EventSelection(_SEGMENT_STEPS, Page(_MOST_SEGMENT_STEPS))
+            steps = EventSelection(_SEGMENT_STEPS, Page(_MAX_SEGMENT_STEPS))
             audit = None
             if principal.is_admin:
-                audit, _ = list_entries(connection, run.organization_id, run.run_id, Page(_MOST_AUDIT_ENTRIES))
+                audit, _ = list_entries(
+                    connection, run.organization_id, AuditFilter(run.run_id), Page(_MAX_AUDIT_ENTRIES)
+                )
             return RunDetails(
                 found=list_found(connection, [run.id])[0],
                 view=view_of(connection, run),
@@ -72,10 +75,10 @@ class RunFinder:
 
         def unit(connection: Connection) -> Timeline:
             run = _get(connection, principal, run_id)
-            events = list_steps(connection, run.id, _MOST_STEPS + 1)
-            images = {given.position: len(given.images) for given in list_inputs(connection, run.id)}
-            timeline = timeline_of(run, events[:_MOST_STEPS], list_requirements(connection, run.id), images, now)
-            return replace(timeline, is_truncated=len(events) > _MOST_STEPS)
+            events = list_steps(connection, run.id, _MAX_STEPS + 1)
+            images = {each.position: len(each.images) for each in list_inputs(connection, run.id)}
+            timeline = timeline_of(run, events[:_MAX_STEPS], list_requirements(connection, run.id), images, now)
+            return replace(timeline, is_truncated=len(events) > _MAX_STEPS)
 
         return await self._database.read(unit)
 

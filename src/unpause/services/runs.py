@@ -7,28 +7,31 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unpause.domain.audit import AuditAction, entry_by
+from unpause.domain.conflicts import pause_is_over
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import SETUP_COMMANDS, RunInput
+from unpause.domain.runs import SETUP_COMMANDS, RunFilter, RunInput, RunStatus
 from unpause.domain.scopes import SETUP
 from unpause.domain.sessions import NewSession
 from unpause.domain.storable import refuse_unstorable
-from unpause.errors import Conflict, RunHasEnded, busy_with
-from unpause.services.cancel_run import CancelHandler, cancel
+from unpause.errors import Conflict, RunHasEnded, RunInProgress, busy_with
+from unpause.services.cancel_run import Cancellation, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
+from unpause.services.continue_with_approvals import continue_approving
 from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
 from unpause.services.idempotency import find_earlier
-from unpause.services.serving import model_columns, refuse_unserved
+from unpause.services.run_resumability import model_columns, refuse_unserved
 from unpause.services.value_checks import write_checked
 from unpause.services.views import view_of
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
 from unpause.store.idempotency import add_effect, forget_request, keep_answer
 from unpause.store.journal import add_input
+from unpause.store.run_lists import list_session_runs
 from unpause.store.runs import get_run, insert_run, request_pause
 from unpause.store.sessions import change_session, ensure_session, keep_state
 from unpause.streaming.follow import Begun
-from unpause.telemetry.tracing import continued_trace, current_trace, new_trace, traced
+from unpause.telemetry.tracing import Origin, continued_trace, current_origin, new_trace, traced
 from unpause.webhooks.outbox import set_run_targets
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from unpause.domain.idempotency import RequestKey
     from unpause.domain.principal import Principal
     from unpause.domain.runs import Run, RunRef, RunView
+    from unpause.domain.sessions import Session
     from unpause.services.claims import Slot
     from unpause.services.commands import ContinueRun, CreateRun
     from unpause.services.context import ServiceContext
@@ -55,7 +59,7 @@ class _ContinueRequest(NamedTuple):
     command: ContinueRun
     key: RequestKey | None
     slot: Slot | None
-    trace: str | None
+    origin: Origin
 
 
 class _Continued(NamedTuple):
@@ -78,7 +82,7 @@ class RunService:
         """Create a run and announce it to the executors; with a key that created one before, return that one.
 
         Raises AgentNotFound for an agent not served here, ModelNotAllowed, InvalidInput for text that cannot be stored,
-        IdempotencyMismatch for a key used with something else, RunLimitReached.
+        IdempotencyMismatch for a key used with something else, RunLimitReached, RunInProgress.
         """
         await self._context.agents.expect()
         agent = self._context.agents.get_driver(command.agent_id, command.source_type)
@@ -129,7 +133,9 @@ class RunService:
         """Add the run with its session, images, webhooks and the first event of its log; claim it for the slot."""
         now = values["created_at"]
         new = NewSession(values["session_id"], command.agent_id, summary_of(command.prompt))
-        session = ensure_session(connection, principal, new, now, most_unfinished=self._context.limits.unfinished)
+        session = ensure_session(connection, principal, new, now, max_unfinished=self._context.limits.unfinished)
+        if command.in_turn:
+            _refuse_second_run(connection, session, command.agent_id)
         if not session.agent_id:
             # Made by a client for whichever agent comes first.
             change_session(connection, session, {"agent_id": command.agent_id})
@@ -151,7 +157,8 @@ class RunService:
     def _new_row(self, principal: Principal, command: CreateRun, model: ModelName) -> dict[str, Any]:
         """Return the columns of a new run; raise InvalidInput for JSON over its limit."""
         stored = {name: getattr(command, name) for name in ("metadata", "session_state", "dependencies")}
-        self._context.limits.refuse_json(stored)
+        frontend = command.frontend.as_json() if command.frontend else None
+        self._context.limits.refuse_json({**stored, "tools and context": frontend})
         now = self._context.clock.now()
         return {
             **stored,
@@ -161,6 +168,7 @@ class RunService:
             "prompt": command.prompt,
             "summary": summary_of(command.prompt),
             "output_schema": asdict(command.output_schema) if command.output_schema else None,
+            "frontend": frontend,
             "model_choice": command.model,
             "model": model.name,
             "model_provider": model.provider,
@@ -189,7 +197,7 @@ class RunService:
 
         context = self._context
         with busy_with(str(ref)), context.dispatcher.reserving() as slot:
-            request = _ContinueRequest(principal, ref, command, request_key, slot, current_trace())
+            request = _ContinueRequest(principal, ref, command, request_key, slot, current_origin())
             locked, outcome = await write_checked(context.database, context.agents, partial(self._continue, request))
             is_claimed = slot is not None and slot.claimed is not None
             announce(locked, context.bus, context.dispatcher, is_claimed=is_claimed)
@@ -235,13 +243,13 @@ class RunService:
             locked.now,
             columns={
                 **model_columns(self._context, run, request.command.model),
-                **continued_trace(run.trace, request.trace),
+                **continued_trace(run.trace, request.origin),
             },
             checks=checks,
             slot=slot if slot is not None and slot.fits(run.agent_id, run.source_type) else None,
             known_calls=locked.calls,
         )
-        accepted, events = handler.apply()
+        accepted, events = continue_approving(handler) if request.command.approves else handler.apply()
         if request.key is not None:
             add_effect(connection, request.key, run.id, accepted.after)
         return _Continued(locked._replace(events=(*locked.events, *events), moved=accepted.moved), accepted)
@@ -259,8 +267,8 @@ class RunService:
                 raise RunHasEnded(run.status.value)
             requested = request_pause(connection, run.id, now)
             if requested and run.pause_requested_at is None:
-                asked_for = AuditAction.PAUSE_REQUESTED
-                add_entries(connection, [entry_by(principal, asked_for, now, run_id=run.run_id, subject=run.run_id)])
+                action = AuditAction.PAUSE_REQUESTED
+                add_entries(connection, [entry_by(principal, action, now, run_id=run.run_id, subject=run.run_id)])
             return run, requested
 
         with busy_with(str(ref)):
@@ -269,15 +277,20 @@ class RunService:
             self._context.dispatcher.pause_requested(run.id)
         return run
 
-    async def cancel_run(self, principal: Principal, ref: RunRef) -> Run:
-        """End the run now, for good; one that has ended stays as it is. Raises RunNotFound."""
+    async def cancel_run(self, principal: Principal, ref: RunRef, pause_id: str | None = None) -> Run:
+        """End the run now, for good; one that has ended stays as it is. Raises RunNotFound.
+
+        With a ``pause_id`` only while it waits in that pause: raises PauseIsOver.
+        """
         now = self._context.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
             run = _lock_run(connection, principal, ref)
+            if pause_id is not None and (run.status, run.pause_id) != (RunStatus.PAUSED, pause_id):
+                raise pause_is_over(run)
             if run.status.is_final:
                 return run, ()
-            why = CancelHandler(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
+            why = Cancellation(content=f"Run {run.run_id} was cancelled", payload={"by": principal.name})
             done = entry_by(principal, AuditAction.CANCELLED, now, run_id=run.run_id, subject=run.run_id)
             add_entries(connection, [done])
             return cancel(connection, run, why, now)
@@ -310,6 +323,13 @@ def _lock_run(connection: Connection, principal: Principal, ref: RunRef) -> Run:
     run = get_run(connection, principal.visibility, ref, locked=True)
     principal.require_agent(run.agent_id)
     return run
+
+
+def _refuse_second_run(connection: Connection, session: Session, agent_id: str) -> None:
+    """Raise RunInProgress where the newest run of the agent in the session, which is locked, has not ended."""
+    for run in list_session_runs(connection, session.key, RunFilter(agent_id=agent_id), limit=1, newest=True):
+        if not run.status.is_final:
+            raise RunInProgress(run.run_id, run.status.value)
 
 
 def summary_of(prompt: str) -> str | None:

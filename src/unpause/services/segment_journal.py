@@ -15,12 +15,13 @@ from unpause.domain.runs import CallKind, CallStatus, Outcome, RunView, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.services.audit import entries_for_reopened
 from unpause.services.grants import GrantUse, find_usable
-from unpause.services.notifying import enqueue_notifications
+from unpause.services.notification_outbox import enqueue_notifications
 from unpause.services.segment_state import JournalContext, PendingWrites, SegmentState
 from unpause.store.engine.changes import note_details
 from unpause.store.events import list_events
-from unpause.store.runs import move, reserve_sequence
+from unpause.store.runs import reserve_sequence, transition
 from unpause.telemetry.metrics import GRANTED
 from unpause.webhooks.outbox import enqueue_webhooks
 
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
 # Events of a streaming model are collected this long before they are committed together: where somebody is shown them,
 # and where nobody is.
 _COLLECT_SECONDS = 0.003
-_UNWATCHED_SECONDS = 0.08
+_UNWATCHED_SECONDS = 0.1
 
 # With so many uncommitted events the segment waits for the database: what is kept in memory is bounded.
-_MOST_UNCOMMITTED = 2000
+_MAX_UNCOMMITTED = 2000
 
 # Between tries to write to a database that is away.
 _FIRST_RETRY_SECONDS = 0.2
@@ -110,7 +111,7 @@ class SegmentJournal(SegmentState):
         """Add an event to the log, within a few milliseconds; wait for a database that has fallen far behind."""
         self._add_event(event_type, payload)
         self._grown.set()
-        if len(self._pending.events) >= _MOST_UNCOMMITTED:
+        if len(self._pending.events) >= _MAX_UNCOMMITTED:
             await self.flush()
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
@@ -145,7 +146,7 @@ class SegmentJournal(SegmentState):
 
     async def start_granted_call(self, request: RequirementRequest, *, idempotent: bool) -> bool:
         """Write that a grant decides the request and that its call starts now; return False where no grant does."""
-        # In a transaction of its own: what comes before the call is kept, whatever becomes of the grant.
+        # In a transaction of its own: what comes before the call is kept, also where the grant is not used.
         await self.flush()
         async with self._commit_lock:
             call = self._calls[request.call_id]
@@ -242,6 +243,7 @@ class SegmentJournal(SegmentState):
         shown = (*self._segment.requirements, *requirements)
         content = end.content or None
         self._add_event(EventType.RUN_PAUSED, pause_payload(pause_id, content, self._calls.values(), shown))
+        self._pending.audit += entries_for_reopened(self._run, requirements, self._calls)
         changes = {
             "pause_id": pause_id,
             "content": content,
@@ -386,7 +388,7 @@ class SegmentJournal(SegmentState):
             "lease_expires_at": None,
             "events": len(taken.events),
         }
-        moved = move(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
+        moved = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
         return moved, taken.write(connection, self._segment, moved.run.last_sequence, now, self._large)
 
 

@@ -10,7 +10,7 @@ from unpause.domain.arguments import is_same_json
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import CallKind, CallStatus, Message, ToolCall
 from unpause.domain.storable import replace_unstorable
-from unpause.services.audit import decided_by_agent
+from unpause.services.audit import entry_for_own_decision
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
@@ -148,7 +148,7 @@ class SegmentState:
 
     def record_own_decision(self, call_id: str, own: OwnDecision) -> None:
         """Add the decision of the agent's own handler to the audit trail; kept with the next commit."""
-        entry = decided_by_agent(self._run, self._calls[call_id], own, self._clock.now())
+        entry = entry_for_own_decision(self._run, self._calls[call_id], own, self._clock.now())
         self._pending.audit.append(entry)
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:

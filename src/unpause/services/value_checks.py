@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from unpause.domain.forms import read_value
+from unpause.domain.json import dump_json
 from unpause.errors import RequirementMismatch
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class ValueChecks:
         if not answer.values or answer.confirmed is False:
             return answer
         sent, kept = self._kept.get(requirement.id, (None, {}))
-        if sent != answer.values:
+        # As JSON: NaN does not equal itself, and would be checked without end.
+        if dump_json(sent) != dump_json(answer.values):
             raise ValuesUnchecked(run, requirement, answer.values)
         return replace(answer, values=kept)
 
@@ -71,7 +73,7 @@ async def write_checked(database: Database, agents: AgentRegistry, unit: Callabl
 
 def _check(driver: AgentDriver | None, requirement: Requirement, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values as they are kept; raise RequirementMismatch that repeats none of them."""
-    call = f"Tool call {requirement.tool_call_id} ({requirement.tool_name})"
+    call = requirement.label
     fields = {field.name: field for field in requirement.fields}
     is_open = {field.name for field in requirement.fields if field.open}
     shown = {name: value for name, value in requirement.tool_args.items() if name not in is_open}

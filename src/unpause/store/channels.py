@@ -10,7 +10,7 @@ from unpause.domain.notifications import Channel, ChannelEvent
 from unpause.store.columns import Instant
 from unpause.store.engine.statements import Statement
 from unpause.store.tables import notification_channels, tokens
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +64,11 @@ def list_valid_channels(connection: Connection, organization_id: int, now: datet
 
 
 def list_channels(
-    connection: Connection, organization_id: int, user_id: str | None, after: int, at_most: int
+    connection: Connection, organization_id: int, user_id: str | None, after: int, limit: int
 ) -> list[Channel]:
     """Return channels with ids over ``after``: of one user, or with None all of the organization."""
     query = select(*notification_channels.c).where(*_visible(organization_id, user_id))
-    query = query.where(notification_channels.c.id > after).order_by(notification_channels.c.id).limit(at_most)
+    query = query.where(notification_channels.c.id > after).order_by(notification_channels.c.id).limit(limit)
     return [read_channel(row) for row in connection.execute(query).mappings()]
 
 
@@ -104,7 +104,7 @@ def read_channel(row: Record) -> Channel:
         user_id=row["user_id"],
         name=row["name"],
         kind=row["kind"],
-        url=Sealed(row["url"]),
+        url=Encrypted(row["url"]),
         events=tuple(ChannelEvent(event) for event in row["events"]),
         scopes=None if row["scopes"] is None else frozenset(row["scopes"]),
         token_id=row["token_id"],

@@ -23,18 +23,31 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the time in UTC; raise ValueError for one without a zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            message = "a time without a time zone cannot be stored"
-            raise ValueError(message)
-        return value.astimezone(UTC)
+        return None if value is None else _in_utc(value)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - SQLAlchemy's signature
         """Return the time as an aware datetime in UTC."""
-        if value is None:
-            return None
-        stored: datetime = value
-        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
+        return None if value is None else _read(value)
+
+
+def sqlite_text(value: datetime) -> str:
+    """Return what SQLite stores of an ``Instant``, as SQLAlchemy writes it; raise ValueError without a time zone."""
+    return _in_utc(value).isoformat(" ", "microseconds").removesuffix("+00:00")
+
+
+def sqlite_instant(text: str) -> datetime:
+    """Return the ``Instant`` that SQLite has stored."""
+    return _read(datetime.fromisoformat(text))
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        message = "a time without a time zone cannot be stored"
+        raise ValueError(message)
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
+
+
+def _read(stored: datetime) -> datetime:
+    return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
-from unpause.domain.webhooks import Address, Delivery
-from unpause.store.engine.dialects import database_now_or_before
+from unpause.domain.changes import Outbox
+from unpause.domain.webhooks import Address, Delivery, WebhookTarget
+from unpause.store.engine.changes import note_message
+from unpause.store.engine.dialects import database_now_or_before, first_due, until_first
 from unpause.store.tables import webhook_deliveries
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
@@ -28,14 +30,15 @@ _DUE = (
     )
     .where(webhook_deliveries.c.next_attempt_at <= bindparam("now"))
     .order_by(webhook_deliveries.c.next_attempt_at, webhook_deliveries.c.id)
-    .limit(bindparam("at_most"))
+    .limit(bindparam("limit"))
 )
+_FIRST_DUE = first_due(webhook_deliveries.c.next_attempt_at)
 # Optimistic: of two workers that claim it at once, the second finds another number of attempts.
 _CLAIM = (
     update(webhook_deliveries)
     .where(
         webhook_deliveries.c.id == bindparam("key"),
-        webhook_deliveries.c.attempts == bindparam("seen"),
+        webhook_deliveries.c.attempts == bindparam("expected_attempts"),
         webhook_deliveries.c.next_attempt_at.is_not(None),
     )
     .values(attempts=webhook_deliveries.c.attempts + 1, next_attempt_at=bindparam("retry_at"))
@@ -51,18 +54,29 @@ _FAILED = (
     update(webhook_deliveries)
     .where(
         webhook_deliveries.c.id == bindparam("key"),
-        webhook_deliveries.c.attempts == bindparam("seen"),
+        webhook_deliveries.c.attempts == bindparam("expected_attempts"),
         webhook_deliveries.c.delivered_at.is_(None),
+        # Its webhook was deleted meanwhile.
+        webhook_deliveries.c.next_attempt_at.is_not(None),
     )
     .values(last_error=bindparam("error"), next_attempt_at=bindparam("retry_at"))
 )
 _GIVE_UP = _FAILED.values(secret=None)
-_FINISHED = (webhook_deliveries.c.created_at < bindparam("before"), webhook_deliveries.c.next_attempt_at.is_(None))
-_HAS_FINISHED = select(exists().where(*_FINISHED))
-_DELETE_FINISHED = delete(webhook_deliveries).where(*_FINISHED)
+
+_WAITING = (
+    webhook_deliveries.c.organization_id == bindparam("organization"),
+    webhook_deliveries.c.next_attempt_at.is_not(None),
+)
+_WAITING_TARGETS = select(webhook_deliveries.c.url, webhook_deliveries.c.secret).where(*_WAITING).distinct()
+_WAITING_AT = (
+    *_WAITING,
+    webhook_deliveries.c.url == bindparam("old_url"),
+    webhook_deliveries.c.secret.is_not_distinct_from(bindparam("old_secret")),
+)
+_READDRESS = update(webhook_deliveries).where(*_WAITING_AT)
 
 
-class Due(NamedTuple):
+class DueDelivery(NamedTuple):
     """A delivery that is due, as it was read."""
 
     id: str
@@ -78,6 +92,7 @@ class Due(NamedTuple):
 
 def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> None:
     """Add deliveries that are due at once."""
+    note_message(connection, Outbox.WEBHOOK)
     connection.execute(
         _INSERT,
         [
@@ -89,19 +104,25 @@ def add_deliveries(connection: Connection, deliveries: Sequence[Delivery]) -> No
                 "payload": delivery.payload,
                 "due_at": delivery.created_at,
                 "created_at": delivery.created_at,
+                "run_id": delivery.run_id,
             }
             for delivery in deliveries
         ],
     )
 
 
+def until_due(connection: Connection, now: datetime) -> timedelta | None:
+    """Return how long until a delivery is due, which one may be already; None without any. ``now`` is for SQLite."""
+    return until_first(connection, _FIRST_DUE, now)
+
+
 def list_due(
     connection: Connection,
     now: datetime,
-    at_most: int,
+    limit: int,
     without: Collection[str] = (),
     organizations: Collection[int] = (),
-) -> list[Due]:
+) -> list[DueDelivery]:
     """Return the deliveries that are due, the longest due first.
 
     ``without`` names servers to omit, such as ``https://host:1``; ``organizations`` are those to omit.
@@ -109,16 +130,16 @@ def list_due(
     statement = _DUE.where(*(~_is_at(server) for server in without)) if without else _DUE
     if organizations:
         statement = statement.where(webhook_deliveries.c.organization_id.not_in(organizations))
-    found = connection.execute(statement, {"now": now, "at_most": at_most})
-    return [Due(row.id, Address.read(row.url), row.attempts, row.organization_id) for row in found]
+    found = connection.execute(statement, {"now": now, "limit": limit})
+    return [DueDelivery(row.id, Address.read(row.url), row.attempts, row.organization_id) for row in found]
 
 
-def claim_delivery(connection: Connection, due: Due, retry_at: datetime) -> Delivery | None:
+def claim_delivery(connection: Connection, due: DueDelivery, retry_at: datetime) -> Delivery | None:
     """Count an attempt and return the delivery; None where another worker was faster.
 
     It is due again at ``retry_at``, in case this attempt never reports its result.
     """
-    row = connection.execute(_CLAIM, {"key": due.id, "seen": due.attempts, "retry_at": retry_at}).first()
+    row = connection.execute(_CLAIM, {"key": due.id, "expected_attempts": due.attempts, "retry_at": retry_at}).first()
     if row is None:
         return None
     return Delivery(
@@ -127,7 +148,7 @@ def claim_delivery(connection: Connection, due: Due, retry_at: datetime) -> Deli
         address=Address.read(row.url),
         payload=row.payload,
         created_at=row.created_at,
-        secret=Sealed(row.secret) if row.secret else None,
+        secret=Encrypted(row.secret) if row.secret else None,
         attempts=row.attempts,
     )
 
@@ -142,18 +163,29 @@ def mark_failed(connection: Connection, delivery: Delivery, error: str, retry_at
 
     Changes nothing where a later attempt is under way, or an earlier one has arrived after all.
     """
-    values = {"key": delivery.id, "seen": delivery.attempts, "error": error, "retry_at": retry_at}
+    values = {"key": delivery.id, "expected_attempts": delivery.attempts, "error": error, "retry_at": retry_at}
     connection.execute(_FAILED if retry_at is not None else _GIVE_UP, values)
 
 
-def has_finished(connection: Connection, before: datetime) -> bool:
-    """Whether there are finished deliveries from before this time."""
-    return bool(connection.execute(_HAS_FINISHED, {"before": before}).scalar())
+def list_waiting_targets(connection: Connection, organization_id: int) -> list[WebhookTarget]:
+    """Return where the organization's messages that wait go to, each stored form once."""
+    found = connection.execute(_WAITING_TARGETS, {"organization": organization_id})
+    return [WebhookTarget(Address.read(row.url), Encrypted(row.secret) if row.secret else None) for row in found]
 
 
-def delete_finished(connection: Connection, before: datetime) -> None:
-    """Delete the finished deliveries from before this time."""
-    connection.execute(_DELETE_FINISHED, {"before": before})
+def readdress_waiting(
+    connection: Connection, organization_id: int, old: WebhookTarget, new: WebhookTarget | None
+) -> None:
+    """Have the organization's messages that wait for a target, as it is stored, go to another; with None to nobody."""
+    values: dict[str, object] = {"next_attempt_at": None, "last_error": None, "secret": None}
+    if new is not None:
+        values = {"url": new.address.stored, "secret": new.secret.token if new.secret else None}
+    parameters = {
+        "organization": organization_id,
+        "old_url": old.address.stored,
+        "old_secret": old.secret.token if old.secret else None,
+    }
+    connection.execute(_READDRESS.values(values), parameters)
 
 
 def _is_at(server: str) -> ColumnElement[bool]:

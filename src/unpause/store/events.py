@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, and_, bindparam, case, func, insert, null, or_, select
@@ -27,7 +26,7 @@ _AFTER = Statement(
     select(events.c.sequence, events.c.type, events.c.payload, events.c.created_at)
     .where(events.c.run_key == bindparam("key"), events.c.sequence > bindparam("after"))
     .order_by(events.c.sequence)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _IS_PAUSE = events.c.type == EventType.RUN_PAUSED.value
 _STEPS = (
@@ -40,7 +39,7 @@ _STEPS = (
     )
     .where(events.c.run_key == bindparam("key"), events.c.type != EventType.CONTENT_DELTA.value)
     .order_by(events.c.sequence)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 
 
@@ -49,7 +48,7 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
     if not added:
         return ()
     first = last - len(added) + 1
-    numbered = tuple(replace(event, sequence=first + offset) for offset, event in enumerate(added))
+    numbered = tuple(Event(event.type, event.at, event.payload, number) for number, event in enumerate(added, first))
     rows = [
         {
             "run_key": run_key,
@@ -67,7 +66,7 @@ def add_events(connection: Connection, run_key: int, added: Sequence[Event], las
 def list_events(connection: Connection, run_key: int, after: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run after number ``after``, in order."""
     with readable():
-        rows = _AFTER.all(connection, {"key": run_key, "after": after, "most": limit})
+        rows = _AFTER.all(connection, {"key": run_key, "after": after, "limit": limit})
         return _whole(connection, run_key, [_event(row) for row in rows])
 
 
@@ -86,13 +85,23 @@ def list_chosen_events(connection: Connection, run_key: int, selection: EventSel
     return found, int(connection.execute(counted).scalar_one())
 
 
+def find_segment_end(connection: Connection, run_key: int, after: int) -> int | None:
+    """Return the number of the first event after number ``after`` that ends a segment; None where there is none."""
+    ends = [event_type.value for event_type in EventType if event_type.ends_segment]
+    query = select(func.min(events.c.sequence)).where(
+        events.c.run_key == run_key, events.c.sequence > after, events.c.type.in_(ends)
+    )
+    found: int | None = connection.execute(query).scalar_one()
+    return found
+
+
 def list_steps(connection: Connection, run_key: int, limit: int) -> list[Event]:
     """Return up to ``limit`` events of the run, in order, without the pieces of the model's text.
 
     Of a pause there is the ``pause_id`` alone: its payload repeats all calls of the run.
     """
     with readable():
-        rows = connection.execute(_STEPS, {"key": run_key, "most": limit}).mappings().all()
+        rows = connection.execute(_STEPS, {"key": run_key, "limit": limit}).mappings().all()
         found = [
             _event({**row, "payload": {"pause_id": row["pause_id"]} if row["payload"] is None else row["payload"]})
             for row in rows

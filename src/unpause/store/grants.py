@@ -9,8 +9,8 @@ from sqlalchemy import and_, bindparam, exists, false, insert, not_, or_, select
 
 from unpause.domain.deciders import Deciders
 from unpause.domain.grants import Grant, GrantMatch, GrantScope
-from unpause.domain.runs import RunStatus
 from unpause.store.engine.dialects import database_now
+from unpause.store.run_queue import FINAL_STATUSES
 from unpause.store.tables import grants, runs, tokens, users
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _IN_FORCE = and_(
 )
 _HAS_ENDED = exists().where(
     runs.c.id == grants.c.run_key,
-    runs.c.status.in_([status.value for status in RunStatus if status.is_final]),
+    runs.c.status.in_(FINAL_STATUSES),
 )
 _ACTIVE = and_(_IN_FORCE, not_(_HAS_ENDED))
 _SELECT = select(*grants.c, _ACTIVE.label("active"))
@@ -84,8 +84,8 @@ def add_grant(connection: Connection, grant: Grant) -> None:
 def has_grant(connection: Connection, requirement_id: str, request: GrantRequest | None) -> bool:
     """Whether the decision on the requirement was remembered just as requested: not at all, where that is None."""
     found = connection.execute(select(grants.c.scope, grants.c.match).where(grants.c.id == requirement_id)).first()
-    wanted = None if request is None else (request.scope.value, request.match.value)
-    return (None if found is None else tuple(found)) == wanted
+    requested = None if request is None else (request.scope.value, request.match.value)
+    return (None if found is None else tuple(found)) == requested
 
 
 def list_covering(connection: Connection, run: Run, tool_name: str, fingerprint: str, now: datetime) -> list[Grant]:
@@ -148,12 +148,6 @@ def revoke_grant(connection: Connection, grant_id: str, by: str | None, now: dat
         .returning(grants.c.id)
     )
     return connection.execute(statement).scalar() is not None
-
-
-def list_agents(connection: Connection, organization_id: int) -> list[str]:
-    """Return the agents that the organization has grants for."""
-    found = select(grants.c.agent_id).where(grants.c.organization_id == organization_id).distinct()
-    return list(connection.execute(found).scalars())
 
 
 def _visible(viewer: GrantViewer) -> Select[Any]:

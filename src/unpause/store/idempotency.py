@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, delete, exists, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, select, tuple_, update
 
+from unpause.store.columns import Instant
 from unpause.store.engine.dialects import Upsert
+from unpause.store.engine.statements import Statement
 from unpause.store.tables import idempotency_keys
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from unpause.domain.idempotency import RequestKey
 
 _CLAIM = Upsert(idempotency_keys, (idempotency_keys.c.organization_id, idempotency_keys.c.key))
+# The first entry of an index, or none.
+_IS_ANY_OLDER = Statement(
+    select((func.min(idempotency_keys.c.created_at) < bindparam("before", type_=Instant)).label("found"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +36,10 @@ class EarlierRequest:
     answer: str | None
 
 
-def find_request(connection: Connection, request: RequestKey) -> EarlierRequest | None:
+def find_request(connection: Connection, request: RequestKey, *, locks: bool = False) -> EarlierRequest | None:
     """Return what the request with the key did, whatever its fingerprint; None for a new key."""
-    row = connection.execute(select(*idempotency_keys.c).where(*_is(request))).first()
+    query = select(*idempotency_keys.c).where(*_is(request))
+    row = connection.execute(query.with_for_update() if locks else query).first()
     return None if row is None else EarlierRequest(row.fingerprint, row.run_key, row.after, row.answer)
 
 
@@ -52,7 +59,9 @@ def claim_request(connection: Connection, request: RequestKey, now: datetime) ->
     while found is None:
         if _CLAIM.on(connection).first(connection, values) is not None:
             return None
-        found = find_request(connection, request)
+        # Locked, which is a write: on a server with a synchronous standby its commit waits until that has the earlier
+        # request, too, whose own wait may have been cut short.
+        found = find_request(connection, request, locks=True)
     return found
 
 
@@ -82,7 +91,8 @@ def _is(request: RequestKey) -> tuple[ColumnElement[bool], ...]:
 
 def has_requests(connection: Connection, before: datetime) -> bool:
     """Whether a key was first used before this time."""
-    return bool(connection.execute(select(exists().where(idempotency_keys.c.created_at < before))).scalar())
+    [row] = _IS_ANY_OLDER.all(connection, {"before": before})
+    return bool(row["found"])
 
 
 def delete_requests(connection: Connection, before: datetime) -> None:

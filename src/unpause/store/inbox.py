@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Text, and_, case, cast, false, func, not_, or_, select, true, tuple_
+from sqlalchemy import Text, and_, case, cast, exists, false, func, not_, or_, select, true, tuple_, union
 
+from unpause.domain.deciders import USER_ENTRY
 from unpause.domain.inbox import ChangePosition, InboxFilter, InboxPosition, Request, RequirementStatus, RunHead
-from unpause.domain.json import dump_json, load_json
+from unpause.domain.json import dump_json
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus, TranscriptEntry
-from unpause.store.requirements import DECIDERS, REQUIREMENT, read_requirement
-from unpause.store.run_queue import has_status
+from unpause.store.engine.dialects import json_texts
+from unpause.store.requirements import REQUIREMENT, read_requirement
 from unpause.store.tables import approvals, messages, requirements, runs
 from unpause.store.unreadable import read_rows
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import Column, ColumnElement, Select
     from sqlalchemy.engine import Connection, RowMapping
 
-    from unpause.domain.deciders import Deciders
+    from unpause.domain.deciders import ApproverEntries
 
 _ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
 _RUN = ("run_id", "session_id", "agent_id", "user_id", "source_type")
@@ -41,8 +42,9 @@ _REQUESTS = (
     .outerjoin(approvals, approvals.c.id == requirements.c.id)
 )
 _OPEN = requirements.c.status == RequirementStatus.OPEN.value
-# The rules as text: few tools have rules of their own, so their texts are few, whatever waits.
-_DECIDERS = cast(requirements.c.deciders, Text)
+_FOUR_EYES = requirements.c.deciders["four_eyes"].as_boolean().is_(True)
+_QUORUM = func.coalesce(requirements.c.deciders["quorum"].as_integer(), 1)
+_APPROVER = json_texts(requirements.c.deciders["approvers"])
 _VOTES = cast(requirements.c.votes, Text)
 _IS_APPROVAL = requirements.c.approval == "required"
 _AWAITS_APPROVAL = and_(
@@ -59,10 +61,8 @@ class Viewer:
     """Whose requests a query finds, in terms of columns.
 
     ``user_id`` and ``session_id`` are those that the runs must have, None for any; ``reads`` and ``runs`` the agents
-    that the caller may read and run, None for all; ``decider`` is the caller's name.
-
-    The rest is about rules of who decides, as text: ``excluded`` name others, ``named`` the caller, ``by_scope`` one of
-    its scopes; ``four_eyes`` exclude the user of the run, ``quorum`` need several people.
+    that the caller may read and run, None for all; ``decider`` is the caller's name. Rules of who decides name the
+    caller by ``entries``; ``scope_entries`` are those of its scopes.
     """
 
     organization_id: int
@@ -73,27 +73,9 @@ class Viewer:
     runs: frozenset[str] | None
     approves: bool
     reads_approvals: bool
-    prepares: bool
-    excluded: frozenset[str] = field(default=frozenset())
-    named: frozenset[str] = field(default=frozenset())
-    by_scope: frozenset[str] = field(default=frozenset())
-    four_eyes: frozenset[str] = field(default=frozenset())
-    quorum: frozenset[str] = field(default=frozenset())
-
-
-def list_deciders(connection: Connection, organization_id: int) -> dict[str, Deciders]:
-    """Return the different rules of what is open in the organization, by their text."""
-    query = select(_DECIDERS).where(
-        _OPEN, requirements.c.organization_id == organization_id, requirements.c.deciders.is_not(None)
-    )
-    texts = connection.execute(query.distinct()).scalars()
-    return {text: rules for text in texts if (rules := DECIDERS.validate_python(load_json(text))) is not None}
-
-
-def list_waiting_agents(connection: Connection, organization_id: int) -> set[str]:
-    """Return the agents whose runs wait."""
-    query = select(runs.c.agent_id).where(has_status(RunStatus.PAUSED), runs.c.organization_id == organization_id)
-    return set(connection.execute(query.distinct()).scalars())
+    may_set_up: bool
+    entries: ApproverEntries
+    scope_entries: ApproverEntries
 
 
 def list_open(
@@ -104,17 +86,15 @@ def list_open(
     after: InboxPosition | None,
     limit: int,
 ) -> list[Request]:
-    """Return up to ``limit`` open requests after a position, oldest first.
+    """Return up to ``limit`` requests after a position, oldest first: open ones, unless the selection names ids.
 
     Those of ``selection`` that the viewer sees; of these a few may turn out not to be the viewer's to decide, or to be
     so after all.
     """
     conditions = [
-        _OPEN,
-        requirements.c.organization_id == viewer.organization_id,
-        or_(requirements.c.expires_at.is_(None), requirements.c.expires_at > now),
+        *(_waiting(viewer, now) if selection.id_prefix is None else _named(viewer, selection.id_prefix)),
         *_selected(selection),
-        {"mine": _mine(viewer), "others": _others(viewer), "all": _seen(viewer)}[selection.whose.value],
+        {"mine": _mine(viewer), "others": _others(viewer), "all": _may_read(viewer)}[selection.whose.value],
     ]
     if after is not None:
         place = tuple_(requirements.c.created_at, requirements.c.id)
@@ -195,6 +175,29 @@ def list_last_messages(
     return found
 
 
+def _waiting(viewer: Viewer, now: datetime) -> list[ColumnElement[bool]]:
+    return [
+        _OPEN,
+        requirements.c.organization_id == viewer.organization_id,
+        or_(requirements.c.expires_at.is_(None), requirements.c.expires_at > now),
+    ]
+
+
+def _named(viewer: Viewer, prefix: str) -> list[ColumnElement[bool]]:
+    """Return the conditions of a request whose id, or whose run's id, begins so."""
+    of_run = select(requirements.c.id).join(runs, runs.c.id == requirements.c.run_key)
+    ids = union(
+        select(requirements.c.id).where(*_begins(requirements.c.id, prefix)),
+        of_run.where(*_begins(runs.c.run_id, prefix)),
+    )
+    return [requirements.c.id.in_(ids), runs.c.organization_id == viewer.organization_id]
+
+
+def _begins(column: Column[str], prefix: str) -> list[ColumnElement[bool]]:
+    # A range, for which an index of any collation serves: no id has a `g`. Whatever LIKE needs differs.
+    return [column >= prefix, column < f"{prefix}g", func.substr(column, 1, len(prefix)) == prefix]
+
+
 def _selected(selection: InboxFilter) -> list[ColumnElement[bool]]:
     values = {
         runs.c.agent_id: selection.agent_id,
@@ -230,14 +233,24 @@ def _one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[
     return and_(column.is_not(None), column.in_(names)) if names else false()
 
 
+def _names(entries: ApproverEntries) -> ColumnElement[bool]:
+    """Return whether the rules of the request name somebody by one of these entries."""
+    entry = _APPROVER.c.value
+    ways = [_one_of(entry, entries.texts)]
+    if entries.every_scope:
+        # Not LIKE, which on SQLite takes upper case for lower case.
+        ways.append(and_(func.replace(entry, ":", "") != entry, func.substr(entry, 1, len(USER_ENTRY)) != USER_ENTRY))
+    return exists(select(_APPROVER.c.value).where(or_(*ways)))
+
+
 def _is_by(viewer: Viewer) -> ColumnElement[bool]:
     return false() if viewer.decider is None else requirements.c.decided_by == viewer.decider
 
 
-def _seen(viewer: Viewer) -> ColumnElement[bool]:
+def _may_read(viewer: Viewer) -> ColumnElement[bool]:
     """Return whether the viewer may read the request: that of a run it sees, or one that it is named for."""
     in_session = true() if viewer.session_id is None else runs.c.session_id == viewer.session_id
-    ways = [and_(*_visible(viewer), _among(viewer.reads)), and_(in_session, _one_of(_DECIDERS, viewer.named))]
+    ways = [and_(*_visible(viewer), _among(viewer.reads)), and_(in_session, _names(viewer.entries))]
     if viewer.approves:
         ways.append(and_(in_session, _IS_APPROVAL))
     elif viewer.reads_approvals:
@@ -248,38 +261,33 @@ def _seen(viewer: Viewer) -> ColumnElement[bool]:
 def _mine(viewer: Viewer) -> ColumnElement[bool]:
     """Return whether the viewer is one of those who may decide the request, and has not confirmed it yet."""
     in_session = true() if viewer.session_id is None else runs.c.session_id == viewer.session_id
-    may_run = and_(_among(viewer.runs), or_(and_(*_visible(viewer)), _one_of(_DECIDERS, viewer.named)))
+    may_run = and_(_among(viewer.runs), or_(and_(*_visible(viewer)), _names(viewer.entries)))
     approves = true() if viewer.approves else false()
     conditions = [
         in_session,
-        case((_AWAITS_APPROVAL, approves), else_=or_(may_run, _one_of(_DECIDERS, viewer.by_scope))),
-        not_(_one_of(_DECIDERS, viewer.excluded)),
-        *_eyes(viewer),
+        case((_AWAITS_APPROVAL, approves), else_=or_(may_run, _names(viewer.scope_entries))),
+        or_(not_(exists(select(_APPROVER.c.value).where(_APPROVER.c.value.is_not(None)))), _names(viewer.entries)),
+        *_four_eyes_and_quorum(viewer),
     ]
-    if not viewer.prepares:
+    if not viewer.may_set_up:
         conditions.append(runs.c.source_type != SETUP_COMMANDS)
     return and_(*conditions)
 
 
-def _eyes(viewer: Viewer) -> list[ColumnElement[bool]]:
+def _four_eyes_and_quorum(viewer: Viewer) -> list[ColumnElement[bool]]:
     """Return the conditions of four eyes and quorum, as far as columns tell."""
-    alone = not_(_one_of(_DECIDERS, viewer.quorum))
     if viewer.decider is None:
         # What follows an approval is no further vote.
-        return [not_(_one_of(_DECIDERS, viewer.four_eyes)), or_(alone, approvals.c.status == "approved")]
-    conditions: list[ColumnElement[bool]] = []
-    if viewer.quorum:
-        # Not LIKE, which on SQLite takes upper case for lower case.
-        confirmed = f'"by":{dump_json(viewer.decider)}'
-        conditions.append(or_(alone, requirements.c.votes.is_(None), func.replace(_VOTES, confirmed, "") == _VOTES))
-    if viewer.four_eyes:
-        second = and_(runs.c.user_id.is_not(None), runs.c.user_id != viewer.decider)
-        conditions.append(or_(not_(_one_of(_DECIDERS, viewer.four_eyes)), second))
-    return conditions
+        return [not_(_FOUR_EYES), or_(_QUORUM <= 1, approvals.c.status == "approved")]
+    # Not LIKE, which on SQLite takes upper case for lower case.
+    confirmed = f'"by":{dump_json(viewer.decider)}'
+    is_new = or_(requirements.c.votes.is_(None), func.replace(_VOTES, confirmed, "") == _VOTES)
+    is_second = and_(runs.c.user_id.is_not(None), runs.c.user_id != viewer.decider)
+    return [or_(_QUORUM <= 1, is_new), or_(not_(_FOUR_EYES), is_second)]
 
 
 def _others(viewer: Viewer) -> ColumnElement[bool]:
-    return and_(_seen(viewer), case((_mine(viewer), 0), else_=1) == 1)
+    return and_(_may_read(viewer), _mine(viewer).is_not(true()))
 
 
 def _read(connection: Connection, query: Select[Any]) -> list[Request]:

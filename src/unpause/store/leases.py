@@ -5,13 +5,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
+from unpause.errors import DatabaseUnavailable
 from unpause.operator_settings import DEFAULT_IDLE_SECONDS
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION, begin_statements
+from unpause.store.engine.postgres import begin_statements
+from unpause.store.engine.servers import connection_arguments
+from unpause.store.engine.silence import connect
 from unpause.store.nodes import keep_node, remove_node
 from unpause.store.run_queue import list_held, renew_leases
 
@@ -31,15 +34,22 @@ _LOOK_AGAIN_SECONDS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.0)
 class LeaseKeeper:
     """One connection of one thread."""
 
-    def __init__(self, url: URL, idle_seconds: float = DEFAULT_IDLE_SECONDS) -> None:
+    def __init__(
+        self, url: URL, idle_seconds: float = DEFAULT_IDLE_SECONDS, silent_seconds: float | None = None
+    ) -> None:
         self._engine = create_engine(
             url,
             isolation_level="AUTOCOMMIT",
             pool_size=1,
             max_overflow=0,
             hide_parameters=True,
-            connect_args=dict(CONNECTION),
+            connect_args=connection_arguments(url),
         )
+
+        @event.listens_for(self._engine, "do_connect")
+        def on_connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> object:
+            return connect(silent_seconds, *arguments, **options)
+
         self._begin = "; ".join(begin_statements(idle_seconds))
 
     def renew(self, held: Collection[tuple[int, int]], lease: timedelta) -> set[int]:
@@ -78,9 +88,14 @@ class LeaseKeeper:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with database_errors(), self._engine.begin() as connection:
-            connection.exec_driver_sql(self._begin)
-            yield connection
+        try:
+            with database_errors(), self._engine.begin() as connection:
+                connection.exec_driver_sql(self._begin)
+                yield connection
+        except DatabaseUnavailable:
+            # Another server may be the primary now.
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,10 +5,13 @@ Only PostgreSQL has many nodes. A SQLite file has one process, which needs no ro
 
 from __future__ import annotations
 
-from datetime import timedelta
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from sqlalchemy import Interval, bindparam, delete, func, literal_column, select
+from sqlalchemy import Interval, and_, bindparam, delete, func, insert, literal_column, select
 
 from unpause.domain.nodes import Unserved
 from unpause.store.engine.dialects import Upsert, database_now, is_shared
@@ -27,17 +30,19 @@ _NOW = database_now()
 _KEEP = Upsert(
     nodes,
     (nodes.c.id,),
-    lambda added: {"agents": added.agents, "seen_at": added.seen_at},
+    lambda added: {"agents": added.agents, "running": added.running, "seen_at": added.seen_at},
     values={"started_at": _NOW, "seen_at": _NOW},
 )
-_SEEN_SINCE = nodes.c.seen_at >= _NOW - bindparam("patience", type_=Interval)
+_PATIENCE = bindparam("patience", type_=Interval)
+# What was seen later than now was seen before the database's clock went back.
+_SEEN_SINCE = and_(nodes.c.seen_at >= _NOW - _PATIENCE, nodes.c.seen_at <= _NOW + _PATIENCE)
 _LIVE = select(nodes.c.agents).where(_SEEN_SINCE)
 _COUNT_LIVE = select(func.count()).select_from(nodes).where(_SEEN_SINCE)
 _FORGET = delete(nodes).where(~_SEEN_SINCE)
 # Later than this, no page shows when the node was last seen.
 _FORGOTTEN_AFTER = timedelta(days=1)
 
-_MOST_COUNTED = 1000
+_MAX_COUNTED = 1000
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
 _IS_PAUSED = runs.c.status == literal_column("'PAUSED'")
 # The next agent is looked up in the index: that takes as many steps as there are agents, not runs.
@@ -51,7 +56,11 @@ _PAUSED = _FIRST.union_all(
     ).where(_FIRST.c.id.is_not(None))
 )
 _AGENTS_OF_PAUSED = select(_PAUSED.c.id).where(_PAUSED.c.id.is_not(None))
-_OF_AGENT = select(runs.c.id).where(runs.c.agent_id == bindparam("agent")).limit(_MOST_COUNTED)
+_OF_AGENT = select(runs.c.id).where(runs.c.agent_id == bindparam("agent")).limit(_MAX_COUNTED)
+
+
+# Of a row that is written only to find out whether there is room.
+_PROBE_BYTES = 262_144
 
 
 def _counted(query: Select[Any]) -> Select[Any]:
@@ -63,8 +72,8 @@ _COUNT_PENDING = _counted(_OF_AGENT.where(IS_PENDING, runs.c.organization_id == 
 
 
 def keep_node(connection: Connection, node: Node) -> None:
-    """Write that the node is alive, and which agents it serves now."""
-    added = {"id": node.id, "name": node.name, "version": node.version, "agents": list(node.agents)}
+    """Write that the node is alive, which agents it serves now, and how many runs it executes."""
+    added = {**asdict(node), "agents": list(node.agents)}
     _KEEP.on(connection).all(connection, added)
 
 
@@ -96,10 +105,18 @@ def list_unserved(connection: Connection, served: Collection[str]) -> list[Unser
         if agent_id not in served:
             parameters = {"organization": organization_id, "agent": agent_id}
             count = connection.execute(_COUNT_PENDING, parameters).scalar_one()
-            pending[agent_id] = min(_MOST_COUNTED, pending.get(agent_id, 0) + count)
+            pending[agent_id] = min(_MAX_COUNTED, pending.get(agent_id, 0) + count)
     paused = {
         agent_id: connection.execute(_COUNT_PAUSED, {"agent": agent_id}).scalar_one()
         for agent_id in connection.execute(_AGENTS_OF_PAUSED).scalars().all()
         if agent_id not in served
     }
     return [Unserved(name, pending.get(name, 0), paused.get(name, 0)) for name in sorted({*pending, *paused})]
+
+
+def write_and_delete(connection: Connection) -> None:
+    """Write a row that cannot be compressed, and delete it: both reach the disk, and nobody sees them."""
+    probe, long_ago = str(uuid4()), datetime.fromtimestamp(0, UTC)
+    row = {"id": probe, "name": "", "version": "", "agents": [os.urandom(_PROBE_BYTES).hex()]}
+    connection.execute(insert(nodes).values(**row, started_at=long_ago, seen_at=long_ago))
+    connection.execute(delete(nodes).where(nodes.c.id == probe))

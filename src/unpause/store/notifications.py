@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, or_, select, update
 
+from unpause.domain.changes import Outbox
 from unpause.domain.notifications import ChannelEvent, Notification, NotificationMessage
 from unpause.domain.runs import RunStatus
 from unpause.store.channels import read_channel
 from unpause.store.columns import Instant
-from unpause.store.engine.dialects import Upsert, database_now_or_before
+from unpause.store.engine.changes import note_message
+from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, until_first
 from unpause.store.tables import notification_channels, notifications, requirements, runs
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 _WINDOW = timedelta(minutes=1)
 # In one message: an outage of a day makes no longer one.
-_MOST_TOGETHER = 1000
+_MAX_TOGETHER = 1000
 
 _ADD = Upsert(
     notifications,
@@ -43,13 +45,15 @@ _DUE = (
         or_(
             notification_channels.c.window_ends_at.is_(None),
             notification_channels.c.window_ends_at <= bindparam("now", type_=Instant),
+            notification_channels.c.window_ends_at > bindparam("latest_end", type_=Instant),
             notification_channels.c.window_count < bindparam("per_minute"),
         ),
     )
     .group_by(notifications.c.channel_id, notifications.c.organization_id)
     .order_by(func.min(notifications.c.next_attempt_at), notifications.c.channel_id)
-    .limit(bindparam("at_most"))
+    .limit(bindparam("limit"))
 )
+_FIRST_DUE = first_due(notifications.c.next_attempt_at)
 # Locked: of two workers one decides what the channel gets now. The other looks again at its next poll.
 _CHANNEL = (
     select(*notification_channels.c)
@@ -67,7 +71,7 @@ _OF_CHANNEL = (
     .outerjoin(runs, runs.c.id == requirements.c.run_key)
     .where(notifications.c.channel_id == bindparam("channel"), _IS_DUE)
     .order_by(notifications.c.created_at, notifications.c.id)
-    .limit(_MOST_TOGETHER)
+    .limit(_MAX_TOGETHER)
 )
 _OF_BATCH = (notifications.c.batch == bindparam("attempt"), notifications.c.delivered_at.is_(None))
 _DELIVERED = (
@@ -80,16 +84,12 @@ _FAILED = (
     .where(*_OF_BATCH)
     .values(
         last_error=bindparam("error"),
-        next_attempt_at=case((notifications.c.attempts < bindparam("most"), bindparam("retry_at", type_=Instant))),
+        next_attempt_at=case(
+            (notifications.c.attempts < bindparam("max_attempts"), bindparam("retry_at", type_=Instant))
+        ),
     )
     .returning(notifications.c.next_attempt_at)
 )
-_FINISHED = (
-    notifications.c.created_at < bindparam("before", type_=Instant),
-    notifications.c.next_attempt_at.is_(None),
-)
-_HAS_FINISHED = select(exists().where(*_FINISHED))
-_DELETE_FINISHED = delete(notifications).where(*_FINISHED)
 
 
 class DueChannel(NamedTuple):
@@ -101,12 +101,14 @@ class DueChannel(NamedTuple):
 
     @property
     def server(self) -> str:
-        """Stands for the receiver, as in the message."""
+        """The receiver whose attempts are limited, as ``NotificationMessage.server``."""
         return f"channel {self.channel_id}"
 
 
 def add_notifications(connection: Connection, organization_id: int, added: Sequence[Notification]) -> None:
     """Add notifications that are due at once; one that was added before stays as it is."""
+    if added:
+        note_message(connection, Outbox.NOTIFICATION)
     for each in added:
         values = {
             "id": each.id,
@@ -124,10 +126,18 @@ def add_notifications(connection: Connection, organization_id: int, added: Seque
         _ADD.on(connection).all(connection, values)
 
 
+def until_due(connection: Connection, now: datetime) -> timedelta | None:
+    """Return how long until a notification is due, which one may be already; None without any.
+
+    ``now`` is for SQLite.
+    """
+    return until_first(connection, _FIRST_DUE, now)
+
+
 def list_due_channels(
     connection: Connection,
     now: datetime,
-    at_most: int,
+    limit: int,
     per_minute: int,
     busy: Collection[int],
     organizations: Collection[int],
@@ -141,7 +151,9 @@ def list_due_channels(
         query = query.where(notifications.c.channel_id.not_in(busy))
     if organizations:
         query = query.where(notifications.c.organization_id.not_in(organizations))
-    found = connection.execute(query, {"now": now, "at_most": at_most, "per_minute": per_minute})
+    found = connection.execute(
+        query, {"now": now, "latest_end": now + _WINDOW, "limit": limit, "per_minute": per_minute}
+    )
     return [DueChannel(row.channel_id, row.organization_id, row.attempts) for row in found]
 
 
@@ -156,7 +168,9 @@ def claim_message(
     row = connection.execute(_CHANNEL, {"channel": due.channel_id}).mappings().first()
     if row is None:
         return None
-    is_over = row["window_ends_at"] is None or row["window_ends_at"] <= now
+    ends_at = row["window_ends_at"]
+    # One that ends later than a window from now began before the clock was put back.
+    is_over = ends_at is None or not now < ends_at <= now + _WINDOW
     count = 0 if is_over else row["window_count"]
     waiting = connection.execute(_OF_CHANNEL, {"channel": due.channel_id, "now": now}).mappings().all()
     _finish(connection, [each["id"] for each in waiting if not each["is_open"]])
@@ -169,7 +183,7 @@ def claim_message(
         .where(notifications.c.id.in_([each["id"] for each in chosen]))
         .values(attempts=notifications.c.attempts + 1, next_attempt_at=retry_at, batch=attempt)
     )
-    ends_at = now + _WINDOW if is_over else row["window_ends_at"]
+    ends_at = now + _WINDOW if is_over else ends_at
     connection.execute(
         update(notification_channels)
         .where(notification_channels.c.id == due.channel_id)
@@ -186,23 +200,13 @@ def mark_sent(connection: Connection, message: NotificationMessage, now: datetim
 
 
 def mark_not_sent(
-    connection: Connection, message: NotificationMessage, error: str, retry_at: datetime, most: int
+    connection: Connection, message: NotificationMessage, error: str, retry_at: datetime, max_attempts: int
 ) -> datetime | None:
-    """Write why the attempt failed; return when the next one is due, None where all had ``most`` attempts."""
-    values = {"attempt": message.id, "error": error, "retry_at": retry_at, "most": most}
+    """Write why the attempt failed; return when the next one is due, None where all had ``max_attempts`` attempts."""
+    values = {"attempt": message.id, "error": error, "retry_at": retry_at, "max_attempts": max_attempts}
     next_attempts = connection.execute(_FAILED, values).scalars().all()
     _note(connection, message, last_error=error)
     return next((moment for moment in next_attempts if moment is not None), None)
-
-
-def has_finished_notifications(connection: Connection, before: datetime) -> bool:
-    """Whether there are finished notifications from before this time."""
-    return bool(connection.execute(_HAS_FINISHED, {"before": before}).scalar())
-
-
-def delete_finished_notifications(connection: Connection, before: datetime) -> None:
-    """Delete the finished notifications from before this time."""
-    connection.execute(_DELETE_FINISHED, {"before": before})
 
 
 def _finish(connection: Connection, ids: Sequence[str]) -> None:

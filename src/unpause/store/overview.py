@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, bindparam, func, literal, literal_column, select, union_all
 
 from unpause.domain.audit import AuditAction
-from unpause.domain.overview import Decided, FailingWebhook, Hour, Waiting, Worker
+from unpause.domain.overview import DecidedRequirement, FailingWebhook, Hour, Waiting, Worker
 from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.runs import RunStatus
 from unpause.domain.webhooks import Address
@@ -31,10 +31,10 @@ _UNFINISHED = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.PAUSED)
 _DECISIONS = (AuditAction.ANSWERED.value, AuditAction.RESOLVED.value)
 _NOT_PEOPLE = {*SERVER_ITSELF, "agent", "grant"}
 # So many of the newest entries of the audit trail are searched for decisions.
-_MOST_ENTRIES = 5000
+_MAX_ENTRIES = 5000
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
 _IS_OPEN = requirements.c.status == literal_column("'open'")
-_MOST_DELIVERIES = 500
+_MAX_DELIVERIES = 500
 
 
 def count_unfinished(connection: Connection, visibility: Visibility) -> dict[RunStatus, int]:
@@ -68,13 +68,13 @@ def list_hours(connection: Connection, visibility: Visibility, now: datetime) ->
     return [Hour(start, each) for start, each in zip(starts, found, strict=True)]
 
 
-def list_decided(connection: Connection, visibility: Visibility, since: datetime) -> list[Decided]:
+def list_decided(connection: Connection, visibility: Visibility, since: datetime) -> list[DecidedRequirement]:
     """Return the decisions since then about visible runs, newest first, each requirement once."""
     newest = (
         select(audit.c.id, audit.c.at, audit.c.action, audit.c.subject, audit.c.via, audit.c.run_id)
         .where(audit.c.organization_id == visibility.organization_id)
         .order_by(audit.c.id.desc())
-        .limit(_MOST_ENTRIES)
+        .limit(_MAX_ENTRIES)
         .subquery()
     )
     query = (
@@ -87,7 +87,7 @@ def list_decided(connection: Connection, visibility: Visibility, since: datetime
         query = query.join(runs, and_(runs.c.run_id == newest.c.run_id, *visible_to(runs, visibility)))
     # An approval is resolved and then answers its call: the first of the two is the decision.
     decided = {
-        row.subject: Decided(row.at, row.created_at, by_server=row.via in _NOT_PEOPLE)
+        row.subject: DecidedRequirement(row.at, row.created_at, by_server=row.via in _NOT_PEOPLE)
         for row in connection.execute(query)
     }
     return list(decided.values())
@@ -112,7 +112,15 @@ def list_workers(connection: Connection, now: datetime, patience: timedelta) -> 
     """Return the processes that share the database, by name; ``now`` is its time."""
     rows = connection.execute(select(*nodes.c).order_by(nodes.c.name, nodes.c.started_at))
     return [
-        Worker(row.name, row.version, tuple(row.agents), row.started_at, row.seen_at, row.seen_at >= now - patience)
+        Worker(
+            name=row.name,
+            version=row.version,
+            agents=tuple(row.agents),
+            started_at=row.started_at,
+            seen_at=row.seen_at,
+            is_alive=row.seen_at >= now - patience,
+            running=row.running,
+        )
         for row in rows
     ]
 
@@ -132,7 +140,7 @@ def list_failing_webhooks(connection: Connection, organization_id: int, since: d
             webhook_deliveries.c.created_at >= since,
         )
         .order_by(webhook_deliveries.c.created_at.desc())
-        .limit(_MOST_DELIVERIES)
+        .limit(_MAX_DELIVERIES)
     )
     by_server: dict[str, list[tuple[bool, str, datetime]]] = defaultdict(list)
     for row in connection.execute(query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,7 @@ from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
 from unpause.store.columns import Instant
-from unpause.store.engine.dialects import database_now, read_now
+from unpause.store.engine.dialects import database_now, first_due, read_now, until_first
 from unpause.store.engine.statements import Statement
 from unpause.store.journal import read_call
 from unpause.store.tables import approvals, inputs, requirements, runs, tool_calls
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from unpause.store.engine.statements import Record
 
 _FIELDS = TypeAdapter(tuple[InputField, ...])
-DECIDERS = TypeAdapter(Deciders | None)
+_DECIDERS = TypeAdapter(Deciders | None)
 _VOTES = TypeAdapter(tuple[Vote, ...])
 _REMEMBER = TypeAdapter(Remember | None)
 
@@ -66,13 +67,14 @@ _AUTHORS = (
         ),
     )
 )
-_DUE = (
+_DUE = Statement(
     select(requirements.c.run_key)
     .join(runs, runs.c.id == requirements.c.run_key)
     .where(requirements.c.due_at <= bindparam("now", type_=Instant), runs.c.status == RunStatus.PAUSED.value)
     .group_by(requirements.c.run_key)
     .order_by(func.min(requirements.c.due_at))
 )
+_FIRST_DUE = first_due(requirements.c.due_at)
 # Not what only the inbox reads: these are read in each cycle.
 _OF_INBOX = frozenset({"status", "organization_id", "updated_at"})
 REQUIREMENT = (
@@ -138,7 +140,7 @@ def add_requirements(
                 "on_expire": requirement.on_expire.value,
                 "remind_at": requirement.remind_at,
                 "due_at": min(filter(None, (requirement.remind_at, requirement.expires_at)), default=None),
-                "deciders": DECIDERS.dump_python(requirement.deciders, mode="json"),
+                "deciders": _DECIDERS.dump_python(requirement.deciders, mode="json"),
                 "remember": _REMEMBER.dump_python(requirement.remember, mode="json"),
                 "created_at": requirement.created_at,
                 "updated_at": now,
@@ -218,12 +220,18 @@ def list_timed(connection: Connection, run_key: int, own: datetime) -> Timed:
         return Timed(list(map(read_requirement, required)), calls, rows[0]["read_at"] if rows else own)
 
 
+def has_due_runs(connection: Connection, own: datetime) -> bool:
+    """Whether ``list_due_runs`` may find any."""
+    first = until_first(connection, _FIRST_DUE, own)
+    return first is not None and first <= timedelta()
+
+
 def list_due_runs(connection: Connection, own: datetime) -> list[int]:
     """Return the keys of all paused runs in which an open requirement has expired or its reminder is due.
 
     The longest due come first. ``own`` is the time of this process, used where it owns the database.
     """
-    return [int(key) for key in connection.execute(_DUE, {"now": read_now(connection, own)}).scalars()]
+    return [int(row["run_key"]) for row in _DUE.all(connection, {"now": read_now(connection, own)})]
 
 
 def forget_reminders(connection: Connection, run_key: int, now: datetime) -> None:
@@ -277,7 +285,7 @@ def read_requirement(row: Record) -> Requirement:
         on_expire=OnExpire(row["on_expire"] or OnExpire.REJECT),
         remind_at=row["remind_at"],
         answer=answer,
-        deciders=DECIDERS.validate_python(row["deciders"]),
+        deciders=_DECIDERS.validate_python(row["deciders"]),
         votes=_VOTES.validate_python(row["votes"] or ()),
         metadata=row["metadata"],
         remember=_REMEMBER.validate_python(row["remember"]),

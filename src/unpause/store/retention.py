@@ -1,57 +1,155 @@
-"""Finds and deletes what has ended long ago, in batches; what waits or runs is never among it."""
+"""Finds and deletes what is over, in batches; what waits or runs is never among it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, exists, func, literal, or_, select
 
-from unpause.domain.runs import RunStatus
-from unpause.store.tables import runs, sessions
+from unpause.domain.retention import RetentionKind
+from unpause.store.run_queue import FINAL_STATUSES
+from unpause.store.tables import (
+    audit,
+    audit_heads,
+    notifications,
+    organizations,
+    runs,
+    sessions,
+    webhook_deliveries,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.engine import Connection
 
-_ENDED = [status.value for status in RunStatus if status.is_final]
+    from unpause.domain.retention import RetentionScope
+
+_OUTBOXES: Final = (webhook_deliveries, notifications)
 
 
-def delete_ended_runs(connection: Connection, before: datetime, limit: int, organization_id: int | None) -> list[int]:
+def is_due(connection: Connection, kind: RetentionKind, scope: RetentionScope, before: datetime) -> bool:
+    """Whether there is something of before to delete."""
+    if kind is RetentionKind.ENDED_RUNS:
+        ended = _ended_runs(before, scope).with_only_columns(literal(1))
+        return _has_any(connection, ended, select(literal(1)).where(*_empty(before, scope)))
+    if kind is RetentionKind.AUDIT:
+        return bool(list_purgeable_chains(connection, scope, before, 1))
+    return _has_any(connection, *(select(literal(1)).where(*_finished(table, scope, before)) for table in _OUTBOXES))
+
+
+def count_due(connection: Connection, kind: RetentionKind, scope: RetentionScope, before: datetime) -> int:
+    """Return how many rows of before there are to delete in all."""
+    if kind is RetentionKind.ENDED_RUNS:
+        queries = [_ended_runs(before, scope).with_only_columns(func.count())]
+    elif kind is RetentionKind.AUDIT:
+        queries = [_purgeable_entries(scope, before)]
+    else:
+        queries = [
+            select(func.count()).select_from(table).where(*_finished(table, scope, before)) for table in _OUTBOXES
+        ]
+    return sum(int(connection.execute(query).scalar_one()) for query in queries)
+
+
+def delete_ended_runs(connection: Connection, before: datetime, limit: int, scope: RetentionScope) -> list[int]:
     """Delete runs that ended before, with all rows of theirs; return the organization of each.
 
-    Those of a session with a run that has not ended stay: they are the history that it goes on with. So do runs that
-    another transaction has locked.
+    Those of a session with a run that has not ended stay: they are the history that it goes on with. So do runs with a
+    message that is still to be sent, and those that another transaction has locked.
     """
-    chosen = _ended_runs(before, organization_id).with_only_columns(runs.c.id, runs.c.organization_id)
+    chosen = _ended_runs(before, scope).with_only_columns(runs.c.id, runs.c.run_id, runs.c.organization_id)
     oldest = chosen.order_by(runs.c.ended_at).limit(limit).with_for_update(skip_locked=True, of=runs)
     found = connection.execute(oldest).all()
+    # Messages to others are of no run's row: they may outlive a run that somebody deletes.
+    for table in _OUTBOXES:
+        connection.execute(delete(table).where(table.c.run_id.in_([row.run_id for row in found])))
     connection.execute(delete(runs).where(runs.c.id.in_([row.id for row in found])))
     return [row.organization_id for row in found]
 
 
-def count_ended_runs(connection: Connection, before: datetime, organization_id: int | None) -> int:
-    """Return how many runs ``delete_ended_runs`` would delete in all."""
-    chosen = _ended_runs(before, organization_id).with_only_columns(func.count())
-    return int(connection.execute(chosen).scalar_one())
-
-
-def delete_empty_sessions(connection: Connection, before: datetime, limit: int, organization_id: int | None) -> int:
+def delete_empty_sessions(connection: Connection, before: datetime, limit: int, scope: RetentionScope) -> int:
     """Delete sessions that have no run and were last changed before; return how many."""
-    empty: list[ColumnElement[bool]] = [
-        sessions.c.updated_at < before,
-        ~exists().where(runs.c.session_key == sessions.c.id),
-        *([sessions.c.organization_id == organization_id] if organization_id is not None else []),
-    ]
-    found = connection.execute(
-        select(sessions.c.id).where(*empty).limit(limit).with_for_update(skip_locked=True)
-    ).scalars()
+    empty = select(sessions.c.id).where(*_empty(before, scope)).limit(limit)
+    found = connection.execute(empty.with_for_update(skip_locked=True)).scalars()
     return connection.execute(delete(sessions).where(sessions.c.id.in_(found.all()))).rowcount
 
 
-def _ended_runs(before: datetime, organization_id: int | None) -> Select[Any]:
+def delete_finished_messages(connection: Connection, before: datetime, limit: int, scope: RetentionScope) -> int:
+    """Delete webhooks and notifications of before that were delivered or given up; return how many."""
+    count = 0
+    for table in _OUTBOXES:
+        chosen = select(table.c.id).where(*_finished(table, scope, before)).order_by(table.c.created_at)
+        found = connection.execute(chosen.limit(limit - count).with_for_update(skip_locked=True)).scalars().all()
+        connection.execute(delete(table).where(table.c.id.in_(found)))
+        count += len(found)
+        if count == limit:
+            break
+    return count
+
+
+def list_purgeable_chains(
+    connection: Connection, scope: RetentionScope, before: datetime, limit: int | None = None
+) -> list[int]:
+    """Return the organizations whose oldest sealed entry is of before."""
+    query = (
+        select(audit_heads.c.organization_id)
+        .join(
+            audit,
+            (audit.c.organization_id == audit_heads.c.organization_id)
+            & (audit.c.number == audit_heads.c.purged_number + 1),
+        )
+        .where(audit.c.at < before, *_within(audit_heads, scope))
+        .order_by(audit_heads.c.organization_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _has_any(connection: Connection, *queries: Select[Any]) -> bool:
+    return any(connection.execute(query.limit(1)).first() is not None for query in queries)
+
+
+def _purgeable_entries(scope: RetentionScope, before: datetime) -> Select[Any]:
+    """Count sealed entries up to the first one that is not of before: from the oldest on only."""
+    stays = audit.alias()
+    first_that_stays = (
+        select(func.min(stays.c.number))
+        .where(stays.c.organization_id == audit.c.organization_id, stays.c.number.is_not(None), stays.c.at >= before)
+        .scalar_subquery()
+    )
+    return select(func.count()).where(
+        audit.c.number.is_not(None),
+        audit.c.at < before,
+        or_(first_that_stays.is_(None), audit.c.number < first_that_stays),
+        *_within(audit, scope),
+    )
+
+
+def _ended_runs(before: datetime, scope: RetentionScope) -> Select[Any]:
     others = runs.alias()
-    unfinished = exists().where(others.c.session_key == runs.c.session_key, others.c.status.not_in(_ENDED))
-    chosen = select(runs).where(runs.c.ended_at < before, runs.c.status.in_(_ENDED), ~unfinished)
-    return chosen if organization_id is None else chosen.where(runs.c.organization_id == organization_id)
+    unfinished = exists().where(others.c.session_key == runs.c.session_key, others.c.status.not_in(FINAL_STATUSES))
+    sent = [
+        ~exists().where(table.c.run_id == runs.c.run_id, table.c.next_attempt_at.is_not(None)) for table in _OUTBOXES
+    ]
+    return select(runs).where(
+        runs.c.ended_at < before, runs.c.status.in_(FINAL_STATUSES), ~unfinished, *sent, *_within(runs, scope)
+    )
+
+
+def _empty(before: datetime, scope: RetentionScope) -> list[ColumnElement[bool]]:
+    has_no_run = ~exists().where(runs.c.session_key == sessions.c.id)
+    return [sessions.c.updated_at < before, has_no_run, *_within(sessions, scope)]
+
+
+def _finished(table: Table, scope: RetentionScope, before: datetime) -> list[ColumnElement[bool]]:
+    return [table.c.created_at < before, table.c.next_attempt_at.is_(None), *_within(table, scope)]
+
+
+def _within(table: Table, scope: RetentionScope) -> list[ColumnElement[bool]]:
+    if scope.organization_id is not None:
+        return [table.c.organization_id == scope.organization_id]
+    if scope.without_own is None:
+        return []
+    own = select(organizations.c.id).where(organizations.c[scope.without_own.value].is_not(None))
+    return [table.c.organization_id.not_in(own)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, select, text, tuple_, update
+from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, or_, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
+from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
+from unpause.store.engine.statements import Statement
 from unpause.store.tables import runs
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 # As the partial index has it: a bound value would keep PostgreSQL from using that.
 IS_PENDING = runs.c.status == literal_column("'PENDING'")
+# The statuses of runs that have ended, as they are stored.
+FINAL_STATUSES: Final = tuple(status.value for status in RunStatus if status.is_final)
 _HAS_STARTED = runs.c.status != literal_column("'PENDING'")
 
 _RUNNING = (
@@ -43,6 +48,16 @@ def has_status(status: RunStatus) -> ColumnElement[bool]:
     if status is RunStatus.PENDING:
         return IS_PENDING
     return and_(runs.c.status == literal_column(f"'{status.value}'"), _HAS_STARTED)
+
+
+# As in the query of those that wait: the first entry of the partial index, or none.
+_FIRST_PENDING = Statement(select(func.min(runs.c.organization_id).label("organization_id")).where(IS_PENDING))
+
+
+def has_pending(connection: Connection) -> bool:
+    """Whether any run is PENDING, of whichever agent."""
+    found = _FIRST_PENDING.first(connection, {})
+    return found is not None and found["organization_id"] is not None
 
 
 def _lowest(column: Column[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
@@ -73,7 +88,7 @@ _WAITING = _waiting()
 _OF_ONE = (
     select(runs.c.id)
     .where(IS_PENDING, runs.c.organization_id == bindparam("organization"))
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("limit", type_=Integer))
 )
 _OLDEST = _OF_ONE.where(runs.c.agent_id == bindparam("agent")).order_by(runs.c.id)
 # By whether these are runs that prepare a repository: such are not for an agent of the same name.
@@ -81,22 +96,27 @@ _OLDEST_BY_SOURCE = {
     True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
     False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
 }
-# Of the parameter ``organization``: how many runs are PENDING or RUNNING, of the PENDING ones at most ``most``.
+# Of the parameter ``organization``: how many runs are PENDING or RUNNING, of the PENDING ones at most ``limit``.
 UNFINISHED = (
     select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
 ).label("unfinished")
-_STALE = (
-    select(runs.c.id)
-    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.lease_expires_at < database_now())
-    .order_by(runs.c.lease_expires_at)
-    .limit(bindparam("most", type_=Integer))
+# No live process has a lease that ends so late: the database's clock has gone back since.
+_IS_STALE = or_(
+    runs.c.lease_expires_at < database_now(), runs.c.lease_expires_at > database_later("longest", "latest_end")
 )
+_STALE = Statement(
+    select(runs.c.id)
+    .where(runs.c.status == RunStatus.RUNNING.value, _IS_STALE)
+    .order_by(runs.c.lease_expires_at)
+    .limit(bindparam("limit", type_=Integer))
+)
+_CLOCK = Statement(select(func.clock_timestamp(type_=Instant).label("now")))
 _LOCK_STALE = (
     select(runs.c.id)
     .where(
         runs.c.id == bindparam("key"),
         runs.c.status == RunStatus.RUNNING.value,
-        runs.c.lease_expires_at < database_now(),
+        _IS_STALE,
     )
     .with_for_update(skip_locked=True)
 )
@@ -108,61 +128,64 @@ def list_pending(connection: Connection) -> list[tuple[int, str]]:
     return [(int(row[0]), str(row[1])) for row in connection.execute(_WAITING)]
 
 
-def list_ready(connection: Connection, most: int, per_organization: int | None, served: ServedAgents) -> list[int]:
-    """Return up to ``most`` runs of served agents that are PENDING, oldest first within an organization.
+def list_ready(connection: Connection, limit: int, per_organization: int | None, served: ServedAgents) -> list[int]:
+    """Return up to ``limit`` runs of served agents that are PENDING, oldest first within an organization.
 
     An organization's turn comes the sooner the fewer of its runs are RUNNING, and never once it has as many as it may.
     """
-    running = {int(row[0]): int(row[1]) for row in connection.execute(_RUNNING)}
-    agents: dict[int, list[str]] = {}
-    for one, agent_id in list_pending(connection):
+    running = Counter({int(row[0]): int(row[1]) for row in connection.execute(_RUNNING)})
+    agents: defaultdict[int, list[str]] = defaultdict(list)
+    for organization, agent_id in list_pending(connection):
         if agent_id in served.names:
-            agents.setdefault(one, []).append(agent_id)
-    waiting = sorted(agents, key=lambda one: running.get(one, 0))[:most]
-    queues = {one: _oldest(connection, one, agents[one], most, served)[::-1] for one in waiting}
+            agents[organization].append(agent_id)
+    waiting = sorted(agents, key=running.__getitem__)[:limit]
+    queues = {each: _oldest(connection, each, agents[each], limit, served)[::-1] for each in waiting}
     ready: list[int] = []
-    while len(ready) < most:
+    while len(ready) < limit:
         open_queues = [
-            one
-            for one, queue in queues.items()
-            if queue and (per_organization is None or running.get(one, 0) < per_organization)
+            each
+            for each, queue in queues.items()
+            if queue and (per_organization is None or running[each] < per_organization)
         ]
         if not open_queues:
             break
-        one = min(open_queues, key=lambda organization: running.get(organization, 0))
-        ready.append(queues[one].pop())
-        running[one] = running.get(one, 0) + 1
+        organization = min(open_queues, key=running.__getitem__)
+        ready.append(queues[organization].pop())
+        running[organization] += 1
     return ready
 
 
 def _oldest(
-    connection: Connection, organization_id: int, agents: Iterable[str], most: int, served: ServedAgents
+    connection: Connection, organization_id: int, agents: Iterable[str], limit: int, served: ServedAgents
 ) -> list[int]:
     """Return the oldest PENDING runs of these agents, each of which is looked up in the index by itself."""
     found: list[int] = []
     for agent_id in agents:
         statement = _OLDEST_BY_SOURCE[agent_id == served.setup_agent]
-        parameters = {"organization": organization_id, "agent": agent_id, "most": most}
+        parameters = {"organization": organization_id, "agent": agent_id, "limit": limit}
         found.extend(connection.execute(statement, parameters).scalars())
-    return sorted(found)[:most]
+    return sorted(found)[:limit]
 
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7264, CAST(:organization AS integer))")
 
 
-def has_room(connection: Connection, organization_id: int, most: int) -> bool:
-    """Return whether fewer than ``most`` runs of the organization are RUNNING.
+def has_room(connection: Connection, organization_id: int, limit: int) -> bool:
+    """Return whether fewer than ``limit`` runs of the organization are RUNNING.
 
     No other process claims one before the transaction ends.
     """
     if is_shared(connection):
         connection.execute(_ONE_AT_A_TIME, {"organization": organization_id})
-    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < most
+    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < limit
 
 
-def list_stale(connection: Connection, now: datetime, most: int) -> list[int]:
-    """Return the runs whose lease has expired, longest first; ``now`` is for SQLite."""
-    return list(connection.execute(_STALE, {"now": now, "most": most}).scalars())
+def list_stale(connection: Connection, now: datetime, limit: int, longest: timedelta) -> list[int]:
+    """Return the runs whose lease has expired, or is longer than the ``longest``; the earliest end first.
+
+    ``now`` is for SQLite.
+    """
+    return [row["id"] for row in _STALE.all(connection, {**_limits(now, longest), "limit": limit})]
 
 
 def lock_if_free(connection: Connection, run_key: int) -> bool:
@@ -171,9 +194,13 @@ def lock_if_free(connection: Connection, run_key: int) -> bool:
     return connection.execute(query).scalar() is not None
 
 
-def lock_if_stale(connection: Connection, run_key: int, now: datetime) -> bool:
-    """Lock the run as ``lock_if_free`` does, if its lease is still expired; ``now`` is for SQLite."""
-    return connection.execute(_LOCK_STALE, {"key": run_key, "now": now}).scalar() is not None
+def lock_if_stale(connection: Connection, run_key: int, now: datetime, longest: timedelta) -> bool:
+    """Lock the run as ``lock_if_free`` does, if ``list_stale`` would still return it."""
+    return connection.execute(_LOCK_STALE, {**_limits(now, longest), "key": run_key}).scalar() is not None
+
+
+def _limits(now: datetime, longest: timedelta) -> dict[str, Any]:
+    return {"now": now, "longest": longest, "latest_end": now + longest}
 
 
 def renew_leases(
@@ -205,7 +232,8 @@ def _held_as(held: Collection[tuple[int, int]]) -> tuple[ColumnElement[bool], ..
 
 def read_clock(connection: Connection) -> datetime:
     """Return the time of the database."""
-    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    [row] = _CLOCK.all(connection, {})
+    now: datetime = row["now"]
     return now
 
 

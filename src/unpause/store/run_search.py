@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unpause.store.engine.statements import Record
 
 # A page looks for a text in so many runs at most: no index finds a part of a prompt.
-_MOST_EXAMINED = 10_000
+_MAX_EXAMINED = 10_000
 _PROMPT_CHARACTERS = 200
 _ERROR_CHARACTERS = 300
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -145,7 +145,7 @@ def _examine(
     """Return the keys of runs with the text, and the last key that was looked at where there are more to look at."""
     text = search.text or ""
     columns = (runs.c.id, runs.c.run_id, runs.c.prompt)
-    newest = _newest(columns, conditions, search.statuses, _MOST_EXAMINED)
+    newest = _newest(columns, conditions, search.statuses, _MAX_EXAMINED)
     matches = [
         newest.c.prompt.icontains(text, autoescape=True),
         newest.c.run_id.startswith(text.lower(), autoescape=True),
@@ -157,7 +157,7 @@ def _examine(
     if len(keys) > search.limit:
         return keys, None
     count, last = connection.execute(select(func.count(), func.min(newest.c.id))).one()
-    return keys, last if count == _MOST_EXAMINED else None
+    return keys, last if count == _MAX_EXAMINED else None
 
 
 def _found(row: Record) -> FoundRun:

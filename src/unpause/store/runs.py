@@ -210,20 +210,6 @@ def transition(  # noqa: PLR0913 - three of them are rarely passed
     lease: timedelta | None = None,
     changes: Mapping[str, Any],
     served: ServedAgents | None = None,
-) -> Run:
-    """Move the run as ``move`` does, and return it."""
-    return move(connection, run_key, trigger, fence=fence, lease=lease, changes=changes, served=served).run
-
-
-def move(  # noqa: PLR0913 - three of them are rarely passed
-    connection: Connection,
-    run_key: int,
-    trigger: Trigger,
-    *,
-    fence: int | None = None,
-    lease: timedelta | None = None,
-    changes: Mapping[str, Any],
-    served: ServedAgents | None = None,
 ) -> Moved:
     """Move the run by the table of transitions: the only UPDATE of ``status`` there is.
 
@@ -350,3 +336,9 @@ def read_run(row: Record) -> Run:
 
 
 _PLAIN = {field.name for field in fields(Run)} - {"status", "end_reason", "continuation"}
+
+
+def find_trace(connection: Connection, run_id: str) -> str | None:
+    """Return what is stored of the run's trace; None where it is gone, or nothing is."""
+    found: str | None = connection.execute(select(runs.c.trace).where(runs.c.run_id == run_id)).scalar()
+    return found

@@ -17,6 +17,7 @@ from unpause.store.paging import paged
 from unpause.store.run_queue import UNFINISHED
 from unpause.store.tables import messages, runs, sessions
 from unpause.store.unreadable import read_rows, readable
+from unpause.store.users import lock_organization
 from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ _KEY = (sessions.c.organization_id, sessions.c.session_id)
 # With the number that a limit needs: one statement less for each run.
 _ENSURE = Upsert(sessions, _KEY, lambda added: {"updated_at": added.updated_at}, returning=(*sessions.c, UNFINISHED))
 _ADD = Upsert(sessions, _KEY)
+_COUNT_UNFINISHED = select(UNFINISHED)
+# Creates of one organization that may be under way at the same time, in all processes.
+_MAX_CREATES = 64
 _RECENT = (
     select(runs.c.id)
     .where(
@@ -43,7 +47,7 @@ _RECENT = (
         runs.c.id < bindparam("before"),
     )
     .order_by(runs.c.id.desc())
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _CONVERSATION = Statement(
     select(
@@ -68,25 +72,33 @@ def ensure_session(
     new: NewSession,
     now: datetime,
     *,
-    most_unfinished: int | None = None,
+    max_unfinished: int | None = None,
 ) -> Session:
     """Return the session of that id, created if the organization has none.
 
     It is locked until the transaction ends, so it is not deleted before what is added to it is committed.
 
-    Raises SessionNotFound for another user's, and RateLimited where the organization has ``most_unfinished`` runs that
+    Raises SessionNotFound for another user's, and RateLimited where the organization has ``max_unfinished`` runs that
     are PENDING or RUNNING.
     """
-    limit = {"organization": principal.organization_id, "most": most_unfinished or 0}
-    found = _ENSURE.on(connection).all(connection, {**_new_row(principal, new, now), **limit})[0]
-    if most_unfinished is not None and found["unfinished"] >= most_unfinished:
-        reason = f"This organization has {most_unfinished} unfinished runs, as many as it may: try again later"
+    counted = {"organization": principal.organization_id, "limit": max_unfinished or 0}
+    found = _ENSURE.on(connection).all(connection, {**_new_row(principal, new, now), **counted})[0]
+    if max_unfinished is not None and _count_unfinished(connection, counted, found["unfinished"]) >= max_unfinished:
+        reason = f"This organization has {max_unfinished} unfinished runs, as many as it may: try again later"
         raise RateLimited(1, reason)
     viewer = principal.visibility.user_id
     if viewer is not None and found["user_id"] != viewer:
         # Its history must not be read, nor added to.
         raise SessionNotFound(f"Session with ID {new.session_id} not found")
     return _session(found)
+
+
+def _count_unfinished(connection: Connection, counted: Mapping[str, int], found: int) -> int:
+    """Return how many there are; close to the limit no other create takes the last place at the same time."""
+    if not counted["limit"] - _MAX_CREATES < found < counted["limit"]:
+        return found
+    lock_organization(connection, counted["organization"])
+    return int(connection.execute(_COUNT_UNFINISHED, counted).scalar_one())
 
 
 def add_session(connection: Connection, principal: Principal, new: NewSession, now: datetime) -> Session | None:
@@ -178,7 +190,7 @@ def list_conversation(
     Both oldest first.
     """
     with readable():
-        rows = _CONVERSATION.all(connection, {"key": session_key, "before": run_key, "most": last_runs})
+        rows = _CONVERSATION.all(connection, {"key": session_key, "before": run_key, "limit": last_runs})
         unfold(connection, [(row["run_key"], row[column]) for row in rows for column in ("native", "entries")])
         history = tuple(row["native"] for row in rows if row["run_key"] != run_key)
         return history, tuple(read_message(row) for row in rows if row["run_key"] == run_key)

@@ -1,4 +1,4 @@
-"""The tokens that were made, without their secrets."""
+"""The tokens that were created, without their secrets."""
 
 from __future__ import annotations
 

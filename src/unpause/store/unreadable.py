@@ -28,7 +28,7 @@ CANNOT_BE_READ = (*_SENSELESS, RunUnreadable)
 _SILENT_SECONDS = 60.0
 _LONGEST_REASON = 200
 # More than these are counted and not remembered: each is then logged whenever it is met.
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def readable() -> Iterator[None]:
         raise RunUnreadable from error
 
 
-class Unreadable:
+class UnreadableRows:
     """Logs each such row once a minute, and counts how often one was met."""
 
     def __init__(self, time: Callable[[], float] = monotonic) -> None:
@@ -54,7 +54,7 @@ class Unreadable:
         now, name = self._time(), (table, key)
         if now - self._logged.get(name, -_SILENT_SECONDS) < _SILENT_SECONDS:
             return
-        if len(self._logged) >= _MOST_REMEMBERED:
+        if len(self._logged) >= _MAX_REMEMBERED:
             self._logged.clear()
         self._logged[name] = now
         _log_row(table, key, error)

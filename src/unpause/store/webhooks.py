@@ -10,7 +10,7 @@ from unpause.domain.webhooks import Address, WebhookTarget
 from unpause.store.engine.statements import Statement
 from unpause.store.tables import webhook_targets
 from unpause.store.users import lock_organization
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,18 +68,20 @@ def find_organization_target(connection: Connection, organization_id: int) -> We
 
 def replace_organization_target(
     connection: Connection, organization_id: int, target: WebhookTarget | None, now: datetime
-) -> None:
-    """Replace the organization's target; None removes it."""
+) -> WebhookTarget | None:
+    """Replace the organization's target, and return the previous one; None removes it."""
     # Two at once would else both insert.
     lock_organization(connection, organization_id)
+    previous = find_organization_target(connection, organization_id)
     connection.execute(_FORGET_ORGANIZATION_TARGET, {"organization": organization_id})
     if target is not None:
         connection.execute(insert(webhook_targets), [_values(organization_id, target, now)])
+    return previous
 
 
 def _target(row: Record) -> WebhookTarget:
     secret = row["secret"]
-    return WebhookTarget(Address.read(row["url"]), Sealed(secret) if secret else None, row["enabled"])
+    return WebhookTarget(Address.read(row["url"]), Encrypted(secret) if secret else None, row["enabled"])
 
 
 def _values(organization_id: int, target: WebhookTarget, now: datetime) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Tells followers that a run's log has grown; the log is the truth, the bus only a hint."""
+"""Announces that a run's log has grown; the log is the truth, the bus only a hint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The queue of a slow follower: when it is full, batches are dropped and the follower reads the log.
 _LARGEST_BACKLOG = 512
 # For how many runs it is known when events of them were announced last.
-_MOST_RECENT = 1024
+_MAX_RECENT = 1024
 
 
 class Signal(StrEnum):
@@ -67,6 +67,8 @@ class Subscription:
         if self._has_dropped and self._batches.empty():
             self._has_dropped = False
             return ()
+        if timeout_seconds is None:
+            return await self._batches.get()
         try:
             async with asyncio.timeout(timeout_seconds):
                 return await self._batches.get()
@@ -82,6 +84,11 @@ class Bus(Protocol):
     """
 
     poll_seconds: float | None
+
+    @property
+    def is_notified(self) -> bool:
+        """Whether signals of other processes arrive, as far as this process knows; one may get lost all the same."""
+        ...
 
     def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Announce events that are committed; ``end_view`` is the run as they left it, where they end a segment."""
@@ -101,6 +108,14 @@ class Bus(Protocol):
 
     def is_watched(self, run_key: int) -> bool:
         """Whether somebody is shown the run's events as they come, as far as this process knows."""
+        ...
+
+    def followed(self) -> list[int]:
+        """Return the runs that are followed in this process."""
+        ...
+
+    def wake(self, run_key: int) -> None:
+        """Have each follower of the run in this process read the log."""
         ...
 
     def signal(self, signal: Signal, run_key: int) -> None:
@@ -125,9 +140,17 @@ class Bus(Protocol):
 
 
 class InProcessBus:
-    """Followers and executor in one process: every commit is announced, nothing is lost."""
+    """Followers and executor in one process: every commit of a server is announced, nothing is lost.
+
+    What a command writes beside the server ``execution.outside_changes`` finds.
+    """
 
     poll_seconds: float | None = None
+
+    @property
+    def is_notified(self) -> bool:
+        """Return True: there is no other process."""
+        return True
 
     def __init__(self) -> None:
         self._subscriptions: defaultdict[int, set[Subscription]] = defaultdict(set)
@@ -144,7 +167,7 @@ class InProcessBus:
         self._position += 1
         self._recent.pop(run_key, None)
         self._recent[run_key] = self._position
-        if len(self._recent) > _MOST_RECENT:
+        if len(self._recent) > _MAX_RECENT:
             self._forgotten = self._recent.pop(next(iter(self._recent)))
         if run_key not in self._subscriptions:
             return
@@ -161,6 +184,15 @@ class InProcessBus:
     def has_published(self, run_key: int, since: int) -> bool:
         """Whether events of the run may have been announced in this process after that position."""
         return self._forgotten > since or self._recent.get(run_key, 0) > since
+
+    def followed(self) -> list[int]:
+        """Return the runs that are followed in this process."""
+        return list(self._subscriptions)
+
+    def wake(self, run_key: int) -> None:
+        """Have each follower of the run in this process read the log."""
+        for subscription in self._subscriptions.get(run_key, ()):
+            subscription.offer(())
 
     def signal(self, signal: Signal, run_key: int) -> None:
         """Do nothing: there is no other process."""

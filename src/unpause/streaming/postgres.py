@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from unpause.domain.events import Event
     from unpause.domain.runs import RunView
     from unpause.store.engine.database import URL, Database
-    from unpause.streaming.bus import SignalHandler
+    from unpause.streaming.bus import SignalHandler, Subscription
 
 _log = structlog.get_logger(__name__)
 
 _GROWN = "grown"
 _REQUIREMENTS = "requirements"
+# Announced to nobody but oneself.
+_PROBE = "probe"
+_NO_POOLER = "LISTEN needs a connection of its own: where database_url is a pooler's, set listener_url to PostgreSQL's"
 _PAGE = 500
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
@@ -51,14 +54,22 @@ class PostgresBus(InProcessBus):
         self._listener_url = listener_url
         self._every_seconds = every_seconds
         self._node = uuid4().hex
+        # Whether the process's own notifications come back to it; None while that is unknown.
+        self._receives_own: bool | None = None
         self._handlers: list[SignalHandler] = []
         # Announcements to send, as (kind, run).
         self._pending: set[tuple[str, int]] = set()
         self._has_pending = asyncio.Event()
         # The last event of each followed run that was handed over here.
-        self._seen: dict[int, int] = {}
+        self._handed_over: dict[int, int] = {}
+        self._is_followed = asyncio.Event()
         self._grown: set[int] = set()
         self._has_grown = asyncio.Event()
+
+    @property
+    def is_notified(self) -> bool:
+        """Whether the process's own notifications come back to it."""
+        return self._receives_own is True
 
     def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Hand the batch to the followers in this process, and announce it to the others."""
@@ -66,7 +77,7 @@ class PostgresBus(InProcessBus):
             return
         super().publish(run_key, events, end_view)
         if run_key in self._subscriptions:
-            self._seen[run_key] = max(events[-1].sequence, self._seen.get(run_key, 0))
+            self._handed_over[run_key] = max(events[-1].sequence, self._handed_over.get(run_key, 0))
         self._announce(_GROWN, run_key)
 
     def signal(self, signal: Signal, run_key: int) -> None:
@@ -81,6 +92,13 @@ class PostgresBus(InProcessBus):
         """Call the handlers of this process, and those of the others: with the notification of the run's events."""
         super().requirements_changed(run_key)
         self._announce(_REQUIREMENTS, run_key)
+
+    @contextmanager
+    def subscribed(self, run_key: int, *, is_live: bool = True) -> Iterator[Subscription]:
+        """Subscribe to a run during the block."""
+        with super().subscribed(run_key, is_live=is_live) as subscription:
+            self._is_followed.set()
+            yield subscription
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -128,21 +146,37 @@ class PostgresBus(InProcessBus):
     async def _listen(self) -> None:
         delay, is_connected = _FIRST_RETRY_SECONDS, True
         while True:
-            is_new = True
+            silences = 0
             try:
-                async for payload in listen(self._listener_url):
-                    if is_new:
-                        is_new, delay, is_connected = False, _FIRST_RETRY_SECONDS, True
-                        self._catch_up()
+                async for payload in listen(self._listener_url, self._database.silent_seconds):
                     if payload is not None:
                         self._receive(payload)
+                        continue
+                    if silences == 0:
+                        delay, is_connected = _FIRST_RETRY_SECONDS, True
+                        self._catch_up()
+                    self._probe(silences)
+                    silences += 1
             except Exception as error:  # noqa: BLE001 - the boundary around the listener: reconnect after any error
                 # Once for an outage, and not at each try to connect.
                 log = _log.warning if is_connected else _log.debug
                 log("bus listener disconnected", error=type(error).__name__)
             is_connected = False
+            # Known again once the next connection has received a notification.
+            self._receives_own = None if self._receives_own else self._receives_own
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY_SECONDS)
+
+    def _probe(self, silences: int) -> None:
+        """Find out whether notifications arrive, unless that is known.
+
+        The first probe may have been lost with a connection of before an outage.
+        """
+        if self._receives_own is None and silences > 1:
+            self._receives_own = False
+            _log.warning("notifications do not arrive: polling only", hint=_NO_POOLER)
+        if not self._receives_own:
+            self._announce(_PROBE, 0)
 
     def _catch_up(self) -> None:
         """Read the log of every followed run: notifications may have been missed without a connection."""
@@ -153,6 +187,7 @@ class PostgresBus(InProcessBus):
     def _receive(self, payload: str) -> None:
         announced = from_json(payload)
         if announced.get("from") == self._node:
+            self._receives_own = True
             return
         self._look_at(announced.get(_GROWN, ()))
         for run_key in announced.get(_REQUIREMENTS, ()):
@@ -181,44 +216,45 @@ class PostgresBus(InProcessBus):
                 await self._hand_over(run_key)
 
     async def _hand_over(self, run_key: int) -> None:
-        seen = self._seen.get(run_key)
-        if seen is None:
+        last = self._handed_over.get(run_key)
+        if last is None:
             # How far its followers are is unknown here.
-            self._wake(run_key)
+            self.wake(run_key)
             return
         try:
-            events = await self._database.read(lambda connection: list_events(connection, run_key, seen, _PAGE))
+            events = await self._database.read(lambda connection: list_events(connection, run_key, last, _PAGE))
         except UnpauseError:
             return
         super().publish(run_key, events)
         if events and run_key in self._subscriptions:
-            self._seen[run_key] = max(events[-1].sequence, self._seen.get(run_key, 0))
+            self._handed_over[run_key] = max(events[-1].sequence, self._handed_over.get(run_key, 0))
         if len(events) == _PAGE:
             self._look_at((run_key,))
 
     async def _poll(self) -> None:
         while True:
+            await self._is_followed.wait()
             await asyncio.sleep(self._every_seconds)
-            for run_key in self._seen.keys() - self._subscriptions.keys():
-                del self._seen[run_key]
-            followed = list(self._subscriptions)
+            for run_key in self._handed_over.keys() - self._subscriptions.keys():
+                del self._handed_over[run_key]
+            followed = self.followed()
             if not followed:
+                self._is_followed.clear()
                 continue
             try:
                 last = await self._database.read(partial(last_sequences, run_keys=followed))
             except UnpauseError:
                 continue
-            for run_key, sequence in last.items():
-                if run_key not in self._seen:
-                    self._wake(run_key)
-                    self._seen[run_key] = sequence
-                elif sequence > self._seen[run_key]:
+            for run_key in followed:
+                # None where it was deleted.
+                sequence = last.get(run_key)
+                if sequence is None:
+                    self.wake(run_key)
+                elif run_key not in self._handed_over:
+                    self.wake(run_key)
+                    self._handed_over[run_key] = sequence
+                elif sequence > self._handed_over[run_key]:
                     self._look_at((run_key,))
-
-    def _wake(self, run_key: int) -> None:
-        """Let each follower of the run read the log by itself."""
-        for subscription in self._subscriptions.get(run_key, ()):
-            subscription.offer(())
 
 
 async def _always(work: Callable[[], Awaitable[None]]) -> None:

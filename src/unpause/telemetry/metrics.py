@@ -1,12 +1,13 @@
 """The counters and histograms of this process, as Prometheus has them.
 
-They belong to the process, as its log does, and not to one application in it: whatever counts takes its metric from
-here. Labels have few values, whatever clients send: agents, routes, words of ours; never a user, a run or a path.
+They belong to the process, like its log, and not to one application in it, so they are module-level objects. Labels
+have few values, whatever clients send: agents, routes and fixed words, never a user, a run or a path.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import product
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,9 @@ from prometheus_client import (
 from prometheus_client.process_collector import ProcessCollector
 
 from unpause.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # When each counter was made: as many samples again, which nobody looks at.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
@@ -107,7 +111,21 @@ HTTP_OPEN: Final = _gauge("http_requests_open", "Requests that are being answere
 for _standard in (GCCollector, PlatformCollector, ProcessCollector):
     _standard(registry=REGISTRY)
 
+# A counter that appears with its first event has not risen, as Prometheus sees it: no alarm.
 for _kind in ("write", "append", "execute", "read"):
     DATABASE.labels(_kind)
 for _result in ("renewed", "failed"):
     LEASE_RENEWALS.labels(_result)
+for _error in ("away", "busy"):
+    DATABASE_ERRORS.labels(_error)
+for _cause in ("worker", "agent_process"):
+    RECOVERED.labels(_cause)
+for _kind, _result in product(("webhook", "notification"), ("delivered", "failed", "given_up")):
+    DELIVERIES.labels(_kind, _result)
+
+
+def show_agents(agent_ids: Iterable[str]) -> None:
+    """Show the counters of these agents, too, before there is anything to count."""
+    for agent_id in agent_ids:
+        for counter in (IN_DOUBT, GRANTED):
+            counter.labels(agent_id)

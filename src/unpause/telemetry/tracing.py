@@ -1,68 +1,62 @@
 """Spans of OpenTelemetry, where it is enabled; else nothing is imported, and nothing costs anything.
 
 A run has one trace: its root is the span of the create, whose context is stored with the run. Each segment is a child
-of the root, on whichever process and however long after, and has a link to the request that continued the run.
+of the root, on whichever process and however long after, and has a link to the request that continued the run. Stored
+with them, also where nothing is traced, is the id of the request that created or last continued the run.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from structlog.contextvars import get_contextvars
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, Tracer, TracerProvider
+    from opentelemetry.trace import Span
+
+    from unpause.telemetry.otel import OpenTelemetry
 
 F = TypeVar("F", bound="Callable[..., Awaitable[Any]]")
 
-_NAME: Final = "unpause"
-_KEY: Final = "traceparent"
+# For a part of an origin that there is not.
+_NONE: Final = "-"
 
 
-class _OpenTelemetry:
-    """The parts of its API that are used here."""
+class Origin(NamedTuple):
+    """Where a run comes from: its root span, the span to link to, and the id of the request; the column ``trace``."""
 
-    def __init__(self, provider: TracerProvider) -> None:
-        # Here: a process without traces does not load it.
-        from opentelemetry import trace  # noqa: PLC0415
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+    root: str | None = None
+    link: str | None = None
+    request_id: str | None = None
 
-        self.api = trace
-        self.tracer: Tracer = provider.get_tracer(_NAME)
-        self._propagator = TraceContextTextMapPropagator()
+    @classmethod
+    def read(cls, text: str | None) -> Origin:
+        """Return what is stored with a run."""
+        parts = (text or "").split(" ")
+        return cls(*(None if part in {"", _NONE} else part for part in parts[:3]))
 
-    def context_of(self, text: str | None, state: str | None = None) -> Context:
-        """Return the context that a ``traceparent`` names; an empty one where it is none."""
-        from opentelemetry.context import Context  # noqa: PLC0415
-
-        carrier = {name: value for name, value in ((_KEY, text), ("tracestate", state)) if value}
-        return self._propagator.extract(carrier, context=Context())
-
-    def text_of_current(self) -> str | None:
-        """Return the ``traceparent`` of the present span."""
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier)
-        return carrier.get(_KEY)
-
-    def links_to(self, text: str | None) -> list[Link]:
-        """Return a link to the span that a ``traceparent`` names."""
-        context = self.api.get_current_span(self.context_of(text)).get_span_context()
-        return [self.api.Link(context)] if context.is_valid else []
+    def column(self) -> dict[str, str]:
+        """Return the column of a run, as short as it can be."""
+        text = " ".join(part or _NONE for part in self)
+        while text.endswith(f" {_NONE}"):
+            text = text.removesuffix(f" {_NONE}")
+        return {} if text == _NONE else {"trace": text}
 
 
 class _State:
     """Whether this process traces."""
 
-    otel: _OpenTelemetry | None = None
+    otel: OpenTelemetry | None = None
 
 
-def enable_tracing(provider: TracerProvider) -> None:
+def enable_tracing(otel: OpenTelemetry) -> None:
     """Trace from here on, for as long as the process lives or until ``disable_tracing``."""
-    _State.otel = _OpenTelemetry(provider)
+    _State.otel = otel
 
 
 def disable_tracing() -> None:
@@ -91,18 +85,20 @@ def current_ids() -> Mapping[str, str]:
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
+def current_origin() -> Origin:
+    """Return the present span, to link to, and the id of the present request."""
+    return Origin(link=current_trace(), request_id=get_contextvars().get("request_id"))
+
+
 def new_trace() -> dict[str, str]:
-    """Return the column of a new run that keeps its root: the present span."""
-    text = current_trace()
-    return {} if text is None else {"trace": text}
+    """Return the column of a new run that keeps its root, the present span, and the request."""
+    present = current_origin()
+    return Origin(root=present.link, request_id=present.request_id).column()
 
 
-def continued_trace(stored: str | None, link: str | None) -> dict[str, str]:
-    """Return the column of a run that a request continues: its root, and the span of the request."""
-    if link is None:
-        return {}
-    root = link if stored is None else stored.partition(" ")[0]
-    return {"trace": f"{root} {link}"}
+def continued_trace(stored: str | None, present: Origin) -> dict[str, str]:
+    """Return the column of a run that a request continues: its root, and the span and id of the request."""
+    return present._replace(root=Origin.read(stored).root or present.link).column()
 
 
 def span(name: str, **attributes: object) -> AbstractContextManager[Span | None]:
@@ -119,16 +115,13 @@ def note_span(name: str, began: int) -> None:
 
 
 def span_below(text: str | None, name: str, **attributes: object) -> AbstractContextManager[Span | None]:
-    """Open a span for the block below the one that a ``traceparent`` names, perhaps of another process.
-
-    A second ``traceparent`` behind it is that of the request to link to.
-    """
+    """Open a span for the block below the root that is stored with a run, with a link to the request behind it."""
     otel = _State.otel
     if otel is None:
         return nullcontext()
-    parent, _, link = (text or "").partition(" ")
+    origin = Origin.read(text)
     return otel.tracer.start_as_current_span(
-        name, otel.context_of(parent), links=otel.links_to(link), attributes=_attributes(attributes)
+        name, otel.context_of(origin.root), links=otel.links_to(origin.link), attributes=_attributes(attributes)
     )
 
 
@@ -151,13 +144,8 @@ def below(traceparent: str | None) -> Iterator[None]:
     if otel is None:
         yield
         return
-    from opentelemetry.context import attach, detach  # noqa: PLC0415
-
-    token = attach(otel.context_of(traceparent))
-    try:
+    with otel.within(traceparent):
         yield
-    finally:
-        detach(token)
 
 
 def end_request_span(opened: Span, method: str, route: str, status: int) -> None:

@@ -2,7 +2,7 @@
 
 A name is resolved once, all its addresses are checked, and the connection goes to one of those: a name that resolves to
 another address a moment later changes nothing. The Host header and TLS still use the name. Redirects are not followed,
-no proxy of the environment is used, and only the head of an answer is read.
+no proxy of the environment is used, and only the head of an answer is read, up to a size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cached_property
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpcore
 import httpx
@@ -31,12 +31,53 @@ Resolver: TypeAlias = Callable[[str, int], Awaitable["Sequence[str]"]]
 
 # All addresses of a name are checked, but only this many are tried.
 _MAX_ATTEMPTS = 4
+# Of an answer, interim ones (1xx) before it included: a receiver that sends those without end is cut off.
+_MAX_HEAD_BYTES = 65_536
+# Parsed in one step of the event loop.
+_READ_BYTES = 4096
 _FIRST_BAD_STATUS = 300
 _FIRST_GOOD_STATUS = 200
 
 
 class _AddressRefused(httpcore.ConnectError):
     """No connection is made; the message has the reason."""
+
+
+class _HeadStream(httpcore.AsyncNetworkStream):
+    """Reads an answer in small pieces, and no more of it than its head may take."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left = _MAX_HEAD_BYTES
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
+        """Return some bytes; raise RemoteProtocolError where the head has not ended after its most bytes."""
+        if self._left <= 0:
+            raise httpcore.RemoteProtocolError("the head of the answer is too long")
+        received = await self._stream.read(min(max_bytes, _READ_BYTES), timeout)
+        self._left -= len(received)
+        return received
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - httpcore's
+        """Send all bytes."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        """Return the encrypted stream of this connection."""
+        return _HeadStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - httpcore's
+        """Return what is known about the connection."""
+        return self._stream.get_extra_info(info)
 
 
 class _CheckedBackend(httpcore.AnyIOBackend):
@@ -65,10 +106,12 @@ class _CheckedBackend(httpcore.AnyIOBackend):
         seconds = timeout / (len(others) + 1) if timeout is not None else None
         for address in others:
             try:
-                return await super().connect_tcp(str(address), port, seconds, local_address, socket_options)
+                return _HeadStream(
+                    await super().connect_tcp(str(address), port, seconds, local_address, socket_options)
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await super().connect_tcp(str(last), port, seconds, local_address, socket_options)
+        return _HeadStream(await super().connect_tcp(str(last), port, seconds, local_address, socket_options))
 
     async def _addresses(self, host: str, port: int) -> list[IPAddress]:
         try:

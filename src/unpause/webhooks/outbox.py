@@ -96,6 +96,7 @@ def _store(connection: Connection, run: Run, kind: str, data: Mapping[str, Any],
                 payload=payload,
                 created_at=now,
                 secret=target.secret,
+                run_id=run.run_id,
             )
             for number, target in enumerate(targets)
         ],

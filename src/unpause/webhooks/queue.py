@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unpause.domain.changes import Outbox
+from unpause.domain.json import load_json
 from unpause.store.deliveries import (
     claim_delivery,
-    delete_finished,
-    has_finished,
     list_due,
     mark_delivered,
     mark_failed,
+    until_due,
 )
+from unpause.store.runs import find_trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from unpause.domain.webhooks import Delivery, DeliveryResult
-    from unpause.store.deliveries import Due
+    from unpause.store.deliveries import DueDelivery
     from unpause.store.engine.database import Connection
     from unpause.webhooks.sender import MessageSender
 
@@ -29,23 +31,32 @@ class WebhookQueue:
     """Implements ``delivery.worker.DeliveryQueue``."""
 
     sender: MessageSender
-    kind: str = "webhook"
+    outbox: Outbox = Outbox.WEBHOOK
+
+    def until_due(self, connection: Connection, now: datetime) -> timedelta | None:
+        """Return how long until anything is due."""
+        return until_due(connection, now)
 
     def list_due(
         self,
         connection: Connection,
         now: datetime,
-        at_most: int,
+        limit: int,
         servers: Sequence[str],
         organizations: Sequence[int],
-    ) -> list[Due]:
+    ) -> list[DueDelivery]:
         """Return the deliveries that are due."""
-        return list_due(connection, now, at_most, servers, organizations)
+        return list_due(connection, now, limit, servers, organizations)
 
-    def claim(self, connection: Connection, due: Due, now: datetime, retry_at: datetime) -> Delivery | None:
+    def claim(self, connection: Connection, due: DueDelivery, now: datetime, retry_at: datetime) -> Delivery | None:
         """Count an attempt and return the delivery."""
         del now
         return claim_delivery(connection, due, retry_at)
+
+    def find_trace(self, connection: Connection, message: Delivery) -> str | None:
+        """Return the trace of the run that the message is about."""
+        run_id = load_json(message.payload)["data"].get("run_id")
+        return None if run_id is None else find_trace(connection, run_id)
 
     async def send(self, message: Delivery) -> DeliveryResult:
         """Send it once."""
@@ -56,17 +67,9 @@ class WebhookQueue:
         mark_delivered(connection, message, now)
 
     def mark_failed(
-        self, connection: Connection, message: Delivery, error: str, retry_at: datetime, most: int
+        self, connection: Connection, message: Delivery, error: str, retry_at: datetime, max_attempts: int
     ) -> datetime | None:
         """Write why the attempt failed, and when the next one is due."""
-        next_at = retry_at if message.attempts < most else None
+        next_at = retry_at if message.attempts < max_attempts else None
         mark_failed(connection, message, error, next_at)
         return next_at
-
-    def has_finished(self, connection: Connection, before: datetime) -> bool:
-        """Whether there are finished deliveries from before this time."""
-        return has_finished(connection, before)
-
-    def delete_finished(self, connection: Connection, before: datetime) -> None:
-        """Delete them."""
-        delete_finished(connection, before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from standardwebhooks.webhooks import Webhook
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _PREFIX = "whsec_"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{2,}={0,2}")
 _LONGEST_SECRET = 1024
+
+# Why a message is not sent.
+UNREADABLE: Final = "its secrets cannot be decrypted with the keys that this server has"
 
 
 class MessageSender(Protocol):
@@ -55,9 +58,9 @@ class SigningSender:
         now = self._clock.now()
         try:
             url = decrypt_url(delivery.address, self._vault)
-            secret = self._vault.open(delivery.secret) if delivery.secret is not None else None
+            secret = self._vault.decrypt(delivery.secret) if delivery.secret is not None else None
         except SecretsNotKept:
-            return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
+            return DeliveryResult(error=UNREADABLE)
         headers, payload = _message_headers(delivery.id, now), with_links(delivery.payload, self._address)
         if secret is not None:
             headers["webhook-signature"] = _signature(secret, delivery.id, now, payload)
@@ -81,7 +84,7 @@ def with_links(payload: str, address: str) -> str:
 
 def decrypt_url(address: Address, vault: Vault) -> str:
     """Return the URL; raise SecretsNotKept where no key fits any more."""
-    return address.server + (address.rest if isinstance(address.rest, str) else vault.open(address.rest))
+    return address.server + (address.rest if isinstance(address.rest, str) else vault.decrypt(address.rest))
 
 
 def check_secret(secret: str) -> None:

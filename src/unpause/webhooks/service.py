@@ -10,8 +10,9 @@ from unpause.domain.urls import read_url, refuse_private
 from unpause.domain.webhooks import Address, Delivery, DeliveryResult, WebhookTarget, split_url
 from unpause.errors import SecretsNotKept
 from unpause.store.audit import add_entries
+from unpause.store.deliveries import list_waiting_targets, readdress_waiting
 from unpause.store.webhooks import find_organization_target, replace_organization_target
-from unpause.webhooks.sender import check_secret, decrypt_url
+from unpause.webhooks.sender import UNREADABLE, check_secret, decrypt_url
 
 if TYPE_CHECKING:
     from unpause.clock import Clock, Ids
@@ -46,11 +47,11 @@ class WebhookService:
         server has no key. What a name resolves to is checked at each delivery.
         """
         self._check(url)
-        address = self._seal(url)
+        address = self._encrypt(url)
         if secret is None:
             return WebhookTarget(address, enabled=enabled)
         check_secret(secret)
-        return WebhookTarget(address, self._vault.seal(secret), enabled)
+        return WebhookTarget(address, self._vault.encrypt(secret), enabled)
 
     def target_url(self, target: WebhookTarget) -> str:
         """Return the URL of a target; only its server where the rest cannot be decrypted any more."""
@@ -67,7 +68,8 @@ class WebhookService:
     async def replace_target(self, principal: Principal, target: WebhookTarget | None) -> None:
         """Replace the organization's target; None removes it.
 
-        Messages that are already stored still go to the old target.
+        Messages that wait for the previous one go to the new one, signed with its secret: the previous address may be
+        gone, and its secret known to others. Where it is removed or disabled they go to nobody.
         """
         now = self._clock.now()
         # Not the address: it may hold a token.
@@ -75,7 +77,9 @@ class WebhookService:
         done = entry_by(principal, AuditAction.WEBHOOK_CHANGED, now, details=details)
 
         def unit(connection: Connection) -> None:
-            replace_organization_target(connection, principal.organization_id, target, now)
+            previous = replace_organization_target(connection, principal.organization_id, target, now)
+            if previous is not None:
+                self._readdress(connection, principal.organization_id, previous, target)
             add_entries(connection, [done])
 
         await self._database.write(unit)
@@ -89,8 +93,14 @@ class WebhookService:
         self._check(url)
         address = Address(*split_url(url))
         configured = await self.find_target(principal)
-        # No other address gets a message signed with its secret.
-        own = configured if configured is not None and self.target_url(configured) == address.stored else None
+        own = None
+        if configured is not None and configured.address.server == address.server:
+            try:
+                # No other address gets a message signed with its secret.
+                own = configured if decrypt_url(configured.address, self._vault) == address.stored else None
+            except SecretsNotKept:
+                # It may be this address, and its messages are signed.
+                return DeliveryResult(error=UNREADABLE)
         now = self._clock.now()
         payload = {"type": _TEST, "timestamp": now.isoformat(), "data": {"organization_id": principal.organization_id}}
         delivery = Delivery(
@@ -103,10 +113,28 @@ class WebhookService:
         )
         return await self._sender.send_message(delivery)
 
-    def _seal(self, url: str) -> Address:
+    def _readdress(
+        self, connection: Connection, organization_id: int, previous: WebhookTarget, target: WebhookTarget | None
+    ) -> None:
+        new = target if target is not None and target.enabled else None
+        old = self._content(previous)
+        for stored in list_waiting_targets(connection, organization_id):
+            # Each value is encrypted in its own way once keys were rotated.
+            if stored.address.server == previous.address.server and self._content(stored) == old:
+                readdress_waiting(connection, organization_id, stored, new)
+
+    def _content(self, target: WebhookTarget) -> tuple[str, str | None]:
+        """Return the target's URL and secret, to compare it with another one."""
+        address, secret = target.address, target.secret
+        try:
+            return decrypt_url(address, self._vault), None if secret is None else self._vault.decrypt(secret)
+        except SecretsNotKept:
+            return address.stored, None if secret is None else secret.token
+
+    def _encrypt(self, url: str) -> Address:
         vault = self._vault
         server, rest = split_url(url)
-        return Address(server, vault.seal(rest) if vault.keeps_secrets else rest)
+        return Address(server, vault.encrypt(rest) if vault.keeps_secrets else rest)
 
     def _check(self, url: str) -> None:
         read = read_url(url)

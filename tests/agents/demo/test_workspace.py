@@ -3,85 +3,19 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from pydantic_ai import (
-    DeferredToolRequests,
-    DeferredToolResults,
-    ModelMessage,
-    ModelResponse,
-    TextPart,
     ToolApproved,
-    ToolCallPart,
     ToolDenied,
-    ToolReturnPart,
 )
-from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from unpause.agents.demo.agent import build_demo_agent
+from tests.agents.demo.calling import call, contents
 from unpause.agents.demo.workspace import MAX_FILE_BYTES, MAX_LISTED_FILES, prepare_workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pydantic_ai.output import OutputSpec
-
-KINDS: OutputSpec[str | DeferredToolRequests] = [str, DeferredToolRequests]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """One call: how it ended, what the model was told, and the pause on the way if there was one."""
-
-    outcome: str
-    text: str
-    paused: DeferredToolRequests | None
-
-
-async def call(workspace: Path, tool: str, decision: object = None, **args: object) -> Ended:
-    """Have a scripted model call one tool; answer its pause, if any, with `decision`."""
-
-    def script(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
-        if any(isinstance(message, ModelResponse) for message in messages):
-            return ModelResponse([TextPart("done")])
-        return ModelResponse([ToolCallPart(tool, args, "c1")])
-
-    agent = build_demo_agent(workspace, FunctionModel(script))
-    result = await agent.run("go", output_type=KINDS)
-    paused = result.output if isinstance(result.output, DeferredToolRequests) else None
-    if paused and decision is not None:
-        answers: dict[str, Any] = {"c1": decision}
-        answer = DeferredToolResults(calls=answers) if paused.calls else DeferredToolResults(approvals=answers)
-        messages = result.all_messages()
-        result = await agent.run(output_type=KINDS, message_history=messages, deferred_tool_results=answer)
-    returns = [part for m in result.all_messages() for part in m.parts if isinstance(part, ToolReturnPart)]
-    last = returns[-1] if returns else None
-    return Ended(last.outcome if last else "", str(last.content) if last else "", paused)
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Everything under a folder: the bytes of each file, None for a folder or a link."""
-    return {
-        place.relative_to(folder).as_posix(): place.read_bytes() if place.is_file() and not place.is_symlink() else None
-        for place in sorted(folder.rglob("*"))
-    }
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "workspace"
-    prepare_workspace(folder)
-    return folder
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    """Make a file beside the workspace, which no tool may reach."""
-    file = tmp_path / "secret.txt"
-    file.write_text("secret")
-    return file
 
 
 class TestPrepareWorkspace:
@@ -354,94 +288,3 @@ class TestPublishing:
 
         assert (await call(workspace, "delete_file", ToolApproved(), path="published/notes.txt")).outcome == "failed"
         assert (workspace / "published/notes.txt").exists()
-
-
-ON_A_PATH: dict[str, dict[str, object]] = {
-    "read_file": {},
-    "write_file": {"content": "overwritten"},
-    "delete_file": {},
-    "publish": {},
-}
-
-
-@pytest.mark.parametrize("tool", ON_A_PATH)
-class TestEscapes:
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "../secret.txt",
-            "sub/../../secret.txt",
-            "sub/../notes.txt",
-            "..",
-            "{outside}/secret.txt",
-            "file_link",
-            "folder_link/secret.txt",
-            "folder_link/workspace/notes.txt",
-            "loop/x",
-            "",
-            " ",
-            "nul\0byte",
-        ],
-    )
-    async def test_nothing_outside_is_read_or_changed(
-        self, workspace: Path, secret: Path, tool: str, path: str
-    ) -> None:
-        (workspace / "sub").mkdir()
-        (workspace / "file_link").symlink_to(secret)
-        (workspace / "folder_link").symlink_to(secret.parent)
-        (workspace / "loop").symlink_to("loop")
-        before = contents(secret.parent)
-
-        ended = await call(workspace, tool, ToolApproved(), path=path.format(outside=secret.parent), **ON_A_PATH[tool])
-
-        assert ended.outcome == "failed"
-        assert "Refused" in ended.text or "Failed" in ended.text
-        assert contents(secret.parent) == before
-        assert (workspace / "file_link").is_symlink()
-
-    async def test_a_link_to_a_new_file_outside_is_not_followed(
-        self, workspace: Path, tmp_path: Path, tool: str
-    ) -> None:
-        (workspace / "link").symlink_to(tmp_path / "new.txt")
-
-        ended = await call(workspace, tool, ToolApproved(), path="link", **ON_A_PATH[tool])
-
-        assert ended.outcome == "failed"
-        assert not (tmp_path / "new.txt").exists()
-
-
-@pytest.mark.parametrize(
-    ("folder", "tool", "args"),
-    [
-        ("published", "publish", {"path": "notes.txt"}),
-        ("outbox", "send_report", {"body": "b", "recipient": "ann@example.org", "subject": "s"}),
-    ],
-)
-async def test_a_linked_folder_does_not_lead_the_tools_own_files_outside(
-    workspace: Path, tmp_path: Path, folder: str, tool: str, args: dict[str, object]
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (workspace / folder).symlink_to(tmp_path / "elsewhere")
-
-    ended = await call(workspace, tool, ToolApproved(), **args)
-
-    assert ended.outcome == "failed"
-    assert contents(tmp_path / "elsewhere") == {}
-
-
-async def test_a_workspace_behind_a_link_and_named_relatively_works(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "link").symlink_to(workspace)
-    monkeypatch.chdir(tmp_path)
-
-    ended = await call((tmp_path / "link").relative_to(tmp_path), "read_file", path="notes.txt")
-
-    assert ended.outcome == "success"
-
-
-async def test_the_tools_of_two_agents_keep_to_their_own_workspaces(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        await call(tmp_path / name, "write_file", ToolApproved(), path="a.txt", content=name)
-
-    assert contents(tmp_path) == {"one": None, "one/a.txt": b"one", "two": None, "two/a.txt": b"two"}

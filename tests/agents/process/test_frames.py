@@ -57,7 +57,35 @@ async def test_frames_of_one_turn_of_the_loop_go_in_one_write() -> None:
     frames.send(b"b")
     await asyncio.sleep(0)
 
-    assert writer.written == [b"".join(struct.pack(">I", 1) + data for data in (b"a", b"b"))]
+    assert writer.written == [framed(b"a", b"b")]
+
+
+def framed(*frames: bytes) -> bytes:
+    return b"".join(struct.pack(">I", len(data)) + data for data in frames)
+
+
+async def test_a_frame_that_may_wait_goes_in_one_write_with_the_next_one_that_may_not() -> None:
+    writer: Any = CountingWriter()
+    frames = FrameSocket(asyncio.StreamReader(), writer, reads=LIMIT, writes=LIMIT)
+    frames.send(b"a", may_wait=True)
+    await asyncio.sleep(0)
+    assert writer.written == []
+
+    frames.send(b"b", may_wait=True)
+    frames.send(b"c")
+    frames.send(b"d", may_wait=True)
+    await asyncio.sleep(0)
+    assert writer.written == [framed(b"a", b"b", b"c", b"d")]
+
+
+async def test_a_frame_that_may_wait_and_has_no_other_behind_it_is_written_all_the_same() -> None:
+    ours, theirs = await pair()
+    ours.send(b"a", may_wait=True)
+
+    async with asyncio.timeout(30):
+        assert await theirs.receive() == b"a"
+    for end in (ours, theirs):
+        end.close()
 
 
 async def test_a_frame_cut_off_by_the_end_is_the_end() -> None:

@@ -98,7 +98,13 @@ async def reported(turns: Turns, strategy: Strategy, dies_at: int, *, after: boo
 
 @pytest.mark.parametrize(
     ("turns", "strategy"),
-    [(REFUSED, "early"), (REFUSED, "exhaustive"), (OUTWEIGHED, "graceful"), (TWO, "exhaustive"), (TEXT, "graceful")],
+    [
+        (REFUSED, "early"),
+        pytest.param(REFUSED, "exhaustive", marks=pytest.mark.full),
+        (OUTWEIGHED, "graceful"),
+        pytest.param(TWO, "exhaustive", marks=pytest.mark.full),
+        (TEXT, "graceful"),
+    ],
 )
 async def test_whenever_the_process_dies_each_answer_is_processed_once(turns: Turns, strategy: Strategy) -> None:
     journal, undisturbed, result = await reported(turns, strategy, 0, after=False)

@@ -270,6 +270,34 @@ async def fail_when(event: asyncio.Event) -> None:
     raise ConnectionError("lost")
 
 
+def takes_none() -> None: ...
+def takes_one(_run: object) -> None: ...
+def takes_two(_run: object, _pool: object) -> None: ...
+
+
+NOT_CALLED_SO: list[tuple[object, object, str]] = [
+    (5, None, "takes functions, not 5"),
+    (takes_none, None, "takes_none with the run's RunInfo, and it does not take that: too many positional arguments"),
+    (takes_two, None, "missing a required argument: '_pool'"),
+    (takes_one, takes_none, "with the run's RunInfo and what lifespan yields"),
+    (takes_two, takes_one, "with nothing, and it does not take that"),
+    (takes_two, "pool", "takes functions, not 'pool'"),
+]
+
+
+@pytest.mark.parametrize(("factory", "lifespan", "words"), NOT_CALLED_SO)
+def test_what_cannot_be_called_as_it_would_be_is_refused_where_it_is_named(
+    factory: object, lifespan: object, words: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(words)):
+        agent_deps(Agent("test"), factory, lifespan=lifespan)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_deps_are_those_of_an_agent() -> None:
+    with pytest.raises(TypeError, match=r"takes a pydantic_ai\.Agent first, not 5"):
+        agent_deps(5, takes_one)  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_an_agent_that_needs_deps_and_has_no_factory_is_refused() -> None:
     options = DriverOptions(RandomIds(), Redaction({}))
     needed: tuple[Any, ...] = (Deps, str, dict[str, int], Deps | None)
@@ -290,7 +318,7 @@ async def test_the_document_does_what_it_says(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "shop.py", code)
-    (agent,) = load_agents(["shop.py"])
+    (agent,) = (found.agent for found in load_agents(["shop.py"]))
     agent.model = ScriptedModel([Call("order", {"item": "tea"})], "done").model
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(await server.run(agent="shop", user_id="ada"))

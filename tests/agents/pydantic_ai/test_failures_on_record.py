@@ -19,7 +19,6 @@ from pydantic_ai.usage import UsageLimits
 
 from tests.agents.pydantic_ai.driving import driving
 from tests.support.agents import Call, ScriptedModel
-from tests.support.logs import log_plainly
 from tests.support.toolbox import JsonObject
 from unpause.agents.redaction import Redaction
 from unpause.auth.tokens import NewToken, create_token
@@ -27,6 +26,7 @@ from unpause.bootstrap import Application
 from unpause.cli.logs import configure_logging
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
+from unpause.testing.environment import log_plainly
 
 CODEGEN = "/v1/organizations/1/agent/run"
 KEY = "planted-value-in-the-environment"

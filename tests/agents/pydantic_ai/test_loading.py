@@ -45,7 +45,7 @@ def _write(path: Path, text: str = TWO) -> Path:
 
 
 def _names(*settings: str) -> list[str | None]:
-    return [agent.name for agent in load_agents(settings)]
+    return [found.agent.name for found in load_agents(settings) if found.agent.name]
 
 
 def test_every_named_agent_of_a_file_is_found_once(tmp_path: Path) -> None:
@@ -82,7 +82,9 @@ def test_several_names_are_loaded_in_order_and_an_agent_of_both_once(tmp_path: P
         ("no_such_module_here", "there is no module 'no_such_module_here'"),
         ("no_such_package.agents", "there is no module 'no_such_package.agents'"),
         ("no_such_file.py", "there is no file no_such_file.py"),
-        ("folder", "there is no file folder"),
+        ("folder", "folder is a folder: name a Python file in it"),
+        ("broken:agent", "broken:agent is no module: name only broken, all of whose agents are served"),
+        ("package", "package has no pydantic_ai.Agent with a name"),
         ("folder.py", "there is no file folder.py"),
         ("json", "json has no pydantic_ai.Agent with a name"),
         ("empty.py", "empty.py has no pydantic_ai.Agent with a name"),
@@ -93,14 +95,16 @@ def test_several_names_are_loaded_in_order_and_an_agent_of_both_once(tmp_path: P
         ("needing", "needing needs the module 'what_it_needs', which is not installed"),
         ("notes.txt", "notes.txt is not a Python file"),
         ("", ""),
-        (".relative", ""),
+        (".relative", "there is no module '.relative', and no such file"),
         ("with space", "there is no module 'with space'"),
-        ("a..b", ""),
+        ("a..b", "there is no module 'a..b', and no such file"),
     ],
 )
 def test_a_wrong_name_is_told_clearly(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder.py").mkdir()
+    (tmp_path / "package").mkdir()
+    _write(tmp_path / "package" / "__init__.py", "")
     _write(tmp_path / "empty.py", "")
     _write(tmp_path / "nameless.py", "from pydantic_ai import Agent\nagent = Agent('test')")
     _write(tmp_path / "broken.py", "def")

@@ -182,10 +182,10 @@ async def test_a_session_may_go_on_with_another_model(tmp_path: Path) -> None:
 async def test_a_model_that_is_not_allowed_makes_no_run(tmp_path: Path) -> None:
     place = Place(settings_for(tmp_path).database_url)
     async with served(tmp_path, Models().driver()) as application:
-        before = place.dump()
+        before = place.lasting()
         with pytest.raises(ModelNotAllowed, match=r"'x:huge' is not available here; available: .*x:big, x:small"):
             await made(application, "x:huge")
-        assert place.dump() == before
+        assert place.lasting() == before
 
 
 async def test_a_model_that_is_not_allowed_leaves_a_paused_run_paused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, UserPromptPart
+from structlog.testing import capture_logs
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, parts_of
@@ -105,6 +106,15 @@ async def test_a_call_that_returned_has_succeeded_and_gives_back_its_record(retu
     assert restore(result) == kept
     text = result.text
     assert text == kept if isinstance(kept, str) else json.loads(text) == kept
+
+
+async def test_a_result_without_a_json_form_is_named_in_the_log() -> None:
+    class Machine:
+        pass
+
+    with capture_logs() as lines:
+        await record_of({"machines": [Machine(), Machine()], "at": datetime(2026, 1, 1, tzinfo=UTC)}, 10_000)
+    assert [(line["event"], line["types"]) for line in lines] == [("result has no JSON form: kept as text", "Machine")]
 
 
 async def test_what_refers_to_itself_is_text() -> None:

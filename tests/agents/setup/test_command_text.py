@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unpause.agents.setup.command_text import MOST_COMMANDS, find_commands
+from unpause.agents.setup.command_text import MAX_COMMANDS, find_commands
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_one_line_alone_stays_as_it_is() -> None:
 
 
 def test_more_lines_than_a_plan_may_have_are_one_command() -> None:
-    lines = [f"echo {number}" for number in range(MOST_COMMANDS + 1)]
+    lines = [f"echo {number}" for number in range(MAX_COMMANDS + 1)]
     assert find_commands("\n".join(["```", *lines[:-1], "```"])) == lines[:-1]
     assert find_commands("\n".join(["```", *lines, "```"])) == ["\n".join(["set -e", *lines])]

@@ -14,7 +14,7 @@ from unpause.agents.driver import Completed
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.agents.setup.driver import SetupCommandsDriver
-from unpause.agents.setup.segment import Workshop
+from unpause.agents.setup.segment import CommandSettings
 from unpause.clock import RandomIds, SystemClock
 
 # The third fails and is corrected verbatim; the fifth fails, and the model plans anew on advice.
@@ -37,7 +37,7 @@ async def tell(root: Path, dies_at: int, *, after: bool) -> tuple[MortalJournal,
     checkout = make_checkout(root)
     options = DriverOptions(RandomIds(), Redaction({}))
     model = PydanticAIDriver(OneOrTheOther().agent(), options).model
-    driver = SetupCommandsDriver(model, options, Workshop(root, 30.0, 10_000, os.defpath), SystemClock())
+    driver = SetupCommandsDriver(model, options, CommandSettings(root, 30.0, 10_000, os.defpath), SystemClock())
     journal = MortalJournal(setup_run("Prepare it.", REPOSITORY), dies_at, after=after)
     end = await run_to_the_end(driver, journal, ANSWERS)
     assert isinstance(end, Completed), end

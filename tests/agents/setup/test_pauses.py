@@ -11,7 +11,7 @@ from unpause.agents.driver import Paused
 from unpause.agents.pydantic_ai.driver import DriverOptions, PydanticAIDriver
 from unpause.agents.redaction import Redaction
 from unpause.agents.setup.driver import SetupCommandsDriver
-from unpause.agents.setup.segment import Workshop
+from unpause.agents.setup.segment import CommandSettings
 from unpause.clock import RandomIds, SystemClock
 from unpause.domain.runs import CallStatus
 
@@ -28,7 +28,7 @@ class HeardAtTheStart(MortalJournal):
 def driver_of(model: PlanningModel, root: Path) -> SetupCommandsDriver:
     options = DriverOptions(RandomIds(), Redaction({}))
     own = PydanticAIDriver(model.agent(), options).model
-    return SetupCommandsDriver(own, options, Workshop(root, 30.0, 10_000, os.defpath), SystemClock())
+    return SetupCommandsDriver(own, options, CommandSettings(root, 30.0, 10_000, os.defpath), SystemClock())
 
 
 async def test_a_wish_heard_with_the_start_of_a_command_keeps_it_from_running(tmp_path: Path) -> None:

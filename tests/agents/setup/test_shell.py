@@ -156,8 +156,8 @@ async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for _ in range(5):
         await run("echo once", tmp_path)
         await run("sleep 1000", tmp_path, seconds=0.05)
-    await asyncio.sleep(0)
-    assert _open_descriptors() == before
+    # Fewer where what an earlier test had open was collected meanwhile.
+    await until(lambda: _open_descriptors() <= before)
 
 
 def _open_descriptors() -> int:

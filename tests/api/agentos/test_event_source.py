@@ -13,9 +13,10 @@ import pytest
 from tests.support.caller import Caller, body_of, confirming, path_of
 from tests.support.server import Server, served
 from tests.support.toolbox import JsonObject, plan
-from unpause.auth.stream_tickets import LIFETIME
+from unpause.auth.stream_tickets import LIFETIME, StreamTickets
 from unpause.auth.tokens import revoke_token
 from unpause.domain.principal import Principal
+from unpause.errors import Unauthenticated
 
 DELETE = plan([("delete_file", {"path": "a"})])
 RUN_SCOPES = ("agents:run", "agents:read")
@@ -142,6 +143,26 @@ async def test_a_ticket_expires_and_is_void_once_its_token_is_revoked(guarded: S
     )
     guarded.clock.move(3)
     assert (await events(guarded, run, ticket=fresh)).status_code == 401
+
+
+async def test_a_ticket_ends_with_the_jwt_that_it_was_issued_for(guarded: Server) -> None:
+    until = guarded.clock.now().timestamp() + 60
+    alice = guarded.by_jwt("alice", *RUN_SCOPES, exp=int(until))
+    run = await alice.create(DELETE)
+    ticket = await ticket_of(alice, run)
+    guarded.clock.move(59)
+    assert (await events(guarded, run, ticket=ticket)).status_code == 200
+    guarded.clock.move(2)
+    assert (await events(guarded, run, ticket=ticket)).status_code == 401
+
+
+async def test_a_ticket_of_a_jwt_outlives_a_change_of_the_encryption_key(guarded: Server) -> None:
+    authenticator, clock = guarded.application.authenticator, guarded.clock
+    before, during, after = (StreamTickets(authenticator, clock, keys) for keys in ([b"a"], [b"b", b"a"], [b"b"]))
+    ticket, _ = await before.issue(Principal(1, "alice", subject="alice"), "run")
+    assert (await during.identify(ticket, "run")).subject == "alice"
+    with pytest.raises(Unauthenticated):
+        await after.identify(ticket, "run")
 
 
 async def test_a_stream_ends_with_the_ticket_that_opened_it(guarded: Server) -> None:

@@ -12,6 +12,7 @@ from tests.support.caller import CODEGEN, RUNS, body_of, confirming, path_of
 from tests.support.gates import Gates
 from tests.support.server import Server, SettableClock, served
 from tests.support.toolbox import DEPLOY, JsonObject, plan
+from unpause.services.idempotency import OldRequests
 
 DELETE = plan([("delete_file", {"path": "a"})])
 
@@ -191,10 +192,13 @@ async def test_an_answer_outlives_a_restart(tmp_path: Path) -> None:
 async def test_a_key_is_forgotten_after_its_time(tmp_path: Path) -> None:
     clock = SettableClock()
     async with served(tmp_path, clock=clock, idempotency_seconds=100.0) as server:
+        [old] = [each for each in server.application.engine.calm_sweeps if isinstance(each, OldRequests)]
         first = body_of(await server.form(RUNS, "k", message=DELETE))
-        await server.sweep_after(99)
+        clock.move(99)
+        assert await old.sweep() == 0
         assert body_of(await server.form(RUNS, "k", message=DELETE))["run_id"] == first["run_id"]
-        await server.sweep_after(2)
+        clock.move(2)
+        assert await old.sweep() == 1
         assert (await server.dump())["idempotency_keys"] == []
         assert body_of(await server.form(RUNS, "k", message=DELETE))["run_id"] != first["run_id"]
 

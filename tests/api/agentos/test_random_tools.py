@@ -89,7 +89,7 @@ async def _check_genuine(server: Server, run: JsonObject, tools: list[Any]) -> N
     fresh = await server.create([("delete_file", {"path": "/a"})])
     shown = fresh["tools"][0]["tool_call_id"]
     mine = [{**item, "tool_call_id": shown} if isinstance(item, dict) else item for item in tools]
-    before = await server.dump()
+    before = await server.lasting()
     response = await server.post_continue(fresh, json.dumps(mine))
     ran, server.executed[:] = list(server.executed), []
     if response.status_code == 200:
@@ -99,4 +99,4 @@ async def _check_genuine(server: Server, run: JsonObject, tools: list[Any]) -> N
     else:
         assert response.status_code == 400, response.text
         assert ran == []
-        assert await server.dump() == before
+        assert await server.lasting() == before

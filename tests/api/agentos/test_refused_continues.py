@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -154,14 +153,6 @@ async def test_an_answer_given_before_cannot_be_turned_round_and_repeated_alone_
     assert (status, "was already rejected" in body["detail"]) == (400, True)
     status, body = await server.refused(run, [rejected(first, "no")])
     assert (status, body["detail"]) == (409, "run is already continued")
-
-
-async def test_a_repeated_key_counts_as_said_last(server: Server) -> None:
-    run = await server.create([DELETE])
-    call_id = json.dumps(run["tools"][0]["tool_call_id"])
-    text = f'[{{"tool_call_id": {call_id}, "confirmed": true, "confirmed": false}}]'
-    assert (await server.continued(run, text))["status"] == "COMPLETED"
-    assert server.executed == []
 
 
 async def test_a_pause_id_of_an_earlier_pause_is_a_conflict(server: Server) -> None:

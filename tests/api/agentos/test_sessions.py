@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
 from tests.api.agentos.statements import statements
 from tests.support.caller import body_of, confirming
+from tests.support.databases import new_run
 from tests.support.gates import Gates
 from tests.support.server import Server, served
 from tests.support.toolbox import JsonObject, plan
+from unpause.domain.runs import RunStatus
 
 DELETE = plan([("delete_file", {"path": "a"})])
 PAGE_KEYS = {"page", "limit", "total_pages", "total_count", "search_time_ms"}
@@ -217,9 +220,14 @@ async def test_without_a_page_the_newest_runs_come_oldest_first(server: Server) 
     assert await run_ids(server) == made
 
 
-async def test_without_a_page_or_a_limit_a_long_session_shows_its_end(server: Server) -> None:
+def _add_101_runs(connection: Connection) -> None:
     for number in range(101):
-        await server.begin(f"message {number}", session_id="s")
+        values = {"session_id": "s", "agent_id": "toolbox", "user_id": None, "prompt": f"message {number}"}
+        new_run(connection, RunStatus.COMPLETED, **values)
+
+
+async def test_without_a_page_or_a_limit_a_long_session_shows_its_end(server: Server) -> None:
+    await server.application.database.write(_add_101_runs)
     runs = (await server.get("/sessions/s/runs")).json()
     assert [run["run_input"] for run in runs] == [f"message {number}" for number in range(1, 101)]
 
@@ -321,7 +329,7 @@ async def test_a_page_of_an_agents_runs_is_full_while_there_are_more(server: Ser
 
 async def test_a_deleted_session_takes_everything_of_its_runs_along(server: Server) -> None:
     kept = await server.create("hello", session_id="kept")
-    before = await server.dump()
+    before = await server.lasting()
     server.clock.move(1)
     finished = await server.create(DELETE, session_id="s", user_id="ada")
     await server.continued(finished, confirming(finished))
@@ -330,7 +338,7 @@ async def test_a_deleted_session_takes_everything_of_its_runs_along(server: Serv
     response = await server.client.delete("/sessions/s", params={"type": "agent"})
     assert (response.status_code, response.content) == (204, b"")
     # All but what was done, which nobody takes back.
-    assert {**await server.dump(), "audit": []} == before
+    assert {**await server.lasting(), "audit": []} == before
     trail = body_of(await server.get("/audit"))["data"]
     deleted = ["session.deleted", *["run.deleted"] * 3]
     assert [entry["action"] for entry in trail] == [*deleted, "requirement.answered"]

@@ -178,6 +178,11 @@ UNFIT_BODIES: list[tuple[str, object, list[JsonObject]]] = [
     ),
     ("/resume", {"prompt": "x", "agent_run_id": None}, [{"type": "int_type", "loc": ["body", "agent_run_id"]}]),
     ("/resume", {"prompt": "x", "agent_run_id": [1]}, [{"type": "int_type", "loc": ["body", "agent_run_id"]}]),
+    # No number of a run, least of all 1.
+    *(
+        (path, {"prompt": "x", "agent_run_id": True}, [{"type": "int_type", "loc": ["body", "agent_run_id"]}])
+        for path in ("/resume", "/pause", "/ban", "/unban", "/remove-from-pr")
+    ),
     ("", ["prompt"], [{"loc": ["body"]}]),
     ("", "prompt", [{"loc": ["body"]}]),
 ]
@@ -288,14 +293,14 @@ async def test_a_run_is_resumed_as_often_as_it_pauses(server: Server) -> None:
 
 async def test_an_administrators_decision_cannot_be_taken_by_a_prompt(server: Server) -> None:
     paused = await server.create_by_codegen(plan([("deploy", {"env": "prod"})]))
-    before = await server.dump()
+    before = await server.lasting()
     response = await server.resume(paused["id"], "just do it")
     assert response.status_code == 403
     assert response.json() == {
         "message": "This run requires admin approval before it can be continued",
         "status_code": 403,
     }
-    assert await server.dump() == before
+    assert await server.lasting() == before
 
 
 async def test_codegens_runs_go_to_the_default_agent_of_the_settings(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ async def test_a_value_of_the_wrong_kind_is_a_422(server: Server) -> None:
         ("agent_type", "CODEGEN", "literal_error"),
         ("repo_id", "many", "int_parsing"),
         ("repo_id", 1.5, "int_from_float"),
+        ("repo_id", True, "int_type"),
         ("model", 5, "string_type"),
         ("webhooks", "http://x", "list_type"),
     ]
@@ -204,7 +205,7 @@ async def test_a_paused_run_goes_on_over_the_limit(tmp_path: Path) -> None:
 
 async def test_a_run_without_an_agent_type_in_the_settings_needs_no_setting(tmp_path: Path) -> None:
     async with running(tmp_path, [toolbox_agent([])]) as application:
-        assert application.choice.choose_agent(1, "codegen") == "toolbox"
+        assert application.agent_router.choose_agent(1, "codegen") == "toolbox"
 
 
 async def _model_of(server: Server, run: JsonObject) -> str:

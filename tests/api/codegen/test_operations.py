@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,10 +96,11 @@ _OPERATIONS: list[tuple[str, str, str, str | None, dict[str, str]]] = [
 ]
 
 
-@pytest.fixture
-def document(tmp_path: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the document of Codegen's API."""
-    return openapi_documents(create_app(application_for(settings_for(tmp_path), [])))["codegen"]
+    folder = tmp_path_factory.mktemp("document")
+    return openapi_documents(create_app(application_for(settings_for(folder), [])))["codegen"]
 
 
 def _schema(response: dict[str, Any]) -> str:

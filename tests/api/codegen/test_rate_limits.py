@@ -35,7 +35,7 @@ DEFAULTS = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.on_postgresql)])
 def database(request: pytest.FixtureRequest, clock: SettableClock) -> Iterator[dict[str, str]]:
     """Yield the settings of a database: the one that each process has for itself, or the one that all share."""
     if request.param == "sqlite":
@@ -98,8 +98,8 @@ async def test_each_bucket_lets_as_many_through_as_the_contract_says(
 
 def test_the_buckets_are_those_of_the_settings() -> None:
     names = {name.removeprefix("rate_limit_") for name in Settings.model_fields if name.startswith("rate_limit_")}
-    # The console's own is no bucket of the API.
-    assert names == {*DEFAULTS, "sign_in"}
+    # The others are the console's and AG-UI's own.
+    assert names == {*DEFAULTS, "sign_in", "ag_ui"}
 
 
 async def test_a_used_up_bucket_leaves_the_others_full(server: LimitedServer) -> None:
@@ -109,6 +109,7 @@ async def test_a_used_up_bucket_leaves_the_others_full(server: LimitedServer) ->
         assert (await server.ask(bucket)).status_code == expected
 
 
+@pytest.mark.sql
 async def test_the_next_window_begins_when_the_first_is_over(server: LimitedServer, clock: SettableClock) -> None:
     assert await statuses(server, 5) == [200] * 5
     clock.move(18)
@@ -141,6 +142,7 @@ async def test_what_is_refused_makes_the_wait_no_longer(server: LimitedServer, c
     assert await statuses(server, 6) == [200] * 5 + [429]
 
 
+@pytest.mark.sql
 async def test_a_clock_that_was_put_back_sends_nobody_to_sleep_for_long(
     server: LimitedServer, clock: SettableClock
 ) -> None:
@@ -250,6 +252,7 @@ async def test_who_may_not_ask_in_an_organization_hears_that_first_and_is_not_co
     assert sent(await server.ask("setup", bearer="other"))[1] == '"setup";r=4;t=60'
 
 
+@pytest.mark.sql
 async def test_of_fifty_requests_at_once_ten_pass(server: LimitedServer) -> None:
     responses = await asyncio.gather(*(server.ask("create") for _ in range(50)))
     passed = [response for response in responses if response.status_code == 200]

@@ -91,7 +91,8 @@ async def test_a_token_is_created_with_its_text_which_is_never_shown_again(serve
 
 
 async def test_a_token_is_created_in_the_callers_own_organization_alone(server: Server) -> None:
-    body = {"user_id": "spy", "scopes": [ADMIN], "organization_id": 1}
+    body = {"user_id": "spy", "scopes": [ADMIN]}
+    assert (await server.user("rival").post("/tokens", {**body, "organization_id": 1})).status_code == 422
     theirs = body_of(await server.user("rival").post("/tokens", body))
     assert body_of(await server.user(theirs["text"]).get("/me"))["organization_id"] != 1
     guest = await server.add_user(1, "guest", "agents:run")

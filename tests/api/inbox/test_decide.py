@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import pytest
 
@@ -10,6 +11,13 @@ from tests.api.inbox.deciding import decide, waiting
 from tests.support.caller import body_of, refusal
 from tests.support.server import Server
 from tests.support.toolbox import JsonObject, plan
+
+_ARGUMENTS: Final[dict[str, JsonObject]] = {
+    "move_file": {"source": "a", "target": "b"},
+    "send_email": {"subject": "a"},
+    "run_shell": {"command": "a"},
+    "sign": {"amount": 5},
+}
 
 
 async def settled(server: Server, run: JsonObject) -> JsonObject:
@@ -181,6 +189,42 @@ async def test_the_same_decision_again_changes_nothing_and_another_is_told_who_w
                 "error_code": "already_decided",
                 "decision": first,
             }
+
+
+async def test_a_decision_with_other_contents_is_no_repeat_of_the_first(server: Server) -> None:
+    cases: list[tuple[str, JsonObject, list[JsonObject]]] = [
+        ("move_file", {}, [{"arguments": {"target": "z"}}, {"values": {"target": "z"}}]),
+        ("move_file", {"arguments": {"target": "y"}}, [{}, {"arguments": {"target": "y", "source": "z"}}]),
+        (
+            "send_email",
+            {"values": {"to_address": "a", "body": "b"}},
+            [{}, {"values": {"to_address": "a"}}, {"values": {"to_address": "a", "body": "b", "subject": "z"}}],
+        ),
+        ("run_shell", {"decision": "answer", "result": "y"}, [{"decision": "answer", "result": "z"}, {}]),
+        ("sign", {"note": "fine", "arguments": {"amount": 6}}, [{}, {"note": "fine"}, {"arguments": {"amount": 7}}]),
+    ]
+    root = server.user("root")
+    for tool, first, others in cases:
+        await root.create([(tool, _ARGUMENTS[tool])])
+        path = f"/inbox/{(await waiting(root))['requirement_id']}/decide"
+        body_of(await root.post(path, {"decision": "approve", **first}))
+        await server.settle(1)
+        async with server.nothing_changes():
+            again = body_of(await root.post(path, {"decision": "approve", **first}))
+            assert (again["continued"], again["requirement"]["decision"]["note"]) == (False, first.get("note"))
+            for other in others:
+                refused = body_of(await root.post(path, {"decision": "approve", **other}), 409)
+                assert refused["decision"]["by"] == "root", (tool, other)
+
+
+async def test_whoever_confirmed_first_of_several_may_repeat_it_once_all_have(server: Server) -> None:
+    alice, root = server.user("alice"), server.user("root")
+    await alice.run_tools("move")
+    item = await waiting(alice)
+    for voter in (alice, root):
+        body_of(await decide(voter, item))
+    await server.settle(1)
+    assert body_of(await decide(alice, item))["requirement"]["status"] == "decided"
 
 
 async def test_a_request_with_the_same_key_gets_the_same_answer(server: Server) -> None:

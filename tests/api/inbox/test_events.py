@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,8 +16,13 @@ from tests.support.databases import PostgresServer
 from tests.support.frames import read_frames
 from tests.support.server import Server, served
 from unpause.api.inbox.wire import frame_of, read_event_id
+from unpause.domain.inbox import Request
 from unpause.domain.principal import Principal
-from unpause.services.inbox_feed import _KEEPALIVE, Subscription
+from unpause.services import inbox_feed
+from unpause.services.inbox_feed import _KEEPALIVE, InboxSubscription
+from unpause.streaming.bus import InProcessBus
+
+_NOBODYS_UUID: Final = "00000000-0000-4000-8000-000000000000"
 
 
 class Follower:
@@ -28,7 +33,7 @@ class Follower:
         self._server = server
         self._principal = principal
         self._last_id = last_id
-        self.subscription = Subscription()
+        self.subscription = InboxSubscription()
 
     async def run(self) -> None:
         viewer, after = (self._principal, "http://here"), read_event_id(self._last_id)
@@ -135,17 +140,65 @@ async def test_a_client_that_reconnects_misses_nothing(server: Server) -> None:
         assert run["status"] == "PAUSED"
 
 
+async def test_a_clock_that_is_put_back_hides_no_change(server: Server) -> None:
+    alice = server.user("alice")
+    async with following(server, "alice") as follower:
+        await alice.run_tools("delete_file")
+        _, last_id = await follower.next()
+        server.clock.move(-3600)
+        await decide(alice, await waiting(alice))
+        assert (await follower.next())[0] == "requirement.decided"
+    assert [frame.event for frame in await frames(alice, last_id)] == ["requirement.decided"]
+
+
+async def test_changes_that_nobody_announced_come_with_the_next_look_however_many_they_are(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_feed, "_PAGE", 1)
+    bus, alice = server.application.engine.bus, server.user("alice")
+    async with following(server, "alice") as follower:
+        with monkeypatch.context() as silence:
+            silence.setattr(bus, "requirements_changed", lambda _: None)
+            for _ in range(3):
+                await alice.run_tools("delete_file")
+        await alice.run_tools("delete_file")
+        await follower.next()
+        assert isinstance(bus, InProcessBus)
+        bus._call_requirements_handlers(None)  # noqa: SLF001 - as a listener that connects again
+        assert [(await follower.next())[0] for _ in range(3)] == ["requirement.added"] * 3
+
+
+async def test_a_change_that_could_not_be_read_comes_with_the_next_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = server.user("alice")
+    failed = asyncio.Event()
+
+    def fail(*_: object) -> list[Request]:
+        failed.set()
+        raise ValueError("no such row")
+
+    async with following(server, "alice") as follower:
+        with monkeypatch.context() as broken:
+            broken.setattr(inbox_feed, "list_of_runs", fail)
+            await alice.run_tools("delete_file")
+            async with asyncio.timeout(DEADLINE):
+                await failed.wait()
+        await alice.run_tools("delete_file")
+        assert [(await follower.next())[0] for _ in range(2)] == ["requirement.added"] * 2
+
+
 async def test_an_event_is_the_request_as_the_list_has_it_without_messages(server: Server) -> None:
     alice = server.user("alice")
     await alice.run_tools("edit")
-    (frame,) = await frames(server.user("bob"), "0-x")
+    (frame,) = await frames(server.user("bob"), f"0-{_NOBODYS_UUID}")
     item = await waiting(server.user("bob"))
     changed = {key: value for key, value in frame.data.items() if key not in {"event", "decision", "run_status"}}
     assert changed == {**item, "messages": []}
     assert (frame.data["event"], frame.data["decision"]) == ("requirement.added", None)
 
 
-@pytest.mark.parametrize("last_id", ["x", "1", "-1-x", f"{'9' * 18}-x"])
+@pytest.mark.parametrize("last_id", ["x", "1", f"-1-{_NOBODYS_UUID}", f"{'9' * 18}-{_NOBODYS_UUID}", "1-x"])
 async def test_an_id_of_another_stream_is_refused(server: Server, last_id: str) -> None:
     response = await server.user("alice").request("GET", "/inbox/events", {"Last-Event-ID": last_id})
     assert response.status_code == 400, response.text

@@ -66,6 +66,14 @@ async def test_a_grant_is_listed_as_it_stands_and_revoked_once(server: Server) -
     assert [each["grant_id"] for each in await listed(server, active="false")] == [grant["grant_id"]]
 
 
+async def test_a_grant_ends_with_the_jwt_that_gave_it(server: Server) -> None:
+    alice = server.by_jwt("alice", "agents:run")
+    await alice.create(PUBLISH, session_id="s")
+    body_of(await decide(alice, await waiting(alice, session_id="s"), remember={"scope": "session"}))
+    (grant,) = await listed(server)
+    assert grant["until"] == "2026-01-02T00:00:00Z"
+
+
 async def test_a_list_is_paged_newest_first_and_filtered(server: Server) -> None:
     for number in range(3):
         await granted(server, f"s{number}")
@@ -86,7 +94,8 @@ async def test_nobody_sees_or_revokes_what_is_not_for_them(server: Server) -> No
     path = f"/grants/{grant['grant_id']}"
     dora = await server.add_user(1, "dora", "agents:run")
     reader = await server.add_user(1, "root", "agents:other:read")
-    for stranger in (dora, reader, server.user("rival")):
+    elsewhere = server.by_jwt("alice", "agents:run", session_id="another session")
+    for stranger in (dora, reader, server.user("rival"), elsewhere):
         assert body_of(await stranger.get("/grants"))["data"] == []
         async with server.nothing_changes():
             assert refusal(await stranger.delete(path), 404) == "Grant not found"
@@ -132,6 +141,7 @@ async def test_what_cannot_be_remembered_is_refused_and_changes_nothing(server: 
         (publish, "approve", {"scope": "until"}),
         (publish, "approve", {"scope": "until", "until": "2025-01-01T00:00:00Z"}),
         (publish, "approve", {"scope": "until", "until": "2027-01-01T00:00:00"}),
+        (publish, "approve", {"scope": "until", "until": 1_800_000_000}),
         (publish, "approve", {"scope": "always"}),
         (publish, "approve", {"scope": "session", "for": "ever"}),
     ]

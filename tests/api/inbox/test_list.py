@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+
 import pytest
 
 from tests.support.caller import Caller, body_of, refusal
@@ -143,9 +145,18 @@ async def test_pages_follow_one_another_by_their_cursors(server: Server) -> None
         assert [item["created_at"] for item in found] == sorted(item["created_at"] for item in found)
 
 
-@pytest.mark.parametrize("query", [{"cursor": "x"}, {"cursor": "bnVsbA"}, {"cursor": "WzEsMl0"}])
-async def test_a_cursor_of_another_list_is_refused(server: Server, query: dict[str, str]) -> None:
-    assert "cursor" in refusal(await server.user("alice").get("/inbox", **query), 400)
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("x", "null", "[1,2]", "[" * 200, '["2026-01-01T00:00:00", "00000000-0000-4000-8000-000000000000"]'),
+        # No database takes such text, and PostgreSQL not that of the second one.
+        *('["2026-01-01T00:00:00+00:00", "\\ud800"]', '["2026-01-01T00:00:00+00:00", "\\u0000"]'),
+    ],
+)
+async def test_a_cursor_of_another_list_is_refused(server: Server, content: str) -> None:
+    cursor = urlsafe_b64encode(content.encode()).decode()
+    assert "cursor" in refusal(await server.user("alice").get("/inbox", cursor=cursor), 400)
+    assert "cursor" in refusal(await server.user("alice").get("/inbox", cursor=content[:9]), 400)
 
 
 @pytest.mark.parametrize(
@@ -215,3 +226,27 @@ async def test_nothing_of_another_organization_is_listed(server: Server) -> None
     assert await inbox(server.user("rival"), who="all") == []
     for requirement in run["requirements"]:
         assert (await server.user("rival").get(f"/inbox/{requirement['id']}")).status_code == 404
+
+
+async def test_a_request_is_found_by_the_beginning_of_its_id_or_of_its_runs_also_when_it_is_decided(
+    server: Server,
+) -> None:
+    alice = server.user("alice")
+    run, other = await alice.run_tools("delete_file"), await alice.run_tools("delete_file")
+    name = run["requirements"][0]["id"]
+
+    async def found(caller: Caller, prefix: str, **query: object) -> list[str]:
+        return [item["requirement_id"] for item in await inbox(caller, id_prefix=prefix, **{"who": "all", **query})]
+
+    for is_open in (True, False):
+        for prefix in (name, name[:13], run["run_id"], run["run_id"][:13]):
+            assert await found(alice, prefix) == [name]
+            assert await found(alice, prefix, who="mine") == [name] * is_open
+            assert await found(server.user("bob"), prefix) == []
+            assert await found(server.user("rival"), prefix) == []
+        if is_open:
+            await alice.answer(run)
+    assert await found(alice, "---") == []
+    assert await found(alice, other["run_id"]) == [other["requirements"][0]["id"]]
+    for wrong in ("ab", "abcg", "%%%", name + "0", name.upper()):
+        assert (await alice.get("/inbox", id_prefix=wrong)).status_code == 422

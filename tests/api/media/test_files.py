@@ -240,9 +240,9 @@ async def test_an_upload_is_what_it_is_said_to_be(server: Server) -> None:
     ]
     for name, content, media_type, taken in cases:
         form = {"message": "x", "stream": "false"}
-        before = (await server.dump())["runs"]
+        before = (await server.lasting())["runs"]
         response = await server.client.post(RUNS, data=form, files={"files": (name, content, media_type)})
         assert response.status_code == (200 if taken else 400), response.text
         if not taken:
             assert response.json()["detail"].startswith(f"files: {name}: the content is not ")
-            assert (await server.dump())["runs"] == before
+            assert (await server.lasting())["runs"] == before

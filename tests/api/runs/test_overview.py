@@ -90,7 +90,7 @@ async def test_users_see_their_own_runs_and_administrators_workers_and_failing_w
     assert by_user["bob"]["oldest_waiting"] is None
     assert (by_user["alice"]["workers"], by_user["alice"]["webhooks"]) == (None, None)
     (worker,) = shown["workers"]
-    assert (worker["agents"], worker["alive"]) == (["other", "toolbox"], True)
+    assert (worker["agents"], worker["alive"], worker["running"]) == (["other", "toolbox"], True, 0)
     (failing,) = shown["webhooks"]
     assert (failing["server"], failing["retrying"], failing["given_up"]) == ("https://hooks.example", 1, 1)
     assert "secret-path" not in str(shown)
@@ -115,3 +115,4 @@ async def test_a_worker_that_was_silent_for_longer_than_a_lease_is_not_alive(pos
         service = OverviewService(database, clock, lambda: None, patience=timedelta(seconds=30))
         (worker,) = (await service.get_overview(Principal(1))).workers or ()
     assert (worker.name, worker.is_alive) == ("host:1", seen_ago == 1)
+    assert worker.running is None, "as code of before revision 0018 writes it"

@@ -82,6 +82,17 @@ def test_whoever_comes_second_reads_who_was_first(root: Shell, dev: Shell) -> No
     assert "\x1b" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [["approve"], ["reject"], ["answer", "late"], ["result", "late"]])
+def test_a_decided_request_is_a_conflict_by_whatever_it_is_named(root: Shell, dev: Shell, command: list[str]) -> None:
+    run_id = dev.wait_for(RESTART)
+    [name] = dev.lines("approve", run_id, "-q")
+    for given in (name, name[:12], run_id, run_id[:12]):
+        done = root.run(command[0], given, *command[1:])
+        assert (done.returncode, done.stdout) == (4, ""), given
+        assert "approve by dev at " in done.stderr
+    assert root.json("show", name[:12])["decision"]["by"] == "dev"
+
+
 def test_who_may_not_decide_is_refused_with_5(root: Shell, dev: Shell) -> None:
     run_id = dev.wait_for([{"tool": "deploy", "args": {"version": "7"}}])
     [name] = [item["requirement_id"] for item in root.json("inbox") if item["run_id"] == run_id]
@@ -103,7 +114,7 @@ def test_several_requests_are_decided_and_those_that_are_not_are_named(root: She
     assert done.returncode == 3
     assert done.stdout.count("Approved") == 2
     assert done.stderr.splitlines() == [
-        "zzzz: No open request has an id that begins with 'zzzz'",
+        "zzzz: No request has an id that begins with 'zzzz'",
         "unpause: 1 of 3 requests were not decided",
     ]
     for run_id in run_ids:

@@ -89,7 +89,7 @@ def test_text_of_others_is_indented_and_harmless_in_what_is_shown(root: Shell, r
 def test_a_beginning_of_no_id_or_of_several_is_refused(root: Shell, request_of: Callable[..., str]) -> None:
     run_id = json.loads(root.run("show", request_of([*RESTART, *RESTART][:1]), "--json").stdout)["run_id"]
     missing = root.run("show", "zzz")
-    assert (missing.returncode, missing.stderr) == (3, "unpause: No open request has an id that begins with 'zzz'\n")
+    assert (missing.returncode, missing.stderr) == (3, "unpause: No request has an id that begins with 'zzz'\n")
     assert root.run("show", run_id[:12]).returncode == 0
     gone = root.run("show", "00000000-0000-4000-8000-000000000000")
     assert (gone.returncode, gone.stdout) == (3, "")

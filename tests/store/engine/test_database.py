@@ -261,7 +261,7 @@ async def test_sqlite_is_durable_and_checks_foreign_keys(database_url: str) -> N
         "sqlite+aiosqlite:///:memory:",
         "mysql+aiomysql://localhost/x",
         "postgresql+asyncpg://localhost/x",
-        "postgresql://localhost/x",
+        "postgresql://one:5432,two:x/name",
         "no address",
         "",
     ],
@@ -290,7 +290,7 @@ def test_only_sqlite_has_a_file(tmp_path: Path) -> None:
 
 def test_a_server_on_sqlite_loads_nothing_of_postgresql() -> None:
     program = (
-        "import sys, unpause.cli.server, unpause.store.tables\n"
+        "import sys, unpause.cli.server_process, unpause.store.tables\n"
         "print([name for name in sys.modules if name.startswith(('psycopg', 'sqlalchemy.dialects.postgresql'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -33,8 +34,9 @@ class GatedLane:
         self.transactions = 0
         self._engine = engine
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
         """Run the work once that is allowed."""
+        del since
         self.begun.set()
         await self.may_go.wait()
         self.transactions += 1
@@ -45,9 +47,9 @@ class GatedLane:
 class NoLane:
     """A lane without a database."""
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
         """Fail."""
-        del work
+        del work, since
         raise DatabaseUnavailable
 
 
@@ -228,3 +230,32 @@ async def test_postgresql_ends_a_transaction_that_is_left_idle_and_frees_its_loc
             await database.write(freeze)
         assert await database.write(lock) == 1
         assert await database.read(prompts) == ["kept"]
+
+
+async def test_a_unit_waits_since_it_was_added_or_since_the_database_answered() -> None:
+    """So what it waits behind others that get no answer is part of how long it waits for the database."""
+    moments, waits, answers = iter(range(100)), list[float | None](), deque([False, False, True, True])
+
+    class SilentLane:
+        async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+            waits.append(since)
+            await asyncio.sleep(0)
+            if answers.popleft():
+                return work(None)  # type: ignore[arg-type] # they use none
+            raise DatabaseUnavailable
+
+    batches = GroupCommit(now=lambda: float(next(moments)))
+    writing = asyncio.create_task(batches.write_all(SilentLane()))
+    first = asyncio.create_task(batches.add(lambda _: None))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = asyncio.create_task(batches.add(lambda _: None))
+    for each in (first, second):
+        with pytest.raises(DatabaseUnavailable):
+            await each
+    await batches.add(lambda _: None)
+    await batches.add(lambda _: None)
+    batches.finish()
+    await writing
+    # At 0 it was made; the third unit got an answer at 4.
+    assert waits == [1.0, 2.0, 3.0, 5.0]

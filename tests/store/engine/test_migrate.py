@@ -1,4 +1,4 @@
-"""Migrations, up and down with data on both databases, and what a server says about a schema that is not its own."""
+"""Migrations, up and down with data on both databases."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, inspect, select, text
 
 from tests.support.databases import NOW, Place, new_run, sqlite_url
+from tests.support.migrations import NextMigration
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.deciders import Deciders, Vote
 from unpause.domain.event_payloads import call_payload, pause_payload
@@ -27,24 +28,27 @@ from unpause.domain.runs import CallStatus, Message, Outcome, Run, RunInput, Run
 from unpause.domain.tokens import ConsoleCredential, Token
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.errors import Collision, DatabaseInUse, SchemaMismatch
+from unpause.services.audit_chain import seal_batch
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
+from unpause.store.audit_chain import add_head
 from unpause.store.channels import add_channel
 from unpause.store.console_sessions import add_console_session, add_login_link
 from unpause.store.deliveries import add_deliveries
-from unpause.store.engine import migrate
+from unpause.store.engine import migrate, migration_locks
 from unpause.store.engine.database import Database
-from unpause.store.engine.schema import SCHEMA_REVISION, check_database, plain_engine
+from unpause.store.engine.revisions import SCHEMA_REVISION
+from unpause.store.engine.schema import check_database, plain_engine
 from unpause.store.events import add_events
 from unpause.store.grants import add_grant
 from unpause.store.idempotency import add_effect, claim_request
 from unpause.store.journal import add_input, add_messages, add_tool_calls
 from unpause.store.notifications import add_notifications
 from unpause.store.requirements import add_requirements, keep_votes, list_requirements
-from unpause.store.tables import inputs, metadata, nodes, rate_counts
+from unpause.store.tables import inputs, metadata, nodes, rate_counts, user_erasures
 from unpause.store.tokens import add_token
 from unpause.store.webhooks import replace_run_targets
-from unpause.vault import Sealed
+from unpause.vault import Encrypted
 
 DECIDERS = Deciders(four_eyes=True, approvers=("olga", "finance:approve"), quorum=2)
 REMEMBER = Remember(GrantMatch.TOOL, (GrantScope.RUN,), 60.0, (StrictRule.QUORUM,))
@@ -83,13 +87,15 @@ def fill(connection: Connection) -> None:
         requested = RequestKey(run.organization_id, f"key {number}", "fingerprint")
         assert claim_request(connection, requested, NOW) is None
         add_effect(connection, requested, run.id, 0)
-        replace_run_targets(connection, run, [WebhookTarget(Address("https://example.org"), Sealed("encrypted"))], NOW)
+        replace_run_targets(
+            connection, run, [WebhookTarget(Address("https://example.org"), Encrypted("encrypted"))], NOW
+        )
         delivery = Delivery(f"msg_{number}", run.organization_id, Address("https://example.org"), "{}", NOW)
         add_deliveries(connection, [delivery])
         channel = Channel(
             organization_id=run.organization_id,
             kind="json",
-            url=Sealed("encrypted"),
+            url=Encrypted("encrypted"),
             events=(ChannelEvent.WAITING,),
             created_at=NOW,
             scopes=frozenset({"agents:run"}),
@@ -104,7 +110,11 @@ def fill(connection: Connection) -> None:
         add_login_link(connection, credential)
         add_entries(connection, [entry_by(Principal(run.organization_id, "ada"), AuditAction.VOTED, NOW)])
     node = {"id": "node", "name": "here", "version": "1", "agents": ["scripted"], "started_at": NOW, "seen_at": NOW}
-    connection.execute(insert(nodes), node)
+    connection.execute(insert(nodes), {**node, "running": 3})
+    erasure = {"organization_id": 1, "name": "eve", "pseudonym": "erased-1", "started_at": NOW}
+    connection.execute(insert(user_erasures), erasure)
+    add_head(connection, 1)
+    seal_batch(connection, 1)
     connection.execute(insert(rate_counts), {"key": "reads", "count": 1, "ends_at": NOW})
 
 
@@ -150,9 +160,9 @@ def test_the_revision_that_the_server_expects_is_the_newest_migration() -> None:
 
 
 def test_an_upgraded_database_is_as_the_tables_of_the_code(empty_database: str) -> None:
-    assert migrate.current(empty_database) is None
+    assert migrate.current(empty_database).revision is None
     migrate.upgrade(empty_database)
-    assert migrate.current(empty_database) == migrate.head()
+    assert migrate.current(empty_database).revision == migrate.head()
     assert tables(empty_database) == {*metadata.tables, "alembic_version"}
     migrate.check(empty_database)
     check_database(empty_database)
@@ -160,7 +170,9 @@ def test_an_upgraded_database_is_as_the_tables_of_the_code(empty_database: str) 
 
 def test_check_names_what_differs(empty_database: str) -> None:
     migrate.upgrade(empty_database)
-    execute(empty_database, "DROP INDEX ix_runs_organization_id_id", "ALTER TABLE runs ADD COLUMN surplus TEXT")
+    with plain_engine(empty_database).begin() as connection:
+        connection.execute(text("DROP INDEX ix_runs_organization_id_id"))
+        connection.execute(text("ALTER TABLE runs ADD COLUMN surplus TEXT"))
     with pytest.raises(SchemaMismatch) as caught:
         migrate.check(empty_database)
     assert "surplus" in caught.value.message
@@ -180,8 +192,8 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     first, *_ = revisions()
     for revision in reversed(revisions()):
         migrate.downgrade(empty_database, revision)
-        assert migrate.current(empty_database) == revision
-    assert migrate.current(empty_database) == first
+        assert migrate.current(empty_database).revision == revision
+    assert migrate.current(empty_database).revision == first
     for revision in revisions():
         migrate.upgrade(empty_database, revision)
     migrate.check(empty_database)
@@ -189,7 +201,7 @@ async def test_rows_survive_every_step_down_to_the_first_revision_and_up_again(e
     lost = (
         *("idempotency_keys", "rate_counts", "webhook_targets", "webhook_deliveries"),
         *("tokens", "audit", "console_sessions", "login_links", "grants"),
-        *("notification_channels", "notifications"),
+        *("notification_channels", "notifications", "audit_heads", "user_erasures"),
     )
     kept = {name: len(found) for name, found in rows.items()} | dict.fromkeys(lost, 0)
     assert Place(empty_database).counted() == kept
@@ -254,7 +266,10 @@ async def test_after_a_way_down_calls_that_wait_are_for_anybody_to_decide_with_o
     migrate.upgrade(empty_database)
     assert await who_decides(empty_database) == [(None, ()), (None, ())]
     forgotten = [{**row, "deciders": None, "votes": None, "remember": None} for row in rows["requirements"]]
-    gone = ("audit", "tokens", "console_sessions", "login_links", "grants", "notification_channels", "notifications")
+    gone = (
+        *("audit", "tokens", "console_sessions", "login_links", "grants", "notification_channels", "notifications"),
+        *("audit_heads", "user_erasures"),
+    )
     emptied = {name: list[Any]() for name in gone}
     carried = [{**row, "consumed": True} for row in rows["inputs"]]
     kept = {**rows, "requirements": forgotten, "inputs": carried, **emptied}
@@ -276,7 +291,7 @@ async def test_a_downgrade_to_base_leaves_no_table_and_the_way_up_is_open(empty_
     await filled(empty_database)
     migrate.downgrade(empty_database, "base")
     assert tables(empty_database) <= {"alembic_version", "sqlite_sequence"}
-    assert migrate.current(empty_database) is None
+    assert migrate.current(empty_database).revision is None
     migrate.upgrade(empty_database)
     migrate.check(empty_database)
     await filled(empty_database)
@@ -312,54 +327,8 @@ def orphaning(table: str) -> Callable[[Connection], None]:
     return unit
 
 
-def execute(url: str, *statements: str) -> None:
-    with plain_engine(url).begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-
-
-def test_a_database_without_a_schema_wants_an_upgrade(empty_database: str) -> None:
-    with pytest.raises(SchemaMismatch, match=r"is at nothing.*unpause db upgrade"):
-        check_database(empty_database)
-
-
-def test_an_empty_version_table_is_no_schema(empty_database: str) -> None:
-    migrate.upgrade(empty_database)
-    execute(empty_database, "DELETE FROM alembic_version")
-    with pytest.raises(SchemaMismatch, match=r"is at nothing.*unpause db upgrade"):
-        check_database(empty_database)
-
-
-def test_a_schema_behind_wants_an_upgrade(database_url: str) -> None:
-    execute(database_url, "UPDATE alembic_version SET version_num = '0000'")
-    with pytest.raises(SchemaMismatch, match=rf"is at 0000.*needs {SCHEMA_REVISION}.*unpause db upgrade"):
-        check_database(database_url)
-
-
-def test_a_schema_ahead_names_the_command_that_brings_it_back(database_url: str) -> None:
-    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaMismatch, match=rf"is at 9999, ahead of.*unpause db downgrade {SCHEMA_REVISION}"):
-        check_database(database_url)
-
-
-@pytest.fixture
-def next_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that adds a migration with this body of ``upgrade`` to a copy of the migrations."""
-    folder = tmp_path / "migrations"
-    shutil.copytree(migrate.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    newest = migrate.head()
-    monkeypatch.setattr(migrate, "migrations_folder", lambda: folder)
-
-    def add(body: str) -> None:
-        head = f'import sqlalchemy as sa\nfrom alembic import op\nrevision = "9999"\ndown_revision = "{newest}"\n'
-        code = f"def upgrade():\n    {body}\ndef downgrade():\n    pass\n"
-        (folder / "versions" / "9999_next.py").write_text(head + code, encoding="utf-8")
-
-    return add
-
-
 async def test_rebuilding_a_parent_table_keeps_the_rows_of_its_children(
-    database_url: str, next_revision: Callable[[str], None]
+    database_url: str, next_revision: NextMigration
 ) -> None:
     rows = await filled(database_url)
     next_revision(
@@ -370,12 +339,12 @@ async def test_rebuilding_a_parent_table_keeps_the_rows_of_its_children(
     if not database_url.startswith("sqlite"):
         next_revision('op.alter_column("runs", "summary", type_=sa.String(100), existing_type=sa.Text())')
     migrate.upgrade(database_url)
-    assert migrate.current(database_url) == "9999"
+    assert migrate.current(database_url).revision == "9999"
     assert Place(database_url).dump() == rows
 
 
 async def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(
-    database_url: str, next_revision: Callable[[str], None]
+    database_url: str, next_revision: NextMigration
 ) -> None:
     rows = await filled(database_url)
     before = tables(database_url)
@@ -386,13 +355,13 @@ async def test_a_migration_that_fails_half_way_leaves_everything_as_it_was(
     )
     with pytest.raises(Exception, match="no_such_table"):
         migrate.upgrade(database_url)
-    assert migrate.current(database_url) == SCHEMA_REVISION
+    assert migrate.current(database_url).revision == SCHEMA_REVISION
     assert tables(database_url) == before
     assert Place(database_url).dump() == rows
 
 
 async def test_on_sqlite_a_migration_that_orphans_rows_is_undone(
-    tmp_path: Path, sqlite_template: Path, next_revision: Callable[[str], None]
+    tmp_path: Path, sqlite_template: Path, next_revision: NextMigration
 ) -> None:
     url = sqlite_url(tmp_path / "orphans.db")
     shutil.copyfile(sqlite_template, tmp_path / "orphans.db")
@@ -400,16 +369,19 @@ async def test_on_sqlite_a_migration_that_orphans_rows_is_undone(
     next_revision('op.execute("DELETE FROM runs WHERE id = 1")')
     with pytest.raises(RuntimeError, match="point to nothing"):
         migrate.upgrade(url)
-    assert migrate.current(url) == SCHEMA_REVISION
+    assert migrate.current(url).revision == SCHEMA_REVISION
     assert Place(url).dump() == rows
 
 
 def test_a_migration_does_not_wait_for_ever_for_an_open_transaction(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UNPAUSE_LOCK_TIMEOUT_SECONDS", "0.2")
+    monkeypatch.setenv("UNPAUSE_LOCK_TIMEOUT_SECONDS", "0.1")
+    monkeypatch.setattr(migration_locks, "ATTEMPTS", 2)
     with closing(plain_engine(postgres_url).connect()) as connection:
-        connection.execute(text("SELECT count(*) FROM runs"))
-        with pytest.raises(DatabaseInUse, match="another transaction holds one of its tables"):
-            migrate.downgrade(postgres_url, revisions()[0])
-    assert migrate.current(postgres_url) == migrate.head()
+        connection.execute(text("SELECT count(*) FROM organizations"))
+        with pytest.raises(DatabaseInUse, match="not changed further: another transaction holds one of its tables"):
+            migrate.downgrade(postgres_url, "0015")
+    assert migrate.current(postgres_url).revision == "0016", "what was done before stays"
+    migrate.downgrade(postgres_url, "0013")
+    migrate.upgrade(postgres_url)

@@ -147,7 +147,7 @@ class Workspace:
         return place.relative_to(self.root).as_posix()
 
 
-def _refuse_if(condition: bool, reason: str) -> None:  # noqa: FBT001
+def _refuse_if(condition: bool, reason: str) -> None:  # noqa: FBT001 - the condition itself
     if condition:
         raise ToolFailed(f"Refused: {reason}.")
 

@@ -14,6 +14,7 @@ from unpause.agents.driver import ArgumentCheck, Completed, Failed, Paused
 from unpause.agents.process.frames import FrameTooLarge
 from unpause.agents.process.journal import RemoteJournal
 from unpause.agents.process.messages import (
+    UNAWAITED,
     AgentDescription,
     CancelSegment,
     CheckArguments,
@@ -56,10 +57,15 @@ class AgentProcess:
         drivers: Sequence[AgentDriver],
         setup: AgentDriver | None,
         threads: SegmentThreads | None = None,
+        files: tuple[str, ...] = (),
     ) -> None:
-        """``threads`` are those of the drivers' tools: a cancelled segment ends with the last one that works for it."""
+        """``threads`` are those of the drivers' tools: a cancelled segment ends with the last one that works for it.
+
+        ``files`` are those that the agents were loaded from, where the server asks for them.
+        """
         self._frames = frames
         self._threads = threads
+        self._files = files
         self._drivers = {driver.agent_id: driver for driver in drivers}
         self._setup = setup
         if setup is not None:
@@ -88,7 +94,7 @@ class AgentProcess:
 
     def _ready(self) -> Ready:
         setup = None if self._setup is None else describe(self._setup)
-        return Ready(tuple(describe(driver) for driver in self._listed), setup)
+        return Ready(tuple(describe(driver) for driver in self._listed), setup, self._files)
 
     def _handle(self, tasks: asyncio.TaskGroup, message: FromServer) -> None:
         match message:
@@ -175,7 +181,7 @@ class AgentProcess:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     def _send(self, message: object) -> None:
-        self._frames.send(encode(message))
+        self._frames.send(encode(message), may_wait=isinstance(message, UNAWAITED))
 
 
 def describe(driver: AgentDriver) -> AgentDescription:

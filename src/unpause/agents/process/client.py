@@ -13,6 +13,7 @@ import structlog
 from unpause.agents.process.frames import SERVER_FRAMES, FrameSocket, ProtocolViolation, receive_blocking
 from unpause.agents.process.link import AgentLink
 from unpause.agents.process.messages import Ready, Refused, decode_from_agents
+from unpause.agents.process.output import OutputReader
 from unpause.errors import InvalidSetting
 from unpause.tasks import TaskScope
 
@@ -26,6 +27,9 @@ _SHUTDOWN_SECONDS: Final = 12.0
 # After its end, for what it sent before that.
 _LAST_MESSAGES_SECONDS: Final = 0.2
 _STACK_BYTES: Final = 16_384
+_BLOCKED_HINT: Final = "all runs there wait: a tool that is `async` has to await; others run in threads"
+# What a process takes to write its stacks.
+_STACK_SECONDS: Final = 0.2
 
 
 class AgentProcessClient:
@@ -39,9 +43,13 @@ class AgentProcessClient:
         self._is_attached = False
         self._ready: Ready | None = None
         self._served: frozenset[str] = frozenset()
+        # Those of the modules that it loaded, also where it refused the agents.
+        self.source_files: tuple[str, ...] = ()
         # Whether it takes no more segments, and ends with its last one.
         self.is_draining = False
-        launched.read_output()
+        output = launched.take_output()
+        if output is not None:
+            OutputReader(output, self.pid).start()
 
     @property
     def pid(self) -> int:
@@ -57,6 +65,15 @@ class AgentProcessClient:
         """Whether it has loaded this agent."""
         return agent_id in self._served
 
+    async def wait_until_warm(self) -> None:
+        """Wait until it has loaded libraries, or has ended."""
+        await asyncio.to_thread(self._launched.wait_until_warm)
+
+    def configure(self) -> None:
+        """Have it load the agents."""
+        if not self.has_died:
+            self._launched.configure()
+
     def receive_ready(self) -> Ready:
         """Wait until the agents are loaded. To be called in a thread, or before there is a loop.
 
@@ -64,11 +81,14 @@ class AgentProcessClient:
         """
         if self._ready is not None:
             return self._ready
+        self._launched.wait_until_warm()
         try:
             data = receive_blocking(self._launched.socket, self._launched.limit)
             message = None if data is None else decode_from_agents(data)
         except (ProtocolViolation, OSError) as error:
             message = Refused(f"agents: their process could not be started: {error}")
+        if message is not None and isinstance(message, Ready | Refused):
+            self.source_files = message.files
         if isinstance(message, Ready):
             self._ready = message
             described = (*message.agents, *([message.setup_commands] if message.setup_commands else []))
@@ -137,13 +157,15 @@ class AgentProcessClient:
         else:
             self._launched.socket.close()
 
-    def request_stack(self) -> None:
-        """Have the process write the stacks of its threads, whatever they do."""
+    async def log_stack(self, silent: float) -> None:
+        """Log the stacks of the process's threads, whatever they do: its loop has been silent for so many seconds."""
         if not self.has_died:
             self._process.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(_STACK_SECONDS)
+        figures = {"pid": self.pid, "seconds": round(silent, 1), "hint": _BLOCKED_HINT}
+        _log.warning("agent process blocked", **figures, stack=self._read_stack())
 
-    def read_stack(self) -> str:
-        """Return what the process wrote of its stacks."""
+    def _read_stack(self) -> str:
         try:
             return "" if self.has_died else os.read(self._launched.stacks, _STACK_BYTES).decode(errors="replace")
         except BlockingIOError:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 _HEADER: Final = struct.Struct(">I")
 
+# How long a frame may wait for others: each write wakes the other process.
+_COLLECT_SECONDS: Final = 0.003
+
 # Smaller frames hold too few values to be worth counting.
 _LARGE: Final = 256 * 1024
 
@@ -46,6 +49,8 @@ class FrameLimit:
         return f"{values} values; {self.values} are allowed" if values > self.values else None
 
 
+# The first frame of an agent process: it has loaded libraries, and takes its configuration.
+WARM: Final = b""
 # From the server: a segment with the whole conversation and the pictures of its requests.
 SERVER_FRAMES: Final = FrameLimit(256 * 1024 * 1024)
 
@@ -69,8 +74,10 @@ class FrameSocket:
         self._writer = writer
         self._reads = reads
         self._writes = writes
-        # What was sent since the loop's last turn: one write for all of it.
+        # What was sent since the last write: one write for all of it.
         self._unwritten: list[bytes] = []
+        self._next_write: asyncio.Handle | None = None
+        self._is_collecting = False
 
     @classmethod
     async def attach(cls, sock: socket.socket, reads: FrameLimit, writes: FrameLimit) -> FrameSocket:
@@ -79,13 +86,24 @@ class FrameSocket:
         reader, writer = await asyncio.open_connection(sock=sock)
         return cls(reader, writer, reads=reads, writes=writes)
 
-    def send(self, data: bytes) -> None:
-        """Write a frame behind those that were written before; raise FrameTooLarge having written nothing."""
+    def send(self, data: bytes, *, may_wait: bool = False) -> None:
+        """Write a frame behind those that were sent before; raise FrameTooLarge having written nothing.
+
+        All frames of one turn of the loop are one write. One that ``may_wait`` is written with the next one that may
+        not, or else within a few milliseconds.
+        """
         if excess := self._writes.find_excess(len(data), data):
             raise FrameTooLarge(f"a message of {excess}")
-        if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self._write)
         self._unwritten += (_HEADER.pack(len(data)), data)
+        if self._next_write is None or (self._is_collecting and not may_wait):
+            self._plan_write(may_wait=may_wait)
+
+    def _plan_write(self, *, may_wait: bool) -> None:
+        if self._next_write is not None:
+            self._next_write.cancel()
+        loop = asyncio.get_running_loop()
+        self._is_collecting = may_wait
+        self._next_write = loop.call_later(_COLLECT_SECONDS, self._write) if may_wait else loop.call_soon(self._write)
 
     async def drain(self) -> None:
         """Wait until the other side has read most of what was sent. Raises ConnectionError once it is gone."""
@@ -110,6 +128,7 @@ class FrameSocket:
         self._writer.close()
 
     def _write(self) -> None:
+        self._next_write = None
         frames, self._unwritten = b"".join(self._unwritten), []
         if frames and not self._writer.is_closing():
             self._writer.write(frames)

@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from time import time_ns
+from typing import TYPE_CHECKING, Final
 
 from unpause.agents.config import agents_config
 from unpause.agents.process.environment import allowed_environment
-from unpause.agents.process.frames import agent_frames, send_blocking
+from unpause.agents.process.frames import ProtocolViolation, agent_frames, receive_blocking, send_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,12 +24,17 @@ if TYPE_CHECKING:
     from unpause.agents.process.frames import FrameLimit
     from unpause.settings import Settings
 
+_MAX_SPARES: Final = 2
+
 
 class LaunchedProcess:
-    """An agent process that was started: its socket, and the pipe that it writes its stacks to."""
+    """An agent process that was started: its socket, and the pipe that it writes its stacks to.
+
+    It loads libraries, and then its agents once it has its configuration.
+    """
 
     def __init__(self, launcher: AgentLauncher) -> None:
-        """Start it with one end of a pair of sockets, and send it its configuration. Raises OSError."""
+        """Start it with one end of a pair of sockets. Raises OSError."""
         self.limit = launcher.limit
         self.socket, theirs = socket.socketpair()
         self.stacks, write_stacks = os.pipe()
@@ -56,18 +63,31 @@ class LaunchedProcess:
             if self._output is not None:
                 os.close(printed)
         self.has_died = False
+        self._config = launcher.config
+        self._is_warm = False
+        self._warming = Lock()
+        # In nanoseconds.
+        self.configured_at = 0
+
+    def wait_until_warm(self) -> None:
+        """Wait until it has loaded libraries, or has ended. To be called in a thread, or before there is a loop."""
+        with self._warming:
+            if not self._is_warm:
+                with suppress(ProtocolViolation, OSError):
+                    receive_blocking(self.socket, self.limit)
+                self._is_warm = True
+
+    def configure(self) -> None:
+        """Have it load the agents."""
+        self.configured_at = time_ns()
         with suppress(ConnectionError):
             # One that ended at once says so where it is waited for.
-            send_blocking(self.socket, launcher.config)
+            send_blocking(self.socket, self._config)
 
-    def read_output(self) -> None:
-        """Begin to log what the process prints, where that is collected; the log is configured by now."""
-        if self._output is not None:
-            # Here: structlog takes a tenth of a second, in which the agents load already.
-            from unpause.agents.process.output import OutputReader  # noqa: PLC0415
-
-            OutputReader(self._output, self.process.pid).start()
-            self._output = None
+    def take_output(self) -> int | None:
+        """Return the pipe that the process prints to, once; None where that is not collected. The caller closes it."""
+        output, self._output = self._output, None
+        return output
 
     def kill(self) -> None:
         """End the process, with all that it forked, and wait for that. Safe to call twice."""
@@ -82,30 +102,73 @@ class LaunchedProcess:
             os.close(self._output)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AgentLauncher:
-    """What every agent process of a server is started with; ``limit`` is that of the frames that it may send."""
+    """What every agent process of a server is started with; ``limit`` is that of the frames that it may send.
+
+    A spare process has loaded all but the agents: with one they are loaded in a fraction of the time. There are two,
+    for a save that comes before another spare is ready.
+    """
 
     config: bytes
     environment: Mapping[str, str]
     folder: Path
     limit: FrameLimit
     collects_output: bool
+    _spares: list[LaunchedProcess] = field(default_factory=list)
 
     def launch(self) -> LaunchedProcess:
-        """Start a process; it loads the agents. Raises OSError."""
-        return LaunchedProcess(self)
+        """Start a process, or take the oldest spare one; it loads the agents. Raises OSError."""
+        launched = self.take()
+        launched.configure()
+        return launched
+
+    def take(self) -> LaunchedProcess:
+        """Start a process, or take the oldest spare one; it loads the agents once it is configured. Raises OSError."""
+        return self._take_spare() or LaunchedProcess(self)
+
+    def _take_spare(self) -> LaunchedProcess | None:
+        while self._spares:
+            spare = self._spares.pop(0)
+            if spare.process.poll() is None:
+                return spare
+            _end(spare)
+        return None
+
+    def prepare_spare(self) -> LaunchedProcess | None:
+        """Start another spare process, and return it; None where there are enough, or none can be started."""
+        if len(self._spares) < _MAX_SPARES:
+            with suppress(OSError):
+                self._spares.append(LaunchedProcess(self))
+                return self._spares[-1]
+        return None
+
+    def end_spares(self) -> None:
+        """End the spare processes."""
+        while self._spares:
+            _end(self._spares.pop())
+
+
+def _end(spare: LaunchedProcess) -> None:
+    spare.kill()
+    spare.socket.close()
 
 
 def agent_launcher(settings: Settings, *, demo: bool) -> AgentLauncher:
     """Return what starts agent processes as the settings say."""
-    environment = allowed_environment(os.environ, settings.agent_env)
-    withheld = tuple(name for name in os.environ if name not in environment and not name.startswith("UNPAUSE_"))
+    environment, withheld = agent_environment(settings)
     config = agents_config(settings, demo=demo).model_copy(update={"withheld": withheld})
     folder = settings.agent_folder or Path.cwd()
     limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
     collects_output = not settings.readable_logs
     return AgentLauncher(config.model_dump_json().encode(), environment, folder, limit, collects_output)
+
+
+def agent_environment(settings: Settings) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the variables that agent processes get, and the names of those that are withheld from them."""
+    environment = allowed_environment(os.environ, settings.agent_env)
+    withheld = tuple(name for name in os.environ if name not in environment and not name.startswith("UNPAUSE_"))
+    return environment, withheld
 
 
 @contextmanager
@@ -124,6 +187,6 @@ def launched_agents(settings: Settings, *, demo: bool) -> Iterator[list[Launched
 
 def _descriptor_of(stream: object) -> int:
     try:
-        return int(stream.fileno())  # type: ignore[attr-defined]
+        return int(stream.fileno())  # type: ignore[attr-defined]  # a stream of the interpreter
     except (AttributeError, OSError, ValueError):
         return subprocess.DEVNULL

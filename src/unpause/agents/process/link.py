@@ -55,13 +55,13 @@ class AgentLink:
         self._is_over = False
         self.segments_run = 0
         self.memory = 0
-        self._heard_at = monotonic()
+        self._last_message_at = monotonic()
         self._is_taking = False
 
     @property
-    def heard_at(self) -> float:
+    def last_message_at(self) -> float:
         """When the process last sent anything; now while the server, and not the process, is behind."""
-        return monotonic() if self._is_taking else self._heard_at
+        return monotonic() if self._is_taking else self._last_message_at
 
     @property
     def busy(self) -> int:
@@ -79,7 +79,7 @@ class AgentLink:
         while (data := await self._frames.receive()) is not None:
             self._is_taking = True
             await self._take(decode_from_agents(data), len(data))
-            self._is_taking, self._heard_at = False, monotonic()
+            self._is_taking, self._last_message_at = False, monotonic()
             taken += 1
             if taken % _TURN == 0:
                 await asyncio.sleep(0)

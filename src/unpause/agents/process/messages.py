@@ -126,18 +126,20 @@ class AgentDescription:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The agents are loaded, and what they open once for the process is open."""
+    """The agents are loaded, and what they open once for the process is open; ``files`` are those of their modules."""
 
     agents: tuple[AgentDescription, ...]
     setup_commands: AgentDescription | None = None
+    files: tuple[str, ...] = ()
     op: Literal["ready"] = "ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The agents cannot be served, for this reason; the process ends."""
+    """The agents cannot be served, for this reason; the process ends. ``files`` are those that were loaded by then."""
 
     message: str
+    files: tuple[str, ...] = ()
     op: Literal["refused"] = "refused"
 
 
@@ -308,6 +310,9 @@ FromAgents: TypeAlias = Annotated[
     | Checked,
     Field(discriminator="op"),
 ]
+
+# The messages that a segment sends without waiting for an answer: they may be collected for a moment.
+UNAWAITED: Final = (Emit, RecordTurn, ProposeOutput, ShowCall, RecordOwnDecision, SettleCall)
 
 # Built by the side that needs it, when it does: the server has opened its port by then.
 _LATER: Final = ConfigDict(defer_build=True)

@@ -30,6 +30,11 @@ _BURST: Final = 10 * _LINES_A_SECOND
 _REST_SECONDS: Final = 0.01
 # Fields of the process's own log, which the server's log has, too.
 _OWN: Final = frozenset({"event", "level", "timestamp", "node"})
+# A tool may print a line like those, or log such fields: parameters of a logger's methods, and what this adds.
+_TAKEN: Final = frozenset({"self", "args", "pid", "exc_info", "stack_info"})
+# Of what may be the log's own line in one that begins otherwise.
+_MAX_STARTS: Final = 4
+_LEVELS: Final = frozenset({"debug", "info", "warning", "error", "critical"})
 
 
 class OutputReader:
@@ -79,13 +84,18 @@ class OutputReader:
             self._dropped += 1
             return
         self._report_dropped()
-        own = _read_own(line)
-        if own is None:
-            text = line[:_LONGEST_TEXT].decode(errors="replace")
-            _log.info("agent process output", pid=self._pid, text=text + "…" * (len(line) > _LONGEST_TEXT))
-            return
-        log = getattr(_log, str(own.get("level")), _log.info)
-        log(str(own["event"]), pid=self._pid, **{key: value for key, value in own.items() if key not in _OWN})
+        printed, own = _split(line)
+        if printed:
+            text = printed[:_LONGEST_TEXT].decode(errors="replace")
+            _log.info("agent process output", pid=self._pid, text=text + "…" * (len(printed) > _LONGEST_TEXT))
+        if own is not None:
+            self._log_own(own)
+
+    def _log_own(self, own: dict[str, Any]) -> None:
+        level = own.get("level")
+        log = getattr(_log, level if level in _LEVELS else "info")
+        fields = {f"{key}_" if key in _TAKEN else key: value for key, value in own.items() if key not in _OWN}
+        log(str(own["event"]), pid=self._pid, **fields)
 
     def _may_log(self) -> bool:
         now = self._clock()
@@ -102,9 +112,21 @@ class OutputReader:
             _log.warning("agent process output dropped", pid=self._pid, lines=dropped)
 
 
+def _split(line: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """Return what was printed, perhaps without an end of line, and the fields of the log's own line behind it."""
+    start = -1
+    for _ in range(_MAX_STARTS):
+        start = line.find(b'{"', start + 1)
+        if start < 0:
+            break
+        if own := _read_own(line[start:]):
+            return line[:start], own
+    return line, None
+
+
 def _read_own(line: bytes) -> dict[str, Any] | None:
     """Return the fields of a line that the process's own log has written; None for any other."""
-    if not line.startswith(b'{"') or b'"event": ' not in line:
+    if b'"event": ' not in line:
         return None
     try:
         found = json.loads(line)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # So many messages are answered for with one Credit.
 _CREDITED: Final = CREDIT // 4
 # No driver has so many writes under way, or says so much that waits for no write: it would fill the server's memory.
-_MOST_UNDER_WAY: Final = 10_000
+_MAX_UNDER_WAY: Final = 10_000
 
 
 class RemoteSegment:
@@ -66,8 +66,9 @@ class RemoteSegment:
         an answer of the model that cannot be kept, and FrameTooLarge for a segment that cannot be sent. A cancellation
         is passed on, and not waited for.
         """
-        self._usage = dict(segment.run.usage or {})
-        self._journal.measure(lambda: self._usage)
+        usage = self._usage = dict(segment.run.usage or {})
+        # Which does not refer to this object: only the garbage collector would free it and the journal together.
+        self._journal.measure(lambda: usage)
         self._journal.on_stop(partial(self._send, StopSegment(self._id)))
         self._send(RunSegment(self._id, agent_id, segment, self._journal.stop_requested, current_trace()))
         self.has_ended_there = False
@@ -96,7 +97,7 @@ class RemoteSegment:
             self._send(Credit(self._id, _CREDITED))
         usage = getattr(message, "usage", None)
         if usage is not None:
-            self._usage = usage
+            self._usage.update(usage)
         try:
             await self._write_down(message)
         except ProtocolViolation:
@@ -109,7 +110,7 @@ class RemoteSegment:
     async def _write_down(self, message: FromAgents) -> None:
         journal = self._journal
         self._since_write += 1
-        if self._since_write > _MOST_UNDER_WAY or self._writing > _MOST_UNDER_WAY:
+        if self._since_write > _MAX_UNDER_WAY or self._writing > _MAX_UNDER_WAY:
             raise ProtocolViolation("more messages than a driver sends")
         match message:
             case Emit():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -15,17 +14,23 @@ from unpause.agents.process.client import AgentProcessClient
 from unpause.agents.process.proxy import ProcessDriver
 from unpause.clock import delays
 from unpause.errors import AgentUnavailable, InvalidSetting
+from unpause.lazy import LazyModule
 from unpause.tasks import VitalTask, background_tasks
 from unpause.telemetry.metrics import AGENT_PROCESS_DEATHS, AGENT_PROCESS_MEMORY, AGENT_PROCESSES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
     from typing import Any
 
     from unpause.agents.driver import ArgumentCheck, Journal, Segment, SegmentEnd
-    from unpause.agents.process.launch import LaunchedProcess
+    from unpause.agents.process import reloading
+    from unpause.agents.process.launch import AgentLauncher, LaunchedProcess
     from unpause.agents.process.messages import Ready
+    from unpause.agents.process.rules import ProcessRules
+    from unpause.agents.process.sources import SourceFiles
     from unpause.agents.registry import AgentRegistry
+else:
+    reloading = LazyModule("unpause.agents.process.reloading")
 
 _log = structlog.get_logger(__name__)
 
@@ -39,23 +44,6 @@ _CHECK_SECONDS: Final = 10.0
 _STANDBY_SECONDS: Final = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessRules:
-    """How many processes, and when one is replaced: after so many segments, or holding so many bytes of memory.
-
-    ``unresponsive_seconds`` is how long a blocked event loop is suffered; None for ever. ``cancel_seconds`` is how long
-    a cancelled segment may go on, ``drain_seconds`` how long the others take at the most to move elsewhere, which they
-    do before their next model or tool call.
-    """
-
-    processes: int
-    cancel_seconds: float
-    drain_seconds: float
-    max_segments: int | None = None
-    max_bytes: int | None = None
-    unresponsive_seconds: float | None = None
-
-
 class AgentProcesses:
     """The agents of this server, in processes of their own. Implements ``AgentHost``.
 
@@ -63,11 +51,16 @@ class AgentProcesses:
     """
 
     def __init__(
-        self, launch: Callable[[], LaunchedProcess], rules: ProcessRules, launched: Iterable[LaunchedProcess] = ()
+        self,
+        launcher: AgentLauncher,
+        rules: ProcessRules,
+        launched: Iterable[LaunchedProcess] = (),
+        sources: SourceFiles | None = None,
     ) -> None:
-        """``launched`` are the processes that were started already, ``launch`` starts another one."""
-        self._launch = launch
+        """``launched`` are the processes that were started already; ``sources`` are watched where the rules say so."""
+        self._launcher = launcher
         self._rules = rules
+        self._sources = sources
         self._clients: list[AgentProcessClient] = []
         # Those that load their agents.
         self._starting = [AgentProcessClient(process) for process in launched]
@@ -79,11 +72,18 @@ class AgentProcesses:
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._needs_spare = asyncio.Event()
+        # The processes of the reload that is under way, until they are ready.
+        self._loading: list[AgentProcessClient] = []
+        self._is_abandoned = False
+        self.reads_files = False
+        self._generation = 1
+        self.source_files: frozenset[str] = frozenset()
         self._restarts = delays()
         self._blocked: set[int] = set()
         self._replaced: set[int] = set()
 
-    def arrive(self, registry: AgentRegistry) -> None:
+    def publish_to(self, registry: AgentRegistry) -> None:
         """Put the agents into this registry once they are loaded, and whenever they are loaded anew."""
         self._registry = registry
 
@@ -99,15 +99,22 @@ class AgentProcesses:
         async with background_tasks() as tasks:
             self._tasks = tasks
             tasks.create_task(self._load(), name="load of agents")
-            watching = VitalTask(tasks, self._watch(), "watch over agent processes")
+            parts = [VitalTask(tasks, self._watch(), "watch over agent processes")]
+            if self._sources is not None:
+                # Most servers watch no files.
+                watch = reloading.ReloadOnChange(self._sources, self).watch
+                parts.append(VitalTask(tasks, watch(), "watch over files of agents"))
             try:
                 yield
             finally:
                 self._stopping.set()
-                watching.stop()
+                for part in parts:
+                    part.stop()
                 self._has_changed.set()
+                self._needs_spare.set()
                 for client in self._starting:
                     client.kill()
+                self._launcher.end_spares()
                 await asyncio.gather(*(client.shut_down() for client in self._clients))
                 self._loop = self._tasks = None
 
@@ -120,12 +127,15 @@ class AgentProcesses:
             for client in clients:
                 await self._add(client)
             if not is_outdated:
+                self.source_files = _files_of(clients)
                 self._serve(ready[0])
         except InvalidSetting as error:
             if self._registry is not None and not self._stopping.is_set():
                 self._registry.refuse(error)
             return
-        if self._rules.processes == 1:
+        if self._rules.reloads:
+            await self._keep_spares()
+        elif self._rules.processes == 1:
             await self._rest(_STANDBY_SECONDS)
             await self._replace(wait=False)
 
@@ -170,35 +180,70 @@ class AgentProcesses:
         if self._tasks is not None:
             self._tasks.create_task(self.reload(), name="reload of agents")
 
-    async def reload(self) -> bool:
+    async def reload(self, changed: Collection[str] = ()) -> bool:
         """Start new processes, which load the agents anew; the old ones take no more segments, and end with theirs.
 
-        Returns False, having changed nothing, where the new ones cannot be started.
+        Returns False, having changed nothing, where that fails. ``changed`` are the files that the log shall name.
         """
         async with self._reloading:
-            return await self._reload()
+            began, self._is_abandoned, self.reads_files = monotonic(), False, False
+            try:
+                new = await self._load_anew()
+            except (InvalidSetting, OSError) as error:
+                if not (self._is_abandoned or self._stopping.is_set()):
+                    _log.error("agents not reloaded", reason=str(error), **_listed(changed))
+                return False
+            finally:
+                self._needs_spare.set()
+            self._outdated.update(client for client in self._starting if client not in new)
+            for client in tuple(self._clients):
+                self._drain(client)
+            for client in new:
+                await self._add(client)
+            self._generation += 1
+            figures = {"generation": self._generation, "seconds": round(monotonic() - began, 2), "processes": len(new)}
+            _log.info("agents reloaded", **figures, **_listed(changed))
+            return True
 
-    async def _reload(self) -> bool:
-        new: list[AgentProcessClient] = []
+    async def _load_anew(self) -> list[AgentProcessClient]:
+        """Return new processes whose agents are served from now on; raise InvalidSetting or OSError."""
+        self._loading = new = []
+        count = self._rules.processes if self._rules.reloads else max(self._rules.processes, len(self._clients))
         try:
-            for _ in range(max(self._rules.processes, len(self._clients))):
-                new.append(AgentProcessClient(self._launch()))
+            for _ in range(count):
+                new.append(AgentProcessClient(self._launcher.take()))
                 self._starting.append(new[-1])
+            await asyncio.gather(*(client.wait_until_warm() for client in new))
+            self.reads_files = True
+            for client in new:
+                client.configure()
             ready = [await asyncio.to_thread(client.receive_ready) for client in new]
             self._serve(ready[0])
-        except (InvalidSetting, OSError) as error:
+        except (InvalidSetting, OSError):
+            self.source_files |= _files_of(new)
             for client in new:
                 client.kill()
                 self._starting.remove(client)
-            _log.error("agents not reloaded", reason=str(error))
-            return False
-        self._outdated.update(client for client in self._starting if client not in new)
-        for client in tuple(self._clients):
-            self._drain(client)
-        for client in new:
-            await self._add(client)
-        _log.info("agents reloaded", processes=len(new))
-        return True
+            raise
+        finally:
+            self._loading = []
+        self.source_files = _files_of(new)
+        return new
+
+    def abandon_reload(self) -> None:
+        """End the processes that are loading the agents anew, if any: the reload returns False, and logs nothing."""
+        for client in self._loading:
+            self._is_abandoned = True
+            client.kill()
+
+    async def _keep_spares(self) -> None:
+        """Have processes stand by that have loaded all but the agents; one is started after the other, to be fast."""
+        while not self._stopping.is_set():
+            self._needs_spare.clear()
+            if spare := self._launcher.prepare_spare():
+                await asyncio.to_thread(spare.wait_until_warm)
+            else:
+                await self._needs_spare.wait()
 
     # -- starting and replacing processes
 
@@ -265,7 +310,7 @@ class AgentProcesses:
                 return
             client = None
             try:
-                client = AgentProcessClient(self._launch())
+                client = AgentProcessClient(self._launcher.launch())
                 self._starting.append(client)
                 ready = await asyncio.to_thread(client.receive_ready)
                 if client in self._outdated:
@@ -288,7 +333,7 @@ class AgentProcesses:
     def _is_short(self) -> bool:
         """Whether there are too few processes, without those that are replaced; one stands by a single one."""
         able = [client for client in self._clients if not (client.is_draining or client.has_died)]
-        return sum(client.pid not in self._replaced for client in able) < max(2, self._rules.processes)
+        return sum(client.pid not in self._replaced for client in able) < self._rules.needed
 
     async def _rest(self, seconds: float) -> None:
         """Wait so long, or until the processes are being stopped."""
@@ -305,25 +350,20 @@ class AgentProcesses:
 
     def _look_at(self, client: AgentProcessClient) -> None:
         now, rules = monotonic(), self._rules
-        silent = now - client.link.heard_at
+        silent = now - client.link.last_message_at
         if silent < _SILENT_SECONDS:
             self._blocked.discard(client.pid)
         elif client.pid not in self._blocked:
             self._blocked.add(client.pid)
-            client.request_stack()
             if self._tasks is not None:
-                self._tasks.create_task(_log_stack(client, silent), name="stack of a blocked agent process")
+                self._tasks.create_task(client.log_stack(silent), name="stack of a blocked agent process")
         elif rules.unresponsive_seconds is not None and silent > rules.unresponsive_seconds:
             _log.error("agent process killed: its event loop is blocked", pid=client.pid, seconds=round(silent, 1))
             client.kill()
-        if client.is_draining or client.has_died or client.pid in self._replaced:
-            return
-        if any(now - since > rules.cancel_seconds for since in client.link.cancelled.values()):
-            self._recycle(client, "a cancelled segment does not end")
-        elif rules.max_segments is not None and client.link.segments_run >= rules.max_segments:
-            self._recycle(client, "it has run its segments")
-        elif rules.max_bytes is not None and client.link.memory > rules.max_bytes:
-            self._recycle(client, "it holds too much memory")
+        if not (client.is_draining or client.has_died or client.pid in self._replaced):
+            reason = rules.reason_to_replace(client.link, now)
+            if reason is not None:
+                self._recycle(client, reason)
 
     def _recycle(self, client: AgentProcessClient, reason: str) -> None:
         _log.info("agent process replaced", pid=client.pid, reason=reason)
@@ -351,6 +391,9 @@ class AgentProcesses:
             self._tasks.create_task(client.shut_down(), name=f"end of agent process {client.pid}")
 
 
-async def _log_stack(client: AgentProcessClient, seconds: float) -> None:
-    await asyncio.sleep(0.2)
-    _log.warning("agent process blocked", pid=client.pid, seconds=round(seconds, 1), stack=client.read_stack())
+def _files_of(clients: Iterable[AgentProcessClient]) -> frozenset[str]:
+    return frozenset(file for client in clients for file in client.source_files)
+
+
+def _listed(changed: Collection[str]) -> dict[str, str]:
+    return {"changed": ", ".join(sorted(changed))} if changed else {}

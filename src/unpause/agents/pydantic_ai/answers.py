@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.capabilities import AbstractCapability
@@ -75,7 +76,7 @@ class RecordedModel(WrapperModel):
                 if continues:
                     await recorder.record_rest(answer)
                 await recorder.end_answer(meter.usage + answer.usage)
-            except BaseException as error:
+            except BaseException as error:  # the boundary around a model: what there is of its answer is kept
                 if not is_stop(error):
                     recorder.partial = _broken_off(stream.get(), meter)
                 raise
@@ -91,7 +92,7 @@ def _broken_off(answer: ModelResponse, meter: Meter) -> ModelResponse | None:
     return replace(answer, state="interrupted")
 
 
-def needs_streams(run: AgentRun[Any, Any], settings: object) -> bool:
+def needs_streams(run: AgentRun[Any, Any], *settings: object) -> bool:
     """Whether the agent has to stream its requests: for hooks that see events or whole requests, and for a time-out.
 
     ``settings`` are those of the agent and its model: only of a streamed request the framework limits the time to the
@@ -102,11 +103,11 @@ def needs_streams(run: AgentRun[Any, Any], settings: object) -> bool:
         return True
     leaves: list[AbstractCapability[Any]] = []
     root.apply(leaves.append)
-    return any(map(_hooks_into_requests, leaves)) or _limits_first_event(settings)
+    return any(_hooks_into_requests(type(leaf)) for leaf in leaves) or any(map(_limits_first_event, settings))
 
 
-def _hooks_into_requests(capability: AbstractCapability[Any]) -> bool:
-    kind = type(capability)
+@lru_cache(maxsize=256)
+def _hooks_into_requests(kind: type[AbstractCapability[Any]]) -> bool:
     if kind.__module__.startswith("unpause."):
         return False
     return any(getattr(kind, name) is not getattr(AbstractCapability, name) for name in _REQUEST_HOOKS)

@@ -14,6 +14,8 @@ from pydantic_core import SchemaValidator, core_schema, to_json, to_jsonable_pyt
 
 from unpause.agents.concealed import Concealed
 from unpause.domain.arguments import is_same_json
+from unpause.domain.output_schema import compile_schema
+from unpause.errors import InvalidOutputSchema
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
@@ -21,9 +23,15 @@ if TYPE_CHECKING:
 _MISSING = object()
 _MASK = "**********"
 _LONGEST_VALUE = 200
+# The titles of validators that take whatever an MCP server's tool, or one made from a schema, is called with.
+_UNCHECKED = ("any", "dict[str,any]")
 _LONGEST_TEXT = 1_000
 
-_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+
+
+class Misfit(ValueError):
+    """Arguments that do not fit the parameters of their tool as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ class ShownCall:
         return shown is not _MISSING and value is not _MISSING and is_same_json(value, shown)
 
 
-def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -> dict[str, Any]:  # noqa: ANN401
+def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -> dict[str, Any]:  # noqa: ANN401 - any value of a tool
     """Return validated arguments as JSON; one that is no JSON is shown as it was sent, or by its type's name.
 
     ``properties`` are the parameters as the model sees them: a tool with a single object for its arguments gets that
@@ -97,6 +105,18 @@ def show(validated: Any, sent: Mapping[str, Any], properties: Collection[str]) -
     return shown
 
 
+def find_misfit(tool: ToolsetTool[Any], shown: ShownCall) -> Misfit | None:
+    """Return how what was shown violates the schema of a tool that checks its arguments only where it runs."""
+    if getattr(tool.args_validator, "title", None) not in _UNCHECKED:
+        return None
+    try:
+        violation = compile_schema(tool.tool_def.parameters_json_schema)(shown.original)
+    except InvalidOutputSchema:
+        # Only the tool itself can check them.
+        return None
+    return None if violation is None else Misfit(f"its parameters are different now. {violation}")
+
+
 def is_masked(shown: object) -> bool:
     """Whether a shown value has a secret in it, as asterisks."""
     return _MASK in to_json(shown).decode()
@@ -105,9 +125,9 @@ def is_masked(shown: object) -> bool:
 def read_arguments(arguments: str | dict[str, Any] | None) -> dict[str, Any]:
     """Return arguments as a model sent them; raise ValidationError for what is no object."""
     read: dict[str, Any] = (
-        _ANY_OBJECT.validate_json(arguments or "{}")
+        ANY_OBJECT.validate_json(arguments or "{}")
         if isinstance(arguments, str)
-        else _ANY_OBJECT.validate_python(arguments or {})
+        else ANY_OBJECT.validate_python(arguments or {})
     )
     return read
 
@@ -159,7 +179,7 @@ def explain_refusal(tool_name: str, error: Exception, values: Mapping[str, Any])
     return _cut(Concealed(values.values()).hide(f"{tool_name} did not run: {reasons}"))
 
 
-def _json(value: Any, sent: object) -> Any:  # noqa: ANN401
+def _json(value: Any, sent: object) -> Any:  # noqa: ANN401 - any value of a tool
     # Reading an iterator would take its items from the tool.
     shown = _MISSING if isinstance(value, Iterator) else _dumped(value)
     if shown is not _MISSING:
@@ -167,7 +187,7 @@ def _json(value: Any, sent: object) -> Any:  # noqa: ANN401
     return type(value).__name__ if sent is _MISSING else sent
 
 
-def _dumped(value: Any) -> Any:  # noqa: ANN401
+def _dumped(value: Any) -> Any:  # noqa: ANN401 - any value of a tool
     if isinstance(value, set | frozenset):
         # A set of text has another order in another process.
         return sorted((_json(item, _MISSING) for item in value), key=lambda item: json.dumps(item, sort_keys=True))

@@ -47,6 +47,11 @@ class SegmentCapability(CallGate):
         """Return the model with its answers recorded."""
         return None if self.record is None else self.record(model, self._context)
 
+    def release(self) -> None:
+        """Let go of the run: the segment is over."""
+        self.originals.clear()
+        self.record = self._context = None
+
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
         """Have the judge see each step."""
         return await self.judge.after_node_run(ctx, node=node, result=result)
@@ -73,6 +78,11 @@ class PlainCapability(SegmentCapability):
         """Return this one alone."""
         self._journaling = journaling
         return [self]
+
+    def release(self) -> None:
+        """Let go of the run, and of the journal."""
+        super().release()
+        del self._journaling
 
     def get_ordering(self) -> None:
         """Return that its place is behind those of the framework, as that of the journal is."""

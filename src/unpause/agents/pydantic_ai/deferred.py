@@ -11,7 +11,7 @@ from pydantic_core import to_json, to_jsonable_python
 from unpause.agents.driver import RequirementRequest
 from unpause.agents.pydantic_ai.forms import fields_of
 from unpause.domain.deciders import Deciders
-from unpause.domain.requirements import RequirementKind
+from unpause.domain.requirements import OnExpire, RequirementKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,8 @@ class WaitingCall:
     """A call that waits, with the arguments that are shown.
 
     ``kind`` is the framework's: ``approval``, ``external`` or ``question``. ``message`` is the reason why it is decided
-    again. One that ``is_complete`` is decided as it is: nobody fills in or changes anything any more.
+    again. One with an ``earlier`` requirement is decided again as it is, under the rules of that: nobody fills in or
+    changes anything any more. ``expires_in`` is how many seconds the agent's own handler waits; after that it is a no.
     """
 
     call_id: str
@@ -50,7 +51,8 @@ class WaitingCall:
     kind: str
     metadata: Mapping[str, Any] | None = None
     message: str | None = None
-    is_complete: bool = False
+    earlier: Requirement | None = None
+    expires_in: float | None = None
 
 
 def explain_filled_in(tool_name: str, requirement: Requirement) -> str:
@@ -60,6 +62,14 @@ def explain_filled_in(tool_name: str, requirement: Requirement) -> str:
         f"What {tool_name} needs ({names}) was filled in after it was approved: "
         "it runs once an administrator has approved it as it is now."
     )
+
+
+def explain_unavailable(tool_name: str, reason: str, *, in_doubt: bool) -> str:
+    """Return why an approved call waits again; one ``in_doubt`` may have run."""
+    advice = "It did not run: approve it again once the tool is back."
+    if in_doubt:
+        advice = "The call may already have run: confirm to run it again, or reject it with a note about what happened."
+    return f"The tool {tool_name} is not available: {reason}. {advice}"
 
 
 def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
@@ -74,12 +84,13 @@ def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
 
 def request_of(call: WaitingCall, tool: ToolDefinition | None, policies: ToolPolicies) -> RequirementRequest:
     """Return what a call waits for."""
+    if call.earlier is not None:
+        # Its tool, and so its policy, may not be there now.
+        return RequirementRequest.again(call.call_id, call.earlier, call.message)
     rules = policies.get(call.tool_name, tool.metadata if tool is not None else None)
     if call.kind != "approval":
         request = _request(call, RequirementKind.EXTERNAL_EXECUTION, rules.for_external_execution())
         return replace(request, question=call.kind == "question")
-    if call.is_complete:
-        return replace(_request(call, RequirementKind.CONFIRMATION, rules), editable=())
     if tool is None:
         return _request(call, RequirementKind.CONFIRMATION, rules)
     kind = RequirementKind.USER_INPUT if rules.user_input else RequirementKind.CONFIRMATION
@@ -95,6 +106,8 @@ def requests_of(paused: SegmentPaused, policies: ToolPolicies) -> tuple[Requirem
 
 
 def _request(call: WaitingCall, kind: RequirementKind, rules: ToolPolicy) -> RequirementRequest:
+    if rules.expires_in is None and call.expires_in is not None:
+        rules = replace(rules, expires_in=call.expires_in, on_expire=OnExpire.REJECT)
     return RequirementRequest(
         call.call_id,
         kind,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from unpause.agents.containment import describe_error, is_stop
-from unpause.agents.deps import RunInfo, find_deps
+from unpause.agents.deps import AgentDeps, RunInfo, find_deps
 from unpause.errors import InvalidSetting
 from unpause.tasks import TaskScope
 
@@ -89,21 +89,31 @@ class Lifespans:
                 is_open.set_exception(InvalidSetting(f"agents: lifespan {name} did not open anything"))
 
 
+def describe_missing_deps(agent: Agent[Any, Any]) -> str | None:
+    """Return what an agent with a ``deps_type`` and without a factory lacks; None for every other agent."""
+    if find_deps(agent) is not None or any(agent.deps_type is unnamed for unnamed in _UNNAMED):
+        return None
+    kind = getattr(agent.deps_type, "__name__", str(agent.deps_type))
+    return (
+        f"agent {agent.name!r} has deps_type={kind} and no factory: add one with unpause.agent_deps(agent, factory), "
+        "or leave out the name of an agent that is not served by itself"
+    )
+
+
 class SegmentDeps:
     """Creates the deps of one agent's segments."""
 
-    def __init__(self, agent: Agent[Any, Any], lifespans: Lifespans) -> None:
-        """Raise InvalidSetting for an agent with a ``deps_type`` and without a factory."""
+    def __init__(self, agent: Agent[Any, Any], lifespans: Lifespans, rules: AgentDeps | None = None) -> None:
+        """Make them by ``rules``, or by the agent's own.
+
+        Raises InvalidSetting for an agent with a ``deps_type`` and without a factory.
+        """
         self._type: Any = agent.deps_type
-        self._rules = find_deps(agent)
+        self._rules = rules or find_deps(agent)
         self._lifespans = lifespans
         if self._rules is None:
-            if not any(self._type is unnamed for unnamed in _UNNAMED):
-                kind = getattr(self._type, "__name__", str(self._type))
-                raise InvalidSetting(
-                    f"agent {agent.name!r} has deps_type={kind} and no factory: add one with "
-                    "unpause.agent_deps(agent, factory); an agent without a name is not served"
-                )
+            if missing := describe_missing_deps(agent):
+                raise InvalidSetting(missing)
         elif self._rules.lifespan is not None:
             lifespans.add(self._rules.lifespan)
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
+from pydantic_ai.external_events import external_event_scope
 from pydantic_ai.usage import RunUsage
 
+from unpause.agents.idempotency import current_run
 from unpause.agents.model_choice import ModelChoice
 from unpause.agents.models import resolve_model
+from unpause.agents.pydantic_ai.argument_checker import ArgumentChecker
 from unpause.agents.pydantic_ai.capabilities import is_plain
-from unpause.agents.pydantic_ai.checking import ArgumentChecker
+from unpause.agents.pydantic_ai.contexts import copy_contexts_directly
 from unpause.agents.pydantic_ai.dependencies import Lifespans, SegmentDeps
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits
 from unpause.agents.pydantic_ai.segment import AgentSetup, SegmentLoop
@@ -20,11 +23,12 @@ from unpause.errors import InvalidSetting
 from unpause.settings import DEFAULT_RESULT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine, Mapping
+    from collections.abc import Collection, Mapping
 
     from pydantic_ai import Agent
     from pydantic_ai.models import Model
 
+    from unpause.agents.deps import AgentDeps
     from unpause.agents.driver import ArgumentCheck, Journal, ModelName, Segment, SegmentEnd, ToolDescription
     from unpause.agents.redaction import Redaction
     from unpause.clock import Ids
@@ -36,7 +40,8 @@ _USAGE = TypeAdapter(RunUsage)
 class DriverOptions:
     """What all agents of a server have in common. ``model`` None leaves every agent its own.
 
-    ``models`` are those that a client may choose for a run, by the names that clients use.
+    ``models`` are those that a client may choose for a run, by the names that clients use. ``deps`` None leaves every
+    agent its own.
     """
 
     ids: Ids
@@ -47,6 +52,7 @@ class DriverOptions:
     total_tokens_limit: int | None = None
     max_result_bytes: int = DEFAULT_RESULT_BYTES
     lifespans: Lifespans = field(default_factory=Lifespans)
+    deps: AgentDeps | None = None
 
 
 class PydanticAIDriver:
@@ -55,14 +61,15 @@ class PydanticAIDriver:
     def __init__(self, agent: Agent[Any, Any], options: DriverOptions) -> None:
         if not agent.name:
             raise InvalidSetting("an agent needs a name to be served: Agent(..., name='…')")
+        copy_contexts_directly()
         self._policies = read_policies(agent)
-        self._models = ModelChoice(_model_of(agent, options), options.models)
+        self._models = ModelChoice(model_of(agent, options.model), options.models)
         self._agent = agent
         self._checker = ArgumentChecker(agent)
         self._setup = AgentSetup(
             agent=agent,
             models=self._models,
-            deps=SegmentDeps(agent, options.lifespans),
+            deps=SegmentDeps(agent, options.lifespans, options.deps),
             policies=self._policies,
             limits=RunLimits(request_limit=options.request_limit, total_tokens_limit=options.total_tokens_limit),
             redaction=options.redaction,
@@ -102,16 +109,19 @@ class PydanticAIDriver:
         """
         return self._models.describe(choice)
 
-    def run_segment(self, segment: Segment, journal: Journal) -> Coroutine[Any, Any, SegmentEnd]:
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
         """Go on with the run until it waits, ends or fails; failures of model and agent are returned, not raised."""
         meter = Meter(_USAGE.validate_python(segment.run.usage or {}))
         journal.measure(meter.counts)
-        return SegmentLoop(self._setup, segment, journal, meter).run()
+        loop = SegmentLoop(self._setup, segment, journal, meter)
+        with current_run(segment.run.run_id), external_event_scope(loop.events):
+            return await loop.run()
 
 
-def _model_of(agent: Agent[Any, Any], options: DriverOptions) -> Model:
-    if options.model is not None:
-        return options.model
+def model_of(agent: Agent[Any, Any], model: Model | None) -> Model:
+    """Return the model that runs the agent: ``model``, or else its own; raise InvalidSetting where it has none."""
+    if model is not None:
+        return model
     if agent.model is None:
         raise InvalidSetting(f"agent {agent.name!r} has no model: give it one, or start with --model")
     return resolve_model(agent.model) if isinstance(agent.model, str) else agent.model

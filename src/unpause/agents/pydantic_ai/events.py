@@ -83,8 +83,8 @@ class EventRecorder:
         """Name this model in the events of its requests."""
         self._model = {"model": name, "model_provider": provider}
 
-    def follow(self, run: AgentRun[Any, Any]) -> None:
-        """Take the messages of the segment from this run, should it fail."""
+    def follow(self, run: AgentRun[Any, Any] | None) -> None:
+        """Take the messages of the segment from this run, should it fail; from none any more with None."""
         self._run = run
 
     def expect_answer(self, request: ModelRequest) -> None:

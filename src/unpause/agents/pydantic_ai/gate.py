@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic import ValidationError
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, SkipToolValidation, ToolFailed
@@ -21,7 +23,7 @@ from pydantic_ai.tools import (
 from pydantic_core import to_json
 
 from unpause.agents.driver import OwnDecision
-from unpause.agents.pydantic_ai.arguments import ShownCall, Validation, read_arguments, show, show_unfilled
+from unpause.agents.pydantic_ai.arguments import ShownCall, Validation, find_misfit, read_arguments, show, show_unfilled
 from unpause.agents.pydantic_ai.deferred import (
     SegmentPaused,
     WaitingCall,
@@ -29,17 +31,21 @@ from unpause.agents.pydantic_ai.deferred import (
     refuse_metadata,
     request_of,
 )
+from unpause.agents.pydantic_ai.external_events import LeftToPeople
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls, properties_of
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.requirements import Decision
-from unpause.domain.runs import CallStatus
+from unpause.domain.runs import CallKind, CallStatus
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
 
     from unpause.agents.driver import Journal, RequirementRequest
     from unpause.agents.policy import ToolPolicies, ToolPolicy
+    from unpause.agents.pydantic_ai.external_events import RowWaiter
+
+_log = structlog.get_logger(__name__)
 
 _Handler = Callable[[str | dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -50,15 +56,19 @@ class CallGate(StreamBypass):
 
     ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people,
     ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them.
+    ``events`` is what the agent's own handlers wait with.
+    ``resumes`` is True until the segment's first model request: calls of earlier segments run before it.
     """
 
     journal: Journal
     shown: ShownCalls
     policies: ToolPolicies
+    events: RowWaiter
     held: set[str] = field(default_factory=set)
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
     granted: dict[str, RequirementRequest] = field(default_factory=dict)
+    resumes: bool = True
     _validated: dict[str, Any] = field(default_factory=dict)
     _offered: set[str] = field(default_factory=set)
     _asks_handlers: bool = False
@@ -100,10 +110,14 @@ class CallGate(StreamBypass):
         recorded = self.shown.recorded.get(call_id)
         if recorded is not None and recorded.status is CallStatus.FINISHED:
             raise SkipToolValidation(recorded.tool_args)
-        if recorded is not None and recorded.requirement is not None and recorded.requirement.is_changed_since_approval:
-            self.shown.ask_again(call_id, explain_filled_in(call.tool_name, recorded.requirement))
-            self.shown.complete.add(call_id)
-            raise SkipToolValidation(recorded.tool_args)
+        if recorded is not None and recorded.requirement is not None:
+            if recorded.requirement.is_changed_since_approval:
+                self.shown.ask_again(call_id, explain_filled_in(call.tool_name, recorded.requirement))
+                self.shown.repeated[call_id] = recorded.requirement
+                raise SkipToolValidation(recorded.tool_args)
+            if recorded.kind is CallKind.TOOL and call.tool_name not in self.originals:
+                self.shown.put_back(recorded, "the agent does not have it now")
+                raise SkipToolValidation(recorded.tool_args)
         rules = self.rules_of(tool_def)
         if rules.user_input and not self.shown.permits(call_id):
             if call.args == NOT_KEPT:
@@ -142,6 +156,26 @@ class CallGate(StreamBypass):
             self._note_deferral(call, error)
             raise
 
+    @contextmanager
+    def reaching_tools(self) -> Iterator[None]:
+        """Pause the segment where the agent's tools cannot be reached and approved calls are still to run.
+
+        Their approvals would be spent otherwise: people approve them again once the tools are back.
+        """
+        try:
+            yield
+        except SegmentPaused:
+            raise
+        except Exception as error:  # the boundary around an agent's toolsets, which raise whatever their servers do
+            unrun = self.shown.find_unrun() if self.resumes else []
+            if not unrun:
+                raise
+            _log.warning("tools not available: run paused again", calls=[call.tool_call_id for call in unrun])
+            for call in unrun:
+                self.shown.put_back(call, error)
+                self._wait(ToolCallPart(call.tool_name, call.tool_args, call.tool_call_id), "approval", None)
+            raise self.paused() from error
+
     def rules_of(self, tool: ToolDefinition) -> ToolPolicy:
         """Return the policy of the tool."""
         return self.policies.get(tool.name, tool.metadata)
@@ -150,6 +184,10 @@ class CallGate(StreamBypass):
         self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, handler: _Handler
     ) -> dict[str, Any]:
         """Return the arguments of the decided call; where validation gives others, have people decide it again."""
+        misfit = find_misfit(self.originals[call.tool_name], shown)
+        if misfit is not None and not self.shown.was_explained(call, shown, misfit):
+            self.shown.decide_again(call, tool_def, shown, Validation(None, misfit))
+            raise SkipToolValidation(shown.arguments)
         first = await self._validate(call, to_json(shown.original).decode(), handler)
         if self.shown.take_if_as_shown(call, tool_def, shown, shown.original, first):
             return first.take()
@@ -233,11 +271,18 @@ class CallGate(StreamBypass):
             return None
         self._offered.update(call.tool_call_id for call in (*offered.approvals, *offered.calls))
         self._asks_handlers = True
+        results: DeferredToolResults | None = None
         try:
-            results = await root.handle_deferred_tool_calls(ctx, requests=offered)
+            with self.events.handling(root, [*offered.approvals, *offered.calls]), suppress(LeftToPeople):
+                results = await root.handle_deferred_tool_calls(ctx, requests=offered)
         finally:
             self._asks_handlers = False
-        return None if results is None else self._take(offered, results)
+        taken = None if results is None else self._take(offered, results)
+        for call in (*offered.approvals, *offered.calls):
+            if call.tool_call_id in self.waiting:
+                waiting = self.waiting[call.tool_call_id]
+                self.waiting[call.tool_call_id] = replace(waiting, expires_in=self.events.timeout)
+        return taken
 
     async def _find_granted(self, requests: DeferredToolRequests) -> dict[str, ToolApproved]:
         """Return those calls that still wait and that a grant decides; it is looked up again when they start."""
@@ -311,5 +356,5 @@ class CallGate(StreamBypass):
             kind=kind,
             metadata=metadata,
             message=self.shown.questions.get(call_id),
-            is_complete=call_id in self.shown.complete,
+            earlier=self.shown.repeated.get(call_id),
         )

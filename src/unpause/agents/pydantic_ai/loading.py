@@ -5,37 +5,80 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent
 
+from unpause.agents.containment import describe_error
+from unpause.agents.models import describe_unset_variable
+from unpause.agents.pydantic_ai.source_places import place_of_agent, place_of_failure
 from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import ModuleType
 
+    from unpause.agents.findings import Place
 
-def load_agents(names: Iterable[str]) -> list[Agent[Any, Any]]:
-    """Return every named agent in the namespaces of the modules or files, each once, in order.
 
-    Raises InvalidSetting, with the reason, for a module that is not there, does not load, or has no named agent.
+class LoadingFailed(InvalidSetting):
+    """A module that cannot be loaded: where its author's code failed, and the author's frames of the exception."""
+
+    def __init__(self, message: str, place: Place | None = None, trace: tuple[str, ...] = ()) -> None:
+        super().__init__(f"agents: {message}" + (f" ({place})" if place is not None else ""))
+        self.problem = message
+        self.place = place
+        self.trace = trace
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAgent:
+    """An agent, the module in whose namespace it is, and whether it is served: only with a name."""
+
+    agent: Agent[Any, Any]
+    module: ModuleType | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where its author assigned it to a name."""
+        return place_of_agent(self.agent, self.module)
+
+
+def load_agents(names: Iterable[str]) -> list[FoundAgent]:
+    """Return every agent in the namespaces of the modules or files, each once, in order; also those without a name.
+
+    Raises LoadingFailed for a module that is not there, does not load, or has no named agent.
     """
-    found: dict[int, Agent[Any, Any]] = {}
+    found: dict[int, FoundAgent] = {}
     for name in names:
-        module = _load(name)
-        agents = [value for value in vars(module).values() if isinstance(value, Agent) and value.name]
-        if not agents:
-            raise InvalidSetting(f"agents: {name} has no pydantic_ai.Agent with a name in its namespace")
-        found.update({id(agent): agent for agent in agents})
+        try:
+            module = _load(name)
+        except OSError as error:
+            # Such as a name that is too long for a file.
+            raise LoadingFailed(f"{name} cannot be read: {error.strerror}") from None
+        agents = [value for value in vars(module).values() if isinstance(value, Agent)]
+        if not any(agent.name for agent in agents):
+            raise _without_agent(name, module, agents)
+        for agent in agents:
+            found.setdefault(id(agent), FoundAgent(agent, module))
     return list(found.values())
+
+
+def _without_agent(name: str, module: ModuleType, agents: Sequence[Agent[Any, Any]]) -> LoadingFailed:
+    text, place = "in its namespace: assign one to a variable of the module", None
+    if agents:
+        text, place = "which is its id: Agent(..., name='…')", FoundAgent(agents[0], module).place
+    return LoadingFailed(f"{name} has no pydantic_ai.Agent with a name{',' if agents else ''} {text}", place)
 
 
 def _load(name: str) -> ModuleType:
     path = Path(name)
-    if path.suffix == ".py" or path.exists():
+    if path.suffix == ".py" or path.is_file():
         return _load_file(path)
+    if not all(name.split(".")) or ":" in name or (path.is_dir() and not (path / "__init__.py").is_file()):
+        raise LoadingFailed(_describe_no_module(name))
     # A console script does not look into the folder it was started in.
     here = str(Path.cwd())
     if here not in sys.path:
@@ -45,22 +88,32 @@ def _load(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
-            raise InvalidSetting(
-                f"agents: there is no module {name!r} (looked in {here} and the installed packages)"
-            ) from None
-        raise InvalidSetting(f"agents: {name} needs the module {missing!r}, which is not installed") from error
+            raise LoadingFailed(f"there is no module {name!r} (looked in {here} and the installed packages)") from None
+        raise LoadingFailed(
+            f"{name} needs the module {missing!r}, which is not installed", *place_of_failure(error)
+        ) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the boundary around an author's module, which may call sys.exit()
-        raise InvalidSetting(f"agents: {name} failed to load: {type(error).__name__}: {error}") from error
+        raise _failed(name, error) from error
+
+
+def _describe_no_module(name: str) -> str:
+    """Return why a name that cannot be one of a module is none of a file either."""
+    if name and Path(name).is_dir():
+        return f"{name} is a folder: name a Python file in it"
+    module, _, attribute = name.partition(":")
+    if attribute:
+        return f"{name} is no module: name only {module}, all of whose agents are served"
+    return f"there is no module {name!r}, and no such file"
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise InvalidSetting(f"agents: there is no file {path}")
+        raise LoadingFailed(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"unpause_agents_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InvalidSetting(f"agents: {path} is not a Python file")
+        raise LoadingFailed(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module
     folder = str(path.resolve().parent)
@@ -71,5 +124,13 @@ def _load_file(path: Path) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the boundary around an author's file, which may call sys.exit()
-        raise InvalidSetting(f"agents: {path} failed to load: {type(error).__name__}: {error}") from error
+        raise _failed(str(path), error) from error
     return module
+
+
+def _failed(name: str, error: BaseException) -> LoadingFailed:
+    # Its text repeats the place.
+    text = error.msg if isinstance(error, SyntaxError) else describe_error(error)
+    kind = type(error).__name__
+    message = describe_unset_variable(text) or (text if text.startswith(kind) else f"{kind}: {text}")
+    return LoadingFailed(f"{name} failed to load: {message}", *place_of_failure(error))

@@ -24,6 +24,7 @@ from pydantic_core import core_schema, from_json, to_json, to_jsonable_python
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
+from unpause.agents.idempotency import current_call
 from unpause.agents.pydantic_ai.deferred import SegmentPaused
 from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.results import json_text
@@ -165,7 +166,7 @@ class OutputJudge:
         output_context: OutputContext,
         output: Any,  # noqa: ANN401 - whatever the agent makes of it
         handler: WrapOutputProcessHandler,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - the library's signature
         """Run what the agent does with the answer, unless it was run before."""
         if ctx.partial_output:
             return await handler(output)
@@ -177,7 +178,8 @@ class OutputJudge:
             return await handler(output)
         await self._start(key, output_context, output)
         try:
-            result = await handler(output)
+            with current_call(key, ctx):
+                result = await handler(output)
             final = Final.of(result)
         except (ModelRetry, ValidationError, ToolRetryError) as error:
             refusal = self._refusal(error)
@@ -309,7 +311,7 @@ def output_type(stored: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - a ty
 
     class Answer(StructuredDict(stored["schema"], stored["name"])):  # type: ignore[misc]  # a class made at run time
         @classmethod
-        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:  # noqa: ANN401
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:  # noqa: ANN401 - the library's signature
             values = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
             return core_schema.no_info_after_validator_function(check, values)
 

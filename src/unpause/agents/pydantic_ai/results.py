@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
@@ -20,6 +21,8 @@ from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replac
 
 if TYPE_CHECKING:
     from unpause.domain.runs import ToolCall
+
+_log = structlog.get_logger(__name__)
 
 _RETURN = TypeAdapter(ToolReturn[Any])
 # Bytes as Pydantic AI itself sends them.
@@ -71,7 +74,7 @@ def restore(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool retu
             raise ToolFailed(result.text)
 
 
-def replay(call: ToolCall) -> Any:  # noqa: ANN401
+def replay(call: ToolCall) -> Any:  # noqa: ANN401 - whatever the tool returned
     """Return what the tool of a finished call returned, or raise what it raised."""
     return restore(CallResult(call.outcome or Outcome.FAILED, call.result, call.result_text or ""))
 
@@ -148,16 +151,27 @@ def _contents(returned: object) -> object:
 def _dump(returned: object) -> dict[str, Any]:
     """Return the JSON of a tool's result, in which whatever is no JSON is text: the tool has run, so it succeeded."""
     whole = returned if isinstance(returned, ToolReturn) else ToolReturn(returned)
+    foreign: set[str] = set()
+
+    def plain(value: object) -> object:
+        shown = _plain(value)
+        if isinstance(shown, str):
+            foreign.add(type(value).__name__)
+        return shown
+
     for candidate in (
         whole,
         ToolReturn(whole.return_value, content=whole.content, metadata=_text_of(whole.metadata), tools=whole.tools),
         ToolReturn(_text_of(whole.return_value), metadata=_text_of(whole.metadata)),
     ):
         try:
-            value: dict[str, Any] = _ANYTHING.dump_python(candidate, mode="json", by_alias=True, fallback=_plain)
+            value: dict[str, Any] = _ANYTHING.dump_python(candidate, mode="json", by_alias=True, fallback=plain)
             _RETURN.validate_python(value)
         except (PydanticSerializationError, ValidationError, RecursionError, ValueError, TypeError):
             continue
+        if foreign:
+            hint = "return JSON, a dataclass or a Pydantic model"
+            _log.warning("result has no JSON form: kept as text", types=", ".join(sorted(foreign)), hint=hint)
         return value
     return {"return_value": None, "kind": "tool-return"}
 

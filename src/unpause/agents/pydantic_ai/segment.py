@@ -18,8 +18,10 @@ from unpause.agents.pydantic_ai.answers import RecordedModel, needs_streams
 from unpause.agents.pydantic_ai.capabilities import PlainCapability, SegmentCapability
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.events import EventRecorder
+from unpause.agents.pydantic_ai.external_events import RowWaiter
 from unpause.agents.pydantic_ai.failures import Meter, RunLimits, counted, failure
 from unpause.agents.pydantic_ai.forms import conceal_filled_in
+from unpause.agents.pydantic_ai.frontends import context_of, tools_of
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed, output_type
 from unpause.agents.pydantic_ai.results import recorded_return
@@ -61,7 +63,10 @@ class AgentSetup:
 
 
 class SegmentLoop:
-    """Goes on with one run. Where the agent streams, every event passes ``run``, which is one coroutine therefore."""
+    """Goes on with one run. Where the agent streams, every event passes ``run``, which is one coroutine therefore.
+
+    ``events`` is what the agent's code waits for external events with.
+    """
 
     def __init__(self, setup: AgentSetup, segment: Segment, journal: Journal, meter: Meter) -> None:
         self._setup = setup
@@ -75,13 +80,15 @@ class SegmentLoop:
         self._judge = OutputJudge(journal, self._calls, self._redaction, held)
         shown = ShownCalls(journal, self._calls, self._recorder.arguments, self._redaction)
         kind = PlainCapability if setup.is_plain else SegmentCapability
-        self._gate = kind(journal, shown, setup.policies, held, judge=self._judge)
+        self.events = RowWaiter(segment.run.run_id)
+        self._gate = kind(journal, shown, setup.policies, self.events, held, judge=self._judge)
         self._tools = JournalCapability(
             journal=journal,
             calls=self._calls,
             redaction=self._redaction,
             gate=self._gate,
             max_result_bytes=setup.max_result_bytes,
+            frontend=tools_of(segment.run),
         )
         self._capabilities = self._gate.joined_with(self._tools)
 
@@ -93,6 +100,7 @@ class SegmentLoop:
                 try:
                     async with self._iter(model, deps) as run:
                         self._judge.attach(run)
+                        self._tools.attach(run)
                         self._recorder.follow(run)
                         streams = self._streams(run, model)
                         previous: object = None
@@ -124,11 +132,14 @@ class SegmentLoop:
                 raise
             self._recorder.record_failure(_prompt(self._segment.inputs))
             return failure(error, self._meter.usage, self._redaction)
+        finally:
+            # The run refers back to these: only the garbage collector would free them together.
+            self._recorder.follow(None)
+            self._gate.release()
 
     def _streams(self, run: AgentRun[Any, Any], model: Model) -> bool:
         """Return whether the agent streams its requests; where it does not, have their models record the answers."""
-        settings = (self._setup.agent.model_settings, model.settings)
-        if any(needs_streams(run, each) for each in settings):
+        if needs_streams(run, self._setup.agent.model_settings, model.settings):
             return True
         recorder, meter, limits = self._recorder, self._meter, self._setup.limits
         self._gate.record = lambda serving, context: RecordedModel(serving, context, recorder, meter, limits)
@@ -160,6 +171,7 @@ class SegmentLoop:
             capabilities=self._capabilities,
             output_type=output_type(segment.run.output_schema),
             metadata=_client_data(segment.run),
+            instructions=context_of(segment.run),
             infer_name=False,
         )
 
@@ -171,7 +183,7 @@ class SegmentLoop:
             self._recorder.record_refusal(run.new_messages(), request)
         if stops or self._gate.has_waiting:
             raise self._gate.paused()
-        self._judge.has_unread = False
+        self._judge.has_unread = self._gate.resumes = False
 
     def _before_calls(self, run: AgentRun[Any, Any], response: ModelResponse) -> None:
         """Record the model's answer; raise SegmentPaused where nothing of it may be processed now."""
@@ -183,7 +195,8 @@ class SegmentLoop:
 
     def _pause_of(self, error: SegmentPaused | UserError) -> SegmentPaused:
         if isinstance(error, SegmentPaused):
-            return error
+            # Without the frames, one of which holds it.
+            return error.with_traceback(None)
         if not self._gate.waiting:
             raise error
         # The framework ends a turn with this error in which a call waits that the agent's own handler had approved.
@@ -208,9 +221,9 @@ class SegmentLoop:
 
 
 def _refuse_repetition(previous: object, node: object) -> None:
-    """Raise RuntimeError where a step begins anew: an author's code raised StopAsyncIteration, and would for ever."""
+    """Raise RuntimeError where a step begins anew: an author's code raised StopAsyncIteration, and would forever."""
     if node is previous:
-        raise RuntimeError("the agent did not get on: its code raised StopAsyncIteration")
+        raise RuntimeError("the agent made no progress: its code raised StopAsyncIteration")
 
 
 def _client_data(run: Run) -> dict[str, Any]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_ai.exceptions import ToolFailed
 
+from unpause.agents.containment import describe_error
 from unpause.agents.pydantic_ai.arguments import (
+    Misfit,
     ShownCall,
     explain_change,
     explain_refusal,
     read_arguments,
     show,
 )
-from unpause.domain.runs import CallStatus
+from unpause.agents.pydantic_ai.deferred import explain_unavailable
+from unpause.domain.runs import CallKind, CallStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from pydantic_ai.messages import ToolCallPart
     from pydantic_ai.tools import ToolApproved, ToolDefinition
@@ -26,7 +30,10 @@ if TYPE_CHECKING:
     from unpause.agents.policy import ToolPolicy
     from unpause.agents.pydantic_ai.arguments import Validation
     from unpause.agents.redaction import Redaction
+    from unpause.domain.requirements import Requirement
     from unpause.domain.runs import ToolCall
+
+_LONGEST_REASON = 300
 
 
 class ShownCalls:
@@ -34,7 +41,7 @@ class ShownCalls:
 
     ``recorded`` are the calls of earlier segments, ``arguments`` what is shown of each call, ``granted`` those that the
     agent's own handlers approved. A call in ``questions`` has to be decided again, for the reason there; one in
-    ``complete`` as it is, with nothing left to fill in.
+    ``repeated`` as it is, with nothing to fill in, under the rules of the requirement there.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class ShownCalls:
         self.recorded = recorded
         self.arguments = arguments
         self.questions: dict[str, str] = {}
-        self.complete: set[str] = set()
+        self.repeated: dict[str, Requirement] = {}
         self.granted: dict[str, ToolApproved] = {}
         self._journal = journal
         self._redaction = redaction
@@ -102,7 +109,7 @@ class ShownCalls:
             now = {name: value for name, value in now.items() if name not in shown.filled_in}
             sent = {name: value for name, value in shown.original.items() if name not in shown.filled_in}
             self.show(call.tool_call_id, now, sent)
-        elif error is not None and (shown.values or isinstance(error, ValidationError)):
+        elif error is not None and (shown.values or isinstance(error, ValidationError | Misfit)):
             message = explain_refusal(call.tool_name, error, shown.values)
             self._show_as_before(call.tool_call_id)
         else:
@@ -116,6 +123,37 @@ class ShownCalls:
         The call does not run when its turn comes: it pauses the segment with the others that wait.
         """
         self.questions[call_id] = self._redaction.hide(message)
+
+    def find_unrun(self) -> list[ToolCall]:
+        """Return the calls that people approved in earlier segments and that have not run."""
+        calls = self.recorded.values()
+        return [call for call in calls if call.status is not CallStatus.FINISHED and self.permits(call.tool_call_id)]
+
+    def list_missing(self, tools: Collection[str]) -> set[str]:
+        """Return the names of tools that these calls need and that are not among the agent's ``tools``."""
+        return {call.tool_name for call in self.find_unrun() if call.kind is CallKind.TOOL}.difference(tools)
+
+    def put_back(self, call: ToolCall, error: BaseException | str, *, in_doubt: bool = False) -> None:
+        """Have people approve a call once more, as it is: its tool cannot be reached now."""
+        call_id, required = call.tool_call_id, call.requirement
+        if required is None:
+            return
+        if required.answer is not None and required.answer.values:
+            # They are a part of it, and the next answer does not bring them.
+            sent = call.tool_args if call.sent_args is None else call.sent_args
+            self.show(call_id, call.tool_args, {**sent, **required.answer.values})
+        reason = error if isinstance(error, str) else self._redaction.clean(_innermost(error))
+        # An idempotent one that was cut off was to run again without a question.
+        in_doubt = in_doubt or required.in_doubt or call.status is CallStatus.STARTED
+        self.repeated[call_id] = replace(required, in_doubt=in_doubt)
+        reason = reason[:_LONGEST_REASON].rstrip(". \n")
+        self.ask_again(call_id, explain_unavailable(call.tool_name, reason, in_doubt=in_doubt))
+
+    def was_explained(self, call: ToolCallPart, shown: ShownCall, misfit: Misfit) -> bool:
+        """Whether people have decided the call since they were told of this: then its tool has the last word."""
+        recorded = self.recorded.get(call.tool_call_id)
+        message = self._redaction.hide(explain_refusal(call.tool_name, misfit, shown.values))
+        return recorded is not None and recorded.requirement is not None and recorded.requirement.message == message
 
     def _show_as_before(self, call_id: str) -> None:
         """Show a call without the values that its tool refused."""
@@ -135,6 +173,13 @@ class ShownCalls:
         self._shown[call_id] = ShownCall(arguments, sent)
         self.arguments[call_id] = arguments
         self._journal.show_call(call_id, arguments, sent)
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the message of an error; of a group, which says nothing itself, that of its first one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return describe_error(error)
 
 
 def properties_of(tool_def: ToolDefinition) -> Mapping[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.toolsets import (
+    ApprovalRequiredToolset,
     CombinedToolset,
     ExternalToolset,
     FunctionToolset,
@@ -30,10 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KnownTool:
-    """A tool under the name that the model calls it by; ``source`` is None for one that is run elsewhere."""
+    """A tool under the name that the model calls it by; ``source`` is None for one that is run elsewhere.
+
+    Whether calls of one that ``may_wait`` wait for an approval depends on the call.
+    """
 
     definition: ToolDefinition
     source: Tool[Any] | None = None
+    may_wait: bool = False
 
 
 def list_known_tools(agent: Agent[Any, Any]) -> list[KnownTool]:
@@ -47,20 +53,27 @@ def describe_tools(agent: Agent[Any, Any], policies: ToolPolicies) -> list[ToolD
 
 
 def read_policies(agent: Agent[Any, Any]) -> ToolPolicies:
-    """Return the policies of the agent's tools.
-
-    Raises InvalidSetting for a known tool whose policy cannot be read or names a parameter that the tool does not have.
-    """
+    """Return the policies of the agent's tools; raise InvalidSetting for the first that is impossible."""
     policies = ToolPolicies()
+    for tool, problem in find_policy_errors(agent, policies):
+        raise InvalidSetting(f"agent {agent.name!r}, tool {tool.definition.name!r}: {problem}")
+    return policies
+
+
+def find_policy_errors(agent: Agent[Any, Any], policies: ToolPolicies) -> Iterator[tuple[KnownTool, str]]:
+    """Yield each known tool whose policy is impossible, and why.
+
+    It cannot be read, names a parameter that the tool does not have, or is for another kind of tool.
+    """
     for tool in list_known_tools(agent):
         definition = tool.definition
-        place = f"agent {agent.name!r}, tool {definition.name!r}"
         try:
             rules = policies.get(definition.name, definition.metadata)
         except ValueError as error:
-            raise InvalidSetting(f"{place}: {error}") from None
+            yield tool, str(error)
+            continue
         if definition.kind == "external" and rules.remember is not None:
-            raise InvalidSetting(f"{place}: remember is for approvals, and this tool is run elsewhere")
+            yield tool, "remember is for approvals, and this tool is run elsewhere"
         if definition.parameters_json_schema.get("additionalProperties"):
             # It takes any others, too.
             continue
@@ -68,8 +81,20 @@ def read_policies(agent: Agent[Any, Any]) -> ToolPolicies:
         for field, named in (("user_input", rules.user_input), ("editable", rules.editable)):
             if unknown := [name for name in named if name not in parameters]:
                 has = f"it has {', '.join(parameters)}" if parameters else "it has none"
-                raise InvalidSetting(f"{place}: {field} names no parameter of it: {', '.join(unknown)} ({has})")
-    return policies
+                near = get_close_matches(unknown[0], parameters, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                yield tool, f"{field} names no parameter of it: {', '.join(unknown)} ({has}{hint})"
+
+
+def find_unknown_toolsets(agent: Agent[Any, Any]) -> list[str]:
+    """Return the kinds of toolsets whose tools are only known in a run, such as those of MCP servers."""
+    return sorted({name for toolset in agent.toolsets for name in _unknown(toolset)})
+
+
+def find_renamed_nothing(agent: Agent[Any, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each name that a toolset renames and that is no tool of it, with the names of those there are."""
+    for toolset in agent.toolsets:
+        yield from _renamed_nothing(toolset)
 
 
 def _tools(toolset: AbstractToolset[Any]) -> Iterator[KnownTool]:
@@ -88,6 +113,33 @@ def _tools(toolset: AbstractToolset[Any]) -> Iterator[KnownTool]:
             pass
 
 
+def _unknown(toolset: AbstractToolset[Any]) -> Iterator[str]:
+    match toolset:
+        case WrapperToolset():
+            yield from _unknown(toolset.wrapped)
+        case CombinedToolset():
+            for each in toolset.toolsets:
+                yield from _unknown(each)
+        case FunctionToolset() | ExternalToolset():
+            pass
+        case _:
+            yield type(toolset).__name__
+
+
+def _renamed_nothing(toolset: AbstractToolset[Any]) -> Iterator[tuple[str, list[str]]]:
+    match toolset:
+        case WrapperToolset():
+            yield from _renamed_nothing(toolset.wrapped)
+            if isinstance(toolset, RenamedToolset) and not any(_unknown(toolset)):
+                names = [tool.definition.name for tool in _tools(toolset.wrapped)]
+                yield from ((old, names) for old in toolset.name_map.values() if old not in names)
+        case CombinedToolset():
+            for each in toolset.toolsets:
+                yield from _renamed_nothing(each)
+        case _:
+            pass
+
+
 def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
     """Return the tool as the wrapper shows it, for wrappers that always do the same."""
     definition = tool.definition
@@ -99,6 +151,8 @@ def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
             definition = replace(definition, name=new_names.get(definition.name, definition.name))
         case SetMetadataToolset():
             definition = replace(definition, metadata={**(definition.metadata or {}), **toolset.metadata})
+        case ApprovalRequiredToolset():
+            return replace(tool, may_wait=True)
         case _:
             return tool
     return replace(tool, definition=definition)

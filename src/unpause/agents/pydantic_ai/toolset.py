@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 from pydantic_ai.capabilities import ReinjectSystemPrompt
@@ -20,11 +20,15 @@ from pydantic_ai.exceptions import (
 from pydantic_ai.messages import ModelRequest, ToolCallPart
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import RunContext, ToolDefinition
-from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool, WrapperToolset
 
 from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult
+from unpause.agents.idempotency import current_call
 from unpause.agents.policy import ToolPolicy
+from unpause.agents.pydantic_ai.arguments import ANY_OBJECT
+from unpause.agents.pydantic_ai.connections import find_lost_connection
+from unpause.agents.pydantic_ai.contexts import copied_with
 from unpause.agents.pydantic_ai.deferred import refuse_metadata
 from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
 from unpause.agents.pydantic_ai.forms import conceal_arguments
@@ -38,6 +42,8 @@ from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
+    from pydantic_ai.run import AgentRun
+
     from unpause.agents.driver import Journal
     from unpause.agents.redaction import Redaction
 
@@ -53,12 +59,43 @@ class JournaledToolset(WrapperToolset[Any]):
     gate: CallGate
     redaction: Redaction
     max_result_bytes: int
+    frontend: ExternalToolset[Any] | None = None
+    # The names that a client's tool cannot have, besides those of the agent's tools.
+    taken: Collection[str] = ()
+
+    async def for_run(self, ctx: RunContext[Any]) -> AbstractToolset[Any]:
+        """Prepare the tools for the segment."""
+        with self.gate.reaching_tools():
+            return await super().for_run(ctx)
+
+    async def for_run_step(self, ctx: RunContext[Any]) -> AbstractToolset[Any]:
+        """Prepare the tools for the next step."""
+        with self.gate.reaching_tools():
+            return await super().for_run_step(ctx)
+
+    async def __aenter__(self) -> Self:
+        """Connect to what the tools are served by."""
+        with self.gate.reaching_tools():
+            return await super().__aenter__()
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
-        tools = await super().get_tools(ctx)
+        with self.gate.reaching_tools():
+            tools = await super().get_tools(ctx)
+        if self.frontend is not None:
+            # A client cannot put a tool of its own in the place of one of the agent's.
+            own = await self.frontend.get_tools(ctx)
+            tools = {**{name: tool for name, tool in own.items() if name not in self.taken}, **tools}
         self.gate.originals.update(tools)
+        if self.gate.resumes:
+            # No model sees these: each pauses the segment, instead of an error for the model.
+            tools = {**tools, **{name: self._stand_in(name) for name in self.gate.shown.list_missing(tools)}}
         return {name: _ruled(self._checking(tool), self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
+
+    def _stand_in(self, name: str) -> ToolsetTool[Any]:
+        """Return what takes the approved call of a tool that the agent does not have now."""
+        definition = ToolDefinition(name=name, kind="unapproved")
+        return ToolsetTool(toolset=self, tool_def=definition, max_retries=0, args_validator=ANY_OBJECT)
 
     def _checking(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
         """Return the tool with a validator that sees, as the tool does, whether a human approved the call."""
@@ -69,7 +106,7 @@ class JournaledToolset(WrapperToolset[Any]):
 
     def _with_approval(self, ctx: RunContext[Any]) -> RunContext[Any]:
         """Return the context with the real approval: the loop takes every call after a pause for approved."""
-        return replace(ctx, tool_call_approved=self.gate.shown.permits(ctx.tool_call_id or ""))
+        return copied_with(ctx, tool_call_approved=self.gate.shown.permits(ctx.tool_call_id or ""))
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
@@ -108,11 +145,12 @@ class JournaledToolset(WrapperToolset[Any]):
 
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - whatever the tool returns
         redaction = partial(self._redaction, self.gate.rules_of(tool.tool_def), arguments)
         try:
-            returned = await self.wrapped.call_tool(name, arguments, ctx, tool)
-            returned = await read_iterator(returned, self.max_result_bytes)
+            with current_call(call_id, ctx):
+                returned = await self._reach(name, arguments, ctx, tool)
+                returned = await read_iterator(returned, self.max_result_bytes)
         except (ApprovalRequired, CallDeferred) as error:
             try:
                 refuse_metadata(error)
@@ -141,6 +179,19 @@ class JournaledToolset(WrapperToolset[Any]):
         # Not the tool's own object: the model gets the record's content, as it would after a restart.
         return restore(result)
 
+    async def _reach(self, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]) -> Any:  # noqa: ANN401 - whatever the tool returns
+        """Call the tool; where its server is away, an approved call waits for another yes."""
+        try:
+            return await self.wrapped.call_tool(name, arguments, ctx, tool)
+        except Exception as error:  # the boundary around a tool's server: its libraries have errors of their own
+            call_id = ctx.tool_call_id or ""
+            recorded = self.calls.get(call_id)
+            lost = find_lost_connection(tool, error)
+            if lost is None or recorded is None or not self.gate.shown.permits(call_id):
+                raise
+            self.gate.shown.put_back(recorded, lost.error, in_doubt=lost.may_have_run)
+            raise ApprovalRequired from error
+
     def _redaction(self, rules: ToolPolicy, arguments: dict[str, Any]) -> Redaction:
         return self.redaction.concealing(conceal_arguments(rules, arguments))
 
@@ -163,7 +214,13 @@ class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
     redaction: Redaction
     gate: CallGate
     max_result_bytes: int
+    frontend: ExternalToolset[Any] | None = None
     output_tools: set[str] = field(default_factory=set)
+
+    def attach(self, run: AgentRun[Any, Any]) -> None:
+        """Learn the names of the output tools before the first step: no tool of a client may have one of them."""
+        toolset = run.ctx.deps.output_schema.toolset
+        self.output_tools.update(() if toolset is None else toolset.processors)
 
     async def prepare_output_tools(
         self,
@@ -176,7 +233,16 @@ class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, journaled."""
-        return JournaledToolset(toolset, self.journal, self.calls, self.gate, self.redaction, self.max_result_bytes)
+        return JournaledToolset(
+            toolset,
+            self.journal,
+            self.calls,
+            self.gate,
+            self.redaction,
+            self.max_result_bytes,
+            self.frontend,
+            self.output_tools,
+        )
 
     async def before_model_request(
         self,
@@ -199,7 +265,7 @@ class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
         ctx: RunContext[Any],  # noqa: ARG002 - part of the hook
         *,
         call: ToolCallPart,
-        tool_def: ToolDefinition,  # noqa: ARG002
+        tool_def: ToolDefinition,  # noqa: ARG002 - the library's signature
         args: str | dict[str, Any],
     ) -> str | dict[str, Any]:
         """Send back a call whose arguments were nested too deeply to be kept."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _LARGEST_ID: Final = 2**63 - 1
 
-_MOST_NAMES: Final = 400
+_MAX_NAMES: Final = 400
 _DEEPEST: Final = 4
 _FILE_BYTES: Final = 8_000
 _ALL_BYTES: Final = 48_000
@@ -75,13 +75,13 @@ def find_checkout(root: Path, repo_id: int) -> Path | None:
 
 
 def describe_checkout(folder: Path) -> str:
-    """Return the names of the files, four folders deep and at most 400, and the beginnings of the telling ones.
+    """Return the names of the files, four folders deep and at most 400, and how those begin that say how to prepare it.
 
     Links are named and not followed. Bytes that are no UTF-8 are marked as such.
     """
     names: list[str] = []
     for name in _walk(folder, "", 1):
-        if len(names) == _MOST_NAMES:
+        if len(names) == _MAX_NAMES:
             names.append("… and more")
             break
         names.append(name)

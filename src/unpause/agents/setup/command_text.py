@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MOST_COMMANDS: Final = 50
+MAX_COMMANDS: Final = 50
 
 _PROMPT: Final = "$ "
 _FENCE: Final = "```"
@@ -60,7 +60,7 @@ def _commands(lines: Sequence[str]) -> list[str]:
     # A copied terminal: what does not follow a prompt is output.
     written = typed or list(lines)
     commands = [line.strip() for line in written if line.strip() and not line.lstrip().startswith("#")]
-    if len(commands) > 1 and (len(commands) > MOST_COMMANDS or any(map(_is_bound, commands))):
+    if len(commands) > 1 and (len(commands) > MAX_COMMANDS or any(map(_is_bound, commands))):
         return ["\n".join(["set -e", *written])]
     return commands
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.driver import ArgumentCheck, Journal, ModelName, Segment, SegmentEnd
     from unpause.agents.pydantic_ai.driver import DriverOptions
-    from unpause.agents.setup.segment import Workshop
+    from unpause.agents.setup.segment import CommandSettings
     from unpause.clock import Clock
 
 AGENT_ID: Final = "setup-commands"
@@ -43,10 +43,10 @@ class SetupCommandsDriver:
     agent_id = AGENT_ID
     agent_name = AGENT_ID
 
-    def __init__(self, model: Model, options: DriverOptions, workshop: Workshop, clock: Clock) -> None:
+    def __init__(self, model: Model, options: DriverOptions, commands: CommandSettings, clock: Clock) -> None:
         self._models = ModelChoice(model, options.models)
         self._ids = options.ids
-        self._workshop = workshop
+        self._workshop = commands
         self._clock = clock
         limits = RunLimits(request_limit=options.request_limit, total_tokens_limit=options.total_tokens_limit)
         self._planner = Planner(limits, options.redaction)
@@ -69,8 +69,8 @@ class SetupCommandsDriver:
     def check_arguments(
         self,
         tool_name: str,  # noqa: ARG002 - part of the protocol
-        arguments: Mapping[str, Any],  # noqa: ARG002
-        chosen: Collection[str],  # noqa: ARG002
+        arguments: Mapping[str, Any],  # noqa: ARG002 - the protocol's
+        chosen: Collection[str],  # noqa: ARG002 - the protocol's
     ) -> ArgumentCheck | None:
         """Return None: the arguments of a command are not edited."""
         return None

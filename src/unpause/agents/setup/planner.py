@@ -12,7 +12,7 @@ from pydantic_ai.messages import BinaryContent
 
 from unpause.agents.containment import is_stop
 from unpause.agents.pydantic_ai.failures import counted, failure
-from unpause.agents.setup.command_text import MOST_COMMANDS
+from unpause.agents.setup.command_text import MAX_COMMANDS
 from unpause.agents.setup.progress import StepState, shown_output
 from unpause.domain.events import EventType
 
@@ -58,7 +58,7 @@ class Plan(BaseModel):
     """The commands to run, in order, or a question that has to be answered first."""
 
     commands: list[Command] = Field(
-        default_factory=list, max_length=MOST_COMMANDS, description="Shell commands, in the order in which to run them."
+        default_factory=list, max_length=MAX_COMMANDS, description="Shell commands, in the order in which to run them."
     )
     question: str | None = Field(
         default=None, description="What a person has to decide before any command can run; null for nothing."

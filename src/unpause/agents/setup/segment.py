@@ -41,7 +41,7 @@ _HOMES = ".homes"
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class CommandSettings:
     """What commands are run with: the folder of all checkouts, limits, where programs are found, and as which user."""
 
     root: Path
@@ -55,7 +55,7 @@ class Workshop:
 class SegmentTools:
     """What a segment works with; ``usage`` counts on from the segments before it."""
 
-    workshop: Workshop
+    commands: CommandSettings
     planner: Planner
     model: Model
     usage: RunUsage
@@ -90,7 +90,7 @@ class SetupSegment:
 
     def _find_folder(self) -> Path | None:
         repo_id = self._segment.run.repo_id
-        return None if repo_id is None else find_checkout(self._tools.workshop.root, repo_id)
+        return None if repo_id is None else find_checkout(self._tools.commands.root, repo_id)
 
     def _prompt(self, question: Question | None) -> str | None:
         """Return the user's prompts that no plan has followed; None where there are none."""
@@ -151,13 +151,13 @@ class SetupSegment:
         return self._ask_about(failed)
 
     def _command_rules(self) -> CommandRules:
-        workshop = self._tools.workshop
-        home = workshop.root.resolve() / _HOMES / str(self._segment.run.repo_id)
+        commands = self._tools.commands
+        home = commands.root.resolve() / _HOMES / str(self._segment.run.repo_id)
         home.mkdir(parents=True, exist_ok=True)
-        if workshop.user is not None:
-            os.chown(home, *workshop.user)
-        environment = clean_environment(workshop.search_path, home)
-        return CommandRules(workshop.timeout_seconds, workshop.output_bytes, environment, workshop.user)
+        if commands.user is not None:
+            os.chown(home, *commands.user)
+        environment = clean_environment(commands.search_path, home)
+        return CommandRules(commands.timeout_seconds, commands.output_bytes, environment, commands.user)
 
     async def _run(self, step: Step, folder: Path, rules: CommandRules) -> bool:
         """Run one command and keep its result; return False if a pause was requested before it did anything."""

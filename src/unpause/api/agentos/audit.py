@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from unpause.api.agentos.caller import Caller
 from unpause.api.agentos.replies import json_response
 from unpause.api.agentos.wire.pages import page_at, page_json
 from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.answers import answer
-from unpause.api.audit_json import audit_json
+from unpause.api.audit_json import audit_json, read_audit_filter
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.domain.audit import AuditFilter
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -30,11 +31,11 @@ router = APIRouter(route_class=AgnoRoute, tags=["Audit"], responses=ERRORS)
 async def list_audit_entries(
     application: App,
     caller: Caller,
-    run_id: Annotated[str | None, Query(max_length=36)] = None,
+    chosen: Annotated[AuditFilter, Depends(read_audit_filter)],
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
-    """Return a page of the audit trail, newest first: of one run, or of the whole organization."""
-    chosen = page_at(page, limit)
-    found, total = await application.audit.list_entries(caller, run_id, chosen)
-    return json_response({"data": [audit_json(entry) for entry in found], "meta": page_json(chosen, total)})
+    """Return a page of the organization's audit trail, newest first."""
+    at = page_at(page, limit)
+    found, total = await application.audit.list_entries(caller, chosen, at)
+    return json_response({"data": [audit_json(entry) for entry in found], "meta": page_json(at, total)})

@@ -15,6 +15,7 @@ from unpause.api.answers import answer, answer_list
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.permissions import CONSOLE_PATH
+from unpause.api.prefix import prefix_of
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ DATABASE_ID = "unpause"
 async def get_api_info(request: Request, application: App) -> Response:
     """Return the name and version of the server; send browsers to the console."""
     if application.settings.console and "text/html" in request.headers.get("accept", ""):
-        to = f"{request.scope.get('root_path', '').rstrip('/')}{CONSOLE_PATH}"
+        to = f"{prefix_of(request.scope)}{CONSOLE_PATH}"
         return RedirectResponse(to, 303, {"Vary": "Accept", "Cache-Control": "no-store"})
-    return json_response({"name": "Unpause", "version": VERSION, "docs": "/docs"})
+    return json_response({"name": "Unpause", "version": VERSION, "docs": f"{prefix_of(request.scope)}/docs"})
 
 
 @router.get(

@@ -126,7 +126,7 @@ async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the
     return stream_frames(application, frames)
 
 
-async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | None]]:
+async def _attached(application: Application, run: Run, index: int) -> AsyncIterator[tuple[Frame, int | str | None]]:
     """Yield the frames with their event numbers, and frames that announce replay, catch-up and live events."""
     translate = framer(run)
     settled = _is_settled(run)

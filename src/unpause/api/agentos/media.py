@@ -101,15 +101,15 @@ async def read_media(sent: SentMedia, settings: Settings) -> tuple[Image, ...]:
 
     Raises InvalidInput, which names the field, for media that are not accepted and for too many of them.
     """
-    most, limit = settings.max_images, settings.max_image_bytes
+    max_images, limit = settings.max_images, settings.max_image_bytes
     uploads = await read_files(sent.files, settings)
     for field, text in (("audio", sent.audio), ("videos", sent.videos)):
         if await _read_list(field, text):
             raise InvalidInput(f"{field}: not accepted; send images and files only")
     images, files = await _read_list("images", sent.images), await _read_list("input_files", sent.input_files)
     count = len(uploads) + len(images) + len(files)
-    if count > most:
-        raise InvalidInput(f"files, images and input_files: {count} sent, at most {most} are accepted")
+    if count > max_images:
+        raise InvalidInput(f"files, images and input_files: {count} sent, at most {max_images} are accepted")
     if not images and not files:
         return uploads
     return (*uploads, *await asyncio.to_thread(_read_items, images, files, limit))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from starlette.responses import JSONResponse, Response
 
-from unpause.api.audit_json import AuditEntryResponse, audit_json
+from unpause.api.audit_json import AuditEntryResponse, audit_json, read_audit_filter
 from unpause.api.codegen.caller import Member, get_member
 from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import OF_MEMBERS
 from unpause.api.dependencies import App
 from unpause.api.errors import CodegenRoute
 from unpause.api.rate_limits import Bucket, limited
+from unpause.domain.audit import AuditFilter
 
 router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
 
@@ -26,8 +27,8 @@ router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
     dependencies=limited(Bucket.READ, get_member),
 )
 async def list_audit_entries(
-    application: App, principal: Member, page: Paging, run_id: Annotated[str | None, Query(max_length=36)] = None
+    application: App, principal: Member, page: Paging, chosen: Annotated[AuditFilter, Depends(read_audit_filter)]
 ) -> Response:
-    """Return a page of the audit trail, newest first: of one run, by its UUID, or of the whole organization."""
-    found, total = await application.audit.list_entries(principal, run_id, page)
+    """Return a page of the organization's audit trail, newest first."""
+    found, total = await application.audit.list_entries(principal, chosen, page)
     return JSONResponse(page_json([audit_json(entry) for entry in found], total, page))

@@ -71,7 +71,7 @@ async def get_agent_run_logs(
 ) -> Response:
     """Return a page of a run's log, oldest first unless reversed."""
     with renaming_run_not_found():
-        log = await application.listing.read_log(
+        log = await application.run_lists.read_log(
             principal, agent_run_id, EventSelection(_SHOWN, page, newest_first=reverse)
         )
     run = agent_run(log.run, address_of(application, request))

@@ -83,7 +83,7 @@ async def create_agent_run(
     if body.repo_id is not None and body.repo_id not in _REPOSITORIES:
         raise InvalidInput(f"repo_id {body.repo_id} is not the number of a repository")
     await application.agents.expect()
-    agent_id = application.choice.choose_agent(body.repo_id, body.agent_type)
+    agent_id = application.agent_router.choose_agent(body.repo_id, body.agent_type)
     if agent_id is None:
         raise NotFound(_NO_REPOS, {"detail": _NO_AGENTS})
     command = CreateRun(
@@ -135,7 +135,7 @@ async def list_agent_runs(  # noqa: PLR0913, PLR0917 - the parameters of the wir
     """Return a page of the organization's runs, newest first."""
     ends = ends_of(status.value) if status is not None else None
     query = ListRuns(user_id, source_type.value if source_type is not None else None, ends, page)
-    runs, total = await application.listing.list_runs(principal, query)
+    runs, total = await application.run_lists.list_runs(principal, query)
     address = address_of(application, request)
     return JSONResponse(page_json([agent_run(run, address) for run in runs], total, page))
 

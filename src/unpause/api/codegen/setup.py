@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from unpause.agents.setup.checkout import find_checkout
 from unpause.api.answers import Responses
 from unpause.api.codegen.caller import Member, get_member
-from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED
+from unpause.api.codegen.wire.runs import LONGEST_NAME, OF_MEMBERS, REFUSED, Number
 from unpause.api.codegen.wire.translate import status_word, web_url
 from unpause.api.dependencies import App, address_of
 from unpause.api.errors import CodegenRoute
@@ -39,7 +39,7 @@ class GenerateSetupCommandsInput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    repo_id: int
+    repo_id: Number
     prompt: str | None = Field(default=None, description="The purpose of the commands, for the model")
     trigger_source: str = Field(
         default="setup-commands", max_length=LONGEST_NAME, description="The trigger, kept in the run's metadata"

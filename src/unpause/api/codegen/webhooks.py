@@ -35,7 +35,7 @@ _REFUSED: Responses = {
     400: {"model": WebhookRefusedErrorResponse, "description": "The URL or the secret is invalid"},
     **OF_MEMBERS,
 }
-_MOST_OVERRIDES = 10
+_MAX_OVERRIDES = 10
 
 
 def read_webhooks(
@@ -48,8 +48,8 @@ def read_webhooks(
     """
     if overrides is None:
         return None
-    if len(overrides) > _MOST_OVERRIDES:
-        raise InvalidInput(f"webhooks: more than {_MOST_OVERRIDES} for one run")
+    if len(overrides) > _MAX_OVERRIDES:
+        raise InvalidInput(f"webhooks: more than {_MAX_OVERRIDES} for one run")
     return tuple(application.webhooks.build_target(each.url, each.secret) for each in overrides)
 
 

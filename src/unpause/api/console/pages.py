@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from unpause.api.console.sign_in import router as sign_in_router
+from unpause.api.prefix import prefix_of
+from unpause.lazy import LazyModule
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fastapi import FastAPI
-    from jinja2 import Environment
     from starlette.requests import Request
+
+    from unpause.api.console import templating
+else:
+    templating = LazyModule("unpause.api.console.templating")
 
 
 class _Page(NamedTuple):
@@ -96,8 +101,7 @@ def add_console(app: FastAPI) -> None:
 
 def _endpoint(page: _Page) -> Callable[[Request], Coroutine[None, None, Response]]:
     async def answer(request: Request) -> Response:
-        root = request.scope.get("root_path", "").rstrip("/")
-        return HTMLResponse(await asyncio.to_thread(_render, page, root), headers=_HEADERS)
+        return HTMLResponse(await asyncio.to_thread(_render, page, prefix_of(request.scope)), headers=_HEADERS)
 
     return answer
 
@@ -115,18 +119,11 @@ async def _static(request: Request) -> Response:
 
 @lru_cache(64)
 def _render(page: _Page, root: str) -> str:
-    template = _environment().get_template(page.template)
+    # A server whose console nobody opens needs no templates.
     entries = [entry for entry in NAVIGATION if entry.path in PAGES]
-    return template.render(root=root, title=page.title, section=page.section, version=VERSION, navigation=entries)
-
-
-@cache
-def _environment() -> Environment:
-    # Here: a server whose console nobody opens needs none of it.
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
-
-    folder = FileSystemLoader(Path(__file__).parent / "templates")
-    return Environment(loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return templating.TEMPLATES.get_template(page.template).render(
+        root=root, title=page.title, section=page.section, version=VERSION, navigation=entries
+    )
 
 
 @cache

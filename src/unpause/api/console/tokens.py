@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
-from unpause.api.native import ERRORS, Caller, NativeRoute, model_response, moment
+from unpause.api.native import ERRORS, Caller, NativeRoute, model_response, moment, page_of
 from unpause.auth.tokens import NewToken
 from unpause.domain.scopes import DEFAULT_SCOPES
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 router = APIRouter(route_class=NativeRoute, tags=["Caller"], responses=ERRORS)
 
 _TEN_YEARS = 315_360_000
-_MOST_SCOPES = 100
+_MAX_SCOPES = 100
 _LONGEST_NAME = 255
 
 
@@ -57,14 +57,15 @@ MODELS = (CreatedTokenResponse, TokenPage, TokenResponse)
 
 
 class CreateTokenRequest(BaseModel):
-    """A token to create; other keys are ignored."""
+    """A token to create."""
 
-    model_config = ConfigDict(extra="ignore")
+    # A misspelt `expires_in` would make a token that never expires.
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     user_id: str | None = Field(default=None, max_length=_LONGEST_NAME, description="Default: each request names one")
     name: str | None = Field(default=None, max_length=_LONGEST_NAME, description="To recognize it by")
     scopes: list[Annotated[str, Field(max_length=_LONGEST_NAME)]] = Field(
-        default=list(DEFAULT_SCOPES), max_length=_MOST_SCOPES
+        default=list(DEFAULT_SCOPES), min_length=1, max_length=_MAX_SCOPES
     )
     expires_in: int | None = Field(
         default=None, ge=1, le=_TEN_YEARS, description="Lifetime in seconds; default: until it is revoked"
@@ -84,10 +85,11 @@ async def list_tokens(
     cursor: Annotated[str | None, Query(max_length=32, description="`next` of the page before")] = None,
 ) -> Response:
     """Return the organization's tokens, newest first, without their secrets."""
-    found = await application.tokens.list_tokens(caller, limit + 1, cursor)
+    shown, last = page_of(await application.tokens.list_tokens(caller, limit + 1, cursor), limit)
     now = application.clock.now()
-    last = found[limit - 1].id if len(found) > limit else None
-    return model_response(TokenPage(data=[_token(token, now) for token in found[:limit]], next=last))
+    return model_response(
+        TokenPage(data=[_token(token, now) for token in shown], next=None if last is None else last.id)
+    )
 
 
 @router.post(

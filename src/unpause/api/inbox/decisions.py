@@ -78,7 +78,7 @@ async def decide_inbox_request(
     """
     principal = caller.acting_for(body.acting_for)
     request_key = read_request_key(principal, idempotency_key, _OPERATION, **_fingerprint(requirement_id, body))
-    decided = await application.deciding.decide(principal, _command(requirement_id, body), request_key)
+    decided = await application.inbox_decisions.decide(principal, _command(requirement_id, body), request_key)
 
     async def make() -> bytes:
         return response_of(decided, address_of(application, request)).model_dump_json(by_alias=True).encode()
@@ -100,7 +100,7 @@ async def _take_one(
     own = None if key is None else hashlib.sha256(f"{key} {name}".encode()).hexdigest()
     request_key = read_request_key(principal, own, _OPERATION, **_fingerprint(name, body))
     try:
-        decided = await application.deciding.decide(principal, _command(name, body), request_key)
+        decided = await application.inbox_decisions.decide(principal, _command(name, body), request_key)
     except UnpauseError as error:
         status, details = NativeRoute.refuse(error)
         refusal = DecisionRefusal.model_validate({"decision": None, **details, "detail": text_of(error)})

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
-from unpause.api.native import ERRORS, Caller, NativeRoute, moment
+from unpause.api.native import ERRORS, Caller, NativeRoute, model_response, moment, page_of
 from unpause.domain import grants
 from unpause.domain.grants import GrantFilter, GrantMatch, GrantScope
 
@@ -79,10 +79,10 @@ async def list_grants(
 ) -> Response:
     """Return the decisions that count for later calls, newest first: in force or not."""
     found = await application.grants.list_grants(caller, selection, limit=limit + 1, after=cursor)
-    page = GrantPage(
-        data=[grant_json(grant) for grant in found[:limit]], next=found[limit - 1].id if len(found) > limit else None
+    shown, last = page_of(found, limit)
+    return model_response(
+        GrantPage(data=[grant_json(grant) for grant in shown], next=None if last is None else last.id)
     )
-    return Response(page.model_dump_json(), media_type="application/json")
 
 
 @router.delete(
@@ -94,7 +94,7 @@ async def list_grants(
 async def revoke_grant(application: App, caller: Caller, grant_id: str) -> Response:
     """Revoke a grant: the next call waits for people again. Revoking it again changes nothing."""
     grant = await application.grants.revoke_grant(caller, grant_id)
-    return Response(grant_json(grant).model_dump_json(), media_type="application/json")
+    return model_response(grant_json(grant))
 
 
 def grant_json(grant: grants.Grant) -> Grant:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictBool
 
+from unpause.api.time_parameters import Moment
 from unpause.domain.grants import GrantMatch, GrantScope
 from unpause.domain.inbox import RequirementStatus
 from unpause.domain.runs import RunStatus
 
 LONGEST_NAME = 255
 LONGEST_NOTE = 200_000
-MOST_DECISIONS = 100
+MAX_DECISIONS = 100
 
 Kind = Literal["confirmation", "user_input", "external_execution", "question"]
 Verb = Literal["approve", "reject", "answer"]
@@ -133,7 +134,7 @@ class RememberRequest(BaseModel):
 
     scope: GrantScope
     match: GrantMatch = GrantMatch.ARGUMENTS
-    until: AwareDatetime | None = None
+    until: Moment | None = None
 
 
 class DecisionRequest(BaseModel):
@@ -151,7 +152,7 @@ class DecisionRequest(BaseModel):
     arguments: dict[str, Any] | None = None
     result: Any = Field(default=None, description="Text, or JSON that becomes text")
     answer: str | None = Field(default=None, max_length=LONGEST_NOTE)
-    continue_run: bool = Field(
+    continue_run: StrictBool = Field(
         default=True, alias="continue", description="Whether the run goes on once nothing of it is open any more"
     )
     remember: RememberRequest | None = None
@@ -171,7 +172,7 @@ class DecisionsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    decisions: Annotated[list[NamedDecisionRequest], Field(min_length=1, max_length=MOST_DECISIONS)]
+    decisions: Annotated[list[NamedDecisionRequest], Field(min_length=1, max_length=MAX_DECISIONS)]
 
 
 class InboxRun(BaseModel):

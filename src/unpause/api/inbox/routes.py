@@ -19,7 +19,7 @@ from unpause.api.sse import FrameStream
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.principal import Principal
-from unpause.services.inbox_feed import Subscription
+from unpause.services.inbox_feed import InboxSubscription
 
 router = APIRouter(route_class=NativeRoute, tags=["Inbox"], responses=ERRORS)
 
@@ -53,6 +53,14 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the parameters of the wire
     expires_within: Seconds = None,
     in_doubt: Annotated[bool | None, Query()] = None,
     who: Annotated[Literal["mine", "others", "all"], Query()] = "mine",
+    id_prefix: Annotated[
+        str | None,
+        Query(
+            pattern=r"^[0-9a-f-]{3,36}$",
+            description="How the id of the request, or that of its run, begins; with `who=all` also requests that are "
+            "not open any more",
+        ),
+    ] = None,
 ) -> InboxFilter:
     """Return which requests are listed; times are seconds from now."""
     now = application.clock.now()
@@ -65,6 +73,7 @@ def read_filter(  # noqa: PLR0913, PLR0917 - the parameters of the wire
         created_before=None if older_than is None else now - timedelta(seconds=older_than),
         expires_before=None if expires_within is None else now + timedelta(seconds=expires_within),
         in_doubt=in_doubt,
+        id_prefix=id_prefix,
     )
 
 
@@ -111,7 +120,7 @@ async def follow_inbox(
     count_as_stream(request)
     if not follow:
         return FrameStream(application.feed.catch_up(viewer, frame_of, after))
-    subscription = Subscription()
+    subscription = InboxSubscription()
     frames = application.feed.follow(subscription, viewer, frame_of, after)
     return FrameStream(frames, subscription.end)
 

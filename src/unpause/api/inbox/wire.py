@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from unpause.domain.forms import InputField
     from unpause.domain.requirements import Answer, Requirement
     from unpause.domain.runs import TranscriptEntry
-    from unpause.services.inbox_feed import SeenChange
+    from unpause.services.inbox_feed import VisibleChange
 
 VERBS: dict[Decision, Verb] = {
     Decision.CONFIRMED: "approve",
@@ -54,7 +53,10 @@ _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
 _SPOKEN = frozenset({"user", "assistant"})
 _LONGEST_TEXT = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EVENT_ID = re.compile(r"([0-9]{1,17})-(.{1,40})", re.ASCII)
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_EVENT_ID = re.compile(f"([0-9]{{1,17}})-({_UUID})", re.ASCII)
+# Nothing else than what was written: JSON may hold text that no database takes.
+_CURSOR = re.compile(rf'\["([0-9T:.+-]{{1,40}})", "({_UUID})"\]', re.ASCII)
 
 
 def request_of(item: inbox.InboxItem, address: str) -> InboxRequest:
@@ -95,11 +97,11 @@ def decision_of(answer: Answer) -> InboxDecision:
     )
 
 
-def frame_of(seen: SeenChange, address: str) -> bytes:
+def frame_of(visible: VisibleChange, address: str) -> bytes:
     """Return the event of a change: its kind and the request as it stands then."""
-    kind, outcome = seen.change.kind.value, outcome_of(seen.item, address).model_dump(mode="json", by_alias=True)
+    kind, outcome = visible.change.kind.value, outcome_of(visible.item, address).model_dump(mode="json", by_alias=True)
     data = to_json({"event": kind, **outcome}).decode()
-    return f"id: {write_event_id(seen.change.position)}\nevent: {kind}\ndata: {data}\n\n".encode()
+    return f"id: {write_event_id(visible.change.position)}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
 def write_event_id(position: ChangePosition) -> str:
@@ -129,13 +131,13 @@ def read_cursor(text: str | None) -> InboxPosition | None:
     if text is None:
         return None
     try:
-        created_at, requirement_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        moment_of = datetime.fromisoformat(created_at)
-    except (ValueError, TypeError, binascii.Error):
+        found = _CURSOR.fullmatch(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
+        created_at = datetime.fromisoformat(found[1]) if found is not None else None
+    except ValueError:
         raise InvalidInput("cursor is not one of this list") from None
-    if moment_of.tzinfo is None or not isinstance(requirement_id, str):
+    if found is None or created_at is None or created_at.tzinfo is None:
         raise InvalidInput("cursor is not one of this list")
-    return InboxPosition(moment_of, requirement_id)
+    return InboxPosition(created_at, found[2])
 
 
 def _decided(item: inbox.InboxItem) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse
 
-from unpause.api.errors import body_for, retry_headers, status_of
+from unpause.api.errors import body_for, refusal, status_of
 from unpause.api.middleware.console_cookie import check_same_origin, cookie_of
-from unpause.api.permissions import CODEGEN_PREFIX, is_public
+from unpause.api.permissions import CODEGEN_PREFIX, METRICS_PATH, is_public
 from unpause.errors import RateLimited, Unauthenticated, UnpauseError
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Credentials:
             if cookie is not None:
                 check_same_origin(scope, self.public_url)
                 return partial(self.console_sessions.identify, cookie)
-        return partial(self.authenticator.identify, authorization)
+        # The metrics say that the database is away.
+        return partial(self.authenticator.identify, authorization, in_outages=scope["path"] == METRICS_PATH)
 
 
 class ConcurrencyLimits:
@@ -155,7 +156,7 @@ class AuthenticationMiddleware:
             principal = await identify()
             slot = None if self._credentials.authenticator.is_open else _Slot(self._limits, principal.credential)
         except UnpauseError as error:
-            await _refusal(scope["path"], error)(scope, receive, send)
+            await _refusal(scope, error)(scope, receive, send)
             return
         state["principal"] = replace(principal, address=address_of_client(scope))
         if self._credentials.is_browser(scope):
@@ -183,7 +184,7 @@ class AuthenticationMiddleware:
         if response.is_started:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            await _refusal(scope["path"], response.refused)(scope, receive, send)
+            await _refusal(scope, response.refused)(scope, receive, send)
 
 
 def _not_kept(send: Send) -> Send:
@@ -234,8 +235,9 @@ def address_of_client(scope: Scope) -> str | None:
     return str(client[0])[:_LONGEST_ADDRESS] if client else None
 
 
-def _refusal(path: str, error: UnpauseError) -> JSONResponse:
-    message, status = error.message, status_of(error)
-    if isinstance(error, Unauthenticated) and path.startswith(CODEGEN_PREFIX):
-        message = _CODEGEN_UNAUTHENTICATED
-    return JSONResponse(body_for(path, status, message), status, retry_headers(error))
+def _refusal(scope: Scope, error: UnpauseError) -> JSONResponse:
+    if not isinstance(error, Unauthenticated):
+        return refusal(scope, error)
+    path, status = scope["path"], status_of(error)
+    message = _CODEGEN_UNAUTHENTICATED if path.startswith(CODEGEN_PREFIX) else error.message
+    return JSONResponse(body_for(path, status, message), status)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from unpause.api.prefix import prefix_of
 from unpause.errors import ForeignPage
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 CONSOLE_HEADER: Final = "x-unpause-console"
 _NAME = "unpause_console"
-# Browsers accept a cookie of such a name only from this very host, over TLS.
+# Browsers accept a cookie of such a name only from this very host, over TLS, and for all of its paths.
 _SECURE_NAME = f"__Host-{_NAME}"
+# Below a prefix the cookie is for that alone: the rest of the host is somebody else's. Browsers accept it over TLS.
+_SECURE_NAME_BELOW = f"__Secure-{_NAME}"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # `none` is an address that a person entered.
 _OWN_SITE = frozenset({"same-origin", "none"})
@@ -39,16 +42,14 @@ def cookie_of(scope: Scope, public_url: str | None) -> str | None:
 
 def set_cookie(response: Response, scope: Scope, public_url: str | None, value: str, seconds: int) -> None:
     """Have the browser keep the cookie for so long."""
-    name = _cookie_name(scope, public_url)
-    response.set_cookie(
-        name, value, max_age=seconds, path="/", secure=name == _SECURE_NAME, httponly=True, samesite="strict"
-    )
+    name, path = _cookie_name(scope, public_url), prefix_of(scope) or "/"
+    response.set_cookie(name, value, max_age=seconds, path=path, secure=name != _NAME, httponly=True, samesite="strict")
 
 
 def delete_cookie(response: Response, scope: Scope, public_url: str | None) -> None:
     """Have the browser forget the cookie."""
-    name = _cookie_name(scope, public_url)
-    response.delete_cookie(name, path="/", secure=name == _SECURE_NAME, httponly=True, samesite="strict")
+    name, path = _cookie_name(scope, public_url), prefix_of(scope) or "/"
+    response.delete_cookie(name, path=path, secure=name != _NAME, httponly=True, samesite="strict")
 
 
 def check_same_origin(scope: Scope, public_url: str | None) -> None:
@@ -66,7 +67,8 @@ def check_same_origin(scope: Scope, public_url: str | None) -> None:
 
 def _cookie_name(scope: Scope, public_url: str | None) -> str:
     is_secure = scope["scheme"] == "https" or (public_url or "").startswith("https://")
-    return _SECURE_NAME if is_secure else _NAME
+    secure = _SECURE_NAME_BELOW if prefix_of(scope) else _SECURE_NAME
+    return secure if is_secure else _NAME
 
 
 def _host(url: str) -> str | None:

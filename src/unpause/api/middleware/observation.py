@@ -46,26 +46,30 @@ class Observation:
         response = _Response(send, request_id)
         # Middlewares further in may replace the scope, but not the state in it.
         scope.setdefault("state", {})
-        began = perf_counter()
-        HTTP_OPEN.inc()
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                if tracing.is_tracing():
-                    await self._trace(scope, receive, response)
-                else:
-                    await self._app(scope, receive, response.send)
-            finally:
-                self._observe(scope, response.status, perf_counter() - began)
+            if tracing.is_tracing():
+                await self._trace(scope, receive, response)
+            else:
+                await self._respond(scope, receive, response)
 
     async def _trace(self, scope: Scope, receive: Receive, response: _Response) -> None:
         """Pass the request on within its span."""
         sent = Headers(scope=scope)
         with tracing.request_span(sent.get("traceparent"), sent.get("tracestate"), scope["method"]) as opened:
             try:
-                await self._app(scope, receive, response.send)
+                await self._respond(scope, receive, response)
             finally:
                 if opened is not None:
                     tracing.end_request_span(opened, scope["method"], _route_of(scope), response.status)
+
+    async def _respond(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        began = perf_counter()
+        HTTP_OPEN.inc()
+        try:
+            await self._app(scope, receive, response.send)
+        finally:
+            # Within the span, which the line of the log names.
+            self._observe(scope, response.status, perf_counter() - began)
 
     def _observe(self, scope: Scope, status: int, seconds: float) -> None:
         HTTP_OPEN.dec()

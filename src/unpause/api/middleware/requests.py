@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,12 +21,17 @@ if TYPE_CHECKING:
 _TOO_LARGE = 413
 _TOO_SLOW = 408
 # Requests that may bring pictures or files.
-_WITH_MEDIA = re.compile(r"POST (?:/agents/[^/]+/runs|/v1/organizations/[^/]+/agent/run(?:/resume)?)")
+_WITH_MEDIA = re.compile(r"POST (?:/agents/[^/]+/(?:runs|ag-ui)|/v1/organizations/[^/]+/agent/run(?:/resume)?)")
 _ADDRESS_TOO_LONG = 414
 _FIELDS_TOO_LARGE = 431
 _LONGEST_ADDRESS = 16 * 1024
 _LARGEST_FIELDS = 64 * 1024
-_MOST_FIELDS = 256
+_MAX_FIELDS = 256
+# Of several of one of these, one would count.
+_ONCE = frozenset({b"authorization", b"content-type", b"idempotency-key", b"last-event-id"})
+_REPEATED = 400
+_ENCODINGS = frozenset({b"", b"identity"})
+_UNSUPPORTED = 415
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -108,7 +115,8 @@ class LoopbackOnly:
     """Keeps web pages away from a server without authentication.
 
     Any page can make a browser on this machine send a form to 127.0.0.1, or let its own name resolve to it. So the
-    Host must be a name of this machine, and so must an Origin, if the browser sends one.
+    Host must be a name of this machine, and so must an Origin, if the browser sends one. Under another application the
+    port may be open to other machines: a client with an address of one is refused, too.
     """
 
     def __init__(self, app: ASGIApp, host: str, origins: frozenset[str]) -> None:
@@ -118,7 +126,7 @@ class LoopbackOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on unless a foreign page sent it."""
-        if scope["type"] == "http" and not self._is_local(Headers(scope=scope)):
+        if scope["type"] == "http" and not (_is_here(scope) and self._is_local(Headers(scope=scope))):
             message = "This server has no authentication and answers only requests made to and from this machine"
             await JSONResponse(body_for(scope["path"], 403, message), 403)(scope, receive, send)
             return
@@ -131,17 +139,32 @@ class LoopbackOnly:
         return origin is None or origin in self._origins or _name(origin) in self._names
 
 
+def _is_here(scope: Scope) -> bool:
+    """Whether the client has an address of this machine, or none, as over a socket's file."""
+    client = scope.get("client")
+    return client is None or _is_loopback(client[0])
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return True
+
+
 class HeaderLimit:
     """Answers 414 to a URL of more than 16 KiB, and 431 to more than 256 header fields or 64 KiB of them.
 
-    Each parameter and each field costs time, some of it at every lookup.
+    Each parameter and each field costs time, some of it at every lookup. Two tokens, two keys of a request or two types
+    of a body are answered with 400, a compressed body with 415.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on unless its head is too large."""
+        """Pass the request on unless something is wrong with its head."""
         refused = _head_refused(scope) if scope["type"] == "http" else None
         if refused is None:
             await self._app(scope, receive, send)
@@ -156,11 +179,18 @@ def _head_refused(scope: Scope) -> tuple[int, str] | None:
     if len(scope["query_string"]) + len(scope["path"]) > _LONGEST_ADDRESS:
         return _ADDRESS_TOO_LONG, f"The URL is longer than {_LONGEST_ADDRESS} bytes"
     fields = scope["headers"]
-    if len(fields) > _MOST_FIELDS or sum(len(name) + len(value) for name, value in fields) > _LARGEST_FIELDS:
+    if len(fields) > _MAX_FIELDS or sum(len(name) + len(value) for name, value in fields) > _LARGEST_FIELDS:
         return (
             _FIELDS_TOO_LARGE,
-            f"The request has more than {_MOST_FIELDS} header fields or {_LARGEST_FIELDS} bytes of them",
+            f"The request has more than {_MAX_FIELDS} header fields or {_LARGEST_FIELDS} bytes of them",
         )
+    encoding = next((value for name, value in fields if name == b"content-encoding"), b"")
+    if encoding.strip().lower() not in _ENCODINGS and scope["method"] not in {"GET", "HEAD"}:
+        return _UNSUPPORTED, "The body must not be compressed: Content-Encoding is not read"
+    found = [name for name, _ in fields if name in _ONCE]
+    repeated = next((name for number, name in enumerate(found) if name in found[:number]), None)
+    if repeated is not None:
+        return _REPEATED, f"The request has the header field {repeated.decode()} more than once"
     return None
 
 
@@ -182,19 +212,6 @@ class NulCheck:
             body = body_for(scope["path"], 400, "The URL must not contain the character U+0000")
             await JSONResponse(body, 400)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
-
-
-class TrailingSlash:
-    """Removes a trailing slash from the path: AgentOS serves both forms, without a redirect."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on under the path without the slash."""
-        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
-            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         await self._app(scope, receive, send)
 
 

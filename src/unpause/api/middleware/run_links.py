@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 
 from unpause.api.permissions import CONSOLE_PATH
+from unpause.api.prefix import prefix_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,12 +32,12 @@ class RunLinks:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the page's address, or pass the request on."""
-        root = scope.get("root_path", "").rstrip("/")
-        found = _RUN.fullmatch(scope["path"].removeprefix(root)) if scope["type"] == "http" else None
+        found = _RUN.fullmatch(scope["path"]) if scope["type"] == "http" else None
         if found is None or scope["method"] != "GET" or not _opens_page(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        response = RedirectResponse(f"{root}{CONSOLE_PATH}/runs/{quote(found[1], safe='')}", _SEE_OTHER, _HEADERS)
+        page = f"{prefix_of(scope)}{CONSOLE_PATH}/runs/{quote(found[1], safe='')}"
+        response = RedirectResponse(page, _SEE_OTHER, _HEADERS)
         await response(scope, receive, send)
 
 

@@ -214,7 +214,9 @@ class WorkerItem(BaseModel):
     agents: list[str]
     started_at: datetime
     last_heartbeat: datetime
+    heartbeat_age_seconds: float = Field(description="How long before `at` that was")
     alive: bool
+    running: int | None = Field(description="Runs that it executed at its last heartbeat; null for an older version")
 
 
 class WebhookFailures(BaseModel):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from unpause.api.idempotency import IdempotencyKey, read_request_key, respond_on
 from unpause.api.json import large_json_response
 from unpause.api.native import CONFLICT, ERRORS, Caller, NativeRoute
 from unpause.api.runs.wire import overview_json, run_detail, run_page, run_state, timeline_json
+from unpause.api.time_parameters import Moment
 from unpause.domain.run_search import RunSearch
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidInput, NotFound
@@ -28,7 +28,6 @@ router = APIRouter(route_class=NativeRoute, tags=["Runs"], responses=ERRORS)
 
 _LONGEST_NAME = 255
 _LONGEST_TEXT = 500
-_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 _LARGEST = 2**31 - 1
 # What a browser shows as a picture and never executes.
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -42,21 +41,14 @@ def _upper(word: object) -> object:
     return word.upper() if isinstance(word, str) else word
 
 
-def _in_range(at: datetime) -> datetime:
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
-        raise ValueError(f"must be between the years {_FIRST_YEAR} and {_LAST_YEAR}")
-    return at.astimezone(UTC)
-
-
 Status = Annotated[RunStatus, BeforeValidator(_upper)]
-Moment = Annotated[AwareDatetime, AfterValidator(_in_range)]
 Name = Annotated[str | None, Query(max_length=_LONGEST_NAME)]
 
 
 class ResumeRunRequest(BaseModel):
-    """How to resume a paused run; other keys are ignored."""
+    """How to resume a paused run."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     prompt: str | None = Field(
         default=None,
@@ -101,7 +93,7 @@ async def search_runs(
 
     A page with `search` looks at 10,000 runs at most: go on with `next` until it is null.
     """
-    found = await application.finder.search(caller, search)
+    found = await application.run_finder.search(caller, search)
     return await large_json_response(run_page(found, address_of(application, request)))
 
 
@@ -111,7 +103,7 @@ async def get_run(application: App, caller: Caller, request: Request, run_id: st
 
     Administrators also see its audit trail, and the traceback of one that failed.
     """
-    details = await application.finder.get_details(caller, run_id)
+    details = await application.run_finder.get_details(caller, run_id)
     address = address_of(application, request)
     return await large_json_response(run_detail(details, address, for_admin=caller.is_admin))
 
@@ -124,7 +116,7 @@ async def get_run(application: App, caller: Caller, request: Request, run_id: st
 )
 async def get_run_timeline(application: App, caller: Caller, run_id: str) -> Response:
     """Return what happened in a run so far, and where its time went; follow its events to see what comes."""
-    timeline = await application.finder.get_timeline(caller, run_id)
+    timeline = await application.run_finder.get_timeline(caller, run_id)
     return await large_json_response(timeline_json(timeline))
 
 
@@ -143,7 +135,7 @@ async def get_run_image(
     image_number: Annotated[int, Path(ge=0, le=_LARGEST, description="From 0")],
 ) -> Response:
     """Return a picture that came with one of the run's prompts; another kind of file as a download."""
-    image = await application.finder.get_image(caller, run_id, prompt_number, image_number)
+    image = await application.run_finder.get_image(caller, run_id, prompt_number, image_number)
     if image is None:
         raise NotFound("Image not found")
     content = await asyncio.to_thread(b64decode, image.data)

@@ -11,6 +11,7 @@ from unpause.api.native import moment
 from unpause.domain.events import EventType
 from unpause.domain.runs import RunStatus
 from unpause.domain.spans import SpanKind
+from unpause.domain.timeline import describe_requirement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -159,12 +160,7 @@ def _segments(steps: Iterable[Event], user: str | None) -> list[dict[str, Any]]:
 def _requirement(requirement: Requirement, address: str) -> dict[str, Any]:
     rules = requirement.deciders
     return {
-        "requirement_id": requirement.id,
-        "tool_call_id": requirement.call_id,
-        "tool_name": requirement.tool_name,
-        "arguments": requirement.tool_args,
-        "kind": "question" if requirement.question else requirement.kind.value,
-        "in_doubt": requirement.in_doubt,
+        **describe_requirement(requirement),
         "created_at": moment(requirement.created_at),
         "expires_at": _optional(requirement.expires_at),
         "votes": [{"by": vote.by, "at": moment(vote.at), "note": vote.note} for vote in requirement.votes],
@@ -210,7 +206,9 @@ def _workers(overview: Overview) -> list[dict[str, Any]] | None:
             "agents": list(worker.agents),
             "started_at": moment(worker.started_at),
             "last_heartbeat": moment(worker.seen_at),
+            "heartbeat_age_seconds": max(0.0, (overview.at - worker.seen_at).total_seconds()),
             "alive": worker.is_alive,
+            "running": worker.running,
         }
         for worker in overview.workers
     ]

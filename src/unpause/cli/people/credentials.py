@@ -24,6 +24,8 @@ def read_url(text: str) -> str:
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port
+        # Raises for what no client could send.
+        f"{host}{text}".encode(), (host or "").encode("idna")
     except ValueError:
         host = None
     if not host or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:

@@ -11,9 +11,10 @@ from cyclopts import Parameter
 
 from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.escapes import harmless
+from unpause.cli.people.ids import find_request
 from unpause.cli.people.input import read_file_or_words, read_words
 from unpause.cli.people.options import DEFAULTS, Common, RequestId
-from unpause.cli.people.requests import call_text, find_request
+from unpause.cli.people.requests import call_text
 from unpause.cli.people.times import moment_after, now
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Note = Annotated[str | None, Parameter(metavar="TEXT", help="Note for the model 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Remember:
+class RememberOptions:
     """For how long later calls are approved, too, and which."""
 
     for_session: Annotated[
@@ -72,7 +73,7 @@ def approve(
         ),
     ] = None,
     note: Note = None,
-    remember: Remember = Remember(),
+    remember: RememberOptions = RememberOptions(),
     yes: Annotated[
         bool, Parameter(negative=(), show_default=False, help="Approve also a call that may already have run.")
     ] = False,

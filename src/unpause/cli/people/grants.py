@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from unpause.cli.numbers import Limit
 from unpause.cli.people.escapes import harmless
-from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, Limit
+from unpause.cli.people.ids import find_grant
+from unpause.cli.people.options import DEFAULTS, AgentFilter, Common
 from unpause.cli.people.printing import Listing
-from unpause.cli.people.requests import call_text, find_by_beginning
+from unpause.cli.people.requests import call_text
 from unpause.cli.people.tables import Column
 from unpause.cli.people.times import age, now, until
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from unpause.cli.people.errors import JsonObject
 
 app = App(name="grants")
-
-_SEARCHED = 10_000
 
 
 @app.default
@@ -43,7 +43,7 @@ def revoke(
 ) -> None:
     """Revoke a grant: later calls wait again."""
     with common.connect() as client:
-        found = find_by_beginning(client.items("/grants", _SEARCHED), grant, "grant", "grant_id")
+        found = find_grant(client, grant)
         revoked = client.delete(f"/grants/{found['grant_id']}")
     text = f"Revoked: {harmless(_call(found))} waits for a decision again"
     common.printer().object(revoked, found["grant_id"], text)

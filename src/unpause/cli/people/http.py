@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-# None is how Python marks a module as not to be had; httpx goes on without this one.
+# None is how Python marks a module as unavailable; httpx goes on without this one.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # typeshed knows modules only
 
 import httpx  # noqa: E402 - the line above has to come first

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
+from unpause.cli.numbers import Limit
 from unpause.cli.people.client import OPENED
-from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, Limit, RequestId
+from unpause.cli.people.ids import find_request
+from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, RequestId
 from unpause.cli.people.printing import Form
-from unpause.cli.people.requests import call_text, find_request, inbox_listing, request_lines
+from unpause.cli.people.requests import call_text, inbox_listing, request_lines
 from unpause.cli.people.tables import plain_line
 
 if TYPE_CHECKING:
@@ -49,9 +51,7 @@ def show(request: RequestId, /, *, common: Common = DEFAULTS) -> None:
     """Show a request: its arguments, what may be set, and what led to it."""
     printer = common.printer()
     with common.connect() as client:
-        item = find_request(client, request)
-        if "messages" not in item or "earlier" not in item:
-            item = client.get(f"/inbox/{item['requirement_id']}")
+        item = client.get(f"/inbox/{find_request(client, request)['requirement_id']}")
     printer.object(item, item["requirement_id"], *request_lines(item))
 
 

@@ -16,7 +16,6 @@ RequestId = Annotated[
 ]
 RunId = Annotated[str, Parameter(help="Id of the run, or its beginning.")]
 AgentFilter = Annotated[str | None, Parameter(metavar="AGENT", help="Only those of this agent.")]
-Limit = Annotated[int, Parameter(metavar="NUMBER", help="At most so many.")]
 
 
 @Parameter(name="*")

@@ -1,12 +1,10 @@
-"""Open requests: how they are found by the beginning of an id, and how they are shown."""
+"""How requests are shown."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from typing import TYPE_CHECKING
 
-from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.errors import JsonObject, decision_text
 from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.layout import block, fields
@@ -16,52 +14,7 @@ from unpause.cli.people.times import age, now, until
 from unpause.durations import duration_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from unpause.cli.people.client import Client
-
-_SHORTEST: Final = 3
-_NAMED: Final = 5
-# An inbox with more open requests than this is not searched to its end.
-_SEARCHED: Final = 20_000
-
-
-def find_request(client: Client, text: str) -> JsonObject:
-    """Return the request with this id, or the open one whose id, or else whose run's id, begins with the text."""
-    if is_whole_id(text):
-        try:
-            return client.get(f"/inbox/{text}")
-        except CommandFailed as error:
-            if error.code is not Exit.NOT_FOUND:
-                raise
-    items = client.items("/inbox", _SEARCHED, who="all")
-    return find_by_beginning(items, text, "open request", "requirement_id", "run_id")
-
-
-def is_whole_id(text: str) -> bool:
-    """Whether the text is an id, and not only its beginning."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def find_by_beginning(items: Iterable[JsonObject], text: str, what: str, *keys: str) -> JsonObject:
-    """Return the one item whose id begins with the text: the id of the first key, or else of the next.
-
-    Raises CommandFailed where there is none, and where there are several.
-    """
-    if len(text) < _SHORTEST:
-        raise CommandFailed(f"The beginning of an id has {_SHORTEST} characters or more", Exit.USAGE)
-    read = list(items)
-    for key in keys:
-        found = [item for item in read if item[key].startswith(text)]
-        if len(found) > 1:
-            names = ", ".join(item[keys[0]] for item in found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
-            raise CommandFailed(f"{text!r} is the beginning of more than one {what}: {names}", Exit.USAGE)
-        if found:
-            return found[0]
-    raise CommandFailed(f"No {what} has an id that begins with {text!r}", Exit.NOT_FOUND)
+    from collections.abc import Iterator
 
 
 def call_text(item: JsonObject) -> str:

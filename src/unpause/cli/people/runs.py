@@ -7,32 +7,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.numbers import Limit
 from unpause.cli.people.errors import decision_text
 from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.follow import follow
+from unpause.cli.people.ids import find_run, find_run_id
 from unpause.cli.people.layout import block, fields
-from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, Limit, RunId
+from unpause.cli.people.options import DEFAULTS, AgentFilter, Common, RunId
 from unpause.cli.people.printing import Listing
-from unpause.cli.people.requests import call_text, find_by_beginning, is_whole_id
+from unpause.cli.people.requests import call_text
 from unpause.cli.people.tables import Column
 from unpause.cli.people.times import age, moment_before, now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from unpause.cli.people.client import Client
     from unpause.cli.people.errors import JsonObject
 
 app = App(name="runs")
 # Those of the operator, who has the database; by name, since they load what a client has no need of.
 app.command(
-    "unpause.cli.retention:purge", name="purge", help="Delete runs that ended long ago, in the database itself."
+    "unpause.cli.retention:purge",
+    name="purge",
+    help="Delete runs that ended long ago, in the database itself.\n\n"
+    "Runs of a session in which another one has not ended stay: it goes on with them.",
 )
 app.command("unpause.cli.retention:export", name="export", help="Write runs as JSON lines, from the database itself.")
 
 _STATUSES = ("pending", "running", "paused", "completed", "cancelled", "error")
 _NAMED = ", ".join(_STATUSES)
-_SEARCHED = 1000
 
 
 @app.default
@@ -64,7 +67,7 @@ def list_runs(
 def show(run: RunId, /, *, common: Common = DEFAULTS) -> None:
     """Show a run: its prompt, what it waits for, its output or error."""
     with common.connect() as client:
-        item = client.get(f"/runs/{_find(client, run)['run_id']}")
+        item = client.get(f"/runs/{find_run_id(client, run)}")
     common.printer().object(item, item["run_id"], *_lines(item))
 
 
@@ -72,7 +75,7 @@ def show(run: RunId, /, *, common: Common = DEFAULTS) -> None:
 def follow_run(run: RunId, /, *, common: Common = DEFAULTS) -> None:
     """Print a run's events from its start, and go on until it ends, also through pauses and lost connections."""
     with common.connect() as client:
-        follow(client, _find(client, run), common.printer())
+        follow(client, find_run(client, run), common.printer())
 
 
 @app.command
@@ -101,16 +104,9 @@ def resume(
 
 def _change(text: str, action: str, common: Common, body: JsonObject | None = None) -> None:
     with common.connect() as client:
-        run_id = _find(client, text)["run_id"]
+        run_id = find_run_id(client, text)
         state = client.post(f"/runs/{run_id}/{action}", body)
     common.printer().object(state, run_id, f"Run {run_id} is {state['status']}")
-
-
-def _find(client: Client, text: str) -> JsonObject:
-    """Return the run with this id, or the one whose id begins with the text."""
-    if is_whole_id(text):
-        return client.get(f"/runs/{text}")
-    return find_by_beginning(client.items("/runs", _SEARCHED, search=text), text, "run", "run_id")
 
 
 def _status(text: str) -> str:

@@ -8,10 +8,11 @@ from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.escapes import harmless_json
 from unpause.cli.people.layout import fields
 from unpause.cli.people.options import DEFAULTS, Common
-from unpause.cli.people.times import age, now
+from unpause.cli.people.times import age, now, read_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from unpause.cli.people.client import Client
     from unpause.cli.people.errors import JsonObject
@@ -57,12 +58,15 @@ def _lines(found: JsonObject) -> Iterator[str]:
     yield from _fields(found["health"], {"status"})
     for one in found["ready"].get("missing") or ():
         yield from _field("missing", f"{one['part']}: {one['detail']}")
-    yield from _fields(found["ready"], {"status", "reason", "missing"})
+    if schema := found["ready"].get("schema"):
+        yield from _field("schema", schema["detail"])
+    yield from _fields(found["ready"], {"status", "reason", "missing", "schema"})
     yield from _overview(found["overview"] or {})
 
 
 def _overview(overview: JsonObject) -> Iterator[str]:
-    at = now()
+    # The server's time: this machine's clock may differ.
+    at = read_time(overview.get("at")) or now()
     waiting, oldest = overview.get("waiting") or {}, overview.get("oldest_waiting")
     if waiting.get("p50") is not None:
         yield from _field("decided within", f"p50 {waiting['p50']:.0f} s, p95 {waiting['p95']:.0f} s")
@@ -71,11 +75,20 @@ def _overview(overview: JsonObject) -> Iterator[str]:
             "oldest waiting", f"{oldest['tool_name']}, {age(oldest['since'], at)}: {oldest['requirement_id']}"
         )
     for worker in overview.get("workers") or ():
-        state = "alive" if worker["alive"] else f"silent for {age(worker['last_heartbeat'], at)}"
-        yield from _field("worker", f"{worker['name']} {worker['version']}, {state}, {', '.join(worker['agents'])}")
+        yield from _field("worker", ", ".join(_worker(worker, at)))
     for one in overview.get("webhooks") or ():
         yield from _field("webhook", f"{one['server']}: {one['last_error']}")
     yield from _fields(overview, {"at", "waiting", "oldest_waiting", "workers", "webhooks", "series"})
+
+
+def _worker(worker: JsonObject, at: datetime) -> Iterator[str]:
+    """Yield the facts about a worker; servers of older versions send no number of runs."""
+    yield f"{worker['name']} {worker['version']}"
+    yield "alive" if worker["alive"] else "silent"
+    if worker.get("running") is not None:
+        yield f"{worker['running']} running"
+    yield f"heartbeat {age(worker['last_heartbeat'], at)} ago"
+    yield f"agents {' '.join(worker['agents'])}"
 
 
 def _fields(body: JsonObject, without: set[str]) -> Iterator[str]:

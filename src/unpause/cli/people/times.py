@@ -45,7 +45,8 @@ def moment_after(text: str | None, at: datetime) -> str | None:
 def _moment(text: str, at: datetime, direction: int) -> str:
     try:
         moment = at + direction * parse_duration(text) if text[-1:] in SECONDS else datetime.fromisoformat(text)
+        # A time without a zone is one of this machine.
+        moment = moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise CommandFailed(f"{text!r} is not a time such as 1d, 12h, 30m or 2026-10-01", Exit.USAGE) from None
-    # A time without a zone is one of this machine.
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return moment.isoformat().replace("+00:00", "Z")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
 from unpause.store.engine.ownership import BESIDE, create_private, keep_private
-from unpause.store.engine.schema import SCHEMA_REVISION
+from unpause.store.engine.revisions import SchemaState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +38,12 @@ def back_up(database_url: str, target: Path) -> int:
     return target.stat().st_size
 
 
-def restore(backup: Path, database_url: str, *, replace: bool) -> Path | None:
-    """Put a backup in the place of the database, whose process must own it; return where the old one is kept.
+def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | None, SchemaState]:
+    """Put a backup in the place of the database, whose process must own it.
 
-    The old one is moved aside, whole, and only if ``replace`` allows it. Raises InvalidSetting or SchemaMismatch, with
-    nothing changed, where the backup is not one of this server's databases.
+    Return where the old one is kept, and the schema of the backup, which may be older than this code's. The old one is
+    moved aside, whole, and only if ``replace`` allows it. Raises InvalidSetting or SchemaMismatch, and changes nothing,
+    where the backup is not one of this server's databases.
     """
     file = database_file(database_url)
     if file is None:
@@ -56,12 +57,12 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> Path | None:
     fresh = file.with_name(f"{file.name}.restoring")
     fresh.unlink(missing_ok=True)
     with _usable(backup), closing(_open(backup)) as connection:
-        _copy(connection, fresh)
+        schema = _copy(connection, fresh)
     kept = _move_aside(file) if file.exists() else None
     fresh.rename(file)
     keep_private(file)
     _sync_folder(file.parent)
-    return kept
+    return kept, schema
 
 
 @contextmanager
@@ -75,7 +76,7 @@ def marked_in_use(database_url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Of a full disk, say, the server has told already.
+        # The server has reported it already, such as a full disk.
         with suppress(sqlite3.Error):
             _mark(file, _CLOSED)
 
@@ -128,9 +129,9 @@ def _usable(file: Path) -> Iterator[None]:
         raise InvalidSetting(f"{error.filename}: {error.strerror}") from None
 
 
-def _copy(connection: sqlite3.Connection, target: Path) -> None:
-    """Copy the database into a file that appears under its name once it is whole and on disk."""
-    _check_revision(connection)
+def _copy(connection: sqlite3.Connection, target: Path) -> SchemaState:
+    """Copy the database into a file that appears under its name once it is whole and on disk; return its schema."""
+    schema = _check_schema(connection)
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     create_private(partial)
@@ -150,18 +151,26 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
         _sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+    return schema
 
 
-def _check_revision(connection: sqlite3.Connection) -> None:
-    """Raise SchemaMismatch for a database that is none of this server's, or of a newer one."""
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-    revision = known and connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if not revision:
+def _check_schema(connection: sqlite3.Connection) -> SchemaState:
+    """Return the schema; raise SchemaMismatch for no database of a server, or a newer one that this code cannot use."""
+    revision = _value(connection, "alembic_version", "version_num")
+    if revision is None:
         raise SchemaMismatch("this is no database of unpause: it has no schema of it")
-    if revision[0] > SCHEMA_REVISION:
-        raise SchemaMismatch(
-            f"The database schema is at {revision[0]}, ahead of this version's {SCHEMA_REVISION}: use the newer unpause"
-        )
+    state = SchemaState(revision, _value(connection, "schema_compatibility", "oldest_code"))
+    if state.is_ahead:
+        state.require_supported()
+    return state
+
+
+def _value(connection: sqlite3.Connection, table: str, column: str) -> str | None:
+    """Return the value in the only row of a table; None where there is none."""
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [table]).fetchone() is None:
+        return None
+    found = connection.execute(f"SELECT {column} FROM {table}").fetchone()  # noqa: S608 - names of the code's own
+    return None if found is None else str(found[0])
 
 
 def _move_aside(file: Path) -> Path:

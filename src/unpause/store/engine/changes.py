@@ -1,7 +1,8 @@
-"""Collects what a unit does to runs, to be reported once its transaction is committed, and only then."""
+"""Collects what a unit changes, to be reported once its transaction is committed, and only then."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from unpause.domain.changes import RunChange
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from unpause.domain.changes import Outbox
     from unpause.domain.runs import Run
     from unpause.domain.transitions import Trigger
 
@@ -20,27 +22,41 @@ T = TypeVar("T")
 _CHANGES: Final = "unpause changes"
 
 
+@dataclass(slots=True)
+class Changes:
+    """What a transaction did to ``runs``, and the ``outboxes`` that it added messages to."""
+
+    runs: list[RunChange] = field(default_factory=list)
+    outboxes: set[Outbox] = field(default_factory=set)
+
+
 def note_run(connection: Connection, run: Run, trigger: Trigger | None = None, *, claimed: bool = False) -> Run:
     """Have the run's change be reported when the transaction is committed; return the run."""
-    changes = connection.info.get(_CHANGES)
+    changes: Changes | None = connection.info.get(_CHANGES)
     if changes is not None:
-        changes.append(RunChange(run, trigger, claimed))
+        changes.runs.append(RunChange(run, trigger, claimed))
     return run
+
+
+def note_message(connection: Connection, outbox: Outbox) -> None:
+    """Have whatever delivers the messages of the outbox look for this one when the transaction is committed."""
+    changes: Changes | None = connection.info.get(_CHANGES)
+    if changes is not None:
+        changes.outboxes.add(outbox)
 
 
 def note_details(connection: Connection, **details: Any) -> None:  # noqa: ANN401 - for a line of the log
     """Add these to the last change that was noted."""
-    changes: list[RunChange] = connection.info.get(_CHANGES) or []
-    if changes:
-        changes[-1].details.update(details)
+    changes: Changes | None = connection.info.get(_CHANGES)
+    if changes is not None and changes.runs:
+        changes.runs[-1].details.update(details)
 
 
-def noting(unit: Callable[[Connection], T]) -> Callable[[Connection], tuple[T, list[RunChange]]]:
-    """Return the unit with what it did to runs in its last try."""
+def noting(unit: Callable[[Connection], T]) -> Callable[[Connection], tuple[T, Changes]]:
+    """Return the unit with what it changed in its last try."""
 
-    def noted(connection: Connection) -> tuple[T, list[RunChange]]:
-        changes: list[RunChange] = []
-        connection.info[_CHANGES] = changes
+    def noted(connection: Connection) -> tuple[T, Changes]:
+        connection.info[_CHANGES] = changes = Changes()
         return unit(connection), changes
 
     return noted

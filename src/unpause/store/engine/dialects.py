@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.base import ReadOnlyColumnCollection
     from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.sql.selectable import TableValuedAlias
 
 
 class _ByDatabase(FunctionElement[Any]):
@@ -35,10 +36,28 @@ class _ByDatabase(FunctionElement[Any]):
 
 
 @compiles(_ByDatabase)
-def _compile(element: _ByDatabase, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+def _compile(element: _ByDatabase, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
     for_postgresql, for_sqlite = element.clauses
     chosen = for_sqlite if compiler.dialect.name == "sqlite" else for_postgresql
     return compiler.process(chosen.self_group(), **options)
+
+
+class _JsonTexts(FunctionElement[str]):
+    """The texts of an array in JSON, a row each."""
+
+    inherit_cache = True
+    name = "json_texts"
+
+
+@compiles(_JsonTexts)
+def _compile_texts(element: _JsonTexts, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    function = "json_each" if compiler.dialect.name == "sqlite" else "json_array_elements_text"
+    return f"{function}{compiler.process(element.clause_expr, **options)}"
+
+
+def json_texts(array: ColumnElement[Any]) -> TableValuedAlias:
+    """Return the texts of an array in JSON as rows with a ``value``, which may be null where there is no array."""
+    return _JsonTexts(array).table_valued("value")
 
 
 def database_now(parameter: str = "now") -> ColumnElement[datetime]:
@@ -55,7 +74,23 @@ def database_now_or_before(parameter: str) -> ColumnElement[datetime]:
     return _ByDatabase(func.least(moment, func.clock_timestamp()), moment)
 
 
-_NOW = select(database_now())
+_NOW = Statement(select(database_now().label("now")))
+
+
+def first_due(moments: Column[Any]) -> Statement:
+    """Return the query for the earliest of these moments: it reads the first entry of their index, or none."""
+    first, now = func.min(moments, type_=Instant).label("first"), database_now().label("now")
+    # The condition is that of a partial index, which SQLite uses only where the query repeats it.
+    return Statement(select(first, now).where(moments.is_not(None)))
+
+
+def until_first(connection: Connection, query: Statement, own: datetime) -> timedelta | None:
+    """Return how long until what ``first_due`` finds, which may be over; None where there is nothing.
+
+    ``own`` is the time of this process, for SQLite.
+    """
+    [found] = query.all(connection, {"now": own})
+    return None if found["first"] is None else found["first"] - found["now"]
 
 
 def read_now(connection: Connection, own: datetime) -> datetime:
@@ -64,7 +99,8 @@ def read_now(connection: Connection, own: datetime) -> datetime:
     Where an index is searched for few of very many rows, PostgreSQL plans well only with a value that it knows in
     advance.
     """
-    found: datetime = connection.execute(_NOW, {"now": own}).scalar_one()
+    [row] = _NOW.all(connection, {"now": own})
+    found: datetime = row["now"]
     return found
 
 

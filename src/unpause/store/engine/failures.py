@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,33 +11,54 @@ import structlog
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, PendingRollbackError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from unpause.errors import Collision, DatabaseBusy, DatabaseUnavailable, StorageError
+from unpause.errors import Collision, DatabaseBusy, DatabaseFull, DatabaseUnavailable, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from unpause.errors import UnpauseError
 
 _log = structlog.get_logger(__name__)
 
-# SQLSTATE classes for a server that cannot be reached, is stopping, takes no more connections, or has closed this one
-# because its transaction was idle.
-_UNAVAILABLE = ("08", "53300", "57P0", "25P03")
+# SQLSTATE classes for a server that cannot be reached, lacks memory or connections, is stopping, has closed this one
+# because its transaction was idle, has cancelled a statement, cannot use its disk, or is a standby.
+_UNAVAILABLE = ("08", "53", "57", "25P03", "58", "25006")
+READ_ONLY = "25006"
 LOCK_NOT_AVAILABLE = "55P03"
-# A deadlock, or a snapshot that is too old to be written on.
-_CLASHES = ("40P01", "40001")
+DEADLOCK = "40P01"
 # A key that exists already, or a row that is gone; every other violation of a constraint is a bug.
 _COLLISIONS = ("23503", "23505")
 _SQLITE_COLLISIONS = ("SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY")
 _SQLITE_BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
+# A server that refuses a connection says so without a state.
+_TOO_MANY = re.compile(r"too many (?:clients|connections)|connection slots|no more connections allowed")
+_SQLITE_FULL = "SQLITE_FULL"
+# The disk failed, such as one that was detached, or that had no room for the index of the write-ahead log.
+_SQLITE_UNAVAILABLE = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
 class LockTimeout(DatabaseBusy):
     """A lock is held for longer than the statement may wait."""
 
 
-class Clash(DatabaseBusy):
+class TransactionAborted(DatabaseBusy):
     """The database aborted this transaction in favour of another: it can be retried at once."""
+
+
+class TooManyConnections(DatabaseUnavailable):
+    """The server refused another connection; nothing was executed."""
+
+    def __init__(self) -> None:
+        super().__init__("The database takes no more connections")
+
+
+_BY_STATE: Mapping[str, type[DatabaseBusy | DatabaseUnavailable]] = {
+    LOCK_NOT_AVAILABLE: LockTimeout,
+    # A deadlock, or a snapshot that is too old to be written on.
+    DEADLOCK: TransactionAborted,
+    "40001": TransactionAborted,
+    "53100": DatabaseFull,
+}
 
 
 @contextmanager
@@ -48,7 +70,7 @@ def database_errors() -> Iterator[None]:
         raise _translated(error) or StorageError from error
     except sqlite3.OperationalError as error:
         # A BEGIN, which SQLAlchemy does not see.
-        raise (LockTimeout if _is_busy(error) else StorageError) from error
+        raise _sqlite_error(error) or StorageError from error
     except StatementError as error:
         # A parameter cannot be represented in the database; the text holds the statement.
         raise StorageError from error
@@ -58,8 +80,13 @@ def database_errors() -> Iterator[None]:
         raise DatabaseUnavailable from error
 
 
-def _is_busy(error: BaseException | None) -> bool:
-    return str(getattr(error, "sqlite_errorname", None) or "").startswith(_SQLITE_BUSY)
+def _sqlite_error(error: BaseException | None) -> UnpauseError | None:
+    name = str(getattr(error, "sqlite_errorname", None) or "")
+    if name.startswith(_SQLITE_BUSY):
+        return LockTimeout()
+    if name == _SQLITE_FULL:
+        return DatabaseFull()
+    return DatabaseUnavailable() if name.startswith(_SQLITE_UNAVAILABLE) else None
 
 
 def _translated(error: DBAPIError) -> UnpauseError | None:
@@ -70,10 +97,12 @@ def _translated(error: DBAPIError) -> UnpauseError | None:
         constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
         _log.warning("request collided with another one", constraint=constraint)
         return Collision()
-    if state == LOCK_NOT_AVAILABLE or _is_busy(error.orig):
-        return LockTimeout()
-    if state in _CLASHES:
-        return Clash()
+    if name:
+        return _sqlite_error(error.orig)
+    if state in _BY_STATE:
+        return _BY_STATE[state]()
+    if not state and _TOO_MANY.search(str(error.orig)):
+        return TooManyConnections()
     # Without a state the server did not answer: refused, lost, or timed out.
-    silent = not state and not name and isinstance(error, OperationalError)
+    silent = not state and isinstance(error, OperationalError)
     return DatabaseUnavailable() if error.connection_invalidated or silent or state.startswith(_UNAVAILABLE) else None

@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -35,17 +35,18 @@ _BLOCKED_SECONDS = 0.2
 class Lane(Protocol):
     """A connection that runs one piece of work after the other, each in a transaction."""
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction that commits when it returns."""
+    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+        """Run ``work``, which has waited ``since`` that moment, in a transaction that commits when it returns."""
         ...
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A unit in the queue, the future its caller awaits, and whether the caller has been cancelled."""
+    """A unit in the queue since a moment, the future its caller awaits, and whether the caller has been cancelled."""
 
     unit: Callable[[Connection], Any]
     result: asyncio.Future[Any]
+    since: float
     is_cancelled: bool = False
 
 
@@ -56,8 +57,11 @@ class GroupCommit:
     as often as necessary; otherwise its caller gets the error.
     """
 
-    def __init__(self, translation: Translation = nullcontext) -> None:
+    def __init__(self, translation: Translation = nullcontext, now: Callable[[], float] = monotonic) -> None:
         self._translation = translation
+        self._now = now
+        # When the database last answered, by the same clock as the moment since when a unit waits.
+        self._answered_at = now()
         self._waiting: deque[_Waiting] = deque()
         self._work = asyncio.Event()
         self._blocked: deque[_Waiting] | None = None
@@ -74,7 +78,7 @@ class GroupCommit:
         if self._is_over:
             raise ShuttingDown
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(unit, result)
+        waiting = _Waiting(unit, result, self._now())
         if then is not None:
             result.add_done_callback(partial(_call_with_result, then))
         self._waiting.append(waiting)
@@ -112,7 +116,7 @@ class GroupCommit:
     async def write_blocked(self, lane: Lane) -> None:
         """Write the units that wait for a lock, one at a time, until ``finish``.
 
-        One whose caller has been cancelled is not tried for ever, nor any after ``finish``: it has changed nothing.
+        One whose caller has been cancelled is not tried forever, nor any after ``finish``: it has changed nothing.
         """
         self._blocked = blocked = deque[_Waiting]()
         with self._reported_if_interrupted():
@@ -127,13 +131,13 @@ class GroupCommit:
 
     @contextmanager
     def _reported_if_interrupted(self) -> Iterator[None]:
-        """Where the block is interrupted, fail all waiting units: no caller may wait for ever."""
+        """Where the block is interrupted, fail all waiting units: no caller may wait forever."""
         try:
             yield
         except BaseException:
             self._is_over = True
             for waiting in (*self._waiting, *(self._blocked or ())):
-                settle(waiting.result, Outcome(error=ShuttingDown()))
+                settle(waiting.result, UnitOutcome(error=ShuttingDown()))
             raise
 
     async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
@@ -141,13 +145,15 @@ class GroupCommit:
         BATCH.observe(len(batch))
         units = [waiting.unit for waiting in batch]
         try:
-            outcomes = await lane.run(partial(_run_all, units, self._translation))
+            since = max(batch[0].since, self._answered_at)
+            outcomes = await lane.run(partial(_run_all, units, self._translation), since)
+            self._answered_at = self._now()
         except Exception as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
-            outcomes = [Outcome(error=error)] * len(batch)
+            outcomes = [UnitOutcome(error=error)] * len(batch)
         except BaseException:
             # The writing task was cancelled: it is unknown whether this was written.
             for waiting in batch:
-                settle(waiting.result, Outcome(error=ShuttingDown()))
+                settle(waiting.result, UnitOutcome(error=ShuttingDown()))
             raise
         for waiting, outcome in zip(batch, outcomes, strict=True):
             given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
@@ -158,19 +164,20 @@ class GroupCommit:
 
     def _set_aside(self, waiting: _Waiting) -> None:
         if self._blocked is not None:
+            waiting.since = self._now()
             self._blocked.append(waiting)
             self._is_blocked.set()
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UnitOutcome:
     """What a call returned, or the exception that it raised."""
 
     value: Any = None
     error: BaseException | None = None
 
 
-def settle(result: asyncio.Future[Any], outcome: Outcome) -> None:
+def settle(result: asyncio.Future[Any], outcome: UnitOutcome) -> None:
     """Set the outcome as the result, unless that was cancelled."""
     if result.done():
         return
@@ -187,14 +194,14 @@ def _call_with_result(then: Callable[[Any], None], result: asyncio.Future[Any]) 
 
 def _run_all(
     units: list[Callable[[Connection], Any]], translation: Translation, connection: Connection
-) -> list[Outcome]:
+) -> list[UnitOutcome]:
     if len(units) == 1:
         # A failure may roll the whole transaction back: no savepoint is needed.
-        return [Outcome(value=units[0](connection))]
+        return [UnitOutcome(value=units[0](connection))]
     return [_run_guarded(connection, unit, translation) for unit in units]
 
 
-def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> Outcome:
+def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> UnitOutcome:
     send_text(connection, "SAVEPOINT unit")
     try:
         with translation():
@@ -207,5 +214,5 @@ def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], tran
             flush(connection)
         connection.exec_driver_sql("ROLLBACK TO unit")
         connection.exec_driver_sql("RELEASE unit")
-        return Outcome(error=error)
-    return Outcome(value=value)
+        return UnitOutcome(error=error)
+    return UnitOutcome(value=value)

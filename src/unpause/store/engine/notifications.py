@@ -10,7 +10,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.postgres import CONNECTION
+from unpause.store.engine.revisions import session_name
+from unpause.store.engine.servers import connection_arguments
+from unpause.store.engine.silence import connecting
 from unpause.store.engine.statements import Statement
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 _CHANNEL = "unpause"
 # The connection in pg_stat_activity.
-_NAME = "unpause listener"
+_NAME = session_name("listener")
 _NOTIFY = Statement(select(func.pg_notify(bindparam("channel", type_=String), bindparam("payload", type_=String))))
 
 # A server that is gone without closing the connection is noticed after this many seconds.
@@ -35,13 +37,21 @@ def notify(connection: Connection, payload: str) -> None:
     _NOTIFY.send(connection, {"channel": _CHANNEL, "payload": payload})
 
 
-async def listen(url: URL) -> AsyncGenerator[str | None]:
+async def listen(url: URL, silent_seconds: float | None = None) -> AsyncGenerator[str | None]:
     """Yield None once it listens and whenever there was no notification for a while, else each payload.
 
-    Raises DatabaseUnavailable when the connection is lost. LISTEN belongs to a session: a pooler must not share it.
+    Raises DatabaseUnavailable when the connection is lost, or the server is silent for longer than ``silent_seconds``
+    when it is asked whether it is there. LISTEN belongs to a session: a pooler must not share it.
     """
     engine = create_async_engine(
-        url, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args={**CONNECTION, "application_name": _NAME}
+        url,
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        connect_args={
+            **connection_arguments(url, application_name=_NAME),
+            # While it listens a server is silent for as long as it has nothing to say.
+            "async_creator_fn": connecting(silent_seconds and silent_seconds + _SILENCE_SECONDS),
+        },
     )
     try:
         with database_errors():

@@ -24,7 +24,7 @@ BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock")
 def keep_private(file: Path) -> None:
     """Let only this user read and write the files that exist; one of another user stays as it is."""
     for ending in BESIDE:
-        found = Path(f"{file.resolve()}{ending}")
+        found = Path(os.path.realpath(file) + ending)
         # A folder that was named by mistake is refused when it is opened.
         if found.is_file():
             with suppress(PermissionError):
@@ -48,7 +48,7 @@ def own_database(database_url: str) -> FileLock | None:
     if file is None:
         return None
     # Resolved: a link to the file is the same file.
-    lock = FileLock(f"{file.resolve()}.lock", timeout=0, mode=OWN_MODE)
+    lock = FileLock(os.path.realpath(file) + ".lock", timeout=0, mode=OWN_MODE)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -70,7 +70,7 @@ def prepare_database(database_url: str) -> None:
         # In another process: Alembic needs memory that a server would keep without using it.
         command = [sys.executable, "-m", "unpause", "db", "upgrade", "--unlocked"]
         environment = {**os.environ, "UNPAUSE_DATABASE_URL": database_url}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - this program itself
         if done.returncode != 0:
             file.unlink(missing_ok=True)
             raise SchemaMismatch(f"The new database {file} could not be created: {done.stderr.strip()[-500:]}")

@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from psycopg import AsyncConnection
+    from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGconn, PGresult
     from sqlalchemy.engine import Connection, Dialect
 
 # Compiles only: the placeholders of the protocol itself, in place of psycopg's.
-_DIALECT: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+_DIALECT: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # it has no annotations
 _PLACEHOLDER = re.compile(r"\$(\d+)")
+# The state of a warning without one of its own. At a COMMIT there is only the one of synchronous replication.
+_WARNING = "01000"
 # The protocol counts parameters in two bytes.
-_MOST_PARAMETERS = 30_000
+_MAX_PARAMETERS = 30_000
 
 
 class _Command(NamedTuple):
@@ -52,11 +55,13 @@ class Pipeline:
         self._driver = driver
         self._queue: list[_Command] = []
         self._transformer = Transformer(driver)
+        self._warning: str | None = None
+        driver.add_notice_handler(self._note_warning)
 
     def send(self, connection: Connection, text: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Queue the statement; an INSERT of several rows as one."""
         if len(parameters) > 1 and text.startswith("INSERT") and text.endswith(")"):
-            at_once = max(1, _MOST_PARAMETERS // len(parameters[0]))
+            at_once = max(1, _MAX_PARAMETERS // len(parameters[0]))
             for first in range(0, len(parameters), at_once):
                 rows = parameters[first : first + at_once]
                 self._add(connection, _with_rows(text, len(rows)), [value for row in rows for value in row])
@@ -80,6 +85,22 @@ class Pipeline:
         """Forget what was not sent: the transaction is rolled back."""
         self._queue = []
 
+    def commit(self, connection: Connection) -> None:
+        """Send everything, with a COMMIT as the last; raise where the standby may not have it.
+
+        A wait for a synchronous standby that is cancelled, as by ``statement_timeout``, ends with a mere warning: the
+        transaction is committed here, and lost with this server.
+        """
+        self._warning = None
+        self.send(connection, "COMMIT", [()])
+        self.flush(connection)
+        if self._warning is not None:
+            raise driver_error(connection, "COMMIT", OperationalError(self._warning))
+
+    def _note_warning(self, notice: Diagnostic) -> None:
+        if notice.sqlstate == _WARNING:
+            self._warning = notice.message_primary
+
     def _add(self, connection: Connection, text: str, parameters: Sequence[Any]) -> None:
         announce_statement(connection, text)
         transformer = self._transformer
@@ -99,7 +120,7 @@ class Pipeline:
         except Error as error:
             text = queue[0].text if len(queue) == 1 else "; ".join(command.text for command in queue)
             if is_lost := self._driver.closed:
-                _give_up_pool(connection)
+                give_up_pool(connection)
             raise driver_error(connection, text, error, is_lost=is_lost) from error
         return results
 
@@ -118,8 +139,10 @@ class Pipeline:
                 _leave(libpq)
 
 
-def _give_up_pool(connection: Connection) -> None:
+def give_up_pool(connection: Connection) -> None:
     """Have SQLAlchemy find that the connection is lost: it then replaces all that are as old, before their next use."""
+    driver: Any = connection.connection.driver_connection
+    driver.pgconn.finish()
     with suppress(SQLAlchemyError):
         connection.exec_driver_sql("SELECT 1")
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import uniform
 from time import monotonic
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
 from unpause.domain.json import dump_json, load_json
 from unpause.errors import DatabaseBusy
-from unpause.store.engine.failures import Clash, LockTimeout, database_errors
+from unpause.store.engine.failures import (
+    READ_ONLY,
+    LockTimeout,
+    TooManyConnections,
+    TransactionAborted,
+    database_errors,
+)
 from unpause.store.engine.group_commit import GroupCommit
-from unpause.store.engine.pipeline import Pipeline
+from unpause.store.engine.pipeline import Pipeline, give_up_pool
+from unpause.store.engine.servers import connection_arguments
+from unpause.store.engine.silence import connecting, current_moment
 from unpause.store.engine.statements import DRIVER, flush, send_text
 from unpause.tasks import UninterruptedTasks, VitalTask, background_tasks
 
@@ -29,15 +36,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL, Connection
 
+    from unpause.store.engine.silence import AsyncLimitedConnection
+
 T = TypeVar("T")
 
 _APPENDERS = 2
-_CONNECT_SECONDS = 5
 _POOL_SECONDS = 5.0
-CONNECTION: Mapping[str, Any] = MappingProxyType(
-    # No prepared statements: a pooler in transaction mode would hand them to another client.
-    {"prepare_threshold": None, "connect_timeout": _CONNECT_SECONDS, "application_name": "unpause"}
-)
+# Between tries to connect to a server that has no connection free.
+_CROWDED_SECONDS = (0.1, 0.3)
 # Long enough for what other transactions of ours do to a row, short enough that the connection is not missed.
 _LOCK_SECONDS = 0.1
 # How often a transaction is retried that the database aborted in favour of another, and how long it waits before that.
@@ -68,7 +74,7 @@ def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def _create_engine(url: URL, connections: int) -> AsyncEngine:
+def _create_engine(url: URL, connections: int, silent_seconds: float | None) -> AsyncEngine:
     engine = create_async_engine(
         url,
         isolation_level="AUTOCOMMIT",
@@ -80,7 +86,7 @@ def _create_engine(url: URL, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_SECONDS,
         pool_use_lifo=True,
-        connect_args=dict(CONNECTION),
+        connect_args={**connection_arguments(url), "async_creator_fn": connecting(silent_seconds)},
     )
     # A statement that SQLAlchemy executes comes after all that were sent before it.
     event.listen(engine.sync_engine, "before_cursor_execute", _flush_first)
@@ -96,24 +102,44 @@ def _flush_first(connection: Connection, cursor: object, *_: object) -> None:
 @dataclass(frozen=True, slots=True)
 class _Lane:
     engine: AsyncEngine
+    # How long a server may be silent while no lock is waited for.
+    silent_seconds: float | None
     # Empty for single statements, each of which is a transaction by itself.
     begin: tuple[str, ...] = ()
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        with database_errors():
-            async with self.engine.begin() as connection:
-                return await connection.run_sync(self._transact, work)
+    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+        """Run ``work`` in a transaction; what it has waited ``since`` then counts as the server's silence."""
+        since = current_moment() if since is None else since
+        end = monotonic() + _POOL_SECONDS
+        while True:
+            try:
+                with database_errors():
+                    async with self.engine.begin() as connection:
+                        return await connection.run_sync(self._transact, work, since)
+            except TooManyConnections:
+                # One of those that there are will be free.
+                if monotonic() > end:
+                    raise
+            await asyncio.sleep(uniform(*_CROWDED_SECONDS))  # noqa: S311 - only not all at once
 
-    def _transact(self, connection: Connection, work: Callable[[Connection], T]) -> T:
+    def _transact(self, connection: Connection, work: Callable[[Connection], T], since: float) -> T:
         pipeline = _pipeline_of(connection)
+        driver = _driver_of(connection)
+        driver.longest_silence, driver.silent_since = self.silent_seconds, since
         try:
             for statement in self.begin:
                 send_text(connection, statement)
             result = work(connection)
             if self.begin:
                 # With what was sent last; SQLAlchemy's own commit then has nothing to do.
-                send_text(connection, "COMMIT")
-            pipeline.flush(connection)
+                pipeline.commit(connection)
+            else:
+                pipeline.flush(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == READ_ONLY:
+                # Another server may be the primary now.
+                give_up_pool(connection)
+            raise
         finally:
             pipeline.forget()
         return result
@@ -123,7 +149,7 @@ class _Lane:
         for _ in range(_CLASHES):
             try:
                 return await self.run(work)
-            except Clash:
+            except TransactionAborted:
                 await asyncio.sleep(uniform(*_CLASH_SECONDS))  # noqa: S311 - only not all at once
         return await self.run(work)
 
@@ -131,9 +157,12 @@ class _Lane:
 def _pipeline_of(connection: Connection) -> Pipeline:
     pipeline = connection.info.get(DRIVER)
     if pipeline is None:
-        driver: Any = connection.connection.driver_connection
-        pipeline = connection.info[DRIVER] = Pipeline(driver)
+        pipeline = connection.info[DRIVER] = Pipeline(_driver_of(connection))
     return pipeline
+
+
+def _driver_of(connection: Connection) -> AsyncLimitedConnection:
+    return cast("AsyncLimitedConnection", connection.connection.driver_connection)
 
 
 class PostgresStorage:
@@ -143,17 +172,19 @@ class PostgresStorage:
     that a row that stays locked, such as by an open transaction in psql, stops only what needs that row.
     """
 
-    def __init__(self, url: URL, connections: int, lock_seconds: float, idle_seconds: float) -> None:
+    def __init__(
+        self, url: URL, connections: int, lock_seconds: float, idle_seconds: float, silent_seconds: float | None
+    ) -> None:
         self._lock_seconds = lock_seconds
         self._waiters = asyncio.Semaphore(max(1, connections // _WAITER_OF))
-        engine = _create_engine(url, connections)
+        engine = _create_engine(url, connections, silent_seconds)
         # SQLAlchemy's own type of it, of which it is always one here.
         self._pool = cast("QueuePool", engine.sync_engine.pool)
-        self._lane = _Lane(engine, begin_statements(idle_seconds))
+        self._lane = _Lane(engine, silent_seconds, begin_statements(idle_seconds))
         # By default each statement reads what was committed before it, which is no consistent snapshot.
-        self._snapshots = _Lane(engine, begin_statements(idle_seconds, "REPEATABLE READ"))
-        self._statements = _Lane(engine)
-        self._batches = GroupCommit(database_errors)
+        self._snapshots = _Lane(engine, silent_seconds, begin_statements(idle_seconds, "REPEATABLE READ"))
+        self._statements = _Lane(engine, silent_seconds)
+        self._batches = GroupCommit(database_errors, current_moment)
         self._transactions = UninterruptedTasks()
 
     @asynccontextmanager
@@ -185,6 +216,10 @@ class PostgresStorage:
     async def execute(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit``, which is a single statement: in one round trip in place of three."""
         return await self._transactions.run(self._statements.run(unit), "database statement")
+
+    async def query(self, unit: Callable[[Connection], T]) -> T:
+        """Run ``unit``, which is a single query and its own snapshot."""
+        return await self.execute(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, to its end too: an interrupted connection is lost to the pool."""
@@ -219,5 +254,10 @@ async def _followed(work: Coroutine[Any, Any, T], then: Callable[[T], None]) -> 
 
 
 def _wait_longer(unit: Callable[[Connection], T], end: float, connection: Connection) -> T:
-    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(end - monotonic())}")
+    seconds = end - monotonic()
+    driver = _driver_of(connection)
+    if driver.longest_silence is not None:
+        # It is silent as well while a statement waits for a lock.
+        driver.longest_silence += max(0.0, seconds)
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(seconds)}")
     return unit(connection)

@@ -1,48 +1,59 @@
-"""Checks that the database's schema is the one this code was written for."""
+"""Checks that this code works with the schema of a database."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, inspect, text
+import structlog
+from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from unpause.errors import InvalidSetting, SchemaMismatch
+from unpause.errors import InvalidSetting
 from unpause.store.engine.database import parse_url, secrets_in_url
+from unpause.store.engine.revisions import SCHEMA_REVISION, SchemaState, read_session_name
+from unpause.store.engine.servers import connection_arguments
+from unpause.store.tables import schema_compatibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection, Engine
 
-# The newest migration. Written down here so that a server need not load Alembic; a test compares it with the tree.
-SCHEMA_REVISION = "0014"
+    from unpause.store.engine.revisions import SchemaRange
+
+_log = structlog.get_logger(__name__)
+
+_SESSIONS = text("SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database() ORDER BY 1")
+_OLDEST_CODE = select(schema_compatibility.c.oldest_code)
 
 
-def find_revision(connection: Connection) -> str | None:
-    """Return the revision the database is at, or None for one without a schema."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
+def find_schema(connection: Connection) -> SchemaState:
+    """Return the state of the database's schema."""
+    tables = inspect(connection)
+    if not tables.has_table("alembic_version"):
+        return SchemaState(None)
     revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return None if revision is None else str(revision)
+    state = SchemaState(None if revision is None else str(revision))
+    if not state.is_ahead or not tables.has_table(schema_compatibility.name):
+        return state
+    return SchemaState(state.revision, connection.execute(_OLDEST_CODE).scalar())
 
 
-def check_schema(connection: Connection) -> None:
-    """Raise SchemaMismatch, naming the command to run, unless the schema is this code's."""
-    found = find_revision(connection)
-    if found == SCHEMA_REVISION:
-        return
-    if found is None or found < SCHEMA_REVISION:
-        raise SchemaMismatch(
-            f"The database schema is at {found or 'nothing'}, this server needs {SCHEMA_REVISION}: "
-            "run `unpause db upgrade`"
-        )
-    raise SchemaMismatch(
-        f"The database schema is at {found}, ahead of this server's {SCHEMA_REVISION}: install the newer unpause, "
-        f"or with the newer one run `unpause db downgrade {SCHEMA_REVISION}`"
-    )
+def check_schema(connection: Connection) -> SchemaState:
+    """Return the schema; raise SchemaMismatch, naming the command to run, where this code does not work with it."""
+    state = find_schema(connection)
+    state.require_supported()
+    return state
+
+
+def list_sessions(connection: Connection) -> list[tuple[str, SchemaRange]]:
+    """Return the processes that are connected to a PostgreSQL, by the names of their connections."""
+    if connection.dialect.name == "sqlite":
+        return []
+    names = connection.execute(_SESSIONS).scalars()
+    return [(name, schemas) for name in names if (schemas := read_session_name(name)) is not None]
 
 
 def plain_engine(database_url: str) -> Engine:
@@ -50,7 +61,9 @@ def plain_engine(database_url: str) -> Engine:
 
     Foreign keys stay off on SQLite: with them on, a migration that rebuilds a parent table empties its children.
     """
-    return create_engine(parse_url(database_url), poolclass=NullPool, hide_parameters=True)
+    url = parse_url(database_url)
+    arguments = {} if url.drivername == "sqlite" else connection_arguments(url, application_name="unpause command")
+    return create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
 
 
 @contextmanager
@@ -67,6 +80,8 @@ def plain_connection(database_url: str) -> Iterator[Connection]:
 
 
 def check_database(database_url: str) -> None:
-    """Raise SchemaMismatch unless the database there has this code's schema."""
+    """Raise SchemaMismatch unless this code works with the schema of the database there."""
     with plain_connection(database_url) as connection:
-        check_schema(connection)
+        state = check_schema(connection)
+    if not state.is_current:
+        _log.warning("database schema differs", schema=state.revision, newest_known=SCHEMA_REVISION)

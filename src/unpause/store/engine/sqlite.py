@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from unpause.domain.json import dump_json, load_json
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.group_commit import GroupCommit, Outcome, settle
+from unpause.store.engine.group_commit import GroupCommit, UnitOutcome, settle
 from unpause.store.engine.statements import DRIVER, announce_statement, driver_error
 from unpause.tasks import VitalTask, background_tasks
 
@@ -92,8 +92,9 @@ class _Lane:
         connection.info[DRIVER] = _Driver(driver, connection.dialect)
         return connection
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
         """Run ``work`` in the lane's thread, in a transaction that commits when it returns."""
+        del since  # No server can be silent.
         return await self._in_thread(partial(self._transact, work))
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
@@ -105,9 +106,9 @@ class _Lane:
         while (call := self._calls.get()) is not None:
             function, result = call
             try:
-                outcome = Outcome(value=function())
+                outcome = UnitOutcome(value=function())
             except BaseException as error:  # noqa: BLE001 - the thread's boundary: raised where the result is awaited
-                outcome = Outcome(error=error)
+                outcome = UnitOutcome(error=error)
             result.get_loop().call_soon_threadsafe(settle, result, outcome)
 
     def _transact(self, work: Callable[[Connection], T]) -> T:
@@ -161,6 +162,10 @@ class SqliteStorage:
     async def execute(self, unit: Callable[[Connection], T]) -> T:
         """Do the same as ``write``."""
         return await self._batches.add(unit)
+
+    async def query(self, unit: Callable[[Connection], T]) -> T:
+        """Do the same as ``read``."""
+        return await self.read(unit)
 
     async def read(self, unit: Callable[[Connection], T]) -> T:
         """Run ``unit`` on one snapshot, beside the writer."""

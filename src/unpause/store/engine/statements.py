@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sqlalchemy.exc import DBAPIError, StatementError
 
+from unpause.store.columns import Instant, sqlite_instant, sqlite_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -63,7 +65,8 @@ class _Compiled:
         values = {**self.fixed, **parameters}
         try:
             for name, convert in self.binders:
-                values[name] = convert(values[name])
+                if (value := values[name]) is not None:
+                    values[name] = convert(value)
             return [values[name] for name in self.names]
         except Exception as error:
             # As SQLAlchemy does: a value that has no form in the database.
@@ -73,7 +76,8 @@ class _Compiled:
         """Return the columns of a row by name."""
         record = dict(zip(self.columns, row, strict=True))
         for name, convert in self.readers:
-            record[name] = convert(record[name])
+            if (value := record[name]) is not None:
+                record[name] = convert(value)
         return record
 
 
@@ -137,6 +141,8 @@ def flush(connection: Connection) -> None:
 
 def announce_statement(connection: Connection, text: str) -> None:
     """Let those who listen to SQLAlchemy's statements, such as tests, see one that does not pass through it."""
+    if not (connection._has_events or connection.engine._has_events):  # noqa: SLF001 - SQLAlchemy's own way to ask
+        return
     for listener in connection.dispatch.before_cursor_execute:
         listener(connection, None, text, (), None, False)  # noqa: FBT003 - SQLAlchemy's own signature
 
@@ -160,8 +166,8 @@ def _compile(statement: Any, dialect: Dialect, keys: list[str]) -> _Compiled:  #
     binds = {name: bind for bind, name in compiled.bind_names.items()}
     names = tuple(compiled.positiontup or ())
     columns = list(getattr(statement, "exported_columns", ()))
-    binders = {name: binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names}
-    readers = {column.key: column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns}
+    binders = {name: _binder(binds[name].type, dialect) for name in names}
+    readers = {column.key: _reader(column.type, dialect) for column in columns}
     return _Compiled(
         text=compiled.string,
         names=names,
@@ -170,3 +176,22 @@ def _compile(statement: Any, dialect: Dialect, keys: list[str]) -> _Compiled:  #
         columns=tuple(column.key for column in columns),
         readers=tuple((name, convert) for name, convert in readers.items() if convert is not None),
     )
+
+
+def _binder(kind: Any, dialect: Dialect) -> Convert | None:  # noqa: ANN401 - a type of SQLAlchemy's
+    if isinstance(kind, Instant) and dialect.name == "sqlite":
+        return sqlite_text
+    return _keeping_none(kind.dialect_impl(dialect).bind_processor(dialect))
+
+
+def _reader(kind: Any, dialect: Dialect) -> Convert | None:  # noqa: ANN401 - a type of SQLAlchemy's
+    if isinstance(kind, Instant) and dialect.name == "sqlite":
+        return sqlite_instant
+    return _keeping_none(kind.dialect_impl(dialect).result_processor(dialect, None))
+
+
+def _keeping_none(convert: Convert | None) -> Convert | None:
+    """Return it; raise TypeError for one that NULL has to pass, too: half of all values are that."""
+    if convert is not None and convert(None) is not None:
+        raise TypeError("a column type makes something of NULL")
+    return convert

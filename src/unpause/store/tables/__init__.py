@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from unpause.store.tables.access import audit, console_sessions, login_links, organizations, tokens, users
+from unpause.store.tables.access import (
+    audit,
+    audit_heads,
+    console_sessions,
+    login_links,
+    organizations,
+    tokens,
+    user_erasures,
+    users,
+)
 from unpause.store.tables.base import metadata
 from unpause.store.tables.operation import (
     nodes,
     notification_channels,
     notifications,
     rate_counts,
+    schema_compatibility,
     webhook_deliveries,
     webhook_targets,
 )
@@ -28,6 +38,7 @@ from unpause.store.tables.runs import (
 __all__ = [
     "approvals",
     "audit",
+    "audit_heads",
     "console_sessions",
     "events",
     "grants",
@@ -43,9 +54,11 @@ __all__ = [
     "rate_counts",
     "requirements",
     "runs",
+    "schema_compatibility",
     "sessions",
     "tokens",
     "tool_calls",
+    "user_erasures",
     "users",
     "webhook_deliveries",
     "webhook_targets",

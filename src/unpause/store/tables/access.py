@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, UniqueConstraint
+from sqlalchemy import Column, ForeignKey, Index, String, Table, Text, UniqueConstraint, text
 
 from unpause.store.columns import Instant, Json, Key
-from unpause.store.tables.base import NAME, UUID, WORD, metadata
+from unpause.store.tables.base import NAME, UUID, WORD, metadata, partial
 
+HASH, SALT = String(64), String(32)
+
+# How long to keep its rows, in seconds: null as the server's settings say, 0 forever.
 organizations = Table(
     "organizations",
     metadata,
     Column("id", Key, primary_key=True),
     Column("name", NAME, nullable=False),
     Column("created_at", Instant, nullable=False),
+    Column("keep_ended_runs", Key),
+    Column("keep_audit", Key),
+    Column("keep_deliveries", Key),
 )
 
 # On a server without authentication every caller is the first user of the organization.
@@ -64,7 +70,19 @@ def _console_credentials(name: str) -> Table:
 console_sessions = _console_credentials("console_sessions")
 login_links = _console_credentials("login_links")
 
-# The audit trail: append-only. Triggers refuse an UPDATE or DELETE, also when the run is deleted.
+# Users whose data is being erased, and by which name the trail knows them; the row goes with the last of their texts.
+user_erasures = Table(
+    "user_erasures",
+    metadata,
+    Column("organization_id", Key, ForeignKey("organizations.id"), primary_key=True),
+    Column("name", NAME, primary_key=True),
+    Column("pseudonym", NAME, nullable=False),
+    Column("started_at", Instant, nullable=False),
+)
+
+# The audit trail: append-only, and chained by hash once an entry is sealed, which gives it a number. Triggers refuse
+# every UPDATE but one that seals an entry, or erases its actor or texts together with their salt, and every DELETE but
+# that of entries up to the head's `purged_number`.
 audit = Table(
     "audit",
     metadata,
@@ -81,7 +99,26 @@ audit = Table(
     Column("decision", WORD),
     Column("note", Text),
     Column("details", Json),
+    Column("number", Key),
+    Column("actor_salt", SALT),
+    Column("actor_digest", HASH),
+    Column("texts_salt", SALT),
+    Column("texts_digest", HASH),
+    Column("hash", HASH),
     Index("ix_audit_organization_id_id", "organization_id", "id"),
     Index("ix_audit_run_id", "run_id"),
+    Index("ix_audit_organization_id_number", "organization_id", "number", unique=True),
+    partial("ix_audit_unsealed", "organization_id", "id", rows=text("number IS NULL")),
     sqlite_autoincrement=True,
+)
+
+# Where each organization's chain ends, and which entry was the last that retention deleted.
+audit_heads = Table(
+    "audit_heads",
+    metadata,
+    Column("organization_id", Key, ForeignKey("organizations.id"), primary_key=True),
+    Column("number", Key, nullable=False, server_default="0"),
+    Column("hash", HASH, nullable=False),
+    Column("purged_number", Key, nullable=False, server_default="0"),
+    Column("purged_hash", HASH, nullable=False),
 )

@@ -38,9 +38,11 @@ webhook_deliveries = Table(
     Column("delivered_at", Instant),
     Column("last_error", Text),
     Column("created_at", Instant, nullable=False),
+    Column("run_id", UUID),
     Index("ix_webhook_deliveries_next_attempt_at", "next_attempt_at"),
     Index("ix_webhook_deliveries_created_at", "created_at"),
     partial("ix_webhook_deliveries_failing", "organization_id", "created_at", rows=_FAILING),
+    partial("ix_webhook_deliveries_run_id", "run_id", rows=text("run_id IS NOT NULL")),
 )
 
 # Where people are told about requests and runs: for an organization, or with a `user_id` for that user. `url` is
@@ -90,6 +92,7 @@ notifications = Table(
     Index("ix_notifications_channel_id_next_attempt_at", "channel_id", "next_attempt_at"),
     Index("ix_notifications_batch", "batch"),
     Index("ix_notifications_created_at", "created_at"),
+    Index("ix_notifications_run_id", "run_id"),
 )
 
 # The requests of a rate limit's key in the present window, where several processes share the database.
@@ -103,6 +106,7 @@ rate_counts = Table(
 )
 
 # The processes that execute runs, where several share the database: live while `seen_at` is recent by its clock.
+# `running` is how many runs a process executed then; null where its code is of before revision 0018.
 nodes = Table(
     "nodes",
     metadata,
@@ -112,4 +116,8 @@ nodes = Table(
     Column("agents", Json, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
+    Column("running", Integer),
 )
+
+# One row: the oldest code, by its newest migration, that works with this schema. Migrations write it.
+schema_compatibility = Table("schema_compatibility", metadata, Column("oldest_code", WORD, primary_key=True))

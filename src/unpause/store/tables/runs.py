@@ -69,6 +69,7 @@ runs = Table(
     Column("session_state", Json),
     Column("dependencies", Json),
     Column("output_schema", Json),
+    Column("frontend", Json),
     Column("trace", Text),
     Column("model", NAME),
     Column("model_provider", NAME),

@@ -15,7 +15,7 @@ from unpause.api.answers import ref
 from unpause.api.audit_json import AuditEntryResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _RESPONSES: tuple[type[BaseModel], ...] = (
     approvals.ApprovalCountResponse,
@@ -54,7 +54,9 @@ _RESPONSES: tuple[type[BaseModel], ...] = (
 _REQUESTS: tuple[type[BaseModel], ...] = (requests.CreateAgentRunRequest, requests.ContinueAgentRunRequest)
 
 # What the items of streams carry.
-_STREAMED = ("RunOutputEvent", "ResumedRunEvent", "InboxEvent")
+_STREAMED = ("RunOutputEvent", "ResumedRunEvent", "InboxEvent", "AgUiEvent")
+# Streams whose events have no name: it is in the data.
+_NAMELESS = frozenset({"AgUiEvent"})
 
 # The JSON body with the fields of the form.
 _FORMS = {
@@ -63,10 +65,13 @@ _FORMS = {
 }
 
 
-def complete(document: dict[str, Any], others: Iterable[type[BaseModel]]) -> dict[str, Any]:
-    """Add the schemas that the routes name, also ``others``, and describe the fields of forms; return the document."""
+def complete(document: dict[str, Any], others: Iterable[type[BaseModel]], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the schemas that the routes name, also ``others``, and describe the fields of forms; return the document.
+
+    Those in ``written`` are schemas already, by name.
+    """
     schemas = document["components"]["schemas"]
-    for name, schema in _model_schemas(others).items():
+    for name, schema in {**_model_schemas(others), **written}.items():
         schemas.setdefault(name, schema)
     for form, body in _FORMS.items():
         _describe_form(schemas[form]["properties"], schemas[body]["properties"])
@@ -91,16 +96,19 @@ def _model_schemas(others: Iterable[type[BaseModel]]) -> dict[str, Any]:
 
 def _stream_item(name: str) -> dict[str, Any]:
     """Return the schema of a server-sent event with such data."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(name)}
+    names: dict[str, Any] = {
+        "id": {"type": "string", "description": "Of a run's event its number, from 1"},
+        "event": {"type": "string", "description": "The kind of event, as in the data"},
+    }
+    if name in _NAMELESS:
+        names = {"id": {"type": "string"}}
     return {
         "title": f"{name}Item",
         "description": "An item of the stream. To reconnect, send the last `id` as `Last-Event-ID`.",
         "type": "object",
-        "properties": {
-            "id": {"type": "string", "description": "Of a run's event its number, from 1"},
-            "event": {"type": "string", "description": "The kind of event, as in the data"},
-            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(name)},
-        },
-        "required": ["event", "data"],
+        "properties": {**names, "data": data},
+        "required": ["data"] if name in _NAMELESS else ["event", "data"],
     }
 
 
@@ -110,9 +118,10 @@ def _describe_form(form: dict[str, Any], body: dict[str, Any]) -> None:
         field, described = form[name], dict(body[name])
         if description := described.pop("description", None):
             field.setdefault("description", description)
-        if described.get("type") in {"object", "array"}:
-            described.pop("title", None)
-            inside = {"contentMediaType": "application/json", "contentSchema": described}
+        inner = next((part for part in described.get("anyOf", ()) if part["type"] != "null"), described)
+        if inner.get("type") in {"object", "array"}:
+            schema = {key: value for key, value in inner.items() if key != "title"}
+            inside = {"contentMediaType": "application/json", "contentSchema": schema}
             next((part for part in field.get("anyOf", ()) if part["type"] == "string"), field).update(inside)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from unpause.api.json import JsonTooLarge, read_json
+from unpause.api.json import JsonTooLarge, RepeatedKey, read_json
 from unpause.api.tool_answers import ToolExecutions, answers_in
 from unpause.domain.output_schema import read_output_schema
 from unpause.errors import InvalidInput, InvalidOutputSchema
@@ -36,7 +36,7 @@ async def parse_field(field: str, text: str | None) -> Any:  # noqa: ANN401 - wh
         return None
     try:
         return await read_json(text)
-    except JsonTooLarge as error:
+    except (JsonTooLarge, RepeatedKey) as error:
         raise InvalidInput(f"{field} has {error}") from None
     except ValueError:
         raise InvalidInput(f"Invalid JSON in {field} field") from None
@@ -68,7 +68,7 @@ async def parse_output_schema(text: str | None, *, as_response_format: bool) -> 
     return await asyncio.to_thread(read_output_schema, sent, as_response_format=as_response_format)
 
 
-def read_tools(parsed: object, most: int) -> tuple[ToolAnswer, ...]:
+def read_tools(parsed: object, limit: int) -> tuple[ToolAnswer, ...]:
     """Return the client's answers; raise InvalidInput with AgentOS's texts.
 
     More than ``most`` items are refused before any item is examined.
@@ -79,8 +79,8 @@ def read_tools(parsed: object, most: int) -> tuple[ToolAnswer, ...]:
         raise _malformed("'str' object has no attribute 'get'")
     if not isinstance(parsed, list):
         raise _malformed(f"'{type(parsed).__name__}' object is not iterable")
-    if len(parsed) > most:
-        raise too_many_tools(len(parsed), most)
+    if len(parsed) > limit:
+        raise too_many_tools(len(parsed), limit)
     for item in parsed:
         if not isinstance(item, dict):
             raise _malformed(f"'{type(item).__name__}' object has no attribute 'get'")

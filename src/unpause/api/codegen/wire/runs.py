@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 from unpause.api.answers import Responses, refusal
 from unpause.api.codegen.wire.webhooks import WebhookOverride
@@ -14,8 +15,19 @@ from unpause.api.error_texts import ALREADY_RUNNING, RUN_LIMIT
 from unpause.api.tool_answers import ToolExecutions
 
 # The settings allow fewer; this keeps validation from examining a hundred thousand items.
-MOST_ITEMS: Final = 100
+MAX_ITEMS: Final = 100
 LONGEST_NAME: Final = 1000
+
+
+def _refuse_flag(value: object) -> object:
+    """Refuse `true`, which pydantic takes for the number 1: another run than anybody meant."""
+    if isinstance(value, bool):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+# As lenient as upstream otherwise: "1" and 1.0 are numbers.
+Number: TypeAlias = Annotated[int, BeforeValidator(_refuse_flag)]
 
 
 class ApiAgentRunSourceType(StrEnum):
@@ -54,9 +66,9 @@ class CreateAgentRunInput(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     prompt: str
-    images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
+    images: list[str] | None = Field(default=None, max_length=MAX_ITEMS, description="Pictures as base64 data URIs")
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON, kept with the run")
-    repo_id: int | None = Field(
+    repo_id: Number | None = Field(
         default=None, description="The run's repository: the settings may choose the agent by it"
     )
     model: str | None = Field(
@@ -68,7 +80,7 @@ class CreateAgentRunInput(BaseModel):
         default=None, description="Type of agent: the settings may choose the agent by it"
     )
     webhooks: list[WebhookOverride] | None = Field(
-        default=None, max_length=MOST_ITEMS, description="Webhooks of this run, instead of the organization's"
+        default=None, max_length=MAX_ITEMS, description="Webhooks of this run, instead of the organization's"
     )
 
 
@@ -77,14 +89,14 @@ class ResumeAgentRunInput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    agent_run_id: int
+    agent_run_id: Number
     prompt: str
-    images: list[str] | None = Field(default=None, max_length=MOST_ITEMS, description="Pictures as base64 data URIs")
+    images: list[str] | None = Field(default=None, max_length=MAX_ITEMS, description="Pictures as base64 data URIs")
     model: str | None = Field(
         default=None, max_length=LONGEST_NAME, description="Model for the rest of the run; default: the present one"
     )
     webhooks: list[WebhookOverride] | None = Field(
-        default=None, max_length=MOST_ITEMS, description="Webhooks of this run from now on, instead of the present ones"
+        default=None, max_length=MAX_ITEMS, description="Webhooks of this run from now on, instead of the present ones"
     )
     tools: ToolExecutions | None = Field(
         default=None,
@@ -98,7 +110,7 @@ class PauseAgentRunInput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    agent_run_id: int
+    agent_run_id: Number
 
 
 class StopAgentRunInput(BaseModel):
@@ -106,7 +118,7 @@ class StopAgentRunInput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    agent_run_id: int
+    agent_run_id: Number
     before_card_order_id: str | None = Field(default=None, max_length=LONGEST_NAME)
     after_card_order_id: str | None = Field(default=None, max_length=LONGEST_NAME)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from unpause.domain.urls import LONGEST_URL
 
@@ -30,7 +30,7 @@ class WebhookConfigRequest(BaseModel):
 
     url: str = Field(min_length=1, max_length=LONGEST_URL, json_schema_extra={"format": "uri"})
     secret: str | None = Field(default=None, max_length=_LONGEST_SECRET, repr=False)
-    enabled: bool = True
+    enabled: StrictBool = True
 
 
 class WebhookConfigResponse(BaseModel):

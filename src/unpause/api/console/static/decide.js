@@ -1,7 +1,7 @@
-// Sends decisions, and tells what came of them. What may be decided by whom is the server's to say.
+// Sends decisions, and describes their results. The server alone decides who may decide what.
 
 import { acting } from "./acting.js";
-import { api, newKey, root } from "./api.js";
+import { api, newKey } from "./api.js";
 import { h } from "./dom.js";
 import { when } from "./format.js";
 
@@ -55,12 +55,6 @@ const RUN_STATES = {
 
 /** Return what the run does now. */
 export const runText = (status) => RUN_STATES[status] ?? `The run is ${status}.`;
-
-/** Return the path of a run's page. */
-export const runPath = (runId) => `${root}/console/runs/${encodeURIComponent(runId)}`;
-
-/** Return the path of a request's page. */
-export const requestPath = (id) => `${root}/console/requests/${encodeURIComponent(id)}`;
 
 function dialogOf(title, content, buttons) {
   return new Promise((resolve) => {

@@ -3,7 +3,7 @@
 import { h, visible } from "./dom.js";
 
 // Longer ones are shown whole: the comparison takes the square of the pieces.
-const MOST_PIECES = 1200;
+const MAX_PIECES = 1200;
 
 const textOf = (value) => visible(typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "nothing");
 const pieces = (text) => text.match(/\s+|[^\s\w]|\w+/g) ?? [];
@@ -11,7 +11,7 @@ const pieces = (text) => text.match(/\s+|[^\s\w]|\w+/g) ?? [];
 /** Return the pieces of both, each as kept, removed or added: the longest common subsequence is what is kept. */
 export function compare(before, after) {
   const [old, now] = [pieces(before), pieces(after)];
-  if (old.length * now.length > MOST_PIECES ** 2) return [["removed", before], ["added", after]];
+  if (old.length * now.length > MAX_PIECES ** 2) return [["removed", before], ["added", after]];
   const lengths = Array.from({ length: old.length + 1 }, () => new Uint16Array(now.length + 1));
   for (let i = old.length - 1; i >= 0; i -= 1) {
     for (let j = now.length - 1; j >= 0; j -= 1) {

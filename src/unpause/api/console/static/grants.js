@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { announce, fill, h } from "./dom.js";
 import { callText, valueText, when } from "./format.js";
-import { sessionPath } from "./run-row.js";
+import { sessionPath } from "./paths.js";
 import { start } from "./shell.js";
 import { loading, notice, problem } from "./states.js";
 

@@ -1,8 +1,9 @@
 // One request as a row of the inbox.
 
 import { h, visible } from "./dom.js";
-import { isPlain, requestPath } from "./decide.js";
+import { isPlain } from "./decide.js";
 import { callText, when } from "./format.js";
+import { requestPath } from "./paths.js";
 
 /** Return what else one has to know about a request, as badges. */
 export function badgesOf(item) {

@@ -2,12 +2,13 @@
 
 import { acting } from "./acting.js";
 import { ApiError, api, root } from "./api.js";
-import { askNote, confirmDoubt, confirmMany, decide, decideAll, decisionText, isPlain, requestPath, runPath, runText } from "./decide.js";
+import { askNote, confirmDoubt, confirmMany, decide, decideAll, decisionText, isPlain, runText } from "./decide.js";
 import { announce, fill, h } from "./dom.js";
 import { callText } from "./format.js";
 import { rowOf } from "./inbox-row.js";
 import { addKeys } from "./keys.js";
 import { follow } from "./live.js";
+import { requestPath, runPath } from "./paths.js";
 import { showConnection, start } from "./shell.js";
 import { loading, notice, problem } from "./states.js";
 import { starter } from "./starter.js";
@@ -134,10 +135,18 @@ class Inbox {
     if (row && !row.classList.contains("done")) row.remove();
   }
 
-  /** Show in place what came of a request, and take it away a little later. */
+  /** Show the result of a request in its row, and remove the row a little later. */
   settle(id, kind, ...content) {
     const item = this.items.get(id);
     const row = this.rowElement(id);
+    const shown = row?.querySelector(".outcome");
+    if (!item && shown) {
+      // The event was faster than the answer to one's own decision, which says more.
+      shown.className = `origin outcome ${kind}`;
+      fill(shown, h("span", {}, content));
+      announce(row.innerText);
+      return;
+    }
     if (!item || !row) return;
     const following = this.neighbour(row, 1) ?? this.neighbour(row, -1);
     const hadFocus = row.contains(document.activeElement) || document.activeElement === document.body;

@@ -3,6 +3,7 @@
 import { api, root } from "./api.js";
 import { fill, h } from "./dom.js";
 import { duration, when } from "./format.js";
+import { requestPath } from "./paths.js";
 import { STATUSES, statusWord } from "./run-row.js";
 import { start } from "./shell.js";
 import { problem } from "./states.js";
@@ -25,7 +26,7 @@ function tiles(view) {
     h("ul", { class: "tiles" }, counts),
     h("ul", { class: "tiles" },
       tile(oldest ? duration(oldest.seconds) : "–", oldest ? `the oldest waits: ${oldest.tool_name}` : "nothing waits",
-        { href: oldest && `${root}/console/requests/${encodeURIComponent(oldest.requirement_id)}`, tone: oldest?.seconds > 3600 ? "warn" : "" }),
+        { href: oldest && requestPath(oldest.requirement_id), tone: oldest?.seconds > 3600 ? "warn" : "" }),
       tile(view.waiting.p50 === null ? "–" : seconds(view.waiting.p50), "until a decision, half of them"),
       tile(view.waiting.p95 === null ? "–" : seconds(view.waiting.p95), "until a decision, 95 %"),
       tile(view.decided_today.toLocaleString(), "decided today (UTC)")),
@@ -67,8 +68,8 @@ function workers(view) {
   if (!view.workers) return null;
   const rows = view.workers.map((worker) => [
     h("bdi", {}, worker.name), h("span", { class: `badge ${worker.alive ? "good" : "bad"}` }, worker.alive ? "alive" : "silent"),
-    worker.version, worker.agents.join(", ") || "–", when(worker.last_heartbeat), when(worker.started_at)]);
-  return table("Workers", ["Process", "State", "Version", "Agents", "Heartbeat", "Started"], rows, "No process executes runs.");
+    worker.version, worker.agents.join(", ") || "–", worker.running === null ? "–" : String(worker.running), when(worker.last_heartbeat), when(worker.started_at)]);
+  return table("Workers", ["Process", "State", "Version", "Agents", "Running", "Heartbeat", "Started"], rows, "No process executes runs.");
 }
 
 function webhooks(view) {

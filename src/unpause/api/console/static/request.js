@@ -2,7 +2,7 @@
 
 import { acting } from "./acting.js";
 import { api, newKey, root } from "./api.js";
-import { confirmDoubt, decide, decisionText, requestPath, runPath, runText, yesOf } from "./decide.js";
+import { confirmDoubt, decide, decisionText, runText, yesOf } from "./decide.js";
 import { changedNames, diffOf } from "./diff.js";
 import { announce, byId, fill, h, prose, visible } from "./dom.js";
 import { callText, when } from "./format.js";
@@ -10,6 +10,7 @@ import { formOf } from "./form.js";
 import { badgesOf, originOf } from "./inbox-row.js";
 import { addKeys } from "./keys.js";
 import { follow } from "./live.js";
+import { requestPath, runPath } from "./paths.js";
 import { rememberField } from "./remember.js";
 import { showConnection, start } from "./shell.js";
 
@@ -44,10 +45,8 @@ function argumentList(item) {
 }
 
 class RequestPage {
-  constructor(main, item, me) {
-    this.main = main;
+  constructor(main, item) {
     this.item = item;
-    this.me = me;
     this.key = newKey();
     this.status = h("div", { id: "status", role: "status" });
     this.decision = h("section", { class: "panel", "aria-labelledby": "decide-title" });
@@ -241,7 +240,7 @@ class RequestPage {
     try {
       const result = await decide(item, body, this.key);
       this.changed = body.arguments ? diffOf(item.arguments, body.arguments) : null;
-      if (result.lost) await this.showLost(result.lost);
+      if (result.lost) this.showLost(result.lost);
       else this.showResult(result);
     } catch (error) {
       fill(this.error, error.status === 0 ? `${error.message} What you wrote is still here: send it again.` : error.message);
@@ -251,7 +250,7 @@ class RequestPage {
     }
   }
 
-  async showLost(decision) {
+  showLost(decision) {
     this.changed = null;
     this.item = { ...this.item, status: "decided", decision };
     this.showStatus(decisionText(decision), " — you were not first. Your decision was not recorded.");
@@ -321,14 +320,13 @@ class RequestPage {
   }
 }
 
-start(async ({ main, me, id }) => {
+start(async ({ main, id }) => {
   const item = await api.get(`/inbox/${encodeURIComponent(id)}`, acting());
   document.title = `${visible(item.tool_name)} · Unpause`;
-  const page = new RequestPage(main, item, me);
-  const unlessTyping = (verb) => () => page.send(verb);
+  const page = new RequestPage(main, item);
   addKeys({
-    a: ["Approve, or send the answer", unlessTyping(yesOf(item))],
-    r: ["Reject", unlessTyping("reject")],
+    a: ["Approve, or send the answer", () => page.send(yesOf(item))],
+    r: ["Reject", () => page.send("reject")],
     n: ["Write a note", () => byId("note")?.focus()],
     j: ["Next request", () => byId("next")?.click()],
     i: ["Back to the inbox", () => location.assign(`${root}/console`)],

@@ -1,8 +1,8 @@
 // What lists say of a run: its status, its prompt, and what it waits for.
 
-import { root } from "./api.js";
 import { h } from "./dom.js";
 import { when } from "./format.js";
+import { runPath } from "./paths.js";
 
 export const STATUSES = ["PENDING", "RUNNING", "PAUSED", "COMPLETED", "ERROR", "CANCELLED"];
 export const isFinal = (status) => ["COMPLETED", "ERROR", "CANCELLED"].includes(status);
@@ -15,9 +15,6 @@ export const statusWord = (status) => WORDS[status] ?? status;
 
 /** Return a status as a badge. */
 export const statusBadge = (status) => h("span", { class: `badge ${CLASSES[status] ?? ""}` }, statusWord(status));
-
-export const runPath = (runId) => `${root}/console/runs/${encodeURIComponent(runId)}`;
-export const sessionPath = (sessionId) => `${root}/console/sessions/${encodeURIComponent(sessionId)}`;
 
 /** Return what a paused run waits for. */
 export function waitingText(run) {

@@ -5,7 +5,8 @@ import { announce, fill, h, prose } from "./dom.js";
 import { fullTime, when } from "./format.js";
 import { addKeys } from "./keys.js";
 import { follow } from "./live.js";
-import { isFinal, sessionPath, statusBadge, statusWord } from "./run-row.js";
+import { requestPath, sessionPath } from "./paths.js";
+import { isFinal, statusBadge, statusWord } from "./run-row.js";
 import { showConnection, start } from "./shell.js";
 import { timeBar } from "./time-bar.js";
 import { entryItem } from "./timeline.js";
@@ -80,7 +81,7 @@ class RunPage {
     fill(this.notes,
       run.status === "PAUSED" && count > 0 && h("div", { class: "alert warn" }, h("p", {},
         count === 1 ? "The run waits for a decision: " : `The run waits for ${count} decisions: `,
-        open.map((each, number) => [number > 0 && ", ", h("a", { href: `${root}/console/requests/${encodeURIComponent(each.requirement_id)}` }, h("code", {}, each.tool_name))]))),
+        open.map((each, number) => [number > 0 && ", ", h("a", { href: requestPath(each.requirement_id) }, h("code", {}, each.tool_name))]))),
       run.status === "PAUSED" && count === 0 && this.resumeForm(),
       run.error && run.status === "ERROR" && h("div", { class: "alert bad" }, h("p", {}, h("strong", {}, "The run failed"), run.error.reason && ` (${run.error.reason.replaceAll("_", " ")})`), prose(run.error.message),
         run.error.traceback && h("details", {}, h("summary", {}, "Traceback"), h("pre", { tabindex: "0" }, run.error.traceback))),

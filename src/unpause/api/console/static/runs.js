@@ -9,7 +9,7 @@ import { loading, notice, problem } from "./states.js";
 
 const PAGE = 50;
 // A page of a text search may be empty though another one is not.
-const MOST_EMPTY_PAGES = 20;
+const MAX_EMPTY_PAGES = 20;
 const TEXTS = [["search", "Text or id"], ["agent_id", "Agent"], ["user_id", "User"], ["session_id", "Session"]];
 
 function readFilters() {
@@ -54,7 +54,7 @@ start(async ({ main }) => {
     const turn = (reading += 1);
     fill(below, loading());
     let page = { data: [], next: cursor };
-    for (let tries = 0; tries < MOST_EMPTY_PAGES && !page.data.length && (tries === 0 || page.next); tries += 1) {
+    for (let tries = 0; tries < MAX_EMPTY_PAGES && !page.data.length && (tries === 0 || page.next); tries += 1) {
       page = await api.get("/runs", { ...filters, limit: PAGE, cursor: page.next });
       if (turn !== reading) return;
     }

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-export const KINDS = [
+const KINDS = [
   ["queued", "queued"],
   ["model", "model"],
   ["tools", "tools"],

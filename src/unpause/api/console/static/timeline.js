@@ -3,6 +3,7 @@
 import { root } from "./api.js";
 import { h, prose, visible } from "./dom.js";
 import { callText, fullTime, valueText, when } from "./format.js";
+import { requestPath } from "./paths.js";
 import { statusBadge } from "./run-row.js";
 import { seconds } from "./time-bar.js";
 
@@ -10,11 +11,10 @@ const LONG = 600;
 const DECISIONS = { confirmed: "approved", rejected: "rejected", answered: "answered" };
 const VIAS = { expiry: "at the time limit", agent: "the agent itself", grant: "as remembered" };
 
-const requestPath = (id) => `${root}/console/requests/${encodeURIComponent(id)}`;
 const person = (name, other = "somebody") => (name ? h("bdi", {}, name) : other);
 
 /** Return a text as prose; a long one is folded. */
-export function foldable(text, className = "prose") {
+function foldable(text, className = "prose") {
   if (text.length <= LONG) return prose(text, className);
   return h("details", {}, h("summary", {}, `${text.slice(0, 120).trim()}…`), prose(text, className));
 }

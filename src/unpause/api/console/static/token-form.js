@@ -10,13 +10,14 @@ const SCOPES = [
   ["approvals:read", "see approvals"], ["approvals:write", "decide approvals"], ["approvals:delete", "delete approvals"],
   ["system:read", "see the configuration"], ["users:read", "see users"],
 ];
-const USUAL = new Set(["agents:read", "agents:run", "approvals:read", "sessions:read", "sessions:write", "sessions:delete", "system:read"]);
+// Those that a token gets by default.
+const DEFAULT_SCOPES = new Set(["agents:read", "agents:run", "approvals:read", "sessions:read", "sessions:write", "sessions:delete", "system:read"]);
 const ADMIN = "agent_os:admin";
 const LIFETIMES = [["", "until it is revoked"], [1, "a day"], [7, "a week"], [30, "30 days"], [90, "90 days"], [365, "a year"]];
 
 function createForm(create) {
   const boxes = SCOPES.map(([scope, text]) =>
-    h("p", { class: "check" }, h("input", { type: "checkbox", name: "scope", value: scope, id: `scope-${scope}`, checked: USUAL.has(scope) }), " ", h("label", { class: "light", for: `scope-${scope}` }, h("code", {}, scope), h("span", { class: "muted" }, ` ${text}`))));
+    h("p", { class: "check" }, h("input", { type: "checkbox", name: "scope", value: scope, id: `scope-${scope}`, checked: DEFAULT_SCOPES.has(scope) }), " ", h("label", { class: "light", for: `scope-${scope}` }, h("code", {}, scope), h("span", { class: "muted" }, ` ${text}`))));
   const admin = h("input", { type: "checkbox", name: "admin", id: "admin", on: { change: () => { chosen.hidden = admin.checked; } } });
   const more = h("input", { id: "more", name: "more", autocomplete: "off", spellcheck: "false", "aria-describedby": "more-help" });
   const chosen = h("fieldset", {}, h("legend", {}, "Scopes"), boxes,

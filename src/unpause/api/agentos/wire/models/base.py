@@ -19,13 +19,15 @@ def nullable(description: str | None = None) -> Any:  # noqa: ANN401 - as Pydant
 class WireSchema(GenerateJsonSchema):
     """Writes the schema of a field whose default is None as one that is absent rather than null.
 
-    Responses leave out such keys. A field without a default is always there; see ``nullable`` for the rest.
+    Responses leave out such keys; a request may have them as null. A field without a default is always there; see
+    ``nullable`` for the rest.
     """
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Return the schema of the value alone where the default only stands for an absent key."""
         inner = schema["schema"]
-        if schema.get("default", ...) is None and inner["type"] == "nullable":
+        is_response = self.mode == "serialization"
+        if is_response and schema.get("default", ...) is None and inner["type"] == "nullable":
             return self.generate_inner(inner["schema"])
         return super().default_schema(schema)
 

@@ -173,11 +173,22 @@ class UnservedRuns(BaseModel):
     paused: int
 
 
+class OtherSchemaResponse(BaseModel):
+    """The schema of a database that another version has upgraded, or will."""
+
+    revision: str
+    known: str = Field(description="The newest revision that this version knows")
+    detail: str
+
+
 class ReadyResponse(BaseModel):
     """The server accepts requests."""
 
     status: Literal["ready"]
     unserved: list[UnservedRuns] | None = Field(default=None, description="Absent where every run can be executed")
+    schema_: OtherSchemaResponse | None = Field(
+        default=None, alias="schema", description="Absent where it is this version's own"
+    )
 
 
 class MissingPartResponse(BaseModel):
@@ -195,3 +206,6 @@ class NotReadyResponse(BaseModel):
     reason: str
     missing: list[MissingPartResponse] | None = Field(default=None, description="What `/ready` misses, worst first")
     unserved: list[UnservedRuns] | None = Field(default=None, description="Absent where every run can be executed")
+    schema_: OtherSchemaResponse | None = Field(
+        default=None, alias="schema", description="Absent where it is this version's own"
+    )

@@ -23,18 +23,20 @@ class CreateAgentRunRequest(BaseModel):
     """A run to create."""
 
     message: str = Field(description="The prompt")
-    stream: bool = Field(
+    stream: bool | None = Field(
         default=False, description="Stream the run's events. The default is false for JSON, and true for a form"
     )
-    stream_events: bool = Field(default=True, description="With false a stream has only the text and the end")
-    background: bool = Field(default=False, description="Respond with 202 at once")
+    stream_events: bool | None = Field(default=True, description="With false a stream has only the text and the end")
+    background: bool | None = Field(default=False, description="Respond with 202 at once")
     session_id: str | None = Field(default=None, description="The session of the run; default: a new one")
     user_id: str | None = Field(default=None, description="The user; ignored where the token names one")
     session_state: dict[str, Any] | None = Field(default=None, description="The state that the session starts with")
     dependencies: dict[str, Any] | None = Field(default=None, description="Values for the agent's tools")
     metadata: dict[str, Any] | None = Field(default=None, description="Any JSON object, kept with the run")
     output_schema: dict[str, Any] | None = Field(default=None, description="The JSON schema of the result")
-    use_json_schema: bool = Field(default=False, description="Whether the model gets the schema as response format")
+    use_json_schema: bool | None = Field(
+        default=False, description="Whether the model gets the schema as response format"
+    )
     images: list[Media] | None = Field(default=None, description="Pictures for the model")
     input_files: list[Media] | None = Field(default=None, description="Files for the model")
 
@@ -52,7 +54,7 @@ class ContinueAgentRunRequest(BaseModel):
     pause_id: str | None = Field(
         default=None, description="Not in AgentOS: the pause that the answers are for; 409 where it is over"
     )
-    stream: bool = Field(
+    stream: bool | None = Field(
         default=False, description="Stream the run's events. The default is false for JSON, and true for a form"
     )
-    background: bool = Field(default=False, description="Respond with 202 at once")
+    background: bool | None = Field(default=False, description="Respond with 202 at once")

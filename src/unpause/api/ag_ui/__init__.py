@@ -1,0 +1,1 @@
+"""The AG-UI 1.0 protocol over the same runs."""

@@ -1,0 +1,95 @@
+"""Refuses parameters in an address that pydantic would take tacitly: repeated ones, and numbers in another spelling.
+
+Of a parameter that stands twice the last one would count, and `1_000`, ` 1` and `1.0` would be whole numbers. Flags
+are read as FastAPI documents it: `1`, `on` and `yes` are true, too.
+"""
+
+from __future__ import annotations
+
+import re
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, Union, get_args, get_origin
+
+from fastapi.exceptions import RequestValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fastapi.dependencies.models import Dependant
+    from starlette.requests import Request
+
+_SPELLINGS: Final[Mapping[type, tuple[re.Pattern[str], str, str]]] = {
+    int: (
+        re.compile(r"-?[0-9]+"),
+        "int_parsing",
+        "Input should be a valid integer, unable to parse string as an integer",
+    ),
+    float: (
+        re.compile(r"-?[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?"),
+        "float_parsing",
+        "Input should be a valid number, unable to parse string as a number",
+    ),
+}
+
+
+class ParameterTexts:
+    """The path and query parameters of one route, as they may be spelt."""
+
+    def __init__(self, dependant: Dependant) -> None:
+        # The kind of number by the parameter's name; None for text.
+        self._path: dict[str, type | None] = {}
+        self._query: dict[str, type | None] = {}
+        self._add(dependant)
+
+    def _add(self, dependant: Dependant) -> None:
+        """Add the parameters of a function and of what it depends on."""
+        for field in dependant.path_params:
+            self._path[field.alias] = _number_of(field.field_info.annotation)
+        for field in dependant.query_params:
+            if not _is_list(field.field_info.annotation):
+                self._query[field.alias] = _number_of(field.field_info.annotation)
+        for inner in dependant.dependencies:
+            self._add(inner)
+
+    def check(self, request: Request) -> None:
+        """Raise RequestValidationError, with an error for each parameter that is not plain."""
+        found = [] if not request.scope["query_string"] else list(self._errors_of_query(request))
+        found += [
+            _error(("path", name), kind, value)
+            for name, value in request.path_params.items()
+            if (kind := self._path.get(name)) is not None and not _is_plain(kind, value)
+        ]
+        if found:
+            raise RequestValidationError(found)
+
+    def _errors_of_query(self, request: Request) -> Iterator[dict[str, Any]]:
+        seen: set[str] = set()
+        for name, value in request.query_params.multi_items():
+            if name not in self._query:
+                continue
+            kind = self._query[name]
+            if name in seen:
+                yield {"type": "repeated", "loc": ("query", name), "msg": "Input should be sent once", "input": value}
+            elif kind is not None and not _is_plain(kind, value):
+                yield _error(("query", name), kind, value)
+            seen.add(name)
+
+
+def _number_of(annotation: Any) -> type | None:  # noqa: ANN401 - any type
+    """Return int or float where the parameter is a number, or a number or None."""
+    members = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    return next((kind for kind in _SPELLINGS if kind in members), None)
+
+
+def _is_list(annotation: Any) -> bool:  # noqa: ANN401 - any type
+    members = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    return any(get_origin(member) is list for member in members)
+
+
+def _is_plain(kind: type, value: str) -> bool:
+    return _SPELLINGS[kind][0].fullmatch(value) is not None
+
+
+def _error(place: tuple[str, str], kind: type, value: str) -> dict[str, Any]:
+    _, name, message = _SPELLINGS[kind]
+    return {"type": name, "loc": place, "msg": message, "input": value}
