@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from tests.api.agentos.statements import statements
 from tests.support.databases import NOW, Place
 from tests.support.gates import Gates, working_agent
 from tests.support.pausing_driver import PausingDriver, need
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, say, segments, start_and_follow
 from tests.support.serving import running
+from tests.support.statements import statements
 from unpause.domain.events import EventSelection, EventType
 from unpause.domain.forms import InputField
 from unpause.domain.principal import Principal

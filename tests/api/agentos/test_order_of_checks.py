@@ -5,9 +5,9 @@ Each request breaks two neighbouring rules; the answer is that of the first.
 
 from __future__ import annotations
 
-from tests.api.agentos.statements import statements
 from tests.support.caller import confirmed
 from tests.support.server import Server
+from tests.support.statements import statements
 
 DELETE = ("delete_file", {"path": "/a"})
 BAD_BOOLEAN = {

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from tests.api.agentos.statements import statements
 from tests.support.caller import body_of, confirming
 from tests.support.databases import new_run
 from tests.support.gates import Gates
 from tests.support.server import Server, served
+from tests.support.statements import statements
 from tests.support.toolbox import JsonObject, plan
 from unpause.domain.runs import RunStatus
 
