@@ -20,7 +20,7 @@ import pytest
 from tests.support.client_environments import ROOT
 from tests.support.processes import Program
 
-_NAMED: Final = ROOT / "tests/nodes/previous_release"
+_NAMED: Final = "tests/nodes/previous_release"
 _PARTS: Final = ("src", "migrations", "tests/nodes/agents_file.py")
 
 
@@ -58,12 +58,30 @@ class PreviousRelease:
 
 
 def check_out_previous_release(folder: Path) -> PreviousRelease:
-    """Return the previous release in a folder; skip the test where its commit is not at hand."""
-    commit = _NAMED.read_text(encoding="utf-8").strip()
-    git = shutil.which("git") or pytest.skip("this machine has no git")
-    archive = subprocess.run([git, "-C", ROOT, "archive", commit, *_PARTS], capture_output=True, check=False)
-    if archive.returncode != 0:
-        pytest.skip(f"the commit of the previous release, {commit[:9]}, is not here: a shallow clone, or none")
+    """Return the previous release in a folder; skip the test where the repository does not reach back to it."""
+    archive = _git(ROOT, "archive", find_previous_release(ROOT), *_PARTS)
+    archive.check_returncode()
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
     return PreviousRelease(folder)
+
+
+def find_previous_release(root: Path) -> str:
+    """Return the commit of the previous release; skip the test where the repository does not reach back to it.
+
+    That is a shallow clone, a history that begins with the name (an export), or no repository. Anywhere else the test
+    fails if the history lacks the commit: once it had been lost, and the tests were skipped everywhere.
+    """
+    is_shallow = _git(root, "rev-parse", "--is-shallow-repository")
+    before = _git(root, "log", "-1", "--format=%P", "--", _NAMED)
+    if is_shallow.stdout.strip() != b"false" or not before.stdout.strip():
+        pytest.skip("the repository does not reach back to the previous release")
+    commit = (root / _NAMED).read_text(encoding="utf-8").strip()
+    if _git(root, "merge-base", "--is-ancestor", commit, "HEAD").returncode != 0:
+        pytest.fail(f"{_NAMED} names {commit}, which is not in the history")
+    return commit
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    git = shutil.which("git") or pytest.skip("this machine has no git")
+    return subprocess.run([git, "-C", root, *arguments], capture_output=True, check=False)
