@@ -1,7 +1,7 @@
 """Runs the tests: `python3 .ci/test.py [arguments of pytest]`; without arguments all of them, on every core.
 
 With UNPAUSE_FULL_TESTS=1 their long forms run as well, and without arguments the coverage of the code is measured and
-must not fall: that doubles the time, so it is not done for every change.
+must not fall: that doubles the time, so it is not done for every change. The last lines say what is skipped even then.
 
 Makes its virtual environment first where that is missing or out of date. Paths count from the project's top
 folder.
@@ -19,5 +19,5 @@ if __name__ == "__main__":
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # One worker more than there are cores, since many tests wait; whoever has nothing left takes from the others.
     everything = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
-    coverage = ["--cov", "--cov-report=term"] if os.environ.get("UNPAUSE_FULL_TESTS") == "1" else []
-    os.execv(pytest, [pytest, *(sys.argv[1:] or [*everything, *coverage])])
+    at_night = ["--cov", "--cov-report=term", "-rs"] if os.environ.get("UNPAUSE_FULL_TESTS") == "1" else []
+    os.execv(pytest, [pytest, *(sys.argv[1:] or [*everything, *at_night])])

@@ -91,6 +91,14 @@ def test_every_document_is_in_the_list_of_documents() -> None:
     assert documents - listed == {ROOT / "docs/README.md"}
 
 
+def test_the_map_of_the_tests_has_each_folder() -> None:
+    text = Page(ROOT / ".github/CONTRIBUTING.md").text
+    listed = {
+        name for row in re.findall(r"^\| (`tests/[^|]*) \|", text, re.MULTILINE) for name in re.findall(r"\w+", row)
+    }
+    assert listed - {"tests"} == {file.parent.name for file in ROOT.glob("tests/*/*.py")}
+
+
 def test_a_block_that_no_test_runs_says_why() -> None:
     for page in PAGES:
         for block in page.blocks:
