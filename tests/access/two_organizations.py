@@ -19,6 +19,7 @@ from tests.access.watch import Watch, nobody_outside
 from tests.support.caller import body_of, confirming, path_of
 from tests.support.databases import PostgresServer, copy_database, sqlite_url
 from tests.support.gates import Gates
+from tests.support.published import read_document
 from tests.support.server import Server, served
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
 
@@ -82,7 +83,7 @@ async def _furnish(folder: Path, database_url: str) -> tuple[Belongings, dict[st
                 SHARED_USER, *DEFAULT_SCOPES, *_DECIDING, organization=OURS, session_id=SESSIONS[0]
             )
             tokens = {name: person.authorization for name, person in people.items()}
-            return theirs, tokens, read_routes(server.app.openapi())
+            return theirs, tokens, read_routes(read_document())
 
 
 def on_sqlite(folder: Path, empty: Path) -> Furnished:

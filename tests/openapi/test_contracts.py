@@ -6,7 +6,6 @@ The `.json` files here are what those documents say, without their prose (`facts
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +13,7 @@ import pytest
 
 from tests.openapi.comparison import find_differences
 from tests.openapi.facts import Facts, Operation, Schema, facts_of
-from unpause.cli.documents import openapi_texts
+from tests.support.published import read_document
 
 HERE = Path(__file__).parent
 
@@ -52,7 +51,7 @@ EXTENSIONS = frozenset(
 @pytest.fixture(scope="module")
 def ours() -> Facts:
     """Return what the whole document of the application says."""
-    return facts_of(json.loads(openapi_texts()["unpause"]))
+    return facts_of(read_document())
 
 
 def read(name: str) -> Facts:

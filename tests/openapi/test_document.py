@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import httpx
 import pytest
 
-from tests.support.published import check_response, check_value
-from unpause.cli.documents import openapi_texts
+from tests.support.published import check_response, check_value, read_document
 from unpause.domain.events import EventType
 
 Json: TypeAlias = dict[str, Any]
@@ -22,7 +20,7 @@ _TYPES = frozenset({"$ref", "anyOf", "oneOf", "allOf", "enum", "const"})
 @pytest.fixture(scope="module")
 def documents() -> dict[str, Json]:
     """Return the documents by name."""
-    return {name: json.loads(text) for name, text in openapi_texts().items()}
+    return {name: read_document(name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)

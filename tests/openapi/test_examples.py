@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.processes import ServerProcess
-from unpause.cli.documents import openapi_texts
+from tests.support.published import read_document
 
 Json: TypeAlias = dict[str, Any]
 
@@ -36,7 +36,7 @@ def examples() -> Json:
             for inner in part:
                 collect(inner)
 
-    collect(json.loads(openapi_texts()["unpause"])["paths"])
+    collect(read_document()["paths"])
     return found
 
 

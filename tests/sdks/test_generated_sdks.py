@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import pytest
 
@@ -21,8 +23,8 @@ from tests.sdks.generating import (
 from tests.sdks.journey import expected_of, expected_of_agentos
 from tests.support.client_environments import ClientUnavailableError
 from tests.support.processes import ServerProcess
+from tests.support.published import read_document
 from tests.support.tokens import ASKING, new_token
-from unpause.cli.documents import openapi_texts
 
 # The first test of a generator installs it.
 pytestmark = pytest.mark.timeout(600)
@@ -35,6 +37,11 @@ _NEEDED: dict[Make, tuple[str, ...]] = {
     make_with_openapi_generator: ("java",),
     make_with_openapi_ts: ("node", "npm"),
     make_with_typescript_fetch: ("java", "node", "npm"),
+}
+# The operations of the journey over AgentOS's routes: an SDK of these alone is made in a tenth of the time.
+_JOURNEY: Final = {
+    *("create_agent_run", "continue_agent_run", "follow_agent_run", "list_agent_runs", "get_sessions"),
+    "resolve_approval_approvals__approval_id__resolve_post",
 }
 # The SDKs poll.
 NO_LIMIT = {"UNPAUSE_RATE_LIMIT_READ": ""}
@@ -49,10 +56,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def document(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Return a file with the document of the name that the test asks for."""
+    """Return a file with the document of the name that the test asks for; of `journey` with these operations alone."""
+    document = journey_of(read_document()) if request.param == "journey" else read_document(request.param)
     file = tmp_path / "document.json"
-    file.write_text(openapi_texts()[request.param], encoding="utf-8")
+    file.write_text(json.dumps(document), encoding="utf-8")
     return file
+
+
+def journey_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the operations of the journey, and the components that these refer to."""
+    paths: dict[str, dict[str, Any]] = {}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if operation["operationId"] in _JOURNEY:
+                paths.setdefault(path, {})[method] = operation
+    components = document["components"]
+    kept = {"securitySchemes": components["securitySchemes"]}
+    wanted = referred(paths)
+    while wanted:
+        group, name = wanted.pop()
+        if name not in kept.setdefault(group, {}):
+            kept[group][name] = components[group][name]
+            wanted |= referred(components[group][name])
+    return {**document, "paths": paths, "components": kept}
+
+
+def referred(part: object) -> set[tuple[str, str]]:
+    """Return group and name of the components that this part of a document refers to."""
+    found = re.findall(r'"#/components/(\w+)/([^"/]+)', json.dumps(part))
+    return {(group, name) for group, name in found}
 
 
 def make(maker: Make, document: Path, folder: Path, journey: str) -> list[str]:
@@ -107,7 +139,10 @@ def test_an_sdk_creates_a_run_resumes_it_and_reads_its_result(
 @pytest.mark.parametrize(
     ("maker", "document"),
     [
-        pytest.param(make_with_openapi_python_client, "unpause", id="openapi-python-client-unpause"),
+        pytest.param(make_with_openapi_python_client, "journey", id="openapi-python-client-journey"),
+        pytest.param(
+            make_with_openapi_python_client, "unpause", id="openapi-python-client-unpause", marks=pytest.mark.full
+        ),
         pytest.param(make_with_openapi_python_client, "agno", id="openapi-python-client", marks=pytest.mark.full),
         pytest.param(make_with_openapi_generator, "agno", id="openapi-generator", marks=pytest.mark.full),
         pytest.param(make_with_openapi_ts, "agno", id="openapi-ts", marks=pytest.mark.full),

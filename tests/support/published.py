@@ -15,7 +15,7 @@ from tests.support.frames import read_data
 
 Json: TypeAlias = dict[str, Any]
 
-DOCUMENT: Final = Path(__file__).parents[2] / "openapi" / "unpause.json"
+_FOLDER: Final = Path(__file__).parents[2] / "openapi"
 _EVENTS: Final = "text/event-stream"
 # What they are known as to the validators, which would each read all of them.
 _COMPONENTS: Final = "urn:components"
@@ -73,9 +73,12 @@ def event_schema(content: Json) -> Json:
 
 
 @cache
-def read_document() -> Json:
-    """Return the document of all routes."""
-    document: Json = json.loads(DOCUMENT.read_text(encoding="utf-8"))
+def read_document(name: str = "unpause") -> Json:
+    """Return the document of that name as it is kept, by default that of all routes; not to be changed.
+
+    That these are the application's is for ``tests/test_readme.py`` to say: to have them made takes seconds.
+    """
+    document: Json = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
 

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.serving import application_for, settings_for
-from unpause.api.app import create_app
-from unpause.api.openapi import openapi_documents
+from tests.support.published import read_document
 
 _RUN = "/v1/organizations/{org_id}/agent/run"
 _HERE = "/v1/organizations/{org_id}"
@@ -97,10 +95,9 @@ _OPERATIONS: list[tuple[str, str, str, str | None, dict[str, str]]] = [
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def document() -> dict[str, Any]:
     """Return the document of Codegen's API."""
-    folder = tmp_path_factory.mktemp("document")
-    return openapi_documents(create_app(application_for(settings_for(folder), [])))["codegen"]
+    return read_document("codegen")
 
 
 def _schema(response: dict[str, Any]) -> str:
