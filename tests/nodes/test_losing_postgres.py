@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from tests.nodes.deciding import Deciding, check_decided, wait_until_on
@@ -28,6 +29,7 @@ FROZEN_SECONDS = 30.0
 ON_SECONDS = 40.0
 # How long requests wait for a server that says nothing.
 IMPATIENT = ("--database-timeout-seconds", "4", "--lock-timeout-seconds", "2")
+_NOTHING_ARRIVES = "notifications do not arrive"
 
 
 class Reading:
@@ -155,7 +157,7 @@ def test_a_postgresql_without_room_for_data_is_refused_clearly_and_goes_on(tmp_p
 
 
 def test_nodes_whose_connections_do_not_all_fit_share_those_that_there_are(tmp_path: Path) -> None:
-    with postgres_instance(max_connections="20") as postgres:
+    with postgres_instance(max_connections="45") as postgres, ExitStack() as others:
         # Not as a superuser, for whom some connections are reserved.
         postgres.execute("CREATE ROLE unpause LOGIN")
         postgres.execute("CREATE DATABASE unpause OWNER unpause")
@@ -163,7 +165,10 @@ def test_nodes_whose_connections_do_not_all_fit_share_those_that_there_are(tmp_p
         migrate.upgrade(url)
         with Cluster(tmp_path, url, "--database-connections", "10", TEST_WORK_SECONDS="0.2") as cluster:
             cluster.database_url = postgres.url("unpause")
+            # One that finds no connection free does not start.
             cluster.start(apis=0, workers=0, nodes=3)
+            # 17 are left, beside those for superusers.
+            take_connections(postgres, others, 25)
             deciding = Deciding(cluster, 30)
             deciding.begin()
             deciding.finish()
@@ -171,6 +176,17 @@ def test_nodes_whose_connections_do_not_all_fit_share_those_that_there_are(tmp_p
             assert check_decided(cluster, deciding) == 0
             print(dict(deciding.statuses), cluster.output().count("takes no more connections"))  # noqa: T201
             assert "Traceback" not in cluster.output()
+        assert "remaining connection slots" in (postgres.data / "log").read_text()
+
+
+def take_connections(postgres: Instance, others: ExitStack, count: int) -> None:
+    """Take connections as another program does, or all that are left."""
+    for _ in range(count):
+        try:
+            connection = psycopg.connect(f"host=127.0.0.1 port={postgres.port} user=unpause dbname=unpause")
+        except psycopg.OperationalError:
+            return
+        others.enter_context(closing(connection))
 
 
 @contextmanager
@@ -230,6 +246,15 @@ def test_a_pooler_in_transaction_mode_works_and_the_log_says_what_it_lacks(tmp_p
                 " JOIN requirements q ON q.run_key = c.run_key AND q.call_id = c.tool_call_id"
             )
             print(f"longest from a decision to its call: {waits}")  # noqa: T201
-            warned = "notifications do not arrive" in cluster.output()
-            assert warned is not listens
+            if listens:
+                wait_until(lambda: have_listened(cluster, 4, 12), "listeners know whether notifications arrive")
+                assert _NOTHING_ARRIVES not in cluster.output()
+            else:
+                wait_until(lambda: _NOTHING_ARRIVES in cluster.output(), "one says that none arrive")
             assert "Traceback" not in cluster.output()
+
+
+def have_listened(cluster: Cluster, listeners: int, seconds: int) -> bool:
+    """Whether so many have asked their server if it is there, so long after they connected: after 10 they know."""
+    asked = cluster.rows("SELECT query_start - backend_start FROM pg_stat_activity WHERE application_name ~ 'listener'")
+    return [after.total_seconds() > seconds for (after,) in asked] == [True] * listeners
