@@ -38,7 +38,7 @@ _NEEDED: dict[Make, tuple[str, ...]] = {
     make_with_openapi_ts: ("node", "npm"),
     make_with_typescript_fetch: ("java", "node", "npm"),
 }
-# The operations of the journey over AgentOS's routes: an SDK of these alone is made in a tenth of the time.
+# The operations of the journey over AgentOS's routes: an SDK of these alone is made in half the time.
 _JOURNEY: Final = {
     *("create_agent_run", "continue_agent_run", "follow_agent_run", "list_agent_runs", "get_sessions"),
     "resolve_approval_approvals__approval_id__resolve_post",
