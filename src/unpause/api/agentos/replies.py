@@ -38,9 +38,14 @@ _CLIENT_GONE = 499
 
 async def stream_response(application: Application, accepted: Accepted, *, deltas_only: bool = False) -> Response:
     """Stream the events after the request, up to the end of the segment."""
-    events = application.follower.follow_run(accepted.run.id, accepted.after, accepted.begun)
+    begun, after = accepted.begun, accepted.after
+    # They are committed, and need not wait for the follower's turn.
+    first = [] if begun is None else [event for event in begun.events if event.sequence > after]
+    if first:
+        after = first[-1].sequence
+    events = application.follower.follow_run(accepted.run.id, after, begun)
     translate = framer(accepted.run, deltas_only=deltas_only)
-    return stream_events(application, events, translate)
+    return stream_events(application, events, translate, first)
 
 
 async def run_response(
