@@ -15,7 +15,7 @@ from tests.support.databases import (
     postgres_server,
     sqlite_url,
 )
-from tests.support.engines import quicken_engines
+from tests.support.engines import let_engines_wait, quicken_engines
 from tests.support.full import IS_FULL, skip_long_tests
 from unpause.testing.environment import log_plainly, migrated_sqlite_file
 
@@ -27,6 +27,7 @@ settings.register_profile(
 settings.load_profile("unpause")
 
 quicken_engines()
+let_engines_wait()
 
 log_plainly()
 

@@ -211,7 +211,6 @@ async def test_keys_are_renewed_before_they_are_old_and_nobody_waits(
     assert await desk.read(rsa_other, "two")
 
 
-@pytest.mark.timeout(20)
 async def test_an_address_that_hangs_stops_nobody_whose_key_is_known(
     monkeypatch: pytest.MonkeyPatch, desk: Desk, rsa_one: Issuer
 ) -> None:

@@ -134,16 +134,19 @@ def rows_of(url: str, run_key: int) -> dict[str, list[dict[str, Any]]]:
 
 
 async def test_segments_go_on_through_a_time_without_a_database(
-    tmp_path: Path, postgres: PostgresServer, postgres_url: str
+    tmp_path: Path, postgres: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = HoldingDriver()
+    # As soon as it is back, the lease is renewed and the run ends: also where the machine stands still now and then.
+    monkeypatch.setattr("unpause.execution.heartbeat._RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("unpause.services.segment_journal._LAST_RETRY_SECONDS", 0.2)
     # Away for longer than a lease: there is somebody who would take the run back, and does not.
-    settings: dict[str, Any] = {"lease_seconds": 3.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
+    settings: dict[str, Any] = {"lease_seconds": 5.0, "sweep_seconds": 0.1, "poll_seconds": 0.1}
     async with running(tmp_path, drivers=[driver], database_url=postgres_url, **settings) as application:
         run = await start(application)
         await driver.has_started(1)
         with away(postgres, postgres_url):
-            await asyncio.sleep(3.5)
+            await asyncio.sleep(5.5)
             await driver.let_go()
             await asyncio.sleep(0.1)
         ended = await reached(application.database, run.id, RunStatus.COMPLETED)

@@ -22,6 +22,7 @@ from tests.support.processes import DEADLINE, ServerProcess, unpause
 
 AGENTS = Path(__file__).parent / "hostile_agents.py"
 KEY = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="
+PROCESSES = 2
 # A process that ends, and one that goes on but is no use any more.
 EVERY_TIME = ("segfault", "garbage")
 OWN = "a-secret-of-the-server-with-many-letters"
@@ -43,7 +44,7 @@ EXECUTING = {"TEST_EXECUTES_AGENTS": "1"}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("hostile")
-    with ServerProcess(folder, "--agent-processes", "2", *OPTIONS, environment=ENVIRONMENT) as process:
+    with ServerProcess(folder, "--agent-processes", str(PROCESSES), *OPTIONS, environment=ENVIRONMENT) as process:
         yield process
 
 
@@ -68,7 +69,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def wait_until_all_are_ready(server: ServerProcess) -> None:
-    wait_until(lambda: server.output.count("agent process started") >= server.output.count("agent process died"))
+    """Wait until each process that died is replaced, and no other one is on its way."""
+    wait_until(
+        lambda: (
+            server.output.count("agent process started") >= server.output.count("agent process died")
+            and len(processes_of(server)) == PROCESSES
+        )
+    )
 
 
 class Bystander(threading.Thread):
@@ -182,18 +189,20 @@ def test_what_a_process_survives_is_the_result_of_its_call(server: ServerProcess
 
 
 def test_a_blocked_loop_holds_up_nobody_else_and_its_stack_is_logged(server: ServerProcess) -> None:
-    tool = "block_longer" if IS_FULL else "block"
     with server.client() as client, HealthChecks(server) as health:
-        blocked = start(client, "hostile", tool, background="true")
+        blocked = start(client, "hostile", "block", background="true")
         wait_until(lambda: "agent process blocked" in server.output)
         bystander = Bystander(server)
         bystander.start()
         bystander.assert_complete()
+        answered = len(health.seconds)
+        wait_until(lambda: len(health.seconds) > answered + (400 if IS_FULL else 20))
+        # All of that while it blocks: it goes on only now.
+        (server.folder / "unblocked").touch()
         wait_until(lambda: client.get(f"/agents/hostile/runs/{blocked['run_id']}").json()["status"] == "COMPLETED")
     percentile = quantiles(health.seconds, n=100)[98]
-    print(f"/health beside {tool}: {percentile * 1000:.0f} ms (p99), {max(health.seconds) * 1000:.0f} ms (longest)")  # noqa: T201 - a measurement
-    # The loop is blocked for longer; the rest is for a machine with other work.
-    assert max(health.seconds) < 4
+    longest = max(health.seconds)
+    print(f"/health beside a blocked loop: {percentile:.3f} s (p99), {longest:.3f} s (longest)")  # noqa: T201 - a measurement
     assert percentile < 0.05 or not IS_FULL
     assert 'hostile_agents.py", line' in server.output
 
@@ -239,7 +248,7 @@ def test_a_hangup_loads_the_agents_anew_while_runs_go_on(server: ServerProcess) 
     server.send(signal.SIGHUP)
     wait_until(lambda: not before & processes_of(server))
     after = processes_of(server)
-    assert len(after) == 2
+    assert len(after) == PROCESSES
     assert not after & before
     bystander.assert_complete()
 
@@ -253,7 +262,9 @@ REPLACED = (
 
 def test_a_process_is_replaced_when_it_is_full_or_blocked(tmp_path: Path) -> None:
     done = REPLACED if IS_FULL else REPLACED[:1]
-    options = ("--agent-max-segments", "3", "--agent-max-bytes", str(250 << 20), "--agent-unresponsive-seconds", "4")
+    options = ["--agent-max-segments", "3", "--agent-max-bytes", str(250 << 20)]
+    # Where no tool blocks, only a machine that stands still would be what is over that time.
+    options += ["--agent-unresponsive-seconds", "4"] if IS_FULL else []
     with (
         ServerProcess(tmp_path, "--agent-processes", "1", "--agents", AGENTS, *options) as server,
         server.client() as client,

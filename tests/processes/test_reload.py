@@ -132,8 +132,9 @@ def test_new_code_takes_over_and_goes_on_with_runs_that_wait(project: Project, c
     paused = start(client)
     with asking(project) as statuses:
         with project.reloaded():
-            project.save_agents(text="new", name="second")
+            # In this order: where the agents are seen to be new, what they import is.
             project.save_tools("new")
+            project.save_agents(text="new", name="second")
         wait_until(lambda: "new" in client.get("/agents/ops").text)
         assert [agent["id"] for agent in client.get("/agents").json()] == ["ops", "second"]
         assert client.post("/agents/first/runs", data={"message": "go"}).status_code == 404

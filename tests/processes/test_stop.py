@@ -32,7 +32,10 @@ def test_streams_go_on_for_the_grace_and_end_cleanly_and_waits_get_their_run_or_
     tmp_path: Path, database_url: str
 ) -> None:
     server = ServerProcess(
-        tmp_path, "--shutdown-grace-seconds", "2", environment={"UNPAUSE_DATABASE_URL": database_url}
+        # Longer than the machine may stand still while two of the runs come to their end.
+        tmp_path,
+        *("--shutdown-grace-seconds", "6"),
+        environment={"UNPAUSE_DATABASE_URL": database_url},
     )
     with ExitStack() as stack:
         doors = {name: stack.enter_context(Barrier(tmp_path, name)) for name in ("a", "b", "c", "d")}

@@ -78,7 +78,7 @@ def test_a_stop_is_quick_while_a_message_hangs(tmp_path: Path) -> None:
         receiver.wait_for(1)
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert server.rows("SELECT attempts, delivered_at FROM webhook_deliveries") == [(1, None)]
         assert "Traceback" not in server.output
 

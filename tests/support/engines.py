@@ -10,13 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, event
 
-from unpause.store.engine import backup
+from unpause.store.engine import backup, postgres, servers
 
 _waits_for_disk: Final = Event()
+
+# For a connection. As long as a test waits for anything; the servers' 5 seconds a busy machine may stand still.
+_PATIENCE_SECONDS: Final = 60
 
 
 class _SharedStatements(dict[Any, Any]):
@@ -55,6 +59,15 @@ def quicken_engines() -> None:
         connection.execution_options(compiled_cache=statements)
         if connection.dialect.name == "sqlite":
             _wait_for_no_disk(connection.connection.driver_connection)
+
+
+def let_engines_wait() -> None:
+    """Let all engines of this process wait longer for a connection to PostgreSQL than the machine may stand still.
+
+    When a process goes on that stood still, its waits for connections are over before it has seen that one is free.
+    """
+    postgres._POOL_SECONDS = float(_PATIENCE_SECONDS)  # noqa: SLF001 - no setting, as nobody but tests needs one
+    servers._CONNECTION = MappingProxyType({**servers._CONNECTION, "connect_timeout": _PATIENCE_SECONDS})  # type: ignore[misc]  # noqa: SLF001 - the same
 
 
 def _wait_for_no_disk(connection: Any) -> None:  # noqa: ANN401 - any driver's
