@@ -35,6 +35,10 @@ def _check_rate_limit(text: str) -> str:
     return text
 
 
+# A lease that ends later than this from now is taken for one of before the database's clock went back. So no node may
+# have longer ones, whatever the leases of the others are.
+LONGEST_LEASE_SECONDS = 600.0
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 # Such as `10/minute` or `60/30 seconds`; an empty text lifts the limit.
@@ -189,8 +193,12 @@ class ExecutionSettings(BaseModel):
         default=None, ge=1, description="Concurrent runs of one organization; no limit by default."
     )
     max_crashes: int = Field(default=10, ge=1, description="Worker crashes in a row after which a run ends as ERROR.")
-    lease_seconds: Seconds = Field(
-        default=10.0, description="Time without a heartbeat after which others take a worker's runs."
+    lease_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=LONGEST_LEASE_SECONDS,
+        allow_inf_nan=False,
+        description="Time without a heartbeat after which others take a worker's runs.",
     )
     sweep_seconds: Seconds = Field(
         default=2.0, description="How often to look for expired pauses, runs of dead workers and old keys."

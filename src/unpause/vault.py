@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from unpause.errors import InvalidSetting, SecretsNotKept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Why a message is not sent.
+UNREADABLE: Final = "its secrets cannot be decrypted with the keys that this server has"
 
 _MARK_CHARACTERS = 32
 # The first of them name the key.
@@ -70,6 +73,14 @@ class Vault:
         try:
             self._newest.decrypt(encrypted.token)
         except _load_fernet().InvalidToken:
+            return False
+        return True
+
+    def can_decrypt(self, encrypted: Encrypted) -> bool:
+        """Whether one of the keys fits."""
+        try:
+            self.decrypt(encrypted)
+        except SecretsNotKept:
             return False
         return True
 

@@ -17,6 +17,7 @@ from tests.support.serving import settings_for
 
 MODULES = {
     "raising.py": "raise ValueError('no\\nsuch thing')\n",
+    "interrupting.py": "raise KeyboardInterrupt\n",
     "misspelt.py": "def f(:\n",
     "nameless.py": "from pydantic_ai import Agent\nagent = Agent('test')\n",
     "needing.py": "import a_module_that_nobody_has\n",
@@ -43,6 +44,7 @@ WRONG_AGENTS = [
     (["long" * 100], "cannot be read: File name too long"),
     (["raising.py"], "raising.py failed to load: ValueError: no such thing"),
     (["raising"], "raising failed to load: ValueError: no such thing"),
+    (["interrupting.py"], "interrupting.py failed to load: KeyboardInterrupt"),
     (["misspelt.py"], "misspelt.py failed to load: SyntaxError"),
     (["needing"], "needing needs the module 'a_module_that_nobody_has', which is not installed"),
     (["nameless.py"], "nameless.py has no pydantic_ai.Agent with a name"),

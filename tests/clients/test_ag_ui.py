@@ -84,6 +84,7 @@ SEEN = {
     "fail": {"code": "model_error", "outcome": None},
     "nobody": "HTTP 404",
     "reconnect": {"status": 200, "first": "RUN_STARTED", "last": "RUN_FINISHED"},
+    "stop": {"status": 200, "next": {"outcome": "success", "error": None, "text": "hello", "results": []}},
 }
 
 

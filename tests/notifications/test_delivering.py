@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from email import message_from_bytes, policy
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,12 @@ from tests.support.channels import LINKS, SECRET, add_channel, all_rows, channel
 from tests.support.receiver import Receiver
 from tests.support.server import Server
 from tests.support.toolbox import plan
-from tests.support.webhook_server import once
+from tests.support.webhook_server import QUICK, once
+from unpause.clock import RandomIds
+from unpause.delivery.worker import DeliveryWorker
+from unpause.notifications.queue import NotificationQueue
+from unpause.notifications.sender import AppriseSender
+from unpause.vault import UNREADABLE, Vault, new_key
 
 
 async def pause(server: Server, count: int) -> None:
@@ -187,3 +193,28 @@ async def test_a_message_without_an_answer_in_time_is_a_failure(tmp_path: Path) 
             await pause(server, 1)
             [row] = await rows_once(server, 1)
     assert row["last_error"] in {"no answer within 0.3 seconds", "could not connect"}
+
+
+async def test_a_node_without_the_key_of_a_channel_uses_up_no_attempt(tmp_path: Path) -> None:
+    key, rules = new_key(), replace(QUICK, attempts=1, first_delay_seconds=0.001, longest_delay_seconds=0.001)
+    with Receiver() as receiver:
+        async with notifying(tmp_path, encryption_key=key) as server:
+            await add_channel(server, channel_url(receiver), owner="organization")
+        async with notifying(tmp_path, encryption_key=new_key()) as server:
+            await pause(server, 1)
+            application = server.application
+
+            def worker(with_key: str) -> AbstractAsyncContextManager[None]:
+                sender = AppriseSender(Vault([with_key]), 5.0, allow_private=True)
+                queue = NotificationQueue(sender, RandomIds(), LINKS, per_minute=10)
+                return DeliveryWorker(application.database, queue, application.clock, rules, lambda: 0.5).working()
+
+            async with worker(new_key()):
+                [row] = await once(lambda: all_rows(server), partial(_failed_with, UNREADABLE))
+                assert row["attempts"] == 0
+                [channel] = (await server.get("/notifications/channels")).json()["data"]
+                assert channel["last_error"] == UNREADABLE
+            server.clock.move(60)
+            async with worker(key):
+                [row] = await rows_once(server, 1)
+            assert (row["attempts"], row["last_error"], len(receiver.received)) == (1, None, 1)

@@ -29,7 +29,7 @@ from unpause.settings import Settings
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Database
 from unpause.store.tables import organizations, webhook_deliveries
-from unpause.vault import new_key
+from unpause.vault import Encrypted, new_key
 from unpause.webhooks.queue import WebhookQueue
 
 SECRET = "a secret to sign with"
@@ -46,6 +46,10 @@ class Sender:
     sent: list[tuple[str, datetime]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
+
+    def can_decrypt(self, address: Address, secret: Encrypted | None) -> bool:
+        del self, address, secret
+        return True
 
     async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Note the message and answer."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import Scope
+
+    Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 _log = structlog.get_logger(__name__)
 
@@ -110,11 +111,13 @@ async def refuse_method(request: Request, _: Exception) -> Response:
     return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(allowed)})
 
 
-class RenderingRoute(APIRoute):
-    """A route that renders errors in the style of its API."""
+class RenderingRoute(LimitedRoute):
+    """A route that renders errors in the style of its API. Responses to counted requests have the limit's fields."""
 
     body: Callable[[int, str, Mapping[str, object] | None], dict[str, Any]]
     request_class: type[StrictRequest] = StrictRequest
+    # The originals' routes take any parameter; Unpause's own refuse one that they do not have.
+    ignores_unknown_parameters = True
 
     @staticmethod
     def refuse(error: UnpauseError) -> tuple[int, Mapping[str, object]]:
@@ -127,11 +130,12 @@ class RenderingRoute(APIRoute):
         status, details = cls.refuse(error)
         return JSONResponse(cls.body(status, _cut(text_of(error)), details), status, retry_headers(error))
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """Return the handler, with every error turned into a response."""
         handler = reading_directly(self, super().get_route_handler())
         body, request_class = type(self).body, type(self).request_class
-        scopes, texts = permission_of(self.methods, self.path_format), ParameterTexts(self.dependant)
+        scopes = permission_of(self.methods, self.path_format)
+        texts = ParameterTexts(self.dependant, ignores_unknown=self.ignores_unknown_parameters)
 
         async def answer(request: Request) -> Response:
             try:
@@ -150,7 +154,18 @@ class RenderingRoute(APIRoute):
                 _log.exception("request failed", method=request.method, path=request.url.path)
                 return JSONResponse(body(500, _INTERNAL, None), 500)
 
-        return answer
+        return _adding_rate(answer) if self.limits else answer
+
+
+def _adding_rate(handler: Handler) -> Handler:
+    """Return the handler, with the header fields of the rate limit added to its response."""
+
+    async def answer(request: Request) -> Response:
+        response = await handler(request)
+        response.headers.update(rate_headers(request))
+        return response
+
+    return answer
 
 
 def _cut(message: str) -> str:
@@ -176,21 +191,22 @@ class AgnoRoute(RenderingRoute):
     request_class = FormOrJsonRequest
 
 
-class CodegenRoute(RenderingRoute, LimitedRoute):
-    """A route of the Codegen API. The response to a counted request has the rate limit's header fields."""
+class OwnAgnoRoute(AgnoRoute):
+    """A route of Unpause's own among those of the AgentOS API."""
+
+    ignores_unknown_parameters = False
+
+
+class CodegenRoute(RenderingRoute):
+    """A route of the Codegen API."""
 
     body = staticmethod(codegen_body)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, with the header fields of the rate limit added to its response."""
-        handler = super().get_route_handler()
 
-        async def answer(request: Request) -> Response:
-            response = await handler(request)
-            response.headers.update(rate_headers(request))
-            return response
+class OwnCodegenRoute(CodegenRoute):
+    """A route of Unpause's own among those of the Codegen API."""
 
-        return answer
+    ignores_unknown_parameters = False
 
 
 def _validation_body(error: RequestValidationError) -> bytes:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from unpause.api.answers import Responses, answer
 from unpause.api.dependencies import App, identify_caller
-from unpause.api.documented_headers import RETRY_AFTER
+from unpause.api.documented_headers import RATE_LIMIT, RETRY_AFTER
 from unpause.api.errors import RenderingRoute, agno_body, status_of
 from unpause.domain.principal import Principal
 from unpause.errors import RequirementMismatch, RequirementsOpen, UnpauseError
@@ -50,6 +50,9 @@ ERRORS: Responses = {
 for _status in (429, 503):
     ERRORS[_status]["headers"] = RETRY_AFTER
 
+# Routes with a rate limit, besides its header fields in other responses.
+RATE_LIMITED: Responses = {429: {**ERRORS[429], "headers": {**RETRY_AFTER, **RATE_LIMIT}}}
+
 CONFLICT = answer("ConflictResponse", "Conflict", 409)
 
 
@@ -57,6 +60,7 @@ class NativeRoute(RenderingRoute):
     """A route of Unpause's own API."""
 
     body = staticmethod(agno_body)
+    ignores_unknown_parameters = False
 
     @staticmethod
     def refuse(error: UnpauseError) -> tuple[int, Mapping[str, object]]:

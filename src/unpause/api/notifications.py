@@ -9,7 +9,8 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from unpause.api.dependencies import App
-from unpause.api.native import ERRORS, Caller, NativeRoute, get_caller, page_of
+from unpause.api.documented_headers import RATE_LIMIT
+from unpause.api.native import ERRORS, RATE_LIMITED, Caller, NativeRoute, get_caller, page_of
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.notifications import ALL_EVENTS, Channel, ChannelEvent
 from unpause.notifications.kinds import LONGEST_URL
@@ -86,6 +87,7 @@ async def list_channels(
     operation_id="add_notification_channel",
     status_code=201,
     dependencies=limited(Bucket.CHANGE, get_caller),
+    responses={**RATE_LIMITED, 201: {"headers": RATE_LIMIT}},
 )
 async def add_channel(application: App, caller: Caller, body: ChannelRequest) -> ChannelResponse:
     """Add a channel. One of a user tells about what that user may decide, and about their runs.
@@ -103,7 +105,10 @@ async def remove_channel(application: App, caller: Caller, channel_id: _ChannelI
 
 
 @router.post(
-    f"{_ONE}/test", operation_id="test_notification_channel", dependencies=limited(Bucket.WEBHOOK_TEST, get_caller)
+    f"{_ONE}/test",
+    operation_id="test_notification_channel",
+    dependencies=limited(Bucket.WEBHOOK_TEST, get_caller),
+    responses={**RATE_LIMITED, 200: {"headers": RATE_LIMIT}},
 )
 async def test_channel(application: App, caller: Caller, channel_id: _ChannelId) -> ChannelTestResponse:
     """Send one test message to the channel now, and return the result."""

@@ -122,11 +122,17 @@ def limited(bucket: Bucket, get_principal: Callable[..., Any]) -> Sequence[Depen
 class LimitedRoute(APIRoute):
     """A route that also counts requests that FastAPI refuses before any dependency runs: a body that is no JSON."""
 
+    @property
+    def limits(self) -> Sequence[_Limit]:
+        """The limits under which it stands."""
+        checks = [depends.dependency for depends in self.dependencies]
+        return [found for check in checks if isinstance(found := getattr(check, "__self__", None), _Limit)]
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler; over the limit it raises RateLimited before any other error."""
-        handler = super().get_route_handler()
-        checks = [depends.dependency for depends in self.dependencies]
-        limits = [found for check in checks if isinstance(found := getattr(check, "__self__", None), _Limit)]
+        handler, limits = super().get_route_handler(), self.limits
+        if not limits:
+            return handler
 
         async def counted(request: Request) -> Response:
             try:

@@ -121,10 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(f"{error}: {cause}" if cause else str(error), Exit.FAILED)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has read enough.
-        _drop_output()
-        sys.exit(Exit.PIPE_CLOSED)
+    except (BrokenPipeError, SystemExit) as error:
+        _end_unread(error)
     except (UnicodeError, OSError) as error:
         _refuse_input_or_output(error)
 
@@ -148,6 +146,15 @@ def _refuse_input_or_output(error: UnicodeError | OSError) -> NoReturn:
         _refuse(f"the output could not be written: {error.strerror}", Exit.FAILED)
     reason = error.strerror or str(error)
     _refuse(reason if error.filename is None else f"{error.filename}: {reason}", Exit.FAILED)
+
+
+def _end_unread(error: BrokenPipeError | SystemExit) -> NoReturn:
+    """End the command whose output nobody reads any more; raise any other end again."""
+    # What prints help ends the process itself where its output is not read, with a code of its own.
+    if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+        raise error
+    _drop_output()
+    sys.exit(Exit.PIPE_CLOSED)
 
 
 def _drop_output() -> None:

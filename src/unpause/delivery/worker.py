@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import structlog
 
+from unpause.delivery.left import LeftToOthers
 from unpause.delivery.slots import Addressed, DeliverySlot, DeliverySlots, SlotRules
 from unpause.errors import DatabaseBusy, DatabaseUnavailable, UnpauseError
 from unpause.store.engine.dialects import read_now
@@ -71,6 +72,11 @@ class DueMessage(Addressed, Protocol):
     """What is due: how often it was attempted, this one not included."""
 
     @property
+    def key(self) -> str:
+        """Its name among all that is due."""
+        ...
+
+    @property
     def attempts(self) -> int:
         """Attempts so far."""
         ...
@@ -115,6 +121,14 @@ class DeliveryQueue(Protocol[D, M]):
         organizations: Sequence[int],
     ) -> list[D]:
         """Return what is due, the longest due first, but for these servers and organizations."""
+        ...
+
+    def can_decrypt(self, due: D) -> bool:
+        """Whether this process has the keys for what an attempt needs."""
+        ...
+
+    def put_off(self, connection: Connection, due: D, now: datetime, retry_at: datetime) -> None:
+        """Have it be due at ``retry_at``, and write that its secrets cannot be decrypted. It has had no attempt."""
         ...
 
     def claim(self, connection: Connection, due: D, now: datetime, retry_at: datetime) -> M | None:
@@ -165,6 +179,7 @@ class DeliveryWorker(Generic[D, M]):
         self._chance = chance
         self._attempts: set[asyncio.Task[float | None]] = set()
         self._slots = DeliverySlots(rules.slots)
+        self._left = LeftToOthers(2 * rules.poll_seconds)
         self._wakeup = asyncio.Event()
 
     @asynccontextmanager
@@ -222,12 +237,35 @@ class DeliveryWorker(Generic[D, M]):
             return now, self._queue.list_due(connection, now, _BATCH_SIZE, servers[:_MAX_EXCLUDED], organizations)
 
         # Reading first keeps an idle server from writing.
-        now, due = await self._database.read(find_due)
+        now, found = await self._database.read(find_due)
+        at = asyncio.get_running_loop().time()
+        due = [each for each in found if not self._left.is_left(each.key, at)]
         chosen = slots.choose(due)
+        unreadable = [each for each in chosen if not self._queue.can_decrypt(each)]
+        for each in unreadable:
+            chosen.remove(each)
+            await self._leave(each, now, at)
         if chosen:
             for message in await self._database.write(lambda connection: self._claim(connection, chosen, now)):
                 self._start(tasks, message)
-        return len(chosen) < len(due) or len(due) == _BATCH_SIZE
+        return len(chosen) + len(unreadable) < len(due) or len(found) == _BATCH_SIZE
+
+    async def _leave(self, due: D, now: datetime, at: float) -> None:
+        """Leave a message to processes with the right keys; put it off where none of them has sent it."""
+        times = self._left.leave(due.key, at)
+        if times is None:
+            return
+        delay = self._rules.delay_after(times, self._chance())
+        retry_at = now + delay
+        await self._database.write(lambda connection: self._queue.put_off(connection, due, now, retry_at))
+        self._left.put_off(due.key, delay.total_seconds())
+        DELIVERIES.labels(self._queue.outbox, "undecryptable").inc()
+        _log.warning(
+            f"{self._queue.outbox} cannot be decrypted",
+            message_id=due.key,
+            retry_at=retry_at.isoformat(),
+            hint="no process has the key that it was encrypted with: add that to UNPAUSE_ENCRYPTION_KEY",
+        )
 
     def _now(self, connection: Connection) -> datetime:
         # One clock for all processes: one whose own is ahead would send what another is sending.

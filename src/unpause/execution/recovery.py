@@ -14,6 +14,7 @@ from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.notification_outbox import enqueue_notifications
+from unpause.settings import LONGEST_LEASE_SECONDS
 from unpause.store.engine.dialects import read_now
 from unpause.store.events import add_events
 from unpause.store.run_lists import list_unfinished
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_LONGEST_LEASE = timedelta(minutes=10)
+# Whatever ends later was written before the database's clock went back.
+_LONGEST_LEASE = timedelta(seconds=LONGEST_LEASE_SECONDS)
 
 
 class Recovery:
@@ -61,8 +63,6 @@ class Recovery:
         self._clock = clock
         self._max_crashes = max_crashes
         self._patience = patience.total_seconds()
-        # Other nodes may have longer leases, but not by much.
-        self._longest_lease = max(_LONGEST_LEASE, 8 * patience)
         # Since when the database is available, by the monotonic clock; None before the first sweep and in an outage.
         self._there_since: float | None = None
         # When the monotonic clock began, by the database's clock at the last sweep.
@@ -87,7 +87,7 @@ class Recovery:
             shown, stale = await self._database.read(
                 lambda connection: (
                     read_now(connection, now),
-                    list_stale(connection, now, limit, self._longest_lease),
+                    list_stale(connection, now, limit, _LONGEST_LEASE),
                 )
             )
         except DatabaseUnavailable:
@@ -99,7 +99,7 @@ class Recovery:
         if answered - self._there_since < self._patience:
             # Live workers could not renew their leases in an outage, or before the clock jumped.
             return 0
-        return await self._take_back(stale, partial(lock_if_stale, now=now, longest=self._longest_lease))
+        return await self._take_back(stale, partial(lock_if_stale, now=now, longest=_LONGEST_LEASE))
 
     def _has_stepped(self, shown: datetime, at: float) -> bool:
         """Whether the database's clock has jumped since the last sweep.

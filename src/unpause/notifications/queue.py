@@ -11,8 +11,10 @@ from unpause.store.notifications import (
     list_due_channels,
     mark_not_sent,
     mark_sent,
+    put_off,
     until_due,
 )
+from unpause.vault import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +56,14 @@ class NotificationQueue:
         """Return the channels for which something is due."""
         busy = [int(server.rpartition(" ")[2]) for server in servers]
         return list_due_channels(connection, now, limit, self.per_minute, busy, organizations)
+
+    def can_decrypt(self, due: DueChannel) -> bool:
+        """Whether the key for the channel's URL is here."""
+        return self.sender.can_decrypt(due.url)
+
+    def put_off(self, connection: Connection, due: DueChannel, now: datetime, retry_at: datetime) -> None:
+        """Have what is due for the channel be due later, without an attempt."""
+        put_off(connection, due, now, UNREADABLE, retry_at)
 
     def claim(
         self, connection: Connection, due: DueChannel, now: datetime, retry_at: datetime

@@ -17,6 +17,7 @@ from unpause.errors import InvalidInput, SecretsNotKept
 from unpause.notifications.containment import NotContained, contained
 from unpause.notifications.kinds import read_kind
 from unpause.tasks import in_daemon_thread
+from unpause.vault import UNREADABLE
 
 if TYPE_CHECKING:
     from unpause.vault import Encrypted, Vault
@@ -34,6 +35,10 @@ _LOGGED: ContextVar[list[str] | None] = ContextVar("logged", default=None)
 
 class ChannelSender(Protocol):
     """Sends one message once."""
+
+    def can_decrypt(self, url: Encrypted) -> bool:
+        """Whether its keys fit a channel's URL."""
+        ...
 
     async def send_text(self, channel: int, url: Encrypted, text: tuple[str, str]) -> DeliveryResult:
         """Send title and body; return the result, and raise nothing for what others cause."""
@@ -66,12 +71,16 @@ class AppriseSender:
             raise InvalidInput(f"The channel's URL is no valid {kind}:// URL of apprise")
         return kind
 
+    def can_decrypt(self, url: Encrypted) -> bool:
+        """Whether the vault's keys fit a channel's URL."""
+        return self._vault.can_decrypt(url)
+
     async def send_text(self, channel: int, url: Encrypted, text: tuple[str, str]) -> DeliveryResult:
         """Send it once; a message whose URL cannot be decrypted is not sent."""
         try:
             opened = self._vault.decrypt(url)
         except SecretsNotKept:
-            return DeliveryResult(error="its secrets cannot be decrypted with the keys that this server has")
+            return DeliveryResult(error=UNREADABLE)
         try:
             # Before the attempt: it takes longer than some attempts may.
             await in_daemon_thread(_load_apprise, "load apprise")

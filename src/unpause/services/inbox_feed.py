@@ -127,6 +127,7 @@ class InboxFeed:
         self._handed_over: OrderedDict[str, object] = OrderedDict()
         self._are_ended = False
         context.bus.on_requirements_changed(self._note)
+        context.bus.on_requests_deleted(self._tell_of_deletion)
 
     def end_streams(self) -> None:
         """End all streams, and those that begin later, so that clients reconnect elsewhere."""
@@ -202,6 +203,13 @@ class InboxFeed:
         else:
             self._changed.add(run_key)
         self._has_changed.set()
+
+    def _tell_of_deletion(self, organization_id: int | None) -> None:
+        """Have clients read their lists again: who saw what is deleted nobody knows any more."""
+        for audience, subscriptions in self._audiences.items():
+            if organization_id in {None, audience.principal.organization_id}:
+                for subscription in subscriptions:
+                    subscription.offer(_LIST_CHANGED)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -310,6 +318,7 @@ class InboxFeed:
 
 
 _KEEPALIVE = _Piece(None, b": keepalive\n\n")
+_LIST_CHANGED = _Piece(None, b'event: inbox.changed\ndata: {"event":"inbox.changed"}\n\n')
 
 
 def _anonymous(principal: Principal) -> Principal:

@@ -98,12 +98,13 @@ class SessionService:
         """
         now = self._context.clock.now()
 
-        def unit(connection: Connection) -> None:
+        def unit(connection: Connection) -> bool:
             # A request that creates or continues a run of it at this moment comes first, or finds it gone.
             session = _find(connection, principal, session_id, locked=True)
             if session is None:
-                return
-            if lock_runs(connection, session) & {RunStatus.PENDING, RunStatus.RUNNING}:
+                return False
+            statuses = lock_runs(connection, session)
+            if statuses & {RunStatus.PENDING, RunStatus.RUNNING}:
                 raise Conflict(f"Session {session_id} has a run that is running: cancel it first")
             details, deleted = {"session_id": session_id}, AuditAction.RUN_DELETED
             gone = [
@@ -112,9 +113,12 @@ class SessionService:
             ]
             done = entry_by(principal, AuditAction.SESSION_DELETED, now, subject=session_id)
             add_entries(connection, [*gone, done])
+            return RunStatus.PAUSED in statuses
 
         with busy_with(f"Session {session_id}"):
-            await self._context.database.write(unit)
+            waited = await self._context.database.write(unit)
+        if waited:
+            self._context.bus.requests_deleted(principal.organization_id)
 
     async def list_runs(self, principal: Principal, session_id: str, query: SessionRunsQuery) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""

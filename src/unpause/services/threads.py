@@ -13,7 +13,7 @@ from unpause.domain.storable import refuse_unstorable
 from unpause.errors import IdempotencyMismatch
 from unpause.services.commands import Accepted
 from unpause.services.views import listed_view_of
-from unpause.store.events import find_segment_end, list_chosen_events
+from unpause.store.events import find_run_of_pause, find_segment_end, list_chosen_events
 from unpause.store.idempotency import find_request
 from unpause.store.inbox import find_request as find_inbox_request
 from unpause.store.requirements import list_requirements
@@ -160,17 +160,18 @@ def _read(connection: Connection, principal: Principal, session: Session, query:
 
 
 def _find_named(connection: Connection, principal: Principal, session: Session, query: ThreadQuery) -> Run | None:
-    """Return the run of one of the named requirements that belongs to the agent's runs in this session.
+    """Return the run of one of the named requirements, or pauses, that belongs to the agent's runs in this session.
 
     The paused one, if any: answers to earlier runs that come along are repetitions. Otherwise the first one.
     """
     first = None
     for name in query.named:
-        found = find_inbox_request(connection, principal.organization_id, name) if _UUID.fullmatch(name) else None
-        if found is None or found.run.agent_id != query.agent_id:
+        if not _UUID.fullmatch(name):
             continue
-        run = find_run(connection, principal.visibility, RunRef(id=found.run.id))
-        if run is None or run.session_key != session.key:
+        found = find_inbox_request(connection, principal.organization_id, name)
+        key = find_run_of_pause(connection, session.key, name) if found is None else found.run.id
+        run = None if key is None else find_run(connection, principal.visibility, RunRef(id=key))
+        if run is None or run.agent_id != query.agent_id or run.session_key != session.key:
             continue
         if run.status is RunStatus.PAUSED:
             return run

@@ -26,6 +26,7 @@ _DUE = (
         webhook_deliveries.c.id,
         webhook_deliveries.c.organization_id,
         webhook_deliveries.c.url,
+        webhook_deliveries.c.secret,
         webhook_deliveries.c.attempts,
     )
     .where(webhook_deliveries.c.next_attempt_at <= bindparam("now"))
@@ -83,6 +84,12 @@ class DueDelivery(NamedTuple):
     address: Address
     attempts: int
     organization_id: int = 1
+    secret: Encrypted | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self.id
 
     @property
     def server(self) -> str:
@@ -131,7 +138,10 @@ def list_due(
     if organizations:
         statement = statement.where(webhook_deliveries.c.organization_id.not_in(organizations))
     found = connection.execute(statement, {"now": now, "limit": limit})
-    return [DueDelivery(row.id, Address.read(row.url), row.attempts, row.organization_id) for row in found]
+    return [
+        DueDelivery(row.id, Address.read(row.url), row.attempts, row.organization_id, _encrypted(row.secret))
+        for row in found
+    ]
 
 
 def claim_delivery(connection: Connection, due: DueDelivery, retry_at: datetime) -> Delivery | None:
@@ -148,9 +158,19 @@ def claim_delivery(connection: Connection, due: DueDelivery, retry_at: datetime)
         address=Address.read(row.url),
         payload=row.payload,
         created_at=row.created_at,
-        secret=Encrypted(row.secret) if row.secret else None,
+        secret=_encrypted(row.secret),
         attempts=row.attempts,
     )
+
+
+def put_off(connection: Connection, due: DueDelivery, error: str, retry_at: datetime) -> None:
+    """Have it be due at ``retry_at`` without an attempt, and write why; nothing where somebody has claimed it."""
+    values = {"key": due.id, "expected_attempts": due.attempts, "error": error, "retry_at": retry_at}
+    connection.execute(_FAILED, values)
+
+
+def _encrypted(token: str | None) -> Encrypted | None:
+    return Encrypted(token) if token else None
 
 
 def mark_delivered(connection: Connection, delivery: Delivery, now: datetime) -> None:
@@ -170,7 +190,7 @@ def mark_failed(connection: Connection, delivery: Delivery, error: str, retry_at
 def list_waiting_targets(connection: Connection, organization_id: int) -> list[WebhookTarget]:
     """Return where the organization's messages that wait go to, each stored form once."""
     found = connection.execute(_WAITING_TARGETS, {"organization": organization_id})
-    return [WebhookTarget(Address.read(row.url), Encrypted(row.secret) if row.secret else None) for row in found]
+    return [WebhookTarget(Address.read(row.url), _encrypted(row.secret)) for row in found]
 
 
 def readdress_waiting(

@@ -10,7 +10,7 @@ from unpause.domain.events import Event, EventType
 from unpause.store.engine.statements import Statement
 from unpause.store.large_results import fold_payload, unfold
 from unpause.store.paging import paged
-from unpause.store.tables import events
+from unpause.store.tables import events, runs
 from unpause.store.unreadable import readable
 
 if TYPE_CHECKING:
@@ -83,6 +83,18 @@ def list_chosen_events(connection: Connection, run_key: int, selection: EventSel
         rows = connection.execute(paged(query, selection.page)).mappings()
         found = _whole(connection, run_key, [_event(row) for row in rows])
     return found, int(connection.execute(counted).scalar_one())
+
+
+def find_run_of_pause(connection: Connection, session_key: int, pause_id: str) -> int | None:
+    """Return the run of the session that was paused under this id at some time."""
+    query = (
+        select(events.c.run_key)
+        .join(runs, runs.c.id == events.c.run_key)
+        .where(runs.c.session_key == session_key, _IS_PAUSE, events.c.payload["pause_id"].as_string() == pause_id)
+        .limit(1)
+    )
+    found: int | None = connection.execute(query).scalar()
+    return found
 
 
 def find_segment_end(connection: Connection, run_key: int, after: int) -> int | None:

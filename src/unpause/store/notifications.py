@@ -15,6 +15,7 @@ from unpause.store.columns import Instant
 from unpause.store.engine.changes import note_message
 from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, until_first
 from unpause.store.tables import notification_channels, notifications, requirements, runs
+from unpause.vault import Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,6 +38,7 @@ _DUE = (
     select(
         notifications.c.channel_id,
         notifications.c.organization_id,
+        notification_channels.c.url,
         func.max(notifications.c.attempts).label("attempts"),
     )
     .join(notification_channels, notification_channels.c.id == notifications.c.channel_id)
@@ -49,7 +51,7 @@ _DUE = (
             notification_channels.c.window_count < bindparam("per_minute"),
         ),
     )
-    .group_by(notifications.c.channel_id, notifications.c.organization_id)
+    .group_by(notifications.c.channel_id, notifications.c.organization_id, notification_channels.c.url)
     .order_by(func.min(notifications.c.next_attempt_at), notifications.c.channel_id)
     .limit(bindparam("limit"))
 )
@@ -72,6 +74,11 @@ _OF_CHANNEL = (
     .where(notifications.c.channel_id == bindparam("channel"), _IS_DUE)
     .order_by(notifications.c.created_at, notifications.c.id)
     .limit(_MAX_TOGETHER)
+)
+_PUT_OFF = (
+    update(notifications)
+    .where(notifications.c.channel_id == bindparam("channel"), _IS_DUE)
+    .values(last_error=bindparam("error"), next_attempt_at=bindparam("retry_at", type_=Instant))
 )
 _OF_BATCH = (notifications.c.batch == bindparam("attempt"), notifications.c.delivered_at.is_(None))
 _DELIVERED = (
@@ -98,6 +105,12 @@ class DueChannel(NamedTuple):
     channel_id: int
     organization_id: int
     attempts: int
+    url: Encrypted
+
+    @property
+    def key(self) -> str:
+        """The channel."""
+        return self.server
 
     @property
     def server(self) -> str:
@@ -154,7 +167,7 @@ def list_due_channels(
     found = connection.execute(
         query, {"now": now, "latest_end": now + _WINDOW, "limit": limit, "per_minute": per_minute}
     )
-    return [DueChannel(row.channel_id, row.organization_id, row.attempts) for row in found]
+    return [DueChannel(row.channel_id, row.organization_id, row.attempts, Encrypted(row.url)) for row in found]
 
 
 def claim_message(
@@ -193,10 +206,17 @@ def claim_message(
     return NotificationMessage(attempt, read_channel(row), tuple(_notification(each) for each in chosen), attempts)
 
 
+def put_off(connection: Connection, due: DueChannel, now: datetime, error: str, retry_at: datetime) -> None:
+    """Have what is due for the channel be due at ``retry_at`` without an attempt, and write why."""
+    values = {"channel": due.channel_id, "now": now, "error": error, "retry_at": retry_at}
+    if connection.execute(_PUT_OFF, values).rowcount:
+        _note(connection, due.channel_id, last_error=error)
+
+
 def mark_sent(connection: Connection, message: NotificationMessage, now: datetime) -> None:
     """Write that the message arrived: its notifications are finished."""
     connection.execute(_DELIVERED, {"attempt": message.id, "now": now})
-    _note(connection, message, last_sent_at=now, last_error=None)
+    _note(connection, message.channel.id, last_sent_at=now, last_error=None)
 
 
 def mark_not_sent(
@@ -205,7 +225,7 @@ def mark_not_sent(
     """Write why the attempt failed; return when the next one is due, None where all had ``max_attempts`` attempts."""
     values = {"attempt": message.id, "error": error, "retry_at": retry_at, "max_attempts": max_attempts}
     next_attempts = connection.execute(_FAILED, values).scalars().all()
-    _note(connection, message, last_error=error)
+    _note(connection, message.channel.id, last_error=error)
     return next((moment for moment in next_attempts if moment is not None), None)
 
 
@@ -215,8 +235,8 @@ def _finish(connection: Connection, ids: Sequence[str]) -> None:
         connection.execute(update(notifications).where(notifications.c.id.in_(ids)).values(done))
 
 
-def _note(connection: Connection, message: NotificationMessage, **columns: datetime | str | None) -> None:
-    query = update(notification_channels).where(notification_channels.c.id == message.channel.id)
+def _note(connection: Connection, channel_id: int, **columns: datetime | str | None) -> None:
+    query = update(notification_channels).where(notification_channels.c.id == channel_id)
     connection.execute(query.values(columns))
 
 

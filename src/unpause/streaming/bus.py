@@ -36,6 +36,8 @@ class Signal(StrEnum):
 SignalHandler = Callable[[Signal, int | None], None]
 # Called with the key of a run whose requirements have changed, or with None where changes may have been missed.
 RequirementsHandler = Callable[[int | None], None]
+# Called with an organization of which open requests were deleted, or with None where that may have been missed.
+DeletionHandler = Callable[[int | None], None]
 
 
 class Subscription:
@@ -134,6 +136,14 @@ class Bus(Protocol):
         """Call ``handler`` for each such announcement of any process from now on."""
         ...
 
+    def requests_deleted(self, organization_id: int) -> None:
+        """Announce that open requests of the organization were deleted with their runs, which is committed."""
+        ...
+
+    def on_requests_deleted(self, handler: DeletionHandler) -> None:
+        """Call ``handler`` for each such announcement of any process from now on."""
+        ...
+
     def running(self) -> AbstractAsyncContextManager[None]:
         """Exchange announcements with other processes during the block."""
         ...
@@ -159,6 +169,7 @@ class InProcessBus:
         self._recent: dict[int, int] = {}
         self._forgotten = 0
         self._requirements_handlers: list[RequirementsHandler] = []
+        self._deletion_handlers: list[DeletionHandler] = []
 
     def publish(self, run_key: int, events: Sequence[Event], end_view: RunView | None = None) -> None:
         """Hand the batch to everyone who follows the run."""
@@ -211,6 +222,18 @@ class InProcessBus:
     def _call_requirements_handlers(self, run_key: int | None) -> None:
         for handler in self._requirements_handlers:
             handler(run_key)
+
+    def requests_deleted(self, organization_id: int) -> None:
+        """Call the handlers of this process."""
+        self._call_deletion_handlers(organization_id)
+
+    def on_requests_deleted(self, handler: DeletionHandler) -> None:
+        """Call ``handler`` for each announcement of any process from now on."""
+        self._deletion_handlers.append(handler)
+
+    def _call_deletion_handlers(self, organization_id: int | None) -> None:
+        for handler in self._deletion_handlers:
+            handler(organization_id)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

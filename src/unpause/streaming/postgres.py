@@ -30,6 +30,8 @@ _log = structlog.get_logger(__name__)
 
 _GROWN = "grown"
 _REQUIREMENTS = "requirements"
+# With the organization in place of the run.
+_DELETED = "deleted"
 # Announced to nobody but oneself.
 _PROBE = "probe"
 _NO_POOLER = "LISTEN needs a connection of its own: where database_url is a pooler's, set listener_url to PostgreSQL's"
@@ -92,6 +94,11 @@ class PostgresBus(InProcessBus):
         """Call the handlers of this process, and those of the others: with the notification of the run's events."""
         super().requirements_changed(run_key)
         self._announce(_REQUIREMENTS, run_key)
+
+    def requests_deleted(self, organization_id: int) -> None:
+        """Call the handlers of this process, and those of the others."""
+        super().requests_deleted(organization_id)
+        self._announce(_DELETED, organization_id)
 
     @contextmanager
     def subscribed(self, run_key: int, *, is_live: bool = True) -> Iterator[Subscription]:
@@ -183,6 +190,7 @@ class PostgresBus(InProcessBus):
         self._look_at(self._subscriptions)
         self._call_handlers(Signal.READY, None)
         self._call_requirements_handlers(None)
+        self._call_deletion_handlers(None)
 
     def _receive(self, payload: str) -> None:
         announced = from_json(payload)
@@ -192,6 +200,8 @@ class PostgresBus(InProcessBus):
         self._look_at(announced.get(_GROWN, ()))
         for run_key in announced.get(_REQUIREMENTS, ()):
             self._call_requirements_handlers(run_key)
+        for organization_id in announced.get(_DELETED, ()):
+            self._call_deletion_handlers(organization_id)
         for signal in Signal:
             for run_key in announced.get(signal.value, ()):
                 self._call_handlers(signal, run_key)

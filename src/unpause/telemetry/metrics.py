@@ -120,7 +120,7 @@ for _error in ("away", "busy"):
     DATABASE_ERRORS.labels(_error)
 for _cause in ("worker", "agent_process"):
     RECOVERED.labels(_cause)
-for _kind, _result in product(("webhook", "notification"), ("delivered", "failed", "given_up")):
+for _kind, _result in product(("webhook", "notification"), ("delivered", "failed", "given_up", "undecryptable")):
     DELIVERIES.labels(_kind, _result)
 
 

@@ -12,9 +12,11 @@ from unpause.store.deliveries import (
     list_due,
     mark_delivered,
     mark_failed,
+    put_off,
     until_due,
 )
 from unpause.store.runs import find_trace
+from unpause.vault import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,15 @@ class WebhookQueue:
     ) -> list[DueDelivery]:
         """Return the deliveries that are due."""
         return list_due(connection, now, limit, servers, organizations)
+
+    def can_decrypt(self, due: DueDelivery) -> bool:
+        """Whether the keys for its address and secret are here."""
+        return self.sender.can_decrypt(due.address, due.secret)
+
+    def put_off(self, connection: Connection, due: DueDelivery, now: datetime, retry_at: datetime) -> None:
+        """Have it be due later, without an attempt."""
+        del now
+        put_off(connection, due, UNREADABLE, retry_at)
 
     def claim(self, connection: Connection, due: DueDelivery, now: datetime, retry_at: datetime) -> Delivery | None:
         """Count an attempt and return the delivery."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from standardwebhooks.webhooks import Webhook
 
 from unpause.domain.json import dump_json, load_json
 from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput, SecretsNotKept
+from unpause.vault import UNREADABLE, Encrypted
 from unpause.version import VERSION
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ _PREFIX = "whsec_"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{2,}={0,2}")
 _LONGEST_SECRET = 1024
 
-# Why a message is not sent.
-UNREADABLE: Final = "its secrets cannot be decrypted with the keys that this server has"
-
 
 class MessageSender(Protocol):
     """Sends one message once."""
+
+    def can_decrypt(self, address: Address, secret: Encrypted | None) -> bool:
+        """Whether its keys fit both."""
+        ...
 
     async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Send it, signed if it has a secret; return the result, and raise nothing for what others cause."""
@@ -52,6 +54,10 @@ class SigningSender:
         self._client: SafeHttpClient | None = None
         self._clock = clock
         self._headers = {"Content-Type": "application/json", "User-Agent": f"Unpause/{VERSION}"}
+
+    def can_decrypt(self, address: Address, secret: Encrypted | None) -> bool:
+        """Whether the vault's keys fit both."""
+        return all(self._vault.can_decrypt(each) for each in (address.rest, secret) if isinstance(each, Encrypted))
 
     async def send_message(self, delivery: Delivery) -> DeliveryResult:
         """Send it once; a message whose address or secret cannot be decrypted is not sent."""

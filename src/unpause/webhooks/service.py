@@ -12,7 +12,8 @@ from unpause.errors import SecretsNotKept
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import list_waiting_targets, readdress_waiting
 from unpause.store.webhooks import find_organization_target, replace_organization_target
-from unpause.webhooks.sender import UNREADABLE, check_secret, decrypt_url
+from unpause.vault import UNREADABLE
+from unpause.webhooks.sender import check_secret, decrypt_url
 
 if TYPE_CHECKING:
     from unpause.clock import Clock, Ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,3 +116,19 @@ def test_a_wrong_name_is_told_clearly(tmp_path: Path, name: str, words: str) -> 
         load_agents([name])
     assert raised.value.message.startswith("agents: ")
     assert words in raised.value.message
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "GeneratorExit", "asyncio.CancelledError"])
+def test_whatever_a_module_raises_it_is_named_as_the_one_that_failed(tmp_path: Path, error: str) -> None:
+    file = _write(tmp_path / "raising.py", f"import asyncio\nraise {error}('why')\n")
+    for name in (str(file), "raising"):
+        with pytest.raises(InvalidSetting, match=f"{name} failed to load: .*{error.rpartition('.')[2]}"):
+            load_agents([name])
+
+
+def test_ctrl_c_while_a_module_loads_ends_the_command(tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    file = _write(tmp_path / "slow.py", "import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt):
+        load_agents([str(file)])
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -148,8 +148,22 @@ async def test_a_token_has_a_limit_of_requests(tmp_path: Path) -> None:
         # The first two have no message.
         assert [answer.status_code for answer in answers] == [400, 400, 429]
         assert answers[-1].headers["Retry-After"]
+        assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in answers] == [
+            '"ag_ui";r=1',
+            '"ag_ui";r=0',
+            '"ag_ui";r=0',
+        ]
         following = await server.request("GET", f"{thread.path}/run-1/events", headers)
         assert following.status_code == 429
+
+
+async def test_a_stream_has_the_header_fields_of_the_limit(tmp_path: Path) -> None:
+    async with served(tmp_path, rate_limit_ag_ui="2/minute") as server:
+        thread = AgUiThread(server)
+        sent = thread.input(messages=[{"id": "u", "role": "user", "content": "hello"}])
+        answer = await server.request("POST", thread.path, {"Authorization": "Bearer one"}, json=sent)
+        assert answer.headers["RateLimit-Policy"] == '"ag_ui";q=2;w=60'
+        assert answer.headers["RateLimit"].startswith('"ag_ui";r=1;t=')
 
 
 async def test_a_run_id_is_found_again_whatever_it_has_of_slashes(thread: AgUiThread, server: Server) -> None:

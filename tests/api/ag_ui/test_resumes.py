@@ -236,6 +236,19 @@ async def test_a_pause_on_request_that_is_cancelled_twice_is_cancelled(tmp_path:
         assert len((await server.get("/sessions/thread-1/runs")).json()) == 1
 
 
+async def test_an_answer_to_a_pause_on_request_of_an_older_run_begins_no_run_with_its_message(tmp_path: Path) -> None:
+    async with paused_on_request(tmp_path) as (server, thread, interrupt):
+        await server.resume(await server.read(await run_of(thread, server)), "Go on.")
+        (open_one,) = (await thread.send(messages=[])).interrupts
+        await thread.resume(yes(open_one))
+        await thread.say("another run")
+        message = {"id": "late", "role": "user", "content": "delete everything"}
+        for entry in (yes(interrupt), no(interrupt)):
+            late = await thread.send(messages=[*thread.messages, message], resume=[entry])
+            assert late.error.code == "already_decided"
+        assert len((await server.get("/sessions/thread-1/runs")).json()) == 2
+
+
 @asynccontextmanager
 async def paused_on_request(folder: Path) -> AsyncIterator[tuple[Server, AgUiThread, Any]]:
     """Serve a run that was paused on request; yield its interrupt, too."""

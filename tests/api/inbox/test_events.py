@@ -39,8 +39,8 @@ class Follower:
         viewer, after = (self._principal, "http://here"), read_event_id(self._last_id)
         async for content in self._server.application.feed.follow(self.subscription, viewer, frame_of, after):
             for frame in read_frames(content.decode()):
-                assert frame.id is not None
-                await self.seen.put((frame.event, frame.id))
+                assert frame.id is not None or frame.event == "inbox.changed"
+                await self.seen.put((frame.event, frame.id or ""))
 
     async def next(self) -> tuple[str, str]:
         """Return the next event and its id."""
@@ -50,11 +50,16 @@ class Follower:
 
 @asynccontextmanager
 async def following(
-    server: Server, user: str, *scopes: str, last_id: str | None = None, is_isolated: bool = True
+    server: Server,
+    user: str,
+    *scopes: str,
+    last_id: str | None = None,
+    is_isolated: bool = True,
+    organization: int = 1,
 ) -> AsyncIterator[Follower]:
     """Follow as somebody during the block."""
     allowed = frozenset(scopes or ("agents:run",))
-    follower = Follower(server, Principal(1, subject=user, scopes=allowed, is_isolated=is_isolated), last_id)
+    follower = Follower(server, Principal(organization, subject=user, scopes=allowed, is_isolated=is_isolated), last_id)
     task = asyncio.create_task(follower.run())
     # It subscribes with its first step.
     await asyncio.sleep(0)
@@ -106,6 +111,19 @@ async def test_what_other_apis_do_is_an_event_too(server: Server) -> None:
             else:
                 await bob.delete(f"/approvals/{(await server.approval_of(run, status='pending'))['id']}")
             assert (await follower.next())[0] == "requirement.decided"
+
+
+async def test_open_requests_that_are_deleted_with_their_session_have_the_list_read_again(server: Server) -> None:
+    alice = server.user("alice")
+    async with following(server, "alice") as follower, following(server, "rival", organization=2) as rival:
+        run = await alice.run_tools("delete_file")
+        assert (await follower.next())[0] == "requirement.added"
+        ended = await alice.create("hello")
+        for session in (ended["session_id"], run["session_id"]):
+            assert (await alice.delete(f"/sessions/{session}")).status_code == 204
+        # Once: the run that had ended waited for nobody.
+        assert await follower.next() == ("inbox.changed", "")
+        assert (follower.seen.qsize(), rival.seen.qsize()) == (0, 0)
 
 
 async def test_an_event_reaches_those_who_see_the_request_and_says_whether_they_may_decide(server: Server) -> None:
@@ -233,3 +251,7 @@ async def test_a_change_at_one_node_is_an_event_at_another(postgres: PostgresSer
             assert (await follower.next())[0] == "requirement.added"
             await here.user("alice").answer(run)
             assert (await follower.next())[0] == "requirement.decided"
+            run = await here.user("alice").run_tools("delete_file")
+            assert (await follower.next())[0] == "requirement.added"
+            assert (await here.user("alice").delete(f"/sessions/{run['session_id']}")).status_code == 204
+            assert await follower.next() == ("inbox.changed", "")

@@ -169,8 +169,34 @@ async function reconnect() {
   return { status: response.status, first: types[0], last: types.at(-1) };
 }
 
+// As in docs/how-to/ag-ui.md.
+class StoppableAgent extends HttpAgent {
+  constructor(config) {
+    super(config);
+    this.subscribe({ onRunStartedEvent: ({ event, agent }) => void (agent.serverRun = event.metadata?.unpause?.runId) });
+  }
+
+  abortRun() {
+    const cancel = this.url.replace(/\/ag-ui$/, `/runs/${this.serverRun}/cancel`);
+    if (this.serverRun) this.cancelled = fetch(cancel, { method: "POST", headers: this.headers });
+    super.abortRun();
+  }
+}
+
+// Stop cancels the run, so that the thread takes the next message.
+async function stop() {
+  const { url, headers, threadId, messages } = open("delete stopped.txt");
+  const agent = new StoppableAgent({ url, headers, threadId, initialMessages: messages });
+  await run(agent);
+  agent.abortRun();
+  const { status } = await agent.cancelled;
+  const other = clientOf(agent);
+  other.addMessage({ id: `${threadId}-next`, role: "user", content: "say hello" });
+  return { status, next: summary(await run(other)) };
+}
+
 const journey = {
-  approve, reject, decline, fill, external, frontend, partly, race, together, forge, protobuf, fail, nobody, reconnect,
+  approve, reject, decline, fill, external, frontend, partly, race, together, forge, protobuf, fail, nobody, reconnect, stop,
 };
 const chosen = process.argv[5] ? [process.argv[5]] : Object.keys(journey);
 const seen = {};

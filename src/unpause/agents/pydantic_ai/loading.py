@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +20,8 @@ from unpause.agents.pydantic_ai.source_places import place_of_agent, place_of_fa
 from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from types import ModuleType
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import FrameType, ModuleType
 
     from unpause.agents.findings import Place
 
@@ -83,19 +86,8 @@ def _load(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
+    with _reporting_failures(name, _failed_import):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or name
-        if name == missing or name.startswith(f"{missing}."):
-            raise LoadingFailed(f"there is no module {name!r} (looked in {here} and the installed packages)") from None
-        raise LoadingFailed(
-            f"{name} needs the module {missing!r}, which is not installed", *place_of_failure(error)
-        ) from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the boundary around an author's module, which may call sys.exit()
-        raise _failed(name, error) from error
 
 
 def _describe_no_module(name: str) -> str:
@@ -119,13 +111,46 @@ def _load_file(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
+    with _reporting_failures(str(path), _failed):
         spec.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # the boundary around an author's file, which may call sys.exit()
-        raise _failed(str(path), error) from error
     return module
+
+
+@contextmanager
+def _reporting_failures(name: str, describe: Callable[[str, BaseException], LoadingFailed]) -> Iterator[None]:
+    """Raise LoadingFailed for whatever an author's module raises in the block; only Ctrl-C passes."""
+    handler, interrupts = signal.getsignal(signal.SIGINT), list[int]()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        if callable(handler):
+            handler(number, frame)
+
+    # Signals come to the main thread only, and an operator may have them ignored.
+    is_noting = threading.current_thread() is threading.main_thread() and callable(handler)
+    if is_noting:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except (
+        BaseException
+    ) as error:  # the boundary around an author's module, which may raise anything, also in sys.exit()
+        if interrupts and isinstance(error, KeyboardInterrupt):
+            raise
+        raise describe(name, error) from error
+    finally:
+        # The module may have a handler of its own.
+        if is_noting and signal.getsignal(signal.SIGINT) is note:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _failed_import(name: str, error: BaseException) -> LoadingFailed:
+    if not isinstance(error, ModuleNotFoundError):
+        return _failed(name, error)
+    missing = error.name or name
+    if name == missing or name.startswith(f"{missing}."):
+        return LoadingFailed(f"there is no module {name!r} (looked in {Path.cwd()} and the installed packages)")
+    return LoadingFailed(f"{name} needs the module {missing!r}, which is not installed", *place_of_failure(error))
 
 
 def _failed(name: str, error: BaseException) -> LoadingFailed:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from unpause.api.answers import events, json_body
 from unpause.api.dependencies import App, identify_caller
-from unpause.api.native import ERRORS, NativeRoute
+from unpause.api.documented_headers import RATE_LIMIT
+from unpause.api.native import ERRORS, RATE_LIMITED, NativeRoute
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunRef
@@ -21,13 +22,21 @@ from unpause.domain.runs import RunRef
 if TYPE_CHECKING:
     from types import ModuleType
 
-router = APIRouter(route_class=NativeRoute, tags=["AG-UI"], responses=ERRORS)
+
+class AgUiRoute(NativeRoute):
+    """A route of AG-UI. Front ends send parameters of their own."""
+
+    ignores_unknown_parameters = True
+
+
+router = APIRouter(route_class=AgUiRoute, tags=["AG-UI"], responses=ERRORS)
 
 # The name of this API in the record of a decision.
 VIA = "ag-ui"
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": events("AgUiEvent"), "description": "The events of the run"}
+    **RATE_LIMITED,
+    200: {"content": events("AgUiEvent"), "description": "The events of the run", "headers": RATE_LIMIT},
 }
 
 

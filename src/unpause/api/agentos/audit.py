@@ -13,13 +13,13 @@ from unpause.api.agentos.wire.responses import ERRORS
 from unpause.api.answers import answer
 from unpause.api.audit_json import audit_json, read_audit_filter
 from unpause.api.dependencies import App
-from unpause.api.errors import AgnoRoute
+from unpause.api.errors import OwnAgnoRoute
 from unpause.domain.audit import AuditFilter
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-router = APIRouter(route_class=AgnoRoute, tags=["Audit"], responses=ERRORS)
+router = APIRouter(route_class=OwnAgnoRoute, tags=["Audit"], responses=ERRORS)
 
 
 @router.get(

@@ -12,11 +12,11 @@ from unpause.api.codegen.caller import Member, get_member
 from unpause.api.codegen.wire.pages import Page, Paging, page_json
 from unpause.api.codegen.wire.runs import OF_MEMBERS
 from unpause.api.dependencies import App
-from unpause.api.errors import CodegenRoute
+from unpause.api.errors import OwnCodegenRoute
 from unpause.api.rate_limits import Bucket, limited
 from unpause.domain.audit import AuditFilter
 
-router = APIRouter(route_class=CodegenRoute, tags=["organizations"])
+router = APIRouter(route_class=OwnCodegenRoute, tags=["organizations"])
 
 
 @router.get(

@@ -255,15 +255,26 @@ class RequirementCancelled(InboxRequestOutcome):
     event: Literal["requirement.cancelled"]
 
 
+class InboxChanged(BaseModel):
+    """Open requests were deleted with their sessions: read the list again. It has no id."""
+
+    event: Literal["inbox.changed"]
+
+
 class InboxEvent(
     RootModel[
         Annotated[
-            RequirementAdded | RequirementUpdated | RequirementDecided | RequirementExpired | RequirementCancelled,
+            RequirementAdded
+            | RequirementUpdated
+            | RequirementDecided
+            | RequirementExpired
+            | RequirementCancelled
+            | InboxChanged,
             Field(discriminator="event"),
         ]
     ]
 ):
-    """A change of the inbox: the request as it stands then, without messages."""
+    """A change of the inbox: the request as it stands then, without messages; or that the list has to be read again."""
 
 
 # What the routes name.

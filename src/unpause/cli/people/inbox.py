@@ -72,6 +72,8 @@ class _Watch:
         for frame in self._client.stream("/inbox/events", math.inf):
             if frame is OPENED:
                 self._read_all(has_resumed=bool(self._seen))
+            elif frame.name == "inbox.changed":
+                self._read_all(has_resumed=False)
             elif frame.id is not None and frame.id not in self._seen:
                 self._seen.append(frame.id)
                 self._take(frame)

@@ -284,6 +284,11 @@ class Inbox {
   // ------------------------------------------------------------------------------ live
 
   onEvent({ event, data: item }) {
+    if (event === "inbox.changed") {
+      // Requests were deleted.
+      this.load().catch(() => {});
+      return;
+    }
     const isHere = this.items.has(item.requirement_id);
     // After reconnecting the last seconds come again.
     if (this.settled.has(item.requirement_id)) return;

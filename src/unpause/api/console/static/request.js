@@ -13,6 +13,7 @@ import { follow } from "./live.js";
 import { requestPath, runPath } from "./paths.js";
 import { rememberField } from "./remember.js";
 import { showConnection, start } from "./shell.js";
+import { problem } from "./states.js";
 
 const LABELS = { confirmation: "Approve", user_input: "Send the answers", external_execution: "Send the result", question: "Send the answer" };
 const TITLES = {
@@ -46,6 +47,7 @@ function argumentList(item) {
 
 class RequestPage {
   constructor(main, item) {
+    this.main = main;
     this.item = item;
     this.key = newKey();
     this.status = h("div", { id: "status", role: "status" });
@@ -296,6 +298,7 @@ class RequestPage {
   // ------------------------------------------------------------------------------ live
 
   onEvent({ event, data }) {
+    if (event === "inbox.changed" && this.item.status === "open") this.refresh();
     if (data.requirement_id !== this.item.requirement_id || this.item.status !== "open") return;
     const isMine = this.buttons?.some((button) => button.disabled);
     if (event === "requirement.updated") {
@@ -307,7 +310,10 @@ class RequestPage {
   }
 
   async refresh() {
-    const item = await api.get(`/inbox/${encodeURIComponent(this.item.requirement_id)}`, acting()).catch(() => null);
+    const item = await api.get(`/inbox/${encodeURIComponent(this.item.requirement_id)}`, acting()).catch((error) => {
+      if (error.status === 404) fill(this.main, problem(error));
+      return null;
+    });
     if (!item || this.buttons?.some((button) => button.disabled)) return;
     const wasOpen = this.item.status === "open";
     this.item = item;
