@@ -90,7 +90,10 @@ async def test_a_claim_counts_and_hands_out_the_whole_message_once(database: Dat
     assert delivery.secret is not None
     assert delivery.secret.token == "token"
     assert await database.read(lambda connection: list_due(connection, NOW, 10)) == []
-    assert await database.read(lambda connection: list_due(connection, LATER, 10)) == [DueDelivery("a", due.address, 1)]
+    [again] = await database.read(lambda connection: list_due(connection, LATER, 10))
+    assert (again.id, again.address, again.attempts) == ("a", due.address, 1)
+    assert again.secret is not None
+    assert again.secret.token == "token"
 
 
 async def test_what_arrived_is_over_and_a_late_failure_does_not_bring_it_back(database: Database) -> None:

@@ -12,8 +12,7 @@ import pytest
 from tests.support.receiver import Receiver
 from tests.support.webhook_server import QUICK, RUN, WEBHOOK, WebhookServer, read, webhook_server
 from unpause.domain.webhooks import Address
-from unpause.vault import Encrypted, new_key
-from unpause.webhooks.sender import UNREADABLE
+from unpause.vault import UNREADABLE, Encrypted, new_key
 
 PATIENT = replace(QUICK, attempts=1000, timeout_seconds=0.5, longest_delay_seconds=0.02)
 

@@ -61,7 +61,8 @@ async def rows(database: Database) -> dict[str, dict[str, Any]]:
 
 
 async def times_put_off(before: float = 0) -> float:
-    return DELIVERIES.labels("webhook", "undecryptable")._value.get() - before  # noqa: SLF001 - prometheus has no reader
+    count: float = DELIVERIES.labels("webhook", "undecryptable")._value.get()  # noqa: SLF001 - prometheus has no reader
+    return count - before
 
 
 @pytest.mark.sql
