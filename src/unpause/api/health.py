@@ -10,12 +10,18 @@ from starlette.responses import JSONResponse
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
+from unpause.api.native import NativeRoute
 from unpause.domain.nodes import Missing, MissingPart
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-router = APIRouter(tags=["Health"], responses=answer("NotReadyResponse", "Service Unavailable", 503))
+router = APIRouter(
+    # The first answer comes sooner than with FastAPI's own, which then reads the source of its function.
+    route_class=NativeRoute,
+    tags=["Health"],
+    responses=answer("NotReadyResponse", "Service Unavailable", 503),
+)
 
 _DYING = "A background task has died; the process is about to exit"
 # When to ask again: agents, a database and workers come by themselves, a schema is upgraded by somebody.

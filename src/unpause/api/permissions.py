@@ -54,6 +54,8 @@ def is_public(path: str) -> bool:
 
 _AGENTOS: dict[str, Scopes] = {
     "GET /": _ANY_TOKEN,
+    "GET /health": _ANY_TOKEN,
+    "GET /ready": _ANY_TOKEN,
     "GET /config": ("system:read",),
     "GET /models": ("system:read",),
     "GET /teams": _ANY_TOKEN,
