@@ -38,7 +38,6 @@ class _Counter:
         self._writing: dict[int, bool] = {}
         self._work = Work()
         self._listeners = (
-            ("begin", self._note_begin),
             ("before_cursor_execute", self._note_statement),
             ("commit", self._note_commit),
         )
@@ -59,16 +58,13 @@ class _Counter:
         work, self._work = self._work, Work()
         return work
 
-    def _note_begin(self, connection: Connection) -> None:
-        self._writing[id(connection)] = False
-
     def _note_statement(self, connection: Connection, _cursor: object, statement: str, *_: Any) -> None:  # noqa: ANN401
         self._work["statements"] += 1
         if not statement.startswith(("BEGIN", "SELECT")):
             self._writing[id(connection)] = True
 
     def _note_commit(self, connection: Connection) -> None:
-        self._work["writes" if self._writing.pop(id(connection)) else "reads"] += 1
+        self._work["writes" if self._writing.pop(id(connection), False) else "reads"] += 1
 
 
 async def count_transactions(folder: Path) -> dict[str, tuple[Work, Work]]:

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, BigInteger, DateTime, Integer, TypeDecorator
 
+from unpause.domain.json import dump_json, load_json
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.types import TypeEngine
 
 # SQLite only counts up by itself in a column that is exactly INTEGER.
 Key = BigInteger().with_variant(Integer(), "sqlite")
@@ -30,6 +35,16 @@ class Instant(TypeDecorator[datetime]):
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401, ARG002 - SQLAlchemy's signature
         """Return the time as an aware datetime in UTC."""
         return None if value is None else _read(value)
+
+
+def sqlite_binder(kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what writes a value that is not None, in fewer steps than SQLAlchemy; None where only that knows."""
+    return sqlite_text if isinstance(kind, Instant) else dump_json if type(kind) is JSON else None
+
+
+def sqlite_reader(kind: TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    """Return what reads a value that is not NULL, in fewer steps than SQLAlchemy; None where only that knows."""
+    return sqlite_instant if isinstance(kind, Instant) else load_json if type(kind) is JSON else None
 
 
 def sqlite_text(value: datetime) -> str:

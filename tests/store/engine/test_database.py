@@ -6,19 +6,20 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Engine, event, func, select, text
 
 from tests.support.databases import new_run, sqlite_url
 from tests.support.engines import waiting_for_the_disk
 from unpause.errors import Collision, InvalidSetting, ShuttingDown
 from unpause.store.engine.database import Database, database_file, parse_url
 from unpause.store.engine.schema import plain_engine
+from unpause.store.engine.statements import send_text
 from unpause.store.tables import runs
 
 
@@ -86,6 +87,21 @@ async def test_a_unit_that_fails_alone_leaves_nothing_behind(database_url: str) 
         assert await database.write(adding("next")) == "next"
 
 
+@contextmanager
+def committed() -> Iterator[list[object]]:
+    """Collect the connections that commit during the block."""
+    commits: list[object] = []
+
+    def note(connection: object) -> None:
+        commits.append(connection)
+
+    event.listen(Engine, "commit", note)
+    try:
+        yield commits
+    finally:
+        event.remove(Engine, "commit", note)
+
+
 def with_a_check_at_commit(connection: Connection) -> None:
     """Make two tables whose foreign key is only looked at when a transaction commits."""
     connection.execute(text("CREATE TABLE parent (id INTEGER PRIMARY KEY)"))
@@ -110,6 +126,37 @@ async def test_a_failing_commit_reaches_every_caller_whose_work_is_lost(database
         assert await database.read(prompts) == [*reported, "c"]
 
 
+def orphan_of_the_hot_path(connection: Connection) -> str:
+    """Do what ``orphan`` does, without SQLAlchemy: then that has no transaction of its own."""
+    send_text(connection, "INSERT INTO child (parent) VALUES (1)")
+    return "the commit has to fail"
+
+
+async def test_a_commit_that_fails_without_sqlalchemy_leaves_nothing_behind(database_url: str) -> None:
+    async with Database(database_url).opened() as database:
+        await database.write(with_a_check_at_commit)
+        with pytest.raises(Collision):
+            await database.write(orphan_of_the_hot_path)
+        assert await database.write(adding("next")) == "next"
+        children = await database.read(lambda connection: connection.execute(text("SELECT * FROM child")).all())
+        assert children == []
+        assert await database.read(prompts) == ["next"]
+
+
+async def test_work_that_raises_without_sqlalchemy_leaves_nothing_behind(database_url: str) -> None:
+    def unit(connection: Connection) -> None:
+        send_text(connection, "INSERT INTO child (parent) VALUES (1)")
+        raise LookupError
+
+    async with Database(database_url).opened() as database:
+        await database.write(with_a_check_at_commit)
+        with pytest.raises(LookupError):
+            await database.write(unit)
+        assert await database.write(adding("next")) == "next"
+        children = await database.read(lambda connection: connection.execute(text("SELECT * FROM child")).all())
+        assert children == []
+
+
 async def test_two_hundred_writes_at_once_all_happen(database_url: str) -> None:
     names = [f"{number:03}" for number in range(200)]
     async with Database(database_url).opened() as database:
@@ -118,11 +165,15 @@ async def test_two_hundred_writes_at_once_all_happen(database_url: str) -> None:
 
 
 async def test_on_sqlite_units_that_wait_share_one_transaction(tmp_path: Path) -> None:
+    def unit(connection: Connection) -> None:
+        send_text(connection, "SELECT 1")
+
     async with Database(sqlite_url(tmp_path / "new.db")).opened() as database:
-        seen = await together(database, *[lambda connection: connection.get_transaction()] * 50)
-        later = await database.write(lambda connection: connection.get_transaction())
-    assert all(transaction is seen[0] for transaction in seen)
-    assert later is not seen[0]
+        with committed() as commits:
+            assert await together(database, *[unit] * 50) == [None] * 50
+            assert len(commits) == 1
+            await database.write(unit)
+            assert len(commits) == 2
 
 
 async def test_nobody_sees_what_is_not_committed(database_url: str) -> None:

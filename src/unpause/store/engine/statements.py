@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from unpause.store.columns import Instant, sqlite_instant, sqlite_text
+from unpause.store.columns import sqlite_binder, sqlite_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,20 +54,19 @@ class _Compiled:
     """A statement in the words of one database, and how its parameters and columns are converted."""
 
     text: str
-    names: tuple[str, ...]
+    parameters: tuple[tuple[str, Convert | None], ...]
     fixed: Values
-    binders: tuple[tuple[str, Convert], ...]
     columns: tuple[str, ...]
     readers: tuple[tuple[str, Convert], ...]
 
     def bind(self, parameters: Values) -> list[Any]:
         """Return the parameters by position, as the driver takes them."""
-        values = {**self.fixed, **parameters}
+        values = {**self.fixed, **parameters} if self.fixed else parameters
         try:
-            for name, convert in self.binders:
-                if (value := values[name]) is not None:
-                    values[name] = convert(value)
-            return [values[name] for name in self.names]
+            return [
+                value if (value := values[name]) is None or convert is None else convert(value)
+                for name, convert in self.parameters
+            ]
         except Exception as error:
             # As SQLAlchemy does: a value that has no form in the database.
             raise StatementError(str(error), self.text, None, error, hide_parameters=True) from error
@@ -141,10 +140,20 @@ def flush(connection: Connection) -> None:
 
 def announce_statement(connection: Connection, text: str) -> None:
     """Let those who listen to SQLAlchemy's statements, such as tests, see one that does not pass through it."""
-    if not (connection._has_events or connection.engine._has_events):  # noqa: SLF001 - SQLAlchemy's own way to ask
-        return
-    for listener in connection.dispatch.before_cursor_execute:
-        listener(connection, None, text, (), None, False)  # noqa: FBT003 - SQLAlchemy's own signature
+    if _has_listeners(connection):
+        for listener in connection.dispatch.before_cursor_execute:
+            listener(connection, None, text, (), None, False)  # noqa: FBT003 - SQLAlchemy's own signature
+
+
+def announce_commit(connection: Connection) -> None:
+    """Let those who listen to SQLAlchemy's commits see one that does not pass through it."""
+    if _has_listeners(connection):
+        for listener in connection.dispatch.commit:
+            listener(connection)
+
+
+def _has_listeners(connection: Connection) -> bool:
+    return connection._has_events or connection.engine._has_events  # noqa: SLF001 - SQLAlchemy's own way to ask
 
 
 def driver_error(connection: Connection, text: str, error: Exception, *, is_lost: bool = False) -> StatementError:
@@ -170,23 +179,22 @@ def _compile(statement: Any, dialect: Dialect, keys: list[str]) -> _Compiled:  #
     readers = {column.key: _reader(column.type, dialect) for column in columns}
     return _Compiled(
         text=compiled.string,
-        names=names,
+        parameters=tuple((name, binders[name]) for name in names),
         fixed={name: bind.effective_value for name, bind in binds.items() if not bind.required},
-        binders=tuple((name, convert) for name, convert in binders.items() if convert is not None),
         columns=tuple(column.key for column in columns),
         readers=tuple((name, convert) for name, convert in readers.items() if convert is not None),
     )
 
 
 def _binder(kind: Any, dialect: Dialect) -> Convert | None:  # noqa: ANN401 - a type of SQLAlchemy's
-    if isinstance(kind, Instant) and dialect.name == "sqlite":
-        return sqlite_text
+    if dialect.name == "sqlite" and (convert := sqlite_binder(kind)) is not None:
+        return convert
     return _keeping_none(kind.dialect_impl(dialect).bind_processor(dialect))
 
 
 def _reader(kind: Any, dialect: Dialect) -> Convert | None:  # noqa: ANN401 - a type of SQLAlchemy's
-    if isinstance(kind, Instant) and dialect.name == "sqlite":
-        return sqlite_instant
+    if dialect.name == "sqlite" and (convert := sqlite_reader(kind)) is not None:
+        return convert
     return _keeping_none(kind.dialect_impl(dialect).result_processor(dialect, None))
 
 
