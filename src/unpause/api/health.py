@@ -10,15 +10,16 @@ from starlette.responses import JSONResponse
 
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
-from unpause.api.native import NativeRoute
+from unpause.api.errors import AgnoRoute
 from unpause.domain.nodes import Missing, MissingPart
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
 router = APIRouter(
-    # The first answer comes sooner than with FastAPI's own, which then reads the source of its function.
-    route_class=NativeRoute,
+    # Monitors add parameters of their own. The first answer comes sooner than with FastAPI's own route, which then reads
+    # the source of its function.
+    route_class=AgnoRoute,
     tags=["Health"],
     responses=answer("NotReadyResponse", "Service Unavailable", 503),
 )
