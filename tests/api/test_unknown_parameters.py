@@ -54,7 +54,15 @@ async def test_a_request_with_an_unknown_parameter_changes_nothing(server: Serve
 
 
 async def test_the_originals_routes_and_front_ends_may_send_what_they_like(server: Server) -> None:
-    for path in ("/agents", "/sessions", "/approvals", "/config", "/health", "/ready", "/v1/organizations/1/agent/runs"):
+    for path in (
+        "/agents",
+        "/sessions",
+        "/approvals",
+        "/config",
+        "/health",
+        "/ready",
+        "/v1/organizations/1/agent/runs",
+    ):
         assert (await server.get(path, page_size="x", v="y")).status_code == 200
     run = await server.create("hello")
     assert (await server.get(f"/agents/toolbox/runs/{run['run_id']}", v="2")).status_code == 200

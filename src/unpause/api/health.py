@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 router = APIRouter(
-    # Monitors add parameters of their own. The first answer comes sooner than with FastAPI's own route, which then reads
-    # the source of its function.
+    # Monitors add parameters of their own. The first answer comes sooner than with FastAPI's own route, which then
+    # reads the source of its function.
     route_class=AgnoRoute,
     tags=["Health"],
     responses=answer("NotReadyResponse", "Service Unavailable", 503),
