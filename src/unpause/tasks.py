@@ -198,13 +198,13 @@ async def outlast(result: asyncio.Future[Any]) -> None:
 
     The caller's next step may depend on it. Ends early where the caller is cancelled once more.
     """
-    result.add_done_callback(_retrieve)
+    result.add_done_callback(retrieve)
     await asyncio.wait((result,))
 
 
-def _retrieve(result: asyncio.Future[Any]) -> None:
+def retrieve(result: asyncio.Future[Any]) -> None:
+    """Have asyncio not log a failure of work that nobody asks for the result of; to be called when it has ended."""
     if not result.cancelled():
-        # Otherwise asyncio logs that it was never retrieved.
         result.exception()
 
 

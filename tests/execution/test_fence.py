@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,6 +210,28 @@ async def test_a_driver_that_only_waits_is_stopped(tmp_path: Path) -> None:
     driver = LateDriver(emit_and_wait)
     await lose(settings_for(tmp_path), driver, taken_over)
     assert [type(error) for error in driver.raised] == [asyncio.CancelledError]
+
+
+async def test_a_driver_that_fails_as_its_segment_is_stopped_leaves_no_error_that_nobody_retrieves(
+    tmp_path: Path,
+) -> None:
+    unheard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context["message"]))
+    driver = LateDriver(break_down)
+    application = application_for(settings_for(tmp_path), [driver])
+    async with application.database.opened():
+        run = await start(application)
+        segment = asyncio.create_task(application.executor.execute(run.id))
+        await driver.gates.reached("middle")
+        driver.gates.open("middle")
+        segment.cancel()
+        await asyncio.wait({segment})
+    del segment
+    gc.collect()
+    assert [type(error) for error in driver.raised] == [LookupError]
+    driver.raised.clear()
+    gc.collect()
+    assert unheard == []
 
 
 async def test_stopping_a_segment_that_lost_its_lease_changes_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from unpause.store.events import add_events
 from unpause.store.run_queue import has_room
 from unpause.store.runs import find_by_key, give_up, transition
 from unpause.store.unreadable import CANNOT_BE_READ
-from unpause.tasks import TaskScope
+from unpause.tasks import TaskScope, retrieve
 from unpause.telemetry import metrics, tracing
 from unpause.webhooks.outbox import enqueue_webhooks
 
@@ -235,6 +235,9 @@ class Executor:
             async with TaskScope() as tasks:
                 flushing = tasks.start(journal.flush_as_it_grows(), f"flush run {run.id}")
                 driving = tasks.start(_run_driver(driver, segment, journal), f"drive run {run.id}")
+                for task in (flushing, driving):
+                    # Where the segment is stopped as they fail, nobody asks any more.
+                    task.add_done_callback(retrieve)
                 await asyncio.wait({flushing, driving}, return_when=asyncio.FIRST_COMPLETED)
                 # The end is written after everything before it: another connection may be faster.
                 await journal.settle()
