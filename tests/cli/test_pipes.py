@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from rich.console import Console
 
 from unpause.cli.exits import Exit
 from unpause.cli.main import app, main
@@ -26,6 +27,8 @@ def test_a_closed_pipe_ends_every_help_and_text_quietly(
     with os.fdopen(writing, "w", encoding="utf-8") as output:
         # Not in a fixture: pytest puts its own in place again before the test.
         monkeypatch.setattr(sys, "stdout", output)
+        # One whose output was not read is quiet ever after.
+        monkeypatch.setattr(app, "console", Console())
         with pytest.raises(SystemExit) as ended:
             main(command)
     assert ended.value.code == Exit.PIPE_CLOSED

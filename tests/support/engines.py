@@ -19,6 +19,9 @@ from unpause.store.engine import backup, postgres, servers
 
 _waits_for_disk: Final = Event()
 
+# What a connection is made with, as it is outside of tests.
+USUAL_CONNECTION: Final = servers._CONNECTION  # noqa: SLF001 - it is replaced below
+
 # For a connection. As long as a test waits for anything; the servers' 5 seconds a busy machine may stand still.
 _PATIENCE_SECONDS: Final = 60
 
@@ -67,7 +70,7 @@ def let_engines_wait() -> None:
     When a process goes on that stood still, its waits for connections are over before it has seen that one is free.
     """
     postgres._POOL_SECONDS = float(_PATIENCE_SECONDS)  # noqa: SLF001 - no setting, as nobody but tests needs one
-    servers._CONNECTION = MappingProxyType({**servers._CONNECTION, "connect_timeout": _PATIENCE_SECONDS})  # type: ignore[misc]  # noqa: SLF001 - the same
+    servers._CONNECTION = MappingProxyType({**USUAL_CONNECTION, "connect_timeout": _PATIENCE_SECONDS})  # type: ignore[misc]  # noqa: SLF001 - the same
 
 
 def _wait_for_no_disk(connection: Any) -> None:  # noqa: ANN401 - any driver's

@@ -51,9 +51,7 @@ _CONTROL_PLANE = ("https://os.agno.com",)
 # takes 0.2 seconds.
 _ROUTERS = (
     health_router,
-    *(part.router for part in (config, agentos_runs)),
-    follow.own_router,
-    *(part.router for part in (follow, approvals, sessions, audit)),
+    *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
     *(part.router for part in (me, tokens, run_routes, notifications)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
     inbox.router,

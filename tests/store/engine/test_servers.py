@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import URL
 
+from tests.support.engines import USUAL_CONNECTION
+from unpause.store.engine import servers
 from unpause.store.engine.database import parse_url, secrets_in_url
 from unpause.store.engine.servers import connection_arguments, shown_url
 
@@ -30,7 +32,8 @@ def test_of_several_servers_the_one_that_writes_is_used(text: str) -> None:
     assert arguments_of(parse_url(text)) == {**TWO, "target_session_attrs": "read-write"}
 
 
-def test_what_the_url_says_wins() -> None:
+def test_what_the_url_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_CONNECTION", USUAL_CONNECTION)
     url = parse_url("postgresql://one,two/unpause?target_session_attrs=any&connect_timeout=2")
     assert arguments_of(url)["target_session_attrs"] == "any"
     assert "connect_timeout" not in connection_arguments(url)

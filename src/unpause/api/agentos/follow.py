@@ -16,7 +16,7 @@ from unpause.api.agentos.wire.events import framer
 from unpause.api.agentos.wire.responses import ERRORS, StreamTicket
 from unpause.api.answers import events as event_stream
 from unpause.api.dependencies import App
-from unpause.api.errors import AgnoRoute, OwnAgnoRoute
+from unpause.api.errors import AgnoRoute
 from unpause.api.middleware.authentication import count_as_stream
 from unpause.api.sse import Frame, stream_events, stream_frames
 from unpause.domain.runs import RunRef, RunStatus
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run
 
 router = APIRouter(route_class=AgnoRoute, tags=["Agents"], responses=ERRORS)
-own_router = APIRouter(route_class=OwnAgnoRoute, tags=["Agents"], responses=ERRORS)
 
 _NO_CONTENT = 204
 _LARGEST = 2**31 - 1
@@ -38,7 +37,7 @@ _LARGEST = 2**31 - 1
 _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
 
 
-@own_router.get(
+@router.get(
     "/agents/{agent_id}/runs/{run_id}/events",
     operation_id="follow_agent_run",
     response_model=None,
@@ -86,7 +85,7 @@ async def follow_agent_run(  # noqa: PLR0913, PLR0917 - the parameters of the wi
     return stream_events(application, events, framer(run))
 
 
-@own_router.post(
+@router.post(
     "/agents/{agent_id}/runs/{run_id}/events/ticket",
     operation_id="create_stream_ticket",
     response_model=StreamTicket,
