@@ -101,10 +101,10 @@ def test_a_server_that_freezes_costs_nothing_but_the_time(tmp_path: Path) -> Non
             assert "Traceback" not in cluster.output()
 
 
-def fill(client: httpx.Client) -> httpx.Response:
+def fill(client: httpx.Client, words: str = " a" * 90_000) -> httpx.Response:
     """Create runs with long prompts until one is refused; return that response."""
     for _ in range(400):
-        response = create(client, "say hello" + " a" * 90_000)
+        response = create(client, f"say hello{words}")
         if response.status_code != 202:
             return response
     message = "the disk was never full"

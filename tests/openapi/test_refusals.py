@@ -83,5 +83,5 @@ def test_who_is_to_wait_learns_how_long_and_where_there_is_a_limit_what_is_left(
         responses = operation["responses"]
         assert set(responses["503"]["headers"]) == {"Retry-After"}, path
         assert set(responses["429"]["headers"]) == {"Retry-After", *limits}, path
-        done = next((each for status, each in responses.items() if status.startswith("2")), {})
+        done: dict[str, Any] = next((each for status, each in responses.items() if status.startswith("2")), {})
         assert set(done.get("headers", ())) & RATE_LIMIT == limits, path
