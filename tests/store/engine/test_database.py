@@ -132,29 +132,25 @@ def orphan_of_the_hot_path(connection: Connection) -> str:
     return "the commit has to fail"
 
 
-async def test_a_commit_that_fails_without_sqlalchemy_leaves_nothing_behind(database_url: str) -> None:
+def failing_orphan_of_the_hot_path(connection: Connection) -> str:
+    orphan_of_the_hot_path(connection)
+    raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("unit", "raised"), [(orphan_of_the_hot_path, Collision), (failing_orphan_of_the_hot_path, LookupError)]
+)
+async def test_a_commit_or_work_that_fails_without_sqlalchemy_leaves_nothing_behind(
+    database_url: str, unit: Callable[[Connection], str], raised: type[Exception]
+) -> None:
     async with Database(database_url).opened() as database:
         await database.write(with_a_check_at_commit)
-        with pytest.raises(Collision):
-            await database.write(orphan_of_the_hot_path)
-        assert await database.write(adding("next")) == "next"
-        children = await database.read(lambda connection: connection.execute(text("SELECT * FROM child")).all())
-        assert children == []
-        assert await database.read(prompts) == ["next"]
-
-
-async def test_work_that_raises_without_sqlalchemy_leaves_nothing_behind(database_url: str) -> None:
-    def unit(connection: Connection) -> None:
-        send_text(connection, "INSERT INTO child (parent) VALUES (1)")
-        raise LookupError
-
-    async with Database(database_url).opened() as database:
-        await database.write(with_a_check_at_commit)
-        with pytest.raises(LookupError):
+        with pytest.raises(raised):
             await database.write(unit)
         assert await database.write(adding("next")) == "next"
         children = await database.read(lambda connection: connection.execute(text("SELECT * FROM child")).all())
         assert children == []
+        assert await database.read(prompts) == ["next"]
 
 
 async def test_two_hundred_writes_at_once_all_happen(database_url: str) -> None:
