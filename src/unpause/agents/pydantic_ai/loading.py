@@ -132,9 +132,8 @@ def _reporting_failures(name: str, describe: Callable[[str, BaseException], Load
         signal.signal(signal.SIGINT, note)
     try:
         yield
-    except (
-        BaseException
-    ) as error:  # the boundary around an author's module, which may raise anything, also in sys.exit()
+    except BaseException as error:
+        # The boundary around an author's module, which may raise anything, also in sys.exit().
         if interrupts and isinstance(error, KeyboardInterrupt):
             raise
         raise describe(name, error) from error
