@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import RawCursor
 from sqlalchemy import Connection, Engine, event, inspect, text
 
 from tests.support.backlog import add_backlog
@@ -26,13 +27,16 @@ from unpause.domain.run_search import RunSearch
 from unpause.domain.runs import RunFilter, RunRef, RunSelection, RunStatus
 from unpause.domain.sessions import SessionFilter
 from unpause.domain.transitions import Trigger
+from unpause.errors import RunNotFound
 from unpause.services.commands import ContinueRun
 from unpause.services.continue_run import ContinueHandler
 from unpause.services.deadlines import bring_up_to_date
 from unpause.services.inbox import viewer_of
 from unpause.store.approvals import list_approvals
 from unpause.store.deliveries import list_due, until_due
+from unpause.store.engine.pipeline import Pipeline
 from unpause.store.engine.schema import plain_engine
+from unpause.store.engine.statements import DRIVER
 from unpause.store.events import list_events
 from unpause.store.idempotency import has_requests
 from unpause.store.inbox import list_changed, list_earlier, list_open
@@ -249,6 +253,21 @@ def test_no_large_table_is_read_from_end_to_end(engine: Engine, use: str) -> Non
         connection.rollback()
 
 
+def test_no_large_table_is_read_from_end_to_end_by_a_plan_that_is_kept_for_all_parameters(engine: Engine) -> None:
+    with engine.connect() as connection:
+        plans = connection.info[DRIVER] = GenericPlans()
+        try:
+            for use in USES.values():
+                with suppress(RunNotFound):
+                    use(connection)
+                connection.rollback()
+        finally:
+            del connection.info[DRIVER]
+    assert len(plans.found) > len(USES) / 4
+    for statement, plan in plans.found:
+        assert not _SCANNED.search(plan), f"{statement}\n\n{plan}"
+
+
 @pytest.mark.parametrize("use", USES)
 def test_on_sqlite_no_large_table_is_read_from_end_to_end(sqlite_engine: Engine, use: str) -> None:
     if use in {"look for stale leases", "renew leases", "renew one lease", "look whether there is room"}:
@@ -295,6 +314,32 @@ def test_few_rows_are_read_for_a_nodes_next_run_though_many_wait_for_another_nod
             # Whatever is looked up in the index is not then thrown away row by row.
             assert not re.search(r"Filter: .*agent_id", plan), f"{statement}\n\n{plan}"
         assert len(look(connection)) == 1  # type: ignore[arg-type] # a list
+
+
+class GenericPlans:
+    """A driver that executes prepared statements and asks for the plans that PostgreSQL may keep for them."""
+
+    dialect = Pipeline.dialect
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def fetch(self, connection: Connection, text: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute it and return its rows."""
+        driver: Any = connection.connection.driver_connection
+        if text.startswith(("SELECT", "UPDATE", "DELETE", "WITH", "INSERT")):
+            lines = driver.execute(f"EXPLAIN (GENERIC_PLAN) {text}").fetchall()
+            self.found.append((text, "\n".join(line for (line,) in lines)))
+        cursor = RawCursor(driver).execute(text, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def send(self, connection: Connection, text: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Execute it for each of the parameters."""
+        for each in parameters:
+            self.fetch(connection, text, each)
+
+    def flush(self, connection: Connection) -> None:
+        """Nothing was left to execute."""
 
 
 def plans_of(connection: Connection, use: Use) -> list[tuple[str, str]]:

@@ -12,9 +12,10 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
-from tests.support.databases import PostgresServer
-from unpause.errors import DatabaseUnavailable
+from tests.support.databases import MIGRATED, PostgresServer
+from unpause.errors import DatabaseUnavailable, StorageError
 from unpause.store.engine.database import Database
+from unpause.store.engine.statements import send_text
 
 # As the commit's own warning after a wait for a synchronous standby that was cancelled.
 _WARNS_AT_COMMIT = """
@@ -22,6 +23,11 @@ CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE WARNING 'canceling wait for synchronous replication due to user request'; RETURN NULL; END $$;
 CREATE CONSTRAINT TRIGGER warns AFTER INSERT ON rate_counts DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION warn();
+"""
+_FAILS_AT_COMMIT = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$;
+CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON rate_counts DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION fail();
 """
 
 
@@ -59,6 +65,20 @@ async def test_a_server_that_takes_no_writes_any_more_is_away_and_left(postgres:
             # On a connection that was made since.
             await database.write(count)
             assert await database.read(counts) == 1
+
+
+async def test_a_statement_whose_own_commit_fails_is_no_success(postgres: PostgresServer) -> None:
+    def add(connection: Connection) -> None:
+        send_text(connection, "INSERT INTO rate_counts VALUES ('a', 1, now())")
+
+    with postgres.database(MIGRATED) as url:
+        database = Database(url)
+        async with database.opened():
+            await database.write(lambda connection: connection.exec_driver_sql(_FAILS_AT_COMMIT) and None)
+            # What fails comes behind the answer to the statement.
+            with pytest.raises(StorageError):
+                await database.execute(add)
+            assert await database.read(counts) == 0
 
 
 @contextmanager

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import Error, OperationalError, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.waiting import Ready, Wait
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
+from unpause.store.engine.prepared import Command, PreparedStatements, StatementsOutdated
 from unpause.store.engine.statements import announce_statement, driver_error
 
 if TYPE_CHECKING:
@@ -37,15 +39,6 @@ _WARNING = "01000"
 _MAX_PARAMETERS = 30_000
 
 
-class _Command(NamedTuple):
-    """A statement with its parameters, as libpq takes them."""
-
-    text: str
-    parameters: Sequence[Any]
-    types: Sequence[int]
-    formats: Sequence[Any]
-
-
 class Pipeline:
     """The statements of one connection that were not sent yet. Implements ``store.engine.statements.Driver``."""
 
@@ -53,10 +46,41 @@ class Pipeline:
 
     def __init__(self, driver: AsyncConnection[Any]) -> None:
         self._driver = driver
-        self._queue: list[_Command] = []
-        self._transformer = Transformer(driver)
+        self._queue: list[Command] = []
+        self._prepared = PreparedStatements()
+        self._is_new = True
+        # Since a failure for what was prepared, until the end of the transaction.
+        self._is_outdated = False
+        # A cursor's adapters are its own. A whole number's size must not decide which statement it is.
+        context = driver.cursor()
+        context.adapters.register_dumper(int, Int8BinaryDumper)
+        self._transformer = Transformer(context)
         self._warning: str | None = None
         driver.add_notice_handler(self._note_warning)
+
+    def begin(self, connection: Connection, statements: Sequence[str]) -> None:
+        """Queue what begins a transaction; before, learn whether to prepare statements, and forget outdated ones."""
+        if self._is_new:
+            self._prepared.is_enabled = self._has_own_server(connection)
+            self._is_new = False
+        elif forgetting := self._prepared.forget_outdated():
+            # By itself: a transaction with an isolation of its own has to begin with its BEGIN.
+            self._execute(connection, forgetting)
+        for statement in statements:
+            self.send(connection, statement, [()])
+
+    def _has_own_server(self, connection: Connection) -> bool:
+        """Return whether no pooler may hand the server's connection to another client between two transactions.
+
+        Poolers of that kind tell a client the number of a process that they have made up: a client cancels by it.
+        """
+        number = self._execute(connection, Command("SELECT pg_backend_pid()")).get_value(0, 0)
+        return number == str(self._driver.pgconn.backend_pid).encode()
+
+    def _execute(self, connection: Connection, command: Command) -> PGresult:
+        self._queue.append(command)
+        [result] = self._exchange(connection)
+        return result
 
     def send(self, connection: Connection, text: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Queue the statement; an INSERT of several rows as one."""
@@ -77,13 +101,14 @@ class Pipeline:
         return self._transformer.load_rows(0, result.ntuples, tuple)
 
     def flush(self, connection: Connection) -> None:
-        """Send everything, and wait until it is executed."""
-        if self._queue:
+        """Send everything, and wait until it is executed; raise StatementsOutdated where the transaction has to end."""
+        if self._queue or self._is_outdated:
             self._exchange(connection)
 
     def forget(self) -> None:
-        """Forget what was not sent: the transaction is rolled back."""
+        """Forget what was not sent, and a failure: the transaction is over."""
         self._queue = []
+        self._is_outdated = False
 
     def commit(self, connection: Connection) -> None:
         """Send everything, with a COMMIT as the last; raise where the standby may not have it.
@@ -108,35 +133,43 @@ class Pipeline:
             dumped = transformer.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
         except Error as error:
             raise driver_error(connection, text, error) from error
-        self._queue.append(_Command(text, dumped, transformer.types or (), transformer.formats or ()))
+        self._queue.append(Command(text, dumped, transformer.types or (), transformer.formats or ()))
 
     def _exchange(self, connection: Connection) -> list[PGresult]:
+        """Send everything and return a result for each command."""
         queue, self._queue = self._queue, []
         try:
-            results = await_only(self._send(queue))
-            failed = next((n for n, result in enumerate(results) if result.status == ExecStatus.FATAL_ERROR), None)
-            if failed is not None:
-                raise error_from_result(results[failed], encoding=self._driver.info.encoding)
+            if self._is_outdated:
+                raise StatementsOutdated
+            return await_only(self._send(queue))
         except Error as error:
+            if self._prepared.note_failure(error):
+                self._is_outdated = True
+                raise StatementsOutdated from error
             text = queue[0].text if len(queue) == 1 else "; ".join(command.text for command in queue)
             if is_lost := self._driver.closed:
                 give_up_pool(connection)
             raise driver_error(connection, text, error, is_lost=is_lost) from error
-        return results
 
-    async def _send(self, queue: Sequence[_Command]) -> list[PGresult]:
+    async def _send(self, queue: Sequence[Command]) -> list[PGresult]:
         """Send the commands and return a result for each; after one that failed they are not executed."""
         libpq = self._driver.pgconn
         libpq.enter_pipeline_mode()
         try:
-            for text, parameters, types, formats in queue:
-                libpq.send_query_params(text.encode(), parameters, types, formats)
+            prepares = self._prepared.send(libpq, queue)
             libpq.pipeline_sync()
-            return await self._driver.wait(_receive(libpq))
+            results = await self._driver.wait(_receive(libpq))
         finally:
             with suppress(Error):
                 # Refused where results are still to come: such a connection is of no use to anybody.
                 _leave(libpq)
+        answers = [*zip(prepares, results, strict=False)]
+        self._prepared.add(name for name, result in answers if name and result.status == ExecStatus.COMMAND_OK)
+        # A server that ends says so behind the last answer: before the end of the pipeline nothing is sure.
+        failed = next((result for result in results if result.status == ExecStatus.FATAL_ERROR), None)
+        if failed is not None:
+            raise error_from_result(failed, encoding=self._driver.info.encoding)
+        return [result for name, result in answers if name is None]
 
 
 def give_up_pool(connection: Connection) -> None:

@@ -26,9 +26,10 @@ from unpause.store.engine.failures import (
 )
 from unpause.store.engine.group_commit import GroupCommit
 from unpause.store.engine.pipeline import Pipeline, give_up_pool
+from unpause.store.engine.prepared import StatementsOutdated
 from unpause.store.engine.servers import connection_arguments
 from unpause.store.engine.silence import connecting, current_moment
-from unpause.store.engine.statements import DRIVER, flush, send_text
+from unpause.store.engine.statements import DRIVER, flush
 from unpause.tasks import UninterruptedTasks, VitalTask, background_tasks
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ class _Lane:
                 with database_errors():
                     async with self.engine.begin() as connection:
                         return await connection.run_sync(self._transact, work, since)
+            except StatementsOutdated:
+                # They are prepared anew.
+                if monotonic() > end:
+                    raise
+                continue
             except TooManyConnections:
                 # One of those that there are will be free.
                 if monotonic() > end:
@@ -127,8 +133,7 @@ class _Lane:
         driver = _driver_of(connection)
         driver.longest_silence, driver.silent_since = self.silent_seconds, since
         try:
-            for statement in self.begin:
-                send_text(connection, statement)
+            pipeline.begin(connection, self.begin)
             result = work(connection)
             if self.begin:
                 # With what was sent last; SQLAlchemy's own commit then has nothing to do.

@@ -29,7 +29,7 @@ _CONNECT_SECONDS: Final = 5
 
 _CONNECTION: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        # No prepared statements: a pooler in transaction mode would hand them to another client.
+        # None of psycopg's prepared statements: a pooler in transaction mode would hand them to another client.
         "prepare_threshold": None,
         "connect_timeout": _CONNECT_SECONDS,
         "application_name": session_name(),
