@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, RunContext
-from pydantic_ai.capabilities import Hooks, ProcessEventStream
+from pydantic_ai.capabilities import AbstractCapability, Hooks, ProcessEventStream
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, PartStartEvent, TextPart, UserPromptPart
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -19,6 +19,7 @@ from pydantic_ai.usage import RequestUsage, RunUsage
 
 from tests.agents.process.test_link import Memory
 from tests.agents.pydantic_ai.driving import driving
+from tests.support.agents import Call, ScriptedModel
 from tests.support.mortal_journal import setup_run
 from tests.support.toolbox import JsonObject
 from unpause.agents.driver import Segment
@@ -103,6 +104,52 @@ async def test_what_another_agent_is_answered_by_the_same_model_is_no_answer_of_
         events = await server.events(message="outer")
 
     assert "".join(told(events)) == "answer to outer"
+
+
+class Contexts(FunctionModel):
+    """A model that keeps the contexts of its requests."""
+
+    def __init__(self) -> None:
+        super().__init__(stream_function=in_words)
+        self.seen: list[RunContext[Any] | None] = []
+
+    @asynccontextmanager
+    async def request_stream(self, *sent: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - whatever a request has
+        self.seen.append(sent[3])
+        async with super().request_stream(*sent) as stream:
+            yield stream
+
+
+class Bystander(AbstractCapability[Any]):
+    """A capability of an author's that does nothing."""
+
+
+@pytest.mark.parametrize("capabilities", [[], [Bystander()]])
+async def test_a_model_is_asked_in_the_context_of_the_run(capabilities: list[Bystander], tmp_path: Path) -> None:
+    model = Contexts()
+
+    async with driving(tmp_path, Agent(model, name="agent", capabilities=capabilities)) as server:
+        await server.run("go")
+
+    (context,) = model.seen
+    assert context is not None
+    assert (context.prompt, context.run_step, context.model) == ("go", 1, model)
+
+
+async def test_a_request_copies_no_tool(tmp_path: Path) -> None:
+    script = ScriptedModel([Call("look", {})], "done")
+    agent = Agent(script.model, name="agent")
+
+    @agent.tool_plain
+    def look() -> str:
+        return "seen"
+
+    async with driving(tmp_path, agent) as server:
+        await server.run()
+
+    # With twenty tools the copies took a tenth of an agent's loop.
+    one, other = (info.function_tools[0].parameters_json_schema for info in script.infos)
+    assert one is other
 
 
 @dataclass

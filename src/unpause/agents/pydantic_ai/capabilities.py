@@ -36,10 +36,13 @@ class SegmentCapability(CallGate):
         """Return the capabilities of the segment: those of the agent's author come between the two."""
         return [self, journaling]
 
-    async def prepare_model_request(
+    async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
     ) -> ModelRequestContext:
-        """Keep the context for the model that is wrapped next."""
+        """Keep the context for the model that is wrapped next.
+
+        Not in ``prepare_model_request``: for a capability that has that, the framework copies every tool's schema.
+        """
         self._context = ctx
         return request_context
 
@@ -98,7 +101,8 @@ class PlainCapability(SegmentCapability):
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
     ) -> ModelRequestContext:
-        """Do what the journal does."""
+        """Do what the journal does, too."""
+        request_context = await super().before_model_request(ctx, request_context)
         return await self._journaling.before_model_request(ctx, request_context)
 
     async def before_tool_validate(
