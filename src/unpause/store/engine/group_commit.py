@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from unpause.errors import DatabaseBusy, ShuttingDown
 from unpause.store.engine.statements import flush, send_text
-from unpause.tasks import outlast
+from unpause.tasks import retrieve
 from unpause.telemetry.metrics import BATCH, COMMIT_WAIT
 
 if TYPE_CHECKING:
@@ -40,59 +41,100 @@ class Lane(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A unit in the queue since a moment, the future its caller awaits, and whether the caller has been cancelled."""
+class WaitingUnit(asyncio.Future[Any]):
+    """A unit in the queue since a moment, and the future that its caller awaits.
 
-    unit: Callable[[Connection], Any]
-    result: asyncio.Future[Any]
-    since: float
-    is_cancelled: bool = False
-
-
-class GroupCommit:
-    """The queue of units for a lane. Start ``write_all`` as a task; ``finish`` lets it end once all are written.
-
-    Where ``write_blocked`` is started, too, a unit that waits for a lock leaves its batch and is tried again by itself,
-    as often as necessary; otherwise its caller gets the error.
+    A caller that is cancelled waits for the unit all the same, since its next write may depend on this one and may use
+    another connection; unless it is cancelled once more.
     """
 
+    def __init__(self, unit: Callable[[Connection], Any], since: float) -> None:
+        super().__init__()
+        self.unit = unit
+        self.since = since
+        self.is_given_up = False
+
+    def cancel(self, msg: object = None) -> bool:
+        """Note that the caller has been cancelled; return whether that ends the wait.
+
+        Where it does not, asyncio raises CancelledError in the caller once there is a result.
+        """
+        if self.is_given_up:
+            return super().cancel(msg)
+        if not self.done():
+            self.is_given_up = True
+            self.add_done_callback(retrieve)
+        return False
+
+
+class UnitQueue(ABC):
+    """The units that wait for the next transaction."""
+
     def __init__(self, translation: Translation = nullcontext, now: Callable[[], float] = monotonic) -> None:
+        """``now`` is the clock of the moment since when a unit waits."""
         self._translation = translation
         self._now = now
-        # When the database last answered, by the same clock as the moment since when a unit waits.
-        self._answered_at = now()
-        self._waiting: deque[_Waiting] = deque()
-        self._work = asyncio.Event()
-        self._blocked: deque[_Waiting] | None = None
-        self._is_blocked = asyncio.Event()
-        self._is_finishing = False
+        self._waiting: deque[WaitingUnit] = deque()
         self._is_over = False
 
     async def add(self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None) -> T:
         """Run ``unit`` with the next batch; return its result, or raise its exception, once that is on disk.
 
         ``then`` is called with the result first, in the caller's context, also where the caller has been cancelled.
-        Raises ShuttingDown where no task writes any more.
+        Raises ShuttingDown where nothing is written any more.
         """
         if self._is_over:
             raise ShuttingDown
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(unit, result, self._now())
+        waiting = WaitingUnit(unit, self._now())
         if then is not None:
-            result.add_done_callback(partial(_call_with_result, then))
+            waiting.add_done_callback(partial(_call_with_result, then))
         self._waiting.append(waiting)
-        self._work.set()
+        self._announce()
         began = perf_counter()
-        try:
-            value = await asyncio.shield(result)
-        except asyncio.CancelledError:
-            waiting.is_cancelled = True
-            # The next write of the caller may depend on this one, and may use another connection.
-            await outlast(result)
-            raise
+        value: T = await waiting
         COMMIT_WAIT.observe(perf_counter() - began)
         return value
+
+    @abstractmethod
+    def _announce(self) -> None:
+        """Have the units that wait written."""
+
+    def _take_batch(self) -> list[WaitingUnit]:
+        """Return the units of the next transaction, none where all were taken already; from any thread."""
+        batch: list[WaitingUnit] = []
+        with suppress(IndexError):
+            while len(batch) < _LARGEST_BATCH:
+                batch.append(self._waiting.popleft())
+        if batch:
+            BATCH.observe(len(batch))
+        return batch
+
+    def _run_batch(self, batch: list[WaitingUnit], connection: Connection) -> list[UnitOutcome]:
+        """Run the units in the transaction of the connection; one that fails changes nothing."""
+        if len(batch) == 1:
+            # A failure may roll the whole transaction back: no savepoint is needed.
+            return [UnitOutcome(value=batch[0].unit(connection))]
+        return [_run_guarded(connection, waiting.unit, self._translation) for waiting in batch]
+
+
+class GroupCommit(UnitQueue):
+    """The queue of units for lanes. Start ``write_all`` as a task; ``finish`` lets it end once all are written.
+
+    Where ``write_blocked`` is started, too, a unit that waits for a lock leaves its batch and is tried again by itself,
+    as often as necessary; otherwise its caller gets the error.
+    """
+
+    def __init__(self, translation: Translation = nullcontext, now: Callable[[], float] = monotonic) -> None:
+        super().__init__(translation, now)
+        # When the database last answered, by the same clock as the moment since when a unit waits.
+        self._answered_at = now()
+        self._work = asyncio.Event()
+        self._blocked: deque[WaitingUnit] | None = None
+        self._is_blocked = asyncio.Event()
+        self._is_finishing = False
+
+    def _announce(self) -> None:
+        self._work.set()
 
     async def write_all(self, lane: Lane) -> None:
         """Write batch after batch through the lane. Several lanes may share the work."""
@@ -100,8 +142,7 @@ class GroupCommit:
             while True:
                 await self._work.wait()
                 self._work.clear()
-                while self._waiting:
-                    batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_BATCH))]
+                while batch := self._take_batch():
                     await self._settle(lane, batch)
                 if self._is_finishing:
                     self._work.set()
@@ -118,7 +159,7 @@ class GroupCommit:
 
         One whose caller has been cancelled is not tried forever, nor any after ``finish``: it has changed nothing.
         """
-        self._blocked = blocked = deque[_Waiting]()
+        self._blocked = blocked = deque[WaitingUnit]()
         with self._reported_if_interrupted():
             while not self._is_finishing or blocked:
                 await self._is_blocked.wait()
@@ -137,32 +178,30 @@ class GroupCommit:
         except BaseException:
             self._is_over = True
             for waiting in (*self._waiting, *(self._blocked or ())):
-                settle(waiting.result, UnitOutcome(error=ShuttingDown()))
+                settle(waiting, UnitOutcome(error=ShuttingDown()))
             raise
 
-    async def _settle(self, lane: Lane, batch: list[_Waiting]) -> None:
+    async def _settle(self, lane: Lane, batch: list[WaitingUnit]) -> None:
         """Run the batch in one transaction and hand every caller its own result or exception."""
-        BATCH.observe(len(batch))
-        units = [waiting.unit for waiting in batch]
         try:
             since = max(batch[0].since, self._answered_at)
-            outcomes = await lane.run(partial(_run_all, units, self._translation), since)
+            outcomes = await lane.run(partial(self._run_batch, batch), since)
             self._answered_at = self._now()
         except Exception as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
             outcomes = [UnitOutcome(error=error)] * len(batch)
         except BaseException:
             # The writing task was cancelled: it is unknown whether this was written.
             for waiting in batch:
-                settle(waiting.result, UnitOutcome(error=ShuttingDown()))
+                settle(waiting, UnitOutcome(error=ShuttingDown()))
             raise
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            given_up = waiting.is_cancelled or self._is_finishing or self._blocked is None
+            given_up = waiting.is_given_up or self._is_finishing or self._blocked is None
             if isinstance(outcome.error, DatabaseBusy) and not given_up:
                 self._set_aside(waiting)
             else:
-                settle(waiting.result, outcome)
+                settle(waiting, outcome)
 
-    def _set_aside(self, waiting: _Waiting) -> None:
+    def _set_aside(self, waiting: WaitingUnit) -> None:
         if self._blocked is not None:
             waiting.since = self._now()
             self._blocked.append(waiting)
@@ -190,15 +229,6 @@ def settle(result: asyncio.Future[Any], outcome: UnitOutcome) -> None:
 def _call_with_result(then: Callable[[Any], None], result: asyncio.Future[Any]) -> None:
     if not result.cancelled() and result.exception() is None:
         then(result.result())
-
-
-def _run_all(
-    units: list[Callable[[Connection], Any]], translation: Translation, connection: Connection
-) -> list[UnitOutcome]:
-    if len(units) == 1:
-        # A failure may roll the whole transaction back: no savepoint is needed.
-        return [UnitOutcome(value=units[0](connection))]
-    return [_run_guarded(connection, unit, translation) for unit in units]
 
 
 def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> UnitOutcome:

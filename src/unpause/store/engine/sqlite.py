@@ -14,18 +14,17 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
 from unpause.domain.json import dump_json, load_json
+from unpause.errors import ShuttingDown
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.group_commit import GroupCommit, UnitOutcome, settle
+from unpause.store.engine.group_commit import UnitOutcome, UnitQueue, settle
 from unpause.store.engine.statements import DRIVER, announce_commit, announce_statement, driver_error
-from unpause.tasks import VitalTask, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
-    # What a lane's thread runs, and the future that takes the result.
-    _Call = tuple[Callable[[], object], asyncio.Future[Any]]
+    from unpause.store.engine.group_commit import WaitingUnit
 
 T = TypeVar("T")
 
@@ -80,7 +79,7 @@ class _Lane:
     def __init__(self, engine: Engine, begin: str) -> None:
         self._engine = engine
         self._begin = begin
-        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[_Lane]:
@@ -101,26 +100,28 @@ class _Lane:
         connection.info[DRIVER] = self._driver
         return connection
 
-    async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+    async def run(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in the lane's thread, in a transaction that commits when it returns."""
-        del since  # No server can be silent.
-        return await self._in_thread(partial(self._transact, work))
+        return await self._in_thread(partial(self.transact, work))
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have the lane's thread make the call, which raises nothing, after those that were posted before."""
+        self._calls.put(call)
+
+    async def flush(self) -> None:
+        """Wait until all calls that were posted are made."""
+        await self._in_thread(lambda: None)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._calls.put((function, result))
+        self._calls.put(partial(_call, function, result))
         return await result
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
-            function, result = call
-            try:
-                outcome = UnitOutcome(value=function())
-            except BaseException as error:  # noqa: BLE001 - the thread's boundary: raised where the result is awaited
-                outcome = UnitOutcome(error=error)
-            result.get_loop().call_soon_threadsafe(settle, result, outcome)
+            call()
 
-    def _transact(self, work: Callable[[Connection], T]) -> T:
+    def transact(self, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a transaction of the driver's: SQLAlchemy's costs several times as much as one of these.
 
         Where the work executes a statement through SQLAlchemy, that begins its own, around nothing, and commits for
@@ -149,27 +150,71 @@ class _Lane:
                 self._driver.connection.rollback()
 
 
+def _call(function: Callable[[], object], result: asyncio.Future[Any]) -> None:
+    try:
+        outcome = UnitOutcome(value=function())
+    except BaseException as error:  # noqa: BLE001 - the thread's boundary: raised where the result is awaited
+        outcome = UnitOutcome(error=error)
+    result.get_loop().call_soon_threadsafe(settle, result, outcome)
+
+
+class _Writer(UnitQueue):
+    """The queue of a lane whose thread, when it is free, writes all that waits: no task stands in between."""
+
+    def __init__(self) -> None:
+        super().__init__(database_errors)
+        self._lane: _Lane | None = None
+
+    @asynccontextmanager
+    async def opened(self, engine: Engine) -> AsyncIterator[None]:
+        """Write during the block; what was added in it is written at its end."""
+        async with _Lane(engine, "BEGIN IMMEDIATE").opened() as self._lane:
+            try:
+                yield
+            finally:
+                self._is_over = True
+                await self._lane.flush()
+
+    def _announce(self) -> None:
+        if self._lane is None:
+            raise ShuttingDown
+        self._lane.post(partial(self._write, self._lane))
+
+    def _write(self, lane: _Lane) -> None:
+        batch = self._take_batch()
+        if not batch:
+            # They were written with an earlier one.
+            return
+        try:
+            outcomes = lane.transact(partial(self._run_batch, batch))
+        except BaseException as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
+            outcomes = [UnitOutcome(error=error)] * len(batch)
+        batch[0].get_loop().call_soon_threadsafe(_settle_all, batch, outcomes)
+
+
+def _settle_all(batch: list[WaitingUnit], outcomes: list[UnitOutcome]) -> None:
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        settle(waiting, outcome)
+
+
 class SqliteStorage:
     """One file: all units that wait while a commit is under way share the next one."""
 
     def __init__(self, url: URL, busy_seconds: float) -> None:
         self._engine = _create_engine(url, busy_seconds)
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
-        self._batches = GroupCommit(database_errors)
+        self._writer = _Writer()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Hold the connections and the writer's task for the length of the block; what is under way finishes."""
-        async with AsyncExitStack() as lanes, background_tasks() as tasks:
+        """Hold the connections for the length of the block; what is under way finishes."""
+        async with AsyncExitStack() as lanes:
             for _ in range(_READERS):
                 self._readers.put_nowait(await lanes.enter_async_context(_Lane(self._engine, "BEGIN").opened()))
-            writer = await lanes.enter_async_context(_Lane(self._engine, "BEGIN IMMEDIATE").opened())
-            writing = VitalTask(tasks, self._batches.write_all(writer), "database writer")
             try:
-                yield
+                async with self._writer.opened(self._engine):
+                    yield
             finally:
-                self._batches.finish()
-                await VitalTask.finish(writing)
                 # Those who wait for a reader have their turn first.
                 for _ in range(_READERS):
                     await self._readers.get()
@@ -177,15 +222,15 @@ class SqliteStorage:
     async def write(self, unit: Callable[[Connection], T], then: Callable[[T], None], *, waits: bool = True) -> T:
         """Run ``unit`` with the next commit."""
         del waits  # There is one writer: a unit that waits keeps all others waiting.
-        return await self._batches.add(unit, then)
+        return await self._writer.add(unit, then)
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
         """Do the same as ``write``."""
-        return await self._batches.add(unit)
+        return await self._writer.add(unit)
 
     async def execute(self, unit: Callable[[Connection], T]) -> T:
         """Do the same as ``write``."""
-        return await self._batches.add(unit)
+        return await self._writer.add(unit)
 
     async def query(self, unit: Callable[[Connection], T]) -> T:
         """Do the same as ``read``."""
