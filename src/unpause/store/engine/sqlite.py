@@ -163,22 +163,32 @@ class _Writer(UnitQueue):
 
     def __init__(self) -> None:
         super().__init__(database_errors)
+        self._is_over = True
         self._lane: _Lane | None = None
+        self._is_announced = False
 
     @asynccontextmanager
     async def opened(self, engine: Engine) -> AsyncIterator[None]:
         """Write during the block; what was added in it is written at its end."""
-        async with _Lane(engine, "BEGIN IMMEDIATE").opened() as self._lane:
+        async with _Lane(engine, "BEGIN IMMEDIATE").opened() as lane:
+            self._lane, self._is_over = lane, False
             try:
                 yield
             finally:
                 self._is_over = True
-                await self._lane.flush()
+                self._post()
+                await lane.flush()
 
     def _announce(self) -> None:
-        if self._lane is None:
-            raise ShuttingDown
-        self._lane.post(partial(self._write, self._lane))
+        if not self._is_announced:
+            # What comes in this turn of the event loop shares the transaction.
+            self._is_announced = True
+            asyncio.get_running_loop().call_soon(self._post)
+
+    def _post(self) -> None:
+        self._is_announced = False
+        if self._lane is not None:
+            self._lane.post(partial(self._write, self._lane))
 
     def _write(self, lane: _Lane) -> None:
         batch = self._take_batch()
