@@ -267,6 +267,14 @@ class Journal(Protocol):
         """Write how the call ended; on disk when this returns."""
         ...
 
+    def finish_call_soon(self, call_id: str, result: CallResult) -> None:
+        """Begin to write how the call ended; on disk when a ``flush`` after it returns, and before any later start."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until the end of every call is on disk that was recorded so far: before a model request is sent."""
+        ...
+
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Record how a call ended, unless it is known already; kept with the next commit.
 

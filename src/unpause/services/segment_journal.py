@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,10 +12,10 @@ from unpause.clock import delays
 from unpause.domain.event_payloads import call_payload, pause_payload, shown_calls
 from unpause.domain.events import Event, EventType
 from unpause.domain.explanations import awaiting_text
-from unpause.domain.runs import CallKind, CallStatus, Outcome, RunView, ToolCall
+from unpause.domain.runs import CallKind, CallStatus, RunView, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
-from unpause.errors import DatabaseBusy, DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, LeaseLost
 from unpause.services.audit import entries_for_reopened
 from unpause.services.grants import GrantUse, find_usable
 from unpause.services.notification_outbox import enqueue_notifications
@@ -71,12 +72,15 @@ class SegmentJournal(SegmentState):
         self._end_view: RunView | None = None
         self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
+        self._is_due = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._pause_requested = self._run.pause_requested_at is not None
         self._release_requested = False
         # True while nobody knows whether the last write was committed.
         self._is_torn = False
-        self._notify_stop: Callable[[], None] = _notify_nobody
+        # A driver in this process looks at ``stop_requested`` itself.
+        self._notify_stop: Callable[[], None] = lambda: None
+        self._lost: LeaseLost | None = None
 
     @property
     def fence(self) -> int:
@@ -116,12 +120,8 @@ class SegmentJournal(SegmentState):
 
     async def start_call(self, call_id: str, *, idempotent: bool) -> None:
         """Write that the call starts now; on disk when this returns."""
-        call = replace(
-            self._calls[call_id],
-            status=CallStatus.STARTED,
-            started_at=self._clock.now(),
-            idempotent=idempotent,
-        )
+        at = self._clock.now()
+        call = replace(self._calls[call_id], status=CallStatus.STARTED, started_at=at, idempotent=idempotent)
         self._update_call(call)
         if call.is_shown:
             self._add_event(EventType.TOOL_CALL_STARTED, call_payload(call))
@@ -187,11 +187,14 @@ class SegmentJournal(SegmentState):
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Write how the call ended; on disk when this returns."""
-        call = self._finished(call_id, result)
-        self._update_call(call)
-        if call.is_shown:
-            self._add_call_end(call, result)
+        self._add_finished(call_id, result)
         await self.flush()
+
+    def finish_call_soon(self, call_id: str, result: CallResult) -> None:
+        """Have the segment's background task write how the call ended, while the loop goes on to its next request."""
+        self._add_finished(call_id, result)
+        self._is_due.set()
+        self._grown.set()
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Note how a call ended, unless it is known already; kept with the next commit."""
@@ -212,6 +215,9 @@ class SegmentJournal(SegmentState):
     async def flush(self) -> None:
         """Commit everything that happened so far."""
         async with self._commit_lock:
+            if self._lost is not None:
+                # The background task has found out, and the segment is about to be stopped.
+                raise self._lost
             taken, was_stopping = self._take(), self.stop_requested
             if taken:
                 await self._write(
@@ -233,8 +239,11 @@ class SegmentJournal(SegmentState):
         while True:
             await self._grown.wait()
             is_watched = self._context.bus.is_watched(self._run.id)
-            await asyncio.sleep(_COLLECT_SECONDS if is_watched else _UNWATCHED_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_COLLECT_SECONDS if is_watched else _UNWATCHED_SECONDS):
+                    await self._is_due.wait()
             self._grown.clear()
+            self._is_due.clear()
             await self.flush()
 
     async def pause(self, requirements: Sequence[Requirement], end: Paused) -> None:
@@ -298,11 +307,6 @@ class SegmentJournal(SegmentState):
         if requirements:
             self._context.bus.requirements_changed(self._run.id)
 
-    def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
-        self._add_event(EventType.TOOL_CALL_COMPLETED, call_payload(call))
-        if result.outcome is not Outcome.SUCCESS:
-            self._add_event(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
-
     async def _write(
         self,
         write: Callable[[Unit], Awaitable[tuple[Event, ...]]],
@@ -318,6 +322,9 @@ class SegmentJournal(SegmentState):
                 again = again or isinstance(error, DatabaseUnavailable)
                 await asyncio.sleep(delay)
                 continue
+            except LeaseLost as error:
+                self._lost = error
+                raise
             self._is_torn = False
             if committed:
                 self._last = committed[-1].sequence
@@ -390,7 +397,3 @@ class SegmentJournal(SegmentState):
         }
         moved = transition(connection, self._run.id, trigger, fence=self._run.fence, changes=columns)
         return moved, taken.write(connection, self._segment, moved.run.last_sequence, now, self._large)
-
-
-def _notify_nobody() -> None:
-    """Do nothing: the driver is in this process, and looks at ``stop_requested`` itself."""

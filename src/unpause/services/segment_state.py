@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from unpause.agents.driver import refuse_long_names
 from unpause.domain.arguments import is_same_json
+from unpause.domain.event_payloads import call_payload
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import CallKind, CallStatus, Message, ToolCall
+from unpause.domain.runs import CallKind, CallStatus, Message, Outcome, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.services.audit import entry_for_own_decision
 from unpause.store.approvals import add_approvals
@@ -150,6 +151,17 @@ class SegmentState:
         """Add the decision of the agent's own handler to the audit trail; kept with the next commit."""
         entry = entry_for_own_decision(self._run, self._calls[call_id], own, self._clock.now())
         self._pending.audit.append(entry)
+
+    def _add_finished(self, call_id: str, result: CallResult) -> None:
+        call = self._finished(call_id, result)
+        self._update_call(call)
+        if call.is_shown:
+            self._add_call_end(call, result)
+
+    def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
+        self._add_event(EventType.TOOL_CALL_COMPLETED, call_payload(call))
+        if result.outcome is not Outcome.SUCCESS:
+            self._add_event(EventType.TOOL_CALL_FAILED, {**call_payload(call), "error": result.text})
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         call, now = self._calls[call_id], self._clock.now()

@@ -82,6 +82,7 @@ class _MortalJournal:
         self._journal = journal
         self._watch = watch
         self._tools = {call.tool_call_id: call.tool_name for call in segment.calls}
+        self._returned: list[tuple[str, CallResult]] = []
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the journal has
         return getattr(self._journal, name)
@@ -103,3 +104,11 @@ class _MortalJournal:
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         await self._watch.pass_by(self._tools.get(call_id), after=True)
         await self._journal.finish_call(call_id, result)
+
+    def finish_call_soon(self, call_id: str, result: CallResult) -> None:
+        self._returned.append((call_id, result))
+
+    async def flush(self) -> None:
+        while self._returned:
+            await self.finish_call(*self._returned.pop(0))
+        await self._journal.flush()

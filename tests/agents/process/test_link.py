@@ -101,6 +101,13 @@ class Memory:
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         await self._commit(("finish", call_id, result))
 
+    def finish_call_soon(self, call_id: str, result: CallResult) -> None:
+        self.sent.append(("finish", call_id, result))
+
+    async def flush(self) -> None:
+        if self._write is not None:
+            await self._write("flush")
+
     def settle_call(self, call_id: str, result: CallResult) -> None:
         if call_id == "unknown":
             raise KeyError(call_id)
@@ -183,6 +190,34 @@ async def test_a_tool_does_not_start_before_its_start_is_written() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         assert not began.is_set()
+        may_write.set()
+        assert await running == DONE
+
+
+async def test_a_call_that_has_finished_is_written_before_a_flush_returns_and_until_then_the_agent_goes_on() -> None:
+    may_write, went_on, flushed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def write(what: str) -> None:
+        if what == "flush":
+            await may_write.wait()
+
+    async def script(_: Segment, journal: Journal) -> SegmentEnd:
+        await journal.start_call("c", idempotent=False)
+        journal.finish_call_soon("c", SUCCESS)
+        went_on.set()
+        await journal.flush()
+        flushed.set()
+        await journal.flush()
+        return DONE
+
+    journal = Memory(write)
+    async with hosted(script) as host:
+        running = asyncio.create_task(host.run_segment("a", SEGMENT, journal))
+        await went_on.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [entry[0] for entry in journal.sent] == ["start", "finish"]
+        assert not flushed.is_set()
         may_write.set()
         assert await running == DONE
 

@@ -164,12 +164,43 @@ async def test_on_sqlite_units_that_wait_share_one_transaction(tmp_path: Path) -
     def unit(connection: Connection) -> None:
         send_text(connection, "SELECT 1")
 
+    def slow_unit(_: Connection) -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        may_end.wait()
+
+    loop, has_begun, may_end = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     async with Database(sqlite_url(tmp_path / "new.db")).opened() as database:
         with committed() as commits:
-            assert await together(database, *[unit] * 50) == [None] * 50
-            assert len(commits) == 1
-            await database.write(unit)
+            first = asyncio.create_task(database.write(slow_unit))
+            await has_begun.wait()
+            waiting = asyncio.create_task(together(database, *[unit] * 50))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            may_end.set()
+            assert await waiting == [None] * 50
+            await first
             assert len(commits) == 2
+            await database.write(unit)
+            assert len(commits) == 3
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, StopIteration, MemoryError])
+async def test_whatever_a_unit_raises_reaches_its_caller_and_the_next_one_is_written(
+    database_url: str, error: type[BaseException]
+) -> None:
+    if not database_url.startswith("sqlite"):
+        pytest.skip("asyncio itself ends the loop where a task raises SystemExit")
+
+    def unit(connection: Connection) -> None:
+        new_run(connection)
+        raise error
+
+    raised = RuntimeError if error is StopIteration else error
+    async with Database(database_url).opened() as database:
+        with pytest.raises(raised):
+            await database.write(unit)
+        assert await database.write(adding("next")) == "next"
+        assert await database.read(prompts) == ["next"]
 
 
 async def test_nobody_sees_what_is_not_committed(database_url: str) -> None:

@@ -45,6 +45,7 @@ class RemoteJournal:
         self._sent_usage: dict[str, int] | None = None
         self._requests = count(1)
         self._pending: dict[int, asyncio.Future[bool]] = {}
+        self._finishing: list[asyncio.Future[bool]] = []
         self._credit = CREDIT
         self._may_send = asyncio.Event()
         self._may_send.set()
@@ -126,6 +127,18 @@ class RemoteJournal:
         request_id = next(self._requests)
         await self._request(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
 
+    def finish_call_soon(self, call_id: str, result: CallResult) -> None:
+        """Send how the call ended."""
+        request_id = next(self._requests)
+        self._finishing.append(
+            self._begin(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
+        )
+
+    async def flush(self) -> None:
+        """Wait until the server has written the end of every call that was sent."""
+        while self._finishing:
+            await self._finishing.pop()
+
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Send how a call ended that nobody waits for."""
         self._post(SettleCall(self._id, call_id, result))
@@ -138,13 +151,16 @@ class RemoteJournal:
     # -- how it is sent
 
     async def _request(self, request_id: int, message: object) -> bool:
-        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pending[request_id] = waiting
         try:
-            self._post(message)
-            return await waiting
+            return await self._begin(request_id, message)
         finally:
             self._pending.pop(request_id, None)
+
+    def _begin(self, request_id: int, message: object) -> asyncio.Future[bool]:
+        """Send the message; return the future that ``written`` settles."""
+        self._post(message)
+        waiting = self._pending[request_id] = asyncio.get_running_loop().create_future()
+        return waiting
 
     def _post(self, message: object) -> None:
         try:

@@ -127,13 +127,19 @@ class RemoteSegment:
                 journal.record_own_decision(message.call_id, message.decision)
             case SettleCall():
                 journal.settle_call(message.call_id, message.result)
-            case StartCall() | FinishCall() | DeferCall() | FindGrant() | StartGrantedCall():
-                # In a task: calls run beside one another, and what they write shares a commit.
-                self._since_write = 0
-                self._writing += 1
-                self._writes.start(self._write(message), f"write of segment {self._id}")
+            case FinishCall():
+                journal.finish_call_soon(message.call_id, message.result)
+                self._start_write(message)
+            case StartCall() | DeferCall() | FindGrant() | StartGrantedCall():
+                self._start_write(message)
             case _:
                 raise ProtocolViolation("a message that belongs to no segment")
+
+    def _start_write(self, message: StartCall | FinishCall | DeferCall | FindGrant | StartGrantedCall) -> None:
+        """Write in a task: calls run beside one another, and what they write shares a commit."""
+        self._since_write = 0
+        self._writing += 1
+        self._writes.start(self._write(message), f"write of segment {self._id}")
 
     async def _write(self, message: StartCall | FinishCall | DeferCall | FindGrant | StartGrantedCall) -> None:
         granted = True
@@ -146,7 +152,7 @@ class RemoteSegment:
                 case StartCall():
                     await self._journal.start_call(message.call_id, idempotent=message.idempotent)
                 case FinishCall():
-                    await self._journal.finish_call(message.call_id, message.result)
+                    await self._journal.flush()
                 case DeferCall():
                     await self._journal.defer_call(message.call_id)
         except Exception as error:  # noqa: BLE001 - the boundary around a write: the caller of `run` gets the error

@@ -108,6 +108,7 @@ class SegmentLoop:
                             _refuse_repetition(previous, node)
                             previous = node
                             if Agent.is_model_request_node(node):
+                                await self._journal.flush()
                                 self._before_request(run, node.request)
                                 if not streams:
                                     continue

@@ -155,27 +155,27 @@ class JournaledToolset(WrapperToolset[Any]):
             try:
                 refuse_metadata(error)
             except ToolFailed as failure:
-                raise ToolFailed(await self._finish(call_id, Outcome.FAILED, failure, redaction())) from error
+                raise ToolFailed(self._finish(call_id, Outcome.FAILED, failure, redaction())) from error
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
-            raise ModelRetry(await self._finish(call_id, Outcome.RETRIED, error, redaction())) from error
+            raise ModelRetry(self._finish(call_id, Outcome.RETRIED, error, redaction())) from error
         except AgentRunError as error:
-            text = await self._finish(call_id, Outcome.FAILED, error, redaction())
+            text = self._finish(call_id, Outcome.FAILED, error, redaction())
             if isinstance(error, UsageLimitExceeded) and not isinstance(error, RunLimitReached):
                 raise ToolLimitReached(name, text) from error
             raise
         except UnpauseError:
             raise
         except ToolFailed as error:
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, redaction())) from error
+            raise ToolFailed(self._finish(call_id, Outcome.FAILED, error, redaction())) from error
         except BaseException as error:  # the boundary around a tool: the model gets the error, the run goes on
             if is_stop(error):
                 raise
             _log.warning("tool failed", tool=name, call_id=call_id, exception=redaction().traceback_of(error))
-            raise ToolFailed(await self._finish(call_id, Outcome.FAILED, error, redaction())) from error
+            raise ToolFailed(self._finish(call_id, Outcome.FAILED, error, redaction())) from error
         result = await record_of(returned, self.max_result_bytes)
-        await self.journal.finish_call(call_id, result)
+        self.journal.finish_call_soon(call_id, result)
         # Not the tool's own object: the model gets the record's content, as it would after a restart.
         return restore(result)
 
@@ -195,10 +195,10 @@ class JournaledToolset(WrapperToolset[Any]):
     def _redaction(self, rules: ToolPolicy, arguments: dict[str, Any]) -> Redaction:
         return self.redaction.concealing(conceal_arguments(rules, arguments))
 
-    async def _finish(self, call_id: str, outcome: Outcome, error: BaseException, redaction: Redaction) -> str:
+    def _finish(self, call_id: str, outcome: Outcome, error: BaseException, redaction: Redaction) -> str:
         """Record what the tool raised; return it without secrets, as the model may see it."""
         text = redaction.hide(storable_text(describe_error(error), self.max_result_bytes))
-        await self.journal.finish_call(call_id, CallResult(outcome, text, text))
+        self.journal.finish_call_soon(call_id, CallResult(outcome, text, text))
         return text
 
 

@@ -220,7 +220,10 @@ def settle(result: asyncio.Future[Any], outcome: UnitOutcome) -> None:
     """Set the outcome as the result, unless that was cancelled."""
     if result.done():
         return
-    if outcome.error is not None:
+    if isinstance(outcome.error, StopIteration):
+        # No future takes one.
+        result.set_exception(RuntimeError("StopIteration was raised"))
+    elif outcome.error is not None:
         result.set_exception(outcome.error)
     else:
         result.set_result(outcome.value)
