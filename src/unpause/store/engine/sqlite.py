@@ -14,7 +14,6 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
 from unpause.domain.json import dump_json, load_json
-from unpause.errors import ShuttingDown
 from unpause.store.engine.failures import database_errors
 from unpause.store.engine.group_commit import UnitOutcome, UnitQueue, settle
 from unpause.store.engine.statements import DRIVER, announce_commit, announce_statement, driver_error
