@@ -14,6 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from unpause.domain.json import dump_json, load_json
 from unpause.errors import DatabaseBusy
@@ -115,8 +116,8 @@ class _Lane:
         while True:
             try:
                 with database_errors():
-                    async with self.engine.begin() as connection:
-                        return await connection.run_sync(self._transact, work, since)
+                    # All in one greenlet; SQLAlchemy's AsyncConnection makes seven.
+                    return await greenlet_spawn(self._run, work, since)
             except StatementsOutdated:
                 # They are prepared anew.
                 if monotonic() > end:
@@ -127,6 +128,10 @@ class _Lane:
                 if monotonic() > end:
                     raise
             await asyncio.sleep(uniform(*_CROWDED_SECONDS))  # noqa: S311 - only not all at once
+
+    def _run(self, work: Callable[[Connection], T], since: float) -> T:
+        with self.engine.sync_engine.begin() as connection:
+            return self._transact(connection, work, since)
 
     def _transact(self, connection: Connection, work: Callable[[Connection], T], since: float) -> T:
         pipeline = _pipeline_of(connection)
