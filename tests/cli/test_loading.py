@@ -28,7 +28,24 @@ print(*sys.modules)
 import rich, watchfiles
 """
 
+_COLLECT = """
+import gc
+from unpause.cli.loading import without_collections
+with without_collections():
+    loaded = [[]]
+later = [[]]
+looked_at = gc.get_objects()
+print(gc.isenabled(), *(any(each is found for each in looked_at) for found in (loaded, later)))
+"""
+
 
 def test_a_server_does_not_load_what_it_does_not_use_and_what_it_left_out_can_be_loaded_later() -> None:
-    loaded = subprocess.run([sys.executable, "-c", _LOAD], check=True, capture_output=True, text=True).stdout.split()
-    assert UNUSED.isdisjoint(loaded)
+    assert UNUSED.isdisjoint(_printed_by(_LOAD))
+
+
+def test_collections_of_garbage_look_at_what_comes_after_loading_and_never_at_what_was_loaded() -> None:
+    assert _printed_by(_COLLECT) == ["True", "False", "True"]
+
+
+def _printed_by(program: str) -> list[str]:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()

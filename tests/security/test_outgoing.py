@@ -31,7 +31,7 @@ ALLOWED = {
     # A pair of sockets between the server and the processes that it starts; to connect to nobody else.
     "agents/process/launch.py": {"socket"},
     "agents/process/frames.py": {"socket", "open_connection"},
-    "cli/agent_process.py": {"socket"},
+    "cli/agent_server.py": {"socket"},
     "auth/jwks.py": {"httpx"},  # the operator's own address
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only

@@ -5,88 +5,30 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import socket
 import sys
+from typing import TYPE_CHECKING
 
-import structlog
-import uvloop
-
-from unpause.agents.config import AgentsConfig
-from unpause.agents.hosting import host_agents, using_threads
-from unpause.agents.process.child import AgentProcess, end_process
 from unpause.agents.process.environment import end_with, give_up_looking_in
-from unpause.agents.process.frames import (
-    SERVER_FRAMES,
-    WARM,
-    FrameLimit,
-    FrameSocket,
-    agent_frames,
-    receive_blocking,
-    send_blocking,
-)
-from unpause.agents.process.messages import Refused, encode, prepare_decoding
-from unpause.agents.process.sources import distrust_young_bytecode, loaded_files
-from unpause.agents.process.threads import SegmentThreads
-from unpause.agents.redaction import Redaction
-from unpause.agents.served import Agents
-from unpause.cli.logs import configure_logging, log_uncaught
-from unpause.cli.process import freeze_loaded, run_main
-from unpause.clock import SystemClock
-from unpause.errors import InvalidSetting
-from unpause.telemetry.exporting import start_tracing, stop_tracing
+from unpause.cli.loading import without_collections
+from unpause.lazy import LazyModule
 
-_log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from unpause.cli import agent_server
+else:
+    agent_server = LazyModule("unpause.cli.agent_server")
 
 
 def main() -> None:
-    """Serve the agents that the server names over the socket that it handed down, until it ends."""
+    """Load Pydantic AI, and serve the agents that the server names over the socket that it handed down."""
     descriptor, stacks, parent = (int(argument) for argument in sys.argv[1:4])
     end_with(parent)
     give_up_looking_in()
     for inherited in (descriptor, stacks):
         os.set_inheritable(inherited, False)  # noqa: FBT003 - the standard library's
     faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    link = socket.socket(fileno=descriptor)
-    # uvloop closes the socket with the loop, and the server kills a process whose socket is closed: this one is open
-    # as long as the process lives, which sends its last spans, or logs why it failed, after its loop.
-    os.dup(descriptor)
-    send_blocking(link, WARM)
-    data = receive_blocking(link, SERVER_FRAMES)
-    if data is None:
-        return
-    config = AgentsConfig.model_validate_json(data)
-    prepare_decoding()
-    # A line that a tool prints is not kept back, in a pipe neither.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is the interpreter's own
-    redaction = Redaction(os.environ)
-    configure_logging(redaction, readable=config.readable_logs, level=config.log_level)
-    log_uncaught()
-    try:
-        if config.traces:
-            start_tracing()
-        limit = agent_frames(config.max_body_bytes, config.max_result_bytes)
-        if config.reports_files:
-            distrust_young_bytecode()
-        agents = host_agents(config, redaction, SystemClock())
-        files = loaded_files() if config.reports_files else ()
-        run_main(_serve(link, agents, limit, files), uvloop.new_event_loop)
-        stop_tracing()
-    except InvalidSetting as error:
-        files = loaded_files(error) if config.reports_files else ()
-        send_blocking(link, encode(Refused(config.explain(error.message), files)))
-    except BaseException:  # noqa: BLE001 - the process ends at once: else it waited for its tools' threads, with no loop
-        _log.exception("agent process failed")
-        end_process(1)
-    end_process(0)
-
-
-async def _serve(link: socket.socket, agents: Agents, limit: FrameLimit, files: tuple[str, ...]) -> None:
-    freeze_loaded()
-    threads = SegmentThreads()
-    with using_threads(threads):
-        async with agents.running():
-            frames = await FrameSocket.attach(link, SERVER_FRAMES, limit)
-            await AgentProcess(frames, agents.drivers, agents.setup_commands, threads, files).serve()
+    with without_collections():
+        run_agents = agent_server.run_agents
+    run_agents(descriptor)
 
 
 if __name__ == "__main__":
