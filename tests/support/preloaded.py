@@ -40,7 +40,7 @@ from unpause.testing.environment import migrated_sqlite_file
 
 _LOADED: Final = (
     *("unpause.cli.serve", "unpause.cli.server_process", "unpause.cli.worker", "unpause.cli.worker_process"),
-    *("unpause.cli.agent_process", "unpause.cli.agent_server"),
+    *("unpause.api.routes", "unpause.cli.agent_process", "unpause.cli.agent_server"),
     *("unpause.cli.db", "unpause.cli.tokens", "unpause.cli.documents"),
     *("pydantic_ai", "pydantic_ai.models.function", "pydantic_ai.models.openai", "psycopg"),
 )

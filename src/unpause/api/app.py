@@ -2,148 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
-
-from unpause.api import notifications
-from unpause.api.ag_ui import routes as ag_ui
-from unpause.api.agentos import approvals, audit, config, follow, sessions
-from unpause.api.agentos import runs as agentos_runs
-from unpause.api.codegen import audit as codegen_audit
-from unpause.api.codegen import identity, logs, setup
-from unpause.api.codegen import runs as codegen_runs
-from unpause.api.codegen import webhooks as codegen_webhooks
-from unpause.api.console import me, tokens
-from unpause.api.console.pages import add_console
-from unpause.api.errors import refuse_method
-from unpause.api.health import router as health_router
-from unpause.api.inbox import decisions as inbox_decisions
-from unpause.api.inbox import grants
-from unpause.api.inbox import routes as inbox
-from unpause.api.metrics import add_metrics
-from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
-from unpause.api.middleware.observation import Observation
-from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, local_origins
-from unpause.api.middleware.run_links import RunLinks
-from unpause.api.middleware.security_headers import SecurityHeaders
-from unpause.api.openapi import DESCRIPTION, TAGS, describe_app
-from unpause.api.prefix import RoutePath
-from unpause.api.rate_limits import RateLimits
-from unpause.api.reference import add_reference
-from unpause.api.runs import routes as run_routes
-from unpause.lazy import LazyModule
-from unpause.version import VERSION
+from unpause.api.routes import add_routes
+from unpause.api.starting import app_without_routes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from fastapi import FastAPI
 
-    from unpause.api import document
     from unpause.bootstrap import Application
-else:
-    document = LazyModule("unpause.api.document")
-
-_CONTROL_PLANE = ("https://os.agno.com",)
-
-# Their routes are used directly: including a router builds each of its routes again at the first request, which
-# takes 0.2 seconds.
-_ROUTERS = (
-    health_router,
-    *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
-    *(part.router for part in (me, tokens, run_routes, notifications)),
-    *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
-    inbox.router,
-    inbox_decisions.router,
-    grants.router,
-    ag_ui.router,
-)
 
 
 def create_app(application: Application) -> FastAPI:
     """Return the ASGI application; its lifespan runs the application's background work."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with application.running():
-            yield
-
-    app = FastAPI(
-        title="Unpause",
-        version=VERSION,
-        description=DESCRIPTION,
-        openapi_tags=TAGS,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        # The spans of requests are ours: those of FastAPI would begin a second one for each request.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        routes=[route for router in _ROUTERS for route in router.routes],
-        exception_handlers={405: refuse_method},
-    )
-    app.state.application = application
-    app.state.rate_limits = RateLimits(application)
-    _write_document_late(app)
-    describe_app(app)
-    add_reference(app)
-    if application.settings.console:
-        add_console(app)
-    if application.settings.metrics:
-        add_metrics(app, application.metrics)
-    _add_middlewares(app, application)
+    app = app_without_routes(application)
+    add_routes(app)
     return app
-
-
-def _write_document_late(app: FastAPI) -> None:
-    """Have the OpenAPI document be completed once it is asked for: most servers never write it."""
-    write = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        return document.complete_document(write())
-
-    # FastAPI's own way to extend the document.
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
-
-
-def _add_middlewares(app: FastAPI, application: Application) -> None:
-    """Wrap the app from inside out: the last one sees a request first."""
-    settings = application.settings
-    app.add_middleware(
-        BodyLimit,
-        limit=settings.max_body_bytes,
-        plain_limit=settings.max_plain_body_bytes,
-        seconds=settings.request_seconds,
-    )
-    app.add_middleware(
-        AuthenticationMiddleware,
-        credentials=Credentials(
-            application.authenticator, application.tickets, application.console_sessions, settings.public_url
-        ),
-        limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
-        recheck_seconds=settings.keepalive_seconds,
-    )
-    if settings.console:
-        app.add_middleware(RunLinks)
-    app.add_middleware(
-        CORSMiddleware,
-        # AgentOS's control plane is a web page that sends a token; an open server accepts no page from elsewhere.
-        allow_origins=[*settings.cors_origins, *(() if application.authenticator.is_open else _CONTROL_PLANE)],
-        # An open server accepts pages of this machine, from any port.
-        allow_origin_regex=local_origins(settings.host) if application.authenticator.is_open else None,
-        allow_credentials=True,
-        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
-        allow_headers=["*"],
-        expose_headers=["*"],
-    )
-    if application.authenticator.is_open:
-        app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
-    app.add_middleware(NulCheck)
-    app.add_middleware(HeaderLimit)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observation, access_log=settings.access_log)
-    # It replaces the scope, in which the route is noted that the request is observed under.
-    app.add_middleware(RoutePath)

@@ -24,13 +24,15 @@ router = APIRouter(
     responses=answer("NotReadyResponse", "Service Unavailable", 503),
 )
 
+HEALTH_PATH = "/health"
+
 _DYING = "A background task has died; the process is about to exit"
 # When to ask again: agents, a database and workers come by themselves, a schema is upgraded by somebody.
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
 
 @router.get(
-    "/health",
+    HEALTH_PATH,
     operation_id="health_check",
     response_model=None,
     responses=answer("HealthResponse", "The process is alive"),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from unpause.api.app import create_app
 from unpause.api.sse import outlast_signals
+from unpause.api.starting import StartingApp
 from unpause.auth.first_token import make_first_token
 from unpause.bootstrap import build_application
 from unpause.cli.connections import TimedApp, TimedConnection
+from unpause.cli.loading import without_collections
 from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.metrics_port import serving_metrics
 from unpause.cli.printing import printing_to_log
@@ -54,9 +55,10 @@ _TICK_SECONDS = 1.0
 class _Server(uvicorn.Server):
     """Prints its address when its agents are loaded; ends streams when it stops."""
 
-    def __init__(self, config: uvicorn.Config, application: Application, hints: str = "") -> None:
+    def __init__(self, config: uvicorn.Config, application: Application, app: StartingApp, hints: str = "") -> None:
         super().__init__(config)
         self._application = application
+        self._app = app
         self._hints = hints
         self._becoming_ready: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
@@ -113,9 +115,11 @@ class _Server(uvicorn.Server):
             self._becoming_ready.add_done_callback(lambda _: self._wakeup.set())
 
     async def _become_ready(self) -> None:
-        """Wait for the agents; then print the first token, the address, and the hints of the demo."""
+        """Wait for the routes and the agents; then print the first token, the address, and the hints of the demo."""
         # A request to reload, while the agents are being loaded, must not end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with without_collections():
+            await self._app.load_routes()
         await self._application.agents.wait_until_loaded()
         settings = self._application.settings
         if not settings.dev:
@@ -173,8 +177,9 @@ def _announce_reload(application: Application) -> None:
 
 def _serve(settings: Settings, agents: Agents, hints: str) -> None:
     application = build_application(settings, agents)
+    app = StartingApp(application)
     config = uvicorn.Config(
-        TimedApp(create_app(application), settings.request_seconds),
+        TimedApp(app, settings.request_seconds),
         host=settings.host,
         port=settings.port,
         lifespan="on",
@@ -195,7 +200,7 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
     announce_start(application)
     if settings.reload:
         _announce_reload(application)
-    server = _Server(config, application, hints)
+    server = _Server(config, application, app, hints)
     # A shell starts background jobs with SIGINT ignored, but the server stops on it all the same. Then the signal must
     # end the process, too, without waiting for the thread of a stuck tool.
     signal.signal(signal.SIGINT, signal.default_int_handler)

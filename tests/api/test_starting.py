@@ -1,0 +1,99 @@
+"""A server opens its port before its routes are loaded: what it answers until then."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.processes import clean_environment
+from tests.support.serving import ADDRESS, running
+from unpause.api import routes
+from unpause.api.starting import StartingApp
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+ANSWERS = {"/ready": 200, "/health/": 200, "/config": 200, "/v1/organizations": 200, "/console": 200, "/nowhere": 404}
+
+_SERVE_WITHOUT_ROUTES = """
+import sys
+from unpause.api import routes
+from unpause.cli.main import main
+def add_routes(app):
+    raise ImportError("a file of the installation is missing")
+routes.add_routes = add_routes
+main(sys.argv[1:])
+"""
+
+
+@asynccontextmanager
+async def starting(folder: Path) -> AsyncIterator[tuple[StartingApp, httpx.AsyncClient]]:
+    async with running(folder) as application:
+        app = StartingApp(application)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=ADDRESS) as client:
+            yield app, client
+
+
+async def test_the_health_check_is_answered_at_once_and_every_other_request_once_the_routes_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_load = threading.Event()
+    add_routes = routes.add_routes
+
+    def add_late(app: FastAPI) -> None:
+        may_load.wait(30)
+        add_routes(app)
+
+    monkeypatch.setattr(routes, "add_routes", add_late)
+    async with starting(tmp_path) as (app, client):
+        waiting = {path: asyncio.create_task(client.get(path)) for path in ANSWERS}
+        assert (await client.get("/health")).json()["status"] == "ok"
+        loading = asyncio.create_task(app.load_routes())
+        health = await client.get("/health")
+        assert (health.status_code, health.headers["x-content-type-options"]) == (200, "nosniff")
+        assert not any(request.done() for request in waiting.values())
+        may_load.set()
+        await loading
+        assert {path: (await request).status_code for path, request in waiting.items()} == ANSWERS
+
+
+async def test_a_request_gets_no_answer_of_an_application_whose_routes_cannot_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: FastAPI) -> None:
+        raise ImportError("a file of the installation is missing")
+
+    monkeypatch.setattr(routes, "add_routes", fail)
+    async with starting(tmp_path) as (app, client):
+        waiting = asyncio.create_task(client.get("/config"))
+        await client.get("/health")
+        with pytest.raises(ImportError, match="a file of the installation is missing"):
+            await app.load_routes()
+        for request in (waiting, client.get("/config")):
+            with pytest.raises(RuntimeError, match="the routes could not be loaded"):
+                await request
+
+
+def test_a_server_ends_with_the_reason_if_its_routes_cannot_be_loaded(tmp_path: Path) -> None:
+    served = subprocess.run(
+        [sys.executable, "-c", _SERVE_WITHOUT_ROUTES, "demo", "--port", str(free_port())],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert served.returncode == 1
+    assert "a file of the installation is missing" in served.stderr
+    assert "Unpause is ready" not in served.stdout
