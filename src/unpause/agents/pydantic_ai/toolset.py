@@ -276,11 +276,8 @@ class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
 
 def _ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
     definition = tool.tool_def
-    if definition.kind != "function" and not rules.user_input:
-        return tool
     if definition.kind == "function" and (rules.user_input or rules.waits):
         definition = replace(definition, kind="unapproved")
-    if not rules.user_input:
-        return replace(tool, tool_def=definition)
-    shown = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
-    return replace(tool, tool_def=shown)
+    if rules.user_input:
+        definition = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
+    return tool if definition is tool.tool_def else replace(tool, tool_def=definition)
