@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from unpause.clock import LONGEST_SECONDS
 from unpause.durations import parse_duration
+from unpause.lazy import BUILT_LATE
 
 
 def _read_duration(value: Any) -> Any:  # noqa: ANN401 - whatever is set; pydantic checks the rest
@@ -27,7 +28,13 @@ Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
-class ProcessSettings(BaseModel):
+class SettingsGroup(BaseModel):
+    """Settings under one heading. No group is ever read by itself, so pydantic need not prepare to."""
+
+    model_config = BUILT_LATE
+
+
+class ProcessSettings(SettingsGroup):
     """Process."""
 
     dev: bool = Field(
@@ -43,7 +50,7 @@ class ProcessSettings(BaseModel):
     )
 
 
-class LogSettings(BaseModel):
+class LogSettings(SettingsGroup):
     """Logs."""
 
     log_level: LogLevel = Field(default="info", description="Lowest level of the lines in the log.")
@@ -53,7 +60,7 @@ class LogSettings(BaseModel):
     access_log: bool = Field(default=False, description="Log each request: its route, status, time, client and user.")
 
 
-class MetricsSettings(BaseModel):
+class MetricsSettings(SettingsGroup):
     """Metrics and traces."""
 
     traces: bool = Field(
@@ -71,7 +78,7 @@ class MetricsSettings(BaseModel):
     metrics_host: str = Field(default="127.0.0.1", description="Address of `metrics_port`.")
 
 
-class DatabaseSettings(BaseModel):
+class DatabaseSettings(SettingsGroup):
     """Database."""
 
     database_url: str = Field(
@@ -104,7 +111,7 @@ class DatabaseSettings(BaseModel):
     )
 
 
-class RetentionSettings(BaseModel):
+class RetentionSettings(SettingsGroup):
     """Retention."""
 
     keep_ended_runs: KeptFor | None = Field(

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from unpause.operator_settings import (
@@ -16,6 +16,7 @@ from unpause.operator_settings import (
     ProcessSettings,
     RetentionSettings,
     Seconds,
+    SettingsGroup,
 )
 from unpause.rates import parse_rate
 
@@ -50,7 +51,7 @@ JwtAlgorithm = Literal[
 ]
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(SettingsGroup):
     """HTTP server."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on. With `dev` only loopback.")
@@ -92,7 +93,7 @@ class ServerSettings(BaseModel):
             return False
 
 
-class ConsoleSettings(BaseModel):
+class ConsoleSettings(SettingsGroup):
     """Console."""
 
     console: bool = Field(default=True, description="Serve the console, the pages for people at `/console`.")
@@ -104,7 +105,7 @@ class ConsoleSettings(BaseModel):
     )
 
 
-class AgentSettings(BaseModel):
+class AgentSettings(SettingsGroup):
     """Agents and models."""
 
     agents: Names = Field(default=(), description="Modules or files with Pydantic AI agents, comma-separated.")
@@ -136,7 +137,7 @@ class AgentSettings(BaseModel):
     )
 
 
-class AgentProcessSettings(BaseModel):
+class AgentProcessSettings(SettingsGroup):
     """Agent processes."""
 
     agent_processes: int = Field(
@@ -170,7 +171,7 @@ class AgentProcessSettings(BaseModel):
     )
 
 
-class DevelopmentSettings(BaseModel):
+class DevelopmentSettings(SettingsGroup):
     """Development."""
 
     reload: bool = Field(
@@ -178,13 +179,13 @@ class DevelopmentSettings(BaseModel):
     )
 
 
-class DemoSettings(BaseModel):
+class DemoSettings(SettingsGroup):
     """Demo."""
 
     workspace: Path = Field(default=Path("unpause-workspace"), description="Folder the demo agent works in.")
 
 
-class ExecutionSettings(BaseModel):
+class ExecutionSettings(SettingsGroup):
     """Execution."""
 
     worker: bool = Field(default=True, description="Execute runs in this process; otherwise leave them to others.")
@@ -206,7 +207,7 @@ class ExecutionSettings(BaseModel):
     idempotency_seconds: Seconds = Field(default=86_400.0, description="How long to remember an Idempotency-Key.")
 
 
-class PauseSettings(BaseModel):
+class PauseSettings(SettingsGroup):
     """Pauses."""
 
     pause_expires_seconds: Seconds | None = Field(
@@ -223,7 +224,7 @@ class PauseSettings(BaseModel):
     )
 
 
-class WebhookSettings(BaseModel):
+class WebhookSettings(SettingsGroup):
     """Webhooks and secrets."""
 
     encryption_key: SecretStr | None = Field(
@@ -240,7 +241,7 @@ class WebhookSettings(BaseModel):
     )
 
 
-class NotificationSettings(BaseModel):
+class NotificationSettings(SettingsGroup):
     """Notifications."""
 
     notify_per_minute: int = Field(
@@ -257,7 +258,7 @@ class NotificationSettings(BaseModel):
     )
 
 
-class SetupCommandSettings(BaseModel):
+class SetupCommandSettings(SettingsGroup):
     """Setup commands."""
 
     workspace_root: Path | None = Field(
@@ -272,7 +273,7 @@ class SetupCommandSettings(BaseModel):
     )
 
 
-class AccessSettings(BaseModel):
+class AccessSettings(SettingsGroup):
     """Users and JWTs."""
 
     user_isolation: bool = Field(
@@ -299,7 +300,7 @@ class AccessSettings(BaseModel):
     )
 
 
-class CodegenSettings(BaseModel):
+class CodegenSettings(SettingsGroup):
     """Codegen API."""
 
     repo_agents: Names = Field(
@@ -323,7 +324,7 @@ class CodegenSettings(BaseModel):
     rate_limit_webhook_test: RateLimit = Field(default="10/minute", description="Tests of webhooks with one token.")
 
 
-class RequestSettings(BaseModel):
+class RequestSettings(SettingsGroup):
     """Request limits."""
 
     max_body_bytes: int = Field(default=20 * _MEBIBYTE, ge=1024, description="Largest request body; over it: 413.")
@@ -377,4 +378,4 @@ class Settings(
 
 
 # In the order of the help and the documents. The first line of a group's docstring is its heading.
-GROUPS: tuple[type[BaseModel], ...] = Settings.__bases__[:-1]
+GROUPS: tuple[type[SettingsGroup], ...] = Settings.__bases__[:-1]

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from unpause.domain.requirements import Answer, Requirement, RequirementKind
 from unpause.domain.runs import ToolCall
+from unpause.lazy import BUILT_LATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from unpause.domain.forms import InputField
 
-# Built when first used: they take a twentieth of a server's start.
-_LATER = ConfigDict(defer_build=True)
-_REQUIREMENTS = TypeAdapter(tuple[Requirement, ...], config=_LATER)
-_CALLS = TypeAdapter(tuple[ToolCall, ...], config=_LATER)
+_REQUIREMENTS = TypeAdapter(tuple[Requirement, ...], config=BUILT_LATE)
+_CALLS = TypeAdapter(tuple[ToolCall, ...], config=BUILT_LATE)
 
 
 def call_payload(call: ToolCall) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, exists, false, insert, not_, or_, select
 
 from unpause.domain.deciders import Deciders
 from unpause.domain.grants import Grant, GrantMatch, GrantScope
+from unpause.lazy import BUILT_LATE
 from unpause.store.engine.dialects import database_now
 from unpause.store.run_queue import FINAL_STATUSES
 from unpause.store.tables import grants, runs, tokens, users
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from unpause.domain.grants import GrantFilter, GrantRequest, GrantViewer
     from unpause.domain.runs import Run
 
-_DECIDERS = TypeAdapter(Deciders | None)
+_DECIDERS = TypeAdapter(Deciders | None, config=BUILT_LATE)
 
 # The token that granted still is valid, and its user still exists.
 _TOKEN = exists().where(

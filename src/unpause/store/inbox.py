@@ -13,6 +13,7 @@ from unpause.domain.deciders import USER_ENTRY
 from unpause.domain.inbox import ChangePosition, InboxFilter, InboxPosition, Request, RequirementStatus, RunHead
 from unpause.domain.json import dump_json
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus, TranscriptEntry
+from unpause.lazy import BUILT_LATE
 from unpause.store.engine.dialects import json_texts
 from unpause.store.requirements import REQUIREMENT, read_requirement
 from unpause.store.tables import approvals, messages, requirements, runs
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from unpause.domain.deciders import ApproverEntries
 
-_ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
+_ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...], config=BUILT_LATE)
 _RUN = ("run_id", "session_id", "agent_id", "user_id", "source_type")
 _REQUESTS = (
     select(

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
 from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.lazy import BUILT_LATE
 from unpause.store.engine.statements import Statement
 from unpause.store.large_results import fold_message, kept_text, text_of, unfold
 from unpause.store.tables import inputs, messages, tool_calls
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from unpause.store.engine.statements import Record
 
 _NONE: Mapping[str, ToolCall] = MappingProxyType({})
-_ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...])
-_IMAGES = TypeAdapter(tuple[Image, ...])
+_ENTRIES = TypeAdapter(tuple[TranscriptEntry, ...], config=BUILT_LATE)
+_IMAGES = TypeAdapter(tuple[Image, ...], config=BUILT_LATE)
 
 _INSERT_INPUT = Statement(insert(inputs))
 _INPUTS = Statement(select(*inputs.c).where(inputs.c.run_key == bindparam("key")).order_by(inputs.c.position))

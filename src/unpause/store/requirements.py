@@ -16,6 +16,7 @@ from unpause.domain.inbox import RequirementStatus
 from unpause.domain.principal import SERVER_ITSELF
 from unpause.domain.requirements import Answer, Decision, OnExpire, Requirement, RequirementKind
 from unpause.domain.runs import RunStatus
+from unpause.lazy import BUILT_LATE
 from unpause.store.columns import Instant
 from unpause.store.engine.dialects import database_now, first_due, read_now, until_first
 from unpause.store.engine.statements import Statement
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from unpause.domain.runs import Run, ToolCall
     from unpause.store.engine.statements import Record
 
-_FIELDS = TypeAdapter(tuple[InputField, ...])
-_DECIDERS = TypeAdapter(Deciders | None)
-_VOTES = TypeAdapter(tuple[Vote, ...])
-_REMEMBER = TypeAdapter(Remember | None)
+_FIELDS = TypeAdapter(tuple[InputField, ...], config=BUILT_LATE)
+_DECIDERS = TypeAdapter(Deciders | None, config=BUILT_LATE)
+_VOTES = TypeAdapter(tuple[Vote, ...], config=BUILT_LATE)
+_REMEMBER = TypeAdapter(Remember | None, config=BUILT_LATE)
 
 _INSERT = Statement(insert(requirements))
 _ANSWER = Statement(

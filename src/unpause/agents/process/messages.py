@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from unpause.agents.driver import (
@@ -26,6 +26,7 @@ from unpause.agents.process.frames import ProtocolViolation
 from unpause.domain.events import EventType
 from unpause.domain.json import encode_json, load_json
 from unpause.domain.storable import replace_unstorable
+from unpause.lazy import BUILT_LATE
 
 T = TypeVar("T")
 
@@ -315,9 +316,8 @@ FromAgents: TypeAlias = Annotated[
 UNAWAITED: Final = (Emit, RecordTurn, ProposeOutput, ShowCall, RecordOwnDecision, SettleCall)
 
 # Built by the side that needs it, when it does: the server has opened its port by then.
-_LATER: Final = ConfigDict(defer_build=True)
-_FROM_SERVER: Final[TypeAdapter[FromServer]] = TypeAdapter(FromServer, config=_LATER)
-_FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents, config=_LATER)
+_FROM_SERVER: Final[TypeAdapter[FromServer]] = TypeAdapter(FromServer, config=BUILT_LATE)
+_FROM_AGENTS: Final[TypeAdapter[FromAgents]] = TypeAdapter(FromAgents, config=BUILT_LATE)
 
 
 def prepare_decoding() -> None:
