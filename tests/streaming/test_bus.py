@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from sqlalchemy import delete
 
 from tests.streaming.buses import DEADLINE, DELTA, END, POLL_SECONDS, node, nodes
+from tests.support.reaching import until
 from unpause.execution.outside_changes import OutsideChanges
 from unpause.store.engine.database import parse_url
 from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen
@@ -184,6 +185,24 @@ async def test_signals_are_heard_by_all_other_processes(postgres_url: str, signa
         assert (signal, 4711) not in here.received
 
 
+async def test_a_process_that_is_alone_keeps_what_it_announces_for_the_next_one(postgres_url: str) -> None:
+    async with node(postgres_url) as here:
+        await until(lambda: here.bus.is_notified)
+        sent = listen(parse_url(postgres_url))
+        assert await anext(sent) is None
+        for key in range(10_000):
+            here.bus.signal(Signal.READY, key)
+        async with node(postgres_url) as there:
+            assert "ready" not in await announcement(sent), "the other's, that it listens"
+            await there.hears(Signal.READY, 9_999)
+            assert (Signal.READY, 1) not in there.received, "only the newest are kept"
+            here.bus.signal(Signal.READY, 4711)
+            await there.hears(Signal.READY, 4711)
+            there.bus.signal(Signal.READY, 4712)
+            await here.hears(Signal.READY, 4712)
+        await sent.aclose()
+
+
 async def test_what_is_said_just_before_the_end_is_said(postgres_url: str) -> None:
     async with node(postgres_url) as there:
         async with node(postgres_url) as here:
@@ -218,10 +237,19 @@ async def test_what_comes_together_is_said_together_and_nothing_longer_than_is_a
 
 async def grown(sent: AsyncIterator[str | None]) -> list[int]:
     """Return the runs that the next notification says have grown."""
+    while "grown" not in (announced := await announcement(sent)):
+        # By which nodes find out whether they hear themselves, and one another.
+        assert "probe" in announced
+    found: list[int] = announced["grown"]
+    return found
+
+
+async def announcement(sent: AsyncIterator[str | None]) -> dict[str, list[int]]:
+    """Return the next notification."""
     received = await anext(sent)
     assert received is not None
-    found: list[int] = from_json(received)["grown"]
-    return found
+    announced: dict[str, list[int]] = from_json(received)
+    return announced
 
 
 async def test_a_process_says_how_far_runs_have_grown_once_for_many_events(postgres_url: str) -> None:

@@ -32,7 +32,7 @@ _GROWN = "grown"
 _REQUIREMENTS = "requirements"
 # With the organization in place of the run.
 _DELETED = "deleted"
-# Announced to nobody but oneself.
+# That this process listens: comes back to itself, and each of the others answers the first one.
 _PROBE = "probe"
 _NO_POOLER = "LISTEN needs a connection of its own: where database_url is a pooler's, set listener_url to PostgreSQL's"
 _PAGE = 500
@@ -40,14 +40,17 @@ _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 # Run keys have up to 19 digits, and there are commas.
 _KEYS_AT_ONCE = LONGEST_PAYLOAD // 24
+# More than are announced between the moment when another process listens and that when it is heard of.
+_MOST_KEPT = 4_000
 
 
 class PostgresBus(InProcessBus):
     """Hands committed events over within the process, and notifies the other processes.
 
-    Announcements made while one notification is under way go with the next. A follower of a run that another process
-    executes gets its events from the log, read once for all followers of that run in this process. A lost
-    notification costs one poll interval.
+    Announcements made while one notification is under way go with the next. While no other process listens the newest
+    are kept: one that listens says so, and each that did not know of it answers, with what it kept. A follower of a
+    run that another process executes gets its events from the log, read once for all followers of that run in this
+    process. A lost notification costs one poll interval.
     """
 
     def __init__(self, database: Database, listener_url: URL, every_seconds: float) -> None:
@@ -58,6 +61,8 @@ class PostgresBus(InProcessBus):
         self._node = uuid4().hex
         # Whether the process's own notifications come back to it; None while that is unknown.
         self._receives_own: bool | None = None
+        # The other processes that were heard of.
+        self._others: set[str] = set()
         self._handlers: list[SignalHandler] = []
         # Announcements to send, as (kind, run).
         self._pending: set[tuple[str, int]] = set()
@@ -125,8 +130,13 @@ class PostgresBus(InProcessBus):
                     part.stop()
 
     def _announce(self, kind: str, run_key: int) -> None:
+        # A process that does not hear itself would not hear others, either.
+        is_alone = self._receives_own and not self._others
+        if is_alone and len(self._pending) >= _MOST_KEPT:
+            self._pending.clear()
         self._pending.add((kind, run_key))
-        self._has_pending.set()
+        if kind == _PROBE or not is_alone:
+            self._has_pending.set()
 
     async def _notify(self) -> None:
         while True:
@@ -194,9 +204,13 @@ class PostgresBus(InProcessBus):
 
     def _receive(self, payload: str) -> None:
         announced = from_json(payload)
-        if announced.get("from") == self._node:
+        sender = announced.get("from")
+        if sender == self._node:
             self._receives_own = True
             return
+        if sender not in self._others:
+            self._others.add(sender)
+            self._announce(_PROBE, 0)
         self._look_at(announced.get(_GROWN, ()))
         for run_key in announced.get(_REQUIREMENTS, ()):
             self._call_requirements_handlers(run_key)
