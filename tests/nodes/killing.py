@@ -46,8 +46,10 @@ class Kills:
         wait_until(lambda: cluster.output().count("agent process started") >= deaths, "the killed are replaced")
         wait_until(lambda: _working(cluster) or is_settled(cluster), "a call runs in an agent process")
         for victim in sorted(_working(cluster))[:1]:
-            os.kill(victim, signal.SIGKILL)
-            self.at[victim] = time.time()
+            # It may have ended since.
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                self.at[victim] = time.time()
 
     def recoveries(self, cluster: Cluster) -> list[float]:
         """Return the seconds between a kill and the new start of each call that it cut and that may run again."""
