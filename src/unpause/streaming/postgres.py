@@ -61,7 +61,7 @@ class PostgresBus(InProcessBus):
         self._node = uuid4().hex
         # Whether the process's own notifications come back to it; None while that is unknown.
         self._receives_own: bool | None = None
-        # The other processes that were heard of.
+        # The other processes that are known to listen.
         self._others: set[str] = set()
         self._handlers: list[SignalHandler] = []
         # Announcements to send, as (kind, run).

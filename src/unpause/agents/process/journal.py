@@ -124,8 +124,8 @@ class RemoteJournal:
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Send how the call ended; on disk when this returns."""
-        request_id = next(self._requests)
-        await self._request(request_id, FinishCall(self._id, request_id, call_id, result, self._usage()))
+        self.finish_call_soon(call_id, result)
+        await self.flush()
 
     def finish_call_soon(self, call_id: str, result: CallResult) -> None:
         """Send how the call ended."""
