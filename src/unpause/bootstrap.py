@@ -309,7 +309,7 @@ def _build_core(settings: Settings, agents: Agents, clock: Clock, ids: Ids) -> t
     if agents.publish_to is None:
         registry.serve(agents.drivers, agents.setup_commands)
     executor = Executor(JournalContext(database, bus, clock, ids), registry, execution_rules(settings))
-    workers = Workers(database, bus, executor, worker_rules(settings, database))
+    workers = Workers(database, bus, executor, worker_rules(settings))
     vault, limits = load_vault(settings), run_limits(settings)
     context = ServiceContext(database, bus, workers, registry, clock, ids, vault, limits, UnreadableRows(), lease)
     return context, executor, workers

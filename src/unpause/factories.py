@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from unpause.auth.authenticator import JwtReader
     from unpause.clock import Clock, Ids
     from unpause.settings import Settings
-    from unpause.store.engine.database import Database
     from unpause.webhooks import http
 else:
     configured = LazyModule("unpause.auth.configured")
@@ -56,13 +55,13 @@ def run_limits(settings: Settings) -> Limits:
     )
 
 
-def worker_rules(settings: Settings, database: Database) -> WorkerRules:
-    """Return how workers claim runs; on SQLite no other process creates any, so nobody polls."""
+def worker_rules(settings: Settings) -> WorkerRules:
+    """Return how workers claim runs."""
     return WorkerRules(
         max_running=settings.max_running,
         per_organization=settings.max_running_per_organization,
         grace_seconds=settings.shutdown_grace_seconds,
-        poll_seconds=settings.poll_seconds if database.is_shared else None,
+        poll_seconds=settings.poll_seconds,
     )
 
 

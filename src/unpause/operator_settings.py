@@ -95,8 +95,8 @@ class DatabaseSettings(SettingsGroup):
     )
     poll_seconds: Seconds = Field(
         default=0.5,
-        description="How often to query PostgreSQL, in case a notification is lost; for runs that are ready, a quarter "
-        "as often while notifications arrive.",
+        description="How often to query PostgreSQL, in case a notification is lost; for runs that are ready a quarter "
+        "as often while notifications arrive, and on SQLite.",
     )
     database_timeout_seconds: Seconds = Field(
         default=DEFAULT_SILENT_SECONDS,

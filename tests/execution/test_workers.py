@@ -124,10 +124,10 @@ async def test_a_run_made_elsewhere_is_executed_without_a_poll(tmp_path: Path, p
     assert idle.started == []
 
 
-async def test_a_run_that_nobody_was_told_of_is_found_within_a_poll_interval(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_run_that_nobody_was_told_of_is_found_within_a_poll_interval(tmp_path: Path, database_url: str) -> None:
     driver = HoldingDriver()
     await driver.let_go()
-    async with node(tmp_path, postgres_url, driver, poll_seconds=_POLL_SECONDS) as application:
+    async with node(tmp_path, database_url, driver, poll_seconds=_POLL_SECONDS) as application:
         for _ in range(3):
             await reached(application.database, await unheard(application), _COMPLETED)
 
@@ -344,6 +344,29 @@ async def test_a_segment_that_ends_within_the_grace_period_is_not_given_back(tmp
         assert (await reached(application.database, held, _COMPLETED)).fence == 1
         await again.has_started(1)
     assert again.started == late
+
+
+async def test_a_run_given_back_as_a_poll_begins_is_executed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = HoldingDriver()
+    async with node(tmp_path, None, driver) as application:
+        execute = application.executor.execute
+
+        async def execute_and_poll(run_key: int, claimed: Claimed | None = None) -> bool:
+            again = await execute(run_key, claimed)
+            # The poll begins after the segment's task has ended, and before anything is told of its end.
+            application.workers.look_again()
+            return again
+
+        monkeypatch.setattr(application.executor, "execute", execute_and_poll)
+        runs = await started_by(application, 1, 3)
+        await driver.has_started(3)
+        application.executor.request_release()
+        await driver.let_go()
+        for run in runs:
+            assert (await reached(application.database, run, _COMPLETED)).fence == 2
+    assert Counter(driver.started) == Counter(2 * runs)
 
 
 # -------------------------------------------------------------------------------- trouble

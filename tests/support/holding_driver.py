@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.support.toolless import Toolless
-from unpause.agents.driver import Completed, Journal, Segment, SegmentEnd
+from unpause.agents.driver import Completed, Journal, Paused, Segment, SegmentEnd
 from unpause.domain.events import EventType
 
 _DEADLINE = 60
@@ -16,6 +16,8 @@ _DEADLINE = 60
 @dataclass
 class HoldingDriver(Toolless):
     """Notes each segment in ``started``, says one word, and completes once ``let_go`` was called for its run.
+
+    One that is asked to is given back then instead.
 
     ``most`` is how many segments of one organization ever ran at the same time, by organization.
     """
@@ -45,7 +47,7 @@ class HoldingDriver(Toolless):
                 await self._changed.wait_for(lambda: self._are_all_free or run in self._free)
         finally:
             self.running[organization] -= 1
-        return Completed(segment.run.prompt)
+        return Paused(requests=()) if journal.stop_requested else Completed(segment.run.prompt)
 
     async def has_started(self, count: int) -> None:
         """Wait until so many segments have started, in all."""

@@ -44,12 +44,12 @@ _LOCKED_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRules:
-    """How many runs at once, in all and of one organization; ``poll_seconds`` None where every run is announced."""
+    """How many runs at once, in all and of one organization; the seconds of a stop, and from one poll to the next."""
 
     max_running: int
     per_organization: int | None = None
     grace_seconds: float
-    poll_seconds: float | None = None
+    poll_seconds: float
 
 
 class Workers:
@@ -191,7 +191,7 @@ class Workers:
         self._wakeup.set()
         while True:
             seconds = self._rules.poll_seconds
-            if seconds is not None and self._bus.is_notified:
+            if self._bus.is_notified:
                 seconds *= _POLLS_LEFT_OUT
             try:
                 async with asyncio.timeout(seconds):
@@ -226,10 +226,9 @@ class Workers:
             return True
 
     async def _poll(self) -> list[int]:
-        # Those that run here, and those that wait after a failed claim.
-        passed_over = self._segments.keys() | self._waiting
         free, per_organization, served = self._free(), self._rules.per_organization, self._executor.served
-        limit = free + len(passed_over)
+        # Those that run here, and those that wait after a failed claim, are passed over.
+        limit = free + len(self._segments) + len(self._waiting)
         try:
             found = await self._database.read(
                 lambda connection: list_ready(connection, limit, per_organization, served)
@@ -239,10 +238,12 @@ class Workers:
             log("queue poll failed", error=type(error).__name__)
             asyncio.get_running_loop().call_later(next(delays()), self._on_ready, None)
             return []
-        self._ready_again.update(self._segments.keys() & set(found))
-        chosen = [run_key for run_key in found if run_key not in passed_over][:free]
-        # With all slots taken there may be more: they are polled for when a slot is free again.
-        self._is_behind = self._is_behind or len(chosen) == free
+        # As it is now: a segment that ended during the poll has left its run to this one.
+        running = self._segments.keys()
+        self._ready_again.update(running & set(found))
+        chosen = [run_key for run_key in found if run_key not in running and run_key not in self._waiting][:free]
+        # There may be more: with all slots taken they are polled for when one is free again.
+        self._is_behind = self._is_behind or len(chosen) == free or len(found) == limit
         return chosen
 
     def _start(self, tasks: asyncio.TaskGroup, run_key: int) -> None:
@@ -275,6 +276,7 @@ class Workers:
         except asyncio.CancelledError:
             # Released, unless it was cancelled or its lease lost: another process may go on.
             self._bus.signal(Signal.READY, run_key)
+            self._is_behind = True
             raise
         except DatabaseUnavailable:
             # No failure of this run: it is claimed like every other once the database is back.
