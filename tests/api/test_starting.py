@@ -17,21 +17,21 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.processes import clean_environment
 from tests.support.serving import ADDRESS, running
-from unpause.api import routes
+from unpause.api import app as api
 from unpause.api.starting import StartingApp
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-ANSWERS = {"/ready": 200, "/health/": 200, "/config": 200, "/v1/organizations": 200, "/console": 200, "/nowhere": 404}
+    from unpause.bootstrap import Application
+
+ANSWERS = {"/ready": 200, "/config": 200, "/v1/organizations": 200, "/console": 200, "/nowhere": 404}
 
 _SERVE_WITHOUT_ROUTES = """
 import sys
-from unpause.api import routes
 from unpause.cli.main import main
-def add_routes(app):
-    raise ImportError("a file of the installation is missing")
-routes.add_routes = add_routes
+# To Python, a module that is None here is not installed.
+sys.modules["unpause.api.routes"] = None
 main(sys.argv[1:])
 """
 
@@ -48,37 +48,41 @@ async def test_the_health_check_is_answered_at_once_and_every_other_request_once
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_load = threading.Event()
-    add_routes = routes.add_routes
+    create_app = api.create_app
 
-    def add_late(app: FastAPI) -> None:
+    def create_late(application: Application) -> FastAPI:
         may_load.wait(30)
-        add_routes(app)
+        return create_app(application)
 
-    monkeypatch.setattr(routes, "add_routes", add_late)
+    monkeypatch.setattr(api, "create_app", create_late)
     async with starting(tmp_path) as (app, client):
         waiting = {path: asyncio.create_task(client.get(path)) for path in ANSWERS}
+        foreign = asyncio.create_task(client.get("/health", headers={"Origin": "https://elsewhere.example"}))
+        method = asyncio.create_task(client.post("/health"))
         assert (await client.get("/health")).json()["status"] == "ok"
-        loading = asyncio.create_task(app.load_routes())
-        health = await client.get("/health")
-        assert (health.status_code, health.headers["x-content-type-options"]) == (200, "nosniff")
-        assert not any(request.done() for request in waiting.values())
+        loading = asyncio.create_task(app.load())
+        health = await client.get("/health", headers={"X-Request-ID": "probe-1"})
+        fields = ("x-content-type-options", "x-request-id")
+        assert (health.status_code, *map(health.headers.get, fields)) == (200, "nosniff", "probe-1")
+        assert not any(request.done() for request in (*waiting.values(), foreign, method))
         may_load.set()
         await loading
         assert {path: (await request).status_code for path, request in waiting.items()} == ANSWERS
+        assert ((await foreign).status_code, (await method).status_code) == (403, 405)
 
 
 async def test_a_request_gets_no_answer_of_an_application_whose_routes_cannot_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: FastAPI) -> None:
+    def fail(_: Application) -> FastAPI:
         raise ImportError("a file of the installation is missing")
 
-    monkeypatch.setattr(routes, "add_routes", fail)
+    monkeypatch.setattr(api, "create_app", fail)
     async with starting(tmp_path) as (app, client):
         waiting = asyncio.create_task(client.get("/config"))
         await client.get("/health")
         with pytest.raises(ImportError, match="a file of the installation is missing"):
-            await app.load_routes()
+            await app.load()
         for request in (waiting, client.get("/config")):
             with pytest.raises(RuntimeError, match="the routes could not be loaded"):
                 await request
@@ -95,5 +99,5 @@ def test_a_server_ends_with_the_reason_if_its_routes_cannot_be_loaded(tmp_path: 
         check=False,
     )
     assert served.returncode == 1
-    assert "a file of the installation is missing" in served.stderr
+    assert "unpause.api.routes" in served.stderr
     assert "Unpause is ready" not in served.stdout

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from unpause.api.answers import answer
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
+from unpause.api.liveness import HEALTH_PATH, answer_health
 from unpause.domain.nodes import Missing, MissingPart
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ router = APIRouter(
     responses=answer("NotReadyResponse", "Service Unavailable", 503),
 )
 
-HEALTH_PATH = "/health"
-
-_DYING = "A background task has died; the process is about to exit"
 # When to ask again: agents, a database and workers come by themselves, a schema is upgraded by somebody.
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 
@@ -39,13 +37,7 @@ _RETRY_SOON, _RETRY_LATER = {"Retry-After": "1"}, {"Retry-After": "5"}
 )
 async def get_health(application: App) -> Response:
     """Answer 200 while the process and its background tasks work, else 503: then it has to be started again."""
-    reason = _DYING if application.pulse.has_died else None
-    if stalled := application.pulse.list_stalled():
-        reason = reason or f"Background tasks have stalled: {', '.join(stalled)}"
-    if reason is not None:
-        return JSONResponse({"status": "unavailable", "reason": reason}, 503)
-    started = application.started_at.isoformat().replace("+00:00", "Z")
-    return JSONResponse({"status": "ok", "instantiated_at": started})
+    return answer_health(application)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""All routes but the health checks: a server that starts loads them last."""
+"""The routes of all APIs, and those of the documents, the console and the metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from unpause.api.codegen import runs as codegen_runs
 from unpause.api.codegen import webhooks as codegen_webhooks
 from unpause.api.console import me, tokens
 from unpause.api.console.pages import add_console
+from unpause.api.health import router as health_router
 from unpause.api.inbox import decisions as inbox_decisions
 from unpause.api.inbox import grants
 from unpause.api.inbox import routes as inbox
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Their routes are used directly: including a router builds each of its routes again at the first request, which
 # takes 0.2 seconds.
 _ROUTERS = (
+    health_router,
     *(part.router for part in (config, agentos_runs, follow, approvals, sessions, audit)),
     *(part.router for part in (me, tokens, run_routes, notifications)),
     *(part.router for part in (codegen_runs, logs, identity, setup, codegen_audit, codegen_webhooks)),
@@ -41,7 +43,7 @@ _ROUTERS = (
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the routes of all APIs, and those of the documents, the console and the metrics."""
+    """Add all routes to the application."""
     application: Application = app.state.application
     app.router.routes.extend(route for router in _ROUTERS for route in router.routes)
     describe_app(app)

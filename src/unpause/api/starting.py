@@ -1,148 +1,82 @@
-"""The ASGI application without most of its routes, and as a server starts it: they are loaded when its port is open."""
+"""The ASGI application of a server that starts: it answers the health check before the other routes are loaded."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
 
-from unpause.api.errors import refuse_method
-from unpause.api.health import HEALTH_PATH
-from unpause.api.health import router as health_router
-from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
+from unpause.api.liveness import HEALTH_PATH, answer_health
 from unpause.api.middleware.observation import Observation
-from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, local_origins
-from unpause.api.middleware.run_links import RunLinks
 from unpause.api.middleware.security_headers import SecurityHeaders
-from unpause.api.openapi import DESCRIPTION, TAGS
-from unpause.api.prefix import RoutePath
-from unpause.api.rate_limits import RateLimits
+from unpause.api.prefix import RoutePath, route_path
 from unpause.lazy import LazyModule
-from unpause.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from unpause.api import document, routes
+    from unpause.api import app, sse
     from unpause.bootstrap import Application
 else:
-    document = LazyModule("unpause.api.document")
-    routes = LazyModule("unpause.api.routes")
-
-_CONTROL_PLANE = ("https://os.agno.com",)
+    app = LazyModule("unpause.api.app")
+    sse = LazyModule("unpause.api.sse")
 
 
 class StartingApp:
-    """The ASGI application of a server that starts: the health check is answered before the other routes are loaded.
+    """Runs the application's background work, and answers the health check; loads what answers everything else.
 
-    They take a third of the time that it takes to load a server. Until then, all other requests wait for them.
+    FastAPI and the routes take a third of the time that it takes to load a server. Until they are there, all other
+    requests wait for them, and so does a health check from a web page: it may have to be refused.
     """
 
     def __init__(self, application: Application) -> None:
-        self._app = app_without_routes(application)
+        self._application = application
+        self._early = _early_app(application)
+        self._complete: ASGIApp | None = None
         self._has_ended = asyncio.Event()
-        self._is_complete = False
 
-    async def load_routes(self) -> None:
-        """Load the other routes, in a thread."""
+    async def load(self) -> None:
+        """Load FastAPI and the routes, in a thread."""
         try:
             # The module is imported in the thread, too.
-            await asyncio.to_thread(lambda: routes.add_routes(self._app))
-            self._is_complete = True
+            self._complete = await asyncio.to_thread(lambda: app.create_app(self._application))
+            sse.outlast_signals()
         finally:
             self._has_ended.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
-        if not self._is_complete and scope["type"] == "http" and scope["path"] != HEALTH_PATH:
+        if scope["type"] == "lifespan" or (self._complete is None and _is_health_check(scope)):
+            await self._early(scope, receive, send)
+            return
+        if self._complete is None:
             await self._has_ended.wait()
-            if not self._is_complete:
-                raise RuntimeError("the routes could not be loaded, and the server stops")
-        await self._app(scope, receive, send)
+        if self._complete is None:
+            raise RuntimeError("the routes could not be loaded, and the server stops")
+        await self._complete(scope, receive, send)
 
 
-def app_without_routes(application: Application) -> FastAPI:
-    """Return the application with the health checks and all middlewares; its lifespan runs the background work."""
+def _early_app(application: Application) -> ASGIApp:
+    """Return what answers the health check without FastAPI; its lifespan runs the background work."""
+
+    async def get_health(_: Request) -> Response:
+        return answer_health(application)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         async with application.running():
             yield
 
-    app = FastAPI(
-        title="Unpause",
-        version=VERSION,
-        description=DESCRIPTION,
-        openapi_tags=TAGS,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
-        redirect_slashes=False,
-        # The spans of requests are ours: those of FastAPI would begin a second one for each request.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        routes=health_router.routes,
-        exception_handlers={405: refuse_method},
-    )
-    app.state.application = application
-    app.state.rate_limits = RateLimits(application)
-    _write_document_late(app)
-    _add_middlewares(app, application)
-    return app
+    router = Router([Route(HEALTH_PATH, get_health, methods=["GET"])], lifespan=lifespan)
+    return RoutePath(Observation(SecurityHeaders(router), access_log=application.settings.access_log))
 
 
-def _write_document_late(app: FastAPI) -> None:
-    """Have the OpenAPI document be completed once it is asked for: most servers never write it."""
-    write = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        return document.complete_document(write())
-
-    # FastAPI's own way to extend the document.
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
-
-
-def _add_middlewares(app: FastAPI, application: Application) -> None:
-    """Wrap the app from inside out: the last one sees a request first."""
-    settings = application.settings
-    app.add_middleware(
-        BodyLimit,
-        limit=settings.max_body_bytes,
-        plain_limit=settings.max_plain_body_bytes,
-        seconds=settings.request_seconds,
-    )
-    app.add_middleware(
-        AuthenticationMiddleware,
-        credentials=Credentials(
-            application.authenticator, application.tickets, application.console_sessions, settings.public_url
-        ),
-        limits=ConcurrencyLimits(settings.max_requests, settings.max_streams),
-        recheck_seconds=settings.keepalive_seconds,
-    )
-    if settings.console:
-        app.add_middleware(RunLinks)
-    app.add_middleware(
-        CORSMiddleware,
-        # AgentOS's control plane is a web page that sends a token; an open server accepts no page from elsewhere.
-        allow_origins=[*settings.cors_origins, *(() if application.authenticator.is_open else _CONTROL_PLANE)],
-        # An open server accepts pages of this machine, from any port.
-        allow_origin_regex=local_origins(settings.host) if application.authenticator.is_open else None,
-        allow_credentials=True,
-        allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
-        allow_headers=["*"],
-        expose_headers=["*"],
-    )
-    if application.authenticator.is_open:
-        app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
-    app.add_middleware(NulCheck)
-    app.add_middleware(HeaderLimit)
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observation, access_log=settings.access_log)
-    # It replaces the scope, in which the route is noted that the request is observed under.
-    app.add_middleware(RoutePath)
+def _is_health_check(scope: Scope) -> bool:
+    is_health = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) == HEALTH_PATH
+    return is_health and all(name != b"origin" for name, _ in scope["headers"])

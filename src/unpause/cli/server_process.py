@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from unpause.api.sse import outlast_signals
 from unpause.api.starting import StartingApp
 from unpause.auth.first_token import make_first_token
 from unpause.bootstrap import build_application
 from unpause.cli.connections import TimedApp, TimedConnection
-from unpause.cli.loading import without_collections
+from unpause.cli.loading import loading_routes
 from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.metrics_port import serving_metrics
 from unpause.cli.printing import printing_to_log
@@ -118,10 +117,10 @@ class _Server(uvicorn.Server):
         """Wait for the routes and the agents; then print the first token, the address, and the hints of the demo."""
         # A request to reload, while the agents are being loaded, must not end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with without_collections():
-            await self._app.load_routes()
-        await self._application.agents.wait_until_loaded()
         settings = self._application.settings
+        with loading_routes(beside_agents=not settings.agent_processes):
+            await self._app.load()
+        await self._application.agents.wait_until_loaded()
         if not settings.dev:
             await asyncio.to_thread(make_first_token, settings.database_url, settings.first_token_file)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._application.reload_agents)
@@ -196,7 +195,6 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
         # Streams end by themselves after the grace period: this is for clients that do not read.
         timeout_graceful_shutdown=1 + ceil(settings.shutdown_grace_seconds),
     )
-    outlast_signals()
     announce_start(application)
     if settings.reload:
         _announce_reload(application)
