@@ -197,7 +197,9 @@ class Workers:
                 async with asyncio.timeout(seconds):
                     await self._wakeup.wait()
             except TimeoutError:
-                self._is_behind = self._is_behind or await self._may_be_behind()
+                # Not in one expression: it would forget what is announced while the database answers.
+                if await self._may_be_behind():
+                    self._is_behind = True
             self._wakeup.clear()
             await self._fill(tasks)
 
