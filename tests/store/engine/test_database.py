@@ -153,8 +153,8 @@ async def test_a_commit_or_work_that_fails_without_sqlalchemy_leaves_nothing_beh
         assert await database.read(prompts) == ["next"]
 
 
-async def test_two_hundred_writes_at_once_all_happen(database_url: str) -> None:
-    names = [f"{number:03}" for number in range(200)]
+async def test_more_writes_at_once_than_one_transaction_takes_all_happen(database_url: str) -> None:
+    names = [f"{number:03}" for number in range(700)]
     async with Database(database_url).opened() as database:
         assert await together(database, *map(adding, names)) == names
         assert await database.read(prompts) == names

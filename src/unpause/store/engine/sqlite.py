@@ -190,15 +190,14 @@ class _Writer(UnitQueue):
             self._lane.post(partial(self._write, self._lane))
 
     def _write(self, lane: _Lane) -> None:
-        batch = self._take_batch()
-        if not batch:
-            # They were written with an earlier one.
-            return
-        try:
-            outcomes = lane.transact(partial(self._run_batch, batch))
-        except BaseException as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
-            outcomes = [UnitOutcome(error=error)] * len(batch)
-        batch[0].get_loop().call_soon_threadsafe(_settle_all, batch, outcomes)
+        # All that waits: those that are more than one transaction takes have announced themselves in vain. Perhaps
+        # nothing does, where an earlier call has written it.
+        while batch := self._take_batch():
+            try:
+                outcomes = lane.transact(partial(self._run_batch, batch))
+            except BaseException as error:  # noqa: BLE001 - the boundary of a batch: the commit failed, and every caller gets the error
+                outcomes = [UnitOutcome(error=error)] * len(batch)
+            batch[0].get_loop().call_soon_threadsafe(_settle_all, batch, outcomes)
 
 
 def _settle_all(batch: list[WaitingUnit], outcomes: list[UnitOutcome]) -> None:
