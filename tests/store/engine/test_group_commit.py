@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.support.databases import NOW, PostgresServer, new_run
 from tests.support.outages import away
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable, ShuttingDown
 from unpause.store.engine.database import Database
 from unpause.store.engine.group_commit import GroupCommit
 from unpause.store.engine.schema import plain_engine
@@ -128,6 +128,39 @@ async def test_what_waits_at_the_end_is_written(database_url: str) -> None:
     assert len(await asyncio.gather(*tasks)) == 300
     # More than one transaction takes.
     assert lane.transactions == 2
+
+
+async def test_of_units_that_wait_for_locks_nobody_waits_on_where_their_task_is_interrupted() -> None:
+    class BusyLane:
+        async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+            del work, since
+            raise DatabaseBusy
+
+    class StandingLane:
+        def __init__(self) -> None:
+            self.begun = asyncio.Event()
+
+        async def run(self, work: Callable[[Connection], T], since: float | None = None) -> T:
+            del work, since
+            self.begun.set()
+            return await asyncio.Event().wait()  # type: ignore[return-value] # it is interrupted before
+
+    batches, lane = GroupCommit(), StandingLane()
+    blocked = asyncio.create_task(batches.write_blocked(lane))
+    await asyncio.sleep(0)
+    # All of them find their rows locked in one transaction.
+    units = [asyncio.create_task(batches.add(adding("no"))) for _ in range(3)]
+    writing = asyncio.create_task(batches.write_all(BusyLane()))
+    await lane.begun.wait()
+    blocked.cancel()
+    told, waiting = await asyncio.wait(units, timeout=10)
+    for unit in (*waiting, *waiting):
+        # Twice: at first its caller waits all the same.
+        unit.cancel()
+    assert not waiting
+    assert [type(unit.exception()) for unit in told] == [ShuttingDown] * 3
+    batches.finish()
+    await asyncio.gather(blocked, writing, return_exceptions=True)
 
 
 async def test_without_a_database_every_caller_is_told_and_the_next_is_tried_again(database_url: str) -> None:

@@ -163,8 +163,9 @@ class GroupCommit(UnitQueue):
         with self._reported_if_interrupted():
             while not self._is_finishing or blocked:
                 await self._is_blocked.wait()
-                for waiting in [blocked.popleft() for _ in range(len(blocked))]:
-                    await self._settle(lane, [waiting])
+                # Those that are set aside meanwhile come after the pause.
+                for _ in range(len(blocked)):
+                    await self._settle(lane, [blocked.popleft()])
                 if blocked:
                     await asyncio.sleep(_BLOCKED_SECONDS)
                 elif not self._is_finishing:
