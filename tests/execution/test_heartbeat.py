@@ -220,6 +220,21 @@ async def test_a_run_that_ended_while_its_lease_was_renewed_is_not_lost() -> Non
     assert lost == []
 
 
+async def test_a_run_claimed_here_again_before_its_old_lease_is_reported_lost_is_not_stopped() -> None:
+    held = Held((1, 5), (2, 7))
+    lost: list[int] = []
+    keeper = Keeper(set())
+    async with heartbeat(keeper, held).beating(lost.append):
+        # The loop is busy while the thread finds out, and claims the run before it hears of that.
+        deadline = time.monotonic() + _DEADLINE
+        while not keeper.renewals and time.monotonic() < deadline:
+            time.sleep(0.01)  # noqa: ASYNC251 - see above
+        time.sleep(0.1)  # noqa: ASYNC251 - for the thread to report what it found
+        held.held = [(1, 5), (2, 8)]
+        await until(lambda: lost)
+    assert lost == [1]
+
+
 @pytest.mark.parametrize("error", [DatabaseUnavailable(), LookupError(), OSError()])
 async def test_whatever_goes_wrong_the_heart_beats_on_and_nothing_is_given_up(error: Exception) -> None:
     keeper = Keeper(error, error)

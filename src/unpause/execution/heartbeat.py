@@ -68,8 +68,13 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
-        def lost(run_key: int) -> None:
-            loop.call_soon_threadsafe(abandon, run_key)
+        def abandon_if_held(held: tuple[int, int]) -> None:
+            # The run may have been claimed here again since.
+            if held in self._executor.list_held():
+                abandon(held[0])
+
+        def lost(held: tuple[int, int]) -> None:
+            loop.call_soon_threadsafe(abandon_if_held, held)
 
         def beat() -> None:
             try:
@@ -95,7 +100,7 @@ class Heartbeat:
                     await asyncio.to_thread(thread.join)
                     await asyncio.to_thread(self._leave)
 
-    def _beat(self, lost: Callable[[int], None]) -> None:
+    def _beat(self, lost: Callable[[tuple[int, int]], None]) -> None:
         usual = self._lease.total_seconds() / _RENEWALS
         wait = usual
         while True:
@@ -121,7 +126,7 @@ class Heartbeat:
             node = self._node()
             self._attempt("node removal failed", lambda: self._keeper.remove_node(node))
 
-    def _renew(self, held: list[tuple[int, int]], lost: Callable[[int], None]) -> bool:
+    def _renew(self, held: list[tuple[int, int]], lost: Callable[[tuple[int, int]], None]) -> bool:
         """Renew the leases and report those that were lost; return whether the database took it."""
         if not held:
             return True
@@ -134,7 +139,7 @@ class Heartbeat:
             if run_key not in kept[0] and (run_key, fence) in self._executor.list_held():
                 LEASES_LOST.inc()
                 _log.warning("lease lost", run_key=run_key, fence=fence)
-                lost(run_key)
+                lost((run_key, fence))
         return True
 
     def _attempt(self, event: str, work: Callable[[], T], **details: object) -> tuple[T] | None:
