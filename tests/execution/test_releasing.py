@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
 from tests.support.gated_worker import GatedWorker
+from tests.support.reaching import reached
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, start
 from unpause.bootstrap import Application
 from unpause.domain.events import EventType
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import CallStatus, Run, RunRef, RunStatus
+from unpause.errors import DatabaseBusy, DatabaseFull, DatabaseUnavailable, UnpauseError
+from unpause.execution import executor
 from unpause.store.engine.database import Connection
 
 T = TypeVar("T")
@@ -112,3 +117,31 @@ async def test_a_call_whose_start_was_just_being_written_at_a_stop_has_not_run(
         await follow(application, run)
         done = await look(application, run)
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])
+
+
+async def test_a_run_given_back_while_the_database_is_away_is_given_back_once_it_is_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "delays", lambda: repeat(0.01))
+    outage: deque[UnpauseError] = deque()
+    worker = GatedWorker(tmp_path, "note")
+    async with worker.opened() as application:
+        write = application.database.write
+
+        async def write_unless_away(unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+            if outage:
+                raise outage.popleft()
+            return await write(unit, waits=waits)
+
+        monkeypatch.setattr(application.database, "write", write_unless_away)
+        run = await start(application, "note")
+        await worker.gates.reached("note")
+        application.executor.request_release()
+        outage += [DatabaseUnavailable(), DatabaseBusy(), DatabaseUnavailable(), DatabaseFull()]
+        worker.gates.open("note")
+        done = await reached(application.database, run.id, RunStatus.COMPLETED)
+        view = await look(application, run)
+    assert (done.fence, done.crashes, worker.executed) == (2, 0, ["note"])
+    # What was to be written with the release is not lost with its first try.
+    assert [message.position for message in view.messages] == list(range(len(view.messages)))
+    assert [call.status for call in view.tool_calls] == [CallStatus.FINISHED]

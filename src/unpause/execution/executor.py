@@ -15,7 +15,16 @@ from unpause.clock import delays
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import EndReason, RunStatus
 from unpause.domain.transitions import Trigger
-from unpause.errors import Collision, InvalidInput, InvalidTransition, LeaseLost, RunNotFound, UnpauseError
+from unpause.errors import (
+    Collision,
+    DatabaseBusy,
+    DatabaseUnavailable,
+    InvalidInput,
+    InvalidTransition,
+    LeaseLost,
+    RunNotFound,
+    UnpauseError,
+)
 from unpause.execution.recovery import release_crashed
 from unpause.execution.requirements import PauseRules, RequirementFactory, doubt_request
 from unpause.services.claims import ClaimRules, load_claimed
@@ -165,7 +174,10 @@ class Executor:
             await asyncio.sleep(delay)
             try:
                 await journal.release()
+            except (DatabaseUnavailable, DatabaseBusy):
+                continue
             except UnpauseError:
+                # It was cancelled or taken over, or an earlier try has released it.
                 return
             except Exception:  # noqa: BLE001, S112 - the boundary around a release: it is tried again
                 continue

@@ -30,13 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import timedelta
 
-    from unpause.agents.driver import (
-        CallResult,
-        Completed,
-        Failed,
-        Paused,
-        RequirementRequest,
-    )
+    from unpause.agents.driver import CallResult, Completed, Failed, Paused, RequirementRequest
     from unpause.domain.requirements import Requirement
     from unpause.services.claims import Claimed
     from unpause.store.engine.database import Connection
@@ -290,11 +284,16 @@ class SegmentJournal(SegmentState):
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
             taken = PendingWrites(settled=self._not_begun) if self._is_torn else self._take()
-            # Not tried again: a process that stops cannot wait, and without it the lease ends by itself.
+            # Not tried again here: a process that stops cannot wait.
             changes = {} if taken.usage is None else {"usage": taken.usage}
-            await self._context.database.write(
-                lambda connection: self._transition(connection, taken, Trigger.RELEASE, changes)
-            )
+            try:
+                await self._context.database.write(
+                    lambda connection: self._transition(connection, taken, Trigger.RELEASE, changes)
+                )
+            except (DatabaseUnavailable, DatabaseBusy):
+                # For the next try of a process that goes on.
+                self._pending = taken
+                raise
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
