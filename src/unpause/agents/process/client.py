@@ -18,6 +18,8 @@ from unpause.errors import InvalidSetting
 from unpause.tasks import TaskScope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from unpause.agents.process.launch import LaunchedProcess
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +42,8 @@ class AgentProcessClient:
     def __init__(self, launched: LaunchedProcess) -> None:
         self._launched = launched
         self._process = launched.process
-        self._is_attached = False
+        # Whether the event loop has the socket, and then the link, too.
+        self._belongs_to_loop = self._is_attached = False
         self._ready: Ready | None = None
         self._served: frozenset[str] = frozenset()
         # Those of the modules that it loaded, also where it refused the agents.
@@ -101,9 +104,13 @@ class AgentProcessClient:
 
     async def attach(self) -> None:
         """Have the event loop read the process's messages from here on: ``listen`` does."""
+        self._belongs_to_loop = True
         frames = await FrameSocket.attach(self._launched.socket, self._launched.limit, SERVER_FRAMES)
         self._is_attached = True
         self.link = AgentLink(frames, f"agent process {self.pid}")
+        if self.has_died:
+            # Since this began.
+            self.link.end(self.describe_end())
 
     async def listen(self) -> None:
         """Do what the process says until it is gone; then end what still ran there with AgentProcessDied."""
@@ -154,7 +161,7 @@ class AgentProcessClient:
         self._launched.kill()
         if self._is_attached:
             self.link.end(self.describe_end())
-        else:
+        elif not self._belongs_to_loop:
             self._launched.socket.close()
 
     async def log_stack(self, silent: float) -> None:
@@ -182,3 +189,8 @@ class AgentProcessClient:
             return f"signal {signal.Signals(-code).name}"
         except ValueError:
             return f"signal {-code}"
+
+
+def files_of(clients: Iterable[AgentProcessClient]) -> frozenset[str]:
+    """Return the files that these processes have loaded their agents from."""
+    return frozenset(file for client in clients for file in client.source_files)

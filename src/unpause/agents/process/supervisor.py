@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from unpause.agents.driver import AgentProcessDied, Paused
-from unpause.agents.process.client import AgentProcessClient
+from unpause.agents.process.client import AgentProcessClient, files_of
 from unpause.agents.process.proxy import ProcessDriver
 from unpause.clock import delays
 from unpause.errors import AgentUnavailable, InvalidSetting
@@ -123,12 +123,11 @@ class AgentProcesses:
         clients = tuple(self._starting)
         try:
             ready = [await asyncio.to_thread(client.receive_ready) for client in clients]
-            is_outdated = not self._outdated.isdisjoint(clients)
+            if self._outdated.isdisjoint(clients):
+                self.source_files = files_of(clients)
+                self._serve(ready[0])
             for client in clients:
                 await self._add(client)
-            if not is_outdated:
-                self.source_files = _files_of(clients)
-                self._serve(ready[0])
         except InvalidSetting as error:
             if self._registry is not None and not self._stopping.is_set():
                 self._registry.refuse(error)
@@ -220,14 +219,15 @@ class AgentProcesses:
             ready = [await asyncio.to_thread(client.receive_ready) for client in new]
             self._serve(ready[0])
         except (InvalidSetting, OSError):
-            self.source_files |= _files_of(new)
+            self.source_files |= files_of(new)
             for client in new:
                 client.kill()
                 self._starting.remove(client)
+            self._has_changed.set()
             raise
         finally:
             self._loading = []
-        self.source_files = _files_of(new)
+        self.source_files = files_of(new)
         return new
 
     def abandon_reload(self) -> None:
@@ -270,15 +270,18 @@ class AgentProcesses:
             await self._has_changed.wait()
 
     async def _add(self, client: AgentProcessClient) -> None:
+        """Take a process into service, or end it where it is of no use any more by then."""
+        if not client.has_died:
+            await client.attach()
+        # Not before: a reload and a stop have to know of it until then.
         self._starting.remove(client)
+        self._has_changed.set()
         if self._tasks is None or self._stopping.is_set() or client in self._outdated:
             self._outdated.discard(client)
             client.kill()
             return
-        await client.attach()
         self._clients.append(client)
         AGENT_PROCESSES.inc()
-        self._has_changed.set()
         self._tasks.create_task(self._listen(client), name=f"agent process {client.pid}")
 
     async def _listen(self, client: AgentProcessClient) -> None:
@@ -322,6 +325,7 @@ class AgentProcesses:
                 if client is not None:
                     client.kill()
                     self._starting.remove(client)
+                    self._has_changed.set()
                 if not self._stopping.is_set():
                     _log.error("agent process could not be started", reason=str(error))
                 wait = True
@@ -389,10 +393,6 @@ class AgentProcesses:
             client.kill()
         else:
             self._tasks.create_task(client.shut_down(), name=f"end of agent process {client.pid}")
-
-
-def _files_of(clients: Iterable[AgentProcessClient]) -> frozenset[str]:
-    return frozenset(file for client in clients for file in client.source_files)
 
 
 def _listed(changed: Collection[str]) -> dict[str, str]:
