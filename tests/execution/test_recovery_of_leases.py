@@ -76,12 +76,14 @@ class Meanwhile(Database):
         super().__init__(url)
         self._unit: Callable[[Connection], object] | None = unit
 
-    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+    async def write(
+        self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None, *, waits: bool = True
+    ) -> T:
         """Do what happens meanwhile, once, and then the unit."""
         meanwhile, self._unit = self._unit, None
         if meanwhile is not None:
             await super().write(meanwhile)
-        return await super().write(unit, waits=waits)
+        return await super().write(unit, then, waits=waits)
 
 
 class Sweeper:

@@ -128,10 +128,12 @@ async def test_a_run_given_back_while_the_database_is_away_is_given_back_once_it
     async with worker.opened() as application:
         write = application.database.write
 
-        async def write_unless_away(unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+        async def write_unless_away(
+            unit: Callable[[Connection], T], *then: Callable[[T], None], waits: bool = True
+        ) -> T:
             if outage:
                 raise outage.popleft()
-            return await write(unit, waits=waits)
+            return await write(unit, *then, waits=waits)
 
         monkeypatch.setattr(application.database, "write", write_unless_away)
         run = await start(application, "note")

@@ -100,14 +100,14 @@ class Workers:
         self._reserved += 1
         try:
             yield slot
-        except Exception:
-            # Nothing was committed. A request that was cancelled may have been accepted: the fence tells.
-            slot.claimed = None
+        except asyncio.CancelledError:
+            # A request that was cancelled twice may be accepted later.
+            slot.execute = self._execute_claimed
             raise
         finally:
             self._reserved -= 1
             self._has_settled.set()
-            self._execute_claimed(slot.claimed)
+            self._execute_claimed(slot.claimed if slot.is_committed else None)
 
     def cancelled(self, run_key: int) -> None:
         """Stop the run's segment at its next await, wherever it is."""

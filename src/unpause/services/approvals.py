@@ -104,10 +104,12 @@ class ApprovalService:
                 resolve_pending(decisions, approval, command, checks)
             return Resolved(*_with_requirement(connection, principal, approval.id)), locked
 
+        def committed(found: tuple[Resolved | Conflict, LockedRun | None]) -> None:
+            if found[1] is not None:
+                announce(found[1], self._context.bus, self._context.dispatcher)
+
         with busy_with(f"The run of approval {command.approval_id}"):
-            outcome, locked = await write_checked(self._context.database, self._context.agents, unit)
-        if locked is not None:
-            announce(locked, self._context.bus, self._context.dispatcher)
+            outcome, _ = await write_checked(self._context.database, self._context.agents, unit, committed)
         if isinstance(outcome, Resolved):
             return outcome
         raise outcome
@@ -135,8 +137,8 @@ class ApprovalService:
             return locked
 
         with busy_with(f"The run of approval {approval_id}"):
-            locked = await self._context.database.write(unit)
-        announce(locked, self._context.bus, self._context.dispatcher)
+            bus, dispatcher = self._context.bus, self._context.dispatcher
+            await self._context.database.write(unit, lambda locked: announce(locked, bus, dispatcher))
 
 
 def _lock_run(connection: Connection, principal: Principal, approval: Approval) -> Run:

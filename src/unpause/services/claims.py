@@ -13,7 +13,7 @@ from unpause.store.requirements import list_requirements
 from unpause.store.sessions import list_conversation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
     from unpause.domain.nodes import ServedAgents
@@ -43,11 +43,21 @@ class Claimed:
 class Slot:
     """A place for one more segment in this process, reserved while a request is accepted.
 
-    The accepting transaction sets ``claimed``, each time that it is tried, where it claims the run.
+    The accepting transaction sets ``claimed``, each time that it is tried, where it claims the run. It is executed once
+    the transaction ``is_committed`` and the request has been accepted, or nobody waits for that any more.
     """
 
     rules: ClaimRules
     claimed: Claimed | None = field(default=None)
+    is_committed: bool = False
+    execute: Callable[[Claimed | None], None] | None = None
+
+    def commit(self) -> bool:
+        """Note that the transaction is committed; return whether it has claimed a run."""
+        self.is_committed = True
+        if self.execute is not None:
+            self.execute(self.claimed)
+        return self.claimed is not None
 
     def fits(self, agent_id: str, source_type: str) -> bool:
         """Whether runs of this agent, from this source, are executed here."""

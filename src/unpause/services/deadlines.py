@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from unpause.domain.requirements import Requirement, ToolAnswer
     from unpause.domain.runs import Run, ToolCall
     from unpause.errors import InvalidTransition
-    from unpause.services.context import Dispatcher
+    from unpause.services.claims import Slot
+    from unpause.services.context import Dispatcher, ServiceContext
     from unpause.store.engine.database import Connection
     from unpause.streaming.bus import Bus
 
@@ -86,6 +87,12 @@ def announce(locked: LockedRun, bus: Bus, dispatcher: Dispatcher, *, is_claimed:
     bus.requirements_changed(locked.run.id)
     if locked.moved and not is_claimed:
         dispatcher.ready(locked.run.id)
+
+
+def announce_outcome(context: ServiceContext, slot: Slot | None, outcome: tuple[LockedRun, object]) -> None:
+    """Announce what a transaction that could claim the run for the slot has changed, first in its outcome."""
+    is_claimed = slot is not None and slot.commit()
+    announce(outcome[0], context.bus, context.dispatcher, is_claimed=is_claimed)
 
 
 def _expire(

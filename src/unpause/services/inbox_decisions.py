@@ -18,7 +18,7 @@ from unpause.errors import AlreadyDecided, RequirementMismatch, RequirementNotFo
 from unpause.services.approvals import resolve_pending
 from unpause.services.commands import ContinueRun, Decided, ResolveApproval, Verb
 from unpause.services.continue_run import ContinueHandler
-from unpause.services.deadlines import announce, bring_up_to_date
+from unpause.services.deadlines import announce_outcome, bring_up_to_date
 from unpause.services.decisions import Decisions, answer_of, decider_of, may_see, require_access
 from unpause.services.idempotency import find_repeated
 from unpause.services.inbox import Inbox, has_confirmed
@@ -90,13 +90,8 @@ class InboxDecisions:
         await context.agents.expect()
         with busy_with(f"The run of requirement {command.requirement_id}"), context.dispatcher.reserving() as slot:
             submitted = _Submitted(principal, command, request_key, slot, current_origin())
-            locked, outcome = await write_checked(context.database, context.agents, partial(self._unit, submitted))
-            announce(
-                locked,
-                context.bus,
-                context.dispatcher,
-                is_claimed=slot is not None and slot.claimed is not None,
-            )
+            unit, committed = partial(self._unit, submitted), partial(announce_outcome, context, slot)
+            _, outcome = await write_checked(context.database, context.agents, unit, committed)
         if isinstance(outcome, Decided):
             return outcome
         raise outcome

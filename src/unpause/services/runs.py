@@ -18,7 +18,7 @@ from unpause.services.cancel_run import Cancellation, cancel
 from unpause.services.commands import Accepted
 from unpause.services.continue_run import ContinueHandler
 from unpause.services.continue_with_approvals import continue_approving
-from unpause.services.deadlines import LockedRun, announce, bring_up_to_date
+from unpause.services.deadlines import LockedRun, announce_outcome, bring_up_to_date
 from unpause.services.idempotency import find_earlier
 from unpause.services.run_resumability import model_columns, refuse_unserved
 from unpause.services.value_checks import write_checked
@@ -107,14 +107,17 @@ class RunService:
                 add_effect(connection, request_key, run.id, 0)
             return Accepted(run, after=0), events
 
-        dispatcher = self._context.dispatcher
+        database, dispatcher = self._context.database, self._context.dispatcher
+
+        def committed(outcome: tuple[Accepted, tuple[Event, ...]]) -> None:
+            run, is_claimed = outcome[0].run, slot is not None and slot.commit()
+            if run.run_id == values["run_id"] and not is_claimed:
+                dispatcher.ready(run.id)
+
         with busy_with(f"Session {values['session_id']}"), dispatcher.reserving() as slot:
             fitting = slot if slot is not None and slot.fits(command.agent_id, command.source_type) else None
-            accepted, events = await self._context.database.write(lambda connection: unit(connection, fitting))
-            accepted = self._with_begun(accepted, events, slot)
-            if accepted.run.run_id == values["run_id"] and accepted.begun is None:
-                dispatcher.ready(accepted.run.id)
-        return accepted
+            accepted, events = await database.write(lambda connection: unit(connection, fitting), committed)
+            return self._with_begun(accepted, events, slot)
 
     def _with_begun(self, accepted: Accepted, events: tuple[Event, ...], slot: Slot | None) -> Accepted:
         """Return the outcome with what its follower need not read, where the slot executes it."""
@@ -198,9 +201,8 @@ class RunService:
         context = self._context
         with busy_with(str(ref)), context.dispatcher.reserving() as slot:
             request = _ContinueRequest(principal, ref, command, request_key, slot, current_origin())
-            locked, outcome = await write_checked(context.database, context.agents, partial(self._continue, request))
-            is_claimed = slot is not None and slot.claimed is not None
-            announce(locked, context.bus, context.dispatcher, is_claimed=is_claimed)
+            unit, committed = partial(self._continue, request), partial(announce_outcome, context, slot)
+            locked, outcome = await write_checked(context.database, context.agents, unit, committed)
             if isinstance(outcome, Accepted):
                 return self._with_begun(outcome, locked.events, slot)
         raise outcome
@@ -271,10 +273,13 @@ class RunService:
                 add_entries(connection, [entry_by(principal, action, now, run_id=run.run_id, subject=run.run_id)])
             return run, requested
 
+        def committed(outcome: tuple[Run, bool]) -> None:
+            run, requested = outcome
+            if requested:
+                self._context.dispatcher.pause_requested(run.id)
+
         with busy_with(str(ref)):
-            run, requested = await self._context.database.write(unit)
-        if requested:
-            self._context.dispatcher.pause_requested(run.id)
+            run, _ = await self._context.database.write(unit, committed)
         return run
 
     async def cancel_run(self, principal: Principal, ref: RunRef, pause_id: str | None = None) -> Run:
@@ -295,12 +300,15 @@ class RunService:
             add_entries(connection, [done])
             return cancel(connection, run, why, now)
 
+        def committed(outcome: tuple[Run, tuple[Event, ...]]) -> None:
+            run, events = outcome
+            self._context.bus.publish(run.id, events)
+            if events:
+                self._context.dispatcher.cancelled(run.id)
+                self._context.bus.requirements_changed(run.id)
+
         with busy_with(str(ref)):
-            run, events = await self._context.database.write(unit)
-        self._context.bus.publish(run.id, events)
-        if events:
-            self._context.dispatcher.cancelled(run.id)
-            self._context.bus.requirements_changed(run.id)
+            run, _ = await self._context.database.write(unit, committed)
         return run
 
     async def keep_answer(self, request_key: RequestKey, answer: str) -> None:

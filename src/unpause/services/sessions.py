@@ -115,10 +115,12 @@ class SessionService:
             add_entries(connection, [*gone, done])
             return RunStatus.PAUSED in statuses
 
+        def committed(waited: bool) -> None:  # noqa: FBT001 - what the unit returns
+            if waited:
+                self._context.bus.requests_deleted(principal.organization_id)
+
         with busy_with(f"Session {session_id}"):
-            waited = await self._context.database.write(unit)
-        if waited:
-            self._context.bus.requests_deleted(principal.organization_id)
+            await self._context.database.write(unit, committed)
 
     async def list_runs(self, principal: Principal, session_id: str, query: SessionRunsQuery) -> list[RunView]:
         """Return a page of the session's runs, oldest first; raise SessionNotFound."""

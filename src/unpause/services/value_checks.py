@@ -58,12 +58,20 @@ class ValueChecks:
         return replace(answer, values=kept)
 
 
-async def write_checked(database: Database, agents: AgentRegistry, unit: Callable[[Connection, ValueChecks], T]) -> T:
-    """Run ``unit`` in a transaction once the tools have checked its values; raise RequirementMismatch for bad ones."""
+async def write_checked(
+    database: Database,
+    agents: AgentRegistry,
+    unit: Callable[[Connection, ValueChecks], T],
+    then: Callable[[T], None],
+) -> T:
+    """Run ``unit`` in a transaction once the tools have checked its values; raise RequirementMismatch for bad ones.
+
+    ``then`` is called as ``Database.write`` does.
+    """
     checks = ValueChecks()
     while True:
         try:
-            return await database.write(lambda connection: unit(connection, checks))
+            return await database.write(lambda connection: unit(connection, checks), then)
         except ValuesUnchecked as found:
             unchecked = found
         await agents.expect()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
@@ -187,8 +188,12 @@ class Database:
             finally:
                 self._is_open = False
 
-    async def write(self, unit: Callable[[Connection], T], *, waits: bool = True) -> T:
+    async def write(
+        self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None, *, waits: bool = True
+    ) -> T:
         """Run ``unit`` in a transaction and return its result once that is on disk.
+
+        ``then`` is called with the result before that, also where the caller was cancelled: with what others wait for.
 
         A unit that raises changes nothing, and its exception is raised here. One that was begun is not interrupted when
         its caller is cancelled: the caller's next write may depend on it. It may be run more than once, after a
@@ -198,7 +203,8 @@ class Database:
         committed. Raises DatabaseBusy where it waits too long for a lock, and Collision where another transaction added
         the same key: nothing changed. With ``waits`` False it waits only for a moment: for what is tried again anyway.
         """
-        result, _ = await self._checked(_WRITE, self._storage.write, noting(unit), self._report, waits=waits)
+        report = partial(self._report, then)
+        result, _ = await self._checked(_WRITE, self._storage.write, noting(unit), report, waits=waits)
         return result
 
     async def append(self, unit: Callable[[Connection], T]) -> T:
@@ -252,8 +258,10 @@ class Database:
             self.availability.note_back()
         return result
 
-    def _report(self, outcome: tuple[object, Changes]) -> None:
-        changes = outcome[1]
+    def _report(self, then: Callable[[T], None] | None, outcome: tuple[T, Changes]) -> None:
+        result, changes = outcome
+        if then is not None:
+            then(result)
         if changes.runs:
             self._on_changes(changes.runs)
         for outbox in changes.outboxes:

@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
@@ -48,11 +49,20 @@ class WaitingUnit(asyncio.Future[Any]):
     another connection; unless it is cancelled once more.
     """
 
-    def __init__(self, unit: Callable[[Connection], Any], since: float) -> None:
+    def __init__(
+        self, unit: Callable[[Connection], Any], since: float, then: Callable[[Any], None] | None = None
+    ) -> None:
         super().__init__()
         self.unit = unit
         self.since = since
         self.is_given_up = False
+        self._then = then
+        self._context = copy_context()
+
+    def note_commit(self, value: object) -> None:
+        """Have ``then`` be called before the caller goes on, also where nobody waits any more."""
+        if self._then is not None:
+            self.get_loop().call_soon(self._then, value, context=self._context)
 
     def cancel(self, msg: object = None) -> bool:
         """Note that the caller has been cancelled; return whether that ends the wait.
@@ -85,9 +95,7 @@ class UnitQueue(ABC):
         """
         if self._is_over:
             raise ShuttingDown
-        waiting = WaitingUnit(unit, self._now())
-        if then is not None:
-            waiting.add_done_callback(partial(_call_with_result, then))
+        waiting = WaitingUnit(unit, self._now(), then)
         self._waiting.append(waiting)
         self._announce()
         began = perf_counter()
@@ -219,6 +227,8 @@ class UnitOutcome:
 
 def settle(result: asyncio.Future[Any], outcome: UnitOutcome) -> None:
     """Set the outcome as the result, unless that was cancelled."""
+    if isinstance(result, WaitingUnit) and outcome.error is None:
+        result.note_commit(outcome.value)
     if result.done():
         return
     if isinstance(outcome.error, StopIteration):
@@ -228,11 +238,6 @@ def settle(result: asyncio.Future[Any], outcome: UnitOutcome) -> None:
         result.set_exception(outcome.error)
     else:
         result.set_result(outcome.value)
-
-
-def _call_with_result(then: Callable[[Any], None], result: asyncio.Future[Any]) -> None:
-    if not result.cancelled() and result.exception() is None:
-        then(result.result())
 
 
 def _run_guarded(connection: Connection, unit: Callable[[Connection], Any], translation: Translation) -> UnitOutcome:
