@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import repeat
@@ -11,8 +12,9 @@ from typing import TypeVar
 
 import pytest
 
+from tests.support.databases import Place, new_run
 from tests.support.gated_worker import GatedWorker
-from tests.support.reaching import reached
+from tests.support.reaching import reached, until
 from tests.support.runs import ADA, answer, finish, follow, look, open_requirements, start
 from unpause.bootstrap import Application
 from unpause.domain.events import EventType
@@ -117,6 +119,28 @@ async def test_a_call_whose_start_was_just_being_written_at_a_stop_has_not_run(
         await follow(application, run)
         done = await look(application, run)
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])
+
+
+async def test_a_run_claimed_just_as_the_process_stops_is_given_back(tmp_path: Path) -> None:
+    has_begun, may_end, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+
+    def hold(_: Connection) -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        may_end.wait()
+
+    worker = GatedWorker(tmp_path)
+    async with worker.opened() as application:
+        database = application.database
+        run = await database.write(lambda connection: new_run(connection, agent_id="worker"))
+        holding = asyncio.create_task(database.write(hold))
+        await has_begun.wait()
+        # Its claim is the next transaction, which the stop does not wait for.
+        application.workers.ready(run.id)
+        await until(lambda: application.workers._segments)  # noqa: SLF001
+        loop.call_later(0.1, may_end.set)
+    await holding
+    (row,) = Place.in_folder(tmp_path).dump()["runs"]
+    assert (row["status"], row["fence"], row["crashes"], worker.executed) == ("PENDING", 1, 0, [])
 
 
 async def test_a_run_given_back_while_the_database_is_away_is_given_back_once_it_is_there_again(

@@ -268,6 +268,7 @@ class Executor:
 
     async def _claim(self, run_key: int) -> Claimed | None:
         now = self._context.clock.now()
+        committed: list[Claimed] = []
 
         def unit(connection: Connection) -> Claimed:
             limit = self._rules.per_organization
@@ -288,7 +289,11 @@ class Executor:
 
         try:
             # A locked run is skipped: a poll finds it again.
-            return await self._context.database.write(unit, waits=False)
+            return await self._context.database.write(unit, committed.append, waits=False)
+        except asyncio.CancelledError:
+            for claimed in committed:
+                await asyncio.shield(_give_back(SegmentJournal(self._context, claimed, self._rules.lease)))
+            raise
         except (InvalidTransition, RunNotFound):
             # Claimed elsewhere, cancelled meanwhile, or for a process that serves its agent.
             return None
