@@ -370,3 +370,23 @@ async def test_a_driver_that_emits_faster_than_the_database_commits_waits_for_it
         assert not await executing
         found = await reached(application.database, run.id, RunStatus.COMPLETED)
     assert found.last_sequence == 5003
+
+
+async def test_messages_without_an_event_are_written_once_where_nobody_was_told(tmp_path: Path) -> None:
+    async def steps(journal: Journal) -> End:
+        await journal.emit(_DELTA)
+        await journal.flush()
+        for number in range(2):
+            journal.record_turn([NewMessage(f"message {number}", ())], [ProposedCall(f"call {number}", "tool", {})])
+            await journal.flush()
+        return Completed("done")
+
+    async with built(tmp_path, SteppingDriver(steps)) as application:
+        run = await start(application)
+        disturb(application, Losing(1, after=True))
+        await application.executor.execute(run.id)
+        await reached(application.database, run.id, RunStatus.COMPLETED, RunStatus.ERROR)
+    rows = Place.in_folder(tmp_path).dump()
+    assert rows["runs"][0]["status"] == "COMPLETED"
+    assert [row["native"] for row in rows["messages"]] == ["message 0", "message 1"]
+    assert [row["tool_call_id"] for row in rows["tool_calls"]] == ["call 0", "call 1"]

@@ -15,7 +15,7 @@ from unpause.domain.explanations import awaiting_text
 from unpause.domain.runs import CallKind, CallStatus, RunView, ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.domain.transitions import Trigger
-from unpause.errors import DatabaseBusy, DatabaseUnavailable, LeaseLost
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.services.audit import entries_for_reopened
 from unpause.services.grants import GrantUse, find_usable
 from unpause.services.notification_outbox import enqueue_notifications
@@ -68,42 +68,15 @@ class SegmentJournal(SegmentState):
         self._grown = asyncio.Event()
         self._is_due = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._pause_requested = self._run.pause_requested_at is not None
-        self._release_requested = False
-        # True while nobody knows whether the last write was committed.
-        self._is_torn = False
-        # A driver in this process looks at ``stop_requested`` itself.
-        self._notify_stop: Callable[[], None] = lambda: None
-        self._lost: LeaseLost | None = None
+        # The last write, from its begin until it is known to be committed: who waited for it may have been cancelled.
+        self._torn: PendingWrites | None = None
+        # Why a write failed for good: what comes after it makes no sense without it.
+        self._failure: Exception | None = None
 
     @property
     def fence(self) -> int:
         """The number of the claim that all is written under."""
         return self._run.fence
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether the segment should end before its next model or tool call."""
-        return self._pause_requested or self._release_requested
-
-    @property
-    def releases(self) -> bool:
-        """Whether the segment ends for another claim to go on, and not for a pause that was requested."""
-        return self._release_requested and not self._pause_requested
-
-    def request_pause(self) -> None:
-        """End the segment before its next model or tool call: a pause of the run was requested."""
-        self._pause_requested = True
-        self._notify_stop()
-
-    def request_release(self) -> None:
-        """End the segment before its next model or tool call: this process stops, and another one is to go on."""
-        self._release_requested = True
-        self._notify_stop()
-
-    def on_stop(self, notify: Callable[[], None]) -> None:
-        """Call ``notify`` whenever ``stop_requested`` becomes true from here on."""
-        self._notify_stop = notify
 
     async def emit(self, event_type: EventType, payload: Mapping[str, Any] | None = None) -> None:
         """Add an event to the log, within a few milliseconds; wait for a database that has fallen far behind."""
@@ -143,6 +116,7 @@ class SegmentJournal(SegmentState):
         # In a transaction of its own: what comes before the call is kept, also where the grant is not used.
         await self.flush()
         async with self._commit_lock:
+            await self._mend()
             call = self._calls[request.call_id]
             decided: Requirement | None = None
             position = len(self._segment.requirements)
@@ -166,7 +140,7 @@ class SegmentJournal(SegmentState):
                 return self._append(connection, taken, again=False)
 
             try:
-                await self._write(self._context.database.write, unit)
+                await self._write(PendingWrites(), self._context.database.write, unit)
             except asyncio.CancelledError:
                 # As in start_call.
                 self._not_begun[call.tool_call_id] = call
@@ -209,17 +183,13 @@ class SegmentJournal(SegmentState):
     async def flush(self) -> None:
         """Commit everything that happened so far."""
         async with self._commit_lock:
-            if self._lost is not None:
+            if self._failure is not None:
                 # The background task has found out, and the segment is about to be stopped.
-                raise self._lost
+                raise self._failure
+            await self._mend()
             taken, was_stopping = self._take(), self.stop_requested
             if taken:
-                await self._write(
-                    self._context.database.append,
-                    lambda connection, again: self._append(connection, taken, again=again),
-                )
-                self._stored_messages += taken.messages
-                self._stored_calls |= taken.added | taken.settled
+                await self._commit(taken)
             if self.stop_requested and not was_stopping:
                 self._notify_stop()
 
@@ -283,7 +253,8 @@ class SegmentJournal(SegmentState):
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
-            taken = PendingWrites(settled=self._not_begun) if self._is_torn else self._take()
+            is_whole = self._torn is None and self._failure is None
+            taken = self._take() if is_whole else PendingWrites(settled=self._not_begun)
             # Not tried again here: a process that stops cannot wait.
             changes = {} if taken.usage is None else {"usage": taken.usage}
             try:
@@ -297,22 +268,39 @@ class SegmentJournal(SegmentState):
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
+            await self._mend()
             taken = self._take()
             if trigger is not Trigger.PAUSE:
                 changes["ended_at"] = self._clock.now()
             taken.requirements = replace_unstorable(tuple(requirements))
             write = partial(self._context.database.write, waits=False)
-            await self._write(write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))
+            await self._write(taken, write, lambda connection, **_: self._end_with(connection, taken, trigger, changes))
         if requirements:
             self._context.bus.requirements_changed(self._run.id)
 
+    async def _mend(self) -> None:
+        """Commit the write before, unless it is, where who waited for it was cancelled."""
+        if self._torn is not None:
+            await self._commit(self._torn, again=True)
+
+    async def _commit(self, taken: PendingWrites, *, again: bool = False) -> None:
+        def unit(connection: Connection, *, again: bool) -> tuple[Event, ...]:
+            return self._append(connection, taken, again=again)
+
+        await self._write(taken, self._context.database.append, unit, again=again)
+        self._stored_messages += taken.messages
+        self._stored_calls |= taken.added | taken.settled
+
     async def _write(
         self,
+        taken: PendingWrites,
         write: Callable[[Unit], Awaitable[tuple[Event, ...]]],
         unit: Callable[..., tuple[Event, ...]],
+        *,
+        again: bool = False,
     ) -> None:
         """Write however long the database is away; ``unit`` learns whether an earlier try may have been committed."""
-        again, self._is_torn = False, True
+        self._torn = taken
         for delay in delays(_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS):
             try:
                 committed = await write(partial(unit, again=again))
@@ -321,10 +309,10 @@ class SegmentJournal(SegmentState):
                 again = again or isinstance(error, DatabaseUnavailable)
                 await asyncio.sleep(delay)
                 continue
-            except LeaseLost as error:
-                self._lost = error
+            except Exception as error:
+                self._torn, self._failure = None, error
                 raise
-            self._is_torn = False
+            self._torn = None
             if committed:
                 self._last = committed[-1].sequence
             self._context.bus.publish(self._run.id, committed, self._end_view)
@@ -333,7 +321,7 @@ class SegmentJournal(SegmentState):
     def _append(self, connection: Connection, taken: PendingWrites, *, again: bool) -> tuple[Event, ...]:
         """Write ``taken`` while the segment goes on, or raise LeaseLost."""
         run = self._run
-        if again and (written := self._list_written(connection)):
+        if again and ((written := self._list_written(connection)) or taken.is_written(connection, run.id)):
             return written
         now = self._clock.now()
         reserved = reserve_sequence(

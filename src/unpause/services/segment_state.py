@@ -15,7 +15,14 @@ from unpause.services.audit import entry_for_own_decision
 from unpause.store.approvals import add_approvals
 from unpause.store.audit import add_entries
 from unpause.store.events import add_events
-from unpause.store.journal import add_messages, add_tool_calls, consume_inputs, settle_tool_call
+from unpause.store.journal import (
+    add_messages,
+    add_tool_calls,
+    consume_inputs,
+    list_messages,
+    list_tool_calls,
+    settle_tool_call,
+)
 from unpause.store.large_results import is_large
 from unpause.store.requirements import add_requirements
 from unpause.telemetry.metrics import FIRST_EVENT, TOOL_CALLS
@@ -58,6 +65,13 @@ class PendingWrites:
     def __bool__(self) -> bool:
         return bool(self.events or self.messages or self.added or self.settled or self.audit)
 
+    def is_written(self, connection: Connection, run_key: int) -> bool:
+        """Whether the new messages or calls are in the database already; for where no event shows it."""
+        if self.messages:
+            return any(message.position == self.messages[0].position for message in list_messages(connection, run_key))
+        stored = list_tool_calls(connection, run_key) if self.added else ()
+        return any(call.tool_call_id in self.added for call in stored)
+
     def write(
         self, connection: Connection, segment: Segment, last: int, now: datetime, large: Mapping[str, ToolCall]
     ) -> tuple[Event, ...]:
@@ -94,6 +108,34 @@ class SegmentState:
         self._has_event = False
         self._meter: Callable[[], Mapping[str, int]] | None = None
         self._usage = segment.run.usage
+        self._pause_requested = self._run.pause_requested_at is not None
+        self._release_requested = False
+        # A driver in this process looks at ``stop_requested`` itself.
+        self._notify_stop: Callable[[], None] = lambda: None
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the segment should end before its next model or tool call."""
+        return self._pause_requested or self._release_requested
+
+    @property
+    def releases(self) -> bool:
+        """Whether the segment ends for another claim to go on, and not for a pause that was requested."""
+        return self._release_requested and not self._pause_requested
+
+    def request_pause(self) -> None:
+        """End the segment before its next model or tool call: a pause of the run was requested."""
+        self._pause_requested = True
+        self._notify_stop()
+
+    def request_release(self) -> None:
+        """End the segment before its next model or tool call: this process stops, and another one is to go on."""
+        self._release_requested = True
+        self._notify_stop()
+
+    def on_stop(self, notify: Callable[[], None]) -> None:
+        """Call ``notify`` whenever ``stop_requested`` becomes true from here on."""
+        self._notify_stop = notify
 
     def get_call(self, call_id: str) -> ToolCall:
         """Return the call as it stands now, committed or not."""

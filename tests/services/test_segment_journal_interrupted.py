@@ -1,0 +1,140 @@
+"""A write of an executing run that is interrupted, whatever becomes of it, takes nothing along that happened before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from pydantic_ai import Agent
+
+from tests.support.agents import Call, ScriptedModel
+from tests.support.databases import Place
+from tests.support.reaching import reached, until
+from tests.support.runs import start
+from tests.support.serving import running
+from unpause.bootstrap import Application
+from unpause.domain.events import Event
+from unpause.domain.runs import RunStatus, RunView
+from unpause.errors import DatabaseUnavailable
+from unpause.services import segment_journal
+from unpause.store.engine.database import Connection
+
+T = TypeVar("T")
+Unit = Callable[[Connection], Any]
+
+
+class LateDatabase:
+    """The database of the executor: once tools have returned, two writes of what runs append are late."""
+
+    def __init__(self, application: Application, *, fails: bool, after: bool) -> None:
+        self._fails = fails
+        self._after = after
+        self.late = (asyncio.Event(), asyncio.Event())
+        self.is_late = False
+        executor = application.executor
+        context = executor._context  # noqa: SLF001 - nothing else in the application may meet this database
+        self._database = context.database
+        late: Any = self
+        executor._context = replace(context, database=late)  # noqa: SLF001
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a database has
+        return getattr(self._database, name)
+
+    async def append(self, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+        """Write as the test says."""
+        following = next((event for event in self.late if not event.is_set()), None)
+        if not self.is_late or following is None:
+            return await self._database.append(unit)
+        following.set()
+        if following is self.late[0] or not self._fails:
+            return await _outlasting(self._late(unit))
+        if self._after:
+            await self._database.append(unit)
+        raise DatabaseUnavailable
+
+    async def _late(self, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+        await asyncio.sleep(0.2)
+        return await self._database.append(unit)
+
+
+async def _outlasting(work: Awaitable[T]) -> T:
+    """Do as the database itself: who is cancelled waits for the result all the same."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+LATE = {
+    "it takes long": {"fails": False, "after": False},
+    "the database is away": {"fails": True, "after": False},
+    "nobody was told": {"fails": True, "after": True},
+}
+
+
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("late", LATE)
+async def test_a_run_that_pauses_while_the_end_of_a_call_is_written_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str, *, framed: bool
+) -> None:
+    if framed:
+        monkeypatch.setenv("UNPAUSE_TEST_FRAMED", "1")
+    monkeypatch.setattr(segment_journal, "_FIRST_RETRY_SECONDS", 0.3)
+    agent = Agent(ScriptedModel([Call("first"), Call("second"), Call("third"), Call("ask")]).model, name="agent")
+    databases: list[LateDatabase] = []
+    running_tools: list[str] = []
+
+    async def all_run(name: str) -> None:
+        running_tools.append(name)
+        await until(lambda: len(running_tools) == 3)
+        databases[0].is_late = True
+
+    @agent.tool_plain
+    async def first() -> str:
+        await all_run("first")
+        return "did it"
+
+    @agent.tool_plain
+    async def second() -> str:
+        await all_run("second")
+        await databases[0].late[0].wait()
+        return "did it"
+
+    @agent.tool_plain
+    async def third() -> str:
+        await all_run("third")
+        await databases[0].late[1].wait()
+        return "did it"
+
+    @agent.tool_plain(requires_approval=True)
+    def ask() -> str:
+        return "asked"
+
+    async with running(tmp_path, [agent]) as application:
+        databases.append(LateDatabase(application, **LATE[late]))
+        views: list[RunView | None] = []
+        bus = application.executor._context.bus  # noqa: SLF001 - where the journal publishes
+        publish = bus.publish
+
+        def published(run_key: int, added: Sequence[Event], end_view: RunView | None = None) -> None:
+            views.append(end_view)
+            publish(run_key, added, end_view)
+
+        monkeypatch.setattr(bus, "publish", published)
+        run = await start(application)
+        events = [event async for event in application.follower.follow_run(run.id, 0)]
+        await reached(application.database, run.id, RunStatus.PAUSED)
+    rows = Place.in_folder(tmp_path).dump()
+    expected = {"first": "finished", "second": "finished", "third": "finished", "ask": "proposed"}
+    assert {row["tool_name"]: row["status"] for row in rows["tool_calls"]} == expected
+    assert [event.sequence for event in events] == [row["sequence"] for row in rows["events"]]
+    assert [event.type.value for event in events].count("tool_call_completed") == 3
+    assert len(rows["messages"]) == 2
+    assert views[-1] is not None
+    assert {call.tool_name: call.status.value for call in views[-1].tool_calls} == expected
