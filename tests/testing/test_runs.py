@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
 
 from tests.testing.ops import RESTART, Machine, look, ops
 from unpause import agent_deps
@@ -206,3 +206,24 @@ async def test_deps_come_from_the_agents_factory_unless_the_test_gives_others(un
     async with unpause.serve(agent, model=script("look"), deps=given) as server:
         assert (await server.run()).output == "done"
     assert (made.done, given.done) == (["look here"], ["look here"])
+
+
+async def test_a_crash_after_a_tool_that_ran_beside_a_call_that_waits_leaves_it_in_doubt(unpause: Unpause) -> None:
+    machine = Machine()
+    agent = Agent(name="agent", deps_type=Machine)
+    agent.tool_plain(requires_approval=True)(ask_first)
+    agent.tool(note)
+    async with unpause.serve(agent, model=script("note").beside("ask_first"), deps=machine) as server:
+        async with server.crash_during("note", after=True):
+            run = await server.run()
+        assert run.assert_in_doubt("note").arguments == {}
+        assert machine.done == ["noted"]
+
+
+def ask_first() -> str:
+    return "did it"
+
+
+def note(ctx: RunContext[Machine]) -> str:
+    ctx.deps.done.append("noted")
+    return "noted"

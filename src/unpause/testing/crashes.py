@@ -68,7 +68,11 @@ class WatchedDriver(PydanticAIDriver):
         position = ScriptPosition(len(answers))
         token = current_position.set(position)
         try:
-            return await super().run_segment(segment, cast("Journal", _MortalJournal(journal, segment, self._watch)))
+            mortal = _MortalJournal(journal, segment, self._watch)
+            end = await super().run_segment(segment, cast("Journal", mortal))
+            # A segment that pauses sends no further model request.
+            await mortal.flush()
+            return end
         finally:
             current_position.reset(token)
             if position.problem is not None:
