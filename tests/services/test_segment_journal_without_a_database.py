@@ -69,10 +69,10 @@ class Unreliable:
         """Write as the test says."""
         return await self._disturbed(self._database.append, unit)
 
-    async def write(self, unit: Unit, *, waits: bool = True) -> Any:  # noqa: ANN401 - what the unit returns
+    async def write(self, unit: Unit, *then: Callable[[Any], None], waits: bool = True) -> Any:  # noqa: ANN401 - what the unit returns
         """Write as the test says, if it is the recorder's."""
         write = partial(self._database.write, waits=waits)
-        return await (self._disturbed(write, unit) if isinstance(unit, partial) else write(unit))
+        return await (self._disturbed(write, unit) if isinstance(unit, partial) else write(unit, *then))
 
 
 def disturb(application: Application, disturbed: Callable[[Write, Unit], Awaitable[Any]]) -> None:
