@@ -203,6 +203,19 @@ async def test_a_process_that_is_alone_keeps_what_it_announces_for_the_next_one(
         await sent.aclose()
 
 
+async def test_a_process_of_an_older_release_that_listens_and_says_nothing_is_told(postgres_url: str) -> None:
+    old = listen(parse_url(postgres_url))
+    assert await anext(old) is None
+    async with node(postgres_url) as here:
+        await until(lambda: here.bus.is_notified)
+        for key in (4711, 4712):
+            here.bus.signal(Signal.READY, key)
+            async with asyncio.timeout(DEADLINE):
+                while key not in (await announcement(old)).get("ready", ()):
+                    pass
+    await old.aclose()
+
+
 async def test_what_is_said_just_before_the_end_is_said(postgres_url: str) -> None:
     async with node(postgres_url) as there:
         async with node(postgres_url) as here:

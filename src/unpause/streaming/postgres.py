@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,7 +12,7 @@ import structlog
 from pydantic_core import from_json, to_json
 
 from unpause.errors import UnpauseError
-from unpause.store.engine.notifications import LONGEST_PAYLOAD, listen, notify
+from unpause.store.engine.notifications import LONGEST_PAYLOAD, count_listeners, listen, notify
 from unpause.store.events import list_events
 from unpause.store.run_queue import last_sequences
 from unpause.streaming.bus import InProcessBus, Signal
@@ -63,6 +63,8 @@ class PostgresBus(InProcessBus):
         self._receives_own: bool | None = None
         # The other processes that are known to listen.
         self._others: set[str] = set()
+        # Whether others listened when this process began to; those of an older release do not answer.
+        self._was_joined = True
         self._handlers: list[SignalHandler] = []
         # Announcements to send, as (kind, run).
         self._pending: set[tuple[str, int]] = set()
@@ -131,7 +133,7 @@ class PostgresBus(InProcessBus):
 
     def _announce(self, kind: str, run_key: int) -> None:
         # A process that does not hear itself would not hear others, either.
-        is_alone = self._receives_own and not self._others
+        is_alone = self._receives_own and not self._others and not self._was_joined
         if is_alone and len(self._pending) >= _MOST_KEPT:
             self._pending.clear()
         self._pending.add((kind, run_key))
@@ -173,6 +175,8 @@ class PostgresBus(InProcessBus):
                         delay, is_connected = _FIRST_RETRY_SECONDS, True
                         self._catch_up()
                     self._probe(silences)
+                    if silences == 0:
+                        await self._count_others()
                     silences += 1
             except Exception as error:  # noqa: BLE001 - the boundary around the listener: reconnect after any error
                 # Once for an outage, and not at each try to connect.
@@ -183,6 +187,13 @@ class PostgresBus(InProcessBus):
             self._receives_own = None if self._receives_own else self._receives_own
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_RETRY_SECONDS)
+
+    async def _count_others(self) -> None:
+        """Find out whether others listen already; who comes later says so."""
+        self._was_joined = True
+        with suppress(UnpauseError):
+            # Its own connection is among them, unless a pooler has renamed it.
+            self._was_joined = await self._database.query(count_listeners) != 1
 
     def _probe(self, silences: int) -> None:
         """Find out whether notifications arrive, unless that is known.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import String, bindparam, func, select
+from sqlalchemy import String, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -25,6 +25,12 @@ _CHANNEL = "unpause"
 _NAME = session_name("listener")
 _NOTIFY = Statement(select(func.pg_notify(bindparam("channel", type_=String), bindparam("payload", type_=String))))
 
+# Of whatever release: only what follows in the name changes. Every role may see the names of others' connections.
+_COUNT = text(
+    "SELECT count(*) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name LIKE 'unpause listener %'"
+)
+
 # A server that is gone without closing the connection is noticed after this many seconds.
 _SILENCE_SECONDS = 5.0
 
@@ -35,6 +41,11 @@ LONGEST_PAYLOAD = 7_500
 def notify(connection: Connection, payload: str) -> None:
     """Send the payload to all listeners, once the transaction is committed."""
     _NOTIFY.send(connection, {"channel": _CHANNEL, "payload": payload})
+
+
+def count_listeners(connection: Connection) -> int:
+    """Return how many connections of servers listen in this database, or are about to."""
+    return int(connection.execute(_COUNT).scalar_one())
 
 
 async def listen(url: URL, silent_seconds: float | None = None) -> AsyncGenerator[str | None]:
