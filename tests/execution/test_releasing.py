@@ -121,15 +121,17 @@ async def test_a_call_whose_start_was_just_being_written_at_a_stop_has_not_run(
     assert (done.run.status, worker.executed) == (RunStatus.COMPLETED, ["note"])
 
 
-async def test_a_run_claimed_just_as_the_process_stops_is_given_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("grace", [0.0, 2.0])
+async def test_a_run_claimed_just_as_the_process_stops_is_given_back(tmp_path: Path, grace: float) -> None:
     has_begun, may_end, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
 
     def hold(_: Connection) -> None:
         loop.call_soon_threadsafe(has_begun.set)
         may_end.wait()
 
+    # Within a grace period the claim comes in its second half, in which segments end before their next call.
     worker = GatedWorker(tmp_path)
-    async with worker.opened() as application:
+    async with worker.opened(shutdown_grace_seconds=grace) as application:
         database = application.database
         run = await database.write(lambda connection: new_run(connection, agent_id="worker"))
         holding = asyncio.create_task(database.write(hold))
@@ -137,7 +139,7 @@ async def test_a_run_claimed_just_as_the_process_stops_is_given_back(tmp_path: P
         # Its claim is the next transaction, which the stop does not wait for.
         application.workers.ready(run.id)
         await until(lambda: application.workers._segments)  # noqa: SLF001
-        loop.call_later(0.1, may_end.set)
+        loop.call_later(0.1 + 0.6 * grace, may_end.set)
     await holding
     (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert (row["status"], row["fence"], row["crashes"], worker.executed) == ("PENDING", 1, 0, [])

@@ -73,6 +73,7 @@ class Executor:
         self._rules = rules
         self._requirements = RequirementFactory(context.clock, context.ids, rules)
         self._journals: dict[int, SegmentJournal] = {}
+        self._is_stopping = False
 
     @property
     def served(self) -> ServedAgents:
@@ -94,8 +95,12 @@ class Executor:
         if journal is not None:
             journal.request_pause()
 
-    def request_release(self) -> None:
-        """Have all segments here end before their next model or tool call, for other processes to go on."""
+    def request_release(self, *, stopping: bool = False) -> None:
+        """Have all segments here end before their next model or tool call, for other processes to go on.
+
+        Where the process is ``stopping``, those too whose runs are just being claimed.
+        """
+        self._is_stopping = self._is_stopping or stopping
         for journal in self._journals.values():
             journal.request_release()
 
@@ -122,6 +127,8 @@ class Executor:
     async def _execute(self, run_key: int, claimed: Claimed) -> bool:
         segment = claimed.segment
         journal = self._journals[run_key] = SegmentJournal(self._context, claimed, self._rules.lease)
+        if self._is_stopping:
+            journal.request_release()
         began = perf_counter()
         metrics.RUNNING.inc()
         try:

@@ -143,7 +143,7 @@ class Workers:
                 async with asyncio.timeout_at(self._drained_by):
                     await self._has_settled.wait()
         await self._wait_for_segments(self._drained_by - grace / 2 - loop.time())
-        self._executor.request_release()
+        self._executor.request_release(stopping=True)
         await self._wait_for_segments(self._drained_by - loop.time())
 
     def abandon(self, run_key: int) -> None:
