@@ -79,9 +79,15 @@ def replay(call: ToolCall) -> Any:  # noqa: ANN401 - whatever the tool returned
     return restore(CallResult(call.outcome or Outcome.FAILED, call.result, call.result_text or ""))
 
 
-def recorded_return(call: ToolCall) -> ToolReturn[Any]:
-    """Return the result of a call that succeeded: the tool's own, or a client's as text."""
-    return _read(call.result)
+def recorded_end(call: ToolCall) -> ToolReturn[Any] | ModelRetry | ToolFailed:
+    """Return how a finished call ended: with the tool's own result, or a client's as text, or with what it raised."""
+    match call.outcome:
+        case Outcome.SUCCESS:
+            return _read(call.result)
+        case Outcome.RETRIED:
+            return ModelRetry(call.result_text or "")
+        case _:
+            return ToolFailed(call.result_text or "")
 
 
 def storable_text(text: str, max_bytes: int) -> str:

@@ -24,7 +24,7 @@ from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.frontends import context_of, tools_of
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed, output_type
-from unpause.agents.pydantic_ai.results import recorded_return
+from unpause.agents.pydantic_ai.results import recorded_end
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls
 from unpause.agents.pydantic_ai.toolset import JournalCapability
 from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
@@ -259,8 +259,8 @@ def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:
 def _decisions(messages: Sequence[ModelMessage], calls: Mapping[str, ToolCall]) -> DeferredToolResults | None:
     """Return a result for every call of the last answer, so that the loop goes on exactly there.
 
-    Calls that ran have theirs; all others are let through: to the journaled toolset, which knows what is permitted, or
-    where they carry the agent's answer, to be taken as that.
+    Calls that ran have theirs, whether the agent still has their tools or not; all others are let through: to the
+    journaled toolset, which knows what is permitted, or where they carry the agent's answer, to be taken as that.
     """
     if not messages or not isinstance(messages[-1], ModelResponse):
         return None
@@ -280,9 +280,6 @@ def _decisions(messages: Sequence[ModelMessage], calls: Mapping[str, ToolCall]) 
                     results.metadata[part.tool_call_id] = call.requirement.metadata
         elif call.outcome is Outcome.DENIED:
             results.approvals[part.tool_call_id] = ToolDenied(call.result_text or "")
-        elif call.outcome is Outcome.SUCCESS:
-            results.calls[part.tool_call_id] = recorded_return(call)
         else:
-            # Failures and retries are replayed by the toolset, which raises what the tool raised.
-            results.approvals[part.tool_call_id] = ToolApproved()
+            results.calls[part.tool_call_id] = recorded_end(call)
     return results

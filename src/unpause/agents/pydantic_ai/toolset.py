@@ -89,7 +89,8 @@ class JournaledToolset(WrapperToolset[Any]):
         self.gate.originals.update(tools)
         if self.gate.resumes:
             # No model sees these: each pauses the segment, instead of an error for the model.
-            tools = {**tools, **{name: self._stand_in(name) for name in self.gate.shown.list_missing(tools)}}
+            missing = {name: self._stand_in(name) for name in self.gate.shown.list_missing(tools)}
+            tools = {name: _passing(tool) for name, tool in tools.items()} | missing
         return {name: _ruled(self._checking(tool), self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
 
     def _stand_in(self, name: str) -> ToolsetTool[Any]:
@@ -116,7 +117,7 @@ class JournaledToolset(WrapperToolset[Any]):
         recorded = self.calls.get(call_id)
         if recorded is not None and recorded.status is CallStatus.FINISHED:
             return replay(recorded)
-        if tool.tool_def.kind == "external":
+        if self.gate.originals[name].tool_def.kind == "external":
             raise CallDeferred
         if tool.tool_def.kind == "unapproved" and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
@@ -272,6 +273,16 @@ class JournalCapability(StreamBypass, ReinjectSystemPrompt[Any]):
         if call.args == NOT_KEPT:
             raise ModelRetry(TOO_DEEP)
         return args
+
+
+def _passing(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
+    """Return a tool that is run elsewhere so that a call of an earlier segment reaches ``call_tool``, to be deferred.
+
+    The framework defers only calls that the model has just made: one that was cut off before its pause was written,
+    or whose tool was another kind then, would end the run.
+    """
+    definition = tool.tool_def
+    return tool if definition.kind != "external" else replace(tool, tool_def=replace(definition, kind="unapproved"))
 
 
 def _ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
