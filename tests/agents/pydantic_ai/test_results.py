@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict, UserList
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,14 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 from pydantic_ai import Agent, Tool
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, UserPromptPart
 from structlog.testing import capture_logs
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, parts_of
-from unpause.agents.pydantic_ai.results import read_iterator, record_of, restore
+from unpause.agents.pydantic_ai.results import json_text, read_iterator, record_of, restore
 from unpause.domain.runs import Outcome
 
 _MANY = 1_000_000
@@ -120,6 +120,48 @@ async def test_a_result_without_a_json_form_is_named_in_the_log() -> None:
 async def test_what_refers_to_itself_is_text() -> None:
     result = await record_of(_circle(), _MANY)
     assert (result.outcome, result.text) == (Outcome.SUCCESS, "[1, [...]]")
+
+
+class Detached(Mapping[str, int]):
+    """A row of a database whose connection is closed."""
+
+    def __getitem__(self, name: str) -> int:
+        raise OSError
+
+    def __iter__(self) -> Iterator[str]:
+        raise OSError
+
+    def __len__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "<a row>"
+
+
+class Priced(BaseModel):
+    """A model that cannot compute one of its fields."""
+
+    name: str
+
+    @computed_field
+    def price(self) -> int:
+        """Fail."""
+        raise OSError
+
+
+@pytest.mark.parametrize(
+    ("returned", "text"),
+    [
+        (Detached(), "<a row>"),
+        ([Detached()], "[<a row>]"),
+        (Priced(name="tea"), "<Priced>"),
+    ],
+)
+async def test_a_call_has_succeeded_whose_result_cannot_be_read_any_more(returned: object, text: str) -> None:
+    result = await record_of(returned, _MANY)
+    assert result.outcome is Outcome.SUCCESS
+    assert text in result.text
+    assert json_text(returned)
 
 
 async def test_what_only_the_application_reads_may_be_anything() -> None:

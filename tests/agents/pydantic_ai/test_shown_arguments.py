@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, computed_field
 from pydantic_ai import Agent, ModelRetry, RunContext, Tool, ToolDefinition
 from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import ToolCallPart
@@ -20,6 +20,7 @@ from tests.agents.pydantic_ai.driving import driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel
 from tests.support.toolbox import JsonObject
 from unpause.agents.policy import policy
+from unpause.agents.pydantic_ai.arguments import show
 
 _MOMENTS = itertools.count()
 
@@ -250,3 +251,18 @@ async def test_a_form_s_values_are_validated_once_with_all_the_rest_and_not_befo
     assert (done["status"], tools.ran) == ("COMPLETED", [{"amount": 30, "currency": "EUR"}])
     assert seen == [(13, "EUR", True), (30, "EUR", True)]
     assert "bad luck" not in str(done["messages"])
+
+
+class Order(BaseModel):
+    """A model that cannot compute one of its fields."""
+
+    item: str
+
+    @computed_field
+    def price(self) -> int:
+        """Fail."""
+        raise OSError
+
+
+def test_an_argument_whose_own_code_fails_is_shown_as_it_was_sent() -> None:
+    assert show({"order": Order(item="tea")}, {"order": {"item": "tea"}}, {"order"}) == {"order": {"item": "tea"}}

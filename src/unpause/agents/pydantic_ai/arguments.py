@@ -201,7 +201,7 @@ def _dumped(value: Any) -> Any:  # noqa: ANN401 - any value of a tool
     for bytes_mode in ("utf8", "base64"):
         try:
             return to_jsonable_python(value, bytes_mode=bytes_mode, inf_nan_mode="strings")
-        except ValueError:
+        except Exception:  # noqa: BLE001, S112 - the boundary around an author's object, whose own code writes it
             continue
     return _MISSING
 

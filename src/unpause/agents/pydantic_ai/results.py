@@ -9,12 +9,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import to_json
 
-from unpause.agents.containment import write
+from unpause.agents.containment import is_stop, write
 from unpause.agents.driver import CallResult
 from unpause.domain.runs import Outcome
 from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replace_unstorable
@@ -54,11 +54,17 @@ async def read_iterator(returned: object, max_bytes: int) -> object:
 async def record_of(returned: object, max_bytes: int) -> CallResult:
     """Return the record of any value that a tool returned.
 
-    The call has failed only where its result is too large or too deep to be kept.
+    The call has failed only where its result is too large or too deep to be kept. One that cannot be read is text.
     """
-    if is_longer(_contents(returned), _LARGE):
-        return await asyncio.to_thread(_record, returned, max_bytes)
-    return _record(returned, max_bytes)
+    try:
+        if is_longer(_contents(returned), _LARGE):
+            return await asyncio.to_thread(_record, returned, max_bytes)
+        return _record(returned, max_bytes)
+    except BaseException as error:  # the boundary around an author's object, whose own code is run to read it
+        if is_stop(error):
+            raise
+        _log.warning("result cannot be read: kept as text", type=type(returned).__name__, error=type(error).__name__)
+        return _record(_text_of(returned), max_bytes)
 
 
 def restore(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool returned, as the record has it
@@ -100,7 +106,7 @@ def json_text(value: object) -> str:
     """Return the JSON text of anything; what is no JSON in it is text."""
     try:
         return to_json(value, fallback=_plain).decode()
-    except PydanticSerializationError:
+    except Exception:  # noqa: BLE001 - the boundary around an author's object, whose own code writes it
         return to_json(replace_unstorable(_dump(value)["return_value"])).decode()
 
 
@@ -173,7 +179,7 @@ def _dump(returned: object) -> dict[str, Any]:
         try:
             value: dict[str, Any] = _ANYTHING.dump_python(candidate, mode="json", by_alias=True, fallback=plain)
             _RETURN.validate_python(value)
-        except (PydanticSerializationError, ValidationError, RecursionError, ValueError, TypeError):
+        except Exception:  # noqa: BLE001, S112 - the boundary around an author's object, whose own code writes it
             continue
         if foreign:
             hint = "return JSON, a dataclass or a Pydantic model"
