@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.databases import NOW, new_run
 from unpause.domain.retention import RetentionKind, RetentionScope
+from unpause.domain.runs import Run
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
 from unpause.store.deliveries import (
     DueDelivery,
@@ -18,8 +19,10 @@ from unpause.store.deliveries import (
     list_due,
     mark_delivered,
     mark_failed,
+    readdress_waiting,
 )
 from unpause.store.engine.database import Connection, Database
+from unpause.store.engine.schema import plain_connection
 from unpause.store.retention import delete_finished_messages, is_due
 from unpause.store.webhooks import (
     find_organization_target,
@@ -181,3 +184,44 @@ async def test_a_run_without_its_own_webhooks_falls_back_and_one_with_none_does_
         assert found.address == GENERAL
 
     await database.write(unit)
+
+
+@pytest.mark.parametrize("new", [None, WebhookTarget(OTHER)], ids=["removed", "changed"])
+async def test_a_message_that_is_being_stored_as_its_webhook_changes_does_not_go_to_the_old_one(
+    database: Database, database_url: str, new: WebhookTarget | None
+) -> None:
+    old = WebhookTarget(GENERAL)
+
+    def begin(connection: Connection) -> Run:
+        replace_organization_target(connection, 1, old, NOW)
+        return new_run(connection)
+
+    def change(connection: Connection) -> None:
+        replace_organization_target(connection, 1, new, NOW)
+        readdress_waiting(connection, 1, old, new)
+
+    run = await database.write(begin)
+    with plain_connection(database_url) as storing, storing.begin():
+        [target] = list_targets(storing, run)
+        add_deliveries(storing, [Delivery("m", 1, target.address, "{}", NOW)])
+        changed = asyncio.create_task(database.write(change))
+        await asyncio.wait({changed}, timeout=0.5)
+    await changed
+    due = await database.read(lambda connection: list_due(connection, LATER, 10))
+    assert [each.address for each in due] == ([] if new is None else [new.address])
+
+
+@pytest.mark.parametrize("new", [None, WebhookTarget(OTHER)], ids=["removed", "changed"])
+async def test_a_message_that_is_stored_while_its_webhook_changes_goes_to_the_new_one(
+    database: Database, database_url: str, new: WebhookTarget | None
+) -> None:
+    def begin(connection: Connection) -> Run:
+        replace_organization_target(connection, 1, WebhookTarget(GENERAL), NOW)
+        return new_run(connection)
+
+    run = await database.write(begin)
+    with plain_connection(database_url) as changing, changing.begin():
+        replace_organization_target(changing, 1, new, NOW)
+        found = asyncio.create_task(database.write(lambda connection: list_targets(connection, run)))
+        await asyncio.wait({found}, timeout=0.5)
+    assert await found == ([] if new is None else [new])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, insert, or_, select
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from unpause.domain.webhooks import Address, WebhookTarget
 from unpause.store.engine.statements import Statement
@@ -34,6 +34,8 @@ _TARGETS = Statement(
         or_(webhook_targets.c.run_key == bindparam("key"), webhook_targets.c.run_key.is_(None)),
     )
     .order_by(webhook_targets.c.id)
+    # A change of a target waits for the messages that are being stored for it, and these for a change under way.
+    .with_for_update(read=True)
 )
 _OF_ORGANIZATION = (
     webhook_targets.c.organization_id == bindparam("organization"),
@@ -47,7 +49,10 @@ _NO_TARGET = WebhookTarget(Address(""), enabled=False)
 
 
 def list_targets(connection: Connection, run: Run) -> list[WebhookTarget]:
-    """Return the targets for the run: its own, where it has any, else the organization's if enabled."""
+    """Return the targets for the run: its own, where it has any, else the organization's if enabled.
+
+    They do not change before the transaction ends.
+    """
     rows = _TARGETS.all(connection, {"organization": run.organization_id, "key": run.id})
     own = [row for row in rows if row["run_key"] is not None]
     return [_target(row) for row in own or rows if row["enabled"]]
@@ -73,9 +78,16 @@ def replace_organization_target(
     # Two at once would else both insert.
     lock_organization(connection, organization_id)
     previous = find_organization_target(connection, organization_id)
-    connection.execute(_FORGET_ORGANIZATION_TARGET, {"organization": organization_id})
-    if target is not None:
-        connection.execute(insert(webhook_targets), [_values(organization_id, target, now)])
+    if target is None:
+        connection.execute(_FORGET_ORGANIZATION_TARGET, {"organization": organization_id})
+        return previous
+    values = _values(organization_id, target, now)
+    if previous is None:
+        connection.execute(insert(webhook_targets), [values])
+    else:
+        # Whoever waits to read this row finds the new target in it, and would find none in another row.
+        changed = update(webhook_targets).where(*_OF_ORGANIZATION).values(values)
+        connection.execute(changed, {"organization": organization_id})
     return previous
 
 
