@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, update
 
+from tests.support.databases import new_run
 from tests.support.runs import ADA, answer, finish, look, start, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.server import SettableClock
@@ -30,6 +32,7 @@ from unpause.services.retention import BATCH, Retention
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Connection
+from unpause.store.engine.schema import plain_connection
 from unpause.store.organization_retention import set_own_rules
 from unpause.store.tables import metadata, organizations, runs, sessions, webhook_deliveries
 
@@ -91,6 +94,17 @@ async def test_what_waits_is_never_forgotten_nor_the_history_that_it_goes_on_wit
         assert await forget(application, 10_000) == 0
         assert (await look(application, waiting)).run.session_id == history.session_id
         assert (await look(application, other.run)).run.status is RunStatus.PAUSED
+
+
+async def test_the_history_of_a_run_that_is_being_created_is_not_forgotten(tmp_path: Path, database_url: str) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+        history = await ended(application)
+        with plain_connection(database_url) as creating, creating.begin():
+            new_run(creating, RunStatus.PAUSED, session_id=history.session_id)
+            forgetting = asyncio.create_task(forget(application, 10_000))
+            await asyncio.wait({forgetting}, timeout=0.5)
+        assert await forgetting == 0
+        assert (await look(application, history)).run.status is RunStatus.COMPLETED
 
 
 async def test_a_paused_run_is_continued_after_a_sweep_that_took_others(tmp_path: Path) -> None:

@@ -58,9 +58,13 @@ def delete_ended_runs(connection: Connection, before: datetime, limit: int, scop
     Those of a session with a run that has not ended stay: they are the history that it goes on with. So do runs with a
     message that is still to be sent, and those that another transaction has locked.
     """
-    chosen = _ended_runs(before, scope).with_only_columns(runs.c.id, runs.c.run_id, runs.c.organization_id)
-    oldest = chosen.order_by(runs.c.ended_at).limit(limit).with_for_update(skip_locked=True, of=runs)
-    found = connection.execute(oldest).all()
+    # With their sessions, which a create has locked: its run, not committed yet, goes on with their history.
+    chosen = _ended_runs(before, scope).join(sessions, sessions.c.id == runs.c.session_key)
+    oldest = chosen.with_only_columns(runs.c.id).order_by(runs.c.ended_at).limit(limit)
+    keys = connection.execute(oldest.with_for_update(skip_locked=True, of=(runs, sessions))).scalars().all()
+    # Again: a create may have been committed since the query began.
+    still = _ended_runs(before, scope).where(runs.c.id.in_(keys))
+    found = connection.execute(still.with_only_columns(runs.c.id, runs.c.run_id, runs.c.organization_id)).all()
     # Messages to others are of no run's row: they may outlive a run that somebody deletes.
     for table in _OUTBOXES:
         connection.execute(delete(table).where(table.c.run_id.in_([row.run_id for row in found])))
