@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 import pytest
 from pydantic_ai import Agent
 
+from tests.services.test_segment_journal_without_a_database import SteppingDriver, built, disturb
 from tests.support.agents import Call, ScriptedModel
 from tests.support.databases import Place
 from tests.support.reaching import reached, until
 from tests.support.runs import start
 from tests.support.serving import running
+from unpause.agents.driver import CallResult, Journal, NewMessage, ProposedCall, SegmentEnd
 from unpause.bootstrap import Application
-from unpause.domain.events import Event
-from unpause.domain.runs import RunStatus, RunView
+from unpause.domain.events import Event, EventType
+from unpause.domain.runs import Outcome, RunStatus, RunView
 from unpause.errors import DatabaseUnavailable
 from unpause.services import segment_journal
 from unpause.store.engine.database import Connection
@@ -138,3 +140,44 @@ async def test_a_run_that_pauses_while_the_end_of_a_call_is_written_keeps_it(
     assert len(rows["messages"]) == 2
     assert views[-1] is not None
     assert {call.tool_name: call.status.value for call in views[-1].tool_calls} == expected
+
+
+async def test_a_call_that_ended_at_its_second_start_is_not_given_back_as_one_that_never_began(tmp_path: Path) -> None:
+    state, failing = {"is": "up"}, asyncio.Event()
+
+    async def steps(journal: Journal) -> SegmentEnd:
+        journal.record_turn([NewMessage("first", ())], [ProposedCall("c", "act", {})])
+        await journal.flush()
+        state["is"] = "slow"
+        with pytest.raises(TimeoutError):
+            # An author's hook around its tools has a limit of time, and tries again.
+            async with asyncio.timeout(0.05):
+                await journal.start_call("c", idempotent=False)
+        state["is"] = "up"
+        await journal.start_call("c", idempotent=False)
+        await journal.finish_call("c", CallResult(Outcome.SUCCESS, "did it", "did it"))
+        state["is"] = "away"
+        await journal.emit(EventType.CONTENT_DELTA)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with built(tmp_path, SteppingDriver(steps)) as application:
+        run = await start(application)
+
+        async def disturbed(write: Callable[[Unit], Awaitable[Any]], unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+            if state["is"] == "slow":
+                await asyncio.sleep(1)
+            if state["is"] == "away":
+                failing.set()
+                raise DatabaseUnavailable
+            return await write(unit)
+
+        disturb(application, disturbed)
+        executing = asyncio.create_task(application.executor.execute(run.id))
+        await failing.wait()
+        executing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await executing
+        await reached(application.database, run.id, RunStatus.PENDING)
+    (call,) = Place.in_folder(tmp_path).dump()["tool_calls"]
+    assert (call["status"], call["result"]) == ("finished", "did it")

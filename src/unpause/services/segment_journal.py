@@ -254,7 +254,7 @@ class SegmentJournal(SegmentState):
         async with self._commit_lock:
             # What came after a write that may not have happened makes no sense without it.
             is_whole = self._torn is None and self._failure is None
-            taken = self._take() if is_whole else PendingWrites(settled=self._not_begun)
+            taken = self._take() if is_whole else PendingWrites(settled=self._list_not_begun())
             # Not tried again here: a process that stops cannot wait.
             changes = {} if taken.usage is None else {"usage": taken.usage}
             try:
@@ -265,6 +265,12 @@ class SegmentJournal(SegmentState):
                 # For the next try of a process that goes on.
                 self._pending = taken
                 raise
+
+    def _list_not_begun(self) -> dict[str, ToolCall]:
+        """Return the calls whose start was interrupted, but for those that were started again since."""
+        return {
+            call_id: call for call_id, call in self._not_begun.items() if self._calls[call_id].status is call.status
+        }
 
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
         async with self._commit_lock:
