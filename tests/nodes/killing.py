@@ -20,8 +20,6 @@ from tests.support.processes import ServerProcess
 
 # A few calls start again after a quarter of a second; in the long storms many start again at once.
 RECOVERY_SECONDS: Final = 5.0 if IS_FULL else 2.0
-# A loaded one cannot promise that.
-_RECOVERY_UNDER_LOAD: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -76,9 +74,8 @@ class Kills:
 
 
 def longest_recovery() -> float:
-    """Return what the median may be on this machine as it is now."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    return RECOVERY_SECONDS if load <= 2 * cores else _RECOVERY_UNDER_LOAD
+    """Return what the median may be on this machine as it is now: as much longer as it has more to do."""
+    return RECOVERY_SECONDS * max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
 
 
 def _working(cluster: Cluster) -> set[int]:

@@ -161,12 +161,12 @@ def ask(url: httpx.URL, request: Request, content: bytes) -> Answer:
         # The server may answer before it has read everything, and close.
         with suppress(ConnectionError):
             connection.sendall(content)
-            if not request.is_http:
+            if not request.keeps_to_http:
                 _end_sending(connection)
         with HTTPResponse(connection, method=request.method) as response:
             try:
                 response.begin()
-                body = _read(response, began + ANSWER_SECONDS)
+                body = response.read1(_PIECE) if _is_endless(request) else _read(response, began + ANSWER_SECONDS)
             except (HTTPException, ConnectionError):
                 return Answer(NO_ANSWER, "", b"", time.monotonic() - began)
             media_type = response.headers.get_content_type()
@@ -181,6 +181,11 @@ def _end_sending(connection: socket.socket) -> None:
         # The server has closed: that is no ConnectionError here.
         if error.errno != errno.ENOTCONN:
             raise
+
+
+def _is_endless(request: Request) -> bool:
+    """Whether the answer is a stream that goes on as long as somebody reads it."""
+    return request.method == "GET" and request.target.partition(b"?")[0] == b"/inbox/events"
 
 
 def _read(response: HTTPResponse, until: float) -> bytes:
@@ -198,7 +203,7 @@ def what_is_wrong(request: Request, answer: Answer) -> str | None:
     if answer.seconds > ANSWER_SECONDS:
         return f"took {answer.seconds:.0f} seconds"
     if answer.status == NO_ANSWER:
-        return "no answer" if request.is_http else None
+        return "no answer" if request.keeps_to_http else None
     if answer.status >= 500:
         return f"status {answer.status}"
     if answer.status < 400 or request.method == "HEAD":
@@ -207,7 +212,7 @@ def what_is_wrong(request: Request, answer: Answer) -> str | None:
         is_preflight = request.method == "OPTIONS" and any(
             name == b"Access-Control-Request-Method" for name, _ in request.fields
         )
-        return None if is_preflight or not request.is_http else f"status {answer.status} as {answer.media_type}"
+        return None if is_preflight or not request.keeps_to_http else f"status {answer.status} as {answer.media_type}"
     return _wrong_shape(request, answer)
 
 

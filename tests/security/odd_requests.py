@@ -53,7 +53,7 @@ _URLS: Final = (
 
 @dataclass(frozen=True)
 class Request:
-    """A request; ``announced`` is added to the length it says, ``is_http`` is whether it keeps to the rules of HTTP."""
+    """A request; ``announced`` is added to the length it says, ``is_http`` is whether it was made by HTTP's rules."""
 
     method: str
     target: bytes
@@ -63,6 +63,11 @@ class Request:
     is_http: bool = True
     tail: bytes = b""
     is_chunked: bool = False
+
+    @property
+    def keeps_to_http(self) -> bool:
+        """Whether it keeps to the rules of HTTP; two Host fields do not."""
+        return self.is_http and sum(name.lower() == b"host" for name, _ in self.fields) < 2
 
     def to(self, names: Mapping[str, str]) -> bytes:
         """Return the bytes to send, about the run, and with the tokens, of these names."""

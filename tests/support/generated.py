@@ -66,16 +66,8 @@ _EVENT_DATA: Final = {
     "required": ["event", "run_id"],
 }
 _TEXT: Final = {"type": "string", "minLength": 1}
-_EVENT: Final = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "pattern": "^[0-9]+$"},
-        "event": _TEXT,
-        "data": {**_TEXT, "contentMediaType": "application/json", "contentSchema": _EVENT_DATA},
-    },
-    "required": ["event", "data"],
-    "additionalProperties": False,
-}
+# Of a run's event its number; of the inbox's a moment and the request, so that one comes again with the same id.
+_RUN_ID, _INBOX_ID = "^[0-9]+$", "^[0-9]+-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 _AG_UI_EVENT: Final = {
     "type": "object",
@@ -84,6 +76,21 @@ _AG_UI_EVENT: Final = {
     "required": ["data"],
     "additionalProperties": False,
 }
+
+
+def _event(reference: str) -> Json:
+    """Return the schema of a stream's items, which the document refers to so."""
+    if reference.endswith("/AgUiEventItem"):
+        return _AG_UI_EVENT
+    data = {**_TEXT, "contentMediaType": "application/json", "contentSchema": _EVENT_DATA}
+    pattern = _INBOX_ID if reference.endswith("/InboxEventItem") else _RUN_ID
+    return {
+        "type": "object",
+        "properties": {"id": {"type": "string", "pattern": pattern}, "event": _TEXT, "data": data},
+        "required": ["event", "data"],
+        "additionalProperties": False,
+    }
+
 
 _SUCCESS: Final = range(200, 300)
 _INVALID: Final = 422
@@ -122,15 +129,14 @@ def read_document() -> Json:
             for response in operation["responses"].values():
                 content = response.get("content", {})
                 if "text/event-stream" in content:
-                    is_ag_ui = content["text/event-stream"]["x-itemSchema"]["$ref"].endswith("/AgUiEventItem")
-                    schema = _AG_UI_EVENT if is_ag_ui else _EVENT
-                    content["text/event-stream"] = {"schema": schema}
+                    reference = content["text/event-stream"]["x-itemSchema"]["$ref"]
+                    content["text/event-stream"] = {"schema": _event(reference)}
     return document
 
 
 def examples(usual: int) -> int:
-    """Return how many examples to generate: UNPAUSE_FUZZ_EXAMPLES, or as many as usual."""
-    return int(os.environ.get("UNPAUSE_FUZZ_EXAMPLES", usual))
+    """Return how many examples to generate: FUZZ_EXAMPLES, or as many as usual."""
+    return int(os.environ.get("FUZZ_EXAMPLES", usual))
 
 
 def schema_of(document: Json, usual: int) -> BaseSchema:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from unpause.domain.audit_chain import Seal, seal
-from unpause.errors import DatabaseUnavailable
+from unpause.errors import DatabaseBusy, DatabaseUnavailable
 from unpause.store.audit_chain import add_head, list_unsealed, list_unsealed_organizations, lock_head, write_seals
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class AuditSealing:
                 count += await self._seal(organization_id, has_head=has_head)
             except DatabaseUnavailable:
                 raise
+            except DatabaseBusy:
+                _log.warning("audit trail not sealed: row locked", organization_id=organization_id)
             except Exception:  # noqa: BLE001 - the trail of one organization, which somebody changed, holds up no other
                 _log.exception("audit trail not sealed", organization_id=organization_id)
         return count
