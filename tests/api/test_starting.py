@@ -58,17 +58,18 @@ async def test_the_health_check_is_answered_at_once_and_every_other_request_once
     async with starting(tmp_path) as (app, client):
         waiting = {path: asyncio.create_task(client.get(path)) for path in ANSWERS}
         foreign = asyncio.create_task(client.get("/health", headers={"Origin": "https://elsewhere.example"}))
+        rebound = asyncio.create_task(client.get("/health", headers={"Host": "elsewhere.example"}))
         method = asyncio.create_task(client.post("/health"))
         assert (await client.get("/health")).json()["status"] == "ok"
         loading = asyncio.create_task(app.load())
         health = await client.get("/health", headers={"X-Request-ID": "probe-1"})
         fields = ("x-content-type-options", "x-request-id")
         assert (health.status_code, *map(health.headers.get, fields)) == (200, "nosniff", "probe-1")
-        assert not any(request.done() for request in (*waiting.values(), foreign, method))
+        assert not any(request.done() for request in (*waiting.values(), foreign, rebound, method))
         may_load.set()
         await loading
         assert {path: (await request).status_code for path, request in waiting.items()} == ANSWERS
-        assert ((await foreign).status_code, (await method).status_code) == (403, 405)
+        assert [(await each).status_code for each in (foreign, rebound, method)] == [403, 403, 405]
 
 
 async def test_a_request_gets_no_answer_of_an_application_whose_routes_cannot_be_loaded(

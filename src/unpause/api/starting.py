@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import Headers
 from starlette.routing import Route, Router
 
 from unpause.api.liveness import HEALTH_PATH, answer_health
@@ -27,12 +29,15 @@ else:
     app = LazyModule("unpause.api.app")
     sse = LazyModule("unpause.api.sse")
 
+# The names of this machine with which a health check of an open server is answered at once.
+_OWN_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
 
 class StartingApp:
     """Runs the application's background work, and answers the health check; loads what answers everything else.
 
     FastAPI and the routes take a third of the time that it takes to load a server. Until they are there, all other
-    requests wait for them, and so does a health check from a web page: it may have to be refused.
+    requests wait for them, and so does a health check that may come from a web page: it may have to be refused.
     """
 
     def __init__(self, application: Application) -> None:
@@ -52,7 +57,7 @@ class StartingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
-        if scope["type"] == "lifespan" or (self._complete is None and _is_health_check(scope)):
+        if scope["type"] == "lifespan" or (self._complete is None and self._is_health_check(scope)):
             await self._early(scope, receive, send)
             return
         if self._complete is None:
@@ -60,6 +65,14 @@ class StartingApp:
         if self._complete is None:
             raise RuntimeError("the routes could not be loaded, and the server stops")
         await self._complete(scope, receive, send)
+
+    def _is_health_check(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "GET" or route_path(scope) != HEALTH_PATH:
+            return False
+        headers = Headers(scope=scope)
+        # A page whose host has been given this machine's address sends no Origin to it.
+        host = re.sub(r":\d*$", "", headers.get("host", ""))
+        return "origin" not in headers and (host in _OWN_HOSTS or not self._application.authenticator.is_open)
 
 
 def _early_app(application: Application) -> ASGIApp:
@@ -75,8 +88,3 @@ def _early_app(application: Application) -> ASGIApp:
 
     router = Router([Route(HEALTH_PATH, get_health, methods=["GET"])], lifespan=lifespan)
     return RoutePath(Observation(SecurityHeaders(router), access_log=application.settings.access_log))
-
-
-def _is_health_check(scope: Scope) -> bool:
-    is_health = scope["type"] == "http" and scope["method"] == "GET" and route_path(scope) == HEALTH_PATH
-    return is_health and all(name != b"origin" for name, _ in scope["headers"])
