@@ -10,11 +10,15 @@ import pytest
 from sqlalchemy import JSON, Text, update
 
 from tests.support.caller import path_of
+from tests.support.databases import NOW
 from tests.support.server import Server, served
 from tests.support.toolbox import JsonObject, plan
 from unpause.domain.audit_chain import ChainCheck
+from unpause.domain.erasure import Erased
+from unpause.domain.grants import Grant, GrantMatch, GrantScope
 from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN
+from unpause.domain.tokens import Token
 from unpause.errors import InvalidInput
 from unpause.services.audit_chain import AuditSealing
 from unpause.services.erasure import Erasure
@@ -22,7 +26,9 @@ from unpause.store.audit import UnreadableEntry
 from unpause.store.audit_chain import list_chains, stream_sealed
 from unpause.store.engine.database import Connection
 from unpause.store.erasure.texts import ERASED_OF_RUN
+from unpause.store.grants import add_grant
 from unpause.store.tables import audit, requirements, runs
+from unpause.store.tokens import add_token
 
 NAME = 'ada_%"é'
 TEXT = "canary text é"
@@ -194,6 +200,48 @@ async def test_unfinished_runs_refuse_it_unless_they_are_cancelled(server: Serve
     await erase(server, cancels=True)
     assert (await server.user("root").read(run))["status"] == "CANCELLED"
     assert json.dumps(NAME)[1:-1] not in json.dumps(await server.dump(), default=str)
+
+
+async def test_what_a_request_adds_that_had_begun_before_the_erasure_ends_with_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.add_user(1, NAME, ADMIN)
+    late = Grant(
+        id="late",
+        organization_id=1,
+        agent_id="toolbox",
+        tool_name="note",
+        scope=GrantScope.UNTIL,
+        match=GrantMatch.TOOL,
+        created_at=NOW,
+        user_id=NAME,
+        arguments={"text": TEXT},
+        granted_by=NAME,
+        granter=NAME,
+    )
+    token = Token("late", 1, NAME, None, "of nothing", (ADMIN,), NOW)
+    erase_names = Erasure._erase_names  # noqa: SLF001 - the moment between two of its steps
+    rounds: list[Erased] = []
+
+    def add_late(connection: Connection) -> None:
+        add_grant(connection, late)
+        add_token(connection, token)
+
+    async def add_and_erase(self: Erasure, erased: Erased) -> None:
+        if not rounds:
+            await server.application.database.write(add_late)
+        rounds.append(erased)
+        await erase_names(self, erased)
+
+    monkeypatch.setattr(Erasure, "_erase_names", add_and_erase)
+    pseudonym = await erase(server)
+    rows = await server.dump()
+    [left] = rows["grants"]
+    assert (left["user_id"], left["granted_by"], left["granter"]) == (pseudonym,) * 3
+    assert (left["revoked_at"], left["revoked_by"]) == (server.clock.now(), "command line")
+    assert (left["arguments"], left["fingerprint"]) == (None, None)
+    assert all(row["revoked_at"] is not None for row in rows["tokens"] if row["user_id"] == pseudonym)
+    assert NAME not in {row["user_id"] for row in rows["tokens"]}
 
 
 async def test_an_erasure_that_was_interrupted_goes_on_with_its_pseudonym(

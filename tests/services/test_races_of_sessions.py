@@ -82,18 +82,23 @@ def offsets() -> list[float]:
     return [0.001 * (number - _ROUNDS // 3) for number in range(_ROUNDS)]
 
 
-async def paused_in(application: Application, session_id: str) -> Accepted:
+async def paused_in(application: Application, session_id: str, prompt: str = "hello") -> Accepted:
     """Make a run in the session and wait until it has paused."""
-    accepted = await application.service.create_run(ADA, CreateRun("scripted", "hello", session_id))
+    accepted = await application.service.create_run(ADA, CreateRun("scripted", prompt, session_id))
     await follow(application, accepted.run)
     return accepted
 
 
-async def test_of_a_continue_and_the_end_of_its_session_one_wins(nodes: tuple[Application, Application]) -> None:
+async def test_of_a_continue_and_the_end_of_its_session_one_wins(
+    nodes: tuple[Application, Application], released: asyncio.Event
+) -> None:
     one, other = nodes
     for later in offsets():
         session_id = str(uuid4())
-        run = (await paused_in(one, session_id)).run
+        released.set()
+        run = (await paused_in(one, session_id, "held")).run
+        # Once it has completed, its session may be deleted.
+        released.clear()
         yes = ContinueRun((ToolAnswer(f"call-{run.id}", confirmed=True),))
         continued, deleted = await together(
             later,
@@ -102,6 +107,7 @@ async def test_of_a_continue_and_the_end_of_its_session_one_wins(nodes: tuple[Ap
         )
         if isinstance(continued, Accepted):
             assert isinstance(deleted, Conflict), deleted
+            released.set()
             await follow(one, run, continued.after)
             assert (await look(one, run)).run.status is RunStatus.COMPLETED
         else:

@@ -97,8 +97,9 @@ class Erasure:
         """
         _refuse_pseudonym(name)
         erased = await self._write(lambda connection, now: self._begin(connection, name, now, cancels=cancels))
-        await self._write(lambda connection, now: self._revoke(connection, erased, now))
         for _ in range(_MAX_ROUNDS):
+            # In each round: a request that had begun before may have added a token, a channel or a grant.
+            await self._write(lambda connection, now: self._revoke(connection, erased, now))
             await self._erase_texts(erased)
             await self._erase_trail(erased)
             await self._erase_sessions(erased)

@@ -34,8 +34,6 @@ _NAMED: Final[tuple[Column[str], ...]] = (
     approvals.c.user_id,
     approvals.c.resolved_by,
     requirements.c.decided_by,
-    grants.c.user_id,
-    grants.c.granted_by,
     grants.c.granter,
     grants.c.revoked_by,
     sessions.c.user_id,

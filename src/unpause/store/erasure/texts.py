@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import case, delete, func, or_, select, update
 
 from unpause.domain.events import EventType
 from unpause.store.run_queue import FINAL_STATUSES
@@ -157,14 +157,25 @@ def erase_some_sessions(connection: Connection, erased: Erased, limit: int) -> i
 
 
 def erase_grants(connection: Connection, erased: Erased, now: datetime) -> None:
-    """Revoke the grants for the user, and those that the user has given; erase what they are about."""
+    """Revoke the grants for the user, and those that the user has given; erase what they are about, and the name.
+
+    All in one statement: by a grant that is added between two of them the next round finds the user.
+    """
     of_user = (
         grants.c.organization_id == erased.organization_id,
         or_(grants.c.user_id == erased.name, grants.c.granted_by == erased.name),
     )
-    ended = update(grants).where(*of_user, grants.c.revoked_at.is_(None))
-    connection.execute(ended.values(revoked_at=now, revoked_by="command line"))
-    connection.execute(update(grants).where(*of_user).values(arguments=None, fingerprint=None))
+    names = {
+        column.name: case((column == erased.name, erased.pseudonym), else_=column)
+        for column in (grants.c.user_id, grants.c.granted_by)
+    }
+    revoked = {
+        "revoked_at": func.coalesce(grants.c.revoked_at, now),
+        "revoked_by": case((grants.c.revoked_at.is_(None), "command line"), else_=grants.c.revoked_by),
+    }
+    connection.execute(
+        update(grants).where(*of_user).values({**names, **revoked, "arguments": None, "fingerprint": None})
+    )
 
 
 def is_neutral(text: str | None) -> bool:
