@@ -11,10 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from unpause.api.errors import refuse_method
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.observation import Observation
-from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck, local_origins
+from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck
 from unpause.api.middleware.run_links import RunLinks
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS
+from unpause.api.own_hosts import OwnHosts
 from unpause.api.prefix import RoutePath
 from unpause.api.rate_limits import RateLimits
 from unpause.api.routes import add_routes
@@ -98,14 +99,14 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
         # AgentOS's control plane is a web page that sends a token; an open server accepts no page from elsewhere.
         allow_origins=[*settings.cors_origins, *(() if application.authenticator.is_open else _CONTROL_PLANE)],
         # An open server accepts pages of this machine, from any port.
-        allow_origin_regex=local_origins(settings.host) if application.authenticator.is_open else None,
+        allow_origin_regex=OwnHosts(settings.host).origins if application.authenticator.is_open else None,
         allow_credentials=True,
         allow_methods=["DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"],
         allow_headers=["*"],
         expose_headers=["*"],
     )
     if application.authenticator.is_open:
-        app.add_middleware(LoopbackOnly, host=settings.host, origins=frozenset(settings.cors_origins))
+        app.add_middleware(LoopbackOnly, own=OwnHosts(settings.host), origins=frozenset(settings.cors_origins))
     app.add_middleware(NulCheck)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SecurityHeaders)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
 from unpause.api import notifications
 from unpause.api.ag_ui import routes as ag_ui
 from unpause.api.agentos import approvals, audit, config, follow, sessions
@@ -20,6 +23,7 @@ from unpause.api.inbox import grants
 from unpause.api.inbox import routes as inbox
 from unpause.api.metrics import add_metrics
 from unpause.api.openapi import describe_app
+from unpause.api.permissions import PUBLIC
 from unpause.api.reference import add_reference
 from unpause.api.runs import routes as run_routes
 
@@ -46,9 +50,19 @@ def add_routes(app: FastAPI) -> None:
     """Add all routes to the application."""
     application: Application = app.state.application
     app.router.routes.extend(route for router in _ROUTERS for route in router.routes)
+    _answer_head(app)
     describe_app(app)
     add_reference(app)
     if application.settings.console:
         add_console(app)
     if application.settings.metrics:
         add_metrics(app, application.metrics)
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Have load balancers and monitors ask with HEAD, too, which FastAPI answers with 405, unlike Starlette."""
+    for route in tuple(app.routes):
+        if isinstance(route, APIRoute) and route.path in PUBLIC:
+            head = Route(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+            head.app = route.app
+            app.router.routes.append(head)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
 from starlette.routing import Route, Router
@@ -13,6 +12,7 @@ from starlette.routing import Route, Router
 from unpause.api.liveness import HEALTH_PATH, answer_health
 from unpause.api.middleware.observation import Observation
 from unpause.api.middleware.security_headers import SecurityHeaders
+from unpause.api.own_hosts import OwnHosts
 from unpause.api.prefix import RoutePath, route_path
 from unpause.lazy import LazyModule
 
@@ -29,8 +29,7 @@ else:
     app = LazyModule("unpause.api.app")
     sse = LazyModule("unpause.api.sse")
 
-# The names of this machine with which a health check of an open server is answered at once.
-_OWN_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_READING: Final = frozenset({"GET", "HEAD"})
 
 
 class StartingApp:
@@ -42,6 +41,7 @@ class StartingApp:
 
     def __init__(self, application: Application) -> None:
         self._application = application
+        self._own_hosts = OwnHosts(application.settings.host)
         self._early = _early_app(application)
         self._complete: ASGIApp | None = None
         self._has_ended = asyncio.Event()
@@ -67,12 +67,13 @@ class StartingApp:
         await self._complete(scope, receive, send)
 
     def _is_health_check(self, scope: Scope) -> bool:
-        if scope["type"] != "http" or scope["method"] != "GET" or route_path(scope) != HEALTH_PATH:
+        if scope["type"] != "http" or scope["method"] not in _READING or route_path(scope) != HEALTH_PATH:
             return False
         headers = Headers(scope=scope)
+        if "origin" in headers:
+            return False
         # A page whose host has been given this machine's address sends no Origin to it.
-        host = re.sub(r":\d*$", "", headers.get("host", ""))
-        return "origin" not in headers and (host in _OWN_HOSTS or not self._application.authenticator.is_open)
+        return not self._application.authenticator.is_open or self._own_hosts.has_host(headers.get("host", ""))
 
 
 def _early_app(application: Application) -> ASGIApp:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -17,6 +16,8 @@ from unpause.api.errors import body_for
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from unpause.api.own_hosts import OwnHosts
 
 _TOO_LARGE = 413
 _TOO_SLOW = 408
@@ -32,7 +33,6 @@ _ONCE = frozenset({b"authorization", b"content-type", b"idempotency-key", b"last
 _REPEATED = 400
 _ENCODINGS = frozenset({b"", b"identity"})
 _UNSUPPORTED = 415
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _BodyRefused(Exception):
@@ -119,9 +119,9 @@ class LoopbackOnly:
     port may be open to other machines: a client with an address of one is refused, too.
     """
 
-    def __init__(self, app: ASGIApp, host: str, origins: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, own: OwnHosts, origins: frozenset[str]) -> None:
         self._app = app
-        self._names = _LOOPBACK_NAMES | {host}
+        self._own = own
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,10 +133,10 @@ class LoopbackOnly:
         await self._app(scope, receive, send)
 
     def _is_local(self, headers: Headers) -> bool:
-        if _name(f"//{headers.get('host', '')}") not in self._names:
+        if not self._own.has_host(headers.get("host", "")):
             return False
         origin = headers.get("origin")
-        return origin is None or origin in self._origins or _name(origin) in self._names
+        return origin is None or origin in self._origins or self._own.has_origin(origin)
 
 
 def _is_here(scope: Scope) -> bool:
@@ -194,12 +194,6 @@ def _head_refused(scope: Scope) -> tuple[int, str] | None:
     return None
 
 
-def local_origins(host: str) -> str:
-    """Return a pattern of the local origins that ``LoopbackOnly`` accepts."""
-    names = (f"\\[{re.escape(name)}\\]" if ":" in name else re.escape(name) for name in {*_LOOPBACK_NAMES, host})
-    return rf"https?://(?:{'|'.join(sorted(names))})(?::[0-9]{{1,5}})?"
-
-
 class NulCheck:
     """Answers 400 to a URL with U+0000 in it: no name has it, and PostgreSQL refuses it."""
 
@@ -213,10 +207,3 @@ class NulCheck:
             await JSONResponse(body, 400)(scope, receive, send)
             return
         await self._app(scope, receive, send)
-
-
-def _name(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
