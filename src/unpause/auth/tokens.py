@@ -115,22 +115,19 @@ def replace_token(
     Raises NotFound, or InvalidInput for one that is revoked or expired.
     """
     old = _get(connection, public)
-    if not old.is_valid(now):
+    ends = now + overlap if old.expires_at is None else min(now + overlap, old.expires_at)
+    # The old one first: who revokes or replaces it at the same time has come before, or waits.
+    if not old.is_valid(now) or not (set_expiry if overlap else set_revoked)(connection, old.id, ends):
         raise InvalidInput(f"Token {old.id} is revoked or expired: create a new one")
-    lifetime = old.expires_at - old.created_at if old.expires_at else None
     new = NewToken(
         organization_id=old.organization_id,
         user_id=old.user_id,
         name=old.name,
         scopes=old.scopes,
-        lifetime=lifetime,
+        lifetime=old.expires_at - old.created_at if old.expires_at else None,
     )
     created = create_token(connection, new, by, now)
-    if overlap:
-        set_expiry(connection, old.id, now + overlap)
-        _note(connection, by, AuditAction.TOKEN_REVOKED, old, now, {"at": (now + overlap).isoformat()})
-    else:
-        revoke_token(connection, old.id, by, now)
+    _note(connection, by, AuditAction.TOKEN_REVOKED, old, now, {"at": ends.isoformat()} if overlap else None)
     return created
 
 

@@ -75,7 +75,9 @@ class ChannelService:
 
         def unit(connection: Connection) -> None:
             channel = self._find(connection, principal, key)
-            delete_channel(connection, key)
+            if not delete_channel(connection, key):
+                # By another request, since it was found.
+                raise NotFound(_NO_CHANNEL)
             self._record(connection, principal, AuditAction.CHANNEL_REMOVED, channel, key)
 
         await self._database.write(unit)

@@ -37,6 +37,8 @@ _VALID = Statement(
     .outerjoin(tokens, tokens.c.id == notification_channels.c.token_id)
     .where(_OF_ORGANIZATION, _IS_VALID)
     .order_by(notification_channels.c.id)
+    # One that is removed meanwhile waits for the notifications that are being stored for it: they refer to its row.
+    .with_for_update(read=True, key_share=True, of=notification_channels)
 )
 
 
@@ -59,7 +61,10 @@ def add_channel(connection: Connection, channel: Channel) -> int:
 
 
 def list_valid_channels(connection: Connection, organization_id: int, now: datetime) -> list[Channel]:
-    """Return the organization's channels, and those of its users whose token is neither revoked nor expired."""
+    """Return the organization's channels, and those of its users whose token is neither revoked nor expired.
+
+    None of them is removed before the transaction ends.
+    """
     return [read_channel(row) for row in _VALID.all(connection, {"organization": organization_id, "now": now})]
 
 
@@ -91,9 +96,10 @@ def count_channels(connection: Connection, organization_id: int, user_id: str | 
     return int(connection.execute(query).scalar_one())
 
 
-def delete_channel(connection: Connection, key: int) -> None:
-    """Delete the channel with its notifications."""
-    connection.execute(delete(notification_channels).where(notification_channels.c.id == key))
+def delete_channel(connection: Connection, key: int) -> bool:
+    """Delete the channel with its notifications; return False where there is none."""
+    gone = delete(notification_channels).where(notification_channels.c.id == key).returning(notification_channels.c.id)
+    return connection.execute(gone).scalar() is not None
 
 
 def read_channel(row: Record) -> Channel:

@@ -56,11 +56,12 @@ _DUE = (
     .limit(bindparam("limit"))
 )
 _FIRST_DUE = first_due(notifications.c.next_attempt_at)
-# Locked: of two workers one decides what the channel gets now. The other looks again at its next poll.
+# Locked: of two workers one decides what the channel gets now. The other looks again at its next poll. Not against
+# those who store notifications for it.
 _CHANNEL = (
     select(*notification_channels.c)
     .where(notification_channels.c.id == bindparam("channel"))
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, key_share=True)
 )
 # What somebody has decided, or what has ended, needs no message any more.
 _IS_OPEN = or_(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, exists, insert, literal, or_, select, tuple_, update
+from sqlalchemy import bindparam, case, exists, insert, literal, or_, select, tuple_, update
 
 from unpause.domain.tokens import Token
 from unpause.store.columns import Instant
@@ -72,14 +72,16 @@ def set_revoked(connection: Connection, token_id: str, now: datetime) -> bool:
     return connection.execute(statement).scalar() is not None
 
 
-def set_expiry(connection: Connection, token_id: str, moment: datetime) -> None:
-    """Have the token expire at the moment, unless it expires before."""
+def set_expiry(connection: Connection, token_id: str, moment: datetime) -> bool:
+    """Have the token expire at the moment, unless it expires before; return False for one that is revoked, or none."""
+    is_later = or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > moment)
     statement = (
         update(tokens)
-        .where(tokens.c.id == token_id, or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > moment))
-        .values(expires_at=moment)
+        .where(tokens.c.id == token_id, tokens.c.revoked_at.is_(None))
+        .values(expires_at=case((is_later, moment), else_=tokens.c.expires_at))
+        .returning(tokens.c.id)
     )
-    connection.execute(statement)
+    return connection.execute(statement).scalar() is not None
 
 
 def touch_tokens(connection: Connection, used: Iterable[tuple[str, datetime]]) -> None:

@@ -13,10 +13,10 @@ The order of locks, from the first to the last, so that no two transactions dead
 3. the run, FOR UPDATE: by whatever answers, moves or deletes it; several of one session in the order of their ids;
 4. the rows of the run: requirements, approvals, calls, events, and webhooks to send.
 
-An executor locks nothing but its run and the rows of that, and FOR SHARE the webhooks that it stores messages for.
-Sweeps and claims skip what is locked. A lock of an organization (``lock_organization``, ``has_room``) comes after an
-Idempotency-Key and before all others: nothing that holds a session or a run takes one, but for a create near the limit
-of unfinished runs, which locks nothing after it.
+An executor locks nothing but its run and the rows of that, and against removal the webhooks and channels that it stores
+messages for. Sweeps and claims skip what is locked. A lock of an organization (``lock_organization``, ``has_room``)
+comes after an Idempotency-Key and before all others: nothing that holds a session or a run takes one, but for a create
+near the limit of unfinished runs, which locks nothing after it.
 """
 
 from __future__ import annotations

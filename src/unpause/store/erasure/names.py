@@ -22,7 +22,7 @@ from unpause.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy import Column, ColumnElement, Table
     from sqlalchemy.engine import Connection
@@ -57,8 +57,9 @@ def list_renames(erased: Erased) -> list[Callable[[Connection], int]]:
 def _rename_column(connection: Connection, erased: Erased, column: Column[str]) -> int:
     table = column.table
     some = select(table.c.id).where(table.c.organization_id == erased.organization_id, column == erased.name)
-    changed = update(table).where(table.c.id.in_(some.limit(_BATCH))).values({column.name: erased.pseudonym})
-    return connection.execute(changed).rowcount
+    # Once more the name: somebody else's may stand there since the rows were found.
+    changed = update(table).where(table.c.id.in_(some.limit(_BATCH)), column == erased.name)
+    return connection.execute(changed.values({column.name: erased.pseudonym})).rowcount
 
 
 def _rename_inputs(connection: Connection, erased: Erased) -> int:
@@ -78,7 +79,18 @@ def _rename_json(connection: Connection, erased: Erased, column: Column[Any]) ->
     query = select(table.c.id, column).where(
         table.c.organization_id == erased.organization_id, mentions(cast(column, Text), erased.name)
     )
+    if table is requirements:
+        different = (key for key, value in connection.execute(query).all() if erased.replaced_names(value) != value)
+        query = select(table.c.id, column).where(table.c.id.in_(_locked(connection, islice(different, _BATCH))))
     return _rewrite(connection, table, column, query, erased)
+
+
+def _locked(connection: Connection, keys: Iterable[str]) -> list[str]:
+    """Lock the runs of these requirements, as those who vote do: neither overwrites what the other has written."""
+    found = list(keys)
+    of_them = select(requirements.c.run_key).where(requirements.c.id.in_(found))
+    connection.execute(select(runs.c.id).where(runs.c.id.in_(of_them)).order_by(runs.c.id).with_for_update())
+    return found
 
 
 def _rename_events(connection: Connection, erased: Erased) -> int:

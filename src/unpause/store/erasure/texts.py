@@ -55,19 +55,24 @@ _OF_RUN: Final = (messages, inputs, idempotency_keys, webhook_targets)
 
 
 def revoke_access(connection: Connection, erased: Erased, now: datetime) -> list[str]:
-    """Revoke the user's tokens, end their console sessions, remove their channels; return the tokens' ids."""
+    """Revoke the user's tokens, end their console sessions, remove their channels.
+
+    Return the ids of the tokens that were not revoked before. A token gets the pseudonym in the statement that revokes
+    it: one that is added between two statements still has the name in the next round.
+    """
     of_user = (tokens.c.organization_id == erased.organization_id, tokens.c.user_id == erased.name)
-    found = connection.execute(select(tokens.c.id).where(*of_user).order_by(tokens.c.id)).scalars().all()
+    renamed = update(tokens).where(*of_user).values(user_id=erased.pseudonym, name=None).returning(tokens.c.id)
+    revoking = renamed.where(tokens.c.revoked_at.is_(None)).values(revoked_at=now)
+    valid = connection.execute(revoking).scalars().all()
+    others = connection.execute(renamed.where(tokens.c.revoked_at.is_not(None))).scalars().all()
     for table in (console_sessions, login_links):
-        connection.execute(delete(table).where(table.c.token_id.in_(found)))
-    connection.execute(update(tokens).where(*of_user, tokens.c.revoked_at.is_(None)).values(revoked_at=now))
-    connection.execute(update(tokens).where(*of_user).values(user_id=erased.pseudonym, name=None))
+        connection.execute(delete(table).where(table.c.token_id.in_([*valid, *others])))
     of_channel = (
         notification_channels.c.organization_id == erased.organization_id,
         notification_channels.c.user_id == erased.name,
     )
     connection.execute(delete(notification_channels).where(*of_channel))
-    return list(found)
+    return sorted(valid)
 
 
 def erase_some_runs(connection: Connection, erased: Erased, limit: int) -> int:
