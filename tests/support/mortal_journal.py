@@ -153,12 +153,11 @@ class MortalJournal:
 
     async def finish_call(self, call_id: str, result: CallResult) -> None:
         """Note the end."""
-        self.settle_call(call_id, result)
-        self.commit()
+        self.finish_call_soon(call_id, result)
 
     def finish_call_soon(self, call_id: str, result: CallResult) -> None:
         """Note the end at once."""
-        self.settle_call(call_id, result)
+        self._finish(call_id, result)
         self.commit()
 
     async def flush(self) -> None:
@@ -166,14 +165,16 @@ class MortalJournal:
 
     def settle_call(self, call_id: str, result: CallResult) -> None:
         """Note the end of a call, unless it is known."""
-        if self._calls[call_id].status is CallStatus.FINISHED:
-            return
+        if self._calls[call_id].status is not CallStatus.FINISHED:
+            self._finish(call_id, result)
+
+    def _finish(self, call_id: str, result: CallResult) -> None:
         self._calls[call_id] = replace(
             self._calls[call_id],
             status=CallStatus.FINISHED,
             outcome=result.outcome,
             result=result.value,
-            result_text=result.text,
+            result_text=result.text if result.is_final else None,
         )
 
     async def defer_call(self, call_id: str) -> None:

@@ -75,11 +75,16 @@ class ProposedCall:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """How a call ended: the driver's own JSON of the result, and the text the model reads."""
+    """How a call ended: the driver's own JSON of the result, and the text the model reads.
+
+    One that is not ``is_final`` is kept, so that the tool does not run again, and shown to nobody: what the agent's own
+    code makes of it follows.
+    """
 
     outcome: Outcome
     value: Any
     text: str
+    is_final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +273,10 @@ class Journal(Protocol):
         ...
 
     def finish_call_soon(self, call_id: str, result: CallResult) -> None:
-        """Begin to write how the call ended; on disk when a ``flush`` after it returns, and before any later start."""
+        """Begin to write how the call ended; on disk when a ``flush`` after it returns, and before any later start.
+
+        A result that is not final is followed by one that is, in this segment or a later one.
+        """
         ...
 
     async def flush(self) -> None:

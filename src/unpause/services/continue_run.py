@@ -295,6 +295,9 @@ def _decided(call: ToolCall, requirement: Requirement, answer: Answer) -> ToolCa
             result_text=answer.result,
             finished_at=answer.at,
         )
+    if call.status is CallStatus.FINISHED:
+        # What was asked is whether anybody gets its result: it has run.
+        return call
     arguments = {**call.tool_args, **(answer.values or {})}
     return replace(call, status=CallStatus.PROPOSED, tool_args=arguments, started_at=None)
 

@@ -197,7 +197,7 @@ class SegmentState:
     def _add_finished(self, call_id: str, result: CallResult) -> None:
         call = self._finished(call_id, result)
         self._update_call(call)
-        if call.is_shown:
+        if call.is_shown and result.is_final:
             self._add_call_end(call, result)
 
     def _add_call_end(self, call: ToolCall, result: CallResult) -> None:
@@ -207,15 +207,16 @@ class SegmentState:
 
     def _finished(self, call_id: str, result: CallResult) -> ToolCall:
         call, now = self._calls[call_id], self._clock.now()
-        if call.started_at is not None:
+        has_ended = call.status is CallStatus.FINISHED
+        if call.started_at is not None and not has_ended:
             TOOL_CALLS.labels(self._run.agent_id, result.outcome.value).observe(_seconds(call.started_at, now))
         return replace(
             call,
             status=CallStatus.FINISHED,
             outcome=result.outcome,
             result=result.value,
-            result_text=result.text,
-            finished_at=now,
+            result_text=result.text if result.is_final else None,
+            finished_at=call.finished_at if has_ended else now,
         )
 
     def _usage_so_far(self, usage: Mapping[str, int] | None = None) -> dict[str, int] | None:

@@ -64,6 +64,14 @@ def explain_filled_in(tool_name: str, requirement: Requirement) -> str:
     )
 
 
+def explain_withheld(tool_name: str) -> str:
+    """Return why a call waits that has run: the agent's own code asks before anybody gets what it gave."""
+    return (
+        f"{tool_name} has run and does not run again: confirm to let the model have its result, "
+        "or reject it with a note for the model in its place."
+    )
+
+
 def explain_unavailable(tool_name: str, reason: str, *, in_doubt: bool) -> str:
     """Return why an approved call waits again; one ``in_doubt`` may have run."""
     advice = "It did not run: approve it again once the tool is back."

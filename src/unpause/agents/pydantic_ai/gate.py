@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import ValidationError
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
-from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, SkipToolValidation, ToolFailed
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    ModelRetry,
+    SkipToolExecution,
+    SkipToolValidation,
+    ToolFailed,
+)
 from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.tools import (
     DeferredToolRequests,
@@ -28,6 +35,7 @@ from unpause.agents.pydantic_ai.deferred import (
     SegmentPaused,
     WaitingCall,
     explain_filled_in,
+    explain_withheld,
     refuse_metadata,
     request_of,
 )
@@ -37,12 +45,14 @@ from unpause.agents.pydantic_ai.shown_calls import ShownCalls, properties_of
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.requirements import Decision
 from unpause.domain.runs import CallKind, CallStatus
+from unpause.errors import UnpauseError
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import ToolsetTool
 
     from unpause.agents.driver import Journal, RequirementRequest
     from unpause.agents.policy import ToolPolicies, ToolPolicy
+    from unpause.agents.pydantic_ai.call_ends import CallEnds
     from unpause.agents.pydantic_ai.external_events import RowWaiter
 
 _log = structlog.get_logger(__name__)
@@ -56,7 +66,7 @@ class CallGate(StreamBypass):
 
     ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people,
     ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them.
-    ``events`` is what the agent's own handlers wait with.
+    ``events`` is what the agent's own handlers wait with, ``ends`` records how calls end.
     ``resumes`` is True until the segment's first model request: calls of earlier segments run before it.
     """
 
@@ -64,6 +74,7 @@ class CallGate(StreamBypass):
     shown: ShownCalls
     policies: ToolPolicies
     events: RowWaiter
+    ends: CallEnds
     held: set[str] = field(default_factory=set)
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
@@ -144,17 +155,29 @@ class CallGate(StreamBypass):
         args: dict[str, Any],
         handler: Callable[[dict[str, Any]], Awaitable[Any]],
     ) -> Any:  # noqa: ANN401 - whatever the tool returns
-        """Keep a call that has to be decided again from everything that would come before the tool."""
-        if call.tool_call_id in self.shown.questions:
+        """Keep a call that has to be decided again from all that precedes the tool; record what comes of one."""
+        call_id = call.tool_call_id
+        if call_id in self.shown.questions:
             error: ApprovalRequired | CallDeferred = ApprovalRequired()
             self._note_deferral(call, error)
             raise error
         try:
-            return await handler(args)
+            returned = await handler(args)
         except (ApprovalRequired, CallDeferred) as error:
             refuse_metadata(error)
+            if self.ends.has_run(call_id):
+                self.shown.ask_again(call_id, explain_withheld(call.tool_name))
             self._note_deferral(call, error)
             raise
+        except SkipToolExecution as skip:
+            skip.result = await self.ends.process(call_id, skip.result)
+            raise
+        except UnpauseError:
+            raise
+        except Exception as error:  # the boundary around an agent's hooks, which raise what they like
+            self.ends.process_error(call_id, error)
+            raise
+        return await self.ends.process(call_id, returned)
 
     @contextmanager
     def reaching_tools(self) -> Iterator[None]:
@@ -289,7 +312,7 @@ class CallGate(StreamBypass):
         found: dict[str, ToolApproved] = {}
         for call in requests.approvals:
             waiting, tool = self.waiting.get(call.tool_call_id), self.originals.get(call.tool_name)
-            if waiting is None or tool is None or call.tool_call_id in self.granted:
+            if waiting is None or tool is None or call.tool_call_id in {*self.granted, *self.shown.questions}:
                 continue
             request = request_of(waiting, tool.tool_def, self.policies)
             if request.remember is not None and await self.journal.find_grant(request):

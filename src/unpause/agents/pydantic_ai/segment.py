@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import UserError
-from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
-from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
+from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse
 
 from unpause.agents.containment import is_stop
 from unpause.agents.driver import Completed, Failed, Paused
 from unpause.agents.pydantic_ai.answers import RecordedModel, needs_streams
+from unpause.agents.pydantic_ai.call_ends import CallEnds
 from unpause.agents.pydantic_ai.capabilities import PlainCapability, SegmentCapability
 from unpause.agents.pydantic_ai.deferred import SegmentPaused, requests_of
 from unpause.agents.pydantic_ai.events import EventRecorder
@@ -24,16 +24,16 @@ from unpause.agents.pydantic_ai.forms import conceal_filled_in
 from unpause.agents.pydantic_ai.frontends import context_of, tools_of
 from unpause.agents.pydantic_ai.model_output import call_ids, make_history_ids_unique
 from unpause.agents.pydantic_ai.outputs import OutputJudge, is_confirmed, output_type
-from unpause.agents.pydantic_ai.results import recorded_end
 from unpause.agents.pydantic_ai.shown_calls import ShownCalls
 from unpause.agents.pydantic_ai.toolset import JournalCapability
-from unpause.domain.runs import CallKind, CallStatus, EndReason, Outcome
+from unpause.agents.pydantic_ai.turns import results_of_turn
+from unpause.domain.runs import EndReason
 from unpause.errors import ModelNotAllowed, UnpauseError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from pydantic_ai.messages import ModelMessage, UserContent
+    from pydantic_ai.messages import UserContent
     from pydantic_ai.models import Model
     from pydantic_ai.run import AgentRun
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from unpause.agents.pydantic_ai.dependencies import SegmentDeps
     from unpause.agents.redaction import Redaction
     from unpause.clock import Ids
-    from unpause.domain.runs import Run, RunInput, ToolCall
+    from unpause.domain.runs import Run, RunInput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,9 @@ class SegmentLoop:
         shown = ShownCalls(journal, self._calls, self._recorder.arguments, self._redaction)
         kind = PlainCapability if setup.is_plain else SegmentCapability
         self.events = RowWaiter(segment.run.run_id)
-        self._gate = kind(journal, shown, setup.policies, self.events, held, judge=self._judge)
+        known, has_hooks = self._recorder.arguments, not setup.is_plain
+        ends = CallEnds(journal, self._redaction, setup.max_result_bytes, known, has_hooks=has_hooks)
+        self._gate = kind(journal, shown, setup.policies, self.events, ends, held, judge=self._judge)
         self._tools = JournalCapability(
             journal=journal,
             calls=self._calls,
@@ -154,7 +156,7 @@ class SegmentLoop:
         make_history_ids_unique(earlier, call_ids(own))
         history = [*earlier, *own]
         recorder.reserve_ids(history)
-        prompt, decisions = _prompt(segment.inputs), _decisions(own, self._calls)
+        prompt, decisions = _prompt(segment.inputs), results_of_turn(own, self._calls)
         if is_confirmed(self._calls.get(recorder.answer_id)):
             # An answer in plain text that a human has confirmed is processed before the user's newer input.
             self._judge.prompt, prompt = prompt, None
@@ -254,32 +256,3 @@ def _prompt(inputs: Sequence[RunInput]) -> str | list[UserContent] | None:
             BinaryContent(base64.b64decode(image.data), media_type=image.media_type) for image in item.images
         )
     return content
-
-
-def _decisions(messages: Sequence[ModelMessage], calls: Mapping[str, ToolCall]) -> DeferredToolResults | None:
-    """Return a result for every call of the last answer, so that the loop goes on exactly there.
-
-    Calls that ran have theirs, whether the agent still has their tools or not; all others are let through: to the
-    journaled toolset, which knows what is permitted, or where they carry the agent's answer, to be taken as that.
-    """
-    if not messages or not isinstance(messages[-1], ModelResponse):
-        return None
-    made = [part for part in messages[-1].parts if isinstance(part, ToolCallPart)]
-    if not made:
-        return None
-    results = DeferredToolResults()
-    for part in made:
-        call = calls.get(part.tool_call_id)
-        if call is not None and call.kind is CallKind.OUTPUT:
-            results.approvals[part.tool_call_id] = ToolApproved()
-        elif call is None or call.status is not CallStatus.FINISHED:
-            results.approvals[part.tool_call_id] = ToolApproved()
-            if call is not None and call.requirement is not None and not call.requirement.is_granted:
-                results.approvals[part.tool_call_id] = ToolApproved(override_args=call.tool_args)
-                if call.requirement.metadata is not None:
-                    results.metadata[part.tool_call_id] = call.requirement.metadata
-        elif call.outcome is Outcome.DENIED:
-            results.approvals[part.tool_call_id] = ToolDenied(call.result_text or "")
-        else:
-            results.calls[part.tool_call_id] = recorded_end(call)
-    return results

@@ -18,6 +18,7 @@ from unpause.agents.pydantic_ai.arguments import (
     show,
 )
 from unpause.agents.pydantic_ai.deferred import explain_unavailable
+from unpause.agents.pydantic_ai.results import is_unprocessed
 from unpause.domain.runs import CallKind, CallStatus
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ class ShownCalls:
 
     def list_missing(self, tools: Collection[str]) -> set[str]:
         """Return the names of tools that these calls need and that are not among the agent's ``tools``."""
-        return {call.tool_name for call in self.find_unrun() if call.kind is CallKind.TOOL}.difference(tools)
+        needed = [*self.find_unrun(), *filter(is_unprocessed, self.recorded.values())]
+        return {call.tool_name for call in needed if call.kind is CallKind.TOOL}.difference(tools)
 
     def put_back(self, call: ToolCall, error: BaseException | str, *, in_doubt: bool = False) -> None:
         """Have people approve a call once more, as it is: its tool cannot be reached now."""

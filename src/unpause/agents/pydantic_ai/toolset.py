@@ -22,8 +22,7 @@ from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool, WrapperToolset
 
-from unpause.agents.containment import describe_error, is_stop
-from unpause.agents.driver import CallResult
+from unpause.agents.containment import is_stop
 from unpause.agents.idempotency import current_call
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.arguments import ANY_OBJECT
@@ -34,10 +33,10 @@ from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReache
 from unpause.agents.pydantic_ai.forms import conceal_arguments
 from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
-from unpause.agents.pydantic_ai.results import read_iterator, record_of, replay, restore, storable_text
+from unpause.agents.pydantic_ai.results import read_iterator, record_of, restore
 from unpause.agents.pydantic_ai.schemas import hide_parameters
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
-from unpause.domain.runs import CallStatus, Outcome, ToolCall
+from unpause.domain.runs import ToolCall
 from unpause.domain.storable import replace_unstorable
 from unpause.errors import UnpauseError
 
@@ -115,8 +114,8 @@ class JournaledToolset(WrapperToolset[Any]):
         """Run the tool once for its decision; give the recorded result of a call that already ran."""
         call_id = ctx.tool_call_id or ""
         recorded = self.calls.get(call_id)
-        if recorded is not None and recorded.status is CallStatus.FINISHED:
-            return replay(recorded)
+        if (ended := self.gate.ends.find(call_id, recorded)) is not None:
+            return restore(ended)
         if self.gate.originals[name].tool_def.kind == "external":
             raise CallDeferred
         if tool.tool_def.kind == "unapproved" and not self.gate.shown.permits(call_id):
@@ -147,7 +146,7 @@ class JournaledToolset(WrapperToolset[Any]):
     async def _run(
         self, call_id: str, name: str, arguments: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401 - whatever the tool returns
-        redaction = partial(self._redaction, self.gate.rules_of(tool.tool_def), arguments)
+        ends, redaction = self.gate.ends, partial(self._redaction, self.gate.rules_of(tool.tool_def), arguments)
         try:
             with current_call(call_id, ctx):
                 returned = await self._reach(name, arguments, ctx, tool)
@@ -156,27 +155,27 @@ class JournaledToolset(WrapperToolset[Any]):
             try:
                 refuse_metadata(error)
             except ToolFailed as failure:
-                raise ToolFailed(self._finish(call_id, Outcome.FAILED, failure, redaction())) from error
+                raise ToolFailed(ends.fail(call_id, failure, redaction)) from error
             await self.journal.defer_call(call_id)
             raise
         except ModelRetry as error:
-            raise ModelRetry(self._finish(call_id, Outcome.RETRIED, error, redaction())) from error
+            raise ModelRetry(ends.fail(call_id, error, redaction)) from error
         except AgentRunError as error:
-            text = self._finish(call_id, Outcome.FAILED, error, redaction())
+            text = ends.fail(call_id, error, redaction)
             if isinstance(error, UsageLimitExceeded) and not isinstance(error, RunLimitReached):
                 raise ToolLimitReached(name, text) from error
             raise
         except UnpauseError:
             raise
         except ToolFailed as error:
-            raise ToolFailed(self._finish(call_id, Outcome.FAILED, error, redaction())) from error
+            raise ToolFailed(ends.fail(call_id, error, redaction)) from error
         except BaseException as error:  # the boundary around a tool: the model gets the error, the run goes on
             if is_stop(error):
                 raise
             _log.warning("tool failed", tool=name, call_id=call_id, exception=redaction().traceback_of(error))
-            raise ToolFailed(self._finish(call_id, Outcome.FAILED, error, redaction())) from error
+            raise ToolFailed(ends.fail(call_id, error, redaction)) from error
         result = await record_of(returned, self.max_result_bytes)
-        self.journal.finish_call_soon(call_id, result)
+        self.gate.ends.record(call_id, result, redaction)
         # Not the tool's own object: the model gets the record's content, as it would after a restart.
         return restore(result)
 
@@ -195,12 +194,6 @@ class JournaledToolset(WrapperToolset[Any]):
 
     def _redaction(self, rules: ToolPolicy, arguments: dict[str, Any]) -> Redaction:
         return self.redaction.concealing(conceal_arguments(rules, arguments))
-
-    def _finish(self, call_id: str, outcome: Outcome, error: BaseException, redaction: Redaction) -> str:
-        """Record what the tool raised; return it without secrets, as the model may see it."""
-        text = redaction.hide(storable_text(describe_error(error), self.max_result_bytes))
-        self.journal.finish_call_soon(call_id, CallResult(outcome, text, text))
-        return text
 
 
 @dataclass(kw_only=True)
