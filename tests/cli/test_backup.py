@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
+from unpause.store.engine import backup
 from unpause.store.engine.ownership import own_database
+from unpause.store.engine.revisions import SchemaState
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -78,3 +81,57 @@ def test_a_restore_makes_a_database_where_there_is_none(backed_up: Here) -> None
     (backed_up.folder / "unpause.db").rename(backed_up.folder / "elsewhere.db")
     assert backed_up.run("db", "restore", "backup.db").stdout == "Restored backup.db\n"
     assert backed_up.run("db", "check").returncode == 0
+
+
+def test_a_backup_that_another_process_is_writing_is_left_to_it(backed_up: Here) -> None:
+    partial = backed_up.folder / "twice.db.partial"
+    with partial.open("wb", buffering=0) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b"half of it")
+        done = backed_up.run("db", "backup", "twice.db")
+        assert done.returncode == 2
+        assert "twice.db.partial is being written by another process" in done.stderr
+        assert partial.read_bytes() == b"half of it"
+        assert not (backed_up.folder / "twice.db").exists()
+    assert backed_up.run("db", "backup", "twice.db").returncode == 0, "what a killed one has left is in nobody's way"
+    assert not partial.exists()
+
+
+def test_a_backup_does_not_replace_a_file_that_is_made_while_it_waits(
+    backed_up: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_schema = backup._check_schema  # noqa: SLF001 - a moment between the first look and the copy
+    made = backed_up.folder / "new.db"
+
+    def check_late(connection: sqlite3.Connection) -> SchemaState:
+        made.write_text("of somebody else")
+        return check_schema(connection)
+
+    monkeypatch.setattr(backup, "_check_schema", check_late)
+    done = backed_up.run("db", "backup", "new.db")
+    assert (done.returncode, "new.db exists already" in done.stderr) == (2, True)
+    assert made.read_text() == "of somebody else"
+    assert not list(backed_up.folder.glob("*.partial"))
+
+
+def test_a_restore_through_a_link_replaces_the_file_behind_it(backed_up: Here) -> None:
+    folder = backed_up.folder
+    (folder / "data").mkdir()
+    (folder / "unpause.db").rename(folder / "data" / "real.db")
+    (folder / "unpause.db").symlink_to("data/real.db")
+    whole = (folder / "data" / "real.db").read_bytes()
+    done = backed_up.run("db", "restore", "backup.db", "--replace")
+    assert done.stdout == f"Restored backup.db; the old database is {folder}/data/real.db.replaced-1\n"
+    assert (folder / "unpause.db").readlink() == Path("data/real.db")
+    assert (folder / "data" / "real.db.replaced-1").read_bytes() == whole
+    assert backed_up.run("db", "check").returncode == 0
+
+
+def test_a_link_to_a_file_with_its_changes_beside_it_is_not_taken_for_a_copy_without_them(backed_up: Here) -> None:
+    folder = backed_up.folder
+    (folder / "link.db").symlink_to("unpause.db")
+    with closing(sqlite3.connect(folder / "unpause.db")) as connection:
+        connection.execute("PRAGMA user_version=1")
+    assert backup.lacks_changes("sqlite:///link.db")
+    (folder / "unpause.db-wal").touch()
+    assert not backup.lacks_changes("sqlite:///link.db")

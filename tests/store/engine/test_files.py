@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.support.databases import sqlite_url
 from unpause.store.engine import migrate
-from unpause.store.engine.database import Database
-from unpause.store.engine.ownership import own_database
+from unpause.store.engine.database import Database, database_file
+from unpause.store.engine.ownership import own_database, prepare_database
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -47,3 +51,36 @@ def test_files_of_an_older_server_become_its_owners_alone(tmp_path: Path) -> Non
     found = modes(tmp_path)
     assert {found[name] for name in names} == {0o600}
     assert found["folder.db"] == 0o755
+
+
+def test_a_new_database_behind_a_link_is_its_owners_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link.db").symlink_to("data/real.db")
+    before = os.umask(0)
+    try:
+        migrate.upgrade(sqlite_url(tmp_path / "link.db"))
+    finally:
+        os.umask(before)
+    assert modes(tmp_path / "data") == {"real.db": 0o600}
+
+
+def test_a_first_start_that_was_interrupted_leaves_nothing_in_the_way_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sqlite_url(tmp_path / "odd [name] 100%.db")
+    run = subprocess.run
+
+    def be_killed(*_: object, env: dict[str, str], **_more: Any) -> None:  # noqa: ANN401 - as there
+        file = database_file(env["UNPAUSE_DATABASE_URL"])
+        assert file is not None
+        # As the process leaves it that was killed in the middle.
+        file.touch()
+        Path(f"{file}-journal").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", be_killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_database(url)
+    monkeypatch.setattr(subprocess, "run", run)
+    prepare_database(url)
+    assert modes(tmp_path) == {"odd [name] 100%.db": 0o600}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
-from unpause.store.engine.ownership import BESIDE, create_private, keep_private
+from unpause.store.engine.ownership import BESIDE, OWN_MODE, keep_private, sync_folder
 from unpause.store.engine.revisions import SchemaState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # What `PRAGMA user_version` says of a file: a server has it open, or had, and did not close it; or none has.
 _CLOSED, _IN_USE = 0, 1
@@ -45,7 +46,7 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
     moved aside, whole, and only if ``replace`` allows it. Raises InvalidSetting or SchemaMismatch, and changes nothing,
     where the backup is not one of this server's databases.
     """
-    file = database_file(database_url)
+    file = _file_behind(database_url)
     if file is None:
         raise InvalidSetting(f"database_url: {_FOR_POSTGRES}")
     if not backup.is_file():
@@ -61,7 +62,7 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
     kept = _move_aside(file) if file.exists() else None
     fresh.rename(file)
     keep_private(file)
-    _sync_folder(file.parent)
+    sync_folder(file.parent)
     return kept, schema
 
 
@@ -86,7 +87,7 @@ def lacks_changes(database_url: str) -> bool:
 
     True as well of a file that a server was killed on and another program has tidied since. Only before it is opened.
     """
-    file = database_file(database_url)
+    file = _file_behind(database_url)
     if file is None or not file.exists() or file.with_name(f"{file.name}-wal").exists():
         return False
     try:
@@ -101,6 +102,12 @@ _FOR_POSTGRES: Final = (
     "PostgreSQL has its own programs for this: `pg_dump --format=custom --file=FILE DATABASE` and "
     "`pg_restore --dbname=DATABASE FILE`"
 )
+
+
+def _file_behind(database_url: str) -> Path | None:
+    """Return the file itself where the URL names a link to it: what stands beside it is there."""
+    file = database_file(database_url)
+    return None if file is None else Path(os.path.realpath(file))
 
 
 def _existing_file(database_url: str) -> Path:
@@ -133,9 +140,9 @@ def _copy(connection: sqlite3.Connection, target: Path) -> SchemaState:
     """Copy the database into a file that appears under its name once it is whole and on disk; return its schema."""
     schema = _check_schema(connection)
     partial = target.with_name(f"{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    create_private(partial)
-    try:
+    with _alone(partial):
+        if target.exists():
+            raise InvalidSetting(f"{target} exists already: a backup replaces no file")
         with closing(sqlite3.connect(partial)) as copy:
             # In one step: one step sees one moment, and writers need not wait for it.
             connection.backup(copy, pages=-1)
@@ -148,10 +155,38 @@ def _copy(connection: sqlite3.Connection, target: Path) -> SchemaState:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.rename(target)
-        _sync_folder(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        sync_folder(target.parent)
     return schema
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Make the file, empty, for this user and the block alone; remove it where the block fails.
+
+    Raises DatabaseInUse while another process writes it; what a killed one has left is overwritten.
+    """
+    descriptor = os.open(partial, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, OWN_MODE)
+    try:
+        if not _is_locked(partial, descriptor):
+            raise DatabaseInUse(f"{partial} is being written by another process")
+        os.ftruncate(descriptor, 0)
+        os.fchmod(descriptor, OWN_MODE)
+        try:
+            yield
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(file: Path, descriptor: int) -> bool:
+    """Lock the open file; return False where another process has, or had and has given it another name."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _check_schema(connection: sqlite3.Connection) -> SchemaState:
@@ -182,14 +217,6 @@ def _move_aside(file: Path) -> Path:
         if ending != ".lock" and part.exists():
             part.rename(file.with_name(f"{kept.name}{ending}"))
     return kept
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _mark(file: Path, state: int) -> None:

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
-from unpause.store.engine.database import database_file
+from unpause.store.engine.database import database_file, parse_url
 from unpause.store.engine.schema import check_database
 
 OWN_MODE: Final = 0o600
@@ -35,7 +36,17 @@ def create_private(file: Path) -> None:
     """Create the file, empty, for this user alone; an existing one stays as it is."""
     # Opening it later reports what is wrong.
     with suppress(OSError):
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWN_MODE))
+        # Not through a link to a file that is to come, which O_EXCL refuses.
+        os.close(os.open(os.path.realpath(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWN_MODE))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of the files in the folder outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def own_database(database_url: str) -> FileLock | None:
@@ -67,11 +78,26 @@ def prepare_database(database_url: str) -> None:
     """Create the schema of a new SQLite file; raise SchemaMismatch where an existing one is not this code's."""
     file = database_file(database_url)
     if file is not None and not file.exists():
-        # In another process: Alembic needs memory that a server would keep without using it.
-        command = [sys.executable, "-m", "unpause", "db", "upgrade", "--unlocked"]
-        environment = {**os.environ, "UNPAUSE_DATABASE_URL": database_url}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - this program itself
-        if done.returncode != 0:
-            file.unlink(missing_ok=True)
-            raise SchemaMismatch(f"The new database {file} could not be created: {done.stderr.strip()[-500:]}")
+        _create(database_url, Path(os.path.realpath(file)))
     check_database(database_url)
+
+
+def _create(database_url: str, file: Path) -> None:
+    """Create the file, which gets its name once it is whole: a start that is interrupted leaves none behind.
+
+    A server refuses half a database, so the next start would, too.
+    """
+    for left in file.parent.glob(f"{escape(file.name)}.new-*"):
+        left.unlink(missing_ok=True)
+    # With a number, as the process below may outlive this one.
+    fresh = file.with_name(f"{file.name}.new-{os.getpid()}")
+    url = parse_url(database_url).set(database=str(fresh)).render_as_string(hide_password=False)
+    # In another process: Alembic needs memory that a server would keep without using it.
+    command = [sys.executable, "-m", "unpause", "db", "upgrade", "--unlocked"]
+    environment = {**os.environ, "UNPAUSE_DATABASE_URL": url}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - this program itself
+    if done.returncode != 0:
+        fresh.unlink(missing_ok=True)
+        raise SchemaMismatch(f"The new database {file} could not be created: {done.stderr.strip()[-500:]}")
+    fresh.rename(file)
+    sync_folder(file.parent)
