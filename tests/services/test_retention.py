@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from unpause.domain.webhooks import Address, Delivery
 from unpause.errors import RunNotFound
 from unpause.services.audit_chain import AuditSealing
 from unpause.services.commands import CreateRun
-from unpause.services.retention import BATCH, Retention
+from unpause.services.retention import BATCH, Purge, Retention
 from unpause.store.audit import add_entries
 from unpause.store.deliveries import add_deliveries
 from unpause.store.engine.database import Connection
@@ -172,6 +172,32 @@ async def test_an_organizations_own_time_wins_over_the_servers(
             lambda connection: connection.execute(select(runs.c.organization_id)).scalars().all()
         )
         assert list(found) == left
+
+
+@pytest.mark.parametrize("kind", [RetentionKind.ENDED_RUNS, RetentionKind.AUDIT])
+async def test_an_organization_that_decides_to_keep_all_forever_during_a_sweep_loses_no_more(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, kind: RetentionKind
+) -> None:
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=database_url) as application:
+        for _ in range(3):
+            await ended(application)
+        database = application.database
+        await database.write(lambda connection: set_own_rules(connection, 1, {kind: KEPT}))
+        await AuditSealing(database).sweep()
+        delete_some = Purge.delete_some
+        deleted: list[int] = []
+
+        def delete_and_set_forever(purge: Purge, connection: Connection, now: datetime, via: str) -> int:
+            # What a sweep has read may be changed before its first batch, too.
+            if not deleted:
+                set_own_rules(connection, 1, {kind: timedelta()})
+            deleted.append(delete_some(purge, connection, now, via))
+            return deleted[-1]
+
+        monkeypatch.setattr(Purge, "delete_some", delete_and_set_forever)
+        clock = SettableClock(application.clock.now() + timedelta(days=91))
+        assert await Retention(database, clock, RetentionRules()).sweep() == 0
+        assert deleted == [0]
 
 
 async def test_messages_go_with_their_run_and_finished_ones_after_their_own_time(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from unpause.domain.retention import RetentionKind, RetentionScope
 from unpause.durations import moment_ago
 from unpause.store.audit import add_entries
 from unpause.store.audit_chain import delete_oldest, lock_head
-from unpause.store.organization_retention import list_own_rules
+from unpause.store.organization_retention import get_own_rules, list_own_rules
 from unpause.store.retention import (
     delete_empty_sessions,
     delete_ended_runs,
@@ -28,7 +28,7 @@ from unpause.store.retention import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from unpause.clock import Clock
     from unpause.domain.retention import RetentionRules
@@ -45,11 +45,15 @@ _MAX_BATCHES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What to delete: everything of this kind and scope that was over before that moment."""
+    """What to delete: everything of this kind and scope that was over before that moment.
+
+    ``own_rule`` is the rule of the scope's organization that says so, where it is one of its own.
+    """
 
     kind: RetentionKind
     scope: RetentionScope
     before: datetime
+    own_rule: timedelta | None = None
 
     @property
     def batch(self) -> int:
@@ -57,7 +61,12 @@ class Purge:
         return BATCH if self.kind is RetentionKind.ENDED_RUNS else _ROW_BATCH
 
     def delete_some(self, connection: Connection, now: datetime, via: str) -> int:
-        """Delete a batch; return how many."""
+        """Delete a batch; return how many: none once the organization has changed its rule."""
+        organization_id = self.scope.organization_id
+        if organization_id is not None and self.own_rule is not None:
+            rule = get_own_rules(connection, organization_id, locks=True)[self.kind]
+            if rule != self.own_rule:
+                return 0
         if self.kind is RetentionKind.ENDED_RUNS:
             return _purge_runs(connection, self, now, via)
         if self.kind is RetentionKind.AUDIT:
@@ -89,7 +98,8 @@ class Retention:
             for scope, length in kept:
                 if length is None:
                     continue
-                purge = Purge(kind, scope, moment_ago(now, length))
+                own_rule = None if scope.organization_id is None else length
+                purge = Purge(kind, scope, moment_ago(now, length), own_rule)
                 if is_due(connection, kind, scope, purge.before):
                     yield purge
 

@@ -27,9 +27,15 @@ def list_own_rules(connection: Connection) -> list[tuple[int, RetentionRules]]:
     ]
 
 
-def get_own_rules(connection: Connection, organization_id: int) -> dict[RetentionKind, timedelta | None]:
-    """Return the organization's own rules; a zero keeps forever, None is as the server's settings say."""
-    row = connection.execute(select(*_COLUMNS).where(organizations.c.id == organization_id)).one()
+def get_own_rules(
+    connection: Connection, organization_id: int, *, locks: bool = False
+) -> dict[RetentionKind, timedelta | None]:
+    """Return the organization's own rules; a zero keeps forever, None is as the server's settings say.
+
+    ``locks`` keeps them from being changed until the transaction ends.
+    """
+    query = select(*_COLUMNS).where(organizations.c.id == organization_id)
+    row = connection.execute(query.with_for_update(read=True) if locks else query).one()
     return {
         kind: None if seconds is None else timedelta(seconds=seconds)
         for kind, seconds in zip(RetentionKind, row, strict=True)

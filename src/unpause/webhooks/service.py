@@ -81,6 +81,9 @@ class WebhookService:
             previous = replace_organization_target(connection, principal.organization_id, target, now)
             if previous is not None:
                 self._readdress(connection, principal.organization_id, previous, target)
+            elif target is None:
+                # Another request has removed it.
+                return
             add_entries(connection, [done])
 
         await self._database.write(unit)
