@@ -99,33 +99,7 @@ class SegmentLoop:
         try:
             model = self._setup.models.get(self._segment.run.model_choice)
             async with self._setup.deps.opened(self._segment.run) as deps:
-                try:
-                    async with self._iter(model, deps) as run:
-                        self._judge.attach(run)
-                        self._tools.attach(run)
-                        self._recorder.follow(run)
-                        streams = self._streams(run, model)
-                        previous: object = None
-                        async for node in run:
-                            _refuse_repetition(previous, node)
-                            previous = node
-                            if Agent.is_model_request_node(node):
-                                await self._journal.flush()
-                                self._before_request(run, node.request)
-                                if not streams:
-                                    continue
-                                async with node.stream(run.ctx) as stream:
-                                    self._meter.begin_request()
-                                    with self._setup.limits.explained(stream):
-                                        await self._recorder.record_answer(stream)
-                            elif Agent.is_call_tools_node(node):
-                                self._before_calls(run, node.model_response)
-                                async with node.stream(run.ctx) as events:
-                                    await self._recorder.record_results(events)
-                        return await self._complete(run)
-                except (SegmentPaused, UserError) as error:
-                    pause = self._pause_of(error)
-                return await self._pause(pause)
+                return await self._go_on(model, deps)
         except ModelNotAllowed as error:
             return Failed(EndReason.AGENT_ERROR, error.message, counted(self._meter.usage))
         except UnpauseError:
@@ -139,6 +113,54 @@ class SegmentLoop:
             # The run refers back to these: only the garbage collector would free them together.
             self._recorder.follow(None)
             self._gate.release()
+
+    async def _go_on(self, model: Model, deps: object) -> SegmentEnd:
+        """Run the loop. A pause leaves it as ``break`` would: for the agent's own hooks it is no error of the run."""
+        pause: SegmentPaused | None = None
+        fatal: UnpauseError | None = None
+        try:
+            async with self._iter(model, deps) as run:
+                try:
+                    await self._advance(run, model)
+                except (SegmentPaused, UserError) as error:
+                    pause = self._pause_of(error)
+                except UnpauseError as error:
+                    fatal = error
+                    raise
+        except (SegmentPaused, UserError) as error:
+            pause = self._pause_of(error)
+        if fatal is not None:
+            # Hooks may give a result in place of an error, but not of one of the server's.
+            raise fatal
+        if pause is None and self._gate.has_waiting:
+            # The agent takes an answer for its last one that came beside calls which have not run.
+            pause = self._gate.paused()
+        # The result is what the agent's own hooks have made of it.
+        return await (self._complete(run) if pause is None else self._pause(pause))
+
+    async def _advance(self, run: AgentRun[Any, Any], model: Model) -> None:
+        """Take all steps of the run."""
+        self._judge.attach(run)
+        self._tools.attach(run)
+        self._recorder.follow(run)
+        streams = self._streams(run, model)
+        previous: object = None
+        async for node in run:
+            _refuse_repetition(previous, node)
+            previous = node
+            if Agent.is_model_request_node(node):
+                await self._journal.flush()
+                self._before_request(run, node.request)
+                if not streams:
+                    continue
+                async with node.stream(run.ctx) as stream:
+                    self._meter.begin_request()
+                    with self._setup.limits.explained(stream):
+                        await self._recorder.record_answer(stream)
+            elif Agent.is_call_tools_node(node):
+                self._before_calls(run, node.model_response)
+                async with node.stream(run.ctx) as events:
+                    await self._recorder.record_results(events)
 
     def _streams(self, run: AgentRun[Any, Any], model: Model) -> bool:
         """Return whether the agent streams its requests; where it does not, have their models record the answers."""
@@ -211,9 +233,6 @@ class SegmentLoop:
         return Paused(requests, self._recorder.text or None, self._meter.counts())
 
     async def _complete(self, run: AgentRun[Any, Any]) -> Completed:
-        if self._gate.has_waiting:
-            # The agent takes an answer for its last one that came beside calls which have not run.
-            raise self._gate.paused()
         self._judge.correct(run.new_messages())
         await self._recorder.emit_content_completed()
         final = self._judge.final(run.result.output if run.result is not None else "")
