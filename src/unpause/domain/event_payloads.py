@@ -122,5 +122,9 @@ def with_requirements(calls: Iterable[ToolCall], requirements: Iterable[Requirem
 
 
 def shown_calls(calls: Iterable[ToolCall], requirements: Iterable[Requirement]) -> tuple[ToolCall, ...]:
-    """Return the calls that clients see, each with the newest requirement about it."""
-    return tuple(call for call in with_requirements(calls, requirements) if call.is_shown)
+    """Return the calls that clients see, as they see them, each with the newest requirement about it."""
+    return tuple(
+        replace(call, result=None, result_text=None) if call.is_unprocessed else call
+        for call in with_requirements(calls, requirements)
+        if call.is_shown
+    )

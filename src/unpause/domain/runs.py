@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from unpause.domain.requirements import Requirement
 
@@ -182,6 +182,10 @@ class RunRef:
         return all(own is None or stored is None or own == stored for own, stored in pairs)
 
 
+# The kind, in its record, of a result that is_unprocessed.
+UNPROCESSED: Final = "unprocessed-tool-return"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call the model made. ``turn`` counts the model's answers in the run, from 0.
@@ -215,9 +219,19 @@ class ToolCall:
         return self.kind is CallKind.TOOL or self.requirement is not None
 
     @property
+    def is_unprocessed(self) -> bool:
+        """Whether its tool has run, and the agent's own code has still to see what the tool gave."""
+        return self.status is CallStatus.FINISHED and is_unprocessed(self.result)
+
+    @property
     def in_doubt(self) -> bool:
         """Whether it started, has no recorded end and must not run again without a decision."""
         return self.status is CallStatus.STARTED and not self.idempotent
+
+
+def is_unprocessed(result: object) -> bool:
+    """Whether a recorded result is still to be seen by the agent's own code: nobody else is shown it."""
+    return isinstance(result, dict) and result.get("kind") == UNPROCESSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 from sqlalchemy import bindparam, insert, select, update
 
-from unpause.domain.runs import CallKind, CallStatus, Image, Message, Outcome, RunInput, ToolCall, TranscriptEntry
+from unpause.domain.runs import (
+    CallKind,
+    CallStatus,
+    Image,
+    Message,
+    Outcome,
+    RunInput,
+    ToolCall,
+    TranscriptEntry,
+    is_unprocessed,
+)
 from unpause.lazy import BUILT_LATE
 from unpause.store.engine.statements import Statement
 from unpause.store.large_results import fold_message, kept_text, text_of, unfold
@@ -168,6 +178,8 @@ def _progress(call: ToolCall) -> dict[str, Any]:
 def read_call(row: Record) -> ToolCall:
     """Return the call of a row."""
     result, text = row["result"], row["result_text"]
+    if text is None and result is not None and not is_unprocessed(result):
+        text = text_of(result)
     return ToolCall(
         tool_call_id=row["tool_call_id"],
         tool_name=row["tool_name"],
@@ -180,7 +192,7 @@ def read_call(row: Record) -> ToolCall:
         idempotent=row["idempotent"],
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
         result=result,
-        result_text=text_of(result) if text is None and result is not None else text,
+        result_text=text,
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         kind=CallKind(row["kind"]),

@@ -53,12 +53,12 @@ class Hooks(AbstractCapability[Any]):
         return self.after(call.tool_name, result)
 
 
-def tools(did: list[str]) -> list[Tool[Any]]:
+def tools(did: list[str], more: str = "") -> list[Tool[Any]]:
     """Return a tool that needs nobody, and one that needs a confirmation."""
 
     def look() -> str:
         did.append("look")
-        return SECRET
+        return SECRET + more
 
     def act() -> str:
         did.append("act")
@@ -78,19 +78,24 @@ def hidden(_: str, result: object) -> str:
     return str(result).replace(SECRET, "***")
 
 
-async def test_what_a_hook_hides_is_hidden_over_a_pause_from_the_model_and_from_people(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", ["", "." * 20_000])
+async def test_what_a_hook_hides_is_hidden_over_a_pause_from_the_model_and_from_people(
+    tmp_path: Path, more: str
+) -> None:
     did: list[str] = []
     script, hooks = ScriptedModel([Call("look"), Call("act")]), Hooks(hidden)
-    async with driving(tmp_path, Agent(script.model, name="agent", tools=tools(did), capabilities=[hooks])) as server:
+    agent = Agent(script.model, name="agent", tools=tools(did, more), capabilities=[hooks])
+    async with driving(tmp_path, agent) as server:
         events = await server.events()
         run = await server.read(events[0])
         assert run["status"] == "PAUSED"
         done = await server.confirm(run)
         dump = await server.dump()
-    assert told(script) == {"look": ("***", "success"), "act": ("acted with ***", "success")}
+    seen = "***" + more
+    assert told(script) == {"look": (seen, "success"), "act": ("acted with ***", "success")}
     assert (did, hooks.called) == (["look", "act"], {"look": 1, "act": 1})
-    assert said_by_tools(done) == [("look", "***"), ("act", "acted with ***")]
-    assert [event["tool"]["result"] for event in events if event["event"] == "ToolCallCompleted"] == ["***"]
+    assert said_by_tools(done) == [("look", seen), ("act", "acted with ***")]
+    assert [event["tool"]["result"] for event in events if event["event"] == "ToolCallCompleted"] == [seen]
     assert SECRET not in json.dumps(dump, default=str)
 
 
@@ -208,7 +213,7 @@ async def test_a_tool_whose_result_waits_for_an_approval_runs_once(tmp_path: Pat
         run = await server.run()
         (tool,) = open_tools(run)
         assert (tool["tool_name"], run["status"]) == ("look", "PAUSED")
-        assert SECRET not in json.dumps(run)
+        assert SECRET not in json.dumps([run, await server.read(run), (await server.dump())["events"]], default=str)
         (shown,) = run["requirements"]
         done = await server.answer_with(run, yes(tool) if confirmed else no(tool, "keep it"))
     assert did == ["look"]

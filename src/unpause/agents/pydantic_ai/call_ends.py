@@ -10,7 +10,6 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from unpause.agents.containment import describe_error
 from unpause.agents.driver import CallResult
 from unpause.agents.pydantic_ai.results import (
-    is_unprocessed,
     record_of,
     restore,
     result_of,
@@ -58,7 +57,7 @@ class CallEnds:
         if recorded is None or recorded.status is not CallStatus.FINISHED:
             return None
         result = result_of(recorded)
-        if is_unprocessed(recorded):
+        if recorded.is_unprocessed:
             self._unprocessed[call_id] = result, lambda: self._redaction
         return result
 

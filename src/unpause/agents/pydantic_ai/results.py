@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from unpause.agents.containment import is_stop, write
 from unpause.agents.driver import CallResult
-from unpause.domain.runs import CallStatus, Outcome
+from unpause.domain.runs import UNPROCESSED, Outcome
 from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replace_unstorable
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ _log = structlog.get_logger(__name__)
 _RETURN = TypeAdapter(ToolReturn[Any])
 # Bytes as Pydantic AI itself sends them.
 _ANYTHING = TypeAdapter(Any, config=ConfigDict(ser_json_bytes="base64"))
-
-_UNPROCESSED = "unprocessed-tool-return"
 
 # Encoding more than this takes long enough for other runs to notice.
 _LARGE = 65_536
@@ -84,20 +82,14 @@ def restore(result: CallResult) -> Any:  # noqa: ANN401 - whatever the tool retu
 
 def result_of(call: ToolCall) -> CallResult:
     """Return how a finished call ended: for one that is not processed yet, what its tool gave."""
-    kept = call.result["unprocessed"] if is_unprocessed(call) else {"value": call.result, "text": call.result_text}
+    kept = call.result["unprocessed"] if call.is_unprocessed else {"value": call.result, "text": call.result_text}
     return CallResult(call.outcome or Outcome.FAILED, kept["value"], kept["text"] or "")
 
 
 def unprocessed(result: CallResult) -> CallResult:
     """Return the record of what a tool gave while the agent's own hooks are still to see it: nobody else does."""
-    value = {"kind": _UNPROCESSED, "unprocessed": {"value": result.value, "text": result.text}}
+    value = {"kind": UNPROCESSED, "unprocessed": {"value": result.value, "text": result.text}}
     return CallResult(result.outcome, value, "", is_final=False)
-
-
-def is_unprocessed(call: ToolCall) -> bool:
-    """Whether the tool of the call has run, and the agent's own hooks have not seen yet what it gave."""
-    result = call.result
-    return call.status is CallStatus.FINISHED and isinstance(result, dict) and result.get("kind") == _UNPROCESSED
 
 
 def recorded_end(call: ToolCall) -> ToolReturn[Any] | ModelRetry | ToolFailed:

@@ -18,7 +18,6 @@ from unpause.agents.pydantic_ai.arguments import (
     show,
 )
 from unpause.agents.pydantic_ai.deferred import explain_unavailable
-from unpause.agents.pydantic_ai.results import is_unprocessed
 from unpause.domain.runs import CallKind, CallStatus
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class ShownCalls:
 
     def list_missing(self, tools: Collection[str]) -> set[str]:
         """Return the names of tools that these calls need and that are not among the agent's ``tools``."""
-        needed = [*self.find_unrun(), *filter(is_unprocessed, self.recorded.values())]
+        needed = [*self.find_unrun(), *(call for call in self.recorded.values() if call.is_unprocessed)]
         return {call.tool_name for call in needed if call.kind is CallKind.TOOL}.difference(tools)
 
     def put_back(self, call: ToolCall, error: BaseException | str, *, in_doubt: bool = False) -> None:

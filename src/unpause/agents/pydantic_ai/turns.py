@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_ai.messages import ModelResponse, ToolCallPart
 from pydantic_ai.tools import DeferredToolResults, ToolApproved, ToolDenied
 
-from unpause.agents.pydantic_ai.results import is_unprocessed, recorded_end
+from unpause.agents.pydantic_ai.results import recorded_end
 from unpause.domain.runs import CallKind, CallStatus, Outcome
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _add(results: TurnResults, call_id: str, call: ToolCall | None) -> None:
     required = None if call is None else call.requirement
     if call is not None and call.kind is CallKind.OUTPUT:
         results.approvals[call_id] = ToolApproved()
-    elif call is not None and call.status is CallStatus.FINISHED and not is_unprocessed(call):
+    elif call is not None and call.status is CallStatus.FINISHED and not call.is_unprocessed:
         if call.outcome is Outcome.DENIED:
             results.approvals[call_id] = ToolDenied(call.result_text or "")
         else:
