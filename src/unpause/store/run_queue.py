@@ -33,20 +33,16 @@ _RUNNING = (
     .where(runs.c.status == RunStatus.RUNNING.value)
     .group_by(runs.c.organization_id)
 )
-_RUNNING_OF_ONE = (
-    select(func.count())
-    .select_from(runs)
-    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.organization_id == bindparam("organization"))
-)
 
 
 def has_status(status: RunStatus) -> ColumnElement[bool]:
     """Return the condition for runs of this status, with the predicate of the partial index that has them.
 
-    SQLite uses a partial index only where the query repeats its predicate.
+    SQLite uses a partial index only where the query repeats its predicate, and that of the PENDING ones only where it
+    says something of two of its columns: else it looks through all runs of an organization.
     """
     if status is RunStatus.PENDING:
-        return IS_PENDING
+        return and_(IS_PENDING, runs.c.agent_id >= literal_column("''"))
     return and_(runs.c.status == literal_column(f"'{status.value}'"), _HAS_STARTED)
 
 
@@ -85,21 +81,25 @@ def _waiting() -> Select[Any]:
 
 
 _WAITING = _waiting()
-_OF_ONE = (
+_OLDEST = (
     select(runs.c.id)
-    .where(IS_PENDING, runs.c.organization_id == bindparam("organization"))
+    .where(IS_PENDING, runs.c.organization_id == bindparam("organization"), runs.c.agent_id == bindparam("agent"))
+    .order_by(runs.c.id)
     .limit(bindparam("limit", type_=Integer))
 )
-_OLDEST = _OF_ONE.where(runs.c.agent_id == bindparam("agent")).order_by(runs.c.id)
 # By whether these are runs that prepare a repository: such are not for an agent of the same name.
 _OLDEST_BY_SOURCE = {
     True: _OLDEST.where(runs.c.source_type == SETUP_COMMANDS),
     False: _OLDEST.where(runs.c.source_type != SETUP_COMMANDS),
 }
+_PENDING_OF_ONE, _RUNNING_OF_ONE = (
+    select(runs.c.id).where(has_status(status), runs.c.organization_id == bindparam("organization"))
+    for status in (RunStatus.PENDING, RunStatus.RUNNING)
+)
+_COUNT_RUNNING = select(func.count()).select_from(_RUNNING_OF_ONE.subquery())
+_COUNT_PENDING = select(func.count()).select_from(_PENDING_OF_ONE.limit(bindparam("limit", type_=Integer)).subquery())
 # Of the parameter ``organization``: how many runs are PENDING or RUNNING, of the PENDING ones at most ``limit``.
-UNFINISHED = (
-    select(func.count()).select_from(_OF_ONE.subquery()).scalar_subquery() + _RUNNING_OF_ONE.scalar_subquery()
-).label("unfinished")
+UNFINISHED = (_COUNT_PENDING.scalar_subquery() + _COUNT_RUNNING.scalar_subquery()).label("unfinished")
 # No live process has a lease that ends so late: the database's clock has gone back since.
 _IS_STALE = or_(
     runs.c.lease_expires_at < database_now(), runs.c.lease_expires_at > database_later("longest", "latest_end")
@@ -177,7 +177,7 @@ def has_room(connection: Connection, organization_id: int, limit: int) -> bool:
     """
     if is_shared(connection):
         connection.execute(_ONE_AT_A_TIME, {"organization": organization_id})
-    return int(connection.execute(_RUNNING_OF_ONE, {"organization": organization_id}).scalar_one()) < limit
+    return int(connection.execute(_COUNT_RUNNING, {"organization": organization_id}).scalar_one()) < limit
 
 
 def list_stale(connection: Connection, now: datetime, limit: int, longest: timedelta) -> list[int]:
