@@ -84,6 +84,14 @@ def is_nested_deeper(value: object, levels: int = DEEPEST) -> bool:
 
 def is_longer(value: object, size: int) -> bool:
     """Whether a JSON value has more than about so many characters; looks at no more of it than it must."""
+    return room_left(value, size) < 0
+
+
+def room_left(value: object, size: int) -> int:
+    """Return ``size`` less about the characters of a JSON value; looks at no more of it than it takes to be negative.
+
+    What is no JSON counts as a number does.
+    """
     level: list[Any] = [value]
     while level:
         # Brackets, commas, quotes and colons, or a number.
@@ -102,9 +110,9 @@ def is_longer(value: object, size: int) -> bool:
                 inner += item
                 inner += item.values()
             if size < 0:
-                return True
+                return size
         level = inner
-    return size < 0
+    return size
 
 
 def _is_suspect(value: object) -> bool:

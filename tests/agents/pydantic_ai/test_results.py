@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict, UserList
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unittest import mock
 
 import pytest
 from pydantic import BaseModel, Field, computed_field
 from pydantic_ai import Agent, Tool
+from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import BinaryContent, ToolReturn, ToolReturnPart, UserPromptPart
 from structlog.testing import capture_logs
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel, parts_of
-from unpause.agents.pydantic_ai.results import json_text, read_iterator, record_of, restore
+from unpause.agents.pydantic_ai.iterators import read_iterators
+from unpause.agents.pydantic_ai.results import json_text, record_of, restore
 from unpause.domain.runs import Outcome
 
 _MANY = 1_000_000
@@ -99,7 +102,7 @@ def _circle() -> list[Any]:
     ids=lambda value: type(value).__name__,
 )
 async def test_a_call_that_returned_has_succeeded_and_gives_back_its_record(returned: object, kept: object) -> None:
-    result = await record_of(await read_iterator(returned, _MANY), _MANY)
+    result = await record_of(await read_iterators(returned, _MANY), _MANY)
     assert result.outcome is Outcome.SUCCESS
     assert result.value["return_value"] == kept
     assert json.loads(json.dumps(result.value, allow_nan=False)) == result.value
@@ -190,9 +193,102 @@ async def test_a_result_that_is_too_large_is_a_failure_that_says_so(returned: ob
     assert result.text == "The tool has run, but its result was not kept: it has more than 1024 bytes."
 
 
-async def test_an_iterator_without_end_is_a_result_that_is_too_large() -> None:
-    result = await record_of(await read_iterator(iter(int, 1), 1024), 1024)
-    assert result.outcome is Outcome.FAILED
+def _endless(item: object) -> Iterator[object]:
+    while True:
+        yield item
+
+
+async def _endless_asynchronously(item: object) -> AsyncIterator[object]:
+    while True:
+        yield item
+
+
+@dataclass(frozen=True)
+class _Table:
+    rows: object
+
+
+class _Page(BaseModel):
+    rows: Any
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        iter(int, 1),
+        _endless("x" * 10**5),
+        _endless_asynchronously("x" * 10**5),
+        _endless(_Page(rows="x" * 10**5)),
+        _endless([]),
+        _endless(_endless("x")),
+        {"rows": _endless(0)},
+        [1, (2, {"rows": map(str, _endless(0))})],
+        _Table(_endless(0)),
+        _Page(rows=[_endless(0)]),
+        ToolReturn("kept", metadata=_endless(0)),
+    ],
+)
+async def test_an_iterator_without_end_is_a_result_that_is_too_large_wherever_it_is(returned: object) -> None:
+    with pytest.raises(ToolFailed, match="its result was not kept: it has more than 65536 bytes"):
+        await read_iterators(returned, 1 << 16)
+
+
+@pytest.mark.parametrize("make", [str, lambda text: {"in": [text]}, lambda text: _Page(rows=text), _Table])
+async def test_no_more_long_items_are_read_than_may_be_kept(make: Callable[[str], object]) -> None:
+    read: list[int] = []
+
+    def items() -> Iterator[object]:
+        for number in range(1000):
+            read.append(number)
+            yield make("x" * 10_000)
+
+    with pytest.raises(ToolFailed):
+        await read_iterators(items(), 50_000)
+    assert len(read) == 10
+
+
+async def test_an_iterator_that_is_read_no_further_is_closed() -> None:
+    closed: list[str] = []
+
+    def rows() -> Iterator[object]:
+        try:
+            yield from _endless("x")
+        finally:
+            closed.append("rows")
+
+    async def rows_asynchronously() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "x"
+        finally:
+            closed.append("async rows")
+
+    for returned in ({"rows": rows()}, rows_asynchronously()):
+        with pytest.raises(ToolFailed):
+            await read_iterators(returned, 100)
+    assert closed == ["rows", "async rows"]
+
+
+async def test_an_iterator_is_read_once_whatever_else_of_the_result_cannot_be_kept() -> None:
+    returned = ToolReturn({"rows": _letters()}, content=[_Mute()], metadata={"at": {_Mute(): 1}})  # type: ignore[list-item]  # as authors do
+    result = await record_of(await read_iterators(returned, _MANY), _MANY)
+    assert (result.outcome, restore(result)) == (Outcome.SUCCESS, ToolReturn(mock.ANY, metadata=mock.ANY))
+    assert "'a', 'b'" in str(restore(result).return_value)
+
+
+async def test_what_a_tool_returned_is_left_as_it_is() -> None:
+    rows = _letters()
+    returned = {"table": _Table(rows), "page": _Page(rows=rows), "list": [1]}
+    read = await read_iterators(returned, _MANY)
+    assert read == {"table": _Table(["a", "b"]), "page": _Page(rows=[]), "list": [1]}
+    assert returned == {"table": _Table(rows), "page": _Page(rows=rows), "list": [1]}
+
+
+async def test_what_holds_itself_and_an_iterator_is_no_endless_work() -> None:
+    circle = _circle()
+    circle += [circle, iter("ab")]
+    with pytest.raises(ToolFailed):
+        await read_iterators(circle, 10_000)
 
 
 @pytest.mark.parametrize(("levels", "outcome"), [(100, Outcome.SUCCESS), (101, Outcome.FAILED), (5000, Outcome.FAILED)])
@@ -230,12 +326,16 @@ async def test_the_model_gets_the_same_before_and_after_a_restart(tmp_path: Path
     assert [part.content for part in parts_of(script.requests[2], UserPromptPart)].count("read this") == 2
 
 
-async def test_what_a_generator_raises_is_the_tools_failure(tmp_path: Path) -> None:
-    def count() -> object:
-        """Count."""
+@pytest.mark.parametrize("within", [lambda rows: rows, lambda rows: {"rows": rows}, lambda rows: [_Table(rows)]])
+async def test_what_a_generator_raises_is_the_tools_failure(tmp_path: Path, within: Callable[[object], object]) -> None:
+    def rows() -> Iterator[int]:
         yield 1
         detail = "no two"
         raise OSError(detail)
+
+    def count() -> object:
+        """Count."""
+        return within(rows())
 
     script = ScriptedModel([Call("count")], "I see")
     async with driving(tmp_path, Agent(script.model, name="agent", tools=[count]), max_result_bytes=2048) as server:

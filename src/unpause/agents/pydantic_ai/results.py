@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +15,7 @@ from pydantic_core import to_json
 
 from unpause.agents.containment import is_stop, write
 from unpause.agents.driver import CallResult
+from unpause.agents.pydantic_ai.iterators import too_large
 from unpause.domain.runs import UNPROCESSED, Outcome
 from unpause.domain.storable import DEEPEST, is_longer, is_nested_deeper, replace_unstorable
 
@@ -31,24 +31,6 @@ _ANYTHING = TypeAdapter(Any, config=ConfigDict(ser_json_bytes="base64"))
 # Encoding more than this takes long enough for other runs to notice.
 _LARGE = 65_536
 _TOO_DEEP = f"The tool has run, but its result was not kept: it is nested in more than {DEEPEST} levels."
-
-
-async def read_iterator(returned: object, max_bytes: int) -> object:
-    """Return a list of what a tool's iterator yields, or what the tool returned instead of one.
-
-    What the iterator raises is raised: it is the tool that still runs.
-    """
-    most = max_bytes // 2 + 1
-    if isinstance(returned, AsyncIterator):
-        items: list[Any] = []
-        async for item in returned:
-            items.append(item)
-            if len(items) > most:
-                break
-        return items
-    if isinstance(returned, Iterator):
-        return await asyncio.to_thread(lambda: list(islice(returned, most)))
-    return returned
 
 
 async def record_of(returned: object, max_bytes: int) -> CallResult:
@@ -121,7 +103,7 @@ def _record(returned: object, max_bytes: int) -> CallResult:
     contents = _contents(returned)
     if is_longer(contents, 2 * max_bytes):
         if not _is_circular(contents):
-            return _failed(_too_large(max_bytes))
+            return _failed(too_large(max_bytes))
         returned = _text_of(returned)
     elif is_nested_deeper(contents, DEEPEST + 10):
         return _failed(_TOO_DEEP)
@@ -130,17 +112,13 @@ def _record(returned: object, max_bytes: int) -> CallResult:
     if is_nested_deeper(value["return_value"]) or is_nested_deeper(value, DEEPEST + 10):
         return _failed(_TOO_DEEP)
     if len(to_json(value)) > max_bytes:
-        return _failed(_too_large(max_bytes))
+        return _failed(too_large(max_bytes))
     shown = value["return_value"]
     return CallResult(Outcome.SUCCESS, value, shown if isinstance(shown, str) else to_json(shown).decode())
 
 
 def _failed(text: str) -> CallResult:
     return CallResult(Outcome.FAILED, text, text)
-
-
-def _too_large(max_bytes: int) -> str:
-    return f"The tool has run, but its result was not kept: it has more than {max_bytes} bytes."
 
 
 def _is_circular(value: object) -> bool:

@@ -32,8 +32,9 @@ from unpause.agents.pydantic_ai.deferred import refuse_metadata
 from unpause.agents.pydantic_ai.failures import RunLimitReached, ToolLimitReached
 from unpause.agents.pydantic_ai.forms import conceal_arguments
 from unpause.agents.pydantic_ai.gate import CallGate
+from unpause.agents.pydantic_ai.iterators import read_iterators
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
-from unpause.agents.pydantic_ai.results import read_iterator, record_of, restore
+from unpause.agents.pydantic_ai.results import record_of, restore
 from unpause.agents.pydantic_ai.schemas import hide_parameters
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.runs import ToolCall
@@ -150,7 +151,7 @@ class JournaledToolset(WrapperToolset[Any]):
         try:
             with current_call(call_id, ctx):
                 returned = await self._reach(name, arguments, ctx, tool)
-                returned = await read_iterator(returned, self.max_result_bytes)
+                returned = await read_iterators(returned, self.max_result_bytes)
         except (ApprovalRequired, CallDeferred) as error:
             try:
                 refuse_metadata(error)
