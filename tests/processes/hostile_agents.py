@@ -146,6 +146,16 @@ def fork() -> str:
     return "forked"
 
 
+def fork_without_exit() -> str:
+    """Return in two processes."""
+    return "forked" if os.fork() == 0 else "parent"
+
+
+async def fork_loop_without_exit() -> str:
+    """Go on in two processes, with one event loop and one socket between them."""
+    return fork_without_exit()
+
+
 def print_much() -> str:
     """Print megabytes."""
     for _ in range(200):
@@ -231,6 +241,8 @@ HARMLESS = {
         memory_error,
         system_exit,
         fork,
+        fork_without_exit,
+        fork_loop_without_exit,
         print_much,
         block,
         block_for_long,

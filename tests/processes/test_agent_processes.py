@@ -16,7 +16,7 @@ import pytest
 
 from tests.contract.replaying import read_events
 from tests.processes.hostile_agents import DEADLY, WORDS
-from tests.support.agent_processes import agent_processes_of
+from tests.support.agent_processes import agent_processes_of, children_of
 from tests.support.full import IS_FULL
 from tests.support.processes import DEADLINE, ServerProcess, unpause
 
@@ -186,6 +186,18 @@ def test_what_a_process_survives_is_the_result_of_its_call(server: ServerProcess
         if tool == "fork":
             # What is left behind holds the socket open; the death of its parent is noticed all the same.
             assert start(client, "hostile", "segfault")["status"] == "PAUSED"
+
+
+@pytest.mark.parametrize("tool", ["fork_without_exit", "fork_loop_without_exit"])
+def test_a_process_that_a_tool_forks_and_forgets_takes_no_part_in_its_run(server: ServerProcess, tool: str) -> None:
+    wait_until_all_are_ready(server)
+    with server.client() as client:
+        before = processes_of(server)
+        for _ in range(2 * PROCESSES):
+            run = start(client, "hostile", tool)
+            assert (run["status"], run["content"]) == ("COMPLETED", "parent"), run
+        wait_until(lambda: not any(children_of(process) for process in before))
+        assert processes_of(server) == before
 
 
 def test_a_blocked_loop_holds_up_nobody_else_and_its_stack_is_logged(server: ServerProcess) -> None:

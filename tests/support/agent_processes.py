@@ -27,6 +27,11 @@ def agent_processes_of(pid: int) -> set[int]:
     return found | {child for child in _children_of(parent) if AGENT_PROCESS.encode() in _read(child, "comm")}
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the ids of the processes that this one has started, but for those that have ended."""
+    return [child for child in _children_of(pid) if _read(child, "cmdline")]
+
+
 def _children_of(pid: int) -> Iterator[int]:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         yield from map(int, (thread / "children").read_text().split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ import uvloop
 from unpause.agents.config import AgentsConfig
 from unpause.agents.hosting import host_agents, using_threads
 from unpause.agents.process.child import AgentProcess, end_process
+from unpause.agents.process.forks import cut_off_forks
 from unpause.agents.process.frames import (
     SERVER_FRAMES,
     WARM,
@@ -40,7 +42,7 @@ def run_agents(descriptor: int) -> None:
     link = socket.socket(fileno=descriptor)
     # uvloop closes the socket with the loop, and the server kills a process whose socket is closed: this one is open
     # as long as the process lives, which sends its last spans, or logs why it failed, after its loop.
-    os.dup(descriptor)
+    kept = os.dup(descriptor)
     send_blocking(link, WARM)
     data = receive_blocking(link, SERVER_FRAMES)
     if data is None:
@@ -60,7 +62,7 @@ def run_agents(descriptor: int) -> None:
             distrust_young_bytecode()
         agents = host_agents(config, redaction, SystemClock())
         files = loaded_files() if config.reports_files else ()
-        run_main(_serve(link, agents, limit, files), uvloop.new_event_loop)
+        run_main(_serve(link, kept, agents, limit, files), uvloop.new_event_loop)
         stop_tracing()
     except InvalidSetting as error:
         files = loaded_files(error) if config.reports_files else ()
@@ -71,8 +73,9 @@ def run_agents(descriptor: int) -> None:
     end_process(0)
 
 
-async def _serve(link: socket.socket, agents: Agents, limit: FrameLimit, files: tuple[str, ...]) -> None:
+async def _serve(link: socket.socket, kept: int, agents: Agents, limit: FrameLimit, files: tuple[str, ...]) -> None:
     freeze_loaded()
+    cut_off_forks(asyncio.get_running_loop(), link.fileno(), kept)
     threads = SegmentThreads()
     with using_threads(threads):
         async with agents.running():

@@ -166,17 +166,17 @@ class AgentProcessClient:
 
     async def log_stack(self, silent: float) -> None:
         """Log the stacks of the process's threads, whatever they do: its loop has been silent for so many seconds."""
+        # What came too late for the line before.
+        self._read_stacks()
         if not self.has_died:
             self._process.send_signal(signal.SIGUSR1)
         await asyncio.sleep(_STACK_SECONDS)
         figures = {"pid": self.pid, "seconds": round(silent, 1), "hint": _BLOCKED_HINT}
-        _log.warning("agent process blocked", **figures, stack=self._read_stack())
+        _log.warning("agent process blocked", **figures, stack=self._read_stacks())
 
-    def _read_stack(self) -> str:
-        try:
-            return "" if self.has_died else os.read(self._launched.stacks, _STACK_BYTES).decode(errors="replace")
-        except BlockingIOError:
-            return ""
+    def _read_stacks(self) -> str:
+        """Return the end of what the process has written: the thread of its event loop comes last."""
+        return "" if self.has_died else self._launched.read_stacks()[-_STACK_BYTES:].decode(errors="replace")
 
     def describe_end(self) -> str:
         """Return how the process ended, in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from unpause.settings import Settings
 
 _MAX_SPARES: Final = 2
+# What a pipe holds by default, and the most that the stacks of all threads take: a hundred frames of each.
+_PIPE_BYTES: Final = 65_536
+_LONGEST_STACKS: Final = 1_048_576
 
 
 class LaunchedProcess:
@@ -37,8 +41,7 @@ class LaunchedProcess:
         """Start it with one end of a pair of sockets. Raises OSError."""
         self.limit = launcher.limit
         self.socket, theirs = socket.socketpair()
-        self.stacks, write_stacks = os.pipe()
-        os.set_blocking(self.stacks, False)
+        self._stacks, write_stacks = _open_stacks()
         arguments = (theirs.fileno(), write_stacks, os.getpid())
         # What tools print is no part of what the server prints, and in a log of JSON lines it becomes one of them.
         self._output: int | None = None
@@ -89,6 +92,14 @@ class LaunchedProcess:
         output, self._output = self._output, None
         return output
 
+    def read_stacks(self) -> bytes:
+        """Return what the process has written of its stacks since this was last called."""
+        parts: list[bytes] = []
+        with suppress(BlockingIOError):
+            while len(parts) * _PIPE_BYTES < _LONGEST_STACKS and (part := os.read(self._stacks, _PIPE_BYTES)):
+                parts.append(part)
+        return b"".join(parts)
+
     def kill(self) -> None:
         """End the process, with all that it forked, and wait for that. Safe to call twice."""
         if self.has_died:
@@ -97,7 +108,7 @@ class LaunchedProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        os.close(self.stacks)
+        os.close(self._stacks)
         if self._output is not None:
             os.close(self._output)
 
@@ -183,6 +194,17 @@ def launched_agents(settings: Settings, *, demo: bool) -> Iterator[list[Launched
     finally:
         for process in launched:
             process.kill()
+
+
+def _open_stacks() -> tuple[int, int]:
+    """Return the ends of a pipe that neither side waits at: one that is full must not stop who writes its stacks."""
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    with suppress(AttributeError, OSError):
+        # Linux only, and only as far as the system's limits let it.
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _LONGEST_STACKS)
+    return ends
 
 
 def _descriptor_of(stream: object) -> int:

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from unpause.agents.process.forks import ending_forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,7 +60,7 @@ def _raising_what_passes(fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     asyncio refuses StopIteration, for which the caller would wait forever, and GeneratorExit closes the coroutine.
     """
     try:
-        return fn(*args, **kwargs)
+        return ending_forks(partial(fn, *args, **kwargs))
     except StopIteration as error:
         # The words of Python for the same in a coroutine.
         raise RuntimeError("coroutine raised StopIteration") from error
