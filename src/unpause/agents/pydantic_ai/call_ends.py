@@ -9,6 +9,7 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 
 from unpause.agents.containment import describe_error
 from unpause.agents.driver import CallResult
+from unpause.agents.pydantic_ai.enqueued import Enqueued
 from unpause.agents.pydantic_ai.results import (
     record_of,
     restore,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CallEnds:
-    """The ends of one segment's calls.
+    """The ends of one segment's calls, with what their tools have ``enqueued`` for the model.
 
     With ``has_hooks`` the agent has code of its own between the tools and the model, which may hide what a tool gave:
     people and models are shown what comes out of that. A server that is killed meanwhile has it run again, not the
@@ -48,6 +49,7 @@ class CallEnds:
         self._max_result_bytes = max_result_bytes
         self._known = known
         self._has_hooks = has_hooks
+        self.enqueued = Enqueued(max_result_bytes)
         self._unprocessed: dict[str, tuple[CallResult, Callable[[], Redaction]]] = {}
 
     def find(self, call_id: str, recorded: ToolCall | None) -> CallResult | None:
@@ -70,7 +72,7 @@ class CallEnds:
         if self._has_hooks:
             self._unprocessed[call_id] = result, redaction
             result = unprocessed(result)
-        self._journal.finish_call_soon(call_id, result)
+        self._journal.finish_call_soon(call_id, self.enqueued.add_to(call_id, result))
 
     def fail(self, call_id: str, error: BaseException, redaction: Callable[[], Redaction]) -> str:
         """Record what the tool raised; return it without secrets, as the model may see it."""
@@ -104,7 +106,7 @@ class CallEnds:
 
     def _finish(self, call_id: str, result: CallResult) -> None:
         del self._unprocessed[call_id]
-        self._journal.finish_call_soon(call_id, result)
+        self._journal.finish_call_soon(call_id, self.enqueued.add_to(call_id, result))
 
     def _describe(self, error: BaseException, redaction: Redaction) -> CallResult:
         outcome = Outcome.RETRIED if isinstance(error, ModelRetry | ValidationError) else Outcome.FAILED

@@ -112,6 +112,7 @@ class SegmentLoop:
         finally:
             # The run refers back to these: only the garbage collector would free them together.
             self._recorder.follow(None)
+            self._gate.ends.enqueued.follow(None)
             self._gate.release()
 
     async def _go_on(self, model: Model, deps: object) -> SegmentEnd:
@@ -143,6 +144,8 @@ class SegmentLoop:
         self._judge.attach(run)
         self._tools.attach(run)
         self._recorder.follow(run)
+        self._gate.ends.enqueued.follow(run)
+        self._gate.ends.enqueued.restore(run, self._segment.calls)
         streams = self._streams(run, model)
         previous: object = None
         async for node in run:
