@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Update, select, update
+from sqlalchemy import Connection, Update, delete, select, update
 
 from tests.support.databases import NOW, Place
 from tests.support.pausing_driver import PausingDriver, need
@@ -26,9 +27,10 @@ from unpause.domain.notifications import Channel, ChannelEvent
 from unpause.domain.principal import Principal
 from unpause.domain.requirements import ToolAnswer
 from unpause.domain.runs import RunStatus
-from unpause.errors import InvalidInput, NotFound
+from unpause.errors import ApprovalNotFound, InvalidInput, NotFound, RequirementNotFound
 from unpause.notifications import service as notifications_service
-from unpause.services import notification_outbox
+from unpause.services import approvals, inbox_decisions, notification_outbox
+from unpause.services.commands import DecideRequirement, ResolveApproval, Verb
 from unpause.services.erasure import Erasure
 from unpause.store.channels import add_channel, delete_channel
 from unpause.store.engine.database import Database
@@ -239,3 +241,20 @@ async def test_who_continues_a_run_as_the_one_before_is_erased_keeps_the_name(
         renaming.begin()
     renaming.result()
     assert [row["continued_by"] for row in Place(postgres_url).dump()["runs"]] == ["bob"]
+
+
+@pytest.mark.parametrize("place", [approvals, inbox_decisions], ids=["approval", "inbox"])
+async def test_what_is_deleted_with_its_run_as_it_is_decided_is_not_found(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, place: ModuleType
+) -> None:
+    driver = PausingDriver((need("c", approval="required"),))
+    async with running(tmp_path, drivers=[driver], database_url=postgres_url) as application:
+        [requirement] = (await start_and_follow(application)).requirements
+        deletion = Meanwhile(lambda: within(postgres_url, lambda connection: connection.execute(delete(runs))))
+        deletion.after(monkeypatch, place, "find_approval" if place is approvals else "find_request")
+        if place is approvals:
+            with pytest.raises(ApprovalNotFound):
+                await application.approvals.resolve_approval(ADMIN, ResolveApproval(requirement.id, approved=True))
+        else:
+            with pytest.raises(RequirementNotFound):
+                await application.inbox_decisions.decide(ADMIN, DecideRequirement(requirement.id, Verb.APPROVE))

@@ -24,7 +24,7 @@ from unpause.services.value_checks import write_checked
 from unpause.store.approvals import delete_approval, find_approval, list_approvals, resolve
 from unpause.store.idempotency import forget_request
 from unpause.store.requirements import add_answer, find_requirements, list_requirements, note_change
-from unpause.store.runs import append_to_log, get_run
+from unpause.store.runs import append_to_log, find_run
 from unpause.webhooks.outbox import enqueue_decision
 
 if TYPE_CHECKING:
@@ -142,7 +142,11 @@ class ApprovalService:
 
 
 def _lock_run(connection: Connection, principal: Principal, approval: Approval) -> Run:
-    return get_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
+    run = find_run(connection, Visibility(principal.organization_id), RunRef(id=approval.run_key), locked=True)
+    if run is None:
+        # It was deleted, with its approvals.
+        raise ApprovalNotFound
+    return run
 
 
 def _get(connection: Connection, principal: Principal, approval_id: str) -> Approval:

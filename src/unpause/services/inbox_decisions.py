@@ -29,7 +29,7 @@ from unpause.store.grants import has_grant
 from unpause.store.idempotency import add_effect, forget_request
 from unpause.store.inbox import find_request
 from unpause.store.requirements import list_requirements
-from unpause.store.runs import get_run
+from unpause.store.runs import find_run, get_run
 from unpause.telemetry.tracing import Origin, continued_trace, current_origin, traced
 
 if TYPE_CHECKING:
@@ -105,7 +105,10 @@ class InboxDecisions:
         earlier = find_repeated(connection, key, now)
         request = _find(connection, principal, command)
         ref = RunRef(id=request.run.id)
-        run = get_run(connection, Visibility(principal.organization_id), ref, locked=True)
+        run = find_run(connection, Visibility(principal.organization_id), ref, locked=True)
+        if run is None:
+            # It was deleted, with its requirements.
+            raise RequirementNotFound
         locked = bring_up_to_date(connection, run, now)
         # As the last one who had the lock left it.
         request = _find(connection, principal, command)
