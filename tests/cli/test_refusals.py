@@ -57,6 +57,7 @@ WRONG_DATABASES = [
     ("somewhere", "database_url cannot be read"),
     ("mysql://someone:canary@localhost/x", "mysql is not supported"),
     ("sqlite:///:memory:", "SQLite needs a file"),
+    ("sqlite:///~/unpause.db", "~/unpause.db is no path: write the home folder in place of ~"),
     ("sqlite:///x.db?mode=ro", "no options are read with SQLite, such as mode"),
     ("sqlite:///no-database.txt", "file is not a database"),
     ("sqlite:///no-database.txt/unpause.db", " no-database.txt/unpause.db"),

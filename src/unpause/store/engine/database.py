@@ -115,6 +115,9 @@ def parse_url(database_url: str) -> URL:
     if url.drivername == "sqlite":
         if url.database in {None, "", ":memory:"}:
             raise InvalidSetting("database_url: SQLite needs a file: a database in memory does not survive a restart")
+        if str(url.database).startswith("~"):
+            # No shell has replaced it within a URL: it would be a folder of that name.
+            raise InvalidSetting(f"database_url: {url.database} is no path: write the home folder in place of ~")
         if url.query:
             # SQLAlchemy would leave out an unknown one.
             raise InvalidSetting(f"database_url: no options are read with SQLite, such as {next(iter(url.query))}")
