@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.processes import Finished
 from unpause.cli.main import main
@@ -26,9 +27,14 @@ class Here:
     def run(self, *arguments: str) -> Finished:
         """Run the command; return how it ended."""
         code: int | str | None = 0
+        configured = structlog.get_config() if structlog.is_configured() else None
         try:
             main(arguments)
         except SystemExit as end:
             code = end.code
+        finally:
+            structlog.reset_defaults()
+            if configured is not None:
+                structlog.configure(**configured)
         written = self._capsys.readouterr()
         return Finished(int(code or 0), written.out, written.err)

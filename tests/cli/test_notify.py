@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -77,3 +79,13 @@ def test_without_a_key_a_channel_is_refused(here: Here) -> None:
     done = here.run("notify", "add", URL)
     assert done.returncode == 2
     assert "--encryption-key" in done.stderr
+
+
+def test_what_a_command_warns_of_stands_on_standard_error_as_scripts_read_its_output(with_key: Here) -> None:
+    with closing(sqlite3.connect(with_key.folder / "unpause.db")) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = '0999'")
+    added = with_key.run("notify", "add", URL)
+    assert (added.returncode, added.stdout) == (0, "Channel 1 is added: ntfys\n")
+    [warning] = added.stderr.splitlines()
+    assert "database schema differs" in warning
+    assert SECRET not in warning

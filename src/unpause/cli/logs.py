@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
+from unpause.agents.redaction import Redaction
 from unpause.domain.nodes import node_name
 from unpause.telemetry.tracing import current_ids
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from unpause.agents.redaction import Redaction
     from unpause.operator_settings import LogLevel
 
     Hide = Callable[[str], str]
@@ -82,6 +83,16 @@ def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel =
     logging.basicConfig(handlers=[handler], level=number, force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+
+
+def configure_command_logging() -> None:
+    """Send warnings of a command that works beside servers to standard error: scripts read its standard output."""
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, *_readable(Redaction(os.environ).hide)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
 
 
 def _json(hide: Hide) -> list[structlog.typing.Processor]:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from cyclopts import help as cyclopts_help
 
     from unpause import version
+    from unpause.cli import logs
 else:
     cyclopts_help = LazyModule("cyclopts.help")
+    logs = LazyModule("unpause.cli.logs")
     version = LazyModule("unpause.version")
 
 # One that somebody typed where none belongs must not be repeated in a log of errors.
@@ -104,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with without_collections():
             command, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+            if "structlog" in sys.modules:
+                # Not loaded by what people use, which has to start at once. Servers configure it again.
+                logs.configure_command_logging()
         command(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except CycloptsError as error:
