@@ -102,6 +102,49 @@ def test_a_refusal_becomes_a_message_in_one_line_and_an_exit_code(
     assert "canary" not in done.stderr
 
 
+ELSEWHERE = [
+    ("{}", "The server's answer has no 'data'"),
+    ('{"data": null}', "The server's answer has no list of objects as its 'data'"),
+    ('{"data": [1]}', "The server's answer has no list of objects as its 'data'"),
+    ('{"data": [{}]}', "The server's answer has no '"),
+    ('{"data": NaN}', "did not answer with JSON"),
+    ("[]", "did not answer with JSON"),
+    ("[" * 100_000, "did not answer with JSON"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), ELSEWHERE, ids=lambda value: value[:40])
+@pytest.mark.parametrize("command", ["inbox", "runs", "grants", "audit"])
+def test_what_a_server_of_another_kind_or_version_answers_is_told_in_one_line(
+    scripted: Callable[..., Scripted], with_token: Here, command: str, body: str, words: str
+) -> None:
+    done = with_token.run(command, "--url", scripted((200, {}, body)).url)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert words in done.stderr
+    assert "it is no Unpause server" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run", "files", "hi"], ["status"], ["show", "abc"]], ids=" ".join)
+def test_an_answer_that_lacks_what_a_command_reads_is_told_in_one_line(
+    scripted: Callable[..., Scripted], with_token: Here, arguments: list[str]
+) -> None:
+    server = scripted(*[(200, {}, '{"more": 1}')] * 4)
+    done = with_token.run(*arguments, "--url", server.url)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "The server's answer has no '" in done.stderr
+
+
+@pytest.mark.parametrize("data", ["{", "[]", "NaN", '"a"'])
+def test_a_stream_of_something_else_than_objects_is_told_in_one_line(
+    scripted: Callable[..., Scripted], with_token: Here, data: str
+) -> None:
+    started: Answer = (200, {}, '{"run_id": "a", "status": "PENDING"}')
+    server = scripted(started, (200, {}, f"event: RunContent\ndata: {data}\n\n"))
+    done = with_token.run("run", "files", "hi", "--follow", "--url", server.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"unpause: {server.url} streams something else than JSON: it is no Unpause server\n"
+
+
 def test_the_status_of_a_server_that_is_not_ready_says_what_is_missing(
     scripted: Callable[..., Scripted], with_token: Here
 ) -> None:

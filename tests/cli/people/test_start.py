@@ -1,4 +1,4 @@
-"""What a command for people loads: the client, and nothing of the server."""
+"""What a command for people loads: the client, and nothing of the server; and what Ctrl-C does meanwhile."""
 
 from __future__ import annotations
 
@@ -79,3 +79,25 @@ def test_values_that_cannot_be_meant_are_refused_before_any_request(
     monkeypatch.setenv("UNPAUSE_URL", "http://127.0.0.1:1")
     done = here.run(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"unpause: {message}\n")
+
+
+_INTERRUPTED = """
+import sys
+from unpause.__main__ import run
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+run()
+"""
+
+
+@pytest.mark.parametrize("module", ["unpause.cli.main", "cyclopts"])
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED, module], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from cyclopts import App, Parameter
 
 from unpause.cli.numbers import Limit
+from unpause.cli.people.errors import items_of
 from unpause.cli.people.ids import find_run_id
 from unpause.cli.people.options import DEFAULTS, Common
 from unpause.cli.people.printing import Listing
@@ -53,7 +54,7 @@ def list_entries(
         page = 0
         while len(entries) < limit:
             page += 1
-            data = client.get("/audit", run_id=run_id, limit=size, page=page)["data"]
+            data = items_of(client.get("/audit", run_id=run_id, limit=size, page=page))
             entries += data
             if len(data) < size:
                 break

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from unpause.cli.exits import CommandFailed, Exit
 from unpause.cli.people.credentials import DEFAULT_URL, check_token, credentials_of, is_loopback, read_url
-from unpause.cli.people.errors import JsonObject, check_response, object_of
+from unpause.cli.people.errors import JsonObject, check_response, items_of, object_of
 from unpause.cli.people.http import httpx
 from unpause.cli.people.sse import Frame, read_frames
 
@@ -81,8 +81,9 @@ class Client:
         cursor: str | None = None
         while limit > 0:
             page = self.get(path, **query, limit=min(limit, _LARGEST_PAGE), cursor=cursor)
-            yield from page["data"][:limit]
-            limit -= len(page["data"])
+            items = items_of(page)
+            yield from items[:limit]
+            limit -= len(items)
             cursor = page.get("next")
             if cursor is None:
                 return
@@ -133,6 +134,8 @@ class Client:
                 yield from read_frames(response.iter_bytes())
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from None
+        except ValueError:
+            raise CommandFailed(f"{self.url} streams something else than JSON: it is no Unpause server") from None
         raise CommandFailed(f"{self.url} closed the stream", Exit.UNREACHABLE)
 
     def _request(self, method: str, path: str, *, is_repeatable: bool = False, **content: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own

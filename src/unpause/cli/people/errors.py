@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import json
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from unpause.cli.exits import CommandFailed, Exit
 
@@ -24,6 +25,7 @@ _CODES: Final = {
 }
 # What Starlette answers where there is no such route.
 _NO_ROUTE: Final = "Not Found"
+_ANOTHER: Final = "it is no Unpause server, or one of another version"
 
 
 def check_response(response: httpx.Response, url: str, *, has_token: bool) -> None:
@@ -48,10 +50,40 @@ def check_response(response: httpx.Response, url: str, *, has_token: bool) -> No
 
 def object_of(response: httpx.Response, url: str) -> JsonObject:
     """Return the JSON object of a success; raise CommandFailed for anything else."""
-    body = _object_of(response)
-    if not body and response.content.strip() != b"{}":
-        raise CommandFailed(f"{url} did not answer with JSON: it is no Unpause server")
-    return body
+    try:
+        return read_object(response.content)
+    except ValueError:
+        raise CommandFailed(f"{url} did not answer with JSON: it is no Unpause server") from None
+
+
+def items_of(page: JsonObject) -> list[JsonObject]:
+    """Return the items of a list's page; raise CommandFailed where they are none."""
+    items = page["data"]
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise CommandFailed(f"The server's answer has no list of objects as its 'data': {_ANOTHER}")
+    return items
+
+
+def read_object(text: str | bytes) -> JsonObject:
+    """Return a JSON object that raises CommandFailed for what it lacks; raise ValueError for anything else."""
+    try:
+        found = json.loads(text, object_hook=_Answer, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - as for what is no JSON
+    return found
+
+
+class _Answer(dict[str, Any]):
+    """An object that a server has sent. Whether one of another version sends all that a command reads, nobody knows."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise CommandFailed(f"The server's answer has no {name!r}: {_ANOTHER}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
 
 
 def decision_text(decision: JsonObject) -> str:
@@ -63,10 +95,9 @@ def decision_text(decision: JsonObject) -> str:
 
 def _object_of(response: httpx.Response) -> JsonObject:
     try:
-        body = response.json()
+        return read_object(response.content)
     except ValueError:
         return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _message_of(body: JsonObject) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from unpause.cli.people.errors import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,12 +24,12 @@ KEEP_ALIVE = Frame("", None, {})
 
 
 def read_frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
-    """Yield the frames; one that is cut off at the end is left out."""
+    """Yield the frames; one that is cut off at the end is left out. Raise ValueError for other data than objects."""
     fields: dict[str, str] = {}
     for line in _lines(chunks):
         if not line:
             if "data" in fields:
-                yield Frame(fields.get("event", "message"), fields.get("id"), json.loads(fields["data"]))
+                yield Frame(fields.get("event", "message"), fields.get("id"), read_object(fields["data"]))
             fields = {}
         elif line.startswith(":"):
             yield KEEP_ALIVE
