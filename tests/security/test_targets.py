@@ -1,4 +1,7 @@
-"""A request for a whole URL is one for its path, at its host: RFC 9112, 3.2.2. Proxies' clients send such."""
+"""Requests as HTTP permits them and few clients send them: for a whole URL, with HEAD, with two lengths, to upgrade.
+
+A request for a whole URL is one for its path, at its host: RFC 9112, 3.2.2. Clients of proxies send such.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.security.connecting import connected
+from tests.security.connecting import connected, head, wait_for_close
+from tests.support.cluster import wait_until
 from tests.support.processes import ServerProcess
 from tests.support.tokens import first_token
 
@@ -25,6 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "UNPAUSE_DEV": "false",
         "UNPAUSE_MAX_PLAIN_BODY_BYTES": "1024",
         "UNPAUSE_RATE_LIMIT_CREATE": "2/minute",
+        "UNPAUSE_ACCESS_LOG": "true",
     }
     with ServerProcess(tmp_path_factory.mktemp("targets"), environment=environment) as server:
         yield server
@@ -112,3 +117,23 @@ def test_a_monitor_may_ask_with_head_and_gets_the_status_of_get(server: ServerPr
 def test_other_routes_are_only_read_with_get(server: ServerProcess) -> None:
     authorization = f"Bearer {first_token(server)}"
     assert ask(server, "HEAD", "/agents", Authorization=authorization) == (405, None, "GET")
+
+
+def test_a_request_with_two_lengths_is_refused_and_nothing_after_it_is_read(server: ServerProcess) -> None:
+    fields = {"Transfer-Encoding": "chunked", "Content-Length": "5"}
+    smuggled = head("GET", "/health")
+    with connected(server) as connection:
+        connection.sendall(head("POST", CREATE, **fields) + b"0\r\n\r\n" + smuggled)
+        answer = wait_for_close(connection)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'{"message":"The request has both Content-Length and Transfer-Encoding","status_code":400}' in answer
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_an_offer_to_upgrade_is_ignored_and_not_logged(server: ServerProcess, protocol: str) -> None:
+    name = f"upgrade-{protocol}"
+    fields = {"Connection": "Upgrade, close", "Upgrade": protocol, "X-Request-ID": name}
+    assert ask(server, "GET", "/health", b"", **fields)[0] == 200
+    wait_until(lambda: name in server.output, "the line of the access log, behind what uvicorn would log")
+    assert "upgrade request" not in server.output

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _KEY = "unpause.connection"
 
 
+class _Http(H11Protocol):
+    """uvicorn's protocol; ignores an offer to upgrade, which some clients make with each request."""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: uvicorn would advise to install libraries for WebSockets, which no route uses."""
+
+
 class TimedConnection(asyncio.Protocol):
     """One connection: passes everything on to uvicorn's protocol, and closes it when the client takes too long.
 
@@ -35,7 +42,7 @@ class TimedConnection(asyncio.Protocol):
 
     def __init__(self, config: Config, app_state: dict[str, Any], **options: Any) -> None:  # noqa: ANN401 - uvicorn's
         self._seconds = cast("TimedApp", config.app).seconds
-        self._protocol = H11Protocol(config, app_state={**app_state, _KEY: self}, **options)
+        self._protocol = _Http(config, app_state={**app_state, _KEY: self}, **options)
         self._loop = asyncio.get_running_loop()
         self._requests = 0
         self._deadline: asyncio.TimerHandle | None = None

@@ -30,7 +30,7 @@ _LARGEST_FIELDS = 64 * 1024
 _MAX_FIELDS = 256
 # Of several of one of these, one would count.
 _ONCE = frozenset({b"authorization", b"content-type", b"idempotency-key", b"last-event-id"})
-_REPEATED = 400
+_BAD_REQUEST = 400
 _ENCODINGS = frozenset({b"", b"identity"})
 _UNSUPPORTED = 415
 
@@ -157,7 +157,7 @@ class HeaderLimit:
     """Answers 414 to a URL of more than 16 KiB, and 431 to more than 256 header fields or 64 KiB of them.
 
     Each parameter and each field costs time, some of it at every lookup. Two tokens, two keys of a request or two types
-    of a body are answered with 400, a compressed body with 415.
+    of a body are answered with 400, and so are two lengths of it; a compressed body with 415.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -187,10 +187,14 @@ def _head_refused(scope: Scope) -> tuple[int, str] | None:
     encoding = next((value for name, value in fields if name == b"content-encoding"), b"")
     if encoding.strip().lower() not in _ENCODINGS and scope["method"] not in {"GET", "HEAD"}:
         return _UNSUPPORTED, "The body must not be compressed: Content-Encoding is not read"
-    found = [name for name, _ in fields if name in _ONCE]
+    names = [name for name, _ in fields]
+    # A proxy that goes by the other one would see the next request begin elsewhere.
+    if b"transfer-encoding" in names and b"content-length" in names:
+        return _BAD_REQUEST, "The request has both Content-Length and Transfer-Encoding"
+    found = [name for name in names if name in _ONCE]
     repeated = next((name for number, name in enumerate(found) if name in found[:number]), None)
     if repeated is not None:
-        return _REPEATED, f"The request has the header field {repeated.decode()} more than once"
+        return _BAD_REQUEST, f"The request has the header field {repeated.decode()} more than once"
     return None
 
 
