@@ -38,7 +38,7 @@ def test_status_shows_a_schema_that_a_newer_version_has_upgraded(root: Shell, se
 def test_administrators_read_the_audit_trail(root: Shell, dev: Shell) -> None:
     [line] = root.lines("audit", "--limit", "1")
     root.environment["NO_COLOR"] = "1"
-    heading, row = root.on_terminal("audit", "--limit", "1")
+    heading, row = root.on_terminal("audit", "--limit", "1", columns=160)
     assert heading.split() == ["ID", "AT", "(UTC)", "ACTION", "ACTOR", "RUN", "ABOUT"]
     # Runs of other tests add entries meanwhile.
     actions = {entry["id"]: entry["action"] for entry in root.json("audit")}
