@@ -17,7 +17,7 @@ from tests.support.databases import Place
 from tests.support.reaching import reached, until
 from tests.support.runs import start
 from tests.support.serving import running
-from unpause.agents.driver import CallResult, Journal, NewMessage, ProposedCall, SegmentEnd
+from unpause.agents.driver import CallResult, Completed, Journal, NewMessage, ProposedCall, SegmentEnd
 from unpause.bootstrap import Application
 from unpause.domain.events import Event, EventType
 from unpause.domain.runs import Outcome, RunStatus, RunView
@@ -181,3 +181,83 @@ async def test_a_call_that_ended_at_its_second_start_is_not_given_back_as_one_th
         await reached(application.database, run.id, RunStatus.PENDING)
     (call,) = Place.in_folder(tmp_path).dump()["tool_calls"]
     assert (call["status"], call["result"]) == ("finished", "did it")
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+async def test_a_stop_keeps_the_ends_of_calls_behind_a_write_of_which_nobody_was_told_whether_it_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_committed: bool
+) -> None:
+    monkeypatch.setattr(segment_journal, "_FIRST_RETRY_SECONDS", 60)
+    state, failed = {"is": "up"}, asyncio.Event()
+    did = CallResult(Outcome.SUCCESS, "did it", "did it")
+
+    async def steps(journal: Journal) -> SegmentEnd:
+        journal.record_turn([NewMessage("first", ())], [ProposedCall(name, "act", {}) for name in "abc"])
+        await journal.start_call("a", idempotent=False)
+        await journal.start_call("b", idempotent=False)
+        state["is"] = "away"
+        journal.finish_call_soon("a", did)
+        await failed.wait()
+        state["is"] = "up"
+        journal.finish_call_soon("b", did)
+        # A third that does not start: it waits for the write before.
+        await journal.start_call("c", idempotent=False)
+        raise AssertionError
+
+    async with built(tmp_path, SteppingDriver(steps)) as application:
+        run = await start(application)
+
+        async def disturbed(write: Callable[[Unit], Awaitable[Any]], unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+            if state["is"] == "away":
+                if is_committed:
+                    await write(unit)
+                failed.set()
+                raise DatabaseUnavailable
+            return await write(unit)
+
+        disturb(application, disturbed)
+        executing = asyncio.create_task(application.executor.execute(run.id))
+        await failed.wait()
+        await until(lambda: state["is"] == "up")
+        executing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await executing
+        await reached(application.database, run.id, RunStatus.PENDING)
+    rows = Place.in_folder(tmp_path).dump()
+    assert [call["status"] for call in rows["tool_calls"]] == ["finished", "finished", "proposed"]
+    assert len(rows["messages"]) == 1
+    types = [row["type"] for row in rows["events"]]
+    assert types.count("tool_call_completed") == 2
+    assert [row["sequence"] for row in rows["events"]] == list(range(1, len(types) + 1))
+
+
+async def test_a_stop_that_interrupts_the_end_of_a_run_says_nothing_of_that_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_journal, "_FIRST_RETRY_SECONDS", 60)
+    state, failed = {"is": "up"}, asyncio.Event()
+
+    async def steps(journal: Journal) -> SegmentEnd:
+        await journal.emit(EventType.CONTENT_DELTA, {"text": "hello"})
+        await journal.flush()
+        state["is"] = "away"
+        return Completed("hello", "str", {})
+
+    async with built(tmp_path, SteppingDriver(steps)) as application:
+        run = await start(application)
+
+        async def disturbed(write: Callable[[Unit], Awaitable[Any]], unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
+            if state["is"] == "away":
+                state["is"] = "up"
+                failed.set()
+                raise DatabaseUnavailable
+            return await write(unit)
+
+        disturb(application, disturbed)
+        executing = asyncio.create_task(application.executor.execute(run.id))
+        await failed.wait()
+        executing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await executing
+        await reached(application.database, run.id, RunStatus.PENDING)
+    assert "run_completed" not in [row["type"] for row in Place.in_folder(tmp_path).dump()["events"]]

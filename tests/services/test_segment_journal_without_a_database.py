@@ -255,7 +255,7 @@ async def test_the_end_of_a_segment_is_written_after_what_came_before_it(tmp_pat
     assert [row["native"] for row in rows["messages"]] == ["first"]
 
 
-async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_it(tmp_path: Path) -> None:
+async def test_what_came_after_a_write_that_has_failed_so_far_is_kept_behind_it_and_once(tmp_path: Path) -> None:
     failing, recorded = asyncio.Event(), asyncio.Event()
 
     async def steps(journal: Journal) -> End:
@@ -284,8 +284,8 @@ async def test_what_came_after_a_write_that_may_have_failed_is_not_kept_without_
         # To give it back is no part of what the recorder tries again: that found the database.
         await reached(application.database, run.id, RunStatus.PENDING)
     rows = Place.in_folder(tmp_path).dump()
-    assert rows["messages"] == []
-    assert [row["type"] for row in rows["events"]] == ["run_started"]
+    assert [row["native"] for row in rows["messages"]] == ["first", "second"]
+    assert [row["type"] for row in rows["events"]] == ["run_started", "content_delta"]
 
 
 async def test_a_flush_that_fails_for_good_while_the_driver_ends_ends_the_run_as_an_error(tmp_path: Path) -> None:

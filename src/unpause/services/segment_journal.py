@@ -64,12 +64,13 @@ class SegmentJournal(SegmentState):
         self._stored_messages = list(claimed.messages)
         self._stored_calls = dict(self._calls)
         self._end_view: RunView | None = None
-        self._not_begun: dict[str, ToolCall] = {}
         self._grown = asyncio.Event()
         self._is_due = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         # The last write, from its begin until it is known to be committed: who waited for it may have been cancelled.
         self._torn: PendingWrites | None = None
+        # Whether the segment's end has been added to what is to be written.
+        self._is_ending = False
         # Why a write failed for good: what comes after it makes no sense without it.
         self._failure: Exception | None = None
 
@@ -252,27 +253,30 @@ class SegmentJournal(SegmentState):
     async def release(self) -> None:
         """Give an unfinished segment back, for another claim to go on with."""
         async with self._commit_lock:
-            # What came after a write that may not have happened makes no sense without it.
-            is_whole = self._torn is None and self._failure is None
-            taken = self._take() if is_whole else PendingWrites(settled=self._list_not_begun())
-            # Not tried again here: a process that stops cannot wait.
+            torn, taken = self._torn, PendingWrites(settled=self._list_not_begun())
+            # What came after a write that failed makes no sense without it, nor does the end of what is given back.
+            if self._failure is None and not self._is_ending:
+                taken = self._take()
+            else:
+                torn = None
             changes = {} if taken.usage is None else {"usage": taken.usage}
+
+            def unit(connection: Connection) -> None:
+                if torn is not None:
+                    # Before all that came after it, unless it has happened.
+                    self._append(connection, torn, again=True)
+                self._transition(connection, taken, Trigger.RELEASE, changes)
+
             try:
-                await self._context.database.write(
-                    lambda connection: self._transition(connection, taken, Trigger.RELEASE, changes)
-                )
+                # Not tried again here: a process that stops cannot wait.
+                await self._context.database.write(unit)
             except (DatabaseUnavailable, DatabaseBusy):
                 # For the next try of a process that goes on.
                 self._pending = taken
                 raise
 
-    def _list_not_begun(self) -> dict[str, ToolCall]:
-        """Return the calls whose start was interrupted, but for those that were started again since."""
-        return {
-            call_id: call for call_id, call in self._not_begun.items() if self._calls[call_id].status is call.status
-        }
-
     async def _end(self, trigger: Trigger, changes: dict[str, Any], requirements: Sequence[Requirement] = ()) -> None:
+        self._is_ending = True
         async with self._commit_lock:
             await self._mend()
             taken = self._take()

@@ -101,6 +101,8 @@ class SegmentState:
         self._run = segment.run
         self._clock = clock
         self._calls = {call.tool_call_id: call for call in segment.calls}
+        # Calls whose start was interrupted, as they were before it.
+        self._not_begun: dict[str, ToolCall] = {}
         self._large = {key: call for key, call in self._calls.items() if is_large(call)}
         self._positions = len(segment.messages)
         self._turn = 1 + max((call.turn for call in segment.calls), default=-1)
@@ -234,6 +236,12 @@ class SegmentState:
             self._has_event = True
             FIRST_EVENT.observe(_seconds(self._run.begun_at, now))
         self._pending.events.append(Event(event_type, now, dict(payload or {})))
+
+    def _list_not_begun(self) -> dict[str, ToolCall]:
+        """Return the calls whose start was interrupted, but for those that were started again since."""
+        return {
+            call_id: call for call_id, call in self._not_begun.items() if self._calls[call_id].status is call.status
+        }
 
     def _update_call(self, call: ToolCall) -> None:
         self._calls[call.tool_call_id] = call
