@@ -7,8 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from pydantic_ai import Agent, RunContext
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.run import AgentRunResult
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
@@ -77,6 +82,17 @@ async def test_a_hook_that_catches_everything_does_not_end_a_run_that_waits(tmp_
         assert (run["status"], did) == ("PAUSED", [])
         done = await server.confirm(run)
     assert (done["status"], done["content"], did) == ("COMPLETED", "done", ["act"])
+
+
+async def test_a_pause_is_no_error_in_a_trace(tmp_path: Path) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    agent = agent_with(ScriptedModel([Call("act")], "done"), AbstractCapability(), [])
+    agent.instrument = InstrumentationSettings(tracer_provider=provider)
+    async with driving(tmp_path, agent) as server:
+        await server.confirm(await server.run())
+    runs = [span for span in exporter.get_finished_spans() if span.name == "invoke_agent agent"]
+    assert [span.status.status_code for span in runs] == [StatusCode.UNSET, StatusCode.UNSET]
 
 
 async def test_a_result_in_place_of_an_error_is_the_runs(tmp_path: Path) -> None:
