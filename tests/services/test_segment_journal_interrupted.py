@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +13,7 @@ from pydantic_ai import Agent
 from tests.services.test_segment_journal_without_a_database import SteppingDriver, built, disturb
 from tests.support.agents import Call, ScriptedModel
 from tests.support.databases import Place
+from tests.support.executor_database import ExecutorDatabase
 from tests.support.reaching import reached, until
 from tests.support.runs import start
 from tests.support.serving import running
@@ -29,7 +29,7 @@ T = TypeVar("T")
 Unit = Callable[[Connection], Any]
 
 
-class LateDatabase:
+class LateDatabase(ExecutorDatabase):
     """The database of the executor: once tools have returned, two writes of what runs append are late."""
 
     def __init__(self, application: Application, *, fails: bool, after: bool) -> None:
@@ -37,14 +37,7 @@ class LateDatabase:
         self._after = after
         self.late = (asyncio.Event(), asyncio.Event())
         self.is_late = False
-        executor = application.executor
-        context = executor._context  # noqa: SLF001 - nothing else in the application may meet this database
-        self._database = context.database
-        late: Any = self
-        executor._context = replace(context, database=late)  # noqa: SLF001
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a database has
-        return getattr(self._database, name)
+        super().__init__(application)
 
     async def append(self, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
         """Write as the test says."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support.databases import NOW, Place, PostgresServer
+from tests.support.executor_database import ExecutorDatabase
 from tests.support.holding_driver import HoldingDriver
 from tests.support.outages import away
 from tests.support.reaching import reached
@@ -29,7 +30,7 @@ from unpause.domain.runs import Outcome, RunStatus
 from unpause.domain.transitions import Trigger
 from unpause.errors import DatabaseUnavailable
 from unpause.services import segment_journal
-from unpause.store.engine.database import Connection, Database
+from unpause.store.engine.database import Connection
 from unpause.store.events import add_events
 from unpause.store.runs import transition
 
@@ -55,15 +56,12 @@ _KINDS = [
 ]
 
 
-class Unreliable:
+class Unreliable(ExecutorDatabase):
     """A database that goes away as the test says, each time the recorder writes; all others find it as ever."""
 
-    def __init__(self, database: Database, disturbed: Callable[[Write, Unit], Awaitable[Any]]) -> None:
-        self._database = database
+    def __init__(self, application: Application, disturbed: Callable[[Write, Unit], Awaitable[Any]]) -> None:
+        super().__init__(application)
         self._disturbed = disturbed
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a database has
-        return getattr(self._database, name)
 
     async def append(self, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
         """Write as the test says."""
@@ -77,10 +75,7 @@ class Unreliable:
 
 def disturb(application: Application, disturbed: Callable[[Write, Unit], Awaitable[Any]]) -> None:
     """Let what executing runs write pass through this from now on."""
-    executor = application.executor
-    tools = executor._context  # noqa: SLF001 - nothing else in the application may meet this database
-    unreliable: Any = Unreliable(tools.database, disturbed)
-    executor._context = replace(tools, database=unreliable)  # noqa: SLF001
+    Unreliable(application, disturbed)
 
 
 class Losing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy import Connection
 
 from tests.support.agents import Call, ScriptedModel
 from tests.support.databases import NOW, Place
+from tests.support.executor_database import ExecutorDatabase
 from tests.support.reaching import reached, until
 from tests.support.runs import start
 from tests.support.serving import running
@@ -25,21 +25,14 @@ from unpause.store.runs import transition
 Unit = Callable[[Connection], Any]
 
 
-class GatedDatabase:
+class GatedDatabase(ExecutorDatabase):
     """The database of the executor: what runs append waits for ``may_write`` once a tool has returned."""
 
     def __init__(self, application: Application) -> None:
         self.waits = asyncio.Event()
         self.may_write = asyncio.Event()
         self.has_returned = False
-        executor = application.executor
-        context = executor._context  # noqa: SLF001 - nothing else in the application may meet this database
-        self._database = context.database
-        gated: Any = self
-        executor._context = replace(context, database=gated)  # noqa: SLF001
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a database has
-        return getattr(self._database, name)
+        super().__init__(application)
 
     async def append(self, unit: Unit) -> Any:  # noqa: ANN401 - what the unit returns
         """Write as the test says."""
