@@ -35,6 +35,19 @@ sys.modules["unpause.api.routes"] = None
 main(sys.argv[1:])
 """
 
+_SERVE_ON_A_FULL_DISK = """
+import sys
+from unpause import bootstrap
+from unpause.cli.main import main
+from unpause.errors import DatabaseFull
+
+def fail(_):
+    raise DatabaseFull
+
+bootstrap.marked_in_use = fail
+main(sys.argv[1:])
+"""
+
 
 @asynccontextmanager
 async def starting(folder: Path) -> AsyncIterator[tuple[StartingApp, httpx.AsyncClient]]:
@@ -89,16 +102,28 @@ async def test_a_request_gets_no_answer_of_an_application_whose_routes_cannot_be
                 await request
 
 
-def test_a_server_ends_with_the_reason_if_its_routes_cannot_be_loaded(tmp_path: Path) -> None:
-    served = subprocess.run(
-        [sys.executable, "-c", _SERVE_WITHOUT_ROUTES, "demo", "--port", str(free_port())],
-        cwd=tmp_path,
+def demo(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo's server by this program, until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-c", program, "demo", "--port", str(free_port())],
+        cwd=folder,
         env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_a_server_that_cannot_begin_its_work_says_in_its_last_line_why(tmp_path: Path) -> None:
+    served = demo(tmp_path, _SERVE_ON_A_FULL_DISK)
+    assert served.returncode == 2
+    reason = "unpause: the server could not start: The database's disk is full: nothing was changed"
+    assert served.stderr.splitlines()[-1] == reason
+
+
+def test_a_server_ends_with_the_reason_if_its_routes_cannot_be_loaded(tmp_path: Path) -> None:
+    served = demo(tmp_path, _SERVE_WITHOUT_ROUTES)
     assert served.returncode == 1
     assert "unpause.api.routes" in served.stderr
     assert "Unpause is ready" not in served.stdout

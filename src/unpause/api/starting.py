@@ -14,6 +14,7 @@ from unpause.api.middleware.observation import Observation
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.own_hosts import OwnHosts
 from unpause.api.prefix import RoutePath, route_path
+from unpause.errors import UnpauseError
 from unpause.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class StartingApp:
         self._own_hosts = OwnHosts(application.settings.host)
         self._early = _early_app(application)
         self._complete: ASGIApp | None = None
+        self.failure: UnpauseError | None = None
+        """Why the background work could not begin, where the reason is known."""
         self._has_ended = asyncio.Event()
 
     async def load(self) -> None:
@@ -57,7 +60,10 @@ class StartingApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
-        if scope["type"] == "lifespan" or (self._complete is None and self._is_health_check(scope)):
+        if scope["type"] == "lifespan":
+            await self._run_lifespan(scope, receive, send)
+            return
+        if self._complete is None and self._is_health_check(scope):
             await self._early(scope, receive, send)
             return
         if self._complete is None:
@@ -65,6 +71,13 @@ class StartingApp:
         if self._complete is None:
             raise RuntimeError("the routes could not be loaded, and the server stops")
         await self._complete(scope, receive, send)
+
+    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._early(scope, receive, send)
+        except UnpauseError as error:
+            self.failure = error
+            raise
 
     def _is_health_check(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] not in _READING or route_path(scope) != HEALTH_PATH:

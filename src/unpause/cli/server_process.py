@@ -106,7 +106,7 @@ class _Server(uvicorn.Server):
         except SystemExit:
             # uvicorn has logged the reason, and would exit with its own code.
             if self.lifespan.should_exit:
-                raise InvalidSetting("the server could not start; the log above says why") from None
+                raise _not_started(self._app) from None
             where = f"{self.config.host} port {self.config.port}"
             raise InvalidSetting(f"could not listen on {where}; is another server there?") from None
         if self.started:
@@ -133,6 +133,11 @@ class _Server(uvicorn.Server):
     def _has_failed(self) -> bool:
         task = self._becoming_ready
         return task is not None and task.done() and not task.cancelled() and task.exception() is not None
+
+
+def _not_started(app: StartingApp) -> InvalidSetting:
+    reason = "; the log above says why" if app.failure is None else f": {app.failure.message}"
+    return InvalidSetting(f"the server could not start{reason}")
 
 
 def run_server(settings: Settings, launched: Sequence[LaunchedProcess], hints: str) -> None:
@@ -213,4 +218,4 @@ def _serve(settings: Settings, agents: Agents, hints: str) -> None:
         # The log names the part and the reason; the runs are released.
         sys.exit(1)
     if not server.started:
-        raise InvalidSetting("the server could not start; the log above says why")
+        raise _not_started(app)

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
 
 from tests.support.databases import copy_database, sqlite_url
-from unpause.errors import DatabaseFull
+from unpause.errors import DatabaseFull, DatabaseUnavailable
 from unpause.execution.disk_probe import DiskProbe
+from unpause.store.engine.backup import marked_in_use
 from unpause.store.engine.database import Database
 from unpause.testing.environment import migrated_sqlite_file
 
@@ -49,3 +50,15 @@ def set_most_pages(connection: Connection, most: int) -> int:
 
 def fill(connection: Connection) -> None:
     connection.exec_driver_sql("INSERT INTO nodes VALUES ('a', 'a', '1', zeroblob(200000), '', '', 0)")
+
+
+async def test_a_database_beside_which_nothing_can_be_written_is_away_and_no_error_of_the_driver(
+    tmp_path: Path,
+) -> None:
+    copy_database(migrated_sqlite_file(), tmp_path / "small.db")
+    (tmp_path / "small.db-wal").mkdir()
+    with pytest.raises(DatabaseUnavailable):
+        async with Database(sqlite_url(tmp_path / "small.db")).opened():
+            pass
+    with pytest.raises(DatabaseUnavailable), marked_in_use(sqlite_url(tmp_path / "small.db")):
+        pass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
+from unpause.store.engine.failures import database_errors
 from unpause.store.engine.ownership import BESIDE, OWN_MODE, keep_private, sync_folder
 from unpause.store.engine.revisions import SchemaState
 
@@ -68,12 +69,16 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
 
 @contextmanager
 def marked_in_use(database_url: str) -> Iterator[None]:
-    """Note in a SQLite file itself that it is in use during the block, whose process must own it."""
+    """Note in a SQLite file itself that it is in use during the block, whose process must own it.
+
+    Raises DatabaseUnavailable where that cannot be written.
+    """
     file = database_file(database_url)
     if file is None:
         yield
         return
-    _mark(file, _IN_USE)
+    with database_errors():
+        _mark(file, _IN_USE)
     try:
         yield
     finally:

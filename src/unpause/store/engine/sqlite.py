@@ -94,7 +94,9 @@ class _Lane:
             self._calls.put(None)
 
     def _connect(self) -> Connection:
-        connection = self._engine.connect()
+        with database_errors():
+            # This writes: the log of a database beside which there is no room cannot be made.
+            connection = self._engine.connect()
         self._driver = _Driver(cast("sqlite3.Connection", connection.connection.driver_connection), connection.dialect)
         connection.info[DRIVER] = self._driver
         return connection
