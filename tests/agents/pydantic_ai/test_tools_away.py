@@ -46,6 +46,10 @@ class Service(WrapperToolset[Any]):
         self._refuse("connect")
         return self
 
+    async def __aexit__(self, *args: object) -> bool | None:
+        self._refuse("close")
+        return None
+
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         self._refuse("list")
         return {} if self.away == "no tools" else await super().get_tools(ctx)
@@ -300,3 +304,17 @@ async def test_a_tool_that_checks_its_arguments_itself_is_asked_about_once(tmp_p
         assert called == []
         done = await server.confirm(again)
     assert (done["status"], called) == ("COMPLETED", [{"ticket": "7"}])
+
+
+async def test_a_run_pauses_though_its_tools_cannot_be_closed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk()
+    async with driving(tmp_path, desk.agent) as server:
+        desk.service.away = "close"
+        run = await server.run()
+        assert run["status"] == "PAUSED"
+        desk.service.away = None
+        done = await server.confirm(run)
+    assert (done["status"], desk.closed) == ("COMPLETED", ["7, none"])
+    assert "tools did not close" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from pydantic_ai import Agent
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import BinaryContent, ModelMessagesTypeAdapter, ModelResponse
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from unpause.agents.redaction import Redaction
     from unpause.clock import Ids
     from unpause.domain.runs import Run, RunInput
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,11 @@ class SegmentLoop:
                     raise
         except (SegmentPaused, UserError) as error:
             pause = self._pause_of(error)
+        except Exception as error:
+            if pause is None:
+                raise
+            # People are asked all the same: the run goes on with tools that are opened anew.
+            _log.warning("tools did not close", exception=self._redaction.traceback_of(error))
         if fatal is not None:
             # Hooks may give a result in place of an error, but not of one of the server's.
             raise fatal
