@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from unpause import tasks
 from unpause.clock import SystemClock
 from unpause.domain.nodes import MissingPart
 from unpause.errors import DatabaseUnavailable
+from unpause.execution.outside_changes import OutsideChanges
 from unpause.execution.readiness import ReadinessCheck
 from unpause.store.engine.revisions import SCHEMA_REVISION
 from unpause.store.engine.schema import plain_engine
@@ -108,3 +110,27 @@ async def test_a_background_task_that_stalls_makes_the_process_unhealthy(
         health = await server.get("/health")
         assert (health.status_code, health.json()["status"]) == (503, "unavailable")
         assert "heartbeat" in health.json()["reason"]
+
+
+@pytest.mark.parametrize("change", ["moved", "replaced"])
+async def test_a_server_whose_file_is_another_one_now_is_not_ready_and_says_so_once(
+    tmp_path: Path, change: str
+) -> None:
+    """What it writes is lost, and a token that a command revokes stays valid there."""
+    async with served(tmp_path) as server:
+        assert (await server.get("/ready")).status_code == 200
+        file = tmp_path / "unpause.db"
+        moved = file.rename(tmp_path / "moved.db")
+        if change == "replaced":
+            shutil.copyfile(moved, file)
+        sweep = OutsideChanges(server.application.database, server.application.engine.bus)
+        with capture_logs() as logs:
+            for _ in range(2):
+                await sweep.sweep()
+        assert [log["event"] for log in logs] == ["database file moved, replaced or deleted"]
+        refused = await server.get("/ready")
+        assert refused.status_code == 503
+        assert "The database's file was moved, replaced or deleted" in refused.text
+        file.unlink(missing_ok=True)
+        moved.rename(file)
+        assert (await server.get("/ready")).status_code == 200

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _MAX_CLOCK_OFFSET: Final = timedelta(seconds=1)
 _LOADING: Final = Missing(MissingPart.AGENTS, "The agents are being loaded")
 _FULL: Final = Missing(MissingPart.DATABASE, "The database's disk is full")
+_LOST: Final = Missing(
+    MissingPart.DATABASE, "The database's file was moved, replaced or deleted: restart the server with the right one"
+)
 _DYING: Final = Missing(MissingPart.BACKGROUND, "A background task has died; the process is about to exit")
 
 
@@ -77,12 +80,9 @@ class ReadinessCheck:
 
     async def check(self, pulse: Pulse) -> Readiness:
         """Return what is missing now."""
-        if pulse.has_died:
-            return Readiness((_DYING,))
-        if not self._registry.is_loaded:
-            return Readiness((_LOADING,))
-        if self._database.availability.is_full:
-            return Readiness((_FULL,))
+        own = self._missing_here(pulse)
+        if own is not None:
+            return Readiness((own,))
         began = elapsed_seconds()
         try:
             found = await self._database.read(self._look)
@@ -92,6 +92,16 @@ class ReadinessCheck:
             return Readiness((Missing(MissingPart.DATABASE, error.message),))
         missing = (*self._missing_workers(found), *self._clock_is_off(found, elapsed_seconds() - began))
         return Readiness(missing, found.unserved, _other_schema(found.schema))
+
+    def _missing_here(self, pulse: Pulse) -> Missing | None:
+        """Return what is missing as far as this process knows without asking the database."""
+        if pulse.has_died:
+            return _DYING
+        if not self._registry.is_loaded:
+            return _LOADING
+        if self._database.availability.is_full:
+            return _FULL
+        return _LOST if self._database.has_lost_its_file() else None
 
     def _look(self, connection: Connection) -> _Found:
         schema = check_schema(connection)

@@ -21,6 +21,7 @@ near the limit of unfinished runs, which locks nothing after it.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -181,16 +182,30 @@ class Database:
         self._deliverers: defaultdict[Outbox, set[Callable[[], None]]] = defaultdict(set)
         self.availability = Availability()
         self._is_open = False
+        self._file: Path | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
         """Hold the connections for the length of the block."""
         async with self._storage.opened():
+            self._note_file()
             self._is_open = True
             try:
                 yield self
             finally:
                 self._is_open = False
+
+    def has_lost_its_file(self) -> bool:
+        """Whether the SQLite file was moved, replaced or deleted since it was opened.
+
+        Then what is written here is in no file of that name, and commands beside this process see another one.
+        """
+        if self._file is None:
+            return False
+        try:
+            return not os.path.samestat(self._opened_file, self._file.stat())
+        except OSError:
+            return True
 
     async def write(
         self, unit: Callable[[Connection], T], then: Callable[[T], None] | None = None, *, waits: bool = True
@@ -242,6 +257,12 @@ class Database:
     def count_connections(self) -> tuple[int, int]:
         """Return how many connections of this process are in use, and the most that can be."""
         return self._storage.count_connections()
+
+    def _note_file(self) -> None:
+        if not self.is_shared:
+            # Absolute: an agent in this process may change the working folder.
+            self._file = Path(str(self.url.database)).absolute()
+            self._opened_file = self._file.stat()
 
     async def _checked(
         self, seconds: Histogram, work: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs
