@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
@@ -133,7 +134,7 @@ async def test_a_server_that_fails_to_start_gives_no_wrong_reason() -> None:
 
     config = uvicorn.Config(failing, lifespan="on", log_config=None)
     config.load()
-    server = _Server(config, None, None)  # type: ignore[arg-type] # it gets no further
+    server = _Server(config, None, Mock(failure=None))  # type: ignore[arg-type] # it gets no further
     server.lifespan = config.lifespan_class(config)
     with pytest.raises(InvalidSetting, match="could not start; the log above says why"):
         await server.startup()
