@@ -51,6 +51,19 @@ def yes(application: Application, run: Run) -> Any:  # noqa: ANN401 - a coroutin
     return answer(application, run, ToolAnswer(f"call-{run.id}", confirmed=True))
 
 
+async def test_a_cancel_that_waits_for_its_run_is_of_the_time_when_it_has_it(tmp_path: Path, postgres_url: str) -> None:
+    """By an earlier time nobody who follows the inbox would find what it has closed."""
+    async with running(tmp_path, drivers=[ScriptedDriver()], database_url=postgres_url) as application:
+        run = await paused(application)
+        async with locked_run(postgres_url, run):
+            cancelling = asyncio.create_task(application.service.cancel_run(ADA, RunRef(id=run.id)))
+            await asyncio.wait({cancelling}, timeout=0.3)
+            held_until = application.clock.now()
+        ended = await cancelling
+        assert ended.ended_at is not None
+        assert ended.ended_at >= held_until
+
+
 async def test_a_request_waits_for_a_locked_row_so_long_and_changes_nothing(tmp_path: Path, postgres_url: str) -> None:
     settings: dict[str, Any] = {"database_url": postgres_url, "lock_timeout_seconds": 0.3}
     async with running(tmp_path, drivers=[ScriptedDriver()], **settings) as application:

@@ -261,10 +261,9 @@ class RunService:
 
         Raises RunNotFound, or RunHasEnded.
         """
-        now = self._context.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, bool]:
-            run = _lock_run(connection, principal, ref)
+            run, now = _lock_run(connection, principal, ref), self._context.clock.now()
             if run.status.is_final:
                 raise RunHasEnded(run.status.value)
             requested = request_pause(connection, run.id, now)
@@ -287,10 +286,11 @@ class RunService:
 
         With a ``pause_id`` only while it waits in that pause: raises PauseIsOver.
         """
-        now = self._context.clock.now()
 
         def unit(connection: Connection) -> tuple[Run, tuple[Event, ...]]:
             run = _lock_run(connection, principal, ref)
+            # Not before: who follows looks for changes by their time, and the one that held the run may have been long.
+            now = self._context.clock.now()
             if pause_id is not None and (run.status, run.pause_id) != (RunStatus.PAUSED, pause_id):
                 raise pause_is_over(run)
             if run.status.is_final:
