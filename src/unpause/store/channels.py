@@ -37,8 +37,6 @@ _VALID = Statement(
     .outerjoin(tokens, tokens.c.id == notification_channels.c.token_id)
     .where(_OF_ORGANIZATION, _IS_VALID)
     .order_by(notification_channels.c.id)
-    # One that is removed meanwhile waits for the notifications that are being stored for it: they refer to its row.
-    .with_for_update(read=True, key_share=True, of=notification_channels)
 )
 
 
@@ -61,10 +59,7 @@ def add_channel(connection: Connection, channel: Channel) -> int:
 
 
 def list_valid_channels(connection: Connection, organization_id: int, now: datetime) -> list[Channel]:
-    """Return the organization's channels, and those of its users whose token is neither revoked nor expired.
-
-    None of them is removed before the transaction ends.
-    """
+    """Return the organization's channels, and those of its users whose token is neither revoked nor expired."""
     return [read_channel(row) for row in _VALID.all(connection, {"organization": organization_id, "now": now})]
 
 

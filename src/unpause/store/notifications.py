@@ -13,7 +13,7 @@ from unpause.domain.runs import RunStatus
 from unpause.store.channels import read_channel
 from unpause.store.columns import Instant
 from unpause.store.engine.changes import note_message
-from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, until_first
+from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, is_shared, until_first
 from unpause.store.tables import notification_channels, notifications, requirements, runs
 from unpause.vault import Encrypted
 
@@ -120,10 +120,17 @@ class DueChannel(NamedTuple):
 
 
 def add_notifications(connection: Connection, organization_id: int, added: Sequence[Notification]) -> None:
-    """Add notifications that are due at once; one that was added before stays as it is."""
-    if added:
-        note_message(connection, Outbox.NOTIFICATION)
+    """Add notifications that are due at once; one that was added before stays as it is.
+
+    There is none for a channel that was removed since it was read.
+    """
+    if not added:
+        return
+    note_message(connection, Outbox.NOTIFICATION)
+    keys = _lock_channels(connection, {each.channel_id for each in added})
     for each in added:
+        if each.channel_id not in keys:
+            continue
         values = {
             "id": each.id,
             "organization_id": organization_id,
@@ -138,6 +145,14 @@ def add_notifications(connection: Connection, organization_id: int, added: Seque
             "created_at": each.created_at,
         }
         _ADD.on(connection).all(connection, values)
+
+
+def _lock_channels(connection: Connection, keys: set[int]) -> set[int]:
+    """Return those of the channels that are there, which are not removed before the transaction ends."""
+    if not is_shared(connection):
+        return keys
+    query = select(notification_channels.c.id).where(notification_channels.c.id.in_(sorted(keys)))
+    return set(connection.execute(query.with_for_update(read=True, key_share=True)).scalars())
 
 
 def until_due(connection: Connection, now: datetime) -> timedelta | None:
