@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 import structlog
@@ -61,7 +61,7 @@ def log(stream: io.StringIO) -> Log:
     return Log(stream)
 
 
-def configure(stream: io.StringIO, *, readable: bool, level: LogLevel = "info") -> None:
+def configure(stream: TextIO, *, readable: bool, level: LogLevel = "info") -> None:
     """Log to the stream from here on."""
     with contextlib.redirect_stderr(stream):
         configure_logging(Redaction({"SOME_PASSWORD": _PASSWORD}), readable=readable, level=level)
@@ -228,3 +228,16 @@ def test_what_an_agent_process_prints_is_bounded_in_length_and_rate(log: Log) ->
     dropped, later = log.lines[-2:]
     assert (dropped["event"], later["text"]) == ("agent process output dropped", "later")
     assert dropped["lines"] > 98_000
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_line_that_cannot_be_written_fails_nothing_but_the_log(stream: io.StringIO, *, readable: bool) -> None:
+    with open("/dev/full", "w", buffering=1) as full:  # noqa: PTH123 - a device
+        for file in (full, stream):
+            configure(file, readable=readable)
+            if file is stream:
+                file.close()
+            structlog.get_logger(__name__).warning("run ended", run_id="a")
+            logging.getLogger(__name__).warning("of a library")
+        with contextlib.suppress(OSError):
+            full.close()

@@ -7,8 +7,10 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
+from functools import partial
 from types import NoneType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
@@ -70,7 +72,7 @@ def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel =
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=partial(_logger_for, sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -83,6 +85,21 @@ def configure_logging(redaction: Redaction, *, readable: bool, level: LogLevel =
     logging.basicConfig(handlers=[handler], level=number, force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+
+
+class _UnfailingLogger(structlog.WriteLogger):
+    """Writes the lines that can be written: a full disk, or a tool that closes the file, fails nothing but the log."""
+
+    def msg(self, message: str) -> None:
+        """Write a line, if that is possible."""
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = msg
+
+
+def _logger_for(file: TextIO, *_: object) -> _UnfailingLogger:
+    return _UnfailingLogger(file)
 
 
 def configure_command_logging() -> None:
