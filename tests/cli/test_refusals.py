@@ -193,6 +193,19 @@ def test_what_cannot_be_read_or_written_is_refused_in_one_line(here: Here, monke
     assert_refused(here.run("notify", "add"), "the input is not UTF-8")
 
 
+@pytest.mark.parametrize("command", ["audit purge --older-than 1d", "deliveries purge --older-than 1d"])
+def test_a_database_beside_which_nothing_can_be_written_is_told_in_the_words_of_the_driver(
+    here: Here, command: str
+) -> None:
+    here.run("db", "upgrade")
+    (here.folder / "unpause.db-shm").mkdir()
+    done = here.run(*command.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    # Which of the two depends on whether root runs the tests.
+    words = ("unable to open database file", "attempt to write a readonly database")
+    assert done.stderr.splitlines()[-1] in {f"unpause: The database does not answer: {each}" for each in words}
+
+
 def test_a_server_on_a_database_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "unpause.db").write_text("my diary\n" * 100, encoding="utf-8")
     done = unpause("serve", "--agents", AGENTS_FILE, folder=tmp_path, TEST_FOLDER=str(tmp_path))

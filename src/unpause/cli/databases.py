@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from unpause.cli.exits import reason_of
 from unpause.cli.options import database_url_or_default
 from unpause.domain.principal import DEFAULT_ORGANIZATION, Principal
 from unpause.errors import InvalidSetting, Startup, UnpauseError
@@ -49,7 +50,7 @@ def open_database(database_url: str | None) -> Iterator[tuple[Connection, dateti
     except Startup:
         raise
     except UnpauseError as error:
-        raise InvalidSetting(error.message) from None
+        raise InvalidSetting(reason_of(error)) from None
 
 
 def command_line(organization: int = DEFAULT_ORGANIZATION) -> Principal:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from unpause.errors import DatabaseFull, DatabaseUnavailable, StorageError
+
+if TYPE_CHECKING:
+    from unpause.errors import UnpauseError
 
 
 class Exit(IntEnum):
@@ -27,3 +33,12 @@ class CommandFailed(Exception):
         super().__init__(message)
         self.message = message
         self.code = code
+
+
+def reason_of(error: UnpauseError | StorageError) -> str:
+    """Return why a command ends, with the driver's own words where it is the database: operators may see them."""
+    message = str(error) if isinstance(error, StorageError) else error.message
+    if isinstance(error, DatabaseFull) or not isinstance(error, (DatabaseUnavailable, StorageError)):
+        return message
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    return f"{message}: {cause}" if cause else message

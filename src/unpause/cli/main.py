@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Group, UnknownCommandError, UnusedCliTokensError
 
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, reason_of
 from unpause.cli.loading import without_collections
 from unpause.cli.people.escapes import harmless
 from unpause.errors import Startup, StorageError, UnpauseError
@@ -117,13 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _refuse(error.message, Exit.USAGE)
     except CommandFailed as error:
         _refuse(error.message, error.code)
-    except UnpauseError as error:
-        # Such as a database that went away.
-        _refuse(error.message, Exit.FAILED)
-    except StorageError as error:
-        # Such as a user that may only read. It is for the operator, as what commands on the database say otherwise.
-        cause = getattr(error.__cause__, "orig", error.__cause__)
-        _refuse(f"{error}: {cause}" if cause else str(error), Exit.FAILED)
+    except (UnpauseError, StorageError) as error:
+        # Such as a database that went away, or a user that may only read.
+        _refuse(reason_of(error), Exit.FAILED)
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except (BrokenPipeError, SystemExit) as error:

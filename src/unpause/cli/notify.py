@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from unpause.auth.tokens import check_name, check_scopes
 from unpause.cli.databases import existing_database
+from unpause.cli.exits import reason_of
 from unpause.cli.numbers import Whole
 from unpause.cli.options import DatabaseUrl, Organization
 from unpause.clock import SystemClock
@@ -135,7 +136,7 @@ def _run(database_url: str | None, use: Callable[[ChannelService], Awaitable[T]]
     try:
         return asyncio.run(call())
     except UnpauseError as error:
-        raise InvalidSetting(error.message) from None
+        raise InvalidSetting(reason_of(error)) from None
 
 
 def _operator(organization: int) -> Principal:

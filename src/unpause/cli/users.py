@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from unpause.cli.databases import check_organization, command_line, open_database
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, reason_of
 from unpause.cli.options import DatabaseUrl, Organization, database_url_or_default
 from unpause.clock import SystemClock
 from unpause.domain.principal import DEFAULT_ORGANIZATION
@@ -56,7 +56,7 @@ def erase(
             _ask(name)
         pseudonym = asyncio.run(_erase(url, name, org, cancels=cancel))
     except UnpauseError as error:
-        raise InvalidSetting(error.message) from None
+        raise InvalidSetting(reason_of(error)) from None
     sys.stdout.write(f"Erased; the trail knows the user as {pseudonym}\n")
 
 

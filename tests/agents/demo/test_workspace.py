@@ -13,6 +13,7 @@ from pydantic_ai import (
 
 from tests.agents.demo.calling import call, contents
 from unpause.agents.demo.workspace import MAX_FILE_BYTES, MAX_LISTED_FILES, prepare_workspace
+from unpause.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,8 +44,14 @@ class TestPrepareWorkspace:
     def test_a_file_in_the_workspaces_place_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "workspace").write_text("a file")
 
-        with pytest.raises(NotADirectoryError, match="not a folder"):
+        with pytest.raises(InvalidSetting, match="not a folder"):
             prepare_workspace(tmp_path / "workspace")
+
+    def test_a_folder_that_cannot_be_made_is_an_error_that_says_why(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("a file")
+
+        with pytest.raises(InvalidSetting, match="file/workspace cannot be made: Not a directory"):
+            prepare_workspace(tmp_path / "file" / "workspace")
 
 
 class TestListing:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic_ai.exceptions import ToolFailed
 
+from unpause.errors import InvalidSetting
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -37,16 +39,17 @@ _SAMPLES: Final = (
 def prepare_workspace(folder: Path) -> None:
     """Create the folder with three small sample files; leave a folder that exists as it is.
 
-    Raises `NotADirectoryError` if something else has that name.
+    Raises InvalidSetting if something else has that name, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True)
+        for name, text in _SAMPLES:
+            (folder / name).write_bytes(text.encode())
     except FileExistsError:
         if not folder.is_dir():
-            raise NotADirectoryError(f"the workspace {folder} is not a folder") from None
-        return
-    for name, text in _SAMPLES:
-        (folder / name).write_bytes(text.encode())
+            raise InvalidSetting(f"the workspace {folder} is not a folder") from None
+    except OSError as error:
+        raise InvalidSetting(f"the workspace {folder} cannot be made: {error.strerror}") from None
 
 
 @dataclass(frozen=True)
