@@ -119,14 +119,6 @@ async def test_tasks_of_a_scope_end_with_its_block_and_what_they_raise_is_logged
     assert "failing" in capsys.readouterr().out
 
 
-async def test_the_text_of_a_scopes_task_names_it_and_its_work_and_nothing_that_takes_long_to_find() -> None:
-    async with TaskScope() as tasks:
-        task = tasks.start(wait_for_ever(), "drive run 5")
-        # Its source would be looked for.
-        task.add_done_callback(lambda _: None)
-        assert repr(task) == "<Task 'drive run 5' of wait_for_ever>"
-
-
 async def test_a_scope_waits_for_a_stubborn_task_no_longer_than_its_patience(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -135,17 +135,6 @@ async def _fail(name: str) -> None:
     raise PartDied(f"{name} has ended")
 
 
-class ShortTask(asyncio.Task[T]):
-    """A task whose text is its name and its coroutine's.
-
-    anyio writes the text of the task into the reason of each cancellation, several times where an agent runs; that of
-    asyncio's own task, with the source of each callback, takes 22 microseconds.
-    """
-
-    def __repr__(self) -> str:
-        return f"<Task {self.get_name()!r} of {getattr(self.get_coro(), '__qualname__', '?')}>"
-
-
 class TaskScope:
     """Tasks that belong to a block: when it ends, those that still run are cancelled, and waited for.
 
@@ -159,7 +148,7 @@ class TaskScope:
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run the work beside the block."""
-        task = ShortTask(work, loop=asyncio.get_running_loop(), name=name)
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
