@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
+import pytest
 from pydantic_ai import Agent, Tool
-from pydantic_ai.messages import ModelMessage, SystemPromptPart, TextPart, UserPromptPart
+from pydantic_ai.capabilities import ProcessHistory
+from pydantic_ai.messages import ModelMessage, ModelRequest, SystemPromptPart, TextPart, UserPromptPart
 
 from tests.agents.pydantic_ai.driving import driving, open_tools, yes
 from tests.support.agents import Call, ScriptedModel, parts_of
@@ -106,3 +110,40 @@ async def test_ids_that_repeat_what_an_earlier_run_used_do_no_harm(tmp_path: Pat
             run = await server.run("go", session_id="s")
             done = await server.answer_with(run, *map(yes, open_tools(run)))
             assert (done["status"], done["content"]) == ("COMPLETED", content)
+
+
+PROCESSORS: dict[str, Callable[[list[ModelMessage]], list[ModelMessage]]] = {
+    "the last two": lambda messages: messages[-2:],
+    "the last one": lambda messages: messages[-1:],
+    "copies": deepcopy,
+    "copies of the last two": lambda messages: deepcopy(messages[-2:]),
+    "a summary": lambda messages: [ModelRequest([UserPromptPart("so far")]), *messages[-1:]],
+    "requests": lambda messages: [message for message in messages if isinstance(message, ModelRequest)],
+}
+
+
+@pytest.mark.parametrize("kept", PROCESSORS)
+async def test_what_a_history_processor_takes_out_is_on_record_all_the_same(tmp_path: Path, kept: str) -> None:
+    ran: list[str] = []
+
+    def look() -> str:
+        """Look."""
+        ran.append("look")
+        return "seen"
+
+    def ask() -> str:
+        """Ask."""
+        ran.append("ask")
+        return "asked"
+
+    script = ScriptedModel([Call("look")], [Call("look")], [Call("ask")], [Call("look")], "done")
+    tools = [Tool(look), Tool(ask, requires_approval=True)]
+    agent = Agent(script.model, name="agent", tools=tools, capabilities=[ProcessHistory(PROCESSORS[kept])])
+    async with driving(tmp_path, agent) as server:
+        run = await server.run()
+    async with driving(tmp_path, agent) as server:
+        done = await server.confirm(run)
+    assert (done["status"], done["content"]) == ("COMPLETED", "done")
+    assert ran == [tool["tool_name"] for tool in done["tools"]] == ["look", "look", "ask", "look"]
+    roles = ["user", *["assistant", "tool"] * 4, "assistant"]
+    assert [message["role"] for message in done["messages"]] == roles

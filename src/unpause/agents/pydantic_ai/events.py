@@ -64,6 +64,8 @@ class EventRecorder:
         self._run_id = segment.run.run_id
         self._before = len(segment.messages)
         self._recorded = 0
+        # Those messages, by identity.
+        self._known: dict[int, ModelMessage] = {}
         self._usage: dict[str, int] = {}
         self._calls = False
         self._run: AgentRun[Any, Any] | None = None
@@ -154,7 +156,8 @@ class EventRecorder:
     ) -> None:
         """Append the new messages, which end in ``response``, and its calls but for those of ``output_tools``."""
         self._request = None
-        if len(messages) <= self._recorded:
+        new = self._unrecorded(messages)
+        if not new:
             return
         clean_response(response)
         make_ids_unique(response, self._seen_ids, self._ids)
@@ -163,14 +166,14 @@ class EventRecorder:
         ]
         calls = [ProposedCall(part.tool_call_id, part.tool_name, part.args_as_dict()) for part in made]
         self.arguments.update({call.tool_call_id: call.tool_args for call in calls})
-        self._record(messages, calls)
+        self._record(new, calls)
 
     def take_remaining(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
         """Return what came after the last answer, such as the receipt of a structured output.
 
         It is stored with the run's end and not before: a run whose messages end in it would repeat the model request.
         """
-        return self._take(messages)
+        return self._take(self._unrecorded(messages, has_answer=False))
 
     def record_refusal(self, messages: Sequence[ModelMessage], request: ModelRequest) -> None:
         """Append a ``request`` that is not sent yet, if it refuses the answer that ends ``messages``.
@@ -178,7 +181,7 @@ class EventRecorder:
         All other requests can be made again from the calls and the user's input; this one cannot.
         """
         if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].tool_calls:
-            self._record([*messages, request], [])
+            self._record([*self._unrecorded(messages, has_answer=False), request], [])
 
     def record_failure(self, prompt: str | Sequence[UserContent] | None) -> None:
         """Append what the model was sent, or would have been, in a segment that fails now.
@@ -193,13 +196,13 @@ class EventRecorder:
             if messages and isinstance(messages[-1], ModelResponse) and not messages[-1].parts:
                 # An answer that broke off before it began.
                 messages.pop()
-            new = messages[self._recorded :]
+            new = self._unrecorded(messages, has_answer=False)
             if request is not None and not any(isinstance(message, ModelRequest) for message in new):
-                messages.append(request)
+                new.append(request)
             if self.partial is not None:
-                messages.append(self.partial)
-            if len(messages) > self._recorded:
-                self._record(messages, [])
+                new.append(self.partial)
+            if new:
+                self._record(new, [])
         except Exception:  # noqa: BLE001 - the boundary around a failed agent's messages: its own failure counts
             _log.warning("messages of a failed run not stored", exc_info=True)
 
@@ -208,14 +211,30 @@ class EventRecorder:
         made = [part for part in response.parts if isinstance(part, ToolCallPart)]
         return len({part.tool_call_id in self.arguments for part in made}) > 1
 
-    def _record(self, messages: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
-        self._journal.record_turn(self._take(messages), calls)
+    def _unrecorded(self, messages: Sequence[ModelMessage], *, has_answer: bool = True) -> list[ModelMessage]:
+        """Return the messages that are not recorded yet; ``has_answer`` is whether they end in an answer that is not.
 
-    def _take(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
-        """Return the messages that are not recorded yet, and count them as recorded."""
-        new = list(messages[self._recorded :])
-        self._recorded = len(messages)
-        natives = ModelMessagesTypeAdapter.dump_python(new, mode="json", fallback=str)
+        Their number says nothing: an agent's history processor takes messages out, and may replace them by others.
+        """
+        if not self._known:
+            return list(messages)
+        for position in range(len(messages) - 1, -1, -1):
+            if id(messages[position]) in self._known:
+                return list(messages[position + 1 :])
+        # They are other objects now, or are gone: what is recorded ends in an answer.
+        before = len(messages) - has_answer
+        while before > 0 and not isinstance(messages[before - 1], ModelResponse):
+            before -= 1
+        return list(messages[before:])
+
+    def _record(self, new: Sequence[ModelMessage], calls: Sequence[ProposedCall]) -> None:
+        self._journal.record_turn(self._take(new), calls)
+
+    def _take(self, new: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
+        """Return these messages as they are kept, and count them as recorded."""
+        self._recorded += len(new)
+        self._known.update({id(message): message for message in new})
+        natives = ModelMessagesTypeAdapter.dump_python(list(new), mode="json", fallback=str)
         recorded: list[NewMessage] = []
         for message, native in zip(new, natives, strict=True):
             entries = entries_of(message, self.arguments, self._ids, first=self._first)
