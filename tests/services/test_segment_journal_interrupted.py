@@ -20,7 +20,7 @@ from tests.support.serving import running
 from unpause.agents.driver import CallResult, Completed, Journal, NewMessage, ProposedCall, SegmentEnd
 from unpause.bootstrap import Application
 from unpause.domain.events import Event, EventType
-from unpause.domain.runs import Outcome, RunStatus, RunView
+from unpause.domain.runs import Outcome, Run, RunStatus, RunView
 from unpause.errors import DatabaseUnavailable
 from unpause.services import segment_journal
 from unpause.store.engine.database import Connection
@@ -64,6 +64,16 @@ async def _outlasting(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await task
         raise
+
+
+async def stopped_at(moment: asyncio.Event, application: Application, run: Run) -> None:
+    """Execute the run until the moment, and then stop it; return once it is given back."""
+    executing = asyncio.create_task(application.executor.execute(run.id))
+    await moment.wait()
+    executing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await executing
+    await reached(application.database, run.id, RunStatus.PENDING)
 
 
 LATE = {
@@ -166,12 +176,7 @@ async def test_a_call_that_ended_at_its_second_start_is_not_given_back_as_one_th
             return await write(unit)
 
         disturb(application, disturbed)
-        executing = asyncio.create_task(application.executor.execute(run.id))
-        await failing.wait()
-        executing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await executing
-        await reached(application.database, run.id, RunStatus.PENDING)
+        await stopped_at(failing, application, run)
     (call,) = Place.in_folder(tmp_path).dump()["tool_calls"]
     assert (call["status"], call["result"]) == ("finished", "did it")
 
@@ -247,10 +252,5 @@ async def test_a_stop_that_interrupts_the_end_of_a_run_says_nothing_of_that_end(
             return await write(unit)
 
         disturb(application, disturbed)
-        executing = asyncio.create_task(application.executor.execute(run.id))
-        await failed.wait()
-        executing.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await executing
-        await reached(application.database, run.id, RunStatus.PENDING)
+        await stopped_at(failed, application, run)
     assert "run_completed" not in [row["type"] for row in Place.in_folder(tmp_path).dump()["events"]]

@@ -67,7 +67,7 @@ def tools(did: list[str], more: str = "") -> list[Tool[Any]]:
     return [Tool(look), Tool(act, requires_approval=True)]
 
 
-def told(script: ScriptedModel | Forgetful) -> dict[str, tuple[Any, str]]:
+def tool_returns(script: ScriptedModel | Forgetful) -> dict[str, tuple[Any, str]]:
     """Return what the model was told of each tool last: the content and the outcome."""
     parts = parts_of(script.requests[-1], ToolReturnPart)
     return {part.tool_name: (part.content, part.outcome) for part in parts}
@@ -92,7 +92,7 @@ async def test_what_a_hook_hides_is_hidden_over_a_pause_from_the_model_and_from_
         done = await server.confirm(run)
         dump = await server.dump()
     seen = "***" + more
-    assert told(script) == {"look": (seen, "success"), "act": ("acted with ***", "success")}
+    assert tool_returns(script) == {"look": (seen, "success"), "act": ("acted with ***", "success")}
     assert (did, hooks.called) == (["look", "act"], {"look": 1, "act": 1})
     assert said_by_tools(done) == [("look", seen), ("act", "acted with ***")]
     assert [event["tool"]["result"] for event in events if event["event"] == "ToolCallCompleted"] == [seen]
@@ -107,7 +107,7 @@ async def test_a_hooks_own_object_survives_a_pause_as_it_is(tmp_path: Path) -> N
     agent = Agent(script.model, name="agent", tools=tools([]), capabilities=[Hooks(wrapped)])
     async with driving(tmp_path, agent) as server:
         await server.confirm(await server.run())
-    assert told(script)["look"] == ({"of": "look"}, "success")
+    assert tool_returns(script)["look"] == ({"of": "look"}, "success")
     assert any("a picture of it" in str(part) for part in script.requests[-1][-1].parts)
 
 
@@ -144,7 +144,7 @@ async def test_what_a_hook_raises_is_the_end_of_the_call_over_a_pause(
         run = await server.run()
         assert SECRET not in json.dumps(run)
         await server.confirm(run)
-    found = told(script)["look"]
+    found = tool_returns(script)["look"]
     assert (content in str(found[0]), found[1]) == (True, outcome)
     assert did == ["look", "act"]
 
@@ -182,7 +182,7 @@ async def test_a_result_in_place_of_a_tools_own_survives_a_pause_as_it_is(tmp_pa
     agent = Agent(script.model, name="agent", tools=tools(did), capabilities=[Cached()])
     async with driving(tmp_path, agent) as server:
         await server.confirm(await server.run())
-    assert (told(script)["look"], did) == (({"kept": [1]}, "success"), ["act"])
+    assert (tool_returns(script)["look"], did) == (({"kept": [1]}, "success"), ["act"])
 
 
 class Asking(AbstractCapability[Any]):
@@ -217,7 +217,7 @@ async def test_a_tool_whose_result_waits_for_an_approval_runs_once(tmp_path: Pat
         (shown,) = run["requirements"]
         done = await server.answer_with(run, yes(tool) if confirmed else no(tool, "keep it"))
     assert did == ["look"]
-    assert told(script)["look"] == ((SECRET, "success") if confirmed else ("keep it", "denied"))
+    assert tool_returns(script)["look"] == ((SECRET, "success") if confirmed else ("keep it", "denied"))
     assert done["status"] == "COMPLETED"
     assert "look has run and does not run again" in json.dumps(shown)
 
@@ -300,7 +300,7 @@ async def test_whenever_the_process_dies_hooks_are_told_of_no_approval_that_nobo
         _, script, confirmed = await ended(did, capability, dies_at, after=after)
         assert Counter(did)["look"] <= confirmed.count("l"), (dies_at, after)
         assert Counter(did)["act"] <= confirmed.count("a"), (dies_at, after)
-        assert told(script)["look"][0] == SECRET
+        assert tool_returns(script)["look"][0] == SECRET
 
 
 async def test_a_hook_that_a_restart_cut_off_has_its_turn_again_and_the_tool_has_not(tmp_path: Path) -> None:
@@ -324,4 +324,4 @@ async def test_a_hook_that_a_restart_cut_off_has_its_turn_again_and_the_tool_has
     async with driving(tmp_path, agent) as server:
         done = await server.settled(run)
     assert (did, hooks.called["look"], done["status"]) == (["look"], 2, "COMPLETED")
-    assert told(script)["look"] == ("***", "success")
+    assert tool_returns(script)["look"] == ("***", "success")
