@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
-from pydantic_ai import Agent, Tool
+from pydantic_ai import Agent, RunContext, Tool
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
 
 from tests.agents.pydantic_ai.driving import driving, names
@@ -125,3 +126,18 @@ async def test_what_a_run_used_is_counted_over_its_segments(tmp_path: Path) -> N
         done = await server.confirm(run)
     assert (done["metrics"]["requests"], done["metrics"]["tool_calls"]) == (3, 2)
     assert done["metrics"]["input_tokens"] > run["metrics"]["input_tokens"]
+
+
+async def test_a_run_that_its_own_tool_ends_is_no_cancelled_one_and_no_failure_of_the_model(tmp_path: Path) -> None:
+    async def stop(ctx: RunContext[None]) -> str:
+        """End the run."""
+        ctx.cancel()
+        await asyncio.Event().wait()
+        return "never"
+
+    agent = Agent(ScriptedModel([Call("stop")]).model, name="agent", tools=[stop])
+    async with driving(tmp_path, agent) as server:
+        failed = (await server.events())[-1]
+        assert (failed["event"], failed["error_type"]) == ("RunError", "agent_error")
+        assert failed["content"] == "The agent's own code ended the run: The agent run was cancelled."
+        assert (await server.run())["content"] == "done"

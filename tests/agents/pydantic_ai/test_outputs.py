@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, PromptedOutput, RunContext, Tool
+from pydantic_ai import Agent, ModelRetry, PromptedOutput, RunContext, TextOutput, Tool
+from pydantic_ai.capabilities import Hooks
 from pydantic_ai.messages import RetryPromptPart, SystemPromptPart, ToolReturnPart
+from pydantic_ai.run import AgentRunResult
 
 from tests.agents.pydantic_ai.driving import driving, names
 from tests.support.agents import Call, ScriptedModel, Thought, parts_of
@@ -222,3 +227,44 @@ async def test_an_answer_without_any_words_is_asked_for_again(tmp_path: Path) ->
     async with driving(tmp_path, Agent(script.model, name="agent")) as server:
         done = await server.run()
     assert (done["status"], done["content"], len(script.requests)) == ("COMPLETED", "words", 2)
+
+
+def _counted(text: str) -> Any:  # noqa: ANN401 - an iterator has no schema
+    """Count without end."""
+    return {text: itertools.count()}
+
+
+def _two(text: str) -> Any:  # noqa: ANN401
+    """Count to two."""
+    return {text: iter((1, 2))}
+
+
+@pytest.mark.parametrize("where", ["function", "validator", "hook"])
+async def test_an_answer_that_is_an_iterator_is_read_as_far_as_a_result_may_be_long(tmp_path: Path, where: str) -> None:
+    make = _two
+    hooks: Hooks[None] = Hooks()
+
+    def answer(text: str) -> Any:  # noqa: ANN401
+        return make(text) if where == "function" else text
+
+    agent: Agent[None, Any] = Agent(
+        ScriptedModel("n", "n").model,
+        name="agent",
+        capabilities=[hooks] if where == "hook" else [],
+        output_type=TextOutput(answer),
+    )
+    if where == "validator":
+        agent.output_validator(lambda text: make(text))  # noqa: PLW0108 - it changes
+
+    @hooks.on.after_run
+    async def count(ctx: RunContext[None], *, result: AgentRunResult[Any]) -> AgentRunResult[Any]:
+        del ctx
+        return replace(result, output=make(result.output))
+
+    async with driving(tmp_path, agent, max_result_bytes=10_000) as server:
+        done = await server.run()
+        assert (done["status"], done["content"]) == ("COMPLETED", {"n": [1, 2]})
+        make = _counted
+        failed = await server.run()
+    assert failed["status"] == "ERROR"
+    assert failed["content"] == "The agent's answer was not kept: it has more than 10000 bytes"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, UserList
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections import OrderedDict, UserDict, UserList, UserString, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -82,6 +83,8 @@ def _circle() -> list[Any]:
         (frozenset({1}), [1]),
         (UserList([1]), [1]),
         (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (MappingProxyType({"b": deque([1, (2,)], 5)}), {"b": [1, [2]]}),
+        (UserDict(a=UserString("b"), c=_letters()), {"a": "b", "c": ["a", "b"]}),
         ({1: "x", (2, 3): "y"}, {"1": "x", "2,3": "y"}),
         (_Renamed(), {"deg": 1.5}),
         ([_Plain()], [{"raw": "_w=="}]),
@@ -161,7 +164,7 @@ class Priced(BaseModel):
     ],
 )
 async def test_a_call_has_succeeded_whose_result_cannot_be_read_any_more(returned: object, text: str) -> None:
-    result = await record_of(returned, _MANY)
+    result = await record_of(await read_iterators(returned, _MANY), _MANY)
     assert result.outcome is Outcome.SUCCESS
     assert text in result.text
     assert json_text(returned)
@@ -212,6 +215,32 @@ class _Page(BaseModel):
     rows: Any
 
 
+class _Squares(Sequence[int]):
+    """A sequence that is calculated, and has no end."""
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - overloaded
+        return index**2
+
+    def __len__(self) -> int:
+        return 3
+
+
+class _Settings(Mapping[str, object]):
+    """A mapping that holds one value, and makes it anew each time."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __getitem__(self, name: str) -> object:
+        return self.value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["value"])
+
+    def __len__(self) -> int:
+        return 1
+
+
 @pytest.mark.parametrize(
     "returned",
     [
@@ -226,6 +255,14 @@ class _Page(BaseModel):
         _Table(_endless(0)),
         _Page(rows=[_endless(0)]),
         ToolReturn("kept", metadata=_endless(0)),
+        range(10**12),
+        UserList([_endless(0)]),
+        {"rows": deque([_endless(0)])},
+        _Table(_Squares()),
+        _endless(_Squares()),
+        _Settings(_endless(0)),
+        [MappingProxyType({"rows": _endless(0)})],
+        {_endless(0)},
     ],
 )
 async def test_an_iterator_without_end_is_a_result_that_is_too_large_wherever_it_is(returned: object) -> None:

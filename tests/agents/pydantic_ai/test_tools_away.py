@@ -306,7 +306,7 @@ async def test_a_tool_that_checks_its_arguments_itself_is_asked_about_once(tmp_p
     assert (done["status"], called) == ("COMPLETED", [{"ticket": "7"}])
 
 
-async def test_a_run_pauses_though_its_tools_cannot_be_closed(
+async def test_a_run_pauses_and_ends_though_its_tools_cannot_be_closed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk = Desk()
@@ -314,7 +314,15 @@ async def test_a_run_pauses_though_its_tools_cannot_be_closed(
         desk.service.away = "close"
         run = await server.run()
         assert run["status"] == "PAUSED"
-        desk.service.away = None
+        assert "tools did not close" in capsys.readouterr().out
         done = await server.confirm(run)
-    assert (done["status"], desk.closed) == ("COMPLETED", ["7, none"])
+    assert (done["status"], done["content"], desk.closed) == ("COMPLETED", "done", ["7, none"])
     assert "tools did not close" in capsys.readouterr().out
+
+
+async def test_a_run_that_fails_says_why_though_its_tools_cannot_be_closed(tmp_path: Path) -> None:
+    desk = Desk(RuntimeError("the model is broken"))
+    async with driving(tmp_path, desk.agent) as server:
+        desk.service.away = "close"
+        failed = await server.run()
+    assert (failed["status"], failed["content"]) == ("ERROR", "the model is broken")

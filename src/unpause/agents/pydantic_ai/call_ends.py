@@ -10,6 +10,7 @@ from pydantic_ai.exceptions import ModelRetry, ToolFailed
 from unpause.agents.containment import describe_error
 from unpause.agents.driver import CallResult
 from unpause.agents.pydantic_ai.enqueued import Enqueued
+from unpause.agents.pydantic_ai.iterators import read_iterators
 from unpause.agents.pydantic_ai.results import (
     record_of,
     restore,
@@ -83,11 +84,16 @@ class CallEnds:
     async def process(self, call_id: str, returned: object) -> object:
         """Record what the hooks made of a result, or gave in its place; return it as the record has it.
 
-        Raises ToolFailed for one that is too large or too deep to be kept.
+        Raises ToolFailed for one that is too large or too deep to be kept, and what an iterator in it raises.
         """
         has_run = call_id in self._unprocessed
         if not has_run and not (self._has_hooks and call_id in self._known):
             return returned
+        try:
+            returned = await read_iterators(returned, self._max_result_bytes)
+        except Exception as error:  # the boundary around an author's iterators
+            self.process_error(call_id, error)
+            raise
         result = await record_of(returned, self._max_result_bytes)
         if has_run:
             self._finish(call_id, result)

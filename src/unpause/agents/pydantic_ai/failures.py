@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UsageLimitExceeded
+from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, RunCancelled, UsageLimitExceeded
 from pydantic_ai.usage import RunUsage, UsageLimits
 
 from unpause.agents.containment import describe_error
@@ -117,6 +117,9 @@ def failure(error: BaseException, usage: RunUsage, redaction: Redaction) -> Fail
             reason, message = EndReason.AGENT_ERROR, f"Tool {error.tool_name} reached a limit of its own: {message}"
         case UsageLimitExceeded():
             reason, message = EndReason.AGENT_ERROR, f"The agent's code reached a limit of its own: {message}"
+        case RunCancelled():
+            # A cancel by people is a status, and not raised here.
+            reason, message = EndReason.AGENT_ERROR, f"The agent's own code ended the run: {message}"
         case DepsFailed():
             reason = EndReason.AGENT_ERROR
         case ModelHTTPError():

@@ -1,10 +1,12 @@
-"""Reads what a tool's iterators yield, also those within what it returned, as far as a result may be long."""
+"""Reads what an agent's iterators yield, also those within a result, as far as a result may be long."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections import UserString
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -21,6 +23,8 @@ _LEVELS = DEEPEST + 10
 # Most of what is yielded, measured as ``room_left`` does.
 _SIZED = frozenset({str, bytes})
 _NUMBERS = frozenset({int, float, bool, type(None)})
+# What is in these is no container, or one of the same kind.
+_TEXTS = (str, bytes, bytearray, memoryview, UserString)
 
 
 def too_large(max_bytes: int) -> str:
@@ -28,11 +32,20 @@ def too_large(max_bytes: int) -> str:
     return f"The tool has run, but its result was not kept: it has more than {max_bytes} bytes."
 
 
+class TooLarge(ToolFailed):
+    """What iterators yield is more than a result may have."""
+
+
+class _Unreadable(Exception):
+    """A container's own code failed."""
+
+
 async def read_iterators(returned: object, max_bytes: int) -> object:
     """Return what a tool returned with a list in the place of each iterator, of what that yields.
 
-    Raises ToolFailed where that is more than ``max_bytes``, and reads no further. What an iterator raises is raised:
-    it is the tool that still runs. The tool's own objects stay as they are.
+    Other containers than Python's own may make what they hold as it is read, so they are read here, too, into lists and
+    dicts. Raises TooLarge where that is more than ``max_bytes``, and reads no further. What an iterator raises is
+    raised: it is the tool that still runs. The tool's own objects stay as they are.
     """
     if isinstance(returned, AsyncIterator):
         return await _Reader(max_bytes).read_async(returned)
@@ -61,11 +74,14 @@ class _Reader:
         """Return the value, or a copy that has lists in the place of iterators."""
         self._visits -= 1
         if self._visits < 0:
-            raise ToolFailed(too_large(self._max_bytes))
-        if isinstance(value, Iterator):
+            raise TooLarge(too_large(self._max_bytes))
+        kind = type(value)
+        if issubclass(kind, Iterator):
             return self._read(value, level + 1)
-        if level > _LEVELS or not _has_parts(type(value)):
+        if level > _LEVELS:
             return value
+        if not _has_parts(kind):
+            return self._read_container(value, level + 1) if _is_container(kind) else value
         old = _parts(value)
         new = {name: self.replaced(part, level + 1) for name, part in old.items()}
         return value if all(new[name] is part for name, part in old.items()) else _copy(value, new)
@@ -79,6 +95,17 @@ class _Reader:
                     iterator.close()
             raise
 
+    def _read_container(self, value: Any, level: int) -> Any:  # noqa: ANN401 - a mapping, sequence or set
+        """Return what is in it; itself where its own code fails, to be kept as text."""
+        items: list[tuple[Any, Any]] = []
+        try:
+            for key, item in _items(value):
+                self._take(key, level)
+                items.append((key, self._take(item, level)))
+        except _Unreadable:
+            return value
+        return dict(items) if isinstance(value, Mapping) else [item for _, item in items]
+
     def _take(self, item: Any, level: int) -> Any:  # noqa: ANN401 - whatever a tool yields
         if type(item) in _SIZED:
             self._room -= 2 + len(item)
@@ -86,19 +113,20 @@ class _Reader:
             self._room -= 2
         else:
             item = self.replaced(item, level)
-            # The fields of an object count one by one.
-            self._room = room_left(list(_parts(item).values()) if _has_parts(type(item)) else item, self._room)
+            if not _is_container(type(item)):
+                # The fields of an object count one by one.
+                self._room = room_left(list(_parts(item).values()) if _has_parts(type(item)) else item, self._room)
         if self._room < 0:
-            raise ToolFailed(too_large(self._max_bytes))
+            raise TooLarge(too_large(self._max_bytes))
         return item
 
 
 def _holds_iterator(returned: object, most: int) -> bool:
-    """Whether an iterator is in it; looks at about so many values at the most."""
+    """Whether an iterator, or a container that may be like one, is in it; looks at about so many values at the most."""
     level = [returned]
     for _ in range(_LEVELS):
         kinds = set(map(type, level))
-        if any(issubclass(kind, Iterator) for kind in kinds):
+        if any(issubclass(kind, Iterator) or _is_container(kind) for kind in kinds):
             return True
         nested = tuple(kind for kind in kinds if _has_parts(kind))
         most -= len(level)
@@ -110,6 +138,26 @@ def _holds_iterator(returned: object, most: int) -> bool:
 
 def _has_parts(kind: type) -> bool:
     return issubclass(kind, dict | list | tuple | BaseModel) or is_dataclass(kind)
+
+
+def _is_container(kind: type) -> bool:
+    """Whether it is a container of another kind than those above."""
+    if kind in _NUMBERS or issubclass(kind, _TEXTS):
+        return False
+    return issubclass(kind, Mapping | Sequence | AbstractSet) and not _has_parts(kind)
+
+
+def _items(container: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - a mapping, sequence or set
+    """Yield what is in it, of a mapping by key; raise _Unreadable where its own code fails."""
+    try:
+        if isinstance(container, Mapping):
+            for key in container:
+                yield key, container[key]
+        else:
+            for item in container:
+                yield None, item
+    except Exception as error:  # the boundary around an author's container
+        raise _Unreadable from error
 
 
 def _parts(value: Any) -> dict[Any, Any]:  # noqa: ANN401 - what has parts

@@ -26,6 +26,7 @@ from unpause.agents.containment import describe_error, is_stop
 from unpause.agents.driver import CallResult, ProposedCall
 from unpause.agents.idempotency import current_call
 from unpause.agents.pydantic_ai.deferred import SegmentPaused
+from unpause.agents.pydantic_ai.iterators import TooLarge, read_iterators
 from unpause.agents.pydantic_ai.output_effects import has_effects
 from unpause.agents.pydantic_ai.results import json_text
 from unpause.domain.output_schema import compile_schema
@@ -51,7 +52,7 @@ _INPUT_CAME = "The answer was processed, but is not the last: the user has sent 
 
 
 class OutputFailed(Exception):
-    """An output function failed, before the server stopped and could end the run; the text is what it raised."""
+    """An output function failed, perhaps before the server stopped and could end the run; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,14 @@ class OutputJudge:
 
     ``held`` are the calls that wait for the next segment. ``prompt`` is the user's input that no message carries yet,
     where the loop goes on with an answer in plain text; with ``has_unread`` the model has not seen all input.
+    ``max_bytes`` are kept of what iterators in an answer yield.
     """
 
     journal: Journal
     calls: Mapping[str, ToolCall]
     redaction: Redaction
     held: Collection[str]
+    max_bytes: int
     prompt: str | Sequence[UserContent] | None = None
     has_unread: bool = False
     _always: bool = False
@@ -107,9 +110,10 @@ class OutputJudge:
         self._may_leave = not (self._is_parallel and len(response.tool_calls) > 1)
         self._text_id = text_id
 
-    def final(self, output: object) -> Final:
+    async def final(self, output: object) -> Final:
         """Return the run's end; that of a replayed output as it was recorded."""
-        return next((final for value, final in self._restored if value is output), None) or Final.of(output)
+        recorded = next((final for value, final in self._restored if value is output), None)
+        return recorded or Final.of(await self._read(output))
 
     def correct(self, messages: Sequence[ModelMessage]) -> None:
         """Put the human's note into the history where an answer was not processed again."""
@@ -179,7 +183,7 @@ class OutputJudge:
         await self._start(key, output_context, output)
         try:
             with current_call(key, ctx):
-                result = await handler(output)
+                result = await self._read(await handler(output))
             final = Final.of(result)
         except (ModelRetry, ValidationError, ToolRetryError) as error:
             refusal = self._refusal(error)
@@ -197,6 +201,12 @@ class OutputJudge:
         self.journal.settle_call(key, CallResult(Outcome.SUCCESS, final.content_type, final.content))
         self._refuse_before_input(ctx, output_context, final.content)
         return result
+
+    async def _read(self, output: object) -> object:
+        try:
+            return await read_iterators(output, self.max_bytes)
+        except TooLarge:
+            raise OutputFailed(f"The agent's answer was not kept: it has more than {self.max_bytes} bytes") from None
 
     async def _start(self, key: str, output_context: OutputContext, output: object) -> None:
         leaves = self._may_leave

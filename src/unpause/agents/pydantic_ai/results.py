@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import UserString
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,8 @@ def _plain(value: object) -> object:
     match value:
         case memoryview():
             return value.tobytes()
+        case UserString():
+            return str(value)
         case Mapping():
             return dict(value)
         case Iterator() | Sequence() | AbstractSet():

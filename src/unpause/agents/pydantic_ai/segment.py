@@ -80,7 +80,7 @@ class SegmentLoop:
         self._redaction = setup.redaction.concealing(conceal_filled_in(segment.requirements))
         self._recorder = EventRecorder(segment, journal, setup.ids)
         held: set[str] = set()
-        self._judge = OutputJudge(journal, self._calls, self._redaction, held)
+        self._judge = OutputJudge(journal, self._calls, self._redaction, held, setup.max_result_bytes)
         shown = ShownCalls(journal, self._calls, self._recorder.arguments, self._redaction)
         kind = PlainCapability if setup.is_plain else SegmentCapability
         self.events = RowWaiter(segment.run.run_id)
@@ -136,8 +136,8 @@ class SegmentLoop:
         except Exception as error:
             if pause is None:
                 raise
-            # People are asked all the same: the run goes on with tools that are opened anew.
-            _log.warning("tools did not close", exception=self._redaction.traceback_of(error))
+            # Of a hook, or a model's client. People are asked all the same.
+            _log.warning("agent did not close", exception=self._redaction.traceback_of(error))
         if fatal is not None:
             # Hooks may give a result in place of an error, but not of one of the server's.
             raise fatal
@@ -246,7 +246,7 @@ class SegmentLoop:
     async def _complete(self, run: AgentRun[Any, Any]) -> Completed:
         self._judge.correct(run.new_messages())
         await self._recorder.emit_content_completed()
-        final = self._judge.final(run.result.output if run.result is not None else "")
+        final = await self._judge.final(run.result.output if run.result is not None else "")
         rest = self._recorder.take_remaining(run.new_messages())
         completed = Completed(final.content, final.content_type, self._meter.counts(), rest)
         schema = self._segment.run.output_schema

@@ -78,6 +78,16 @@ class JournaledToolset(WrapperToolset[Any]):
         with self.gate.reaching_tools():
             return await super().__aenter__()
 
+    async def __aexit__(self, *args: object) -> bool | None:
+        """Disconnect from it. The run has its answer, pause or error by now, and keeps it whatever fails here."""
+        try:
+            return await super().__aexit__(*args)
+        except BaseException as error:  # the boundary around an agent's toolsets
+            if is_stop(error):
+                raise
+            _log.warning("tools did not close", exception=self.redaction.traceback_of(error))
+            return None
+
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, each with the rules of its policy applied."""
         with self.gate.reaching_tools():
