@@ -138,12 +138,13 @@ async def _fail(name: str) -> None:
 class TaskScope:
     """Tasks that belong to a block: when it ends, those that still run are cancelled, and waited for.
 
-    The block itself takes the results of those that end in it. What one raises while it is cancelled is logged, as is
-    one that does not end within ``patience`` seconds, which None makes unlimited.
+    The block itself takes the results of those that end in it. What one raises while it is cancelled is logged, except
+    for the ``expected`` errors, as is one that does not end within ``patience`` seconds, which None makes unlimited.
     """
 
-    def __init__(self, patience: float | None = None) -> None:
+    def __init__(self, patience: float | None = None, *, expected: tuple[type[Exception], ...] = ()) -> None:
         self._patience = patience
+        self._expected = expected
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -164,7 +165,8 @@ class TaskScope:
             return
         ended, late = await asyncio.wait(running, timeout=self._patience)
         for task in ended:
-            if not task.cancelled() and (error := task.exception()) is not None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, self._expected):
                 _log.warning("background task failed", task=task.get_name(), exc_info=error)
         for task in late:
             _log.warning("background task did not end", task=task.get_name())

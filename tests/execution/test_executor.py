@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.databases import Place
 from tests.support.gates import Gates, working_agent
-from tests.support.runs import follow, look, segments, start, start_and_follow
+from tests.support.reaching import until
+from tests.support.runs import ADA, follow, look, segments, start, start_and_follow
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from tests.support.toolless import Toolless
 from unpause.agents.driver import AgentDriver, Journal, NewMessage, ProposedCall, Segment, SegmentEnd
 from unpause.domain.events import EventType
-from unpause.domain.runs import CallStatus, EndReason, RunStatus
+from unpause.domain.runs import CallStatus, EndReason, RunRef, RunStatus
 
 _SECRET = "sk-very-secret"
 
@@ -48,6 +50,23 @@ class BrokenDriver(Toolless):
         await journal.start_call("call", idempotent=False)
         await journal.emit(EventType.CONTENT_DELTA, {"content": "half"})
         raise self.error()
+
+
+@dataclass
+class StubbornDriver(BrokenDriver):
+    """Goes on when it is cancelled, until it has to write something."""
+
+    error: Callable[[], BaseException] = LookupError
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run_segment(self, segment: Segment, journal: Journal) -> SegmentEnd:
+        """Wait to be cancelled."""
+        try:
+            self.began.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await super().run_segment(segment, journal)
+        raise AssertionError
 
 
 def tasks_of_segments() -> set[asyncio.Task[object]]:
@@ -114,3 +133,18 @@ async def test_a_failure_inside_the_server_gives_running_segments_back_too(tmp_p
         await serve_and_fail()
     (row,) = Place.in_folder(tmp_path).dump()["runs"]
     assert row["status"] == "PENDING"
+
+
+async def test_a_driver_that_goes_on_after_a_cancel_writes_nothing_and_fails_nothing(tmp_path: Path) -> None:
+    driver = StubbornDriver()
+    drivers: list[AgentDriver] = [driver]
+    async with running(tmp_path, drivers=drivers) as application:
+        run = await start(application, agent_id="broken")
+        await driver.began.wait()
+        with capture_logs() as lines:
+            await application.service.cancel_run(ADA, RunRef(id=run.id))
+            await until(lambda: not tasks_of_segments())
+    assert [line for line in lines if line["log_level"] != "info"] == []
+    (row,) = Place.in_folder(tmp_path).dump()["runs"]
+    assert row["status"] == "CANCELLED"
+    assert Place.in_folder(tmp_path).dump()["tool_calls"] == []

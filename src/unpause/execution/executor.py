@@ -251,7 +251,8 @@ class Executor:
         """Run the driver beside the task that commits its events; a bug in either ends the run as ERROR."""
         run = segment.run
         try:
-            async with TaskScope() as tasks:
+            # A run that was cancelled or taken over says so at every write.
+            async with TaskScope(expected=(LeaseLost,)) as tasks:
                 flushing = tasks.start(journal.flush_as_it_grows(), f"flush run {run.id}")
                 driving = tasks.start(_run_driver(driver, segment, journal), f"drive run {run.id}")
                 for task in (flushing, driving):
