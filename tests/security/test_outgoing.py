@@ -33,6 +33,9 @@ ALLOWED = {
     "agents/process/frames.py": {"socket", "open_connection"},
     "cli/agent_server.py": {"socket"},
     "auth/jwks.py": {"httpx"},  # the operator's own address
+    # A second handle of connections that have been checked, to end them by; and what is read from them, to count it.
+    "notifications/containment.py": {"socket"},
+    "notifications/reading.py": {"socket"},
     "domain/urls.py": {"socket"},  # reads addresses; connects to none
     "cli/health.py": {"urllib.request"},  # the image's health check, which asks this machine only
     # The commands for people are clients of the server that their user names.

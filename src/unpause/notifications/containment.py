@@ -6,11 +6,14 @@ with the address that is really connected to, so a name that resolves to another
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import sysconfig
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import ip_address
 from math import inf
@@ -33,10 +36,39 @@ _REFUSED = frozenset(
     }
 )
 _WRITES = frozenset("wax+")
+# Of all answers of one call, heads included, before decompression.
+_MOST_BYTES = 2 * 1024 * 1024
 
 
 class NotContained(PermissionError):
     """The code tried something that it may not do; the message has no address and no file."""
+
+
+class Connections:
+    """The connections of one call, which can be ended from another thread: a read that never ends does so, too."""
+
+    def __init__(self) -> None:
+        self._handles: list[socket.socket] = []
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def add(self, connection: socket.socket) -> bool:
+        """Note one that is about to be made; return False where the call has been given up."""
+        with self._lock:
+            if not self._is_over:
+                # A handle of its own: TLS takes that of the socket away.
+                self._handles.append(socket.socket(fileno=os.dup(connection.fileno())))
+            return not self._is_over
+
+    def end(self) -> None:
+        """End those that there are, and have no further ones."""
+        with self._lock:
+            self._is_over = True
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            with suppress(OSError):
+                handle.shutdown(socket.SHUT_RDWR)
+            handle.close()
 
 
 @dataclass(slots=True)
@@ -45,21 +77,29 @@ class Containment:
 
     allow_private: bool
     deadline: float
+    connections: Connections = field(default_factory=Connections)
     broken: str | None = None
+    _left_bytes: int = _MOST_BYTES
 
     def check(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Raise NotContained for what the code may not do."""
         if event == "socket.connect":
             self._check_address(arguments[1])
+            if monotonic() > self.deadline or not self.connections.add(arguments[0]):
+                # The caller tries again: a message that is sent now would come twice.
+                self._refuse("it took too long")
         elif event == "open":
             self._check_file(arguments[0], arguments[1])
         elif event in _REFUSED:
             self._refuse(f"the service may not use {event}")
 
+    def count_read(self, count: int) -> None:
+        """Note so many bytes of an answer; raise NotContained where that is too much."""
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            self._refuse("the answer is too long")
+
     def _check_address(self, address: object) -> None:
-        if monotonic() > self.deadline:
-            # The caller tries again: a message that is sent now would come twice.
-            self._refuse("it took too long")
         # A path is a socket of this machine; a name would be resolved after this check.
         host = address[0] if isinstance(address, tuple) else None
         try:
@@ -84,15 +124,26 @@ _CONTAINMENT: ContextVar[Containment | None] = ContextVar("containment", default
 
 
 @contextmanager
-def contained(*, allow_private: bool, seconds: float = inf) -> Iterator[Containment]:
-    """Contain what this thread does during the block, and let it connect for so long. Load libraries before."""
+def contained(
+    *, allow_private: bool, seconds: float = inf, connections: Connections | None = None
+) -> Iterator[Containment]:
+    """Contain what this thread does during the block, and let it connect for so long. Load libraries before.
+
+    Its connections end with the block, and earlier where ``connections`` are ended.
+    """
     _watch()
-    containment = Containment(allow_private, monotonic() + seconds)
+    containment = Containment(allow_private, monotonic() + seconds, connections or Connections())
     token = _CONTAINMENT.set(containment)
     try:
         yield containment
     finally:
         _CONTAINMENT.reset(token)
+        containment.connections.end()
+
+
+def current_containment() -> Containment | None:
+    """Return the limits of what this thread does, if it is contained."""
+    return _CONTAINMENT.get()
 
 
 @cache

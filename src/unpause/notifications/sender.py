@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from unpause.domain.webhooks import DeliveryResult
 from unpause.errors import InvalidInput, SecretsNotKept
-from unpause.notifications.containment import NotContained, contained
+from unpause.notifications.containment import Connections, NotContained, contained
 from unpause.notifications.kinds import read_kind
+from unpause.notifications.reading import bound_reading
 from unpause.tasks import in_daemon_thread
 from unpause.vault import UNREADABLE
 
 if TYPE_CHECKING:
+    from unpause.notifications.containment import Containment
     from unpause.vault import Encrypted, Vault
 
 NOT_INSTALLED = "apprise is not installed on this server: pip install 'unpause[notify]'"
@@ -89,10 +91,14 @@ class AppriseSender:
         if self._threads[channel] >= _MAX_THREADS:
             return DeliveryResult(error="earlier attempts have not ended yet")
         self._count(channel, 1)
+        connections = Connections()
 
         def attempt() -> str | None:
             try:
-                return _send(opened, text, self._timeout_seconds, allow_private=self._allow_private)
+                with contained(
+                    allow_private=self._allow_private, seconds=self._timeout_seconds, connections=connections
+                ) as containment:
+                    return _send(opened, text, self._timeout_seconds, containment)
             finally:
                 self._count(channel, -1)
 
@@ -103,6 +109,9 @@ class AppriseSender:
             return DeliveryResult(error=f"no answer within {self._timeout_seconds:g} seconds")
         except InvalidInput as error:
             return DeliveryResult(error=error.message)
+        finally:
+            # A thread that is given up ends soon: its answer may never.
+            connections.end()
 
     def _count(self, channel: int, change: int) -> None:
         # The event loop and the threads of a channel do so at the same time.
@@ -118,7 +127,7 @@ def _can_load(url: str) -> bool:
         return _service(apprise, url) is not None
 
 
-def _send(url: str, text: tuple[str, str], timeout_seconds: float, *, allow_private: bool) -> str | None:
+def _send(url: str, text: tuple[str, str], timeout_seconds: float, containment: Containment) -> str | None:
     """Send it now; return why that failed, without any text of the URL or of the other side."""
     apprise = _load_apprise()
     read_kind(url)
@@ -126,14 +135,13 @@ def _send(url: str, text: tuple[str, str], timeout_seconds: float, *, allow_priv
     token = _LOGGED.set(logged)
     title, body = text
     try:
-        with contained(allow_private=allow_private, seconds=timeout_seconds) as containment:
-            service = _service(apprise, url)
-            if service is None:
-                return "its URL cannot be used any more"
-            service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
-            server = apprise.Apprise(asset=service.asset)
-            server.add(service)
-            is_sent = server.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
+        service = _service(apprise, url)
+        if service is None:
+            return "its URL cannot be used any more"
+        service.socket_connect_timeout = service.socket_read_timeout = timeout_seconds
+        server = apprise.Apprise(asset=service.asset)
+        server.add(service)
+        is_sent = server.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
     except NotContained as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - the boundary around a service: another's text may be in the message
@@ -172,6 +180,7 @@ def _load_apprise() -> Any:  # noqa: ANN401 - a module
     apprise = import_module("apprise")
     apprise.Apprise.instantiate("json://localhost")
     import_module("encodings.idna")
+    bound_reading()
     logger = logging.getLogger("apprise")
     # Its texts name parts of the URL, and what the other side answered.
     logger.propagate = False
