@@ -138,6 +138,13 @@ async def test_a_foreign_page_is_refused_in_the_shape_of_either_api(server: Serv
         {"host": "127.0.0.1.evil.example:7777"},
         {"host": ""},
         {"host": "localhost@evil.example"},
+        {"host": "evil.example@localhost"},
+        {"host": "local\thost"},
+        {"host": "localhost/evil"},
+        {"host": "localhost?evil"},
+        {"host": "localhost:x"},
+        {"origin": "http://evil.example@localhost"},
+        {"origin": "ftp://localhost"},
     ]
     for headers in cases:
         run = await server.create([DELETE])

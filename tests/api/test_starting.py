@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +122,29 @@ def test_a_server_that_cannot_begin_its_work_says_in_its_last_line_why(tmp_path:
     assert served.returncode == 2
     reason = "unpause: the server could not start: The database's disk is full: nothing was changed"
     assert served.stderr.splitlines()[-1] == reason
+    # It is known: nobody needs to see where in the code.
+    assert "Traceback" not in served.stderr
+
+
+@pytest.mark.parametrize("output", ["unread", "full", "ascii"])
+def test_a_server_serves_though_its_address_cannot_be_printed(tmp_path: Path, output: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    into = {"unread": writing, "full": os.open("/dev/full", os.O_WRONLY), "ascii": os.open(os.devnull, os.O_WRONLY)}
+    environment = {**clean_environment(), **({"PYTHONIOENCODING": "ascii"} if output == "ascii" else {})}
+    command = [sys.executable, "-m", "unpause", "demo", "--port", str(free_port())]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=into[output], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stderr is not None
+        lines = [*takewhile(lambda line: "process ready" not in line, server.stderr)]
+        assert server.poll() is None, "".join(lines)
+    finally:
+        server.kill()
+        server.communicate()
+        for descriptor in into.values():
+            os.close(descriptor)
 
 
 def test_a_server_ends_with_the_reason_if_its_routes_cannot_be_loaded(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -33,3 +34,16 @@ def test_a_closed_pipe_ends_every_help_and_text_quietly(
             main(command)
     assert ended.value.code == Exit.PIPE_CLOSED
     assert capfd.readouterr().err == ""
+
+
+def test_an_output_that_lacks_a_character_is_refused_by_its_name_and_not_as_a_wrong_input(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path(os.devnull).open("w", encoding="ascii") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            main(["settings"])
+    assert ended.value.code == Exit.FAILED
+    assert capfd.readouterr().err == (
+        "unpause: the output is in ascii, which does not have all characters; set PYTHONUTF8=1\n"
+    )

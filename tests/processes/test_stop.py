@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,3 +73,23 @@ def test_streams_go_on_for_the_grace_and_end_cleanly_and_waits_get_their_run_or_
     assert (unanswered.status_code, unanswered.headers["Retry-After"]) == (503, "1")
     assert unanswered.json()["run_id"] == runs["d"]["run_id"]
     assert "error" not in server.output.lower(), server.output
+
+
+def test_a_second_ctrl_c_ends_the_server_at_once_and_without_a_traceback(tmp_path: Path) -> None:
+    with (
+        Barrier(tmp_path, "a") as door,
+        ThreadPoolExecutor() as threads,
+        ServerProcess(tmp_path, "--shutdown-grace-seconds", "600") as server,
+    ):
+        with server.client() as client:
+            run = create_run(client, "guarded a")
+        waiting = threads.submit(wait_for, server, run)
+        door.wait_for_arrival()
+        server.send(signal.SIGINT)
+        while "process stopping" not in server.output:
+            time.sleep(0.01)
+        assert server.stop(signal.SIGINT) == -signal.SIGINT
+        assert isinstance(waiting.exception(), httpx.TransportError)
+        assert "Traceback" not in server.output
+    # A call that had started is in doubt at the next start.
+    assert server.rows("SELECT status FROM runs") == [("PENDING",)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import traceback
 from typing import TYPE_CHECKING, Final
 
 from starlette.datastructures import Headers
@@ -18,8 +18,6 @@ from unpause.errors import UnpauseError
 from unpause.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -61,7 +59,7 @@ class StartingApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or run the lifespan."""
         if scope["type"] == "lifespan":
-            await self._run_lifespan(scope, receive, send)
+            await self._run_lifespan(receive, send)
             return
         if self._complete is None and self._is_health_check(scope):
             await self._early(scope, receive, send)
@@ -72,12 +70,23 @@ class StartingApp:
             raise RuntimeError("the routes could not be loaded, and the server stops")
         await self._complete(scope, receive, send)
 
-    async def _run_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """Run the background work. Not by Starlette, which has each end but an orderly one logged with a traceback."""
+        await receive()
+        stage = "startup"
         try:
-            await self._early(scope, receive, send)
-        except UnpauseError as error:
-            self.failure = error
+            async with self._application.running():
+                await send({"type": "lifespan.startup.complete"})
+                stage = "shutdown"
+                await receive()
+        except BaseException as error:
+            self.failure = error if isinstance(error, UnpauseError) and stage == "startup" else None
+            # The command tells a known reason itself. A second Ctrl-C cancels this.
+            is_known = self.failure is not None or isinstance(error, asyncio.CancelledError)
+            message = "" if is_known else traceback.format_exc().rstrip()
+            await send({"type": f"lifespan.{stage}.failed", "message": message})
             raise
+        await send({"type": "lifespan.shutdown.complete"})
 
     def _is_health_check(self, scope: Scope) -> bool:
         if scope["type"] != "http" or scope["method"] not in _READING or route_path(scope) != HEALTH_PATH:
@@ -90,15 +99,10 @@ class StartingApp:
 
 
 def _early_app(application: Application) -> ASGIApp:
-    """Return what answers the health check without FastAPI; its lifespan runs the background work."""
+    """Return what answers the health check without FastAPI."""
 
     async def get_health(_: Request) -> Response:
         return answer_health(application)
 
-    @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        async with application.running():
-            yield
-
-    router = Router([Route(HEALTH_PATH, get_health, methods=["GET"])], lifespan=lifespan)
+    router = Router([Route(HEALTH_PATH, get_health, methods=["GET"])])
     return RoutePath(Observation(SecurityHeaders(router), access_log=application.settings.access_log))

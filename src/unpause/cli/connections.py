@@ -89,6 +89,12 @@ class TimedConnection(asyncio.Protocol):
         self._requests -= 1
         self._expect_reading()
 
+    def give_up(self) -> None:
+        """Close the connection within an answer."""
+        # uvicorn would miss the rest of it.
+        self._protocol.cycle.disconnected = True
+        self._transport.abort()
+
     def _start_deadline(self) -> None:
         self._deadline = self._loop.call_later(self._seconds, self._close)
 
@@ -142,6 +148,9 @@ class TimedApp:
         connection.begin_request()
         try:
             await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:
+            # A server that ends with requests open: uvicorn would log each as a failure of the application.
+            connection.give_up()
         finally:
             if not is_complete:
                 connection.end_request()

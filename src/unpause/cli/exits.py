@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -42,3 +44,8 @@ def reason_of(error: UnpauseError | StorageError) -> str:
         return message
     cause = getattr(error.__cause__, "orig", error.__cause__)
     return f"{message}: {cause}" if cause else message
+
+
+def drop_output() -> None:
+    """Have what is printed from now on, and what waits to be written, go nowhere; Python writes that when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Group, UnknownCommandError, UnusedCliTokensError
 
-from unpause.cli.exits import CommandFailed, Exit, reason_of
+from unpause.cli.exits import CommandFailed, Exit, drop_output, reason_of
 from unpause.cli.loading import without_collections
 from unpause.cli.people.escapes import harmless
 from unpause.errors import Startup, StorageError, UnpauseError
@@ -140,10 +140,13 @@ def _open_closed_streams() -> None:
 
 def _refuse_input_or_output(error: UnicodeError | OSError) -> NoReturn:
     """Refuse what could not be read or written, such as a file whose name is too long."""
+    if isinstance(error, UnicodeEncodeError):
+        # Escapes in their place would not be the JSON or the name that a script reads.
+        _refuse(f"the output is in {error.encoding}, which does not have all characters; set PYTHONUTF8=1", Exit.FAILED)
     if isinstance(error, UnicodeError):
         _refuse(f"the input is not UTF-8: {error}", Exit.USAGE)
     if error.errno in _NO_ROOM and error.filename is None:
-        _drop_output()
+        drop_output()
         _refuse(f"the output could not be written: {error.strerror}", Exit.FAILED)
     reason = error.strerror or str(error)
     _refuse(reason if error.filename is None else f"{error.filename}: {reason}", Exit.FAILED)
@@ -154,13 +157,8 @@ def _end_unread(error: BrokenPipeError | SystemExit) -> NoReturn:
     # What prints help ends the process itself where its output is not read, with a code of its own.
     if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
         raise error
-    _drop_output()
+    drop_output()
     sys.exit(Exit.PIPE_CLOSED)
-
-
-def _drop_output() -> None:
-    """Have the interpreter, which flushes standard output once more, do so into nothing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_usage(error: CycloptsError) -> NoReturn:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from unpause.cli.exits import drop_output
 from unpause.store.engine.revisions import SCHEMA_REVISION
 from unpause.store.engine.servers import shown_url
 from unpause.version import VERSION
@@ -36,6 +37,19 @@ def announce_ready(application: Application, text: str, **details: str) -> None:
     The text would be a line of another form among those of a log.
     """
     if sys.stdout.isatty() or application.settings.readable_logs:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
     _log.info("process ready", version=VERSION, agents=", ".join(sorted(application.agents.served.names)), **details)
+
+
+def _print(text: str) -> None:
+    """Print it, if that is possible: a server serves all the same."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads what agents print either: it must not fail them.
+        drop_output()
+    except OSError:
+        # Such as one into a file on a full disk, which may have room later.
+        _log.warning("the address could not be printed", exc_info=True)
