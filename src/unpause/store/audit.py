@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, select, type_coerce
 from sqlalchemy.types import NullType
 
 from unpause.domain.audit import AuditEntry
+from unpause.store.engine.dialects import unindexed
 from unpause.store.engine.statements import Statement
 from unpause.store.paging import paged
 from unpause.store.tables import audit
@@ -40,8 +41,11 @@ def list_entries(
     connection: Connection, organization_id: int, chosen: AuditFilter, page: Page
 ) -> tuple[list[AuditEntry], int]:
     """Return a page of the organization's entries, newest first, and how many there are in all."""
-    conditions = [audit.c.organization_id == organization_id, *_chosen(chosen)]
-    query = paged(select(*ENTRY).where(*conditions).order_by(audit.c.id.desc()), page)
+    # A run has few entries, an organization many.
+    column = audit.c.organization_id if chosen.run_id is None else unindexed(audit.c.organization_id)
+    conditions = [column == organization_id, *_chosen(chosen)]
+    order = audit.c.id if chosen.run_id is None else unindexed(audit.c.id)
+    query = paged(select(*ENTRY).where(*conditions).order_by(order.desc()), page)
     counted = select(func.count()).select_from(audit).where(*conditions)
     found = [read_entry(row) for row in connection.execute(query).mappings()]
     return found, int(connection.execute(counted).scalar_one())

@@ -30,14 +30,14 @@ _SEAL: Final = (
     audit.c.actor_salt,
     audit.c.texts_salt,
 )
+# Each organization is looked up: SQLite would else read all entries, in the order of another index.
 _WITH_UNSEALED = Statement(
     select(
-        audit.c.organization_id,
-        exists().where(audit_heads.c.organization_id == audit.c.organization_id).label("has_head"),
+        organizations.c.id,
+        exists().where(audit_heads.c.organization_id == organizations.c.id).label("has_head"),
     )
-    .where(_UNSEALED)
-    .distinct()
-    .order_by(audit.c.organization_id)
+    .where(exists().where(audit.c.organization_id == organizations.c.id, _UNSEALED))
+    .order_by(organizations.c.id)
 )
 _WRITE_SEAL = update(audit).where(audit.c.id == bindparam("entry"))
 _ADD_HEAD = Upsert(audit_heads, (audit_heads.c.organization_id,))
@@ -46,7 +46,7 @@ _HEAD: Final = (audit_heads.c.number, audit_heads.c.hash, audit_heads.c.purged_n
 
 def list_unsealed_organizations(connection: Connection) -> list[tuple[int, bool]]:
     """Return the organizations that have entries to be sealed, and whether each has a head already."""
-    return [(row["organization_id"], bool(row["has_head"])) for row in _WITH_UNSEALED.all(connection, {})]
+    return [(row["id"], bool(row["has_head"])) for row in _WITH_UNSEALED.all(connection, {})]
 
 
 def add_head(connection: Connection, organization_id: int) -> None:

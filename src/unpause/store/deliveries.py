@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, insert, or_, select, update
 
 from unpause.domain.changes import Outbox
 from unpause.domain.webhooks import Address, Delivery, WebhookTarget
+from unpause.store.columns import Instant
 from unpause.store.engine.changes import note_message
 from unpause.store.engine.dialects import database_now_or_before, first_due, until_first
 from unpause.store.tables import webhook_deliveries
@@ -15,7 +17,7 @@ from unpause.vault import Encrypted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection
@@ -64,9 +66,11 @@ _FAILED = (
 )
 _GIVE_UP = _FAILED.values(secret=None)
 
+# A moment that each of them is after: for IS NOT NULL alone SQLite reads the whole table.
+_ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 _WAITING = (
     webhook_deliveries.c.organization_id == bindparam("organization"),
-    webhook_deliveries.c.next_attempt_at.is_not(None),
+    webhook_deliveries.c.next_attempt_at >= bindparam("always", _ALWAYS, type_=Instant),
 )
 _WAITING_TARGETS = select(webhook_deliveries.c.url, webhook_deliveries.c.secret).where(*_WAITING).distinct()
 _WAITING_AT = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, bindparam, exists, false, insert, not_, or_, select, update
+from sqlalchemy import and_, bindparam, exists, false, func, insert, not_, or_, select, update
 
 from unpause.domain.deciders import Deciders
 from unpause.domain.grants import Grant, GrantMatch, GrantScope
@@ -40,9 +40,9 @@ _IN_FORCE = and_(
     or_(grants.c.expires_at.is_(None), grants.c.expires_at > database_now()),
     or_(grants.c.token_id.is_(None), _TOKEN),
 )
-_HAS_ENDED = exists().where(
-    runs.c.id == grants.c.run_key,
-    runs.c.status.in_(FINAL_STATUSES),
+# No EXISTS: PostgreSQL may read all runs that have ended for one, once for all grants.
+_HAS_ENDED = func.coalesce(
+    select(runs.c.status.in_(FINAL_STATUSES)).where(runs.c.id == grants.c.run_key).scalar_subquery(), false()
 )
 _ACTIVE = and_(_IN_FORCE, not_(_HAS_ENDED))
 _SELECT = select(*grants.c, _ACTIVE.label("active"))

@@ -14,7 +14,7 @@ from unpause.domain.inbox import ChangePosition, InboxFilter, InboxPosition, Req
 from unpause.domain.json import dump_json
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus, TranscriptEntry
 from unpause.lazy import BUILT_LATE
-from unpause.store.engine.dialects import json_texts
+from unpause.store.engine.dialects import json_texts, unindexed
 from unpause.store.requirements import REQUIREMENT, read_requirement
 from unpause.store.tables import approvals, messages, requirements, runs
 from unpause.store.unreadable import read_rows
@@ -191,7 +191,7 @@ def _named(viewer: Viewer, prefix: str) -> list[ColumnElement[bool]]:
         select(requirements.c.id).where(*_begins(requirements.c.id, prefix)),
         of_run.where(*_begins(runs.c.run_id, prefix)),
     )
-    return [requirements.c.id.in_(ids), runs.c.organization_id == viewer.organization_id]
+    return [requirements.c.id.in_(ids), unindexed(runs.c.organization_id) == viewer.organization_id]
 
 
 def _begins(column: Column[str], prefix: str) -> list[ColumnElement[bool]]:

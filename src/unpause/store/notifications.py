@@ -13,7 +13,7 @@ from unpause.domain.runs import RunStatus
 from unpause.store.channels import read_channel
 from unpause.store.columns import Instant
 from unpause.store.engine.changes import note_message
-from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, is_shared, until_first
+from unpause.store.engine.dialects import Upsert, database_now_or_before, first_due, is_shared, unindexed, until_first
 from unpause.store.tables import notification_channels, notifications, requirements, runs
 from unpause.vault import Encrypted
 
@@ -34,9 +34,11 @@ _ADD = Upsert(
     returning=(notifications.c.id,),
 )
 _IS_DUE = notifications.c.next_attempt_at <= bindparam("now", type_=Instant)
+# SQLite would else read all there are, in the order of the channels.
+_CHANNEL_ID = unindexed(notifications.c.channel_id).label("channel_id")
 _DUE = (
     select(
-        notifications.c.channel_id,
+        _CHANNEL_ID,
         notifications.c.organization_id,
         notification_channels.c.url,
         func.max(notifications.c.attempts).label("attempts"),
@@ -51,8 +53,8 @@ _DUE = (
             notification_channels.c.window_count < bindparam("per_minute"),
         ),
     )
-    .group_by(notifications.c.channel_id, notifications.c.organization_id, notification_channels.c.url)
-    .order_by(func.min(notifications.c.next_attempt_at), notifications.c.channel_id)
+    .group_by(_CHANNEL_ID, notifications.c.organization_id, notification_channels.c.url)
+    .order_by(func.min(notifications.c.next_attempt_at), _CHANNEL_ID)
     .limit(bindparam("limit"))
 )
 _FIRST_DUE = first_due(notifications.c.next_attempt_at)

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
     from unpause.domain.paging import Page
 
-# Drivers refuse larger numbers; no table has so many rows.
-_LARGEST_OFFSET = 2**63 - 1
+# The largest limit and offset: drivers refuse larger ones, and no table has so many rows.
+LARGEST = 2**63 - 1
 
 
 def paged(query: Select[Any], page: Page) -> Select[Any]:
     """Return the query of that page alone."""
-    return query.limit(page.limit).offset(min(page.offset, _LARGEST_OFFSET))
+    return query.limit(page.limit).offset(min(page.offset, LARGEST))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, bindparam, case, func, literal_column, or_, select, text, tuple_, update
+from sqlalchemy import Integer, and_, bindparam, case, exists, func, literal_column, or_, select, text, tuple_, update
 
 from unpause.domain.runs import SETUP_COMMANDS, RunStatus
 from unpause.store.columns import Instant
-from unpause.store.engine.dialects import database_later, database_now, is_shared, lease_parameters
+from unpause.store.engine.dialects import by_database, database_later, database_now, is_shared, lease_parameters
 from unpause.store.engine.statements import Statement
-from unpause.store.tables import runs
+from unpause.store.tables import organizations, runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -46,18 +46,37 @@ def has_status(status: RunStatus) -> ColumnElement[bool]:
     return and_(runs.c.status == literal_column(f"'{status.value}'"), _HAS_STARTED)
 
 
-# As in the query of those that wait: the first entry of the partial index, or none.
-_FIRST_PENDING = Statement(select(func.min(runs.c.organization_id).label("organization_id")).where(IS_PENDING))
+# The first entry of an index, or none.
+_FIRST_PENDING = Statement(
+    select(
+        by_database(
+            func.coalesce(select(func.min(runs.c.organization_id)).where(IS_PENDING).scalar_subquery(), 0) > 0,
+            exists().where(IS_PENDING),
+        ).label("found")
+    )
+)
 
 
 def has_pending(connection: Connection) -> bool:
     """Whether any run is PENDING, of whichever agent."""
-    found = _FIRST_PENDING.first(connection, {})
-    return found is not None and found["organization_id"] is not None
+    [row] = _FIRST_PENDING.all(connection, {})
+    return bool(row["found"])
 
 
 def _lowest(column: Column[Any], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
     return select(func.min(column)).where(IS_PENDING, *conditions).correlate_except(runs).scalar_subquery()
+
+
+def _lowest_organization(*after: ColumnElement[int]) -> ColumnElement[int]:
+    """Return the first organization with PENDING runs, or the first one after another.
+
+    PostgreSQL reads one entry of an index for it. SQLite would read all that are PENDING: it looks organizations up.
+    """
+    later = [runs.c.organization_id > each for each in after]
+    has_any = exists().where(has_status(RunStatus.PENDING), runs.c.organization_id == organizations.c.id)
+    looked_up = select(func.min(organizations.c.id)).where(has_any.correlate(organizations))
+    looked_up = looked_up.where(*(organizations.c.id > each for each in after)).correlate_except(organizations)
+    return by_database(_lowest(runs.c.organization_id, *later), looked_up.scalar_subquery())
 
 
 def _waiting() -> Select[Any]:
@@ -66,12 +85,12 @@ def _waiting() -> Select[Any]:
     The next pair is looked up in the index: that takes as many steps as there are pairs, not runs.
     """
     organization, agent = runs.c.organization_id, runs.c.agent_id
-    lowest = select(func.min(organization)).where(IS_PENDING).scalar_subquery()
+    lowest = _lowest_organization()
     first = select(lowest.label("organization"), _lowest(agent, organization == lowest).label("agent")).cte(
         "waiting", recursive=True
     )
     next_agent = _lowest(agent, organization == first.c.organization, agent > first.c.agent)
-    next_organization = _lowest(organization, organization > first.c.organization)
+    next_organization = _lowest_organization(first.c.organization)
     following = select(
         case((next_agent.is_not(None), first.c.organization), else_=next_organization),
         func.coalesce(next_agent, _lowest(agent, organization == next_organization)),

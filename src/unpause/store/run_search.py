@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, or_, select, union_all
+from sqlalchemy import case, func, literal_column, or_, select, union_all
 
 from unpause.domain.run_search import FoundRun, FoundRuns
 from unpause.domain.runs import EndReason, RunStatus
+from unpause.store.engine.dialects import unindexed
 from unpause.store.run_queue import has_status
 from unpause.store.tables import requirements, runs, sessions
 from unpause.store.unreadable import read_rows
-from unpause.store.visibility import visible_to
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Column, ColumnElement, Subquery
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.engine import Connection
 
     from unpause.domain.principal import Visibility
     from unpause.domain.run_search import RunSearch
     from unpause.store.engine.statements import Record
 
-# A page looks for a text in so many runs at most: no index finds a part of a prompt.
+# A page looks for what no index has, such as a part of a prompt, in so many runs at most.
 _MAX_EXAMINED = 10_000
 _PROMPT_CHARACTERS = 200
 _ERROR_CHARACTERS = 300
@@ -37,7 +37,10 @@ _PLAIN = (
     *(runs.c.id, runs.c.run_id, runs.c.agent_id, runs.c.session_id, runs.c.user_id, runs.c.source_type),
     *(runs.c.created_at, runs.c.updated_at, runs.c.ended_at),
 )
+_UNFINISHED = frozenset(status for status in RunStatus if not status.is_final)
 _FAILED = (RunStatus.ERROR.value, RunStatus.CANCELLED.value)
+# Sorted, after those of a time were found: in the order of an index both databases would read all newer runs.
+_SORTED = runs.c.id + literal_column("0")
 _LISTED = (
     *_PLAIN,
     runs.c.status,
@@ -56,13 +59,10 @@ def search_runs(
     connection: Connection, visibility: Visibility, agents: frozenset[str] | None, search: RunSearch
 ) -> FoundRuns:
     """Return a page of the visible runs of these agents, newest first; None means all agents."""
-    conditions = [*visible_to(runs, visibility), *_conditions(visibility, agents, search)]
-    if search.text is None or _names_one(search.text):
-        newest = _newest((runs.c.id,), conditions, search.statuses, search.limit + 1)
-        keys = list(connection.execute(select(newest.c.id).order_by(newest.c.id.desc())).scalars())
-        last = None
-    else:
-        keys, last = _examine(connection, conditions, search)
+    source = _source(connection, visibility, agents, search)
+    # What no index has is looked for in so many runs only; the next page goes on there.
+    last = _find_end(connection, source) if source.filters else None
+    keys = _list_newest(connection, source, search.limit + 1, [] if last is None else [runs.c.id >= last])
     if len(keys) > search.limit:
         keys = keys[: search.limit]
         last = keys[-1]
@@ -95,26 +95,59 @@ def _list_waiting(connection: Connection, keys: Sequence[int]) -> dict[int, tupl
     return {row.run_key: (row.open, row.since) for row in rows}
 
 
-def _conditions(visibility: Visibility, agents: frozenset[str] | None, search: RunSearch) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if agents is not None:
-        conditions.append(runs.c.agent_id.in_(sorted(agents)))
-    if search.agent_id is not None:
-        conditions.append(runs.c.agent_id == search.agent_id)
-    if search.user_id is not None:
-        conditions.append(runs.c.user_id == search.user_id)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Runs ``within`` a range of one index, in the order of ``order``, and the ``filters`` that it cannot answer.
+
+    With ``statuses`` each of them has its own range.
+    """
+
+    within: list[ColumnElement[bool]]
+    filters: list[ColumnElement[bool]]
+    statuses: Collection[RunStatus] = ()
+    order: ColumnElement[int] = runs.c.id
+
+
+def _source(
+    connection: Connection, visibility: Visibility, agents: frozenset[str] | None, search: RunSearch
+) -> _Source:
+    """Return where to look: in the range that has the fewest runs, by what is known of it."""
+    organization = runs.c.organization_id == visibility.organization_id
+    among = unindexed(runs.c.organization_id) == visibility.organization_id
+    before = [] if search.before is None else [runs.c.id < search.before]
+    users = {user for user in (visibility.user_id, search.user_id) if user is not None}
+    of_users = [unindexed(runs.c.user_id) == user for user in sorted(users)]
+    created = _created(search)
+    filters = _filters(agents, search)
+    statuses = [unindexed(runs.c.status).in_(sorted(search.statuses))] if search.statuses else []
+    if search.text is not None and (exact := _names_one(search.text)) is not None:
+        return _Source([exact, among, *before, *of_users, *created, *statuses, *filters], [])
+    filters += [] if search.text is None else [_has_text(search.text)]
     if search.session_id is not None:
         named = (sessions.c.organization_id == visibility.organization_id, sessions.c.session_id == search.session_id)
-        conditions.append(runs.c.session_key == select(sessions.c.id).where(*named).scalar_subquery())
-    if search.since is not None:
-        conditions.append(runs.c.created_at >= search.since)
-    if search.until is not None:
-        conditions.append(runs.c.created_at < search.until)
-    if search.before is not None:
-        conditions.append(runs.c.id < search.before)
-    if search.text is not None and (exact := _names_one(search.text)) is not None:
-        conditions.append(exact)
-    return conditions
+        of_session = runs.c.session_key == select(sessions.c.id).where(*named).scalar_subquery()
+        return _Source(
+            [of_session, among, *before], [*of_users, *created, *filters], search.statuses or tuple(RunStatus)
+        )
+    if created and (search.until is not None or not _are_many(connection, [organization, *created, *before])):
+        within = [organization, *created, *before, *of_users, *statuses, *filters]
+        return _Source(within, [], order=_SORTED)
+    created = [unindexed(runs.c.created_at) >= search.since] if search.since is not None else []
+    if users and not (search.statuses and search.statuses <= _UNFINISHED):
+        own = [runs.c.user_id == user for user in sorted(users)]
+        return _Source([organization, *own, *before], [*created, *statuses, *filters])
+    return _Source([organization, *before], [*of_users, *created, *filters], search.statuses)
+
+
+def _created(search: RunSearch) -> list[ColumnElement[bool]]:
+    since = [] if search.since is None else [runs.c.created_at >= search.since]
+    return since if search.until is None else [*since, runs.c.created_at < search.until]
+
+
+def _filters(agents: frozenset[str] | None, search: RunSearch) -> list[ColumnElement[bool]]:
+    """Return the conditions for the runs' agents: no index has those of all runs."""
+    named = [] if search.agent_id is None else [runs.c.agent_id == search.agent_id]
+    return named if agents is None else [*named, runs.c.agent_id.in_(sorted(agents))]
 
 
 def _names_one(text: str) -> ColumnElement[bool] | None:
@@ -122,42 +155,42 @@ def _names_one(text: str) -> ColumnElement[bool] | None:
     return runs.c.run_id == text.lower() if _UUID.fullmatch(text.lower()) else None
 
 
-def _newest(
-    columns: Sequence[Column[Any]],
-    conditions: Sequence[ColumnElement[bool]],
-    statuses: frozenset[RunStatus],
-    limit: int,
-) -> Subquery:
-    """Return the newest runs, the first of the columns being the key: each status from its own range of the index."""
-    newest = select(*columns).where(*conditions).order_by(runs.c.id.desc()).limit(limit)
-    if not statuses:
-        return newest.subquery()
-    parts = [newest.where(has_status(status)).subquery() for status in sorted(statuses)]
-    if len(parts) == 1:
-        return parts[0]
-    every = union_all(*(select(part) for part in parts)).subquery()
-    return select(every).order_by(every.c.id.desc()).limit(limit).subquery()
-
-
-def _examine(
-    connection: Connection, conditions: Sequence[ColumnElement[bool]], search: RunSearch
-) -> tuple[list[int], int | None]:
-    """Return the keys of runs with the text, and the last key that was looked at where there are more to look at."""
-    text = search.text or ""
-    columns = (runs.c.id, runs.c.run_id, runs.c.prompt)
-    newest = _newest(columns, conditions, search.statuses, _MAX_EXAMINED)
+def _has_text(text: str) -> ColumnElement[bool]:
     matches = [
-        newest.c.prompt.icontains(text, autoescape=True),
-        newest.c.run_id.startswith(text.lower(), autoescape=True),
+        runs.c.prompt.icontains(text, autoescape=True),
+        runs.c.run_id.startswith(text.lower(), autoescape=True),
     ]
     if _KEY.fullmatch(text):
-        matches.append(newest.c.id == int(text))
-    query = select(newest.c.id).where(or_(*matches)).order_by(newest.c.id.desc()).limit(search.limit + 1)
-    keys = list(connection.execute(query).scalars())
-    if len(keys) > search.limit:
-        return keys, None
-    count, last = connection.execute(select(func.count(), func.min(newest.c.id))).one()
-    return keys, last if count == _MAX_EXAMINED else None
+        matches.append(unindexed(runs.c.id) == int(text))
+    return or_(*matches)
+
+
+def _are_many(connection: Connection, conditions: Sequence[ColumnElement[bool]]) -> bool:
+    """Whether so many runs fulfil the conditions that a page must not read all of them."""
+    some = select(runs.c.id).where(*conditions).order_by(runs.c.created_at).limit(_MAX_EXAMINED + 1)
+    return int(connection.execute(select(func.count()).select_from(some.subquery())).scalar_one()) > _MAX_EXAMINED
+
+
+def _find_end(connection: Connection, source: _Source) -> int | None:
+    """Return the key of the last run that a page may look at; None where it may look at all."""
+    last: int | None = connection.execute(_newest(source, [], 1, _MAX_EXAMINED - 1)).scalar()
+    return last
+
+
+def _list_newest(
+    connection: Connection, source: _Source, limit: int, conditions: Sequence[ColumnElement[bool]]
+) -> list[int]:
+    return list(connection.execute(_newest(source, [*source.filters, *conditions], limit)).scalars())
+
+
+def _newest(source: _Source, conditions: Sequence[ColumnElement[bool]], limit: int, offset: int = 0) -> Select[Any]:
+    """Return the query for keys of runs of the source, newest first: each status from its own range of the index."""
+    newest = select(runs.c.id).where(*source.within, *conditions).order_by(source.order.desc())
+    if not source.statuses:
+        return newest.limit(limit).offset(offset)
+    parts = (newest.where(has_status(status)).limit(limit + offset).subquery() for status in sorted(source.statuses))
+    every = union_all(*(select(part) for part in parts)).subquery()
+    return select(every.c.id).order_by(every.c.id.desc()).limit(limit).offset(offset)
 
 
 def _found(row: Record) -> FoundRun:

@@ -91,7 +91,7 @@ async def search_runs(
 ) -> Response:
     """Return the runs that the caller may see, of all agents, newest first.
 
-    A page with `search` looks at 10,000 runs at most: go on with `next` until it is null.
+    A page looks for an agent or a text in 10,000 runs at most, and may be empty: go on with `next` until it is null.
     """
     found = await application.run_finder.search(caller, search)
     return await large_json_response(run_page(found, address_of(application, request)))

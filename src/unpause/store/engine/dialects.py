@@ -7,7 +7,7 @@ so there it is the time of that process, passed as a parameter.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import ColumnElement, Interval, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.selectable import TableValuedAlias
 
+T = TypeVar("T")
+
 
 class _ByDatabase(FunctionElement[Any]):
     """Two expressions, the first for PostgreSQL and the second for SQLite."""
 
     inherit_cache = True
     name = "by_database"
-    type = Instant()
 
 
 @compiles(_ByDatabase)
@@ -40,6 +41,37 @@ def _compile(element: _ByDatabase, compiler: SQLCompiler, **options: Any) -> str
     for_postgresql, for_sqlite = element.clauses
     chosen = for_sqlite if compiler.dialect.name == "sqlite" else for_postgresql
     return compiler.process(chosen.self_group(), **options)
+
+
+def by_database(for_postgresql: ColumnElement[T], for_sqlite: ColumnElement[T]) -> ColumnElement[T]:
+    """Return an expression for which each of the two databases has a form of its own."""
+    found = _ByDatabase(for_postgresql, for_sqlite)
+    found.type = for_sqlite.type
+    return found
+
+
+class _Unindexed(FunctionElement[Any]):
+    """A column whose index is not to be used."""
+
+    inherit_cache = True
+    name = "unindexed"
+
+
+@compiles(_Unindexed)
+def _compile_unindexed(element: _Unindexed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+    [column] = element.clauses
+    return f"{'+' if compiler.dialect.name == 'sqlite' else ''}{compiler.process(column, **options)}"
+
+
+def unindexed(column: Column[T]) -> ColumnElement[T]:
+    """Return the column for a condition that is no reason to choose an index, where another condition is a better one.
+
+    SQLite has no statistics here: it takes a column that is compared with a value for selective, such as that of the
+    organization, and reads all rows of it. PostgreSQL knows better, and gets the column as it is.
+    """
+    found = _Unindexed(column)
+    found.type = column.type
+    return found
 
 
 class _JsonTexts(FunctionElement[str]):
@@ -63,7 +95,7 @@ def json_texts(array: ColumnElement[Any]) -> TableValuedAlias:
 def database_now(parameter: str = "now") -> ColumnElement[datetime]:
     """Return the current time, to compare a column with; on SQLite the parameter of that name."""
     # A query of its own: it is evaluated once for a statement, and an index can be searched for its result.
-    return _ByDatabase(
+    return by_database(
         select(func.clock_timestamp()).scalar_subquery(), bindparam(parameter, type_=Instant, required=True)
     )
 
@@ -71,7 +103,7 @@ def database_now(parameter: str = "now") -> ColumnElement[datetime]:
 def database_now_or_before(parameter: str) -> ColumnElement[datetime]:
     """Return the time in the parameter, or the current time where that is earlier: nothing waits for a fast clock."""
     moment = bindparam(parameter, type_=Instant, required=True)
-    return _ByDatabase(func.least(moment, func.clock_timestamp()), moment)
+    return by_database(func.least(moment, func.clock_timestamp()), moment)
 
 
 _NOW = Statement(select(database_now().label("now")))
@@ -107,7 +139,7 @@ def read_now(connection: Connection, own: datetime) -> datetime:
 def database_later(interval: str, moment: str) -> ColumnElement[datetime]:
     """Return the current time plus the parameter ``interval``; on SQLite the parameter ``moment``."""
     now = func.clock_timestamp(type_=Instant)
-    return _ByDatabase(now + bindparam(interval, type_=Interval), bindparam(moment, type_=Instant, required=True))
+    return by_database(now + bindparam(interval, type_=Interval), bindparam(moment, type_=Instant, required=True))
 
 
 def lease_parameters(now: datetime, lease: timedelta | None) -> dict[str, Any]:
