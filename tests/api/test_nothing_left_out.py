@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.caller import CODEGEN, RUNS, path_of
 from tests.support.server import Server
@@ -174,3 +175,17 @@ async def test_a_compressed_body_is_refused(server: Server) -> None:
         assert refused.status_code == 415
     plain = {**JSON, "Content-Encoding": "identity"}
     assert (await server.request("POST", CODEGEN, plain, content=b'{"prompt": "a"}')).status_code == 200
+    # Two fields are one list.
+    twice = [*JSON.items(), ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
+    assert (await server.client.post(CODEGEN, headers=twice, content=b'{"prompt": "a"}')).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "path", ["/sessions/%ff", "/agents/toolbox/runs/a%ed%a0%80", "/runs?search=%ff", "/runs?%e9=1"]
+)
+async def test_a_url_that_is_not_utf8_is_refused_and_not_read_as_another_one(server: Server, path: str) -> None:
+    made = await server.post("/sessions", {"session_id": "\ufffd", "agent_id": "toolbox"})
+    assert made.status_code == 201
+    refused = await server.client.delete(path)
+    assert (refused.status_code, refused.json()) == (400, {"detail": "The URL is not UTF-8"})
+    assert (await server.client.get("/sessions/%EF%BF%BD")).status_code == 200

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from unpause.api.errors import refuse_method
 from unpause.api.middleware.authentication import AuthenticationMiddleware, ConcurrencyLimits, Credentials
 from unpause.api.middleware.observation import Observation
-from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, NulCheck
+from unpause.api.middleware.requests import BodyLimit, HeaderLimit, LoopbackOnly, UrlCheck
 from unpause.api.middleware.run_links import RunLinks
 from unpause.api.middleware.security_headers import SecurityHeaders
 from unpause.api.openapi import DESCRIPTION, TAGS
@@ -107,7 +107,7 @@ def _add_middlewares(app: FastAPI, application: Application) -> None:
     )
     if application.authenticator.is_open:
         app.add_middleware(LoopbackOnly, own=OwnHosts(settings.host), origins=frozenset(settings.cors_origins))
-    app.add_middleware(NulCheck)
+    app.add_middleware(UrlCheck)
     app.add_middleware(HeaderLimit)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observation, access_log=settings.access_log)

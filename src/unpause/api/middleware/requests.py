@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -184,8 +185,8 @@ def _head_refused(scope: Scope) -> tuple[int, str] | None:
             _FIELDS_TOO_LARGE,
             f"The request has more than {_MAX_FIELDS} header fields or {_LARGEST_FIELDS} bytes of them",
         )
-    encoding = next((value for name, value in fields if name == b"content-encoding"), b"")
-    if encoding.strip().lower() not in _ENCODINGS and scope["method"] not in {"GET", "HEAD"}:
+    encodings = {value.strip().lower() for name, value in fields if name == b"content-encoding"}
+    if not encodings <= _ENCODINGS and scope["method"] not in {"GET", "HEAD"}:
         return _UNSUPPORTED, "The body must not be compressed: Content-Encoding is not read"
     names = [name for name, _ in fields]
     # A proxy that goes by the other one would see the next request begin elsewhere.
@@ -198,16 +199,37 @@ def _head_refused(scope: Scope) -> tuple[int, str] | None:
     return None
 
 
-class NulCheck:
-    """Answers 400 to a URL with U+0000 in it: no name has it, and PostgreSQL refuses it."""
+class UrlCheck:
+    """Answers 400 to a URL that does not stand for a text: it is not UTF-8, and would be read as another one.
+
+    Nor may it have U+0000: no name has it, and PostgreSQL refuses it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on unless there is one."""
-        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
-            body = body_for(scope["path"], 400, "The URL must not contain the character U+0000")
-            await JSONResponse(body, 400)(scope, receive, send)
+        """Pass the request on unless something is wrong with its URL."""
+        message = _url_refused(scope) if scope["type"] == "http" else None
+        if message is None:
+            await self._app(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await JSONResponse(body_for(scope["path"], _BAD_REQUEST, message), _BAD_REQUEST)(scope, receive, send)
+
+
+def _url_refused(scope: Scope) -> str | None:
+    path, query = scope["path"], scope["query_string"]
+    if "\0" in path or b"%00" in query:
+        return "The URL must not contain the character U+0000"
+    # Servers have put U+FFFD in place of what is not UTF-8; a client may have sent it itself.
+    if ("\ufffd" in path and not _is_utf8(scope.get("raw_path") or b"")) or (b"%" in query and not _is_utf8(query)):
+        return "The URL is not UTF-8"
+    return None
+
+
+def _is_utf8(quoted: bytes) -> bool:
+    try:
+        unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
