@@ -172,8 +172,8 @@ def _errors() -> str:
         'AgentOS\'s routes answer `{"detail": …}`, Codegen\'s `{"message": …, "status_code": …}`; a request that does '
         "not fit the schema is 422 with a list of what is wrong. A 4xx has changed nothing. 429 and 503 have "
         "`Retry-After`. Besides these, every route may answer 400 (the URL is not UTF-8), 405, 408 (the request "
-        "arrives too slowly), 413, 414, 415 (the body is compressed), 431 and 500. What is no HTTP is 400 in plain text, as "
-        "AgentOS answers it: it has no path that could say for which API it is."
+        "arrives too slowly), 413, 414, 415 (the body is compressed), 431 and 500. What is no HTTP is 400 in plain "
+        "text, as AgentOS answers it: it has no path that could say for which API it is."
     )
     found = sorted(_subclasses(errors.UnpauseError), key=lambda kind: (_status(kind), kind.__name__))
     rows = [(str(_status(kind)), f"`{kind.__name__}`", _first_line(kind)) for kind in found if _is_answer(kind)]
