@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -135,3 +136,18 @@ def test_a_link_to_a_file_with_its_changes_beside_it_is_not_taken_for_a_copy_wit
     assert backup.lacks_changes("sqlite:///link.db")
     (folder / "unpause.db-wal").touch()
     assert not backup.lacks_changes("sqlite:///link.db")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files for others")
+@pytest.mark.parametrize("owned", ["database", "folder"])
+def test_a_restore_by_root_is_for_the_user_whose_server_opens_it(backed_up: Here, owned: str) -> None:
+    service = 65_534
+    database, lock = backed_up.folder / "unpause.db", backed_up.folder / "unpause.db.lock"
+    if owned == "folder":
+        database.unlink()
+        os.chown(backed_up.folder, service, service)
+    else:
+        os.chown(database, service, service)
+    lock.unlink(missing_ok=True)
+    assert backed_up.run("db", "restore", "backup.db", "--replace").returncode == 0
+    assert {(file.stat().st_uid, file.stat().st_gid) for file in (database, lock)} == {(service, service)}

@@ -16,6 +16,7 @@ from unpause.api.starting import StartingApp
 from unpause.auth.first_token import make_first_token
 from unpause.bootstrap import build_application
 from unpause.cli.connections import TimedApp, TimedConnection
+from unpause.cli.exits import reason_of
 from unpause.cli.loading import loading_routes
 from unpause.cli.logs import configure_logging, log_uncaught
 from unpause.cli.metrics_port import serving_metrics
@@ -136,7 +137,7 @@ class _Server(uvicorn.Server):
 
 
 def _not_started(app: StartingApp) -> InvalidSetting:
-    reason = "; the log above says why" if app.failure is None else f": {app.failure.message}"
+    reason = "; the log above says why" if app.failure is None else f": {reason_of(app.failure)}"
     return InvalidSetting(f"the server could not start{reason}")
 
 

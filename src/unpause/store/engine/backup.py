@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.ownership import BESIDE, OWN_MODE, keep_private, sync_folder
+from unpause.store.engine.ownership import BESIDE, OWN_MODE, give, keep_private, sync_folder, user_of
 from unpause.store.engine.revisions import SchemaState
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
     """Put a backup in the place of the database, whose process must own it.
 
     Return where the old one is kept, and the schema of the backup, which may be older than this code's. The old one is
-    moved aside, whole, and only if ``replace`` allows it. Raises InvalidSetting or SchemaMismatch, and changes nothing,
-    where the backup is not one of this server's databases.
+    moved aside, whole, and only if ``replace`` allows it; the new one belongs to the same user. Raises InvalidSetting
+    or SchemaMismatch, and changes nothing, where the backup is not one of this server's databases.
     """
     file = _file_behind(database_url)
     if file is None:
@@ -58,8 +58,11 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
         raise InvalidSetting(f"{file} exists: --replace moves it aside and puts the backup in its place")
     fresh = file.with_name(f"{file.name}.restoring")
     fresh.unlink(missing_ok=True)
+    user = user_of(file)
     with _usable(backup), closing(_open(backup)) as connection:
         schema = _copy(connection, fresh)
+    for made in (fresh, file.with_name(f"{file.name}.lock")):
+        give(made, user)
     kept = _move_aside(file) if file.exists() else None
     fresh.rename(file)
     keep_private(file)

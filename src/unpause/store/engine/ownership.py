@@ -40,6 +40,20 @@ def create_private(file: Path) -> None:
         os.close(os.open(os.path.realpath(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWN_MODE))
 
 
+def user_of(file: Path) -> tuple[int, int]:
+    """Return the user and group that the file belongs to, or its folder where there is none."""
+    found = (file if file.exists() else file.parent).stat()
+    return found.st_uid, found.st_gid
+
+
+def give(file: Path, user: tuple[int, int]) -> None:
+    """Give a file that root has made to the user whose server has to open it, as SQLite does with those beside one."""
+    if os.geteuid() == 0 and file.exists():
+        # A root that may not do so, as in some containers, runs the server as well.
+        with suppress(OSError):
+            os.chown(file, *user, follow_symlinks=False)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names of the files in the folder outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -63,6 +77,8 @@ def own_database(database_url: str) -> FileLock | None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        if file.exists():
+            give(Path(lock.lock_file), user_of(file))
         keep_private(file)
     except Timeout:
         raise DatabaseInUse(
