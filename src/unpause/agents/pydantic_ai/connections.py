@@ -14,6 +14,17 @@ _NOT_SENT: Final = ("ConnectError", "ConnectTimeout", "ConnectionRefusedError")
 _MCP_ERRORS: Final = ("McpError", "MCPError")
 # The code that the MCP client gives an error of its own, when the connection closes under a request.
 _CONNECTION_CLOSED: Final = -32000
+# How errors begin that the MCP client makes itself, and their codes, where what it got is no answer of the protocol:
+# a gateway answers while the server behind it restarts. Whether the call may have run.
+_NO_ANSWERS: Final = {
+    (-32603, "Server returned an error response"): True,
+    (-32600, "Unexpected content type: "): True,
+    (-32600, "Redirect to "): False,
+    (-32700, "Failed to parse "): True,
+    # Status 404: the server knows nothing of the session, or is not there yet.
+    (-32600, "Session terminated"): False,
+    (-32601, "Not Found"): False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +37,25 @@ class LostConnection:
 
 def find_lost_connection(tool: ToolsetTool[Any], error: BaseException) -> LostConnection | None:
     """Return why the server of an MCP tool was not reached; None for an error of the tool, and for other tools."""
-    causes = list(_causes_of(error))
-    for cause in causes:
-        name = type(cause).__name__
-        if name in _NOT_SENT or (name in _MCP_ERRORS and _code_of(cause) == _CONNECTION_CLOSED):
-            return LostConnection(cause, name not in _NOT_SENT) if _is_mcp(tool.toolset) else None
+    for cause in _causes_of(error):
+        may_have_run = _may_have_run(cause)
+        if may_have_run is not None:
+            return LostConnection(cause, may_have_run) if _is_mcp(tool.toolset) else None
     return None
+
+
+def _may_have_run(cause: BaseException) -> bool | None:
+    """Return whether a call may have run that this is the cause of; None where its server was reached."""
+    name = type(cause).__name__
+    if name in _NOT_SENT:
+        return False
+    if name not in _MCP_ERRORS:
+        return None
+    code, text = getattr(getattr(cause, "error", None), "code", None), str(cause)
+    if code == _CONNECTION_CLOSED:
+        return True
+    found = (ran for (own_code, own), ran in _NO_ANSWERS.items() if code == own_code and text.startswith(own))
+    return next(found, None)
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
@@ -46,10 +70,6 @@ def _causes_of(error: BaseException) -> Iterator[BaseException]:
         yield found
         inner = found.exceptions if isinstance(found, BaseExceptionGroup) else ()
         rest += [found.__context__, found.__cause__, *reversed(inner)]
-
-
-def _code_of(error: BaseException) -> object:
-    return getattr(getattr(error, "error", None), "code", None)
 
 
 def _is_mcp(toolset: AbstractToolset[Any]) -> bool:
