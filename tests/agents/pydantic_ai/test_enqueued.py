@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai.capabilities import Hooks as RunHooks
 from pydantic_ai.messages import ModelMessage, ModelResponse, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
@@ -85,6 +86,32 @@ async def test_what_waits_for_the_end_of_the_run_waits_over_pauses(tmp_path: Pat
             run = await server.confirm(run)
     assert [prompts(request) for request in script.requests] == [["go"]] * 3 + [["go", HURRY]]
     assert run["content"] == "after all"
+
+
+async def test_what_a_hook_enqueues_reaches_the_model_once_after_each_pause(tmp_path: Path) -> None:
+    hooks: RunHooks[None] = RunHooks()
+
+    @hooks.on.after_model_request
+    async def remind(ctx: RunContext[None], *, request_context: object, response: ModelResponse) -> ModelResponse:
+        del request_context
+        if response.tool_calls:
+            ctx.enqueue(f"Reminder {len(script.requests)}\0")
+        return response
+
+    script = ScriptedModel([Call("act")], [Call("act")], "the end")
+    agent = noting_agent(script, capabilities=[hooks])
+    async with driving(tmp_path, agent) as server:
+        run = await server.run()
+    async with driving(tmp_path, agent) as server:
+        again = await server.confirm(run)
+    async with driving(tmp_path, agent) as server:
+        done = await server.confirm(again)
+    assert (done["status"], done["content"]) == ("COMPLETED", "the end")
+    assert [prompts(request) for request in script.requests] == [
+        ["go"],
+        ["go", "Reminder 1\ufffd"],
+        ["go", "Reminder 1\ufffd", "Reminder 2\ufffd"],
+    ]
 
 
 async def test_more_than_a_result_may_have_is_not_kept_and_says_so(

@@ -153,7 +153,7 @@ class SegmentLoop:
         self._tools.attach(run)
         self._recorder.follow(run)
         self._gate.ends.enqueued.follow(run)
-        self._gate.ends.enqueued.restore(run, self._segment.calls)
+        self._gate.ends.enqueued.restore(run, self._segment.messages, self._segment.calls)
         streams = self._streams(run, model)
         previous: object = None
         async for node in run:
@@ -223,6 +223,7 @@ class SegmentLoop:
 
     def _before_calls(self, run: AgentRun[Any, Any], response: ModelResponse) -> None:
         """Record the model's answer; raise SegmentPaused where nothing of it may be processed now."""
+        self._gate.ends.enqueued.add_to_answer(response)
         self._recorder.record_response(run.new_messages(), response, self._tools.output_tools)
         self._judge.begin(response, self._recorder.answer_id)
         if self._journal.stop_requested and self._recorder.answers_beside_calls(response):
