@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import JSON, Text, update
 
+from tests.store.test_audit import entry
 from tests.support.caller import path_of
 from tests.support.databases import NOW
 from tests.support.server import Server, served
@@ -20,11 +22,11 @@ from unpause.domain.principal import Principal
 from unpause.domain.scopes import ADMIN
 from unpause.domain.tokens import Token
 from unpause.errors import InvalidInput
-from unpause.services.audit_chain import AuditSealing
+from unpause.services.audit_chain import AuditSealing, seal_after
 from unpause.services.erasure import Erasure
-from unpause.store.audit import UnreadableEntry
+from unpause.store.audit import UnreadableEntry, add_entries
 from unpause.store.audit_chain import list_chains, stream_sealed
-from unpause.store.engine.database import Connection
+from unpause.store.engine.database import Connection, Database
 from unpause.store.erasure.texts import ERASED_OF_RUN
 from unpause.store.grants import add_grant
 from unpause.store.tables import audit, requirements, runs
@@ -227,11 +229,11 @@ async def test_what_a_request_adds_that_had_begun_before_the_erasure_ends_with_i
         add_grant(connection, late)
         add_token(connection, token)
 
-    async def add_and_erase(self: Erasure, erased: Erased) -> None:
+    async def add_and_erase(self: Erasure, erased: Erased, newest: int) -> None:
         if not rounds:
             await server.application.database.write(add_late)
         rounds.append(erased)
-        await erase_names(self, erased)
+        await erase_names(self, erased, newest)
 
     monkeypatch.setattr(Erasure, "_erase_names", add_and_erase)
     pseudonym = await erase(server)
@@ -263,3 +265,43 @@ async def test_an_erasure_that_was_interrupted_goes_on_with_its_pseudonym(
     assert {await erase(server)} == pseudonyms
     assert "canary" not in await words(server)
     assert (await checked(server)).is_whole
+
+
+async def test_an_erasure_begins_no_write_in_vain(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Beside a busy server each of them waits for the only writer of a SQLite file: 44 of them took 40 seconds.
+    await lived(server)
+    write = Database.write
+    in_vain: list[object] = []
+
+    async def watched(self: Database, unit: Callable[[Connection], Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401 - as it is
+        before = await server.dump()
+        result = await write(self, unit, *args, **options)
+        if await server.dump() == before:
+            in_vain.append(unit)
+        return result
+
+    await AuditSealing(server.application.database).sweep()
+    monkeypatch.setattr(Database, "write", watched)
+    await erase(server)
+    assert in_vain == []
+
+
+async def test_an_erasure_comes_to_its_end_though_the_trail_grows_as_fast_as_it_is_sealed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lived(server)
+    sealed = 0
+
+    def seal_and_grow(connection: Connection, *args: Any) -> object:  # noqa: ANN401 - as it is
+        nonlocal sealed
+        sealed += 1
+        assert sealed < 50
+        found = seal_after(connection, *args)
+        add_entries(connection, [entry(actor="bob")])
+        return found
+
+    monkeypatch.setattr("unpause.services.erasure.seal_after", seal_and_grow)
+    await erase(server)
+    await AuditSealing(server.application.database).sweep()
+    assert (await checked(server)).is_whole
+    assert "canary" not in await words(server)

@@ -35,7 +35,7 @@ from unpause.services.erasure import Erasure
 from unpause.store.channels import add_channel, delete_channel
 from unpause.store.engine.database import Database
 from unpause.store.engine.schema import plain_connection
-from unpause.store.erasure.names import list_renames
+from unpause.store.erasure.names import Step, list_renames
 from unpause.store.requirements import find_requirements, keep_votes
 from unpause.store.tables import requirements, runs, tokens
 from unpause.vault import Encrypted
@@ -198,8 +198,15 @@ def vote(connection: Connection, requirement_id: str, name: str) -> None:
 
 
 def rename_all(url: str, erased: Erased) -> None:
-    for rename in list_renames(erased):
-        within(url, rename)
+    for step in list_renames(erased, newest=1000):
+        take(url, step)
+
+
+def take(url: str, step: Step) -> None:
+    """Find and change the rows of a step, in two transactions as an erasure does."""
+    keys = within(url, lambda connection: step.find(connection, None))
+    if keys:
+        within(url, lambda connection: step.change(connection, keys))
 
 
 def voters(url: str) -> list[str]:

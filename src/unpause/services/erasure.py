@@ -8,43 +8,45 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from unpause.domain.audit import AuditAction, entry_by
 from unpause.domain.audit_chain import Head, write_numbers
 from unpause.domain.erasure import Erased, is_pseudonym, new_pseudonym
 from unpause.errors import InvalidInput
-from unpause.services.audit_chain import seal_after
+from unpause.services.audit_chain import BATCH, seal_after
 from unpause.services.cancel_run import Cancellation, cancel
 from unpause.store.audit import add_entries
-from unpause.store.audit_chain import add_head, lock_head
+from unpause.store.audit_chain import add_head, list_unsealed, lock_head
 from unpause.store.engine.dialects import read_now
-from unpause.store.erasure.audit import erase_some_entries
+from unpause.store.erasure.audit import erase_entries, find_entries
 from unpause.store.erasure.names import list_renames
 from unpause.store.erasure.progress import (
     begin_erasure,
     count_rows,
     end_erasure,
     find_erasure,
+    find_newest,
     list_unfinished,
 )
 from unpause.store.erasure.texts import (
     erase_grants,
     erase_old_deliveries,
-    erase_some_runs,
-    erase_some_sessions,
+    erase_runs,
+    erase_sessions,
     revoke_access,
 )
 from unpause.store.runs import find_by_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from typing import TypeVar
 
     from unpause.clock import Clock
     from unpause.domain.principal import Principal
     from unpause.store.engine.database import Connection, Database
+    from unpause.store.erasure.names import Step
 
     T = TypeVar("T")
 
@@ -100,10 +102,13 @@ class Erasure:
         for _ in range(_MAX_ROUNDS):
             # In each round: a request that had begun before may have added a token, a channel or a grant.
             await self._write(lambda connection, now: self._revoke(connection, erased, now))
-            await self._erase_texts(erased)
-            await self._erase_trail(erased)
+            newest, newest_entry = await self._database.read(
+                lambda connection: find_newest(connection, erased.organization_id)
+            )
+            await self._erase_texts(erased, newest)
+            await self._erase_trail(erased, newest_entry)
             await self._erase_sessions(erased)
-            await self._erase_names(erased)
+            await self._erase_names(erased, newest)
             left = await self.look(name)
             if not {what for what in left.counts if what != "users"}:
                 break
@@ -140,49 +145,49 @@ class Erasure:
         cancel(connection, run, why, now)
 
     def _revoke(self, connection: Connection, erased: Erased, now: datetime) -> None:
+        add_head(connection, erased.organization_id)
         revoked = revoke_access(connection, erased, now)
         erase_grants(connection, erased, now)
         add_entries(connection, [entry_by(self._by, AuditAction.TOKEN_REVOKED, now, subject=each) for each in revoked])
 
-    async def _erase_texts(self, erased: Erased) -> None:
-        await self._repeat(lambda connection: erase_some_runs(connection, erased, _RUN_BATCH))
-        last: str | None = ""
-        while last is not None:
-            last = await self._write(partial(self._erase_old_deliveries, erased=erased, after=last))
-
-    @staticmethod
-    def _erase_old_deliveries(connection: Connection, _: datetime, erased: Erased, after: str) -> str | None:
-        return erase_old_deliveries(connection, erased, after, _BATCH)
+    async def _erase_texts(self, erased: Erased, newest: int) -> None:
+        await self._in_batches(erase_runs(erased, newest, _RUN_BATCH))
+        await self._in_batches(erase_old_deliveries(erased, _BATCH))
 
     async def _erase_sessions(self, erased: Erased) -> None:
-        await self._repeat(lambda connection: erase_some_sessions(connection, erased, _BATCH))
+        await self._in_batches(erase_sessions(erased, _BATCH))
 
-    async def _erase_names(self, erased: Erased) -> None:
-        for rename in list_renames(erased):
-            await self._repeat(rename)
+    async def _erase_names(self, erased: Erased, newest: int) -> None:
+        for step in list_renames(erased, newest):
+            await self._in_batches(step)
 
-    async def _erase_trail(self, erased: Erased) -> None:
-        """Erase the user from the entries so far, which are sealed for that; the trail says which ones."""
-        await self._write(lambda connection, _: add_head(connection, erased.organization_id))
-        await self._repeat(lambda connection: self._seal(connection, erased))
-        number: int | None = 0
-        while number is not None:
-            number = await self._write(partial(self._erase_entries, erased=erased, after=number))
+    async def _erase_trail(self, erased: Erased, newest: int) -> None:
+        """Erase the user from the entries up to the newest, which are sealed for that; the trail says which ones."""
+        while await self._database.read(lambda connection: _has_unsealed(connection, erased, newest)):
+            await self._database.write(lambda connection: self._seal(connection, erased))
+        find = partial(self._find_entries, erased)
+        last: int | None = None
+        while numbers := await self._database.read(partial(find, last)):
+            await self._write(partial(self._erase_entries, erased, numbers))
+            last = numbers[-1]
 
     def _seal(self, connection: Connection, erased: Erased) -> int:
         return len(seal_after(connection, erased.organization_id, self._lock(connection, erased)))
 
-    def _erase_entries(self, connection: Connection, now: datetime, erased: Erased, after: int) -> int | None:
+    @staticmethod
+    def _find_entries(erased: Erased, after: int | None, connection: Connection) -> Sequence[int]:
+        return find_entries(connection, erased, after, _ENTRY_BATCH)
+
+    def _erase_entries(self, erased: Erased, numbers: Sequence[int], connection: Connection, now: datetime) -> None:
         self._lock(connection, erased)
-        last, actors, texts = erase_some_entries(connection, erased, after, _ENTRY_BATCH)
+        actors, texts = erase_entries(connection, erased, numbers)
         if actors or texts:
             details = {"pseudonym": erased.pseudonym, "actors": write_numbers(actors), "texts": write_numbers(texts)}
             by = replace(self._by, organization_id=erased.organization_id)
             add_entries(connection, [entry_by(by, AuditAction.USER_ERASED, now, details=details)])
             # With it: until it is in the chain, nothing accounts for what is missing.
-            while self._seal(connection, erased):
+            while self._seal(connection, erased) == BATCH:
                 pass
-        return last
 
     @staticmethod
     def _lock(connection: Connection, erased: Erased) -> Head:
@@ -190,13 +195,28 @@ class Erasure:
         # It is there: the lock was waited for.
         return head or Head()
 
-    async def _repeat(self, unit: Callable[[Connection], int]) -> None:
-        """Write batch after batch, until there is nothing left."""
-        while await self._database.write(unit):
-            pass
+    async def _in_batches(self, step: Step) -> None:
+        """Do the step batch after batch. Beside busy writers each write waits long, so none is begun in vain."""
+        last: Any = None
+        while keys := await self._database.read(partial(self._find, step, last)):
+            await self._database.write(partial(self._change, step, keys))
+            last = keys[-1]
+
+    @staticmethod
+    def _find(step: Step, after: Any, connection: Connection) -> Sequence[Any]:  # noqa: ANN401 - a key of any table
+        return step.find(connection, after)
+
+    @staticmethod
+    def _change(step: Step, keys: Sequence[Any], connection: Connection) -> None:
+        step.change(connection, keys)
 
     async def _write(self, unit: Callable[[Connection, datetime], T]) -> T:
         return await self._database.write(lambda connection: unit(connection, read_now(connection, self._clock.now())))
+
+
+def _has_unsealed(connection: Connection, erased: Erased, newest: int) -> bool:
+    oldest = list_unsealed(connection, erased.organization_id, 1)
+    return bool(oldest) and (oldest[0].id or 0) <= newest
 
 
 def _refuse_pseudonym(name: str) -> None:

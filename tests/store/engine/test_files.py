@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.databases import sqlite_url
-from unpause.store.engine import migrate
+from unpause.store.engine import migrate, sqlite
 from unpause.store.engine.database import Database, database_file
 from unpause.store.engine.ownership import own_database, prepare_database
 
@@ -84,3 +86,25 @@ def test_a_first_start_that_was_interrupted_leaves_nothing_in_the_way_of_the_nex
     monkeypatch.setattr(subprocess, "run", run)
     prepare_database(url)
     assert modes(tmp_path) == {"odd [name] 100%.db": 0o600}
+
+
+async def test_a_write_that_waits_for_another_process_looks_again_at_once_when_that_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite itself looks ten times a second: beside a busy server a command hardly ever found the lock free.
+    url = sqlite_url(tmp_path / "unpause.db")
+    migrate.upgrade(url)
+    looks: list[float] = []
+    with closing(sqlite3.connect(tmp_path / "unpause.db", isolation_level=None, check_same_thread=False)) as other:
+
+        def look(seconds: float) -> None:
+            looks.append(seconds)
+            if len(looks) == 3:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr(sqlite, "sleep", look)
+        async with Database(url).opened() as database:
+            other.execute("BEGIN IMMEDIATE")
+            await database.write(lambda connection: connection.exec_driver_sql("DELETE FROM users"))
+    assert len(looks) == 3
+    assert max(looks) < 0.02

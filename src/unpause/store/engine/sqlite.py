@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import create_engine, event
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 _READERS = 4
 _COMMIT = "COMMIT"
+_BUSY = "SQLITE_BUSY"
+_LOOK_SECONDS = 0.005
 
 
 class _Driver:
@@ -75,9 +78,10 @@ class _Lane:
     A queue of the thread's own: a ThreadPoolExecutor costs more than twice as much for each hop (70 and 30 µs of CPU).
     """
 
-    def __init__(self, engine: Engine, begin: str) -> None:
+    def __init__(self, engine: Engine, begin: str, busy_seconds: float = 0) -> None:
         self._engine = engine
         self._begin = begin
+        self._busy_seconds = busy_seconds
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     @asynccontextmanager
@@ -98,6 +102,9 @@ class _Lane:
             # This writes: the log of a database beside which there is no room cannot be made.
             connection = self._engine.connect()
         self._driver = _Driver(cast("sqlite3.Connection", connection.connection.driver_connection), connection.dialect)
+        if self._busy_seconds and self._driver.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            # Nothing but the beginning of a transaction waits then, which ``_start`` does.
+            self._driver.connection.execute("PRAGMA busy_timeout=0").close()
         connection.info[DRIVER] = self._driver
         return connection
 
@@ -130,7 +137,7 @@ class _Lane:
         """
         connection, driver = self._connection, self._driver
         with database_errors():
-            driver.connection.execute(self._begin)
+            self._start()
             try:
                 result = work(connection)
                 if connection.in_transaction():
@@ -141,6 +148,23 @@ class _Lane:
                 self._roll_back()
                 raise
             return result
+
+    def _start(self) -> None:
+        """Begin the transaction, if need be once another process has ended its own.
+
+        SQLite itself would look again after 0.1 s: between the transactions of a busy server it is free more briefly.
+        """
+        driver = self._driver.connection
+        end = monotonic() + self._busy_seconds
+        while True:
+            try:
+                driver.execute(self._begin)
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith(_BUSY) or monotonic() > end:
+                    raise
+                sleep(_LOOK_SECONDS)
+            else:
+                return
 
     def _roll_back(self) -> None:
         """Leave no transaction open: not SQLAlchemy's, nor the one that a failed commit leaves."""
@@ -169,9 +193,9 @@ class _Writer(UnitQueue):
         self._is_announced = False
 
     @asynccontextmanager
-    async def opened(self, engine: Engine) -> AsyncIterator[None]:
+    async def opened(self, engine: Engine, busy_seconds: float) -> AsyncIterator[None]:
         """Write during the block; what was added in it is written at its end."""
-        async with _Lane(engine, "BEGIN IMMEDIATE").opened() as lane:
+        async with _Lane(engine, "BEGIN IMMEDIATE", busy_seconds).opened() as lane:
             self._lane, self._is_over = lane, False
             try:
                 yield
@@ -212,6 +236,7 @@ class SqliteStorage:
 
     def __init__(self, url: URL, busy_seconds: float) -> None:
         self._engine = _create_engine(url, busy_seconds)
+        self._busy_seconds = busy_seconds
         self._readers: asyncio.Queue[_Lane] = asyncio.Queue()
         self._writer = _Writer()
 
@@ -222,7 +247,7 @@ class SqliteStorage:
             for _ in range(_READERS):
                 self._readers.put_nowait(await lanes.enter_async_context(_Lane(self._engine, "BEGIN").opened()))
             try:
-                async with self._writer.opened(self._engine):
+                async with self._writer.opened(self._engine, self._busy_seconds):
                     yield
             finally:
                 # Those who wait for a reader have their turn first.

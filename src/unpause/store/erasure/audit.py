@@ -13,6 +13,8 @@ from unpause.store.erasure.texts import is_neutral
 from unpause.store.tables import audit, runs, sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.engine import Connection
 
     from unpause.domain.audit import AuditEntry
@@ -22,23 +24,18 @@ if TYPE_CHECKING:
 _OF_SESSIONS: Final = (AuditAction.SESSION_CHANGED.value, AuditAction.SESSION_DELETED.value)
 
 
-def erase_some_entries(
-    connection: Connection, erased: Erased, after: int, limit: int
-) -> tuple[int | None, list[int], list[int]]:
-    """Erase the user from some sealed entries after a number; return where to go on, and what was erased.
-
-    That is the numbers of entries whose actor has the pseudonym now, and of those that have lost texts.
-    """
+def find_entries(connection: Connection, erased: Erased, after: int | None, limit: int) -> Sequence[int]:
+    """Return the numbers of some sealed entries that may have something of the user, after a number."""
     of_user = (runs.c.organization_id == erased.organization_id, runs.c.user_id.in_([erased.name, erased.pseudonym]))
     of_sessions = select(sessions.c.session_id).where(
         sessions.c.organization_id == erased.organization_id,
         sessions.c.user_id.in_([erased.name, erased.pseudonym]),
     )
     query = (
-        select(*ENTRY, audit.c.number, audit.c.texts_salt)
+        select(audit.c.number)
         .where(
             audit.c.organization_id == erased.organization_id,
-            audit.c.number > after,
+            audit.c.number > (after or 0),
             or_(
                 audit.c.actor == erased.name,
                 audit.c.run_id.in_(select(runs.c.run_id).where(*of_user)),
@@ -49,22 +46,32 @@ def erase_some_entries(
         .order_by(audit.c.number)
         .limit(limit)
     )
-    actors, texts, last = [], [], None
+    return connection.execute(query).scalars().all()
+
+
+def erase_entries(connection: Connection, erased: Erased, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Erase the user from these entries of the organization, whose head is locked; return which were changed.
+
+    That is the numbers of those whose actor has the pseudonym now, and of those that have lost texts.
+    """
+    chosen = (audit.c.organization_id == erased.organization_id, audit.c.number.in_(numbers))
+    query = select(*ENTRY, audit.c.number, audit.c.texts_salt).where(*chosen).order_by(audit.c.number)
+    actors: list[int] = []
+    texts: list[int] = []
     for row in connection.execute(query).mappings().all():
-        last = row["number"]
         entry = read_entry(row)
         changed: dict[str, Any] = {}
         if entry.actor == erased.name:
             changed |= {"actor": erased.pseudonym, "actor_salt": None}
-            actors.append(last)
+            actors.append(row["number"])
         without = _without_texts(entry, erased)
         if without:
             changed |= {**without, "texts_salt": None}
             # An entry may name two users that are erased: it loses its texts' salt once.
-            texts += [last] if row["texts_salt"] is not None else []
+            texts += [row["number"]] if row["texts_salt"] is not None else []
         if changed:
             connection.execute(update(audit).where(audit.c.id == entry.id).values(changed))
-    return last, actors, texts
+    return actors, texts
 
 
 def _without_texts(entry: AuditEntry, erased: Erased) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Text, and_, cast, or_, select, tuple_, update
+from sqlalchemy import Text, cast, exists, func, or_, select, update
 
 from unpause.domain.json import dump_json, load_json
 from unpause.store.tables import (
@@ -22,9 +22,9 @@ from unpause.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Column, ColumnElement, Table
+    from sqlalchemy import Column, ColumnElement, Select
     from sqlalchemy.engine import Connection
 
     from unpause.domain.erasure import Erased
@@ -41,100 +41,140 @@ _NAMED: Final[tuple[Column[str], ...]] = (
 # Lists of names, or of votes, in JSON.
 _LISTS: Final[tuple[Column[Any], ...]] = (requirements.c.votes, requirements.c.deciders, grants.c.deciders)
 _BATCH: Final = 500
+# A run has many events.
+_RUNS: Final = 50
+_LOGS: Final = 500
 
 
-def list_renames(erased: Erased) -> list[Callable[[Connection], int]]:
-    """Return the units that write the pseudonym: each changes a batch of rows and returns how many, at last none."""
+class Step(NamedTuple):
+    """Rows to be changed, by their keys: ``find`` returns some that come after a key, ``change`` changes these.
+
+    Finding reads all rows of an organization, so it is a transaction of its own, for which no writer waits.
+    """
+
+    find: Callable[[Connection, Any], Sequence[Any]]
+    change: Callable[[Connection, Sequence[Any]], object]
+
+
+def list_renames(erased: Erased, newest: int) -> list[Step]:
+    """Return the steps that write the pseudonym; those through the logs of runs end with the run ``newest``."""
     return [
-        *(partial(_rename_column, erased=erased, column=column) for column in _NAMED),
-        partial(_rename_inputs, erased=erased),
-        *(partial(_rename_json, erased=erased, column=column) for column in _LISTS),
-        partial(_rename_events, erased=erased),
-        partial(_rename_deliveries, erased=erased),
+        *(_rename_column(erased, column) for column in _NAMED),
+        Step(partial(_find_inputs, erased, newest), partial(_rename_inputs, erased)),
+        *(_rename_json(erased, column) for column in _LISTS),
+        Step(partial(_find_events, erased, newest), partial(_rename_events, erased)),
+        _rename_json(erased, webhook_deliveries.c.payload),
     ]
 
 
-def _rename_column(connection: Connection, erased: Erased, column: Column[str]) -> int:
+def _rename_column(erased: Erased, column: Column[str]) -> Step:
     table = column.table
-    some = select(table.c.id).where(table.c.organization_id == erased.organization_id, column == erased.name)
-    # Once more the name: somebody else's may stand there since the rows were found.
-    changed = update(table).where(table.c.id.in_(some.limit(_BATCH)), column == erased.name)
-    return connection.execute(changed.values({column.name: erased.pseudonym})).rowcount
+
+    def find(connection: Connection, after: Any) -> Sequence[Any]:  # noqa: ANN401 - a key of the table
+        named = select(table.c.id).where(table.c.organization_id == erased.organization_id, column == erased.name)
+        return connection.execute(_some(named, table.c.id, after)).scalars().all()
+
+    def change(connection: Connection, keys: Sequence[Any]) -> None:
+        # Once more the name: somebody else's may stand there since the rows were found.
+        changed = update(table).where(table.c.id.in_(keys), column == erased.name)
+        connection.execute(changed.values({column.name: erased.pseudonym}))
+
+    return Step(find, change)
 
 
-def _rename_inputs(connection: Connection, erased: Erased) -> int:
-    key = tuple_(inputs.c.run_key, inputs.c.position)
-    some = (
-        select(inputs.c.run_key, inputs.c.position)
-        .join(runs, runs.c.id == inputs.c.run_key)
-        .where(runs.c.organization_id == erased.organization_id, inputs.c.created_by == erased.name)
-        .limit(_BATCH)
+def _some(query: Select[Any], key: Column[Any], after: Any) -> Select[Any]:  # noqa: ANN401 - a key of the table
+    return (query if after is None else query.where(key > after)).order_by(key).limit(_BATCH)
+
+
+def _find_inputs(erased: Erased, newest: int, connection: Connection, after: int | None) -> Sequence[int]:
+    named = select(runs.c.id).where(
+        runs.c.organization_id == erased.organization_id,
+        runs.c.id <= newest,
+        exists().where(inputs.c.run_key == runs.c.id, inputs.c.created_by == erased.name),
     )
-    found = [tuple(row) for row in connection.execute(some)]
-    return connection.execute(update(inputs).where(key.in_(found)).values(created_by=erased.pseudonym)).rowcount
+    return connection.execute(_some(named, runs.c.id, after)).scalars().all()
 
 
-def _rename_json(connection: Connection, erased: Erased, column: Column[Any]) -> int:
+def _rename_inputs(erased: Erased, connection: Connection, run_keys: Sequence[int]) -> None:
+    of_user = (inputs.c.run_key.in_(run_keys), inputs.c.created_by == erased.name)
+    connection.execute(update(inputs).where(*of_user).values(created_by=erased.pseudonym))
+
+
+def _rename_json(erased: Erased, column: Column[Any]) -> Step:
     table = column.table
-    query = select(table.c.id, column).where(
-        table.c.organization_id == erased.organization_id, mentions(cast(column, Text), erased.name)
-    )
-    if table is requirements:
-        different = (key for key, value in connection.execute(query).all() if erased.replaced_names(value) != value)
-        query = select(table.c.id, column).where(table.c.id.in_(_locked(connection, islice(different, _BATCH))))
-    return _rewrite(connection, table, column, query, erased)
+    replaced = partial(_replaced, erased, column)
+
+    def find(connection: Connection, after: Any) -> Sequence[Any]:  # noqa: ANN401 - a key of the table
+        named = select(table.c.id, column).where(
+            table.c.organization_id == erased.organization_id, mentions(cast(column, Text), erased.name)
+        )
+        named = (named if after is None else named.where(table.c.id > after)).order_by(table.c.id)
+        rows = connection.execute(named.execution_options(yield_per=_BATCH))
+        return list(islice((key for key, value in rows if replaced(value) is not None), _BATCH))
+
+    def change(connection: Connection, keys: Sequence[Any]) -> None:
+        if table is requirements:
+            _lock(connection, keys)
+        for key, value in connection.execute(select(table.c.id, column).where(table.c.id.in_(keys))).all():
+            written = replaced(value)
+            if written is not None:
+                connection.execute(update(table).where(table.c.id == key).values({column.name: written}))
+
+    return Step(find, change)
 
 
-def _locked(connection: Connection, keys: Iterable[str]) -> list[str]:
-    """Lock the runs of these requirements, as those who vote do: neither overwrites what the other has written."""
-    found = list(keys)
-    of_them = select(requirements.c.run_key).where(requirements.c.id.in_(found))
-    connection.execute(select(runs.c.id).where(runs.c.id.in_(of_them)).order_by(runs.c.id).with_for_update())
-    return found
-
-
-def _rename_events(connection: Connection, erased: Erased) -> int:
-    query = (
-        select(events.c.run_key, events.c.sequence, events.c.payload)
-        .join(runs, runs.c.id == events.c.run_key)
-        .where(runs.c.organization_id == erased.organization_id, mentions(cast(events.c.payload, Text), erased.name))
-        .execution_options(yield_per=_BATCH)
-    )
-    different = (
-        (run_key, sequence, replaced)
-        for run_key, sequence, payload in connection.execute(query)
-        if (replaced := erased.replaced(payload)) != payload
-    )
-    changed = list(islice(different, _BATCH))
-    for run_key, sequence, replaced in changed:
-        event = and_(events.c.run_key == run_key, events.c.sequence == sequence)
-        connection.execute(update(events).where(event).values(payload=replaced))
-    return len(changed)
-
-
-def _rename_deliveries(connection: Connection, erased: Erased) -> int:
-    column = webhook_deliveries.c.payload
-    query = select(webhook_deliveries.c.id, column).where(
-        webhook_deliveries.c.organization_id == erased.organization_id, mentions(column, erased.name)
-    )
-    return _rewrite(connection, webhook_deliveries, column, query, erased)
-
-
-def _rewrite(connection: Connection, table: Table, column: Column[Any], query: Any, erased: Erased) -> int:  # noqa: ANN401 - a query of two columns
-    """Write what is different with the pseudonym, of at most so many rows."""
+def _replaced(erased: Erased, column: Column[Any], value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return a column's value with the pseudonym; None where the name is not in it."""
+    if value is None:
+        return None
     is_text = isinstance(column.type, Text)
-    count = 0
-    for key, value in connection.execute(query).all():
-        old = load_json(value) if is_text else value
-        new = erased.replaced_names(old) if isinstance(old, list) else erased.replaced(old)
-        if new == old:
-            continue
-        written = dump_json(new) if is_text else new
-        connection.execute(update(table).where(table.c.id == key).values({column.name: written}))
-        count += 1
-        if count == _BATCH:
+    old = load_json(value) if is_text else value
+    new = erased.replaced_names(old) if isinstance(old, list) else erased.replaced(old)
+    if new == old:
+        return None
+    return dump_json(new) if is_text else new
+
+
+def _lock(connection: Connection, keys: Sequence[str]) -> None:
+    """Lock the runs of these requirements, as those who vote do: neither overwrites what the other has written."""
+    of_them = select(requirements.c.run_key).where(requirements.c.id.in_(keys))
+    connection.execute(select(runs.c.id).where(runs.c.id.in_(of_them)).order_by(runs.c.id).with_for_update())
+
+
+def _find_events(erased: Erased, newest: int, connection: Connection, after: int | None) -> Sequence[int]:
+    """Return runs that have events with the name: these are looked for in the logs of some runs after others."""
+    among = select(runs.c.id).where(runs.c.organization_id == erased.organization_id, runs.c.id <= newest)
+    last, found = after or 0, set[int]()
+    while len(found) < _RUNS:
+        following = among.where(runs.c.id > last).order_by(runs.c.id).limit(_LOGS).subquery()
+        end: int | None = connection.execute(select(func.max(following.c.id))).scalar()
+        if end is None:
             break
-    return count
+        within = events.c.run_key.between(last + 1, end) & runs.c.id.between(last + 1, end)
+        of_organization = (
+            _with_name(erased)
+            .join(runs, runs.c.id == events.c.run_key)
+            .where(within, runs.c.organization_id == erased.organization_id)
+        )
+        rows = connection.execute(of_organization)
+        found.update(row.run_key for row in rows if erased.replaced(row.payload) != row.payload)
+        last = end
+    return sorted(found)[:_RUNS]
+
+
+def _rename_events(erased: Erased, connection: Connection, run_keys: Sequence[int]) -> None:
+    for run_key, sequence, payload in connection.execute(
+        _with_name(erased).where(events.c.run_key.in_(run_keys))
+    ).all():
+        replaced = erased.replaced(payload)
+        if replaced != payload:
+            event = (events.c.run_key == run_key, events.c.sequence == sequence)
+            connection.execute(update(events).where(*event).values(payload=replaced))
+
+
+def _with_name(erased: Erased) -> Select[Any]:
+    has_name = mentions(cast(events.c.payload, Text), erased.name)
+    return select(events.c.run_key, events.c.sequence, events.c.payload).where(has_name)
 
 
 def mentions(text: ColumnElement[str], name: str) -> ColumnElement[bool]:

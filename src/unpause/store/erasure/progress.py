@@ -83,6 +83,19 @@ def end_erasure(connection: Connection, erased: Erased) -> None:
     connection.execute(delete(user_erasures).where(*_is(erased.organization_id, erased.name)))
 
 
+def find_newest(connection: Connection, organization_id: int) -> tuple[int, int]:
+    """Return the keys of the organization's newest run and audit entry, 0 without any.
+
+    What comes later is for another round: while others go on, there is always more.
+    """
+    keys = (
+        connection.execute(select(func.max(table.c.id)).where(table.c.organization_id == organization_id)).scalar()
+        for table in (runs, audit)
+    )
+    run, entry = (key or 0 for key in keys)
+    return run, entry
+
+
 def count_rows(connection: Connection, organization_id: int, name: str) -> dict[str, int]:
     """Return how many rows have the name, by what they are; without those that have none."""
     counts: dict[str, int] = {}

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import case, delete, func, or_, select, update
 
 from unpause.domain.events import EventType
+from unpause.store.erasure.names import Step
 from unpause.store.run_queue import FINAL_STATUSES
 from unpause.store.tables import (
     approvals,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from unpause.domain.erasure import Erased
@@ -75,11 +77,24 @@ def revoke_access(connection: Connection, erased: Erased, now: datetime) -> list
     return sorted(valid)
 
 
-def erase_some_runs(connection: Connection, erased: Erased, limit: int) -> int:
-    """Erase the texts of some of the user's ended runs; return how many."""
+def erase_runs(erased: Erased, newest: int, limit: int) -> Step:
+    """Return the step that erases the texts of the user's ended runs up to the ``newest``, so many at a time."""
     of_user = (runs.c.organization_id == erased.organization_id, runs.c.user_id == erased.name)
-    chosen = select(runs.c.id, runs.c.run_id).where(*of_user, runs.c.status.in_(FINAL_STATUSES)).order_by(runs.c.id)
-    found = connection.execute(chosen.limit(limit).with_for_update()).all()
+    ended = (runs.c.status.in_(FINAL_STATUSES), runs.c.id <= newest)
+    chosen = select(runs.c.id, runs.c.run_id).where(*of_user, *ended).order_by(runs.c.id)
+
+    def find(connection: Connection, after: int | None) -> Sequence[int]:
+        more = chosen if after is None else chosen.where(runs.c.id > after)
+        return connection.execute(more.limit(limit)).scalars().all()
+
+    def change(connection: Connection, keys: Sequence[int]) -> None:
+        _erase_runs(connection, erased, chosen.where(runs.c.id.in_(keys)))
+
+    return Step(find, change)
+
+
+def _erase_runs(connection: Connection, erased: Erased, chosen: Select[Any]) -> None:
+    found = connection.execute(chosen.with_for_update()).all()
     keys = [row.id for row in found]
     for table in _OF_RUN:
         connection.execute(delete(table).where(table.c.run_key.in_(keys)))
@@ -89,7 +104,6 @@ def erase_some_runs(connection: Connection, erased: Erased, limit: int) -> int:
     _erase_events(connection, keys)
     changed = update(runs).where(runs.c.id.in_(keys)).values({**ERASED_OF_RUN, "user_id": erased.pseudonym})
     connection.execute(changed)
-    return len(found)
 
 
 def _erase_requirements(connection: Connection, keys: Sequence[int]) -> None:
@@ -114,51 +128,56 @@ def _erase_events(connection: Connection, keys: Sequence[int]) -> None:
         connection.execute(update(events).where(*event).values(payload={**kept, **_NO_TEXT}))
 
 
-def erase_old_deliveries(connection: Connection, erased: Erased, after: str, limit: int) -> str | None:
-    """Delete messages about the user's runs among some that do not name their run; return where to go on.
+def erase_old_deliveries(erased: Erased, limit: int) -> Step:
+    """Return the step that deletes messages about the user's runs among those that do not name their run.
 
     Those are from before the schema had the column.
     """
-    of_user = select(runs.c.run_id).where(
+    own = select(runs.c.run_id).where(
         runs.c.organization_id == erased.organization_id, runs.c.user_id.in_([erased.name, erased.pseudonym])
     )
-    query = (
-        select(webhook_deliveries.c.id, webhook_deliveries.c.payload)
-        .where(
+    of_run = webhook_deliveries.c.payload.contains(runs.c.run_id)
+
+    def find(connection: Connection, after: str | None) -> Sequence[str]:
+        unnamed = (
             webhook_deliveries.c.organization_id == erased.organization_id,
             webhook_deliveries.c.run_id.is_(None),
-            webhook_deliveries.c.id > after,
+            webhook_deliveries.c.id > (after or ""),
         )
-        .order_by(webhook_deliveries.c.id)
-        .limit(limit)
-    )
-    found = connection.execute(query).all()
-    if not found:
-        return None
-    of_run = webhook_deliveries.c.payload.contains(runs.c.run_id)
-    gone = (
-        select(webhook_deliveries.c.id)
-        .join(runs, of_run)
-        .where(webhook_deliveries.c.id.in_([row.id for row in found]), runs.c.run_id.in_(of_user))
-    )
-    connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(gone)))
-    return str(found[-1].id)
+        some = select(webhook_deliveries.c.id).where(*unnamed).order_by(webhook_deliveries.c.id).limit(limit)
+        return connection.execute(some).scalars().all()
+
+    def change(connection: Connection, keys: Sequence[str]) -> None:
+        among = (webhook_deliveries.c.id.in_(keys), runs.c.run_id.in_(own))
+        gone = select(webhook_deliveries.c.id).join(runs, of_run).where(*among)
+        connection.execute(delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(gone)))
+
+    return Step(find, change)
 
 
-def erase_some_sessions(connection: Connection, erased: Erased, limit: int) -> int:
-    """Erase the texts of some of the user's sessions, and ids that clients chose; return how many."""
+def erase_sessions(erased: Erased, limit: int) -> Step:
+    """Return the step that erases the texts of the user's sessions, and ids that clients chose."""
     of_user = (sessions.c.organization_id == erased.organization_id, sessions.c.user_id == erased.name)
     chosen = select(sessions.c.id, sessions.c.session_id).where(*of_user).order_by(sessions.c.id)
-    found = connection.execute(chosen.limit(limit).with_for_update()).all()
-    for row in found:
-        session_id = row.session_id if is_neutral(row.session_id) else f"{erased.pseudonym}-{row.id}"
-        changed: dict[str, Any] = dict.fromkeys(("session_name", "session_state", "metadata", "summary"))
-        changed |= {"session_id": session_id, "user_id": erased.pseudonym}
-        connection.execute(update(sessions).where(sessions.c.id == row.id).values(changed))
-        for table in (runs, grants):
-            renamed = update(table).where(table.c.session_key == row.id).values(session_id=session_id)
-            connection.execute(renamed)
-    return len(found)
+
+    def find(connection: Connection, after: int | None) -> Sequence[int]:
+        more = chosen if after is None else chosen.where(sessions.c.id > after)
+        return connection.execute(more.limit(limit)).scalars().all()
+
+    def change(connection: Connection, keys: Sequence[int]) -> None:
+        for row in connection.execute(chosen.where(sessions.c.id.in_(keys)).with_for_update()).all():
+            _erase_session(connection, erased, row.id, row.session_id)
+
+    return Step(find, change)
+
+
+def _erase_session(connection: Connection, erased: Erased, key: int, session_id: str) -> None:
+    session_id = session_id if is_neutral(session_id) else f"{erased.pseudonym}-{key}"
+    changed: dict[str, Any] = dict.fromkeys(("session_name", "session_state", "metadata", "summary"))
+    changed |= {"session_id": session_id, "user_id": erased.pseudonym}
+    connection.execute(update(sessions).where(sessions.c.id == key).values(changed))
+    for table in (runs, grants):
+        connection.execute(update(table).where(table.c.session_key == key).values(session_id=session_id))
 
 
 def erase_grants(connection: Connection, erased: Erased, now: datetime) -> None:
