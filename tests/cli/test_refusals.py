@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from io import BytesIO, TextIOWrapper
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -326,3 +327,21 @@ def test_output_that_finds_no_room_ends_in_one_line(here: Here, monkeypatch: pyt
         1,
         "unpause: the output could not be written: No space left on device\n",
     )
+
+
+class Full(StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, text)
+
+
+def test_a_standard_error_without_room_keeps_no_token_back_and_changes_no_exit_code(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert here.run("db", "upgrade").returncode == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stderr", Full())
+        created, refused = here.run("tokens", "create", "--user", "ada"), here.run("tokens", "revoke")
+    assert created.stdout.startswith("unp_")
+    assert (created.returncode, refused.returncode) == (0, 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.console.conftest import CHROMIUM, XSS, Console
+from tests.console.conftest import CHROMIUM, DEVELOPER, XSS, Console
 from tests.console.test_console import row_with
 from tests.support.preloaded import Command
 from tests.support.processes import DEADLINE, clean_environment
@@ -120,12 +120,16 @@ def test_what_waits_for_others_after_a_vote_leaves_the_list(console: Console) ->
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(console: Console) -> None:
-    long = console.start(("restart", {"service": "nginx", "reason": "a" * 400}))
+    # Ids and names are others' choice, and may have no place where a line could end.
+    session = "s" * 200
+    restart = ("restart", {"service": "nginx", "reason": "a" * 400})
+    long = str(console.run(restart, who=DEVELOPER, session=session)["run_id"])
     refund = {"customer": "Zoë " * 60, "amount": 1, "method": "card", "on": "2026-01-01", "notify": True}
     form = console.start(("refund", refund))
     with console.visit("olga", width=390) as visit:
         page = visit.page
-        for path in ("/console", "/console?tab=soon", console.path_of(long), console.path_of(form)):
+        paths = (console.path_of(long), console.path_of(form), f"/console/sessions/{session}")
+        for path in ("/console", "/console?tab=soon", *paths):
             page.goto(path)
             page.wait_for_selector("main :is(.row, .notice, #note)")
             assert page.evaluate("document.documentElement.scrollWidth") == 390, path

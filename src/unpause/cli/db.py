@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from unpause.cli.databases import existing_database
+from unpause.cli.exits import tell
 from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.store.engine import migrate
 from unpause.store.engine.backup import back_up
@@ -88,7 +89,7 @@ def check(*, database_url: DatabaseUrl = None, unlocked: _Unlocked = False) -> N
 
 
 def _report(what: str) -> None:
-    sys.stderr.write(f"unpause: {what}\n")
+    tell(f"unpause: {what}\n")
 
 
 @contextmanager

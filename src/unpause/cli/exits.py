@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -49,3 +50,9 @@ def reason_of(error: UnpauseError | StorageError) -> str:
 def drop_output() -> None:
     """Have what is printed from now on, and what waits to be written, go nowhere; Python writes that when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(text: str) -> None:
+    """Write to standard error, if that is possible: a full disk there keeps no token back and changes no exit code."""
+    with suppress(OSError):
+        sys.stderr.write(text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App
 
+from unpause.cli.exits import tell
 from unpause.cli.options import DatabaseUrl
 from unpause.lazy import LazyModule
 from unpause.vault import new_key
@@ -36,9 +37,9 @@ def rotate(*, database_url: DatabaseUrl = None) -> None:
     rotated = key_rotation.rotate_secrets(database_url)
     sys.stdout.write(f"{rotated.changed} secrets are encrypted with the first key now\n")
     if rotated.unreadable:
-        sys.stderr.write(f"unpause: {rotated.unreadable} secrets cannot be decrypted with these keys\n")
+        tell(f"unpause: {rotated.unreadable} secrets cannot be decrypted with these keys\n")
         sys.exit(1)
     if rotated.is_open:
-        sys.stderr.write("unpause: a transaction has been open for a minute, which may use the old key: run it again\n")
+        tell("unpause: a transaction has been open for a minute, which may use the old key: run it again\n")
         sys.exit(1)
     sys.stdout.write("No secret needs another key any more\n")

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from unpause.auth.console_sessions import LINK_LIFETIME, create_login_link
 from unpause.cli.databases import command_line, open_database
+from unpause.cli.exits import tell
 from unpause.cli.options import DatabaseUrl
 from unpause.cli.tokens import TokenOptions
 from unpause.errors import InvalidSetting
@@ -29,7 +30,7 @@ def login_link(*, options: TokenOptions = _NO_OPTIONS, url: _Url = None, databas
     with open_database(database_url) as (connection, now):
         code = create_login_link(connection, options.new_token(), command_line(options.org), now)
     minutes = int(LINK_LIFETIME.total_seconds() // 60)
-    sys.stderr.write(
+    tell(
         f"Signs in {options.user}, of organization {options.org}, once within {minutes} minutes. "
         "It is a token in `unpause tokens list`: revoke it to end the session.\n"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Group, UnknownCommandError, UnusedCliTokensError
 
-from unpause.cli.exits import CommandFailed, Exit, drop_output, reason_of
+from unpause.cli.exits import CommandFailed, Exit, drop_output, reason_of, tell
 from unpause.cli.loading import without_collections
 from unpause.cli.people.escapes import harmless
 from unpause.errors import Startup, StorageError, UnpauseError
@@ -185,5 +185,5 @@ def _refuse_usage(error: CycloptsError) -> NoReturn:
 
 def _refuse(reason: str, code: Exit, *usage: str) -> NoReturn:
     # The reason in one line, whatever text a failing module or a server has.
-    sys.stderr.write("\n".join([f"unpause: {harmless(' '.join(reason.split()))}", *usage, ""]))
+    tell("\n".join([f"unpause: {harmless(' '.join(reason.split()))}", *usage, ""]))
     sys.exit(code)

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from unpause.auth.tokens import check_name, check_scopes
 from unpause.cli.databases import existing_database
-from unpause.cli.exits import reason_of
+from unpause.cli.exits import reason_of, tell
 from unpause.cli.numbers import Whole
 from unpause.cli.options import DatabaseUrl, Organization
 from unpause.clock import SystemClock
@@ -116,7 +116,7 @@ def send_test(
     """Send a test message now; exit with 1 where that fails."""
     sent = _run(database_url, lambda service: service.send_test(_operator(org), channel_id))
     if not sent.success:
-        sys.stderr.write(f"unpause: the test message was not delivered: {sent.error}\n")
+        tell(f"unpause: the test message was not delivered: {sent.error}\n")
         sys.exit(1)
     _print("The test message was delivered")
 

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from unpause.auth.tokens import NewToken, create_token, replace_token, revoke_token
 from unpause.cli.databases import check_organization, command_line, open_database
+from unpause.cli.exits import tell
 from unpause.cli.options import DatabaseUrl, Duration, Organization
 from unpause.domain.principal import DEFAULT_ORGANIZATION
 from unpause.domain.scopes import ADMIN, DEFAULT_SCOPES
@@ -100,9 +101,7 @@ def _print_token(token: Token, text: str) -> None:
     """Print the token's text alone, for scripts; everything else goes to standard error."""
     expires = f", until {token.expires_at:%Y-%m-%d %H:%M} UTC" if token.expires_at else ""
     user = f"user {token.user_id}" if token.user_id else "the user that each request names"
-    sys.stderr.write(
-        f"Token {token.id} for {user}, of organization {token.organization_id}{expires}. It is shown only now:\n"
-    )
+    tell(f"Token {token.id} for {user}, of organization {token.organization_id}{expires}. It is shown only now:\n")
     _print(text)
 
 

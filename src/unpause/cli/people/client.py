@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 from uuid import uuid4
 
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, tell
 from unpause.cli.people.credentials import DEFAULT_URL, check_token, credentials_of, is_loopback, read_url
 from unpause.cli.people.errors import JsonObject, check_response, items_of, object_of
 from unpause.cli.people.http import httpx
@@ -181,4 +180,4 @@ def _unreachable(url: str, error: httpx.HTTPError) -> CommandFailed:
 
 
 def _note(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    tell(f"{text}\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, tell
 from unpause.cli.people.escapes import harmless
 from unpause.cli.people.ids import find_request
 from unpause.cli.people.input import read_file_or_words, read_words
@@ -132,7 +132,7 @@ def _decide_each(texts: Sequence[str], common: Common, decision_on: Callable[[Js
                 if len(texts) == 1 or error.code is Exit.UNREACHABLE:
                     raise
                 failures.append(error)
-                sys.stderr.write(f"{harmless(f'{text}: {error.message}')}\n")
+                tell(f"{harmless(f'{text}: {error.message}')}\n")
     if failures:
         raise CommandFailed(f"{len(failures)} of {len(texts)} requests were not decided", failures[0].code)
 

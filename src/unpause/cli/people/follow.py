@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import quote
 
 from cyclopts import Parameter
 
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, tell
 from unpause.cli.people.escapes import harmless, harmless_json
 from unpause.cli.people.input import read_words
 from unpause.cli.people.options import DEFAULTS, Common
@@ -62,7 +61,7 @@ def follow(client: Client, started: JsonObject, printer: Printer) -> None:
             if frame.name in _ENDS:
                 break
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nThe run goes on: unpause runs follow {started['run_id']}\n")
+        tell(f"\nThe run goes on: unpause runs follow {started['run_id']}\n")
         raise
     follower.finish(started["run_id"])
 

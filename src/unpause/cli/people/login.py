@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.exits import CommandFailed, Exit, tell
 from unpause.cli.people.client import Client
 from unpause.cli.people.credentials import Stored, check_token, credentials_of, is_loopback, read_url
 from unpause.cli.people.escapes import harmless
@@ -59,7 +59,7 @@ def _needed_token(url: str) -> str | None:
         else:
             return None
     if url.startswith("http:") and not is_loopback(url):
-        sys.stderr.write(f"{url} is not encrypted: others on the way can read the token\n")
+        tell(f"{url} is not encrypted: others on the way can read the token\n")
     return check_token(_read_token(url))
 
 
