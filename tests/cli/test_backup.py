@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
+from unpause.errors import InvalidSetting
 from unpause.store.engine import backup
-from unpause.store.engine.ownership import own_database
+from unpause.store.engine.ownership import own_database, prepare_database
 from unpause.store.engine.revisions import SchemaState
 
 
@@ -151,3 +152,96 @@ def test_a_restore_by_root_is_for_the_user_whose_server_opens_it(backed_up: Here
     lock.unlink(missing_ok=True)
     assert backed_up.run("db", "restore", "backup.db", "--replace").returncode == 0
     assert {(file.stat().st_uid, file.stat().st_gid) for file in (database, lock)} == {(service, service)}
+
+
+def test_a_refused_restore_leaves_nothing_behind(here: Here) -> None:
+    assert here.run("db", "restore", "none.db").returncode != 0
+    assert list(here.folder.iterdir()) == []
+
+
+def _killed_after(renames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the process end after so many more files were renamed."""
+    rename, done = Path.rename, 0
+
+    def counted(self: Path, target: Path | str) -> Path:
+        nonlocal done
+        if done == renames:
+            raise KeyboardInterrupt
+        done += 1
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+
+
+# The copy gets its name first; then three files are moved aside, and the copy gets that of the database.
+@pytest.mark.parametrize("renames", [1, 2, 3, 4])
+def test_a_restore_that_is_killed_between_its_steps_is_done_by_the_next_one_and_no_server_starts_before(
+    backed_up: Here, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    folder = backed_up.folder
+    # As a killed server leaves it.
+    old = {"unpause.db": b"old", "unpause.db-wal": b"changes", "unpause.db-shm": b"index"}
+    for name, content in old.items():
+        (folder / name).write_bytes(content)
+    with monkeypatch.context() as patched:
+        _killed_after(renames, patched)
+        with pytest.raises(KeyboardInterrupt):
+            backup.restore(folder / "backup.db", "sqlite:///unpause.db", replace=True)
+    with pytest.raises(InvalidSetting, match="run `unpause db restore` again"):
+        prepare_database("sqlite:///unpause.db")
+    assert "run `unpause db restore` again" in backed_up.run("db", "upgrade").stderr
+    assert backed_up.run("db", "restore", "backup.db", "--replace").returncode == 0
+    kept = {name.replace(".db", ".db.replaced-1"): content for name, content in old.items()}
+    assert kept.items() <= files(folder).items()
+    prepare_database("sqlite:///unpause.db")
+    assert backed_up.run("db", "check").returncode == 0
+
+
+def _crash(folder: Path) -> None:
+    """Leave a database as a killed server does, with a table that is in the changes beside it only."""
+    with closing(sqlite3.connect(folder / "unpause.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE of_the_old_one (x)")
+        left = {file.name: file.read_bytes() for file in folder.glob("unpause.db-*")}
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+
+
+def test_a_restore_is_not_overwritten_by_the_changes_of_a_database_whose_file_was_removed(backed_up: Here) -> None:
+    folder = backed_up.folder
+    _crash(folder)
+    (folder / "unpause.db").unlink()
+    assert backed_up.run("db", "restore", "backup.db").returncode == 0
+    with closing(sqlite3.connect(folder / "unpause.db")) as connection:
+        assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'of_the_old_one'").fetchall() == []
+    assert (folder / "unpause.db.replaced-1-wal").exists()
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-journal"])
+def test_no_new_database_gets_the_changes_of_one_whose_file_was_removed(backed_up: Here, ending: str) -> None:
+    folder = backed_up.folder
+    (folder / "unpause.db").unlink()
+    (folder / f"unpause.db{ending}").write_bytes(b"changes")
+    before = files(folder)
+    with pytest.raises(InvalidSetting, match=f"unpause.db{ending} has changes of one that was there"):
+        prepare_database("sqlite:///unpause.db")
+    assert f"unpause.db{ending} has changes" in backed_up.run("db", "upgrade").stderr
+    assert files(folder) == before
+
+
+def test_no_backup_gets_the_changes_of_a_file_that_was_removed(backed_up: Here) -> None:
+    (backed_up.folder / "new.db-wal").write_bytes(b"changes")
+    assert "new.db-wal exists already" in backed_up.run("db", "backup", "new.db").stderr
+    assert not (backed_up.folder / "new.db").exists()
+
+
+def test_a_database_with_two_names_has_no_owner(backed_up: Here) -> None:
+    # A second server by the other name had a lock of its own, and neither saw the other's newest changes.
+    os.link(backed_up.folder / "unpause.db", backed_up.folder / "other.db")
+    for name in ("unpause.db", "other.db"):
+        with pytest.raises(InvalidSetting, match="has 2 names"):
+            own_database(f"sqlite:///{name}")
+    (backed_up.folder / "other.db").unlink()
+    lock = own_database("sqlite:///unpause.db")
+    assert lock is not None
+    lock.release()

@@ -15,9 +15,9 @@ from unpause.cli.databases import existing_database
 from unpause.cli.exits import tell
 from unpause.cli.options import DatabaseUrl, database_url_or_default
 from unpause.store.engine import migrate
-from unpause.store.engine.backup import back_up
+from unpause.store.engine.backup import back_up, find_restored
 from unpause.store.engine.backup import restore as restore_backup
-from unpause.store.engine.ownership import own_database
+from unpause.store.engine.ownership import check_leftovers, own_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,7 @@ def upgrade(
 ) -> None:
     """Upgrade the schema, by default to the newest revision."""
     with _database(database_url_or_default(database_url), unlocked=unlocked) as url:
+        check_leftovers(url)
         migrate.upgrade(url, revision, force=force, report=_report)
 
 
@@ -68,6 +69,8 @@ def backup(file: Path, /, *, database_url: DatabaseUrl = None) -> None:
 def restore(file: Path, /, *, database_url: DatabaseUrl = None, replace: _Replace = False) -> None:
     """Put a backup in the place of the SQLite database, while no server runs."""
     url = database_url_or_default(database_url)
+    # Before the lock, which is a file: what is refused leaves nothing behind.
+    find_restored(file, url, replace=replace)
     lock = own_database(url)
     try:
         kept, state = restore_backup(file, url, replace=replace)

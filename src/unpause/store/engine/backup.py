@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from unpause.errors import DatabaseInUse, InvalidSetting, SchemaMismatch
 from unpause.store.engine.database import database_file
 from unpause.store.engine.failures import database_errors
-from unpause.store.engine.ownership import BESIDE, OWN_MODE, give, keep_private, sync_folder, user_of
+from unpause.store.engine.ownership import LEFTOVERS, OWN_MODE, RESTORING, give, keep_private, sync_folder, user_of
 from unpause.store.engine.revisions import SchemaState
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def back_up(database_url: str, target: Path) -> int:
     where ``target`` exists or cannot be written, and SchemaMismatch where the copy is damaged.
     """
     source = _existing_file(database_url)
-    if target.exists():
-        raise InvalidSetting(f"{target} exists already: a backup replaces no file")
+    for existing in (target, *(Path(f"{target}{ending}") for ending in LEFTOVERS)):
+        if existing.exists():
+            raise InvalidSetting(f"{existing} exists already: a backup replaces no file")
     if not os.access(target.parent, os.W_OK):
         raise InvalidSetting(f"{target.parent} is no folder in which a file can be made")
     with _usable(source), closing(_open(source)) as connection:
@@ -40,12 +41,10 @@ def back_up(database_url: str, target: Path) -> int:
     return target.stat().st_size
 
 
-def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | None, SchemaState]:
-    """Put a backup in the place of the database, whose process must own it.
+def find_restored(backup: Path, database_url: str, *, replace: bool) -> Path:
+    """Return the file in whose place a backup is put; raise InvalidSetting where that cannot be.
 
-    Return where the old one is kept, and the schema of the backup, which may be older than this code's. The old one is
-    moved aside, whole, and only if ``replace`` allows it; the new one belongs to the same user. Raises InvalidSetting
-    or SchemaMismatch, and changes nothing, where the backup is not one of this server's databases.
+    Creates nothing, such as a lock.
     """
     file = _file_behind(database_url)
     if file is None:
@@ -56,18 +55,31 @@ def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | N
         raise InvalidSetting(f"{backup} is the database itself")
     if file.exists() and not replace:
         raise InvalidSetting(f"{file} exists: --replace moves it aside and puts the backup in its place")
-    fresh = file.with_name(f"{file.name}.restoring")
+    return file
+
+
+def restore(backup: Path, database_url: str, *, replace: bool) -> tuple[Path | None, SchemaState]:
+    """Put a backup in the place of the database, whose process must own it.
+
+    Return where the old one is kept, and the schema of the backup, which may be older than this code's. The old one is
+    moved aside, whole, and only if ``replace`` allows it; the new one belongs to the same user. Raises InvalidSetting
+    or SchemaMismatch, and changes nothing, where the backup is not one of this server's databases. One that is
+    interrupted is done by the next one; no server starts before.
+    """
+    file = find_restored(backup, database_url, replace=replace)
+    fresh = file.with_name(file.name + RESTORING)
+    # Only the copy that is whole has this name. It keeps servers from starting until it has the database's.
     fresh.unlink(missing_ok=True)
     user = user_of(file)
     with _usable(backup), closing(_open(backup)) as connection:
         schema = _copy(connection, fresh)
     for made in (fresh, file.with_name(f"{file.name}.lock")):
         give(made, user)
-    kept = _move_aside(file) if file.exists() else None
+    kept = _move_aside(file)
     fresh.rename(file)
     keep_private(file)
     sync_folder(file.parent)
-    return kept, schema
+    return kept if kept.exists() else None, schema
 
 
 @contextmanager
@@ -217,13 +229,19 @@ def _value(connection: sqlite3.Connection, table: str, column: str) -> str | Non
 
 
 def _move_aside(file: Path) -> Path:
+    """Give the file another name, after those beside it, and return that.
+
+    Those are moved also where the file is gone: SQLite would take what they have for changes of the new one.
+    """
+    parts = [ending for ending in (*LEFTOVERS, "") if Path(f"{file}{ending}").exists()]
     number = 1
-    while (kept := file.with_name(f"{file.name}.replaced-{number}")).exists():
+    # An interrupted restore may have moved some: the others follow them.
+    while (kept := file.with_name(f"{file.name}.replaced-{number}")).exists() or any(
+        Path(f"{kept}{ending}").exists() for ending in parts
+    ):
         number += 1
-    for ending in reversed(BESIDE):
-        part = file.with_name(f"{file.name}{ending}")
-        if ending != ".lock" and part.exists():
-            part.rename(file.with_name(f"{kept.name}{ending}"))
+    for ending in parts:
+        Path(f"{file}{ending}").rename(f"{kept}{ending}")
     return kept
 
 

@@ -20,6 +20,10 @@ OWN_MODE: Final = 0o600
 
 # SQLite creates its own with the mode of the database; the last one is the server's.
 BESIDE: Final = ("", "-wal", "-shm", "-journal", ".lock")
+# What SQLite has beside a file that was not closed: changes that are not in the file itself, and their index.
+LEFTOVERS: Final = ("-wal", "-shm", "-journal")
+# A backup that is to be in the place of the database.
+RESTORING: Final = ".restoring"
 
 
 def keep_private(file: Path) -> None:
@@ -66,7 +70,8 @@ def sync_folder(folder: Path) -> None:
 def own_database(database_url: str) -> FileLock | None:
     """Take the SQLite file for this process; the lock holds until it is released or the process ends.
 
-    Raises DatabaseInUse where another process has it, InvalidSetting where its folder cannot be written.
+    Raises DatabaseInUse where another process has it, InvalidSetting where its folder cannot be written or the file has
+    another name, by which another process could have it.
     Server databases need no owner: None.
     """
     file = database_file(database_url)
@@ -78,6 +83,7 @@ def own_database(database_url: str) -> FileLock | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         if file.exists():
+            _require_one_name(file)
             give(Path(lock.lock_file), user_of(file))
         keep_private(file)
     except Timeout:
@@ -87,11 +93,55 @@ def own_database(database_url: str) -> FileLock | None:
         ) from None
     except OSError as error:
         raise InvalidSetting(f"database_url: {file} cannot be used: {error.strerror}") from None
+    except InvalidSetting:
+        lock.release()
+        raise
     return lock
 
 
+def _require_one_name(file: Path) -> None:
+    """Raise InvalidSetting for a file with hard links: locks, and SQLite's changes, stand beside each name."""
+    names = file.stat().st_nlink
+    if file.is_file() and names > 1:
+        raise InvalidSetting(
+            f"database_url: {file} has {names} names (hard links), and what is written by one of them is missing or "
+            f"damaged by another. Find them with `find / -samefile {file}` and remove the others; `unpause db backup` "
+            "makes a copy"
+        )
+
+
+def check_leftovers(database_url: str) -> None:
+    """Raise InvalidSetting where an interrupted restore has to be ended, or a new file would get changes of an old one.
+
+    Only before the file is opened, and by the process that owns it.
+    """
+    name = database_file(database_url)
+    if name is None:
+        return
+    file = Path(os.path.realpath(name))
+    if Path(f"{file}{RESTORING}").exists():
+        raise InvalidSetting(
+            f"database_url: a restore of {file} was interrupted: run `unpause db restore` again. Or go on with the "
+            f"database before it: remove {file.name}{RESTORING}, and give what has been moved to the newest "
+            f"{file.name}.replaced-N, also with -wal at its end, its name back"
+        )
+    if file.exists():
+        return
+    for ending in ("-wal", "-journal"):
+        left = Path(f"{file}{ending}")
+        if left.exists() and left.stat().st_size:
+            raise InvalidSetting(
+                f"database_url: there is no {file}, and {left.name} has changes of one that was there. Bring the file "
+                "back; or to begin with an empty database, move that away"
+            )
+
+
 def prepare_database(database_url: str) -> None:
-    """Create the schema of a new SQLite file; raise SchemaMismatch where an existing one is not this code's."""
+    """Create the schema of a new SQLite file; raise SchemaMismatch where an existing one is not this code's.
+
+    Raises InvalidSetting as ``check_leftovers`` does.
+    """
+    check_leftovers(database_url)
     file = database_file(database_url)
     if file is not None and not file.exists():
         _create(database_url, Path(os.path.realpath(file)))
