@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.here import Here
-from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, unpause
+from tests.support.processes import AGENTS_FILE, Finished, ServerProcess, clean_environment, unpause
 from tests.support.serving import settings_for
 
 MODULES = {
@@ -327,6 +328,22 @@ def test_output_that_finds_no_room_ends_in_one_line(here: Here, monkeypatch: pyt
         1,
         "unpause: the output could not be written: No space left on device\n",
     )
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "agents.py").write_text("from pydantic_ai import Agent\nagent = Agent('test', name='ops')\n")
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = [sys.executable, "-m", "unpause", "agents", "check", str(tmp_path / "agents.py")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'rmdir "$PWD" && exec "$@"', "-", *command],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "unpause: the working folder does not exist any more\n")
 
 
 class Full(StringIO):

@@ -139,6 +139,27 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(console: Console) -> None:
         expect(page.locator("#status")).to_contain_text("olga approved")
 
 
+def test_a_decision_whose_answer_cannot_be_read_is_sent_again_and_made_once(console: Console) -> None:
+    run = console.start(("delete_file", {"path": "/answer/lost"}))
+    with console.visit("olga", console.path_of(run)) as visit:
+        page = visit.page
+        decisions: list[str | None] = []
+
+        def lose_the_first(route: Route) -> None:
+            decisions.append(route.request.headers.get("idempotency-key"))
+            answer = route.fetch()
+            if len(decisions) == 1:
+                route.fulfill(status=200, content_type="text/html", body="<html>sign in to this network</html>")
+            else:
+                route.fulfill(response=answer)
+
+        page.route("**/decide", lose_the_first)
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("#status")).to_contain_text("olga approved")
+        assert len(decisions) == 2
+        assert decisions[0] == decisions[1] is not None
+
+
 def test_the_help_lists_the_keys_and_switches_them_off(console: Console) -> None:
     console.start(("delete_file", {"path": "/help"}))
     with console.visit("olga") as visit:

@@ -149,6 +149,8 @@ def _refuse_input_or_output(error: UnicodeError | OSError) -> NoReturn:
         drop_output()
         _refuse(f"the output could not be written: {error.strerror}", Exit.FAILED)
     reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT and error.filename is None:
+        reason = "the working folder does not exist any more"
     _refuse(reason if error.filename is None else f"{error.filename}: {reason}", Exit.FAILED)
 
 

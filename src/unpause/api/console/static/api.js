@@ -28,6 +28,10 @@ export function signIn() {
 }
 
 const TRIES = 3;
+const unlessAborted = (error) => {
+  if (error.name === "AbortError") throw error;
+  return null;
+};
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 async function send(method, path, { query, body, headers = {}, signal, signsIn = true } = {}) {
@@ -43,19 +47,17 @@ async function send(method, path, { query, body, headers = {}, signal, signsIn =
     options.headers["Content-Type"] = "application/json";
   }
   for (let attempt = 1; ; attempt += 1) {
-    const response = await fetch(url, { ...options, cache: "no-store", credentials: "same-origin" }).catch((error) => {
-      if (error.name === "AbortError") throw error;
-      return null;
-    });
-    if (response?.ok) return response.status === 204 ? null : response.json();
-    const status = response?.status ?? 0;
+    const response = await fetch(url, { ...options, cache: "no-store", credentials: "same-origin" }).catch(unlessAborted);
+    const answer = response && response.status !== 204 ? await response.json().catch(unlessAborted) : null;
+    if (response?.ok && (response.status === 204 || answer)) return answer;
+    // An answer that breaks off, or is a page of somebody between, is none.
+    const status = response && !response.ok ? response.status : 0;
     // Nothing was done, or the Idempotency-Key has it done once: it may be sent again.
     const isRepeatable = method === "GET" || Boolean(headers["Idempotency-Key"]);
     if (isRepeatable && attempt < TRIES && (status === 503 || status === 429 || (status === 0 && method !== "GET"))) {
       await pause(Math.min(5, Number(response?.headers.get("Retry-After")) || attempt));
       continue;
     }
-    const answer = await response?.json().catch(() => null);
     if (status === 401 && signsIn) signIn();
     throw new ApiError(status, answer);
   }
