@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
-from sse_starlette import ServerSentEvent
 from starlette.types import Message
 
 from unpause.api.sse import EventStream
@@ -31,11 +30,13 @@ class Client:
         return [message["body"] for message in self.sent if message["type"] == "http.response.body"]
 
     async def respond(self, first: bytes, *rest: str) -> None:
-        async def events() -> AsyncIterator[ServerSentEvent]:
+        async def frames() -> AsyncGenerator[bytes]:
             for data in rest:
-                yield ServerSentEvent(data, sep="\n")
+                # As for an event that another task commits.
+                await asyncio.sleep(0)
+                yield f"data: {data}\n\n".encode()
 
-        await EventStream(first, events())(SCOPE, self.receive, self.send)
+        await EventStream(frames(), first=first)(SCOPE, self.receive, self.send)
 
 
 async def test_what_is_there_is_sent_before_a_task_that_was_started_earlier() -> None:

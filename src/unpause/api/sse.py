@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import AppStatus
+from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
 from unpause.api.json import LARGE
@@ -17,7 +16,7 @@ from unpause.tasks import TaskScope
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import Receive, Scope, Send
 
     from unpause.bootstrap import Application
     from unpause.domain.events import Event
@@ -25,47 +24,89 @@ if TYPE_CHECKING:
 # A frame's name and its data, one line of JSON; None for an event that this API does not show.
 Frame = tuple[str, str] | None
 
-# Long enough for the next server to start, or for a proxy to notice.
-_RETRY_MILLISECONDS = 1000
+# When to reconnect: long enough for the next server to start, or for a proxy to notice.
+RETRY: Final = b"retry: 1000\n\n"
 
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-def outlast_signals() -> None:
-    """Have streams of this process go on for the grace period after a signal, until ``Application.drain`` ends them.
-
-    By default sse-starlette cuts all streams of a process at once, also those of a host application.
-    """
-    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # it has no annotations
+_KEEPALIVE: Final = b": keepalive\n\n"
+_HEADERS: Final = {"Cache-Control": "no-cache", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
 
 
-def _keepalive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keepalive", sep="\n")
+class EventStream(Response):
+    """A stream of written frames, each of which is sent at once; it ends with them, or when the client is gone.
 
-
-class EventStream(EventSourceResponse):
-    """A stream that begins with frames which are there already: they are sent before any other task has its turn.
-
-    The library's own tasks come after those that wait for their turn, among them the segment that the request began.
+    It has one task beside that of the request: thousands of streams may wait for an event.
     """
 
-    def __init__(self, first: bytes, content: AsyncIterator[ServerSentEvent], **options: Any) -> None:  # noqa: ANN401 - the library's
-        super().__init__(content, **options)
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes],
+        *,
+        first: bytes = b"",
+        last: bytes = b"",
+        keepalive_seconds: float | None = None,
+    ) -> None:
+        """``first`` are frames that are there already: they are sent before any other task has its turn.
+
+        ``last`` comes where the frames end before the client is gone. A comment is sent every ``keepalive_seconds``,
+        with None never: where the frames have comments of their own.
+        """
+        self.status_code = 200
+        self.background = None
+        self.init_headers(_HEADERS)
+        self._frames = frames
         self._first = first
+        self._last = last
+        self._keepalive_seconds = keepalive_seconds
+        self._is_sending = False
+        self._error: Exception | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the first frames, then those of the iterator until it ends or the client is gone."""
-        if not self._first:
-            await super().__call__(scope, receive, send)
-            return
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's own
+        """Send the frames until they end or the client is gone; raise what ``send`` or the frames raise."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        async with aclosing(self._frames) as frames:
+            if self._first:
+                await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            if await self._stayed(frames, receive, send):
+                await send({"type": "http.response.body", "body": self._last, "more_body": False})
 
-        async def send_rest(message: Message) -> None:
-            if message["type"] != "http.response.start":
-                await send(message)
+    async def _stayed(self, frames: AsyncGenerator[bytes], receive: Receive, send: Send) -> bool:
+        """Send the frames; return whether the client was there to their end."""
+        try:
+            async with asyncio.timeout(None) as stay, TaskScope() as tasks:
+                tasks.start(self._attend(receive, send, stay), "client of a stream")
+                async for frame in frames:
+                    self._is_sending = True
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+                    self._is_sending = False
+        except TimeoutError:
+            if not stay.expired():
+                raise
+            if self._error is not None:
+                raise self._error from None
+            return False
+        return True
 
-        await super().__call__(scope, receive, send_rest)
+    async def _attend(self, receive: Receive, send: Send, stay: asyncio.Timeout) -> None:
+        """Send comments; end the block of ``stay`` when the client is gone or no comment can be sent."""
+        try:
+            while await self._is_there(receive):
+                if not self._is_sending:
+                    await send({"type": "http.response.body", "body": _KEEPALIVE, "more_body": True})
+        except Exception as error:  # noqa: BLE001 - the boundary of a task: the stream raises it
+            self._error = error
+        stay.reschedule(0)
+
+    async def _is_there(self, receive: Receive) -> bool:
+        """Return False once the client is gone, and True after ``keepalive_seconds``."""
+        try:
+            async with asyncio.timeout(self._keepalive_seconds):
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+        except TimeoutError:
+            return True
+        return False
 
 
 def stream_events(
@@ -94,60 +135,20 @@ def stream_frames(
 ) -> EventStream:
     """Return the stream: ``data``, ``event`` and ``id`` where there are any; LF line ends, comments between.
 
-    A stream that ends because the server stops has a ``retry`` field: when to reconnect.
+    A stream that ends because the server stops has a ``retry`` field.
     """
 
-    async def encoded() -> AsyncIterator[ServerSentEvent]:
+    async def encoded() -> AsyncGenerator[bytes]:
         async for frame, number in frames:
             if frame is not None:
-                yield _event_of(frame, number)
+                yield _encode(frame, number)
         if application.follower.are_streams_ended:
-            yield ServerSentEvent(retry=_RETRY_MILLISECONDS, sep="\n")
+            yield RETRY
 
-    return EventStream(
-        b"".join(_event_of(frame, number).encode() for frame, number in first if frame is not None),
-        encoded(),
-        headers=_HEADERS,
-        ping=max(1, round(application.settings.keepalive_seconds)),
-        ping_message_factory=_keepalive,
-        sep="\n",
-    )
+    begin = b"".join(_encode(frame, number) for frame, number in first if frame is not None)
+    return EventStream(encoded(), first=begin, keepalive_seconds=max(1, round(application.settings.keepalive_seconds)))
 
 
-def _event_of(frame: tuple[str, str], number: int | str | None) -> ServerSentEvent:
+def _encode(frame: tuple[str, str], number: int | str | None) -> bytes:
     name, data = frame
-    return ServerSentEvent(data=data, event=name or None, id=None if number is None else str(number), sep="\n")
-
-
-class FrameStream(Response):
-    """A stream of frames that are written already, for many that rarely get one: it costs little memory.
-
-    ``end`` is called when the client is gone, and has the frames end.
-    """
-
-    media_type = "text/event-stream"
-
-    def __init__(self, frames: AsyncGenerator[bytes], end: Callable[[], None] | None = None) -> None:
-        self.status_code = 200
-        self.background = None
-        self.init_headers(_HEADERS)
-        self._frames = frames
-        self._end = end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - Starlette's own
-        """Send the frames until they end or the client is gone."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with TaskScope() as tasks:
-            if self._end is not None:
-                tasks.start(_call_when_gone(receive, self._end), "wait for a disconnect")
-            async with aclosing(self._frames) as frames:
-                async for frame in frames:
-                    await send({"type": "http.response.body", "body": frame, "more_body": True})
-            last = b"" if self._end is None else f"retry: {_RETRY_MILLISECONDS}\n\n".encode()
-            await send({"type": "http.response.body", "body": last, "more_body": False})
-
-
-async def _call_when_gone(receive: Receive, end: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    end()
+    return ServerSentEvent(data, event=name or None, id=None if number is None else str(number), sep="\n").encode()

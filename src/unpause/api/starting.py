@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from unpause.api import app, sse
+    from unpause.api import app
     from unpause.bootstrap import Application
 else:
     app = LazyModule("unpause.api.app")
-    sse = LazyModule("unpause.api.sse")
 
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -52,7 +51,6 @@ class StartingApp:
         try:
             # The module is imported in the thread, too.
             self._complete = await asyncio.to_thread(lambda: app.create_app(self._application))
-            sse.outlast_signals()
         finally:
             self._has_ended.set()
 

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
-from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,6 +15,7 @@ from unpause.api.dependencies import App, identify_caller
 from unpause.api.documented_headers import RATE_LIMIT
 from unpause.api.native import ERRORS, RATE_LIMITED, NativeRoute
 from unpause.api.rate_limits import Bucket, limited
+from unpause.api.sse import EventStream
 from unpause.domain.principal import Principal
 from unpause.domain.runs import RunRef
 
@@ -59,7 +59,7 @@ async def _serving() -> ModuleType:
     "/agents/{agent_id}/ag-ui",
     operation_id="run_ag_ui_agent",
     response_model=None,
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses=_EVENTS,
     dependencies=_LIMITED,
     openapi_extra={"requestBody": {**json_body("AgUiRunAgentInput")["requestBody"], "required": True}},
@@ -78,7 +78,7 @@ async def run_ag_ui_agent(application: App, request: Request, caller: Caller, ag
     "/agents/{agent_id}/ag-ui/{run_id:path}/events",
     operation_id="follow_ag_ui_run",
     response_model=None,
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     dependencies=_LIMITED,
     responses={**_EVENTS, 204: {"description": "There is nothing after `Last-Event-ID`"}},
 )

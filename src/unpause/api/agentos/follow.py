@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Form, Header, Query
-from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,7 +17,7 @@ from unpause.api.answers import events as event_stream
 from unpause.api.dependencies import App
 from unpause.api.errors import AgnoRoute
 from unpause.api.middleware.authentication import count_as_stream
-from unpause.api.sse import Frame, stream_events, stream_frames
+from unpause.api.sse import EventStream, Frame, stream_events, stream_frames
 from unpause.domain.runs import RunRef, RunStatus
 from unpause.errors import InvalidInput
 
@@ -41,7 +40,7 @@ _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
     "/agents/{agent_id}/runs/{run_id}/events",
     operation_id="follow_agent_run",
     response_model=None,
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses={
         200: {"content": event_stream("RunOutputEvent"), "description": "The events of the run"},
         204: {"description": "The run is paused or has ended, and there is nothing after the cursor"},
@@ -106,7 +105,7 @@ async def create_stream_ticket(application: App, caller: Caller, agent_id: str, 
     "/agents/{agent_id}/runs/{run_id}/resume",
     operation_id="resume_agent_run_stream",
     response_model=None,
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses={200: {"content": event_stream("ResumedRunEvent"), "description": "The events of the run"}},
 )
 async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the wire

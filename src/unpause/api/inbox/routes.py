@@ -15,7 +15,7 @@ from unpause.api.inbox.models import LONGEST_NAME
 from unpause.api.inbox.wire import detail_of, frame_of, page_of, read_cursor, read_event_id
 from unpause.api.middleware.authentication import count_as_stream
 from unpause.api.native import ERRORS, Caller, NativeRoute, model_response
-from unpause.api.sse import FrameStream
+from unpause.api.sse import RETRY, EventStream
 from unpause.clock import LONGEST_SECONDS
 from unpause.domain.inbox import InboxFilter, Whose
 from unpause.domain.principal import Principal
@@ -100,7 +100,7 @@ async def list_inbox(
     "/inbox/events",
     operation_id="follow_inbox",
     response_model=None,
-    response_class=FrameStream,
+    response_class=EventStream,
     status_code=200,
     responses={200: {"content": events("InboxEvent"), "description": "What changes"}},
 )
@@ -119,10 +119,8 @@ async def follow_inbox(
     after, viewer = read_event_id(last_event_id), (caller, address_of(application, request))
     count_as_stream(request)
     if not follow:
-        return FrameStream(application.feed.catch_up(viewer, frame_of, after))
-    subscription = InboxSubscription()
-    frames = application.feed.follow(subscription, viewer, frame_of, after)
-    return FrameStream(frames, subscription.end)
+        return EventStream(application.feed.catch_up(viewer, frame_of, after))
+    return EventStream(application.feed.follow(InboxSubscription(), viewer, frame_of, after), last=RETRY)
 
 
 @router.get(
