@@ -1,7 +1,8 @@
 """Measures what followers of one run cost the server's memory, and what those cost that do not read.
 
-``python -m tests.benchmarks.followers [--followers N]``: in this process, without HTTP, which has its own cost for a
-connection. A run with a log of 2,000 events goes on while nobody, then N readers, then N that do not read follow it.
+``python -m tests.benchmarks.followers [--followers N]``: first in this process, without HTTP: N readers, then N that do
+not read, follow a run that goes on. Then over HTTP: N connections to a server process that wait for nothing, and N that
+follow a paused run; that takes as many open files, here and there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import gc
 import sys
 import tempfile
 import tracemalloc
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from socket import create_connection
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import httpx
+
+from tests.benchmarks.subjects import find_subject, serving_process
 from tests.support.scripted_driver import ScriptedDriver
 from tests.support.serving import running
 from unpause.domain.events import Event, EventType
@@ -39,7 +44,10 @@ if TYPE_CHECKING:
 
 _PAYLOAD = {"content": "x" * 100}
 _BATCH = 4
+# So many batches, or fewer for many followers: all of them get all events.
 _BATCHES = 1000
+_DELIVERED = 4_000_000
+_CONNECTION_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +97,25 @@ async def measure(folder: Path, followers: int) -> list[str]:
 
 
 async def _reading(log: Log, last: int, followers: int) -> str:
+    batches = min(_BATCHES, _DELIVERED // _BATCH // followers)
     before = _used()
     async with asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(log.count(last)) for _ in range(followers)]
         while len(log.bus._subscriptions.get(log.run_key, ())) < followers:  # noqa: ASYNC110, SLF001 - the bus tells nobody
             await asyncio.sleep(0)
         waiting, begin = _used() - before, perf_counter()
-        for _ in range(_BATCHES):
+        for _ in range(batches):
             await log.append(*[EventType.CONTENT_DELTA] * _BATCH)
         await log.append(EventType.RUN_COMPLETED)
         peak = _used() - before
     seconds = perf_counter() - begin
-    if {task.result() for task in following} != {_BATCHES * _BATCH + 1}:
+    if {task.result() for task in following} != {batches * _BATCH + 1}:
         message = "a follower did not get every event once"
         raise RuntimeError(message)
-    delivered = followers * (_BATCHES * _BATCH + 1)
+    delivered = followers * (batches * _BATCH + 1)
     return (
         f"{followers} that read: {waiting / followers / 1e3:.1f} kB each while they wait, {peak / 1e6:.1f} MB for all "
-        f"at the end of {_BATCHES * _BATCH} events, {delivered / seconds:,.0f} events delivered per second"
+        f"at the end of {batches * _BATCH} events, {delivered / seconds:,.0f} events delivered per second"
     )
 
 
@@ -126,6 +135,34 @@ async def _not_reading(log: Log, followers: int) -> str:
     )
 
 
+def measure_over_http(folder: Path, followers: int) -> list[str]:
+    """Return the lines that say what connections to a server process cost."""
+    lines = []
+    with serving_process(find_subject("unpause-0"), folder, f"sqlite:///{folder}.db") as server:
+        started = httpx.post(
+            f"http://127.0.0.1:{server.port}/agents/instant/runs", data={"message": "do it", "stream": "false"}
+        )
+        run_id = started.raise_for_status().json()["run_id"]
+        path = f"/agents/instant/runs/{run_id}/events?follow=true"
+        for what, target in (("that wait for nothing", "/health"), ("that follow a paused run", path)):
+            before = server.resident_megabytes()[0]
+            with ExitStack() as stack:
+                for _ in range(followers):
+                    _open(stack, server.port, target)
+                used = server.resident_megabytes()[0] - before
+            lines.append(f"{followers} connections {what}: {used * 1e3 / followers:.1f} kB each")
+    return lines
+
+
+def _open(stack: ExitStack, port: int, target: str) -> None:
+    """Send a request, and read the beginning of its answer."""
+    connection = stack.enter_context(create_connection(("127.0.0.1", port), _CONNECTION_SECONDS))
+    connection.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    if b" 200 " not in connection.recv(4096):
+        message = f"{target} was not answered"
+        raise RuntimeError(message)
+
+
 def _used() -> int:
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
@@ -139,7 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "server"
         folder.mkdir()
-        for line in asyncio.run(measure(folder, options.followers)):
+        for line in (
+            *asyncio.run(measure(folder, options.followers)),
+            *measure_over_http(Path(place) / "process", options.followers),
+        ):
             sys.stdout.write(f"{line}\n")
 
 

@@ -41,7 +41,9 @@ DeletionHandler = Callable[[int | None], None]
 
 
 class Subscription:
-    """One follower of one run: the batches that it has not read yet."""
+    """One follower of one run: the batches that it has not read yet. There may be thousands."""
+
+    __slots__ = ("_batches", "_has_dropped", "_wake", "end_view", "is_ended", "is_live")
 
     def __init__(self, *, is_live: bool = True) -> None:
         """``is_live`` where each event is shown as it comes, and not only the end waited for."""
@@ -49,15 +51,19 @@ class Subscription:
         self.is_ended = False
         self.end_view: RunView | None = None
         """The run at the end of its newest segment, where that ran in this process during the subscription."""
-        self._batches: asyncio.Queue[tuple[Event, ...]] = asyncio.Queue(maxsize=_LARGEST_BACKLOG)
+        # A deque or a queue takes ten times the memory of an empty list.
+        self._batches: list[tuple[Event, ...]] = []
         self._has_dropped = False
+        self._wake: asyncio.Future[None] | None = None
 
     def offer(self, events: tuple[Event, ...]) -> None:
         """Queue a committed batch, or drop it where the queue is full; ``next_batch`` then returns an empty one."""
-        if self._batches.full():
+        if len(self._batches) >= _LARGEST_BACKLOG:
             self._has_dropped = True
-        else:
-            self._batches.put_nowait(events)
+            return
+        self._batches.append(events)
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     def end(self) -> None:
         """End the follower's stream: the server is stopping."""
@@ -66,16 +72,19 @@ class Subscription:
 
     async def next_batch(self, timeout_seconds: float | None) -> tuple[Event, ...]:
         """Return the next batch; an empty one when ``timeout_seconds`` passed without any, or batches were dropped."""
-        if self._has_dropped and self._batches.empty():
+        if not self._batches and self._has_dropped:
             self._has_dropped = False
             return ()
-        if timeout_seconds is None:
-            return await self._batches.get()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                return await self._batches.get()
-        except TimeoutError:
-            return ()
+        if not self._batches:
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await self._wake
+            except TimeoutError:
+                return ()
+            finally:
+                self._wake = None
+        return self._batches.pop(0)
 
 
 class Bus(Protocol):

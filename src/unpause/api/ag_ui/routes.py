@@ -60,6 +60,7 @@ async def _serving() -> ModuleType:
     operation_id="run_ag_ui_agent",
     response_model=None,
     response_class=EventStream,
+    status_code=200,
     responses=_EVENTS,
     dependencies=_LIMITED,
     openapi_extra={"requestBody": {**json_body("AgUiRunAgentInput")["requestBody"], "required": True}},
@@ -79,6 +80,7 @@ async def run_ag_ui_agent(application: App, request: Request, caller: Caller, ag
     operation_id="follow_ag_ui_run",
     response_model=None,
     response_class=EventStream,
+    status_code=200,
     dependencies=_LIMITED,
     responses={**_EVENTS, 204: {"description": "There is nothing after `Last-Event-ID`"}},
 )

@@ -41,6 +41,7 @@ _NUMBER = re.compile(r"-?0{0,20}[0-9]{1,10}", re.ASCII)
     operation_id="follow_agent_run",
     response_model=None,
     response_class=EventStream,
+    status_code=200,
     responses={
         200: {"content": event_stream("RunOutputEvent"), "description": "The events of the run"},
         204: {"description": "The run is paused or has ended, and there is nothing after the cursor"},
@@ -106,6 +107,7 @@ async def create_stream_ticket(application: App, caller: Caller, agent_id: str, 
     operation_id="resume_agent_run_stream",
     response_model=None,
     response_class=EventStream,
+    status_code=200,
     responses={200: {"content": event_stream("ResumedRunEvent"), "description": "The events of the run"}},
 )
 async def resume_agent_run_stream(  # noqa: PLR0913, PLR0917 - the fields of the wire
