@@ -71,6 +71,18 @@ def test_a_body_that_comes_byte_by_byte_is_answered_with_408(
     assert json.loads(body) == expected
 
 
+@pytest.mark.parametrize("length", [{"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}])
+def test_a_stream_that_began_before_its_body_was_there_ends_with_it_and_logs_no_traceback(
+    server: ServerProcess, token: dict[str, str], length: dict[str, str]
+) -> None:
+    with connected(server) as connection:
+        connection.sendall(head("GET", "/inbox/events", **token, **length))
+        answer = wait_for_close(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n0\r\n\r\n")
+    assert "Traceback" not in server.output
+
+
 @pytest.mark.parametrize("length", [{"Content-Length": "1000000"}, {"Transfer-Encoding": "chunked"}])
 def test_whoever_is_refused_early_cannot_hold_the_connection_with_the_rest(
     server: ServerProcess, length: dict[str, str]

@@ -65,14 +65,23 @@ class BodyLimit:
             return
         reader = _BodyReader(receive, limit, self._seconds)
 
+        is_started = False
+
         async def unless_refused(message: Message) -> None:
+            nonlocal is_started
             # The application's response to a truncated body is not for the client.
             if reader.refused is None:
+                is_started = True
                 await send(message)
 
         with suppress(_BodyRefused):
             await self._app(scope, reader.receive, unless_refused)
-        if reader.refused is not None:
+        if reader.refused is None:
+            return
+        if is_started:
+            # A stream that began before the body was read, which nobody asked for: it ends.
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
             await self._refuse(reader.refused, limit, scope, receive, send)
 
     async def _refuse(self, status: int, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
