@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tests.cli.here import Here
 from unpause.cli.exits import CommandFailed, Exit
+from unpause.cli.people import client, sse
 from unpause.cli.people.client import Client
 from unpause.cli.people.sse import KEEP_ALIVE, Frame, read_frames
 
 TOKEN = "unp_AAAAAAAA.canary"
 
 # What is answered in turn: a status, header fields, and the body; None closes the connection without an answer.
-Answer = tuple[int, dict[str, str], str] | None
+Answer = tuple[int, dict[str, str], str | bytes] | None
 
 
 class Scripted(HTTPServer):
@@ -42,7 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in fields.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body.encode())
+        with suppress(ConnectionError):
+            self.wfile.write(body if isinstance(body, bytes) else body.encode())
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -140,6 +144,35 @@ def test_a_stream_of_something_else_than_objects_is_told_in_one_line(
 ) -> None:
     started: Answer = (200, {}, '{"run_id": "a", "status": "PENDING"}')
     server = scripted(started, (200, {}, f"event: RunContent\ndata: {data}\n\n"))
+    done = with_token.run("run", "files", "hi", "--follow", "--url", server.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"unpause: {server.url} streams something else than JSON: it is no Unpause server\n"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_does_not_end_is_not_read_to_its_end(
+    scripted: Callable[..., Scripted],
+    with_token: Here,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    encoding: str,
+) -> None:
+    monkeypatch.setattr(client, "_MOST_BYTES", 10_000)
+    body = b"x" * 20_000
+    body = gzip.compress(body) if encoding == "gzip" else body
+    server = scripted((status, {"Content-Encoding": encoding}, body))
+    done = with_token.run("inbox", "--url", server.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"unpause: {server.url} sends an answer without end: it is no Unpause server\n"
+
+
+@pytest.mark.parametrize("stream", ["data: " + "x" * 20_000, "data: x\n" * 10_000], ids=["line", "lines"])
+def test_a_frame_that_does_not_end_is_not_read_to_its_end(
+    scripted: Callable[..., Scripted], with_token: Here, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr(sse, "_MOST_BYTES", 10_000)
+    server = scripted((200, {}, '{"run_id": "a", "status": "PENDING"}'), (200, {}, stream))
     done = with_token.run("run", "files", "hi", "--follow", "--url", server.url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"unpause: {server.url} streams something else than JSON: it is no Unpause server\n"

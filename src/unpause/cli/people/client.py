@@ -23,6 +23,10 @@ _LARGEST_PAGE: Final = 200
 _FIRST_DELAY: Final = 0.2
 _LONGEST_DELAY: Final = 5.0
 _NO_CONTENT: Final = 204
+# A page of a list with the largest arguments has less; what is no Unpause server may never end.
+_MOST_BYTES: Final = 256 * 1024 * 1024
+# Of the body as it came, and not as it is read.
+_ENCODING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 # A stream has been opened, again where it is not the first: what happened before it may have been missed.
 OPENED: Final = Frame("opened", None, {})
@@ -127,8 +131,7 @@ class Client:
                 if response.status_code == _NO_CONTENT:
                     return
                 if not response.is_success:
-                    response.read()
-                    check_response(response, self.url, has_token=self._has_token)
+                    check_response(_whole(response, self.url), self.url, has_token=self._has_token)
                 yield OPENED
                 yield from read_frames(response.iter_bytes())
         except httpx.HTTPError as error:
@@ -144,13 +147,25 @@ class Client:
 
     def _send(self, method: str, path: str, *, is_repeatable: bool = False, **content: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         try:
-            return self._http.request(method, path, **content)
+            with self._http.stream(method, path, **content) as response:
+                return _whole(response, self.url)
         except (httpx.ReadError, httpx.RemoteProtocolError) as error:
             if not is_repeatable:
                 raise _unreachable(self.url, error) from None
         except httpx.HTTPError as error:
             raise _unreachable(self.url, error) from None
         return self._send(method, path, **content)
+
+
+def _whole(response: httpx.Response, url: str) -> httpx.Response:
+    """Read a response to its end, and return it; raise CommandFailed where it is too long."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise CommandFailed(f"{url} sends an answer without end: it is no Unpause server")
+    fields = [(name, value) for name, value in response.headers.multi_items() if name not in _ENCODING]
+    return httpx.Response(response.status_code, headers=fields, content=bytes(body), request=response.request)
 
 
 def connect(url: str | None, environment: Mapping[str, str]) -> Client:

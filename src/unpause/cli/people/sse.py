@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from unpause.cli.people.errors import read_object
 
@@ -20,13 +20,22 @@ class Frame:
     data: dict[str, Any]
 
 
+# A frame has a run's whole output at most; what is no Unpause server may never end one.
+_MOST_BYTES: Final = 256 * 1024 * 1024
+
 KEEP_ALIVE = Frame("", None, {})
 
 
 def read_frames(chunks: Iterable[bytes]) -> Iterator[Frame]:
-    """Yield the frames; one that is cut off at the end is left out. Raise ValueError for other data than objects."""
+    """Yield the frames; one that is cut off at the end is left out.
+
+    Raise ValueError for other data than objects, and for a frame that is too long.
+    """
     fields: dict[str, str] = {}
+    size = 0
     for line in _lines(chunks):
+        size = size + len(line) if line else 0
+        _check_size(size)
         if not line:
             if "data" in fields:
                 yield Frame(fields.get("event", "message"), fields.get("id"), read_object(fields["data"]))
@@ -44,5 +53,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
     rest = b""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
+        _check_size(len(rest))
         for line in lines:
             yield line.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise ValueError("a frame is too long")
