@@ -10,6 +10,7 @@ from pydantic_ai.capabilities import AbstractCapability
 
 from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.outputs import OutputJudge
+from unpause.agents.pydantic_ai.ruled_tools import RuledToolset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,10 @@ class SegmentCapability(CallGate):
     def joined_with(self, journaling: JournalCapability) -> list[AbstractCapability[Any]]:
         """Return the capabilities of the segment: those of the agent's author come between the two."""
         return [self, journaling]
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Return the toolset, with the rules that the capabilities of the author give its tools."""
+        return RuledToolset(toolset, self)
 
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
@@ -75,6 +80,7 @@ class PlainCapability(SegmentCapability):
     For each step and hook the framework copies its context once for each capability.
     """
 
+    rules_last: bool = False
     _journaling: JournalCapability = field(init=False)
 
     def joined_with(self, journaling: JournalCapability) -> list[AbstractCapability[Any]]:

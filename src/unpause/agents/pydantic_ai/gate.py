@@ -65,7 +65,9 @@ class CallGate(StreamBypass):
     """The outermost capability of a segment: it sees what every other one has made of a call.
 
     ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people,
-    ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them.
+    ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them;
+    ``metadata`` is what the agent's capabilities have made of theirs, and the rules are applied to that with
+    ``rules_last``.
     ``events`` is what the agent's own handlers wait with, ``ends`` records how calls end.
     ``resumes`` is True until the segment's first model request: calls of earlier segments run before it.
     """
@@ -77,6 +79,8 @@ class CallGate(StreamBypass):
     ends: CallEnds
     held: set[str] = field(default_factory=set)
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
+    metadata: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    rules_last: bool = True
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
     granted: dict[str, RequirementRequest] = field(default_factory=dict)
     resumes: bool = True
@@ -201,7 +205,11 @@ class CallGate(StreamBypass):
 
     def rules_of(self, tool: ToolDefinition) -> ToolPolicy:
         """Return the policy of the tool."""
-        return self.policies.get(tool.name, tool.metadata)
+        return self.policies.get(tool.name, self.metadata.get(tool.name, tool.metadata))
+
+    def _definition_of(self, tool: ToolsetTool[Any]) -> ToolDefinition:
+        definition = tool.tool_def
+        return replace(definition, metadata=self.metadata.get(definition.name, definition.metadata))
 
     async def _validate_as_shown(
         self, call: ToolCallPart, tool_def: ToolDefinition, shown: ShownCall, handler: _Handler
@@ -278,9 +286,8 @@ class CallGate(StreamBypass):
 
     def paused(self) -> SegmentPaused:
         """Return the way out of the loop, with everything that waits for people."""
-        return SegmentPaused(
-            tuple(self.waiting.values()), {name: tool.tool_def for name, tool in self.originals.items()}
-        )
+        tools = {name: self._definition_of(tool) for name, tool in self.originals.items()}
+        return SegmentPaused(tuple(self.waiting.values()), tools)
 
     async def _ask_handlers(self, ctx: RunContext[Any], requests: DeferredToolRequests) -> DeferredToolResults | None:
         """Return what the agent's handlers decide of what they may; None where that is nothing."""
@@ -314,7 +321,7 @@ class CallGate(StreamBypass):
             waiting, tool = self.waiting.get(call.tool_call_id), self.originals.get(call.tool_name)
             if waiting is None or tool is None or call.tool_call_id in {*self.granted, *self.shown.questions}:
                 continue
-            request = request_of(waiting, tool.tool_def, self.policies)
+            request = request_of(waiting, self._definition_of(tool), self.policies)
             if request.remember is not None and await self.journal.find_grant(request):
                 self.granted[call.tool_call_id] = request
                 self.shown.granted[call.tool_call_id] = found[call.tool_call_id] = ToolApproved()

@@ -35,7 +35,7 @@ from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.iterators import read_iterators
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
 from unpause.agents.pydantic_ai.results import record_of, restore
-from unpause.agents.pydantic_ai.schemas import hide_parameters
+from unpause.agents.pydantic_ai.ruled_tools import ruled
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.runs import ToolCall
 from unpause.domain.storable import replace_unstorable
@@ -101,7 +101,10 @@ class JournaledToolset(WrapperToolset[Any]):
             # No model sees these: each pauses the segment, instead of an error for the model.
             missing = {name: self._stand_in(name) for name in self.gate.shown.list_missing(tools)}
             tools = {name: _passing(tool) for name, tool in tools.items()} | missing
-        return {name: _ruled(self._checking(tool), self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
+        tools = {name: self._checking(tool) for name, tool in tools.items()}
+        if self.gate.rules_last:
+            return tools
+        return {name: ruled(tool, self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
 
     def _stand_in(self, name: str) -> ToolsetTool[Any]:
         """Return what takes the approved call of a tool that the agent does not have now."""
@@ -129,11 +132,14 @@ class JournaledToolset(WrapperToolset[Any]):
             return restore(ended)
         if self.gate.originals[name].tool_def.kind == "external":
             raise CallDeferred
-        if tool.tool_def.kind == "unapproved" and not self.gate.shown.permits(call_id):
+        # Whatever the agent's own toolsets have made of the tool's kind.
+        rules = self.gate.rules_of(self.gate.originals[name].tool_def)
+        asks = tool.tool_def.kind == "unapproved" or rules.waits or rules.user_input
+        if asks and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
         if self._is_stopping():
             raise self._hold(call_id)
-        idempotent = self.gate.rules_of(tool.tool_def).idempotent
+        idempotent = rules.idempotent
         granted = self.gate.granted.get(call_id)
         if granted is None:
             await self.journal.start_call(call_id, idempotent=idempotent)
@@ -287,12 +293,3 @@ def _passing(tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
     """
     definition = tool.tool_def
     return tool if definition.kind != "external" else replace(tool, tool_def=replace(definition, kind="unapproved"))
-
-
-def _ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
-    definition = tool.tool_def
-    if definition.kind == "function" and (rules.user_input or rules.waits):
-        definition = replace(definition, kind="unapproved")
-    if rules.user_input:
-        definition = replace(definition, parameters_json_schema=hide_parameters(definition, rules.user_input))
-    return tool if definition is tool.tool_def else replace(tool, tool_def=definition)
