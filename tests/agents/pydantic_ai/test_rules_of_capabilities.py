@@ -32,6 +32,14 @@ class Wrapping(AbstractCapability[Any]):
         return self._wrap(toolset)
 
 
+class Renaming(AbstractCapability[Any]):
+    """Gives the tool another name."""
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """Rename it."""
+        return toolset.renamed({"erase": "remove"})
+
+
 async def _with_rules(ctx: RunContext[Any], definitions: list[ToolDefinition]) -> list[ToolDefinition]:
     del ctx
     return [replace(definition, metadata=RULES) for definition in definitions]
@@ -55,8 +63,9 @@ def _given(ctx: RunContext[Any]) -> AbstractCapability[Any]:
         (PrepareTools(_with_rules), None),
         (Wrapping(lambda tools: PreparedToolset(tools, _with_rules)), None),
         (Wrapping(lambda tools: PreparedToolset(tools, _made_anew)), RULES),
+        (Renaming(), RULES),
     ],
-    ids=["metadata", "in a run", "prepared", "wrapped", "forgotten"],
+    ids=["metadata", "in a run", "prepared", "wrapped", "forgotten", "renamed"],
 )
 async def test_a_tool_waits_for_an_administrator_where_a_capability_says_so(
     tmp_path: Path,
@@ -71,7 +80,9 @@ async def test_a_tool_waits_for_an_administrator_where_a_capability_says_so(
         return f"removed {path}"
 
     tool = Tool(remove, metadata=metadata)
-    agent = Agent(ScriptedModel([REMOVE]).model, name="agent", tools=[tool], capabilities=[capability])
+    name = "erase" if isinstance(capability, Renaming) else "remove"
+    script = ScriptedModel([replace(REMOVE, name=name)])
+    agent = Agent(script.model, name="agent", tools=[tool], capabilities=[capability])
     async with driving(tmp_path, agent) as server:
         run = await server.run()
         (waiting,) = open_tools(run)
@@ -82,7 +93,7 @@ async def test_a_tool_waits_for_an_administrator_where_a_capability_says_so(
         assert (await server.client.post(approval, json={"status": "approved"})).status_code == 200
     async with driving(tmp_path, agent) as server:
         done = await server.confirm(run)
-    assert (done["status"], said_by_tools(done), removed) == ("COMPLETED", [("remove", "removed a")], ["a"])
+    assert (done["status"], said_by_tools(done), removed) == ("COMPLETED", [(name, "removed a")], ["a"])
 
 
 async def test_a_form_of_a_capability_is_filled_in_and_the_model_sees_no_field_of_it(tmp_path: Path) -> None:

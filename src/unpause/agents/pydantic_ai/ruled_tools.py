@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
 
 from unpause.agents.policy import METADATA_KEY
+from unpause.agents.pydantic_ai.arguments import ANY_OBJECT
 from unpause.agents.pydantic_ai.schemas import hide_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from pydantic_ai.tools import RunContext
+    from pydantic_ai.toolsets import AbstractToolset
 
     from unpause.agents.policy import ToolPolicy
     from unpause.agents.pydantic_ai.gate import CallGate
+
+# The kinds of the framework's own tools, which have no rules.
+_FRAMEWORKS: Final = ("tool-search", "capability-load")
 
 
 @dataclass
@@ -31,16 +39,38 @@ class RuledToolset(WrapperToolset[Any]):
         gate = self.gate
         gate.metadata.clear()
         tools = await super().get_tools(ctx)
-        # Others are the framework's, such as its search for tools: those have no rules.
-        own = {name: tool.tool_def for name, tool in tools.items() if name in gate.originals}
+        own = {name: tool.tool_def for name, tool in tools.items() if tool.tool_def.tool_kind not in _FRAMEWORKS}
         for name, definition in own.items():
+            # A capability may also give a tool another name.
+            gate.originals.setdefault(name, tools[name])
             # A capability that makes tools anew may have forgotten their rules.
             has_rules = definition.metadata is not None and METADATA_KEY in definition.metadata
             gate.metadata[name] = definition.metadata if has_rules else gate.originals[name].tool_def.metadata
-        return {**tools, **{name: ruled(tools[name], gate.rules_of(definition)) for name, definition in own.items()}}
+        return with_rules({**tools, **stand_ins(self, gate, tools)}, gate, own)
 
 
-def ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
+def with_rules(
+    tools: dict[str, ToolsetTool[Any]], gate: CallGate, ruled: Mapping[str, ToolDefinition]
+) -> dict[str, ToolsetTool[Any]]:
+    """Return the tools, those that are ``ruled`` with their rules applied."""
+    return {**tools, **{name: _ruled(tools[name], gate.rules_of(definition)) for name, definition in ruled.items()}}
+
+
+def stand_ins(toolset: AbstractToolset[Any], gate: CallGate, tools: Collection[str]) -> dict[str, ToolsetTool[Any]]:
+    """Return what takes the approved calls of tools that the agent does not have now, by name.
+
+    No model sees these: each pauses the segment, instead of an error for the model.
+    """
+    missing = gate.shown.list_missing(tools) if gate.resumes else ()
+    return {name: _stand_in(toolset, name) for name in missing}
+
+
+def _stand_in(toolset: AbstractToolset[Any], name: str) -> ToolsetTool[Any]:
+    definition = ToolDefinition(name=name, kind="unapproved")
+    return ToolsetTool(toolset=toolset, tool_def=definition, max_retries=0, args_validator=ANY_OBJECT)
+
+
+def _ruled(tool: ToolsetTool[Any], rules: ToolPolicy) -> ToolsetTool[Any]:
     """Return the tool so that it waits for people where its rules say so, without the parameters that they fill in."""
     definition = tool.tool_def
     if definition.kind == "function" and (rules.user_input or rules.waits):

@@ -25,7 +25,6 @@ from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool, 
 from unpause.agents.containment import is_stop
 from unpause.agents.idempotency import current_call
 from unpause.agents.policy import ToolPolicy
-from unpause.agents.pydantic_ai.arguments import ANY_OBJECT
 from unpause.agents.pydantic_ai.connections import find_lost_connection
 from unpause.agents.pydantic_ai.contexts import copied_with
 from unpause.agents.pydantic_ai.deferred import refuse_metadata
@@ -35,7 +34,7 @@ from unpause.agents.pydantic_ai.gate import CallGate
 from unpause.agents.pydantic_ai.iterators import read_iterators
 from unpause.agents.pydantic_ai.model_output import NOT_KEPT, TOO_DEEP, clean_request
 from unpause.agents.pydantic_ai.results import record_of, restore
-from unpause.agents.pydantic_ai.ruled_tools import ruled
+from unpause.agents.pydantic_ai.ruled_tools import stand_ins, with_rules
 from unpause.agents.pydantic_ai.stream_bypass import StreamBypass
 from unpause.domain.runs import ToolCall
 from unpause.domain.storable import replace_unstorable
@@ -98,18 +97,12 @@ class JournaledToolset(WrapperToolset[Any]):
             tools = {**{name: tool for name, tool in own.items() if name not in self.taken}, **tools}
         self.gate.originals.update(tools)
         if self.gate.resumes:
-            # No model sees these: each pauses the segment, instead of an error for the model.
-            missing = {name: self._stand_in(name) for name in self.gate.shown.list_missing(tools)}
-            tools = {name: _passing(tool) for name, tool in tools.items()} | missing
+            tools = {name: _passing(tool) for name, tool in tools.items()}
         tools = {name: self._checking(tool) for name, tool in tools.items()}
         if self.gate.rules_last:
             return tools
-        return {name: ruled(tool, self.gate.rules_of(tool.tool_def)) for name, tool in tools.items()}
-
-    def _stand_in(self, name: str) -> ToolsetTool[Any]:
-        """Return what takes the approved call of a tool that the agent does not have now."""
-        definition = ToolDefinition(name=name, kind="unapproved")
-        return ToolsetTool(toolset=self, tool_def=definition, max_retries=0, args_validator=ANY_OBJECT)
+        ruled = {name: tool.tool_def for name, tool in tools.items()}
+        return with_rules({**tools, **stand_ins(self, self.gate, tools)}, self.gate, ruled)
 
     def _checking(self, tool: ToolsetTool[Any]) -> ToolsetTool[Any]:
         """Return the tool with a validator that sees, as the tool does, whether a human approved the call."""
