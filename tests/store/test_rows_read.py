@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ from unpause.store.engine.schema import plain_engine
 from unpause.store.grants import list_grants
 from unpause.store.inbox import list_earlier, list_open
 from unpause.store.notifications import list_due_channels
-from unpause.store.retention import delete_empty_sessions, delete_ended_runs, delete_finished_messages, is_due
+from unpause.store.retention import (
+    count_due,
+    delete_empty_sessions,
+    delete_ended_runs,
+    delete_finished_messages,
+    is_due,
+)
 from unpause.store.run_queue import has_pending, list_ready
 from unpause.store.sessions import ensure_session
 
@@ -192,6 +199,22 @@ def test_on_sqlite_what_is_read_does_not_grow_with_the_history(histories: tuple[
 def test_on_sqlite_a_look_at_the_queue_does_not_read_all_that_waits(histories: tuple[Engine, Engine], use: str) -> None:
     few, many = (_steps_of(engine, _USES[use], before=_WAIT) for engine in histories)
     assert many <= 1.5 * few + 2_000, f"{few} steps of SQLite's machine, and {many} with four times as many runs"
+
+
+@pytest.mark.parametrize("before", [_BEFORE_ALL, _AFTER_ALL, _NOON])
+def test_on_sqlite_entries_of_the_trail_that_are_due_are_counted_once_each(
+    histories: tuple[Engine, Engine], before: datetime
+) -> None:
+    # Each was compared with all others: `unpause audit purge --dry-run` took hours.
+    few, many = (_steps_of(engine, partial(_count_entries, before=before)) for engine in histories)
+    assert many <= 5 * few + 2_000, f"{few} steps of SQLite's machine, and {many} with four times as many entries"
+
+
+def _count_entries(connection: Connection, before: datetime) -> None:
+    found = count_due(connection, RetentionKind.AUDIT, RetentionScope(), before)
+    query = "SELECT count(*) FROM audit WHERE at < :before"
+    stored = {"before": before.strftime("%Y-%m-%d %H:%M:%S.%f")}
+    assert found == connection.execute(text(query), stored).scalar()
 
 
 @pytest.mark.parametrize("use", _USES)

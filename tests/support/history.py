@@ -36,6 +36,10 @@ _CHANGES = (
     SELECT 1, created_at, 'run.created', user_id, 'api', run_id, run_id, id FROM runs
     """,
     """
+    INSERT INTO audit_heads (organization_id, number, hash, purged_number, purged_hash)
+    SELECT 1, max(id), 'h', 0, 'h' FROM runs
+    """,
+    """
     INSERT INTO webhook_deliveries (id, organization_id, url, payload, attempts, delivered_at, created_at, run_id)
     SELECT 'delivery-' || id, 1, 'https://example.invalid', '{}', 1, created_at, created_at, run_id FROM runs
     """,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, exists, func, literal, or_, select
+from sqlalchemy import bindparam, delete, exists, func, literal, select
 
 from unpause.domain.retention import RetentionKind, RetentionScope
 from unpause.store.engine.dialects import unindexed
@@ -43,7 +43,7 @@ def count_due(connection: Connection, kind: RetentionKind, scope: RetentionScope
     if kind is RetentionKind.ENDED_RUNS:
         queries = [_ended_runs(before, scope).with_only_columns(func.count())]
     elif kind is RetentionKind.AUDIT:
-        queries = [_purgeable_entries(scope, before)]
+        return _count_purgeable(connection, scope, before)
     else:
         queries = [
             select(func.count()).select_from(table).where(*_finished(table, scope, before)) for table in _OUTBOXES
@@ -114,20 +114,25 @@ def _has_any(connection: Connection, *queries: Select[Any]) -> bool:
     return any(connection.execute(query.limit(1)).first() is not None for query in queries)
 
 
-def _purgeable_entries(scope: RetentionScope, before: datetime) -> Select[Any]:
-    """Count sealed entries up to the first one that is not of before: from the oldest on only."""
-    stays = audit.alias()
-    first_that_stays = (
-        select(func.min(stays.c.number))
-        .where(stays.c.organization_id == audit.c.organization_id, stays.c.number.is_not(None), stays.c.at >= before)
-        .scalar_subquery()
+def _count_purgeable(connection: Connection, scope: RetentionScope, before: datetime) -> int:
+    """Count sealed entries up to the first one of each chain that is not of before: from the oldest on only."""
+    stays = (
+        select(audit.c.number)
+        .where(
+            audit.c.organization_id == bindparam("organization"),
+            audit.c.number > bindparam("purged"),
+            audit.c.at >= before,
+        )
+        .order_by(audit.c.number)
+        .limit(1)
     )
-    return select(func.count()).where(
-        audit.c.number.is_not(None),
-        audit.c.at < before,
-        or_(first_that_stays.is_(None), audit.c.number < first_that_stays),
-        *_within(audit, scope),
-    )
+    heads = select(audit_heads.c.organization_id, audit_heads.c.purged_number, audit_heads.c.number)
+    count = 0
+    for organization_id, purged, last in connection.execute(heads.where(*_within(audit_heads, scope))).all():
+        first = connection.execute(stays, {"organization": organization_id, "purged": purged}).scalar()
+        # They are numbered without gaps.
+        count += (last if first is None else first - 1) - purged
+    return count
 
 
 def _ended_runs(before: datetime, scope: RetentionScope) -> Select[Any]:

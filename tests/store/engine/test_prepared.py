@@ -131,6 +131,30 @@ async def test_a_changed_column_has_statements_prepared_anew(own_url: str) -> No
         assert [text for text in await database.query(prepared) if "FROM runs" in text]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE runs ALTER COLUMN model TYPE text",
+        "ALTER TABLE runs ALTER COLUMN summary TYPE varchar(10000)",
+        "ALTER TABLE runs ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb",
+        "ALTER TABLE sessions ALTER COLUMN session_state TYPE jsonb USING session_state::jsonb",
+        "ALTER TABLE runs ADD COLUMN more text",
+        "ALTER TABLE sessions ADD COLUMN more text DEFAULT 'x' NOT NULL",
+        "CREATE INDEX ix_more ON runs (summary)",
+    ],
+)
+async def test_no_write_fails_while_a_migration_changes_the_tables(own_url: str, change: str) -> None:
+    async def add(database: Database) -> None:
+        await database.write(lambda connection: new_run(connection, metadata={"number": 1}))
+
+    async with Database(own_url).opened() as database:
+        # Each connection has prepared its statements.
+        await asyncio.gather(*(add(database) for _ in range(30)))
+        changing = database.query(lambda connection: connection.exec_driver_sql(change))
+        await asyncio.gather(changing, *(add(database) for _ in range(30)))
+        await asyncio.gather(*(add(database) for _ in range(30)))
+
+
 async def test_what_was_not_reached_behind_a_failure_is_prepared_later(postgres_url: str) -> None:
     def fail(connection: Connection) -> None:
         send_text(connection, "SELECT 1 / 0")
