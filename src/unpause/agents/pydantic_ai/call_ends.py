@@ -64,6 +64,10 @@ class CallEnds:
             self._unprocessed[call_id] = result, lambda: self._redaction
         return result
 
+    def knows(self, call_id: str) -> bool:
+        """Whether the model has made the call, and not another tool."""
+        return call_id in self._known
+
     def has_run(self, call_id: str) -> bool:
         """Whether the tool has run and what it gave is still to be processed."""
         return call_id in self._unprocessed

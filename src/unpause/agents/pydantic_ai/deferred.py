@@ -80,6 +80,11 @@ def explain_unavailable(tool_name: str, reason: str, *, in_doubt: bool) -> str:
     return f"The tool {tool_name} is not available: {reason}. {advice}"
 
 
+def explain_called_within(tool_name: str) -> str:
+    """Return why a call does not run that another tool has made."""
+    return f"{tool_name} waits for people, and was called by another tool: only calls that the model makes can wait"
+
+
 def refuse_metadata(error: ApprovalRequired | CallDeferred) -> None:
     """Raise ToolFailed for a deferral whose metadata cannot be kept."""
     try:

@@ -49,7 +49,10 @@ _OUTCOMES = {
 
 
 class EventRecorder:
-    """Records one segment: ``text`` is the model's last text, ``arguments`` what is shown of each call."""
+    """Records one segment: ``text`` is the model's last text, ``arguments`` what is shown of each call.
+
+    ``calls`` are the ids of those that the journal has.
+    """
 
     def __init__(self, segment: Segment, journal: Journal, ids: Ids) -> None:
         self._journal = journal
@@ -60,6 +63,7 @@ class EventRecorder:
         self._ids = ids
         self._model: dict[str, str] = {}
         self.arguments = {call.tool_call_id: call.tool_args for call in segment.calls}
+        self.calls = set(self.arguments)
         self._first = not segment.messages
         self._run_id = segment.run.run_id
         self._before = len(segment.messages)
@@ -67,7 +71,7 @@ class EventRecorder:
         # Those messages, by identity.
         self._known: dict[int, ModelMessage] = {}
         self._usage: dict[str, int] = {}
-        self._calls = False
+        self._has_calls = False
         self._run: AgentRun[Any, Any] | None = None
         # The request under way, until its answer is recorded; and whether there was any yet.
         self._request: ModelRequest | None = None
@@ -109,7 +113,7 @@ class EventRecorder:
         """Record that a request is sent; where it ``continues`` an answer, the text of that is kept."""
         if not continues:
             self.text = ""
-            self._calls = False
+            self._has_calls = False
         await self._journal.emit(EventType.MODEL_REQUEST_STARTED, self._model)
 
     async def record_event(self, event: object) -> None:
@@ -119,7 +123,7 @@ class EventRecorder:
 
     async def record_rest(self, answer: ModelResponse) -> None:
         """Pass on what a continued answer adds to the text so far, which it may repeat."""
-        self._calls = self._calls or bool(answer.tool_calls)
+        self._has_calls = self._has_calls or bool(answer.tool_calls)
         rest = replace_unstorable(answer.text or "").removeprefix(self.text)
         for payload in self._text(rest):
             await self._journal.emit(EventType.CONTENT_DELTA, payload)
@@ -135,7 +139,7 @@ class EventRecorder:
         }
         # The text of an answer without calls is the run's result, and stands in its last event. The key is that of
         # all logs written so far, which nodes of other versions read, too.
-        text = {"said": self.text} if self._calls and self.text.strip() else {}
+        text = {"said": self.text} if self._has_calls and self.text.strip() else {}
         await self._journal.emit(EventType.MODEL_REQUEST_COMPLETED, {**self._model, **tokens, **text})
 
     async def record_results(self, events: AsyncIterable[Any]) -> None:
@@ -166,6 +170,7 @@ class EventRecorder:
         ]
         calls = [ProposedCall(part.tool_call_id, part.tool_name, part.args_as_dict()) for part in made]
         self.arguments.update({call.tool_call_id: call.tool_args for call in calls})
+        self.calls.update(call.tool_call_id for call in calls)
         self._record(new, calls)
 
     def take_remaining(self, messages: Sequence[ModelMessage]) -> tuple[NewMessage, ...]:
@@ -251,7 +256,7 @@ class EventRecorder:
             case PartDeltaEvent(index=index, delta=TextPartDelta(content_delta=text)):
                 return self._text(self._texts.setdefault(index, TextJoiner()).add(text))
             case PartStartEvent(part=ToolCallPart()):
-                self._calls = True
+                self._has_calls = True
             case PartStartEvent(index=index, part=ThinkingPart(content=thought)):
                 self._thoughts[index] = TextJoiner()
                 return _thought(self._thoughts[index].add(thought))

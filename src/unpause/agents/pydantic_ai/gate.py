@@ -34,6 +34,7 @@ from unpause.agents.pydantic_ai.arguments import ShownCall, Validation, find_mis
 from unpause.agents.pydantic_ai.deferred import (
     SegmentPaused,
     WaitingCall,
+    explain_called_within,
     explain_filled_in,
     explain_withheld,
     refuse_metadata,
@@ -267,6 +268,9 @@ class CallGate(StreamBypass):
         if self._asks_handlers:
             return None
         metadata = requests.metadata
+        for call in (*requests.approvals, *requests.calls):
+            if not self.ends.knows(call.tool_call_id):
+                raise ToolFailed(explain_called_within(call.tool_name))
         for call in requests.approvals:
             if call.tool_call_id not in self.held:
                 self._wait(call, "approval", metadata.get(call.tool_call_id))

@@ -84,7 +84,7 @@ class SegmentLoop:
         shown = ShownCalls(journal, self._calls, self._recorder.arguments, self._redaction)
         kind = PlainCapability if setup.is_plain else SegmentCapability
         self.events = RowWaiter(segment.run.run_id)
-        known, has_hooks = self._recorder.arguments, not setup.is_plain
+        known, has_hooks = self._recorder.calls, not setup.is_plain
         ends = CallEnds(journal, self._redaction, setup.max_result_bytes, known, has_hooks=has_hooks)
         self._gate = kind(journal, shown, setup.policies, self.events, ends, held, judge=self._judge)
         self._tools = JournalCapability(

@@ -118,18 +118,24 @@ class JournaledToolset(WrapperToolset[Any]):
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401 - whatever the tool returns
-        """Run the tool once for its decision; give the recorded result of a call that already ran."""
+        """Run the tool once for its decision; give the recorded result of a call that already ran.
+
+        What another tool calls is a part of that one's call, and cannot wait.
+        """
         call_id = ctx.tool_call_id or ""
         recorded = self.calls.get(call_id)
         if (ended := self.gate.ends.find(call_id, recorded)) is not None:
             return restore(ended)
-        if self.gate.originals[name].tool_def.kind == "external":
+        original = self.gate.originals[name]
+        if original.tool_def.kind == "external":
             raise CallDeferred
         # Whatever the agent's own toolsets have made of the tool's kind.
-        rules = self.gate.rules_of(self.gate.originals[name].tool_def)
+        rules = self.gate.rules_of(original.tool_def)
         asks = tool.tool_def.kind == "unapproved" or rules.waits or rules.user_input
         if asks and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
+        if not self.gate.ends.knows(call_id):
+            return await self.wrapped.call_tool(name, tool_args, self._with_approval(ctx), original)
         if self._is_stopping():
             raise self._hold(call_id)
         idempotent = rules.idempotent
@@ -143,7 +149,7 @@ class JournaledToolset(WrapperToolset[Any]):
             # The request came with the commit of the start, before the tool did anything.
             await self.journal.defer_call(call_id)
             raise self._hold(call_id)
-        return await self._run(call_id, name, tool_args, self._with_approval(ctx), self.gate.originals[name])
+        return await self._run(call_id, name, tool_args, self._with_approval(ctx), original)
 
     def _is_stopping(self) -> bool:
         return self.journal.stop_requested
