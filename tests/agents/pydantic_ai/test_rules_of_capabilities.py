@@ -15,7 +15,11 @@ from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, PreparedTools
 
 from tests.agents.pydantic_ai.driving import driving, no, open_tools, said_by_tools, yes
 from tests.support.agents import Call, ScriptedModel
+from tests.support.serving import options_for
 from unpause import policy
+from unpause.agents.pydantic_ai.driver import PydanticAIDriver
+from unpause.errors import InvalidSetting
+from unpause.settings import Settings
 
 RULES: dict[str, Any] = policy(approval="required", editable=["path"])
 REMOVE = Call("remove", {"path": "a"}, "c1")
@@ -145,3 +149,21 @@ async def test_a_rejection_under_the_rules_of_a_capability_is_one(tmp_path: Path
         run = await server.run()
         done = await server.answer_with(run, no(open_tools(run)[0], "keep it"))
     assert (done["status"], said_by_tools(done)) == ("COMPLETED", [("remove", "keep it")])
+
+
+def test_the_rules_of_a_capability_are_known_without_a_run_and_checked_at_the_start() -> None:
+    def remove(path: str) -> str:
+        """Remove a file."""
+        raise AssertionError(path)
+
+    def described(*capabilities: AgentCapability[Any]) -> list[str | None]:
+        agent = Agent("test", name="agent", tools=[remove, Tool(remove, name="delete")], capabilities=capabilities)
+        driver = PydanticAIDriver(agent, options_for(Settings(dev=True)))
+        return [tool.approval for tool in driver.list_tools()]
+
+    audited: dict[str, Any] = policy(approval="audit")
+    assert described(SetToolMetadata(**RULES)) == ["required", "required"]
+    assert described(SetToolMetadata(tools=["delete"], **audited), SetToolMetadata(**RULES)) == ["required", "audit"]
+    assert described(SetToolMetadata(tools=lambda *_: True, **RULES)) == [None, None]
+    with pytest.raises(InvalidSetting, match="unknown policy key: approvall"):
+        described(SetToolMetadata(unpause={"approvall": "required"}))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from pydantic_ai.capabilities import AbstractCapability, SetToolMetadata
 from pydantic_ai.toolsets import (
     ApprovalRequiredToolset,
     CombinedToolset,
@@ -43,8 +44,18 @@ class KnownTool:
 
 
 def list_known_tools(agent: Agent[Any, Any]) -> list[KnownTool]:
-    """Return the tools of the agent's function and external toolsets, and not those of a server such as MCP."""
-    return [tool for toolset in agent.toolsets for tool in _tools(toolset)]
+    """Return the tools of the agent's function and external toolsets, and not those of a server such as MCP.
+
+    They have the metadata that the agent's capabilities always give them.
+    """
+    tools = [tool for toolset in agent.toolsets for tool in _tools(toolset)]
+    leaves: list[AbstractCapability[Any]] = []
+    agent.root_capability.apply(leaves.append)
+    # The first one has the last word.
+    for leaf in reversed(leaves):
+        if isinstance(leaf, SetToolMetadata):
+            tools = [_with_metadata(tool, leaf.metadata) if _selects(leaf, tool) else tool for tool in tools]
+    return tools
 
 
 def describe_tools(agent: Agent[Any, Any], policies: ToolPolicies) -> list[ToolDescription]:
@@ -150,12 +161,23 @@ def _wrapped(toolset: WrapperToolset[Any], tool: KnownTool) -> KnownTool:
             new_names = {old: new for new, old in toolset.name_map.items()}
             definition = replace(definition, name=new_names.get(definition.name, definition.name))
         case SetMetadataToolset():
-            definition = replace(definition, metadata={**(definition.metadata or {}), **toolset.metadata})
+            return _with_metadata(tool, toolset.metadata)
         case ApprovalRequiredToolset():
             return replace(tool, may_wait=True)
         case _:
             return tool
     return replace(tool, definition=definition)
+
+
+def _selects(capability: SetToolMetadata[Any], tool: KnownTool) -> bool:
+    """Whether the capability is for this tool, where it says so without a run."""
+    names = capability.tools
+    return names == "all" or (isinstance(names, list | tuple) and tool.definition.name in names)
+
+
+def _with_metadata(tool: KnownTool, metadata: dict[str, Any]) -> KnownTool:
+    definition = tool.definition
+    return replace(tool, definition=replace(definition, metadata={**(definition.metadata or {}), **metadata}))
 
 
 def _described(definition: ToolDefinition, policies: ToolPolicies) -> ToolDescription:
