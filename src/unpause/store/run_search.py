@@ -120,15 +120,13 @@ def _source(
     created = _created(search)
     filters = _filters(agents, search)
     statuses = [unindexed(runs.c.status).in_(sorted(search.statuses))] if search.statuses else []
+    of_session = _of_session(visibility, search)
     if search.text is not None and (exact := _names_one(search.text)) is not None:
-        return _Source([exact, among, *before, *of_users, *created, *statuses, *filters], [])
+        return _Source([exact, among, *of_session, *before, *of_users, *created, *statuses, *filters], [])
     filters += [] if search.text is None else [_has_text(search.text)]
-    if search.session_id is not None:
-        named = (sessions.c.organization_id == visibility.organization_id, sessions.c.session_id == search.session_id)
-        of_session = runs.c.session_key == select(sessions.c.id).where(*named).scalar_subquery()
-        return _Source(
-            [of_session, among, *before], [*of_users, *created, *filters], search.statuses or tuple(RunStatus)
-        )
+    if of_session:
+        ranges = search.statuses or tuple(RunStatus)
+        return _Source([*of_session, among, *before], [*of_users, *created, *filters], ranges)
     if created and (search.until is not None or not _are_many(connection, [organization, *created, *before])):
         within = [organization, *created, *before, *of_users, *statuses, *filters]
         return _Source(within, [], order=_SORTED)
@@ -137,6 +135,13 @@ def _source(
         own = [runs.c.user_id == user for user in sorted(users)]
         return _Source([organization, *own, *before], [*created, *statuses, *filters])
     return _Source([organization, *before], [*of_users, *created, *filters], search.statuses)
+
+
+def _of_session(visibility: Visibility, search: RunSearch) -> list[ColumnElement[bool]]:
+    if search.session_id is None:
+        return []
+    named = (sessions.c.organization_id == visibility.organization_id, sessions.c.session_id == search.session_id)
+    return [runs.c.session_key == select(sessions.c.id).where(*named).scalar_subquery()]
 
 
 def _created(search: RunSearch) -> list[ColumnElement[bool]]:
