@@ -35,6 +35,12 @@ def current_call(call_id: str, ctx: RunContext[Any]) -> Iterator[None]:
         _CALL.reset(token)
 
 
+def runs_within_call(ctx: RunContext[Any]) -> bool:
+    """Whether a tool of the same agent run has made the call of the context, as a part of its own."""
+    outer = _CALL.get()
+    return outer is not None and outer[1] == ctx.run_id
+
+
 def idempotency_key(ctx: RunContext[Any]) -> str:
     """Return the key of the running tool call, `run_id:tool_call_id`, to pass to a service that must act only once.
 

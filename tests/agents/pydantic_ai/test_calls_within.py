@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic_ai import Agent, RunContext, Tool
-from pydantic_ai.capabilities import Hooks
+from pydantic_ai.capabilities import AbstractCapability, Hooks
 from pydantic_ai.messages import ToolCallPart
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from tests.agents.pydantic_ai.driving import driving, said_by_tools
 from tests.support.agents import Call, ScriptedModel
@@ -62,3 +64,29 @@ async def test_a_tool_that_waits_for_people_does_not_run_within_another_one(
         done = await server.run()
     reason = f"{tool} waits for people, and was called by another tool: only calls that the model makes can wait"
     assert (done["status"], said_by_tools(done), did) == ("COMPLETED", [("pass_on", reason)], [])
+
+
+@dataclass
+class Renaming(WrapperToolset[None]):
+    """Gives calls an id that the model has not given them."""
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[None], tool: ToolsetTool[None]
+    ) -> Any:  # noqa: ANN401 - whatever the tool returns
+        return await super().call_tool(name, tool_args, replace(ctx, tool_call_id="another"), tool)
+
+
+class RenamingCapability(AbstractCapability[None]):
+    """Wraps all tools so."""
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[None]) -> AbstractToolset[None]:
+        return Renaming(toolset)
+
+
+async def test_a_call_that_no_tool_has_made_and_the_journal_does_not_know_does_not_run(tmp_path: Path) -> None:
+    did: list[str] = []
+    script = ScriptedModel([Call("look", {}, "c1")])
+    agent = calling_agent(did, script, capabilities=[RenamingCapability()])
+    async with driving(tmp_path, agent) as server:
+        done = await server.run()
+    assert (done["status"], did) == ("ERROR", [])

@@ -23,7 +23,7 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool, WrapperToolset
 
 from unpause.agents.containment import is_stop
-from unpause.agents.idempotency import current_call
+from unpause.agents.idempotency import current_call, runs_within_call
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.connections import find_lost_connection
 from unpause.agents.pydantic_ai.contexts import copied_with
@@ -134,7 +134,7 @@ class JournaledToolset(WrapperToolset[Any]):
         asks = tool.tool_def.kind == "unapproved" or rules.waits or rules.user_input
         if asks and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
-        if not self.gate.ends.knows(call_id):
+        if not self.gate.ends.knows(call_id) and runs_within_call(ctx):
             return await self.wrapped.call_tool(name, tool_args, self._with_approval(ctx), original)
         if self._is_stopping():
             raise self._hold(call_id)
