@@ -35,10 +35,10 @@ def current_call(call_id: str, ctx: RunContext[Any]) -> Iterator[None]:
         _CALL.reset(token)
 
 
-def runs_within_call(ctx: RunContext[Any]) -> bool:
-    """Whether a tool of the same agent run has made the call of the context, as a part of its own."""
-    outer = _CALL.get()
-    return outer is not None and outer[1] == ctx.run_id
+def find_outer_call(ctx: RunContext[Any]) -> str | None:
+    """Return the id of the call of the same agent run that runs around this one; None for a call of the model's."""
+    call_id, framework_run_id = _CALL.get() or (None, None)
+    return call_id if framework_run_id == ctx.run_id else None
 
 
 def idempotency_key(ctx: RunContext[Any]) -> str:

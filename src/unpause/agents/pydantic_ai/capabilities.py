@@ -32,14 +32,16 @@ class SegmentCapability(CallGate):
     # Wraps the models that send the segment's requests; None where the agent streams them itself.
     record: Callable[[Model, RunContext[Any] | None], RecordedModel] | None = None
     _context: RunContext[Any] | None = field(default=None, init=False)
+    _journaling: JournalCapability = field(init=False)
 
     def joined_with(self, journaling: JournalCapability) -> list[AbstractCapability[Any]]:
         """Return the capabilities of the segment: those of the agent's author come between the two."""
+        self._journaling = journaling
         return [self, journaling]
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, with the rules that the capabilities of the author give its tools."""
-        return RuledToolset(toolset, self)
+        return RuledToolset(toolset, self, self._journaling)
 
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext
@@ -56,9 +58,10 @@ class SegmentCapability(CallGate):
         return None if self.record is None else self.record(model, self._context)
 
     def release(self) -> None:
-        """Let go of the run: the segment is over."""
+        """Let go of the run, and of the journal: the segment is over."""
         self.originals.clear()
         self.record = self._context = None
+        del self._journaling
 
     async def after_node_run(self, ctx: RunContext[Any], *, node: Any, result: Any) -> Any:  # noqa: ANN401 - any node
         """Have the judge see each step."""
@@ -81,17 +84,10 @@ class PlainCapability(SegmentCapability):
     """
 
     rules_last: bool = False
-    _journaling: JournalCapability = field(init=False)
 
     def joined_with(self, journaling: JournalCapability) -> list[AbstractCapability[Any]]:
         """Return this one alone."""
-        self._journaling = journaling
-        return [self]
-
-    def release(self) -> None:
-        """Let go of the run, and of the journal."""
-        super().release()
-        del self._journaling
+        return super().joined_with(journaling)[:1]
 
     def get_ordering(self) -> None:
         """Return that its place is behind those of the framework, as that of the journal is."""

@@ -68,7 +68,7 @@ class CallGate(StreamBypass):
     ``held`` are the calls that wait for nothing but the next segment, ``waiting`` those that wait for people,
     ``granted`` those that a grant decides when they start, and ``originals`` the tools as their authors wrote them;
     ``metadata`` is what the agent's capabilities have made of theirs, and the rules are applied to that with
-    ``rules_last``.
+    ``rules_last``; ``added`` are those that capabilities have put around the journaled toolset.
     ``events`` is what the agent's own handlers wait with, ``ends`` records how calls end.
     ``resumes`` is True until the segment's first model request: calls of earlier segments run before it.
     """
@@ -81,6 +81,7 @@ class CallGate(StreamBypass):
     held: set[str] = field(default_factory=set)
     originals: dict[str, ToolsetTool[Any]] = field(default_factory=dict)
     metadata: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    added: set[str] = field(default_factory=set)
     rules_last: bool = True
     waiting: dict[str, WaitingCall] = field(default_factory=dict)
     granted: dict[str, RequirementRequest] = field(default_factory=dict)

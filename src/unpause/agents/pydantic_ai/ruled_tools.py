@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from unpause.agents.policy import ToolPolicy
     from unpause.agents.pydantic_ai.gate import CallGate
+    from unpause.agents.pydantic_ai.toolset import JournalCapability
 
 # The kinds of the framework's own tools, which have no rules.
 _FRAMEWORKS: Final = ("tool-search", "capability-load")
@@ -29,10 +30,12 @@ _FRAMEWORKS: Final = ("tool-search", "capability-load")
 class RuledToolset(WrapperToolset[Any]):
     """The outermost toolset of an agent that has capabilities of its author's.
 
-    They wrap the journaled toolset, and may give tools other metadata, with other rules than it has seen.
+    They wrap the journaled toolset, and may give tools other metadata, with other rules than it has seen, or other
+    names, or put tools beside it; ``journal`` journals those as well.
     """
 
     gate: CallGate
+    journal: JournalCapability
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, with the rules that they have in the end."""
@@ -41,12 +44,20 @@ class RuledToolset(WrapperToolset[Any]):
         tools = await super().get_tools(ctx)
         own = {name: tool.tool_def for name, tool in tools.items() if tool.tool_def.tool_kind not in _FRAMEWORKS}
         for name, definition in own.items():
-            # A capability may also give a tool another name.
-            gate.originals.setdefault(name, tools[name])
+            if name in gate.added or name not in gate.originals:
+                gate.added.add(name)
+                gate.originals[name] = tools[name]
             # A capability that makes tools anew may have forgotten their rules.
             has_rules = definition.metadata is not None and METADATA_KEY in definition.metadata
             gate.metadata[name] = definition.metadata if has_rules else gate.originals[name].tool_def.metadata
         return with_rules({**tools, **stand_ins(self, gate, tools)}, gate, own)
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:  # noqa: ANN401 - whatever the tool returns
+        """Run the tool once for its decision, also one that the journaled toolset does not know by this name."""
+        journaled = self.journal.get_wrapper_toolset(self.wrapped) if name in self.gate.added else self.wrapped
+        return await journaled.call_tool(name, tool_args, ctx, tool)
 
 
 def with_rules(

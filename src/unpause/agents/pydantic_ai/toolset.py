@@ -23,7 +23,7 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ExternalToolset, ToolsetTool, WrapperToolset
 
 from unpause.agents.containment import is_stop
-from unpause.agents.idempotency import current_call, runs_within_call
+from unpause.agents.idempotency import current_call, find_outer_call
 from unpause.agents.policy import ToolPolicy
 from unpause.agents.pydantic_ai.connections import find_lost_connection
 from unpause.agents.pydantic_ai.contexts import copied_with
@@ -96,6 +96,7 @@ class JournaledToolset(WrapperToolset[Any]):
             own = await self.frontend.get_tools(ctx)
             tools = {**{name: tool for name, tool in own.items() if name not in self.taken}, **tools}
         self.gate.originals.update(tools)
+        self.gate.added.difference_update(tools)
         if self.gate.resumes:
             tools = {name: _passing(tool) for name, tool in tools.items()}
         tools = {name: self._checking(tool) for name, tool in tools.items()}
@@ -134,7 +135,8 @@ class JournaledToolset(WrapperToolset[Any]):
         asks = tool.tool_def.kind == "unapproved" or rules.waits or rules.user_input
         if asks and not self.gate.shown.permits(call_id):
             raise ApprovalRequired
-        if not self.gate.ends.knows(call_id) and runs_within_call(ctx):
+        outer = find_outer_call(ctx)
+        if outer is not None and (outer == call_id or not self.gate.ends.knows(call_id)):
             return await self.wrapped.call_tool(name, tool_args, self._with_approval(ctx), original)
         if self._is_stopping():
             raise self._hold(call_id)
