@@ -128,6 +128,7 @@ MAIN_ROAD: Final = frozenset(
     }
 )
 
+_OFTEN: Final = 3
 _SUCCESS: Final = range(200, 300)
 _REFUSED: Final = 400
 
@@ -180,7 +181,9 @@ class Stranger(RuleBasedStateMachine):
         (kind,) = chance.choices([*KINDS], [*KINDS.values()])
         who = chance.choice(_WHO)
         if kind:
-            self._ask(chance, who, self._routes[chance.choice(kind)])
+            # The main road more often: a few of many kinds would not come with success by chance alone.
+            (label,) = chance.choices(kind, [_OFTEN if each in MAIN_ROAD else 1 for each in kind])
+            self._ask(chance, who, self._routes[label])
         else:
             self._repeat(chance, who)
 
