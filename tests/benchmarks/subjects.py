@@ -168,8 +168,10 @@ def processor_seconds(process_id: int) -> float:
     """Return the processor time of a process and its children so far, those that have ended among them."""
     ticks = 0
     for each in _family(process_id):
-        # User and system time; the last two are those of children that have ended.
-        ticks += sum(int(field) for field in _stat(each)[11:15])
+        # One may end meanwhile, as PostgreSQL's do.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # User and system time; the last two are those of children that have ended.
+            ticks += sum(int(field) for field in _stat(each)[11:15])
     return ticks / _TICKS
 
 
