@@ -41,7 +41,7 @@ class SegmentCapability(CallGate):
 
     def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
         """Return the toolset, with the rules that the capabilities of the author give its tools."""
-        return RuledToolset(toolset, self, self._journaling)
+        return RuledToolset(toolset, self, self._journaling.get_wrapper_toolset)
 
     async def before_model_request(
         self, ctx: RunContext[Any], request_context: ModelRequestContext

@@ -13,14 +13,13 @@ from unpause.agents.pydantic_ai.arguments import ANY_OBJECT
 from unpause.agents.pydantic_ai.schemas import hide_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from pydantic_ai.tools import RunContext
     from pydantic_ai.toolsets import AbstractToolset
 
     from unpause.agents.policy import ToolPolicy
     from unpause.agents.pydantic_ai.gate import CallGate
-    from unpause.agents.pydantic_ai.toolset import JournalCapability
 
 # The kinds of the framework's own tools, which have no rules.
 _FRAMEWORKS: Final = ("tool-search", "capability-load")
@@ -31,11 +30,11 @@ class RuledToolset(WrapperToolset[Any]):
     """The outermost toolset of an agent that has capabilities of its author's.
 
     They wrap the journaled toolset, and may give tools other metadata, with other rules than it has seen, or other
-    names, or put tools beside it; ``journal`` journals those as well.
+    names, or put tools beside it; ``journal`` wraps those as well.
     """
 
     gate: CallGate
-    journal: JournalCapability
+    journal: Callable[[AbstractToolset[Any]], AbstractToolset[Any]]
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return the tools as the model may see them, with the rules that they have in the end."""
@@ -56,7 +55,7 @@ class RuledToolset(WrapperToolset[Any]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:  # noqa: ANN401 - whatever the tool returns
         """Run the tool once for its decision, also one that the journaled toolset does not know by this name."""
-        journaled = self.journal.get_wrapper_toolset(self.wrapped) if name in self.gate.added else self.wrapped
+        journaled = self.journal(self.wrapped) if name in self.gate.added else self.wrapped
         return await journaled.call_tool(name, tool_args, ctx, tool)
 
 
