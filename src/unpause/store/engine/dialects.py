@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import ColumnElement, Interval, bindparam, func, select
+from sqlalchemy import ColumnElement, Interval, UnaryExpression, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.functions import FunctionElement
 
 from unpause.store.columns import Instant
@@ -50,28 +51,13 @@ def by_database(for_postgresql: ColumnElement[T], for_sqlite: ColumnElement[T]) 
     return found
 
 
-class _Unindexed(FunctionElement[Any]):
-    """A column whose index is not to be used."""
-
-    inherit_cache = True
-    name = "unindexed"
-
-
-@compiles(_Unindexed)
-def _compile_unindexed(element: _Unindexed, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
-    [column] = element.clauses
-    return f"{'+' if compiler.dialect.name == 'sqlite' else ''}{compiler.process(column, **options)}"
-
-
 def unindexed(column: Column[T]) -> ColumnElement[T]:
     """Return the column for a condition that is no reason to choose an index, where another condition is a better one.
 
     SQLite has no statistics here: it takes a column that is compared with a value for selective, such as that of the
     organization, and reads all rows of it. PostgreSQL knows better, and gets the column as it is.
     """
-    found = _Unindexed(column)
-    found.type = column.type
-    return found
+    return by_database(column, UnaryExpression(column, operator=operators.custom_op("+"), type_=column.type))
 
 
 class _JsonTexts(FunctionElement[str]):
