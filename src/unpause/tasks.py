@@ -172,6 +172,28 @@ class TaskScope:
             _log.warning("background task did not end", task=task.get_name())
 
 
+class Wakeup:
+    """What one task waits for, again and again. Thousands may wait: an event has a queue of those who do."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next ``wake``."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def wake(self) -> None:
+        """Let the task go on, if it waits."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
 class UninterruptedTasks:
     """Work that goes on to its end when its caller is cancelled; ``finish`` waits for all that still runs."""
 

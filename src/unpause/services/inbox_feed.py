@@ -18,7 +18,7 @@ from unpause.services.decisions import may_see
 from unpause.services.inbox import why_not
 from unpause.store.inbox import list_changed, list_of_runs
 from unpause.store.requirements import list_authors
-from unpause.tasks import VitalTask, background_tasks
+from unpause.tasks import VitalTask, Wakeup, background_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -58,12 +58,12 @@ Render: TypeAlias = "Callable[[VisibleChange, str], bytes]"
 class InboxSubscription:
     """One client that follows: what it has not been sent yet. A console costs little, and there may be many."""
 
-    __slots__ = ("_waiting", "_wake", "is_ended")
+    __slots__ = ("_waiting", "_wakeup", "is_ended")
 
     def __init__(self) -> None:
         self.is_ended = False
         self._waiting: list[_Piece] = []
-        self._wake: asyncio.Future[None] | None = None
+        self._wakeup = Wakeup()
 
     def offer(self, piece: _Piece) -> None:
         """Queue what a client gets; end the stream of one that has fallen too far behind."""
@@ -71,27 +71,19 @@ class InboxSubscription:
             self.end()
         else:
             self._waiting.append(piece)
-            self._wake_up()
+            self._wakeup.wake()
 
     def end(self) -> None:
         """End the stream."""
         self.is_ended = True
-        self._wake_up()
+        self._wakeup.wake()
 
     async def next_pieces(self) -> list[_Piece]:
         """Return what has come, at least one; nothing once the stream has ended."""
         if not self._waiting and not self.is_ended:
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
+            await self._wakeup.wait()
         taken, self._waiting = self._waiting, []
         return [] if self.is_ended else taken
-
-    def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)

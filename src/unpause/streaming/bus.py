@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from unpause.tasks import Wakeup
 from unpause.telemetry.metrics import FOLLOWERS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ DeletionHandler = Callable[[int | None], None]
 class Subscription:
     """One follower of one run: the batches that it has not read yet. There may be thousands."""
 
-    __slots__ = ("_batches", "_has_dropped", "_wake", "end_view", "is_ended", "is_live")
+    __slots__ = ("_batches", "_has_dropped", "_wakeup", "end_view", "is_ended", "is_live")
 
     def __init__(self, *, is_live: bool = True) -> None:
         """``is_live`` where each event is shown as it comes, and not only the end waited for."""
@@ -54,7 +55,7 @@ class Subscription:
         # A deque or a queue takes ten times the memory of an empty list.
         self._batches: list[tuple[Event, ...]] = []
         self._has_dropped = False
-        self._wake: asyncio.Future[None] | None = None
+        self._wakeup = Wakeup()
 
     def offer(self, events: tuple[Event, ...]) -> None:
         """Queue a committed batch, or drop it where the queue is full; ``next_batch`` then returns an empty one."""
@@ -62,8 +63,7 @@ class Subscription:
             self._has_dropped = True
             return
         self._batches.append(events)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        self._wakeup.wake()
 
     def end(self) -> None:
         """End the follower's stream: the server is stopping."""
@@ -76,14 +76,11 @@ class Subscription:
             self._has_dropped = False
             return ()
         if not self._batches:
-            self._wake = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(timeout_seconds):
-                    await self._wake
+                    await self._wakeup.wait()
             except TimeoutError:
                 return ()
-            finally:
-                self._wake = None
         return self._batches.pop(0)
 
 

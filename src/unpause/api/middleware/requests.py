@@ -64,7 +64,6 @@ class BodyLimit:
             await self._refuse(_TOO_LARGE, limit, scope, receive, send)
             return
         reader = _BodyReader(receive, limit, self._seconds)
-
         is_started = False
 
         async def unless_refused(message: Message) -> None:
